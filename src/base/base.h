@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * base: what every other room stands on. Errors, checked sizes, memory, byte buffers, a string
+ * map, random numbers, hashes, and the few operating-system services Rotor needs.
+ *
+ * Owns: the allocation and read counters (used by tests to fail the n-th one), nothing else.
+ * Threading: everything here is re-entrant; objects are used by one thread at a time unless said.
+ * All operating-system calls of the library are made in base/os_*.c and nowhere else.
+ */
+#ifndef BASE_H
+#define BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "rotor_status.h"
+
+#if defined(__GNUC__)
+#define BASE_PRINTF(fmt_at, args_at) __attribute__((format(printf, fmt_at, args_at)))
+#else
+#define BASE_PRINTF(fmt_at, args_at)
+#endif
+
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+/* Fills *err (when not NULL) with code and the formatted sentence; returns code. */
+rotor_status base_fail(rotor_error *err, rotor_status code, const char *fmt, ...) BASE_PRINTF(3, 4);
+/* Puts "prefix: " in front of the message already in *err. Returns err->code (or code if NULL). */
+rotor_status base_fail_in(rotor_error *err, rotor_status code, const char *fmt, ...)
+    BASE_PRINTF(3, 4);
+/* "out of memory while <what>" with ROTOR_E_NOMEM. */
+rotor_status base_fail_nomem(rotor_error *err, const char *what);
+
+#define ROTOR_TRY(expr)                                                                            \
+    do {                                                                                           \
+        rotor_status try_status_ = (expr);                                                         \
+        if (try_status_ != ROTOR_OK) return try_status_;                                           \
+    } while (0)
+
+#define BASE_COUNT(a)   (sizeof(a) / sizeof((a)[0]))
+#define BASE_MIN(a, b)  ((a) < (b) ? (a) : (b))
+#define BASE_MAX(a, b)  ((a) > (b) ? (a) : (b))
+
+/* ---- Checked sizes: false means the result does not fit --------------------------------------- */
+
+bool base_mul_size(size_t a, size_t b, size_t *out);
+bool base_add_size(size_t a, size_t b, size_t *out);
+bool base_mul_u64(uint64_t a, uint64_t b, uint64_t *out);
+bool base_add_u64(uint64_t a, uint64_t b, uint64_t *out);
+/* Rounds up to a multiple of align (a power of two). */
+bool base_round_up_u64(uint64_t a, uint64_t align, uint64_t *out);
+
+/* ---- Memory ----------------------------------------------------------------------------------- */
+
+void *base_alloc(size_t bytes);                      /* zeroed, 16-byte aligned; NULL when out */
+void *base_alloc_array(size_t n, size_t elem_bytes); /* zeroed, overflow checked */
+void *base_realloc(void *p, size_t bytes);           /* old block stays valid on NULL */
+void base_free(void *p);
+void *base_alloc_aligned(size_t bytes); /* zeroed, 64-byte aligned, huge pages when large */
+void base_free_aligned(void *p);
+char *base_strdup(const char *s);
+char *base_strndup(const char *s, size_t n);
+
+/* Fault injection and accounting, for tests. base_fault_after(n) makes the n-th allocation or
+ * file read from now (1 = the next) fail once; 0 switches it off. Process-wide. */
+void base_fault_after(long n);
+bool base_fault_fired(void);
+uint64_t base_alloc_count(void); /* allocations made so far in this process */
+
+/* One block carved from the front; freed as a whole. Slices are 64-byte aligned and zeroed once. */
+typedef struct base_arena {
+    uint8_t *mem; /* owned, 64-byte aligned */
+    size_t cap;   /* bytes */
+    size_t used;  /* bytes, multiple of 64 */
+} base_arena;
+rotor_status base_arena_create(base_arena *a, size_t cap_bytes);
+void *base_arena_take(base_arena *a, size_t bytes); /* NULL when the arena is exhausted */
+void base_arena_free(base_arena *a);
+
+/* ---- Bytes and text --------------------------------------------------------------------------- */
+
+/* A borrowed slice of bytes; not NUL-terminated. */
+typedef struct base_str {
+    const char *p; /* may be NULL only when n is 0 */
+    size_t n;      /* bytes */
+} base_str;
+base_str base_str_of(const char *cstr);
+bool base_str_eq(base_str a, base_str b);
+bool base_str_is(base_str a, const char *cstr);
+
+/* A growing byte buffer. Zero-initialise to start; always NUL-terminated beyond len once written.
+ * A failed append sets `failed` and leaves the content; callers may check once at the end. */
+typedef struct base_buf {
+    char *data;  /* owned; NULL while empty */
+    size_t len;  /* bytes in use */
+    size_t cap;  /* bytes allocated */
+    bool failed; /* an append ran out of memory */
+} base_buf;
+bool base_buf_reserve(base_buf *b, size_t more_bytes);
+bool base_buf_append(base_buf *b, const void *p, size_t n_bytes);
+bool base_buf_puts(base_buf *b, const char *cstr);
+bool base_buf_printf(base_buf *b, const char *fmt, ...) BASE_PRINTF(2, 3);
+void base_buf_reset(base_buf *b); /* keeps the memory */
+void base_buf_free(base_buf *b);
+
+/* Decodes one code point from s[0..n), n >= 1. Returns the bytes consumed; an invalid sequence
+ * (overlong, surrogate, above U+10FFFF, cut short) consumes one byte and yields -1. */
+int base_utf8_decode(const char *s, size_t n, int32_t *cp);
+/* Writes 1-4 bytes; cp must be a Unicode scalar value. */
+int base_utf8_encode(uint32_t cp, char out[4]);
+
+/* ---- String map: borrowed key slices to 32-bit values, seeded against chosen-key attacks -------- */
+
+typedef struct base_map base_map;
+rotor_status base_map_create(base_map **out, size_t expected_n);
+void base_map_free(base_map **m);
+/* Inserts or overwrites. *existed (may be NULL) tells whether the key was there before. */
+rotor_status base_map_put(base_map *m, base_str key, uint32_t value, bool *existed);
+bool base_map_get(const base_map *m, base_str key, uint32_t *value);
+size_t base_map_count(const base_map *m);
+
+/* ---- Random numbers and hashes ------------------------------------------------------------------ */
+
+/* xoshiro256**, seeded by splitmix64: same seed, same sequence, on every machine. */
+typedef struct base_rng {
+    uint64_t s[4]; /* state, never all zero */
+} base_rng;
+void base_rng_seed(base_rng *r, uint64_t seed);
+uint64_t base_rng_u64(base_rng *r);
+uint32_t base_rng_below(base_rng *r, uint32_t n); /* uniform in [0, n), n >= 1 */
+double base_rng_double(base_rng *r);              /* uniform in [0, 1), 53 bits */
+float base_rng_normal(base_rng *r);               /* mean 0, variance 1 */
+
+uint64_t base_hash64(const void *p, size_t n_bytes, uint64_t seed);
+/* SHA-256 of a byte range; out[32]. */
+void base_sha256(const void *p, size_t n_bytes, uint8_t out[32]);
+
+/* ---- Log: a library never prints ---------------------------------------------------------------- */
+
+typedef enum base_log_level {
+    BASE_LOG_ERROR,
+    BASE_LOG_WARN,
+    BASE_LOG_INFO,
+    BASE_LOG_DEBUG
+} base_log_level;
+typedef struct base_log {
+    void (*fn)(void *user, base_log_level level, const char *line); /* NULL: silent */
+    void *user;                                                     /* passed back untouched */
+} base_log;
+void base_log_printf(const base_log *log, base_log_level level, const char *fmt, ...)
+    BASE_PRINTF(3, 4);
+
+/* ---- Operating system (base/os_*.c) --------------------------------------------------------------- */
+
+uint64_t base_now_us(void);        /* monotonic */
+uint64_t base_random_seed(void);   /* from the kernel; never fails */
+uint64_t base_total_memory_bytes(void);
+uint64_t base_available_memory_bytes(void);
+uint64_t base_peak_rss_bytes(void);
+
+/* A read-only view of a whole file: mapped, or read into memory (map = false). */
+typedef struct base_file {
+    const uint8_t *data; /* NULL when the file is empty */
+    size_t size;         /* bytes, fixed at open */
+    int64_t mtime_ns;    /* modification time at open */
+    char *path;          /* owned copy */
+    bool mapped;         /* data is a mapping (else heap) */
+    int fd;              /* kept open while mapped, -1 otherwise */
+} base_file;
+rotor_status base_file_open(base_file *f, const char *path, bool map, rotor_error *err);
+void base_file_close(base_file *f); /* NULL and closed objects are fine */
+/* Fails when the file on disk was cut or changed since it was opened. */
+rotor_status base_file_unchanged(const base_file *f, rotor_error *err);
+/* Tells the kernel a range is not needed now (mapped files; a hint). */
+void base_file_drop(const base_file *f, size_t offset, size_t n_bytes);
+
+/* A file written beside its final name and renamed on commit; abort removes it. */
+typedef struct base_out {
+    char *path;     /* final name, owned */
+    char *tmp_path; /* name being written, owned */
+    int fd;         /* -1 when closed */
+    uint64_t pos;   /* bytes written so far */
+    uint8_t *buf;   /* owned write buffer */
+    size_t buf_len; /* bytes waiting in buf */
+} base_out;
+rotor_status base_out_open(base_out *o, const char *path, rotor_error *err);
+rotor_status base_out_write(base_out *o, const void *p, size_t n_bytes, rotor_error *err);
+rotor_status base_out_zeros(base_out *o, uint64_t n_bytes, rotor_error *err);
+/* Leaves a hole of n bytes (reads as zeros, takes no disk). */
+rotor_status base_out_skip(base_out *o, uint64_t n_bytes, rotor_error *err);
+rotor_status base_out_commit(base_out *o, rotor_error *err);
+void base_out_abort(base_out *o); /* after commit: does nothing */
+
+typedef enum base_path_kind { BASE_PATH_NONE, BASE_PATH_FILE, BASE_PATH_DIR } base_path_kind;
+base_path_kind base_path_kind_of(const char *path);
+rotor_status base_mkdirs(const char *path, rotor_error *err);
+/* Names in a directory, sorted, without . and ..; free with base_names_free. */
+rotor_status base_list_dir(const char *path, char ***names, size_t *n, rotor_error *err);
+void base_names_free(char **names, size_t n);
+/* Joins with one '/'; NULL when out of memory. Caller frees. */
+char *base_path_join(const char *dir, const char *name);
+
+/* Threads. A mutex and a condition are created once and never copied. */
+typedef struct base_thread base_thread;
+typedef struct base_mutex base_mutex;
+typedef struct base_cond base_cond;
+rotor_status base_thread_start(base_thread **out, void (*fn)(void *), void *arg);
+void base_thread_join(base_thread **t);
+rotor_status base_mutex_create(base_mutex **out);
+void base_mutex_free(base_mutex **m);
+void base_mutex_lock(base_mutex *m);
+void base_mutex_unlock(base_mutex *m);
+rotor_status base_cond_create(base_cond **out);
+void base_cond_free(base_cond **c);
+void base_cond_wait(base_cond *c, base_mutex *m);
+void base_cond_broadcast(base_cond *c);
+int base_cpu_count(void);             /* logical CPUs this process may use */
+void base_thread_pin(int cpu_index);  /* binds the calling thread; a hint */
+void base_thread_yield(void);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * base_internal: what base's own files share. No other room includes this.
+ */
+#ifndef BASE_INTERNAL_H
+#define BASE_INTERNAL_H
+
+#include "base/base.h"
+
+/* True exactly once, when the event armed by base_fault_after() is reached. */
+bool mem_fault_now(void);
+
+/* Zeroed pages on a 64-byte border (2 MB border when large); freed with os_pages_free. */
+void *os_pages_alloc(size_t bytes);
+void os_pages_free(void *p);
+
+#endif

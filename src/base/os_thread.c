@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The operating system: threads, locks, processors. Thin wrappers over POSIX threads, so that no
+ * other room names them.
+ */
+#define _GNU_SOURCE
+#include "base/base.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <sched.h>
+
+struct base_thread {
+    pthread_t id;       /* POSIX thread */
+    void (*fn)(void *); /* what it runs */
+    void *arg;          /* passed to fn */
+};
+struct base_mutex {
+    pthread_mutex_t m; /* default kind */
+};
+struct base_cond {
+    pthread_cond_t c; /* default kind */
+};
+
+static void *trampoline(void *arg) {
+    base_thread *t = arg;
+    t->fn(t->arg);
+    return NULL;
+}
+
+rotor_status base_thread_start(base_thread **out, void (*fn)(void *), void *arg) {
+    base_thread *t = base_alloc(sizeof *t);
+    if (!t) return ROTOR_E_NOMEM;
+    t->fn = fn;
+    t->arg = arg;
+    if (pthread_create(&t->id, NULL, trampoline, t) != 0) return base_free(t), ROTOR_E_NOMEM;
+    *out = t;
+    return ROTOR_OK;
+}
+
+void base_thread_join(base_thread **t) {
+    if (!t || !*t) return;
+    pthread_join((*t)->id, NULL);
+    base_free(*t);
+    *t = NULL;
+}
+
+rotor_status base_mutex_create(base_mutex **out) {
+    base_mutex *m = base_alloc(sizeof *m);
+    if (!m) return ROTOR_E_NOMEM;
+    if (pthread_mutex_init(&m->m, NULL) != 0) return base_free(m), ROTOR_E_NOMEM;
+    *out = m;
+    return ROTOR_OK;
+}
+
+void base_mutex_free(base_mutex **m) {
+    if (!m || !*m) return;
+    pthread_mutex_destroy(&(*m)->m);
+    base_free(*m);
+    *m = NULL;
+}
+
+void base_mutex_lock(base_mutex *m) {
+    int rc = pthread_mutex_lock(&m->m);
+    assert(rc == 0);
+    (void)rc;
+}
+
+void base_mutex_unlock(base_mutex *m) {
+    int rc = pthread_mutex_unlock(&m->m);
+    assert(rc == 0);
+    (void)rc;
+}
+
+rotor_status base_cond_create(base_cond **out) {
+    base_cond *c = base_alloc(sizeof *c);
+    if (!c) return ROTOR_E_NOMEM;
+    if (pthread_cond_init(&c->c, NULL) != 0) return base_free(c), ROTOR_E_NOMEM;
+    *out = c;
+    return ROTOR_OK;
+}
+
+void base_cond_free(base_cond **c) {
+    if (!c || !*c) return;
+    pthread_cond_destroy(&(*c)->c);
+    base_free(*c);
+    *c = NULL;
+}
+
+void base_cond_wait(base_cond *c, base_mutex *m) { pthread_cond_wait(&c->c, &m->m); }
+void base_cond_broadcast(base_cond *c) { pthread_cond_broadcast(&c->c); }
+
+int base_cpu_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    int n = CPU_COUNT(&set);
+    return n > 0 ? n : 1;
+}
+
+void base_thread_pin(int cpu_index) {
+    cpu_set_t allowed, one;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    CPU_ZERO(&one);
+    for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed) || seen++ != cpu_index) continue;
+        CPU_SET(cpu, &one);
+        pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+        return;
+    }
+}
+
+void base_thread_yield(void) { sched_yield(); }

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * chat: conversations to prompts. Built-in renderers (bitnet, ChatML, Llama-3, plain), a bounded
+ * subset of Jinja for models' own templates, and what ends an answer.
+ *
+ * A prompt is a list of parts, each either template text (control tokens are parsed in it) or user
+ * text (never): a user cannot write a control token. A chat_template is immutable; rendering keeps
+ * all state on the heap per call, so one template serves many threads.
+ */
+#ifndef CHAT_H
+#define CHAT_H
+
+#include "base/base.h"
+#include "text/text.h"
+
+typedef struct chat_message {
+    base_str role;    /* "system", "user", "assistant", "tool" … */
+    base_str content; /* UTF-8 */
+} chat_message;
+
+typedef struct chat_template chat_template;
+
+/* What is known about the model when choosing. */
+typedef struct chat_hints {
+    base_str architecture;     /* general.architecture or model_type; may be empty */
+    base_str model_template;   /* Jinja text from the file; may be empty */
+    base_str bos_text, eos_text; /* token texts, for the template's bos_token, eos_token */
+    bool has_im_start;         /* the vocabulary has <|im_start|> */
+    bool has_header_id;        /* the vocabulary has <|start_header_id|> */
+} chat_hints;
+
+/* override: NULL, a built-in name ("bitnet", "chatml", "llama3", "plain", …) or Jinja text. A model
+ * of a bitnet architecture gets the built-in rendering, whatever its file says (the official file's
+ * template is a placeholder). A model without any template gets "plain": `User: … Assistant: `. */
+rotor_status chat_template_create(chat_template **out, const chat_hints *hints, const char *override,
+                                  rotor_error *err);
+void chat_template_free(chat_template **t);
+/* One line for the log: which template and why. */
+const char *chat_template_describe(const chat_template *t);
+/* Names of the built-in templates; NULL past the end. */
+const char *chat_builtin_name(size_t i);
+
+/* A prompt in parts; owned by the caller, freed by chat_prompt_free. */
+typedef struct chat_part {
+    size_t begin, end; /* byte range in text */
+    bool literal;      /* user text: control tokens are not parsed in it */
+} chat_part;
+typedef struct chat_prompt {
+    base_buf text;    /* the rendered prompt */
+    chat_part *parts; /* in order, covering text */
+    size_t n_parts;   /* how many */
+    size_t cap_parts; /* allocated */
+} chat_prompt;
+void chat_prompt_free(chat_prompt *p);
+
+/* Renders messages[n]; add_reply: append the opening of the assistant's turn. */
+rotor_status chat_render(const chat_template *t, const chat_message *messages, size_t n,
+                         bool add_reply, chat_prompt *out, rotor_error *err);
+/* Tokenises a rendered prompt part by part, with exactly one BOS if the vocabulary wants one. */
+rotor_status chat_encode(const chat_prompt *p, const text_vocab *v, text_ids *out,
+                         rotor_error *err);
+/* Texts that end an answer beside the end-of-generation ids ("\nUser:" for plain); i from 0. */
+const char *chat_stop_text(const chat_template *t, size_t i);
+
+#endif

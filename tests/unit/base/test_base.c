@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * base: errors, checked sizes, memory, buffers, UTF-8, map, random numbers, hashes, files.
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+static void errors_carry_code_and_prefix(void **state) {
+    (void)state;
+    rotor_error err = {0};
+    assert_int_equal(base_fail(&err, ROTOR_E_FORMAT, "tensor %s", "x"), ROTOR_E_FORMAT);
+    assert_int_equal(base_fail_in(&err, ROTOR_E_FORMAT, "a.gguf"), ROTOR_E_FORMAT);
+    assert_string_equal(err.message, "a.gguf: tensor x");
+    assert_int_equal(base_fail(NULL, ROTOR_E_IO, "unseen"), ROTOR_E_IO);
+}
+
+static void sizes_are_checked(void **state) {
+    (void)state;
+    size_t s;
+    uint64_t u;
+    assert_false(base_mul_size(SIZE_MAX / 2, 3, &s));
+    assert_true(base_mul_size(7, 6, &s) && s == 42);
+    assert_false(base_add_u64(UINT64_MAX, 1, &u));
+    assert_false(base_round_up_u64(UINT64_MAX - 3, 32, &u));
+    assert_true(base_round_up_u64(33, 32, &u) && u == 64);
+    assert_null(base_alloc_array(SIZE_MAX / 2, 4));
+}
+
+static void fault_switch_fails_the_nth(void **state) {
+    (void)state;
+    base_fault_after(2);
+    void *a = base_alloc(8), *b = base_alloc(8), *c = base_alloc(8);
+    assert_true(a && !b && c && base_fault_fired());
+    base_fault_after(0);
+    base_free(a);
+    base_free(c);
+}
+
+static void pages_are_zeroed_and_aligned(void **state) {
+    (void)state;
+    size_t sizes[] = {1, 100, 5 << 20};
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        uint8_t *p = base_alloc_aligned(sizes[i]);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        assert_int_equal(p[0] | p[sizes[i] - 1], 0);
+        base_free_aligned(p);
+    }
+}
+
+static void utf8_round_trips_and_rejects(void **state) {
+    (void)state;
+    for (uint32_t cp = 0; cp <= 0x10FFFF; cp++) {
+        if (cp >= 0xD800 && cp <= 0xDFFF) continue;
+        char buf[4];
+        int32_t back;
+        int n = base_utf8_encode(cp, buf);
+        assert_int_equal(base_utf8_decode(buf, (size_t)n, &back), n);
+        assert_int_equal(back, cp);
+        if (n > 1) assert_int_equal(base_utf8_decode(buf, (size_t)n - 1, &back), 1);
+        if (n > 1) assert_int_equal(back, -1);
+    }
+    const char *bad[] = {"\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xFF", "\x80"};
+    for (size_t i = 0; i < BASE_COUNT(bad); i++) {
+        int32_t cp;
+        assert_int_equal(base_utf8_decode(bad[i], strlen(bad[i]), &cp), 1);
+        assert_int_equal(cp, -1);
+    }
+}
+
+static void map_holds_a_million(void **state) {
+    (void)state;
+    enum { N = 100000 };
+    static char keys[N][12];
+    base_map *m = NULL;
+    assert_int_equal(base_map_create(&m, 4), ROTOR_OK);
+    for (uint32_t i = 0; i < N; i++) {
+        bool existed = true;
+        snprintf(keys[i], sizeof keys[i], "k%u", i);
+        assert_int_equal(base_map_put(m, base_str_of(keys[i]), i, &existed), ROTOR_OK);
+        assert_false(existed);
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t v = 0;
+        assert_true(base_map_get(m, base_str_of(keys[i]), &v));
+        assert_int_equal(v, i);
+    }
+    uint32_t v;
+    assert_false(base_map_get(m, base_str_of("absent"), &v));
+    assert_false(base_map_get(m, (base_str){NULL, 0}, &v));
+    assert_int_equal(base_map_put(m, (base_str){NULL, 0}, 7, NULL), ROTOR_OK);
+    assert_true(base_map_get(m, (base_str){NULL, 0}, &v) && v == 7);
+    assert_int_equal(base_map_count(m), N + 1);
+    base_map_free(&m);
+    assert_null(m);
+}
+
+static void random_repeats_and_is_uniform(void **state) {
+    (void)state;
+    base_rng a, b;
+    base_rng_seed(&a, 1);
+    base_rng_seed(&b, 1);
+    double sum = 0, sq = 0;
+    for (int i = 0; i < 100000; i++) {
+        assert_true(base_rng_u64(&a) == base_rng_u64(&b));
+        double x = base_rng_normal(&a);
+        base_rng_normal(&b);
+        sum += x;
+        sq += x * x;
+    }
+    assert_true(sum / 1e5 > -0.02 && sum / 1e5 < 0.02);
+    assert_true(sq / 1e5 > 0.97 && sq / 1e5 < 1.03);
+}
+
+static void sha256_matches_the_standard(void **state) {
+    (void)state;
+    uint8_t h[32];
+    char hex[65] = {0};
+    base_sha256("abc", 3, h);
+    for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", h[i]);
+    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    base_sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, h);
+    for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", h[i]);
+    assert_string_equal(hex, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+}
+
+static char *temp_name(char buf[64], const char *tail) {
+    snprintf(buf, 64, "/tmp/rotor-base-%ld-%s", (long)getpid(), tail);
+    return buf;
+}
+
+static void files_are_written_whole_or_not_at_all(void **state) {
+    (void)state;
+    char path[64];
+    rotor_error err = {0};
+    base_out o;
+    base_file f;
+    temp_name(path, "out");
+    assert_int_equal(base_out_open(&o, path, &err), ROTOR_OK);
+    assert_int_equal(base_out_write(&o, "hello", 5, &err), ROTOR_OK);
+    assert_int_equal(base_path_kind_of(path), BASE_PATH_NONE);
+    base_out_abort(&o);
+    assert_int_equal(base_path_kind_of(path), BASE_PATH_NONE);
+
+    assert_int_equal(base_out_open(&o, path, &err), ROTOR_OK);
+    assert_int_equal(base_out_write(&o, "hello", 5, &err), ROTOR_OK);
+    assert_int_equal(base_out_skip(&o, 10, &err), ROTOR_OK);
+    assert_int_equal(base_out_zeros(&o, 5000, &err), ROTOR_OK);
+    assert_int_equal(base_out_commit(&o, &err), ROTOR_OK);
+    for (int map = 0; map < 2; map++) {
+        assert_int_equal(base_file_open(&f, path, map, &err), ROTOR_OK);
+        assert_int_equal(f.size, 5015);
+        assert_memory_equal(f.data, "hello\0\0", 7);
+        assert_int_equal(base_file_unchanged(&f, &err), ROTOR_OK);
+        if (map) {
+            assert_int_equal(truncate(path, 100), 0);
+            assert_int_equal(base_file_unchanged(&f, &err), ROTOR_E_IO);
+        }
+        base_file_close(&f);
+    }
+    unlink(path);
+    assert_int_equal(base_file_open(&f, path, true, &err), ROTOR_E_IO);
+    assert_int_equal(base_file_open(&f, "/tmp", true, &err), ROTOR_E_IO);
+    base_file_close(&f);
+}
+
+static void writing_survives_every_fault(void **state) {
+    (void)state;
+    char path[64];
+    temp_name(path, "fault");
+    for (long n = 1; n < 100; n++) {
+        base_out o;
+        base_fault_after(n);
+        rotor_status st = base_out_open(&o, path, NULL);
+        if (st == ROTOR_OK) {
+            st = base_out_write(&o, "x", 1, NULL);
+            if (st == ROTOR_OK) st = base_out_commit(&o, NULL);
+            else base_out_abort(&o);
+        }
+        bool fired = base_fault_fired();
+        base_fault_after(0);
+        assert_int_equal(st == ROTOR_OK, !fired);
+        assert_int_equal(base_path_kind_of(path), fired ? BASE_PATH_NONE : BASE_PATH_FILE);
+        if (!fired) break;
+    }
+    unlink(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors_carry_code_and_prefix),
+        cmocka_unit_test(sizes_are_checked),
+        cmocka_unit_test(fault_switch_fails_the_nth),
+        cmocka_unit_test(pages_are_zeroed_and_aligned),
+        cmocka_unit_test(utf8_round_trips_and_rejects),
+        cmocka_unit_test(map_holds_a_million),
+        cmocka_unit_test(random_repeats_and_is_uniform),
+        cmocka_unit_test(sha256_matches_the_standard),
+        cmocka_unit_test(files_are_written_whole_or_not_at_all),
+        cmocka_unit_test(writing_survives_every_fault),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
