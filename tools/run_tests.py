@@ -114,7 +114,7 @@ def shown(value):
     """An option's value as one writes it on the command line."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return ",".join(value) if isinstance(value, list) else str(value)
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def build(log, folder, options, env=None):
@@ -316,7 +316,7 @@ def valgrind(log):
 def all_tier():
     checked = {"optimization": "2", "b_lundef": "false", "werror": "false"}
     asan = clang_build("build-asan", b_sanitize="address,undefined",
-                       c_args="-fno-sanitize-recover=all,-fno-omit-frame-pointer", **checked)
+                       c_args="-fno-sanitize-recover=all -fno-omit-frame-pointer", **checked)
     tsan = clang_build("build-tsan", b_sanitize="thread", **checked)
     return [
         ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
