@@ -68,17 +68,22 @@ def blocks_q4_0(data, rows, cols):
     return q.reshape(rows, cols), d
 
 
-def encode_i2s(t, scale, block=128):
-    """Ternary t in {-1,0,1}, flattened row-major; 128-element blocks (x86) or 64 (ARM), first element in the top bits;
-    then the f32 scale and 28 bytes that nobody may look at (filled with a pattern to prove it)."""
-    codes = (np.asarray(t).reshape(-1, 4, block // 4) + 1).astype(np.uint8)
+I2S_BLOCK = {"x86": 128, "arm": 64}
+
+
+def encode_i2s(t, scale, order="x86"):
+    """Ternary t in {-1,0,1}, first element in the top bits of a byte; then the f32 scale and 28 bytes that nobody may look at
+    (filled with a pattern to prove it). x86 and arm: row-major blocks of 128 or 64 elements, a quarter block per bit pair;
+    4row: byte group*K + column holds rows 4*group .. +3 of that column."""
+    t = np.asarray(t)
+    codes = t.reshape(-1, 4, t.shape[1] if order == "4row" else I2S_BLOCK[order] // 4) + 1
     packed = (codes[:, 0] << 6) | (codes[:, 1] << 4) | (codes[:, 2] << 2) | codes[:, 3]
-    return packed.tobytes() + struct.pack("<f", scale) + bytes([0xA5]) * 28
+    return packed.astype(np.uint8).tobytes() + struct.pack("<f", scale) + bytes([0xA5]) * 28
 
 
-def decode_i2s(data, rows, cols, block=128):
+def decode_i2s(data, rows, cols, order="x86"):
     n = rows * cols
-    raw = np.frombuffer(data, np.uint8, n // 4).reshape(-1, block // 4)
+    raw = np.frombuffer(data, np.uint8, n // 4).reshape(-1, cols if order == "4row" else I2S_BLOCK[order] // 4)
     codes = np.stack([(raw >> s) & 3 for s in (6, 4, 2, 0)], axis=1)
     return codes.reshape(rows, cols).astype(np.int64) - 1, struct.unpack_from("<f", data, n // 4)[0]
 

@@ -30,17 +30,17 @@ ACT_FLOOR = 1e-5        # smallest absmax of a token and smallest mean magnitude
 
 
 def quantise_token(x):
-    """One scale per row: codes (integers as float64) and the factor that turns a code back into a value."""
+    """One scale per row: the row scaled to +-127, not yet rounded, and the factor that turns a code back into a value."""
     peak = np.maximum(np.abs(x).max(axis=-1, keepdims=True), ACT_FLOOR)
-    return np.clip(np.rint(x * (127.0 / peak)), -128, 127), peak / 127.0
+    return x * (127.0 / peak), peak / 127.0
 
 
 def quantise_blocks(x):
-    """One scale per 32 elements: codes [T, B, 32], scales [T, B] rounded to f32. An all-zero block has scale and codes 0."""
+    """One scale per 32 elements: scaled values [T, B, 32], not yet rounded, and scales [T, B] as f32. A zero block gives 0s."""
     b = x.reshape(len(x), -1, 32)
     peak = np.abs(b).max(axis=-1)
     factor = np.divide(127.0, peak, out=np.zeros_like(peak), where=peak > 0)
-    return np.rint(b * factor[..., None]), np.float32(peak / 127.0).astype(np.float64)
+    return b * factor[..., None], np.float32(peak / 127.0).astype(np.float64)
 
 
 # ---- matrices -------------------------------------------------------------------------------------------------------
@@ -67,6 +67,9 @@ class Ternary:
     t: np.ndarray
     scale: object
 
+    def __post_init__(self):
+        self.t = self.t.astype(np.float64)       # integers below 2^53: every dot product stays exact
+
     def rows(self, ids):
         return self.decoded()[ids]
 
@@ -78,14 +81,15 @@ class Ternary:
     def apply(self, x, act, note):
         if act == "f32":
             return x @ self.decoded().T
-        codes, unit = quantise_token(x)
-        note("codes", codes)
+        scaled, unit = quantise_token(x)
+        note("scaled", scaled)
+        codes = np.rint(scaled)                  # ties to even; |scaled| <= 127, so nothing is left to clamp
         if np.ndim(self.scale) == 0:
-            return (codes @ self.t.T.astype(np.float64)) * (self.scale * unit)
+            return (codes @ self.t.T) * (self.scale * unit)
         n_blocks = self.scale.shape[1]
         c = codes.reshape(len(x), n_blocks, -1)
-        t = self.t.reshape(len(self.t), n_blocks, -1).astype(np.float64)
-        return np.einsum("tbk,obk,ob->to", c, t, self.scale, optimize=True) * unit
+        dots = np.einsum("tbk,obk->tbo", c, self.t.reshape(len(self.t), n_blocks, -1), optimize=True)
+        return np.einsum("tbo,ob->to", dots, self.scale) * unit
 
 
 @dataclass
@@ -93,6 +97,9 @@ class Blocks:
     """Q8_0 or Q4_0: integer q [out, in], d [out, in/32]."""
     q: np.ndarray
     d: np.ndarray
+
+    def __post_init__(self):
+        self.q = self.q.astype(np.float64)
 
     def rows(self, ids):
         return self.q[ids] * np.repeat(self.d[ids], 32, axis=1)
@@ -103,10 +110,11 @@ class Blocks:
     def apply(self, x, act, note):
         if act == "f32":
             return x @ self.decoded().T
-        codes, unit = quantise_blocks(x)
-        note("codes", codes)
-        q = self.q.reshape(len(self.q), -1, 32).astype(np.float64)
-        return np.einsum("tbk,obk,ob,tb->to", codes, q, self.d, unit, optimize=True)
+        scaled, unit = quantise_blocks(x)
+        note("scaled", scaled)
+        q = self.q.reshape(len(self.q), -1, 32)
+        dots = np.einsum("tbk,obk->tbo", np.rint(scaled), q, optimize=True)
+        return np.einsum("tbo,ob,tb->to", dots, self.d, unit, optimize=True)
 
 
 def absmean(w):
@@ -231,9 +239,16 @@ def forward(m, ids, act="q8", trace=None):
         x = x + project(layer, "ffn_down", f, act, note)
         note("out", x)
     final = rms_norm(x, m.final_norm, m.eps)
-    if trace is not None:
-        trace["final_norm"] = final
-    return m.head.apply(final, act, lambda *_: None)
+    head_trace = {} if trace is None else trace
+    head_trace["final_norm"] = final
+    return m.head.apply(final, act, lambda what, value: head_trace.__setitem__(f"head.{what}", value))
+
+
+def tie_distance(trace):
+    """How near the nearest activation comes to a rounding tie, in code units. Engines that differ by less than this before
+    every rounding agree on all int8 codes, and then their logits are as close as if nothing were rounded."""
+    scaled = [v for k, v in trace.items() if k.endswith(".scaled")]
+    return min((np.abs(np.abs(v - np.floor(v)) - 0.5).min() for v in scaled), default=0.5)
 
 
 # ---- GGUF -----------------------------------------------------------------------------------------------------------
@@ -242,7 +257,7 @@ GGUF_ARCH = {"llama": ("pairs", "silu"), "bitnet": ("half", "silu"), "bitnet-25"
              "bitnet-b1.58": ("half", "relu2")}
 
 
-def gguf_matrix(raw):
+def gguf_matrix(raw, i2s="x86"):
     rows, cols = raw.shape
     if raw.type == g.F32:
         return Dense(np.frombuffer(raw.data, "<f4").reshape(raw.shape).astype(np.float64))
@@ -254,8 +269,9 @@ def gguf_matrix(raw):
         return Blocks(*g.blocks_q8_0(raw.data, rows, cols))
     if raw.type == g.Q4_0:
         return Blocks(*g.blocks_q4_0(raw.data, rows, cols))
-    decode = {g.I2_S: g.decode_i2s, g.TQ1_0: g.decode_tq1, g.TQ2_0: g.decode_tq2}[raw.type]
-    return Ternary(*decode(raw.data, rows, cols))
+    if raw.type == g.I2_S:
+        return Ternary(*g.decode_i2s(raw.data, rows, cols, i2s))
+    return Ternary(*(g.decode_tq1 if raw.type == g.TQ1_0 else g.decode_tq2)(raw.data, rows, cols))
 
 
 def gguf_vector(raw):
@@ -264,7 +280,7 @@ def gguf_vector(raw):
     return np.frombuffer(raw.data, "<f4").astype(np.float64)
 
 
-def load_gguf(path):
+def load_gguf(path, i2s="x86"):
     meta, raw = g.read_gguf(path)
     arch = meta["general.architecture"]
     if arch not in GGUF_ARCH:
@@ -287,7 +303,7 @@ def load_gguf(path):
         for name in (k for k in raw if k.startswith(prefix)):
             role, kind = name[len(prefix):].rsplit(".", 1)
             if kind == "weight":
-                layer[role] = gguf_matrix(raw[name]) if len(raw[name].shape) == 2 else gguf_vector(raw[name])
+                layer[role] = gguf_matrix(raw[name], i2s) if len(raw[name].shape) == 2 else gguf_vector(raw[name])
             elif kind == "scale":
                 layer[role + ".scale"] = float(gguf_vector(raw[name])[0])
             else:
@@ -384,8 +400,9 @@ def load_hf(folder):
     return m
 
 
-def load(path):
-    return load_hf(path) if os.path.isdir(path) else load_gguf(path)
+def load(path, i2s="x86"):
+    """i2s: byte order of I2_S matrices (x86, arm, 4row); the file does not say it."""
+    return load_hf(path) if os.path.isdir(path) else load_gguf(path, i2s)
 
 
 # ---- comparing ------------------------------------------------------------------------------------------------------
