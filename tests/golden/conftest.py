@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Shared by the golden tests: the built program (ROTOR_BINARY, else build/rotor) and a way to get logits out of it."""
+"""Shared by the golden tests: the built program (ROTOR_BINARY, else the one in build/) and a way to get logits out of it."""
 import os
 import subprocess
 import sys
@@ -14,12 +14,14 @@ sys.path.insert(0, HERE)
 
 @pytest.fixture(scope="session")
 def rotor_binary():
-    path = os.environ.get("ROTOR_BINARY") or os.path.join(ROOT, "build", "rotor")
-    if not os.path.exists(path):
-        if os.environ.get("ROTOR_BINARY"):
-            pytest.fail(f"ROTOR_BINARY names {path}, which does not exist")
-        pytest.skip("no built program: set ROTOR_BINARY")
-    return path
+    named = os.environ.get("ROTOR_BINARY")
+    if named:
+        assert os.path.exists(named), f"ROTOR_BINARY names {named}, which does not exist"
+        return named
+    for path in (os.path.join(ROOT, "build", "rotor"), os.path.join(ROOT, "build", "src", "cli", "rotor")):
+        if os.path.exists(path):
+            return path
+    pytest.skip("no built program: set ROTOR_BINARY")
 
 
 @pytest.fixture
