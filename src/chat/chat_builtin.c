@@ -123,6 +123,18 @@ static rotor_status add_content(chat_prompt *out, const chat_builtin *b, base_st
     return chat_prompt_add(out, jin_bytes(s), true);
 }
 
+/* llama2 trims the system text and the first content as one text, so only its two ends. */
+static rotor_status add_llama2_system(const chat_template *t, const chat_message *m,
+                                      const chat_message *system, chat_prompt *out) {
+    jin_str end = {t->builtin->system_end, strlen(t->builtin->system_end), NULL};
+    jin_str content = jin_strip((jin_str){m->content.p, m->content.n, NULL}, NULL, false, true);
+    if (!content.n) end = jin_strip(end, NULL, false, true);
+    ROTOR_TRY(chat_prompt_add(out, system->content, true));
+    ROTOR_TRY(chat_prompt_add(out, jin_bytes(end), false));
+    ROTOR_TRY(chat_prompt_add(out, jin_bytes(content), true));
+    return chat_prompt_add(out, base_str_of(t->builtin->user_end), false);
+}
+
 static rotor_status add_turn(const chat_template *t, const chat_message *m,
                              const chat_message *system, chat_prompt *out) {
     const chat_builtin *b = t->builtin;
@@ -135,10 +147,8 @@ static rotor_status add_turn(const chat_template *t, const chat_message *m,
     ROTOR_TRY(add_frame(out, t, open, m->role));
     if (system) {
         ROTOR_TRY(add_frame(out, t, b->system, system->role));
-        /* llama2 keeps the system text as it is and trims what surrounds it. */
-        bool keep = b->habits & BOS_EACH;
-        ROTOR_TRY(keep ? chat_prompt_add(out, system->content, true)
-                       : add_content(out, b, system->content));
+        if (b->habits & BOS_EACH) return add_llama2_system(t, m, system, out);
+        ROTOR_TRY(add_content(out, b, system->content));
         ROTOR_TRY(add_frame(out, t, b->system_end, system->role));
     }
     ROTOR_TRY(add_content(out, b, m->content));

@@ -94,14 +94,15 @@ static rotor_status use_builtin(chat_template *t, base_str name, const char *why
     return ROTOR_OK;
 }
 
-/* A conversation of one word tells at load time what would fail at every request. A template may
- * refuse this very conversation; that is no fault of its own. */
+/* A conversation of one word finds the methods and functions outside the subset at load time, not
+ * at the first request. Other failures may be this conversation's fault and are no reason to refuse
+ * the template. */
 static rotor_status try_out(const chat_template *t, rotor_error *err) {
     chat_message hello = {base_str_of("user"), base_str_of("Hello")};
     chat_prompt p = {0};
     rotor_status st = chat_render(t, &hello, 1, true, &p, err);
     chat_prompt_free(&p);
-    return st == ROTOR_E_ARG ? ROTOR_OK : st;
+    return st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_NOMEM ? st : ROTOR_OK;
 }
 
 static rotor_status use_jinja(chat_template *t, base_str source, const char *whose, rotor_error *err) {

@@ -71,18 +71,18 @@ static rotor_status exec_for(jin_rt *rt, const jin_node *s, jin_scope *scope) {
     ROTOR_TRY(jin_eval(rt, s->b, scope, &iterable));
     ROTOR_TRY(jin_items(rt, iterable, &loop->items));
     if (s->c) ROTOR_TRY(filter_items(rt, s, scope, &loop->items));
-    if (!loop->items->n) {
-        ROTOR_TRY(scope_new(rt, scope, &inner));
-        return exec_list(rt, s->other, inner);
-    }
     loop->depth = 1; /* only recursive loops go deeper, and those are refused */
+    bool finished = false; /* the reference runs `else` unless a turn reached its end */
     for (loop->i = 0; loop->i < loop->items->n; loop->i++) {
         ROTOR_TRY(exec_turn(rt, s, scope, loop));
         bool stop = rt->flow == JIN_FLOW_BREAK;
+        finished |= rt->flow == JIN_FLOW_ON;
         rt->flow = JIN_FLOW_ON;
         if (stop) break;
     }
-    return ROTOR_OK;
+    if (finished || !s->other) return ROTOR_OK;
+    ROTOR_TRY(scope_new(rt, scope, &inner));
+    return exec_list(rt, s->other, inner);
 }
 
 /* ==== Definitions =================================================================================== */

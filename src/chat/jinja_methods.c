@@ -197,7 +197,7 @@ static rotor_status split_space(jin_rt *rt, jin_str s, splitter *sp) {
     s = jin_strip(s, NULL, true, false);
     for (; s.n; sp->left--) {
         size_t end = 0;
-        if (sp->left == 0) return add_piece(rt, sp, jin_strip(s, NULL, false, true));
+        if (sp->left == 0) return add_piece(rt, sp, s);
         for (int32_t cp; end < s.n;) {
             size_t len = (size_t)base_utf8_decode(s.p + end, s.n - end, &cp);
             if (jin_is_space(cp)) break;

@@ -83,7 +83,7 @@ class Generator:
             lambda: self.int(d), lambda: f"({n()}) {self.pick(['+', '-', '*', '/', '//', '%'])} ({n()})",
             lambda: f"({n()})|round", lambda: f"({n()})|round({self.pick(['1', '2', '3'])}, {self.pick(ROUNDING)})",
             lambda: f"({self.string(d - 1)})|float", lambda: f"({n()})|float", lambda: f"({n()})|abs",
-            lambda: f"({n()}) ** {self.pick(['2', '0.5', '-1'])}",
+            lambda: f"({n()}) ** {self.pick(['2', '-1'])}",
         ])()
 
     def list(self, d):

@@ -476,7 +476,7 @@ add("macros", """{%- macro turn(role, text='', close=true) -%}
 """)
 add("loops", """{% for m in messages %}
 {% if m.content|length == 0 %}{% continue %}{% endif %}
-{{ loop.index }}/{{ loop.length }} {{ loop.revindex0 }} {{ loop.cycle('odd', 'even') }}{{ ' first' if loop.first }}{{ ' last' if loop.last }} {{ loop.previtem.role|default('-') }}>{{ loop.nextitem.role|default('-') }}
+{{ loop.index }}/{{ loop.length }} {{ loop.revindex0 }} {{ loop.cycle('odd', 'even') }}{{ ' first' if loop.first }}{{ ' last' if loop.last }} {{ (loop.previtem|default({'role': '-'})).role }}>{{ loop.nextitem.role if loop.nextitem is defined else '-' }}
 {%- set words = m.content.split() %}
  {{ words|length }}:{{ words[:3]|join(',') }}
 {% if loop.index == 4 %}{% break %}{% endif %}
