@@ -101,9 +101,10 @@ static rotor_status make_step(run_engine *e, rotor_error *err) {
     e->pos = base_alloc_array(e->opt.chunk, sizeof *e->pos);
     e->picked = base_alloc_array(e->opt.chunk, sizeof *e->picked);
     e->table = base_alloc_array(e->opt.chunk, sizeof *e->table);
+    e->rows = base_alloc_array(e->opt.chunk, sizeof *e->rows);
     p->refs = base_alloc_array(e->opt.n_pages, sizeof *p->refs);
     p->free = base_alloc_array(e->opt.n_pages, sizeof *p->free);
-    if (!e->token || !e->pos || !e->picked || !e->table || !p->refs || !p->free)
+    if (!e->token || !e->pos || !e->picked || !e->table || !e->rows || !p->refs || !p->free)
         return base_fail_nomem(err, "creating an engine");
     p->n = p->n_free = e->opt.n_pages;
     for (uint32_t i = 0; i < p->n; i++) p->free[i] = p->n - 1 - i; /* lowest page on top */
@@ -145,6 +146,7 @@ void run_free(run_engine **ep) {
     base_free(e->pos);
     base_free(e->picked);
     base_free(e->table);
+    base_free(e->rows);
     base_free(e->pages.refs);
     base_free(e->pages.free);
     base_free(e);
