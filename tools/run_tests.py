@@ -259,10 +259,10 @@ def clang_build(folder, **options):
 
 def check_tier():
     return [
-        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("layers", lambda log: script(log, "tools/check_layers.py")),
         ("docs", lambda log: script(log, "tools/check_docs.py")),
         ("tools", python_tests("tests/tools")),
+        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("unit", c_tests("build", "unit")),
         ("kern", c_tests("build", "kern")),
         ("fault", c_tests("build", "fault")),
