@@ -126,7 +126,7 @@ def build(log, folder, options, env=None):
     status = configure(log, folder, options, env)
     if status == 0:
         verbose = ["-v"] if os.environ.get("V") else []
-        status = log.run(["ninja", "-C", folder, "-j" + JOBS, *verbose], env)
+        status = log.run(["ninja", "-C", folder, "-j" + JOBS, "-k", "0", *verbose], env)
     return Result(passed=1) if status == 0 else Result(failed=1, notes=["%s: build" % folder])
 
 
