@@ -97,7 +97,6 @@ typedef struct model_options {
     bool no_map;             /* read files into memory */
     int i2s;                 /* quant_i2s, or -1: automatic (x86 order) */
     uint32_t max_layers;     /* load only the first N layers; 0: all */
-    bool vocab_only;         /* hyper-parameters and weights are not needed */
     model_parallel parallel; /* optional */
     const base_log *log;     /* may be NULL */
 } model_options;

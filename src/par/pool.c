@@ -24,7 +24,10 @@
 #define spin_hint() ((void)0)
 #endif
 
-enum { SPINS = 20000 }; /* roughly 200-700 us: longer than any gap inside a step */
+enum {
+    SPINS = 20000,       /* roughly 200-700 us: longer than any gap between steps */
+    BARRIER_SPINS = 2000 /* then let another thread run: the processor may be shared */
+};
 
 typedef struct worker {
     par_pool *pool;      /* the pool it belongs to */
@@ -40,6 +43,8 @@ struct par_pool {
     atomic_uint generation; /* bumped for every job */
     atomic_int left;        /* workers still running the job */
     atomic_int sleepers;    /* workers waiting on `wake` */
+    atomic_int arrived;     /* threads at the barrier of this round */
+    atomic_uint round;      /* barriers passed */
     atomic_bool stop;       /* the pool is closing */
     base_mutex *submit;     /* one par_run at a time */
     base_mutex *lock;       /* guards going to sleep */
@@ -154,6 +159,21 @@ void par_run(par_pool *p, par_fn fn, void *arg) {
     fn(arg, 0, p->n_threads);
     wait_for_workers(p);
     base_mutex_unlock(p->submit);
+}
+
+/* The last to arrive opens the next round; the others watch the round number. */
+void par_barrier(par_pool *p) {
+    if (p->n_threads == 1) return;
+    unsigned round = atomic_load_explicit(&p->round, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) == p->n_threads - 1) {
+        atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&p->round, round + 1, memory_order_release);
+        return;
+    }
+    for (int i = 0; atomic_load_explicit(&p->round, memory_order_acquire) == round; i++) {
+        spin_hint();
+        if (i > BARRIER_SPINS) base_thread_yield();
+    }
 }
 
 void par_slice(size_t n, size_t align, int thread, int n_threads, size_t *begin, size_t *end) {

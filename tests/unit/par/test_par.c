@@ -32,6 +32,34 @@ static void every_thread_runs_every_job(void **state) {
     }
 }
 
+typedef struct relay {
+    par_pool *pool; /* whose barrier */
+    int value[8];   /* one slot per thread */
+    atomic_int bad; /* slots seen out of step */
+} relay;
+
+static void pass_the_baton(void *arg, int thread, int n_threads) {
+    relay *r = arg;
+    for (int round = 1; round <= 300; round++) {
+        r->value[thread] = round;
+        par_barrier(r->pool);
+        for (int i = 0; i < n_threads; i++)
+            if (r->value[i] != round) atomic_fetch_add(&r->bad, 1);
+        par_barrier(r->pool);
+    }
+}
+
+static void barrier_keeps_threads_in_step(void **state) {
+    (void)state;
+    for (int n = 1; n <= 4; n++) {
+        relay r = {0};
+        assert_int_equal(par_create(&r.pool, n, false, NULL), ROTOR_OK);
+        par_run(r.pool, pass_the_baton, &r);
+        assert_int_equal(atomic_load(&r.bad), 0);
+        par_free(&r.pool);
+    }
+}
+
 static void submit_many(void *arg) {
     void **a = arg;
     for (int i = 0; i < 200; i++) par_run(a[0], count, a[1]);
@@ -87,6 +115,7 @@ static void creation_survives_every_fault(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_thread_runs_every_job),
+        cmocka_unit_test(barrier_keeps_threads_in_step),
         cmocka_unit_test(several_submitters_take_turns),
         cmocka_unit_test(slices_cover_exactly),
         cmocka_unit_test(creation_survives_every_fault),
