@@ -14,13 +14,22 @@
 #include "chat/chat.h"
 #include "chat/jinja_internal.h"
 
-#define MSG(role, content) {{role, sizeof(role) - 1}, {content, sizeof(content) - 1}}
+#define MSG(role, content)                                                                         \
+    {                                                                                              \
+        {role, sizeof(role) - 1}, {                                                                \
+            content, sizeof(content) - 1                                                           \
+        }                                                                                          \
+    }
 
-static int64_t fixed_clock(void) { return 1709164799; } /* 2024-02-28 23:59:59 UTC */
+static int64_t fixed_clock(void) {
+    return 1709164799;
+} /* 2024-02-28 23:59:59 UTC */
 
 static rotor_status create(chat_template **out, const char *source, rotor_error *err) {
-    chat_hints hints = {.architecture = base_str_of("llama"), .model_template = base_str_of(source),
-                        .bos_text = base_str_of("<s>"), .eos_text = base_str_of("</s>"),
+    chat_hints hints = {.architecture = base_str_of("llama"),
+                        .model_template = base_str_of(source),
+                        .bos_text = base_str_of("<s>"),
+                        .eos_text = base_str_of("</s>"),
                         .now_s = fixed_clock};
     return chat_template_create(out, &hints, NULL, err);
 }
@@ -32,7 +41,8 @@ static rotor_status run(const char *source, const char *content, char buf[1024],
     chat_message m = {base_str_of("user"), base_str_of(content)};
     rotor_status st = create(&t, source, err);
     if (st == ROTOR_OK) st = chat_render(t, &m, 1, true, &p, err);
-    if (st == ROTOR_OK) snprintf(buf, 1024, "%.*s", (int)p.text.len, p.text.data ? p.text.data : "");
+    if (st == ROTOR_OK)
+        snprintf(buf, 1024, "%.*s", (int)p.text.len, p.text.data ? p.text.data : "");
     chat_prompt_free(&p);
     chat_template_free(&t);
     return st;
@@ -53,7 +63,7 @@ static void assert_refused(const char *source, rotor_status code, const char *sa
         fail_msg("%.80s: got %d, \"%s\", not \"%s\"", source, st, err.message, says);
 }
 
-/* ==== Choosing ======================================================================================= */
+/* ==== Choosing ================================================================================ */
 
 static void assert_choice(chat_hints h, const char *override, const char *says) {
     chat_template *t = NULL;
@@ -68,7 +78,8 @@ static void assert_choice(chat_hints h, const char *override, const char *says) 
 
 static void the_right_template_is_chosen(void **state) {
     (void)state;
-    base_str placeholder = base_str_of("{% for message in messages %}Human: BITNETAssistant{% endfor %}");
+    base_str placeholder =
+        base_str_of("{% for message in messages %}Human: BITNETAssistant{% endfor %}");
     chat_hints h = {.architecture = base_str_of("bitnet-b1.58"), .model_template = placeholder};
     assert_choice(h, NULL, "bitnet (built in; BitNet model; its file's template is not used)");
     assert_choice(h, "chatml", "chatml (built in; asked for)");
@@ -93,20 +104,22 @@ static void a_bad_override_lists_the_good_ones(void **state) {
     rotor_error err = {0};
     assert_int_equal(chat_template_create(&t, &h, "chatlm", &err), ROTOR_E_ARG);
     assert_null(t);
-    for (size_t i = 0; chat_builtin_name(i); i++) assert_non_null(strstr(err.message, chat_builtin_name(i)));
+    for (size_t i = 0; chat_builtin_name(i); i++)
+        assert_non_null(strstr(err.message, chat_builtin_name(i)));
     assert_string_equal(chat_builtin_name(0), "bitnet");
 }
 
 static void plain_is_a_conversation_with_a_stop_text(void **state) {
     (void)state;
-    chat_message m[] = {MSG("system", " Be kind. "), MSG("user", "Hi"), MSG("assistant", "Hello.\n"),
-                        MSG("user", "Bye")};
+    chat_message m[] = {MSG("system", " Be kind. "), MSG("user", "Hi"),
+                        MSG("assistant", "Hello.\n"), MSG("user", "Bye")};
     chat_hints h = {0};
     chat_template *t = NULL;
     chat_prompt p = {0};
     assert_int_equal(chat_template_create(&t, &h, NULL, NULL), ROTOR_OK);
     assert_int_equal(chat_render(t, m, 4, true, &p, NULL), ROTOR_OK);
-    assert_string_equal(p.text.data, "Be kind.\n\nUser: Hi\nAssistant: Hello.\nUser: Bye\nAssistant: ");
+    assert_string_equal(p.text.data,
+                        "Be kind.\n\nUser: Hi\nAssistant: Hello.\nUser: Bye\nAssistant: ");
     assert_string_equal(chat_stop_text(t, 0), "\nUser:");
     assert_null(chat_stop_text(t, 1));
     chat_prompt_free(&p);
@@ -122,10 +135,12 @@ static void system_text_is_never_lost(void **state) {
         const char *name, *want; /* a built-in, its text */
     } rows[] = {
         {"mistral", "<s>[INST] S!\n\nHi [/INST]Yo</s> [INST] Bye [/INST]"},
-        {"gemma", "<s><start_of_turn>user\nS!\n\nHi<end_of_turn>\n<start_of_turn>model\nYo<end_of_turn>\n"
-                  "<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n"},
+        {"gemma",
+         "<s><start_of_turn>user\nS!\n\nHi<end_of_turn>\n<start_of_turn>model\nYo<end_of_turn>\n"
+         "<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n"},
         {"llama2", "<s>[INST] <<SYS>>\nS!\n<</SYS>>\n\nHi [/INST] Yo </s><s>[INST] Bye [/INST]"},
-        {"falcon3", "<|system|>\nS!\n<|user|>\nHi\n<|assistant|>\nYo\n<|user|>\nBye\n<|assistant|>\n"},
+        {"falcon3",
+         "<|system|>\nS!\n<|user|>\nHi\n<|assistant|>\nYo\n<|user|>\nBye\n<|assistant|>\n"},
     };
     for (size_t i = 0; i < BASE_COUNT(rows); i++) {
         chat_hints h = {.bos_text = base_str_of("<s>"), .eos_text = base_str_of("</s>")};
@@ -140,7 +155,7 @@ static void system_text_is_never_lost(void **state) {
     }
 }
 
-/* ==== Marks ========================================================================================== */
+/* ==== Marks =================================================================================== */
 
 /* Renders and writes the user's bytes as upper-case U and the template's as they are. */
 static void marks_of(const chat_template *t, const chat_message *m, size_t n, char buf[512]) {
@@ -186,8 +201,9 @@ static void marks_follow_user_bytes_everywhere(void **state) {
     assert_marks("{{ {'c': c.strip()} }}", "{'c': 'UUU'}");
     assert_marks("{{ c.strip() * 2 }}", "UUUUUU");
     assert_marks("{{ c.strip()|list|first }}{{ c[1] }}", "UU");
-    assert_marks("{% set ns = namespace(t='') %}{% set ns.t = ns.t ~ '(' ~ c.strip() ~ ')' %}{{ ns.t }}",
-                 "(UUU)");
+    assert_marks(
+        "{% set ns = namespace(t='') %}{% set ns.t = ns.t ~ '(' ~ c.strip() ~ ')' %}{{ ns.t }}",
+        "(UUU)");
     assert_marks("{% set b %}({{ c }}){% endset %}{{ b|trim }}", "(UUUUU)");
     assert_marks("{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f(c)|title }}", "<UUUUU>");
     assert_marks("{{ (c ~ 'end')|indent(2, true) }}", "  UUUUUend");
@@ -212,7 +228,7 @@ static void built_ins_mark_user_bytes(void **state) {
     chat_template_free(&t);
 }
 
-/* ==== Outside the subset ============================================================================== */
+/* ==== Outside the subset ====================================================================== */
 
 static void refusals_name_the_construct_and_its_line(void **state) {
     (void)state;
@@ -239,16 +255,52 @@ static void refusals_name_the_construct_and_its_line(void **state) {
 static void malformed_templates_are_refused(void **state) {
     (void)state;
     rotor_status bad = ROTOR_E_FORMAT;
-    const char *const sources[] = {
-        "{{", "{% if", "{% if x %}", "{{ x", "{{ 'x }}", "{# x", "{% raw %}x", "{{ x | }}", "{{ (1 }}",
-        "{{ 1) }}", "{% for in x %}{% endfor %}", "{% for x in %}{% endfor %}", "{% endif %}", "{% %}",
-        "{{ }}", "{% set = 1 %}", "{% set 1 = 1 %}", "{% set x.y.z = 1 %}", "{{ 'a' 1 }}", "{{ 1abc }}",
-        "{{ a.b. }}", "{{ x[] }}", "{{ x[1:2:3:4] }}", "{% break %}", "{% macro f(a=1, b) %}{% endmacro %}",
-        "{% macro f %}{% endmacro %}", "{{ {1} }}", "{{ not }}", "{{ a is }}", "{{ ? }}", "{{ f(a=1, 2) }}",
-        "{% if x %}{% else %}{% elif y %}{% endif %}", "{{ '\\xZZ' }}", "{{ '\\ud800' }}", "{{ 007 }}",
-        "{{ 99999999999999999999 }}", "{% for x in y %}{% endif %}", "{% frobnicate %}", "{{ x }",
-        "{% set loop = %}", "{% for loop in x %}{% endfor %}", "{{ a if }}", "{% elif %}", "{{ @ }}"};
-    for (size_t i = 0; i < BASE_COUNT(sources); i++) assert_refused(sources[i], bad, "chat template line 1: ");
+    const char *const sources[] = {"{{",
+                                   "{% if",
+                                   "{% if x %}",
+                                   "{{ x",
+                                   "{{ 'x }}",
+                                   "{# x",
+                                   "{% raw %}x",
+                                   "{{ x | }}",
+                                   "{{ (1 }}",
+                                   "{{ 1) }}",
+                                   "{% for in x %}{% endfor %}",
+                                   "{% for x in %}{% endfor %}",
+                                   "{% endif %}",
+                                   "{% %}",
+                                   "{{ }}",
+                                   "{% set = 1 %}",
+                                   "{% set 1 = 1 %}",
+                                   "{% set x.y.z = 1 %}",
+                                   "{{ 'a' 1 }}",
+                                   "{{ 1abc }}",
+                                   "{{ a.b. }}",
+                                   "{{ x[] }}",
+                                   "{{ x[1:2:3:4] }}",
+                                   "{% break %}",
+                                   "{% macro f(a=1, b) %}{% endmacro %}",
+                                   "{% macro f %}{% endmacro %}",
+                                   "{{ {1} }}",
+                                   "{{ not }}",
+                                   "{{ a is }}",
+                                   "{{ ? }}",
+                                   "{{ f(a=1, 2) }}",
+                                   "{% if x %}{% else %}{% elif y %}{% endif %}",
+                                   "{{ '\\xZZ' }}",
+                                   "{{ '\\ud800' }}",
+                                   "{{ 007 }}",
+                                   "{{ 99999999999999999999 }}",
+                                   "{% for x in y %}{% endif %}",
+                                   "{% frobnicate %}",
+                                   "{{ x }",
+                                   "{% set loop = %}",
+                                   "{% for loop in x %}{% endfor %}",
+                                   "{{ a if }}",
+                                   "{% elif %}",
+                                   "{{ @ }}"};
+    for (size_t i = 0; i < BASE_COUNT(sources); i++)
+        assert_refused(sources[i], bad, "chat template line 1: ");
 }
 
 static void run_time_errors_are_errors(void **state) {
@@ -256,17 +308,25 @@ static void run_time_errors_are_errors(void **state) {
     const struct {
         const char *source, *says; /* template, words of its message */
     } rows[] = {
-        {"{{ nope.x }}", "'nope' is undefined"},      {"{{ nope + 1 }}", "'nope' is undefined"},
-        {"{{ 1 / 0 }}", "division by zero"},          {"{{ 5 % 0.0 }}", "division by zero"},
-        {"{{ 9223372036854775807 + 1 }}", "64 bits"}, {"{{ 3 ** 99 }}", "64 bits"},
+        {"{{ nope.x }}", "'nope' is undefined"},
+        {"{{ nope + 1 }}", "'nope' is undefined"},
+        {"{{ 1 / 0 }}", "division by zero"},
+        {"{{ 5 % 0.0 }}", "division by zero"},
+        {"{{ 9223372036854775807 + 1 }}", "64 bits"},
+        {"{{ 3 ** 99 }}", "64 bits"},
         {"{{ (-9223372036854775807 - 1) // -1 }}", "64 bits"},
         {"{{ 'a' + 1 }}", "cannot compute string + integer"},
-        {"{{ 'a' < 1 }}", "cannot order"},            {"{{ 1 in 1 }}", "cannot be walked"},
-        {"{{ none|length }}", "has no length"},       {"{{ {[]: 1} }}", "cannot be a key"},
-        {"{{ 'x'() }}", "cannot be called"},          {"{{ 'x'.upper(1) }}", "too many arguments"},
+        {"{{ 'a' < 1 }}", "cannot order"},
+        {"{{ 1 in 1 }}", "cannot be walked"},
+        {"{{ none|length }}", "has no length"},
+        {"{{ {[]: 1} }}", "cannot be a key"},
+        {"{{ 'x'() }}", "cannot be called"},
+        {"{{ 'x'.upper(1) }}", "too many arguments"},
         {"{{ 'x'|indent(depth=1) }}", "no use for the argument 'depth'"},
-        {"{{ range(100001) }}", "more than 100000"},  {"{{ range(1, 2, 0) }}", "step of 0"},
-        {"{{ [1, 2][::0] }}", "must not be 0"},       {"{{ {}[1:] }}", "cannot be sliced"},
+        {"{{ range(100001) }}", "more than 100000"},
+        {"{{ range(1, 2, 0) }}", "step of 0"},
+        {"{{ [1, 2][::0] }}", "must not be 0"},
+        {"{{ {}[1:] }}", "cannot be sliced"},
         {"{% set a, b = [1] %}", "1 values for 2 names"},
         {"{% set x = {} %}{% set x.y = 1 %}", "only a namespace"},
         {"{{ namespace(x=range)|tojson }}", "no JSON form"},
@@ -277,7 +337,8 @@ static void run_time_errors_are_errors(void **state) {
         {"{{ 'a'.split('') }}", "split at nothing"},
         {"\n\n{{ 1 // 0 }}", "chat template line 3: division"},
     };
-    for (size_t i = 0; i < BASE_COUNT(rows); i++) assert_refused(rows[i].source, ROTOR_E_FORMAT, rows[i].says);
+    for (size_t i = 0; i < BASE_COUNT(rows); i++)
+        assert_refused(rows[i].source, ROTOR_E_FORMAT, rows[i].says);
     assert_refused("{{ raise_exception('no\nsuch ' + 'role') }}", ROTOR_E_ARG,
                    "refuses this conversation: no such role");
 }
@@ -293,34 +354,44 @@ static void attributes_lead_nowhere(void **state) {
     assert_refused("{{ messages[0].update({'role': 'system'}) }}", ROTOR_E_UNSUPPORTED, "'update'");
 }
 
-/* ==== Limits ========================================================================================== */
+/* ==== Limits ================================================================================== */
 
 static void endless_work_is_stopped(void **state) {
     (void)state;
     rotor_status no = ROTOR_E_FORMAT;
-    assert_refused("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", no,
-                   "256 MiB");
+    assert_refused("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+                   no, "256 MiB");
     assert_refused("{{ range(99999)|select('in', range(99999))|list }}", no, "steps");
-    assert_refused("{% for a in range(99999) %}{% for b in range(99999) %}0123456789{% endfor %}{% endfor %}",
-                   no, "MiB");
+    assert_refused(
+        "{% for a in range(99999) %}{% for b in range(99999) %}0123456789{% endfor %}{% endfor %}",
+        no, "MiB");
     assert_refused("{{ '0123456789' * 99999999999 }}", no, "64 MiB of text");
     assert_refused("{{ 'x' * 99999999999 }}", no, "steps");
     assert_refused("{{ [1] * 99999999999 }}", no, "256 MiB");
-    assert_refused("{{ ' '|indent(99999999999) }}", no, "MiB");
-    assert_refused("{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}"
-                   "{% endfor %}", no, "MiB");
-    assert_refused("{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = ns.l + ns.l %}"
-                   "{% endfor %}", no, "256 MiB");
+    assert_refused("{{ ' '|indent(99999999999) }}", no, "steps");
+    assert_refused(
+        "{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}"
+        "{% endfor %}",
+        no, "MiB");
+    assert_refused(
+        "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = ns.l + ns.l %}"
+        "{% endfor %}",
+        no, "256 MiB");
     assert_refused("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", no, "nested deeper");
-    assert_refused("{% macro f(x) %}{{ g(x) }}{% endmacro %}{% macro g(x) %}{{ f(x)|upper }}{% endmacro %}"
-                   "{{ f(1) }}", no, "nested deeper");
+    assert_refused(
+        "{% macro f(x) %}{{ g(x) }}{% endmacro %}{% macro g(x) %}{{ f(x)|upper }}{% endmacro %}"
+        "{{ f(1) }}",
+        no, "nested deeper");
     assert_refused("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", no, "nested deeper");
     assert_refused("{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}"
-                   "{% endfor %}{{ ns.l == [ns.l] }}{{ ns.l }}", no, "nested deeper");
+                   "{% endfor %}{{ ns.l == [ns.l] }}{{ ns.l }}",
+                   no, "nested deeper");
     assert_refused("{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}"
-                   "{% endfor %}{{ ns.l|tojson }}", no, "nested deeper");
-    assert_refused("{% set s = 'a' * 9999999 %}{% for i in range(99999) %}{{ 'b' in s }}{% endfor %}", no,
-                   "steps");
+                   "{% endfor %}{{ ns.l|tojson }}",
+                   no, "nested deeper");
+    assert_refused(
+        "{% set s = 'a' * 9999999 %}{% for i in range(99999) %}{{ 'b' in s }}{% endfor %}", no,
+        "steps");
 }
 
 static char *repeat(const char *head, const char *piece, size_t n, const char *tail) {
@@ -337,13 +408,17 @@ static void deep_sources_are_refused(void **state) {
     const struct {
         const char *head, *piece, *tail; /* of the source */
     } rows[] = {
-        {"{{ ", "(", " }}"},       {"{{ ", "[", " }}"},          {"{{ ", "{1:", " }}"},
-        {"{{ ", "-", "1 }}"},      {"{{ ", "not ", "1 }}"},      {"{{ 1", "+1", " }}"},
-        {"{{ x", ".x", " }}"},     {"{{ x", "[0]", " }}"},       {"{{ x", "()", " }}"},
-        {"{{ x", "|upper", " }}"}, {"{{ 1", " and 1", " }}"},    {"{{ 1", " if 1 else 1", " }}"},
-        {"{{ 1", " if 1", " }}"},  {"{{ x", " is defined", " }}"}, {"", "{% if 1 %}", ""},
-        {"", "{% for x in y %}", ""}, {"", "{% set x %}", ""},   {"", "{% macro f() %}", ""},
-        {"{{ x", "[x", " }}"},     {"{{ f", "(f", " }}"},        {"{{ 1", "**1", " }}"},
+        {"{{ ", "(", " }}"},       {"{{ ", "[", " }}"},
+        {"{{ ", "{1:", " }}"},     {"{{ ", "-", "1 }}"},
+        {"{{ ", "not ", "1 }}"},   {"{{ 1", "+1", " }}"},
+        {"{{ x", ".x", " }}"},     {"{{ x", "[0]", " }}"},
+        {"{{ x", "()", " }}"},     {"{{ x", "|upper", " }}"},
+        {"{{ 1", " and 1", " }}"}, {"{{ 1", " if 1 else 1", " }}"},
+        {"{{ 1", " if 1", " }}"},  {"{{ x", " is defined", " }}"},
+        {"", "{% if 1 %}", ""},    {"", "{% for x in y %}", ""},
+        {"", "{% set x %}", ""},   {"", "{% macro f() %}", ""},
+        {"{{ x", "[x", " }}"},     {"{{ f", "(f", " }}"},
+        {"{{ 1", "**1", " }}"},
     };
     for (size_t i = 0; i < BASE_COUNT(rows); i++) {
         char *source = repeat(rows[i].head, rows[i].piece, 20000, rows[i].tail);
@@ -372,7 +447,7 @@ static void the_date_comes_from_the_clock(void **state) {
                    "28 Feb 2024, Wednesday 28.2.24 23:59:59 11PM 059 %");
 }
 
-/* ==== Harm to memory =================================================================================== */
+/* ==== Harm to memory ========================================================================== */
 
 static json_t *golden_templates(void) {
     char path[512];
@@ -406,7 +481,8 @@ static void every_allocation_may_fail(void **state) {
     json_t *root = golden_templates(), *t;
     const char *name;
     size_t n_faults = 0;
-    chat_message m[] = {MSG("system", "Be \"brief\"."), MSG("user", "Hi there you"), MSG("assistant", "x")};
+    chat_message m[] = {MSG("system", "Be \"brief\"."), MSG("user", "Hi there you"),
+                        MSG("assistant", "x")};
     json_object_foreach(json_object_get(root, "templates"), name, t) {
         const char *source = json_string_value(json_object_get(t, "source"));
         for (long n = 1;; n++, n_faults++) {

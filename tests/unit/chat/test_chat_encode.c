@@ -7,15 +7,17 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "chat/chat.h"
 #include "chat/chat_internal.h"
 
-#define STR(s) {s, sizeof(s) - 1}
+#define STR(s)                                                                                     \
+    { s, sizeof(s) - 1 }
 
-/* ==== A small byte-level vocabulary ==================================================================== */
+/* ==== A small byte-level vocabulary =========================================================== */
 
 enum { BOS_ID = 256, EOT_ID, IM_START, IM_START_LONG, USER_DEFINED, MERGED_HI, N_TOKENS };
 
@@ -31,17 +33,33 @@ static text_vocab *small_vocab(int add_bos) {
         tokens[b] = (base_str){byte_text[b], (size_t)n};
         types[b] = TEXT_NORMAL;
     }
-    const base_str special[] = {STR("<s>"), STR("<|eot|>"), STR("<|im"), STR("<|im_start|>"), STR("<tool>"),
-                                STR("\xC4\xA0H")};
+    const base_str special[] = {STR("<s>"),          STR("<|eot|>"), STR("<|im"),
+                                STR("<|im_start|>"), STR("<tool>"),  STR("\xC4\xA0H")};
     for (uint32_t i = BOS_ID; i < N_TOKENS; i++) {
         tokens[i] = special[i - BOS_ID];
-        types[i] = i == USER_DEFINED ? TEXT_USER_DEFINED : i == MERGED_HI ? TEXT_NORMAL : TEXT_CONTROL;
+        types[i] = i == USER_DEFINED ? TEXT_USER_DEFINED
+                   : i == MERGED_HI  ? TEXT_NORMAL
+                                     : TEXT_CONTROL;
     }
-    text_spec spec = {.model = TEXT_BPE, .pre = base_str_of("llama-bpe"), .tokens = tokens, .types = types,
-                      .n_tokens = N_TOKENS, .merges = merges, .n_merges = 1, .bos = BOS_ID,
-                      .eos = EOT_ID, .unk = TEXT_NO_ID, .sep = TEXT_NO_ID, .pad = TEXT_NO_ID,
-                      .cls = TEXT_NO_ID, .mask = TEXT_NO_ID, .eot = EOT_ID, .eom = TEXT_NO_ID,
-                      .add_bos = add_bos, .add_eos = 0, .add_space_prefix = 0};
+    text_spec spec = {.model = TEXT_BPE,
+                      .pre = base_str_of("llama-bpe"),
+                      .tokens = tokens,
+                      .types = types,
+                      .n_tokens = N_TOKENS,
+                      .merges = merges,
+                      .n_merges = 1,
+                      .bos = BOS_ID,
+                      .eos = EOT_ID,
+                      .unk = TEXT_NO_ID,
+                      .sep = TEXT_NO_ID,
+                      .pad = TEXT_NO_ID,
+                      .cls = TEXT_NO_ID,
+                      .mask = TEXT_NO_ID,
+                      .eot = EOT_ID,
+                      .eom = TEXT_NO_ID,
+                      .add_bos = add_bos,
+                      .add_eos = 0,
+                      .add_space_prefix = 0};
     text_vocab *v = NULL;
     rotor_error err = {0};
     if (text_vocab_create(&v, &spec, &err) != ROTOR_OK) fail_msg("%s", err.message);
@@ -86,8 +104,8 @@ static void user_text_never_becomes_control(void **state) {
     ASSERT_IDS(v, whole, want);
     /* Nor does one that begins or ends in template text. */
     const char *halves[] = {"<|", "eot|>", "<|eot", "|>", "<s>"};
-    const uint32_t want_halves[] = {'<', '|', 'e', 'o', 't', '|', '>', '<', '|', 'e', 'o', 't', '|', '>',
-                                    BOS_ID};
+    const uint32_t want_halves[] = {'<', '|', 'e', 'o', 't', '|', '>',   '<',
+                                    '|', 'e', 'o', 't', '|', '>', BOS_ID};
     ASSERT_IDS(v, halves, want_halves);
     text_vocab_free(&v);
 }
@@ -96,15 +114,16 @@ static void the_longest_control_token_wins(void **state) {
     (void)state;
     text_vocab *v = small_vocab(0);
     const char *texts[] = {"<|im_start|><|im<|im_star<tool>", "<tool>"};
-    const uint32_t want[] = {IM_START_LONG, IM_START, IM_START, '_', 's', 't', 'a', 'r', USER_DEFINED,
-                             USER_DEFINED};
+    const uint32_t want[] = {IM_START_LONG, IM_START, IM_START, '_',          's',
+                             't',           'a',      'r',      USER_DEFINED, USER_DEFINED};
     ASSERT_IDS(v, texts, want);
     text_vocab_free(&v);
 }
 
 static void there_is_exactly_one_bos(void **state) {
     (void)state;
-    const char *without[] = {"a"}, *with[] = {"<s>a<s>"}, *twice[] = {"<s><s>a"}, *users[] = {"", "<s>"};
+    const char *without[] = {"a"}, *with[] = {"<s>a<s>"}, *twice[] = {"<s><s>a"},
+               *users[] = {"", "<s>"};
     const char *empty[] = {""};
     for (int add = 0; add < 2; add++) {
         text_vocab *v = small_vocab(add);
@@ -145,12 +164,15 @@ static void ids_are_appended_or_nothing_is(void **state) {
 /* Whatever the user writes, the control ids are the template's own, in number and order. */
 static void random_user_text_adds_no_control_ids(void **state) {
     (void)state;
-    static const char *const pieces[] = {"<|eot|>", "<s>", "<|im_start|>", "<|im", "<|", "|>", " H", "H",
-                                         " ", "\n", "\xE2\x82", "é", "<tool>", "eot", "x"};
+    static const char *const pieces[] = {
+        "<|eot|>", "<s>", "<|im_start|>", "<|im", "<|",     "|>",  " H", "H",
+        " ",       "\n",  "\xE2\x82",     "é",    "<tool>", "eot", "x"};
     text_vocab *v = small_vocab(1);
-    chat_hints h = {.architecture = base_str_of("llama"), .bos_text = base_str_of("<s>"),
-                    .model_template = base_str_of("{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }} "
-                                                  "{{ m.content|trim }}<|eot|>{% endfor %}")};
+    chat_hints h = {.architecture = base_str_of("llama"),
+                    .bos_text = base_str_of("<s>"),
+                    .model_template = base_str_of(
+                        "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }} "
+                        "{{ m.content|trim }}<|eot|>{% endfor %}")};
     chat_template *t = NULL;
     assert_int_equal(chat_template_create(&t, &h, NULL, NULL), ROTOR_OK);
     base_rng rng;
@@ -182,19 +204,22 @@ static void random_user_text_adds_no_control_ids(void **state) {
     text_vocab_free(&v);
 }
 
-/* ==== The real vocabulary of BitNet 2B4T ================================================================ */
+/* ==== The real vocabulary of BitNet 2B4T ====================================================== */
 
 static text_vocab *llama3_vocab(void) {
     static char names[256][40];
     static base_str specials[256];
-    static const char *const known[] = {"<|begin_of_text|>", "<|end_of_text|>", NULL, NULL, NULL, NULL,
-                                        "<|start_header_id|>", "<|end_header_id|>", NULL, "<|eot_id|>"};
+    static const char *const known[] = {
+        "<|begin_of_text|>",   "<|end_of_text|>",   NULL, NULL,        NULL, NULL,
+        "<|start_header_id|>", "<|end_header_id|>", NULL, "<|eot_id|>"};
     const char *data = getenv("ROTOR_TEST_DATA");
     char path[512];
     if (!data) return NULL;
     for (int i = 0, reserved = 0; i < 256; i++) {
-        if (i < (int)BASE_COUNT(known) && known[i]) snprintf(names[i], sizeof names[i], "%s", known[i]);
-        else snprintf(names[i], sizeof names[i], "<|reserved_special_token_%d|>", reserved++);
+        if (i < (int)BASE_COUNT(known) && known[i])
+            snprintf(names[i], sizeof names[i], "%s", known[i]);
+        else
+            snprintf(names[i], sizeof names[i], "<|reserved_special_token_%d|>", reserved++);
         specials[i] = base_str_of(names[i]);
     }
     snprintf(path, sizeof path, "%s/vocab/llama3_tokenizer.model", data);
@@ -242,6 +267,53 @@ static void bitnet_prompts_have_the_published_ids(void **state) {
     text_vocab_free(&v);
 }
 
+/* Without control tokens in user text, parts make no difference: the ids are those of the whole
+ * text, with the control tokens in it parsed. */
+static void parts_leave_no_seams(void **state) {
+    (void)state;
+    char path[512];
+    text_vocab *v = llama3_vocab();
+    if (!v) {
+        print_message("skipped: no data\n");
+        skip();
+    }
+    snprintf(path, sizeof path, "%s/tests/data/chat/templates.json", getenv("ROTOR_SOURCE_ROOT"));
+    json_t *root = json_load_file(path, 0, NULL), *list, *m;
+    const char *name;
+    size_t n_prompts = 0, k;
+    assert_non_null(root);
+    for (size_t i = 0; chat_builtin_name(i); i++) {
+        chat_hints h = {.bos_text = base_str_of("<|begin_of_text|>"),
+                        .eos_text = base_str_of("<|eot_id|>")};
+        chat_template *t = NULL;
+        assert_int_equal(chat_template_create(&t, &h, chat_builtin_name(i), NULL), ROTOR_OK);
+        json_object_foreach(json_object_get(root, "conversations"), name, list) {
+            chat_message messages[16];
+            chat_prompt p = {0};
+            text_ids ids = {0}, whole = {0};
+            if (strcmp(name, "attack") == 0) continue;
+            json_array_foreach(list, k, m) messages[k] =
+                (chat_message){base_str_of(json_string_value(json_object_get(m, "role"))),
+                               base_str_of(json_string_value(json_object_get(m, "content")))};
+            assert_int_equal(chat_render(t, messages, k, true, &p, NULL), ROTOR_OK);
+            assert_int_equal(chat_encode(&p, v, &ids, NULL), ROTOR_OK);
+            base_str text = {p.text.data, p.text.len};
+            assert_int_equal(text_encode(v, text, TEXT_PARSE_SPECIAL | TEXT_ADD_BOS, &whole, NULL),
+                             ROTOR_OK);
+            assert_int_equal(ids.n, whole.n);
+            assert_memory_equal(ids.ids, whole.ids, ids.n * sizeof(uint32_t));
+            n_prompts++;
+            text_ids_free(&ids);
+            text_ids_free(&whole);
+            chat_prompt_free(&p);
+        }
+        chat_template_free(&t);
+    }
+    print_message("%zu prompts\n", n_prompts);
+    json_decref(root);
+    text_vocab_free(&v);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_merge_across_parts),
@@ -251,6 +323,7 @@ int main(void) {
         cmocka_unit_test(ids_are_appended_or_nothing_is),
         cmocka_unit_test(random_user_text_adds_no_control_ids),
         cmocka_unit_test(bitnet_prompts_have_the_published_ids),
+        cmocka_unit_test(parts_leave_no_seams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
