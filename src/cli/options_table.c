@@ -55,7 +55,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
 
 [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, TEXT, "TEXT", 0, 0, NULL, NULL,
     "text to complete; - reads standard input", VERB_RUN, 0},
-[OPT_N_PREDICT] = {"n-predict", 'n', CLI_INT, TEXT, "N", 0, 16777216, NULL, NULL,
+[OPT_N_PREDICT] = {"n-predict", 'n', CLI_INT, TEXT, "N", 1, 16777216, NULL, NULL,
     "most tokens to generate (default: until the model ends or the context is full)", TALKS, 0},
 [OPT_ECHO] = {"echo", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
     "print the prompt in front of the new text", VERB_RUN, 0},
