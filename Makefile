@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h')
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all bench fuzz soak format lint install clean help core configure
+.PHONY: program demo check check-all bench bench-kernels fuzz soak format lint install clean help core configure
 
 program: core configure ## build the program: build/rotor (also plain `make`)
 	@$(NINJA) rotor
@@ -50,6 +50,10 @@ check-all: ## run what check leaves out: Clang, sanitizers, CPU masks, aarch64, 
 
 bench: program ## measure speed (BENCH="MODEL -p 512 -n 128")
 	build/rotor bench $(BENCH)
+
+bench-kernels: core configure ## measure every kernel alone
+	@$(NINJA) tests/kern/checkern
+	build/tests/kern/checkern --bench
 
 fuzz: ## feed the parsers mutated input for SECONDS_EACH each
 	$(BOOTSTRAP) test
@@ -76,7 +80,7 @@ clean: ## remove every build folder
 	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 core:
 	$(BOOTSTRAP) core

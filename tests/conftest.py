@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What every Python test may ask for: the program under test, the source tree, the large data.
 
-tools/run_tests.py sets ROTOR_BINARY, ROTOR_SOURCE_ROOT and, for runs under one CPU level,
-ROTOR_TEST_CPU. By hand, `pytest tests/program` works too: the defaults are build/rotor and this
-tree. Markers: `threads` is run again under the thread checker, `cpu` again for each --cpu level.
+tools/run_tests.py sets ROTOR_BINARY and ROTOR_SOURCE_ROOT and, for runs under one CPU level,
+ROTOR_CPU, which the program reads itself. By hand, `pytest tests/program` works too: the defaults
+are build/rotor and this tree. Markers: `threads` is run again under the thread checker, `cpu` again
+for each --cpu level.
 """
 import os
 import pathlib
@@ -24,13 +25,6 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def source_root():
     return pathlib.Path(os.environ["ROTOR_SOURCE_ROOT"])
-
-
-@pytest.fixture(scope="session")
-def cpu_args():
-    """["--cpu", LEVEL] in a run under one CPU level, for the verbs that compute."""
-    level = os.environ.get("ROTOR_TEST_CPU")
-    return ["--cpu", level] if level else []
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,9 @@
 
 Checks: relative links in *.md; `make TARGET` in *.md names a target of the Makefile; every file
 below tests/data and assets has a line in the LICENSES.md of that folder, naming it or a folder
-above it; the tracked tree stays under 30 MB. Each finding is one line; exit status 1 when any.
+above it (`*` stands for any part of a name); the tracked tree stays under 30 MB. Each finding is one line; exit status 1 when any.
 """
+import fnmatch
 import os
 import re
 import subprocess
@@ -56,9 +57,10 @@ def check_licences(root, files):
             continue
         named = set(re.findall(r"`([^`]+)`", read(root, listing))) if listing in files else set()
         for path in inside:
-            name = path[len(folder) + 1:]
-            if not any(name == entry or name.startswith(entry.rstrip("/") + "/")
-                       for entry in named):
+            parts = path[len(folder) + 1:].split("/")
+            above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
+            if not any(fnmatch.fnmatchcase(name, entry.rstrip("/"))
+                       for name in above for entry in named):
                 yield "%s:1: no line for it in %s" % (path, listing)
 
 

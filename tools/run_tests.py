@@ -11,7 +11,8 @@ A tier is a list of suites; a suite is a function that returns a Result. C tests
 ROTOR_SOURCE_ROOT and, where the data is at hand, ROTOR_TEST_DATA. What a suite prints goes to
 build/test-logs/; the end of it is shown when the suite fails. The last line is "N passed, N
 failed, N skipped" and the exit status is 1 when anything failed. ONLY=name,name picks suites.
-A suite whose tool is missing is skipped, but fails where CI is set.
+A suite whose tool is missing is skipped, but fails where CI is set. The user's own ROTOR_* settings
+and configuration file do not reach the tests.
 """
 import argparse
 import glob
@@ -67,6 +68,9 @@ class Log:
         with open(self.path, "a") as out:
             out.write("$ %s\n" % " ".join(command))
             out.flush()
+            if not shutil.which(command[0]):
+                out.write("there is no %s\n" % command[0])
+                return 127
             child = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
                                      stdin=subprocess.DEVNULL, start_new_session=True,
                                      env={**os.environ, **(env or {})})
@@ -122,7 +126,7 @@ def build(log, folder, options, env=None):
     status = configure(log, folder, options, env)
     if status == 0:
         verbose = ["-v"] if os.environ.get("V") else []
-        status = log.run(["ninja", "-C", folder, "-j" + JOBS, *verbose], env)
+        status = log.run(["ninja", "-C", folder, "-j" + JOBS, "-k", "0", *verbose], env)
     return Result(passed=1) if status == 0 else Result(failed=1, notes=["%s: build" % folder])
 
 
@@ -255,14 +259,14 @@ def clang_build(folder, **options):
 
 def check_tier():
     return [
-        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("layers", lambda log: script(log, "tools/check_layers.py")),
         ("docs", lambda log: script(log, "tools/check_docs.py")),
         ("tools", python_tests("tests/tools")),
+        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("unit", c_tests("build", "unit")),
         ("kern", c_tests("build", "kern")),
         ("fault", c_tests("build", "fault")),
-        ("fuzz replay", c_tests("build", "fuzz")),
+        ("fuzz replay", fuzz_replay),
         ("golden", python_tests("tests/golden")),
         ("program", python_tests("tests/program")),
     ]
@@ -278,18 +282,32 @@ def cpu_masks():
 
 
 def mask_suites(mask):
-    env = {"ROTOR_TEST_CPU": mask}
+    env = {"ROTOR_TEST_CPU": mask, "ROTOR_CPU": mask}  # for tests in C; for the program
     return lambda log: (
         meson_suite(log, "build", ["unit"], rooms={"dev", "run", "gen", "api"}, env=env)
         .add(pytest_suite(log, "tests/golden", env=env))
         .add(pytest_suite(log, "tests/program", marker="cpu", env=env)))
 
 
+def fuzz_names():
+    return sorted(os.path.basename(path)[len("fuzz_"):-len(".c")]
+                  for path in glob.glob(os.path.join(ROOT, "tests/fuzz/fuzz_*.c")))
+
+
+def fuzz_replay(log):
+    """The corpora through every target; a target that the build does not list is a failure."""
+    built = {t["name"] for t in meson_json("build", "--tests")}
+    forgotten = ["tests/fuzz/meson.build does not list %s" % name
+                 for name in fuzz_names() if "fuzz_" + name not in built]
+    return meson_suite(log, "build", ["fuzz"]).add(Result(failed=len(forgotten), notes=forgotten))
+
+
 def old_processor(log):
     """The one binary on a processor without AVX: no instruction strays out of its kernel file."""
     if os.uname().machine != "x86_64" or not have("qemu-x86_64"):
         return missing("qemu-x86_64 on an x86-64 host")
-    return meson_suite(log, "build", ["unit"], rooms={"base", "cpu", "quant", "kern", "text", "run"},
+    rooms = {"base", "cpu", "quant", "kern", "text", "run"}
+    return meson_suite(log, "build", ["unit", "kern"], rooms=rooms,
                        wrapper="qemu-x86_64 -cpu Nehalem", slow=10)
 
 
@@ -357,11 +375,9 @@ def fuzz_tier(seconds, executions):
             return Result(passed=int(not status), failed=int(bool(status)), notes=notes)
         return suite
 
-    names = sorted(os.path.basename(path)[len("fuzz_"):-len(".c")]
-                   for path in glob.glob(os.path.join(ROOT, "tests/fuzz/fuzz_*.c")))
     return [("fuzz build", clang_build("build-fuzz", fuzzers="true", b_lundef="false",
                                        optimization="2"))] + [
-            ("fuzz " + name, fuzz(name)) for name in names]
+            ("fuzz " + name, fuzz(name)) for name in fuzz_names()]
 
 
 # ---- The run -------------------------------------------------------------------------------------
@@ -375,7 +391,9 @@ def run_tier(tier):
                                                      ", ".join(name for name, _ in tier)))
     rows, broken = [], set()
     for name, suite in tier:
-        if only and name not in only and not name.endswith("build"):
+        builds_for = name[:-len("build")].strip() if name.endswith("build") else None
+        if only and name not in only and not any(
+                builds_for is not None and o.startswith(builds_for) for o in only):
             continue
         log = Log(name)
         print("%-16s" % name, end="", flush=True)
@@ -409,6 +427,15 @@ def summary(rows):
     return 1 if total.failed or not total.passed else 0
 
 
+def clean_environment():
+    for name in [n for n in os.environ if n.startswith("ROTOR_") and n != "ROTOR_TEST_DATA"]:
+        del os.environ[name]
+    os.environ["ROTOR_CONFIG"] = os.devnull
+    if not os.environ.get("ROTOR_TEST_DATA"):
+        os.environ.pop("ROTOR_TEST_DATA", None)
+        print("ROTOR_TEST_DATA is not set: tests that need the large data are skipped")
+
+
 def main():
     parser = argparse.ArgumentParser(description="Runs a tier of Rotor's tests.")
     parser.add_argument("tier", choices=["check", "all", "fuzz"])
@@ -416,9 +443,7 @@ def main():
     parser.add_argument("--executions", type=int, default=0, help="fuzz: runs of each target")
     args = parser.parse_args()
     os.chdir(ROOT)
-    if not os.environ.get("ROTOR_TEST_DATA"):
-        os.environ.pop("ROTOR_TEST_DATA", None)
-        print("ROTOR_TEST_DATA is not set: tests that need the large data are skipped")
+    clean_environment()
     tier = {"check": check_tier, "all": all_tier,
             "fuzz": lambda: fuzz_tier(args.seconds or (0 if args.executions else 60),
                                       args.executions)}[args.tier]()

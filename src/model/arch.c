@@ -9,11 +9,14 @@
 #include <stdio.h>
 
 static const model_arch archs[] = {
-    /* name            model_type   interleaved sub-norms ternary gate */
-    {"bitnet-b1.58", "bitnet", false, true, true, MODEL_RELU2},
-    {"bitnet-25", NULL, false, true, true, MODEL_RELU2},
-    {"bitnet", "bitnet-1bitllm", false, true, true, MODEL_SILU},
-    {"llama", "llama", true, false, false, MODEL_SILU},
+    /* name, model_type, interleaved, sub-norms, QK norms, ternary, gate */
+    {"bitnet-b1.58", "bitnet", false, true, false, true, MODEL_RELU2},
+    {"bitnet-25", NULL, false, true, false, true, MODEL_RELU2},
+    {"bitnet", "bitnet-1bitllm", false, true, false, true, MODEL_SILU},
+    {"llama", "llama", true, false, false, false, MODEL_SILU},
+    {"mistral", "mistral", true, false, false, false, MODEL_SILU},
+    {"qwen2", "qwen2", false, false, false, false, MODEL_SILU},
+    {"qwen3", "qwen3", false, false, true, false, MODEL_SILU},
 };
 
 const char *model_arch_name(size_t i) { return i < BASE_COUNT(archs) ? archs[i].name : NULL; }
@@ -94,6 +97,13 @@ void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
     }
 }
 
+static const char *arch_list(char buf[128]) {
+    int n = 0;
+    for (size_t i = 0; i < BASE_COUNT(archs); i++)
+        n += snprintf(buf + n, 128 - (size_t)n, "%s%s", i ? ", " : "", archs[i].name);
+    return buf;
+}
+
 /* ==== Hyper-parameters =================================================================================== */
 
 rotor_status model_gguf_hparams(model_loader *ld) {
@@ -101,6 +111,7 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     const file_kv *kv = file_kv_find(ld->f, "general.architecture");
     base_str name;
     double eps = 1e-5;
+    char list[128];
     if (!kv || !file_kv_str(kv, 0, &name))
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: metadata key general.architecture is missing: not a model file",
@@ -108,9 +119,8 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     ld->arch = model_arch_find(name);
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: architecture \"%.*s\" is not supported; these load: bitnet-b1.58, "
-                         "bitnet-25, bitnet, llama",
-                         file_path(ld->f), (int)BASE_MIN(name.n, 60), name.p);
+                         "%s: architecture \"%.*s\" is not supported; these load: %s",
+                         file_path(ld->f), (int)BASE_MIN(name.n, 60), name.p, arch_list(list));
     ROTOR_TRY(get_u32(ld, "block_count", true, &hp->n_layer));
     ROTOR_TRY(get_u32(ld, "embedding_length", true, &hp->n_embd));
     ROTOR_TRY(get_u32(ld, "feed_forward_length", true, &hp->n_ff));
@@ -122,6 +132,7 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     hp->eps = (float)eps;
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, "attention.key_length", false, &hp->d_head));
+    ROTOR_TRY(get_u32(ld, "attention.sliding_window", false, &hp->window));
     return gguf_rope(ld, hp);
 }
 

@@ -25,6 +25,8 @@ static const role Q = {"blk.%u.attn_q", "model.layers.%u.self_attn.q_proj", NULL
 static const role K = {"blk.%u.attn_k", "model.layers.%u.self_attn.k_proj", NULL};
 static const role V = {"blk.%u.attn_v", "model.layers.%u.self_attn.v_proj", NULL};
 static const role O = {"blk.%u.attn_output", "model.layers.%u.self_attn.o_proj", NULL};
+static const role Q_NORM = {"blk.%u.attn_q_norm", "model.layers.%u.self_attn.q_norm", NULL};
+static const role K_NORM = {"blk.%u.attn_k_norm", "model.layers.%u.self_attn.k_norm", NULL};
 static const role ATTN_SUB = {"blk.%u.attn_sub_norm", "model.layers.%u.self_attn.attn_sub_norm",
                               "model.layers.%u.self_attn.inner_attn_ln"};
 static const role FFN_NORM = {"blk.%u.ffn_norm", "model.layers.%u.post_attention_layernorm", NULL};
@@ -113,6 +115,13 @@ static rotor_status norm(model_loader *ld, const role *r, uint32_t layer, size_t
     return bind_vector(ld, t, n, out);
 }
 
+/* A bias the file may or may not have. */
+static rotor_status bias(model_loader *ld, const role *r, uint32_t layer, size_t n,
+                         const float **out) {
+    const file_tensor *t = find(ld, r, layer, ".bias");
+    return t ? bind_vector(ld, t, n, out) : ROTOR_OK;
+}
+
 /* ==== Matrices ========================================================================================= */
 
 static rotor_status keep_name(model_loader *ld, const file_tensor *t, model_mat *out) {
@@ -177,6 +186,14 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     ROTOR_TRY(projection(ld, &GATE, l, ff, d, &w->gate));
     ROTOR_TRY(projection(ld, &UP, l, ff, d, &w->up));
     ROTOR_TRY(projection(ld, &DOWN, l, d, ff, &w->down));
+    ROTOR_TRY(bias(ld, &Q, l, q, &w->q_bias));
+    ROTOR_TRY(bias(ld, &K, l, kv, &w->k_bias));
+    ROTOR_TRY(bias(ld, &V, l, kv, &w->v_bias));
+    ROTOR_TRY(bias(ld, &O, l, d, &w->o_bias));
+    if (hp->qk_norm) {
+        ROTOR_TRY(norm(ld, &Q_NORM, l, hp->d_head, &w->q_norm));
+        ROTOR_TRY(norm(ld, &K_NORM, l, hp->d_head, &w->k_norm));
+    }
     if (!hp->sub_norms) return ROTOR_OK;
     ROTOR_TRY(norm(ld, &ATTN_SUB, l, q, &w->attn_sub_norm));
     return norm(ld, &FFN_SUB, l, ff, &w->ffn_sub_norm);

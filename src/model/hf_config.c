@@ -62,9 +62,6 @@ static bool has_class(const json_t *config, const char *name) {
 static base_str family(const json_t *config) {
     if (has_class(config, "BitnetForCausalLM") || json_object_get(config, "weight_bits"))
         return base_str_of("bitnet-1bitllm");
-    if (base_str_is(get_str(config, "model_type"), "mistral") &&
-        !json_is_integer(json_object_get(config, "sliding_window")))
-        return base_str_of("llama");
     return get_str(config, "model_type");
 }
 
@@ -130,6 +127,8 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, config, "head_dim", &hp->d_head));
     hp->eps = (float)get_number(config, "rms_norm_eps", 1e-5);
+    if (base_str_is(get_str(config, "model_type"), "mistral"))
+        ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
     ROTOR_TRY(rope(ld, config));
     return quantization(ld, config);
 }
@@ -142,11 +141,15 @@ static rotor_status refuse_unknown(const model_loader *ld, const json_t *config)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: hidden_act \"%.*s\", architecture %s expects \"%s\"",
                          file_path(ld->f), (int)act.n, act.p, ld->arch->name, expected);
-    if (json_is_true(json_object_get(config, "attention_bias")) ||
-        json_is_true(json_object_get(config, "mlp_bias")))
+    if (json_is_true(json_object_get(config, "mlp_bias")))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: biases are not supported for architecture %s",
+                         "%s: config.json: mlp_bias is not supported for architecture %s",
                          file_path(ld->f), ld->arch->name);
+    if (json_is_true(json_object_get(config, "use_sliding_window")))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: use_sliding_window (a window in some layers only) is not "
+                         "supported",
+                         file_path(ld->f));
     return ROTOR_OK;
 }
 
@@ -155,8 +158,8 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
     ld->arch = type.p ? model_arch_find_hf(type) : NULL;
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, llama and "
-                         "mistral without sliding window are",
+                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, llama, "
+                         "mistral, qwen2 and qwen3 are",
                          file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
     ROTOR_TRY(refuse_unknown(ld, config));
     ld->m->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));

@@ -103,6 +103,7 @@ static rotor_status load(model_loader *ld) {
     m->arch = ld->arch->name;
     m->hp.rope_interleaved = !ld->hf && ld->arch->rope_interleaved;
     m->hp.sub_norms = ld->arch->sub_norms;
+    m->hp.qk_norm = ld->arch->qk_norm;
     m->hp.glu = ld->arch->glu;
     m->hp.w1a8 |= ld->arch->ternary;
     ROTOR_TRY(model_check_hparams(&m->hp, file_path(ld->f), ld->err));

@@ -19,6 +19,7 @@ typedef struct model_arch {
     const char *hf_type;   /* model_type of config.json; NULL: GGUF only */
     bool rope_interleaved; /* pairing in GGUF files (HF is always half-split) */
     bool sub_norms;        /* norms before o and down */
+    bool qk_norm;          /* norms on the heads of q and k */
     bool ternary;          /* projections are BitLinear whatever type stores them */
     model_glu glu;         /* gate activation */
 } model_arch;

@@ -7,7 +7,7 @@
  * Every file of FOLDER goes through LLVMFuzzerTestOneInput as it is, then mutated copies of them
  * until SECONDS (default 1) have passed or 200,000 were run. The mutations come from a fixed seed:
  * the n-th one is the same in every run. An input that crashes, or takes longer than 20 s, is left
- * in replay-crash.bin in the working folder (and is worth keeping in the corpus).
+ * in crash-replay_NAME.bin in the working folder (and is worth keeping in the corpus).
  *
  * Owns: the corpus in memory and one scratch input. Threading: one thread.
  */
@@ -26,15 +26,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 int LLVMFuzzerInitialize(int *argc, char ***argv) __attribute__((weak));
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
-/* What the target is looking at now, for the handlers below. */
+/* What the target is looking at now, and where to leave it, for the handlers below. */
 static const uint8_t *input_now;
 static size_t input_now_bytes;
+static char crash_path[256];
 
 static void keep_input(void) {
-    int fd = open("replay-crash.bin", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    int fd = open(crash_path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (fd < 0) return;
-    static const char note[] = "replay: the input is in replay-crash.bin\n";
-    if (write(fd, input_now, input_now_bytes) >= 0) (void)!write(2, note, sizeof note - 1);
+    static const char note[] = "replay: the input is in ";
+    if (write(fd, input_now, input_now_bytes) >= 0) {
+        (void)!write(2, note, sizeof note - 1);
+        (void)!write(2, crash_path, strlen(crash_path));
+        (void)!write(2, "\n", 1);
+    }
     close(fd);
 }
 
@@ -44,7 +49,9 @@ static void on_signal(int signal_number) {
     raise(signal_number);
 }
 
-static void catch_crashes(void) {
+static void catch_crashes(const char *program) {
+    const char *slash = strrchr(program, '/');
+    snprintf(crash_path, sizeof crash_path, "crash-%s.bin", slash ? slash + 1 : program);
     static const int signals[] = {SIGABRT, SIGALRM};
     for (size_t i = 0; i < BASE_COUNT(signals); i++) signal(signals[i], on_signal);
     if (__sanitizer_set_death_callback) {
@@ -160,7 +167,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (LLVMFuzzerInitialize) LLVMFuzzerInitialize(&argc, &argv);
-    catch_crashes();
+    catch_crashes(argv[0]);
     size_t n_seeds = 0;
     base_file *seeds = read_corpus(argv[1], &n_seeds);
     run_input(NULL, 0);

@@ -15,8 +15,8 @@ import pytest
 
 import make_models
 import reference
-from conftest import ROOT
 
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 BUNDLED = "embedded.gguf"
 SPECS = {s.name: s for s in make_models.SPECS}
 N_LONG, N_SHORT, N_PROMPTS = 80, 4, 6

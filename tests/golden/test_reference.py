@@ -9,7 +9,8 @@ import gguf_mini as g
 import hf_to_gguf
 import make_models
 import reference
-from conftest import ROOT
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 # The example of 256 codes used to describe the ternary layouts.
 EXAMPLE = np.array([(i * i + i // 5) % 3 for i in range(256)]).reshape(1, 256) - 1

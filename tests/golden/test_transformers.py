@@ -12,8 +12,8 @@ import pytest
 
 import hf_to_gguf
 import reference
-from conftest import ROOT
 
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 GOLDEN = os.path.join(ROOT, "tests", "data", "golden")
 FOLDERS = sorted(n for n in os.listdir(GOLDEN) if n.startswith("hf-"))
 AS_GGUF = ["hf-llama-tied", "hf-llama-headdim", "hf-llama-1.58"]

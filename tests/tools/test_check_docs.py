@@ -13,9 +13,11 @@ SOUND = {
     "README.md": "[shapes](docs/shapes.md#legend) [web](https://example.org)\n\n    make check\n"
                  "`make check`, and people make mistakes\n",
     "docs/shapes.md": "[back](../README.md)\n",
-    "tests/data/LICENSES.md": "| `file/` | ours |\n| `text/a.json` | ours |\n",
+    "tests/data/LICENSES.md": "| `file/` | ours |\n| `text/a.json` | ours |\n"
+                              "| `golden/hf-*` | ours |\n",
     "tests/data/file/deep/a.gguf": "x",
     "tests/data/text/a.json": "{}",
+    "tests/data/golden/hf-x/config.json": "{}",
 }
 
 
@@ -39,6 +41,7 @@ def test_a_sound_tree_passes(tmp_path):
     ("docs/a.md", "run `make chekc`\n", "docs/a.md:1: the Makefile has no target chekc"),
     ("docs/a.md", "\n    make demo\n", "docs/a.md:2: the Makefile has no target demo"),
     ("tests/data/text/b.json", "{}", "tests/data/text/b.json:1: no line for it"),
+    ("tests/data/golden/x.json", "{}", "tests/data/golden/x.json:1: no line for it"),
     ("assets/m.gguf", "x", "assets/m.gguf:1: no line for it in assets/LICENSES.md"),
 ], ids=lambda value: value[:40])
 def test_what_is_missing_is_found(tmp_path, name, text, message):

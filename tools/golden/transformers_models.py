@@ -14,7 +14,8 @@ How the ternary folders were made, because several releases of transformers load
  * after loading, every projection is compared with the ternary matrix it was made from, and every weight_scale with its
    value; the script stops on a difference. In 5.23.0 there is none, but the tensors that are not quantised (embedding,
    norms, head) keep their stored bfloat16 whatever dtype is asked for, and the first product fails; torch's plain
-   Module.float after loading makes everything float32 without changing a value. from_pretrained also wants accelerate (1.15.0 was used);
+   Module.float after loading makes everything float32 without changing a value. from_pretrained also wants accelerate
+   (1.15.0 was used);
  * torch.compile is switched off (TORCHDYNAMO_DISABLE): the arithmetic is the plain code of integrations/bitnet.py.
  * the ids are those of 400 random lists whose activations stay farthest from a rounding tie (by reference.py), so that
    float32 engines with other summation orders still get the same int8 codes.
