@@ -173,8 +173,8 @@ static uint32_t find_control(text_vocab *v, const char *text, const base_log *lo
 
 static void discover_eog(text_vocab *v, const base_log *log) {
     for (size_t i = 0; i < BASE_COUNT(eog_texts); i++)
-        text_vocab_mark_eog(v, find_control(v, eog_texts[i], log));
-    text_vocab_mark_eog(v, v->eos);
+        text_vocab_add_eog(v, find_control(v, eog_texts[i], log));
+    text_vocab_add_eog(v, v->eos);
     /* In the Harmony format <|end|> closes a message, not the answer. */
     uint32_t end = text_index_get(v, "<|end|>", 7);
     if (end != TEXT_NO_ID && end != v->eos && text_index_get(v, "<|return|>", 10) != TEXT_NO_ID &&
@@ -280,7 +280,7 @@ rotor_status text_vocab_set_scores(text_vocab *v, const float *scores, rotor_err
     return ROTOR_OK;
 }
 
-void text_vocab_mark_eog(text_vocab *v, uint32_t id) {
+void text_vocab_add_eog(text_vocab *v, uint32_t id) {
     if (id < v->n_tokens) v->flags[id] |= TOK_EOG;
 }
 
