@@ -85,6 +85,7 @@ void cli_outf(const char *fmt, ...) {
 int cli_finish(const cli_args *a, int status) {
     if (fflush(stdout) != 0 && !out_errno) out_errno = errno;
     if (!out_errno) return status;
+    if (out_errno == EPIPE) return CLI_FAILED; /* the reader has seen enough; it knows */
     return cli_fail_text(a, "cannot write to standard output: %s", strerror(out_errno));
 }
 

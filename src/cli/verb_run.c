@@ -150,9 +150,6 @@ static rotor_status open_all(run_job *j, const cli_model *m, rotor_error *err) {
     ROTOR_TRY(cli_engine_open(&j->e, j->a, m, cli_engine_options(j->a), err));
     j->info.size = sizeof j->info;
     ROTOR_TRY(rotor_engine_get_info(j->e, &j->info));
-    cli_log(j->a, BASE_LOG_INFO, "%s: %s %s, context %u, %d threads, %s, head %s", j->info.name,
-            j->info.architecture, j->info.type_name, j->info.n_ctx, j->info.threads, j->info.cpu,
-            j->info.head);
     return rotor_session_create(&j->s, j->e, 0, err);
 }
 
