@@ -126,7 +126,7 @@ def build(log, folder, options, env=None):
     status = configure(log, folder, options, env)
     if status == 0:
         verbose = ["-v"] if os.environ.get("V") else []
-        status = log.run(["ninja", "-C", folder, "-j" + JOBS, *verbose], env)
+        status = log.run(["ninja", "-C", folder, "-j" + JOBS, "-k", "0", *verbose], env)
     return Result(passed=1) if status == 0 else Result(failed=1, notes=["%s: build" % folder])
 
 
@@ -259,10 +259,10 @@ def clang_build(folder, **options):
 
 def check_tier():
     return [
-        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("layers", lambda log: script(log, "tools/check_layers.py")),
         ("docs", lambda log: script(log, "tools/check_docs.py")),
         ("tools", python_tests("tests/tools")),
+        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("unit", c_tests("build", "unit")),
         ("kern", c_tests("build", "kern")),
         ("fault", c_tests("build", "fault")),

@@ -32,5 +32,11 @@ void kern_fill_arm(kern *k, unsigned cpu);
 void kern_fill_float_avx2(kern *k);
 void kern_fill_float_avx512(kern *k);
 void kern_fill_float_neon(kern *k);
+void kern_fill_t2_avx2(kern *k);
+void kern_fill_t2_avxvnni(kern *k);
+void kern_fill_t2_avx512vnni(kern *k);
+void kern_fill_b32_avx2(kern *k);
+void kern_fill_b32_avxvnni(kern *k);
+void kern_fill_b32_avx512vnni(kern *k);
 
 #endif

@@ -5,11 +5,11 @@ import pytest
 
 
 @pytest.fixture
-def rotor_logits(rotor, cpu_args, tmp_path):
+def rotor_logits(rotor, tmp_path):
     """Logits [T, V] of all positions, with an f32 cache and the head as the file has it."""
     def call(model, ids, *flags):
         out = tmp_path / "logits.npy"
-        rotor("logits", model, "--tokens", ",".join(map(str, ids)), "-o", out, "--all", "--kv", "f32", "--head", "file", *cpu_args,
+        rotor("logits", model, "--tokens", ",".join(map(str, ids)), "-o", out, "--all", "--kv", "f32", "--head", "file",
               *flags)
         logits = np.load(out)
         assert logits.dtype == np.float32

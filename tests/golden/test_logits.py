@@ -77,11 +77,11 @@ def test_q8_long(case, rotor_logits):
     assert not [c for c in complaints if not c.startswith("median")], complaints
 
 
-def test_last_position_alone(case, rotor, cpu_args, tmp_path, rotor_logits):
+def test_last_position_alone(case, rotor, tmp_path, rotor_logits):
     """Without --all one row comes out, and it is the last of all, bit for bit, whatever the chunk and thread count."""
     ids, out = case.prompt(37), tmp_path / "last.npy"
     rotor("logits", case.path, "--tokens", ",".join(map(str, ids)), "-o", out, "--kv", "f32", "--head", "file",
-          "--chunk", 5, "-t", 1, *cpu_args, *case.flags)
+          "--chunk", 5, "-t", 1, *case.flags)
     last = np.load(out)
     assert last.shape == (1, case.model.n_vocab)
     assert last.tobytes() == rotor_logits(case.path, ids, "-t", 2, *case.flags)[-1:].tobytes()

@@ -8,8 +8,8 @@ STORY = ("Once upon a time, there was a little girl named Lily. She loved to pla
 FLAGS = ["--temp", "0", "--no-progress"]
 
 
-def test_from_the_file(rotor, cpu_args):
-    text = rotor("run", os.path.join(ROOT, "assets", "embedded.gguf"), "-p", "", "-n", "60", *FLAGS, *cpu_args).stdout
+def test_from_the_file(rotor):
+    text = rotor("run", os.path.join(ROOT, "assets", "embedded.gguf"), "-p", "", "-n", "60", *FLAGS).stdout
     assert text.strip().startswith(STORY), text
 
 

@@ -11,4 +11,6 @@ void kern_fill_x86(kern *k, unsigned cpu) {
     kern_fill_float_avx2(k);
     if (!(cpu & CPU_AVX512)) return;
     kern_fill_float_avx512(k);
+    if (!(cpu & CPU_AVX512VNNI)) return;
+    kern_fill_t2_avx512vnni(k);
 }
