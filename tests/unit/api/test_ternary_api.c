@@ -214,6 +214,13 @@ static void illegal_matrices_are_placed(void **state) {
     bytes[2 * 66 + 65] ^= 1; /* another scale in row 2 */
     assert_int_equal(rotor_ternary_convert(&end, &m, &err), ROTOR_E_UNSUPPORTED);
     assert_non_null(strstr(err.message, "row 2"));
+    rotor_ternary_matrix wide = {ROTOR_TERNARY_TQ2_0, 2, 512, a, sizeof a, 0};
+    rotor_ternary_matrix wide_src = {ROTOR_TERNARY_INT8, 2, 512, v, sizeof v, 1};
+    rotor_ternary_matrix wide_end = {ROTOR_TERNARY_INT8, 2, 512, out, sizeof out, 0};
+    assert_int_equal(rotor_ternary_convert(&wide, &wide_src, NULL), ROTOR_OK);
+    bytes[66 + 65] ^= 1; /* two scales inside row 0 */
+    assert_int_equal(rotor_ternary_convert(&wide_end, &wide, &err), ROTOR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "row 0"));
     v[COLS + 5] = 3;
     assert_int_equal(rotor_ternary_convert(&m, &src, &err), ROTOR_E_FORMAT);
     assert_non_null(strstr(err.message, "row 1, column 5"));

@@ -566,6 +566,22 @@ static void cut_at_every_byte(void **state) {
     base_buf_free(&b);
 }
 
+/* The same where metadata is the last thing in the file. */
+static void cut_in_the_last_value(void **state) {
+    (void)state;
+    base_buf b = {0};
+    put_head(&b, 0, 2);
+    put_text_kv(&b, "s", "text");
+    put_u32_kv(&b, "n", 7);
+    for (size_t n = 0; n <= b.len; n++) {
+        file_model *m = NULL;
+        rotor_status st = file_open_memory(&m, b.data, n, "cut", NULL, NULL);
+        assert_int_equal(st, n == b.len ? ROTOR_OK : ROTOR_E_FORMAT);
+        file_close(&m);
+    }
+    base_buf_free(&b);
+}
+
 /* Every byte set to each of a few telling values: an error or a file that can be walked. */
 static void change_every_byte(void **state) {
     (void)state;
@@ -625,6 +641,7 @@ int main(void) {
         cmocka_unit_test(every_kept_bad_file_is_refused),
         cmocka_unit_test(nesting_does_not_recurse),
         cmocka_unit_test(cut_at_every_byte),
+        cmocka_unit_test(cut_in_the_last_value),
         cmocka_unit_test(change_every_byte),
         cmocka_unit_test(every_allocation_may_fail),
     };
