@@ -10,6 +10,13 @@
 #ifndef ROTOR_STATUS_H
 #define ROTOR_STATUS_H
 
+/* Marks the symbols a shared librotor exports; everything else is hidden. */
+#if defined(__GNUC__)
+#define ROTOR_API __attribute__((visibility("default")))
+#else
+#define ROTOR_API
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -22,11 +22,12 @@ typedef struct file_options {
     const base_log *log; /* warnings; may be NULL */
 } file_options;
 
-/* path: a .gguf file (first shard of a split), a .safetensors file, or a HF folder. */
+/* path: a GGUF file (first shard of a split), a safetensors file (both recognised by content), or a
+ * HF folder. */
 rotor_status file_open(file_model **out, const char *path, const file_options *opt,
                        rotor_error *err);
-/* Parses a GGUF image in memory (tests, fuzzing, the embedded model). The bytes are borrowed and
- * must outlive the file_model; name is used in messages. */
+/* Parses a GGUF or safetensors image in memory (tests, fuzzing, the embedded model). The bytes are
+ * borrowed and must outlive the file_model; name is used in messages. */
 rotor_status file_open_memory(file_model **out, const void *data, size_t n_bytes, const char *name,
                               const file_options *opt, rotor_error *err);
 void file_close(file_model **m);
@@ -88,8 +89,9 @@ bool file_kv_str(const file_kv *kv, uint64_t i, base_str *out);
 
 /* ---- HF folders ------------------------------------------------------------------------------------ */
 
-/* Whole text of a side file of the folder ("config.json", "tokenizer.json", …); empty and false
- * when it does not exist. Beside a bare .safetensors file, its own folder is searched. */
+/* Whole text of a side file of the folder ("config.json", "tokenizer.json", "1_Pooling/config.json"
+ * …; the list stands in hf_folder.c); empty and false when it does not exist. Beside a bare
+ * .safetensors file, its own folder is searched. */
 bool file_side(const file_model *m, const char *name, base_str *text);
 
 /* ---- Writing GGUF ------------------------------------------------------------------------------------

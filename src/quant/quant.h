@@ -18,10 +18,13 @@ typedef enum quant_type {
     QUANT_Q8_0 = 8, QUANT_Q8_1 = 9, QUANT_Q2_K = 10, QUANT_Q3_K = 11, QUANT_Q4_K = 12,
     QUANT_Q5_K = 13, QUANT_Q6_K = 14, QUANT_Q8_K = 15, QUANT_IQ4_NL = 20, QUANT_IQ4_XS = 23,
     QUANT_I8 = 24, QUANT_I16 = 25, QUANT_I32 = 26, QUANT_I64 = 27, QUANT_F64 = 28, QUANT_BF16 = 30,
-    QUANT_TQ1_0 = 34, QUANT_TQ2_0 = 35, QUANT_I2_S = 36, QUANT_MXFP4 = 39, QUANT_IQ1_BN = 134,
-    QUANT_IQ2_BN = 135,
-    QUANT_U8 = 0x10001,  /* safetensors U8 */
-    QUANT_BOOL = 0x10002 /* safetensors BOOL */
+    QUANT_TQ1_0 = 34, QUANT_TQ2_0 = 35, QUANT_I2_S = 36, QUANT_TL1 = 38, QUANT_MXFP4 = 39,
+    QUANT_Q1_0 = 41, QUANT_Q2_0 = 42, QUANT_IQ1_BN = 134, QUANT_IQ2_BN = 135,
+    QUANT_IQ2_BN_R4 = 335,
+    QUANT_U8 = 0x10001,   /* the safetensors types that GGUF lacks, from here on */
+    QUANT_BOOL = 0x10002, /* one byte, 0 or 1 */
+    QUANT_U16 = 0x10003, QUANT_U32 = 0x10004, QUANT_U64 = 0x10005, QUANT_F8_E4M3 = 0x10006,
+    QUANT_F8_E5M2 = 0x10007
 } quant_type;
 
 enum { /* quant_info.flags */

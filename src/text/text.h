@@ -52,6 +52,8 @@ rotor_status text_vocab_from_json(text_vocab **out, base_str tokenizer_json, bas
 rotor_status text_vocab_from_ranks(text_vocab **out, base_str ranks, base_str pre,
                                    const base_str *specials, size_t n_specials,
                                    uint32_t first_special, rotor_error *err);
+/* Marks an id as ending a generation; ids outside the vocabulary are ignored. Before sharing only. */
+void text_vocab_add_eog(text_vocab *v, uint32_t id);
 void text_vocab_free(text_vocab **v);
 
 size_t text_n_tokens(const text_vocab *v);

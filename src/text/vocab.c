@@ -173,8 +173,8 @@ static uint32_t find_control(text_vocab *v, const char *text, bool retype, const
 
 static void discover_eog(text_vocab *v, bool retype, const base_log *log) {
     for (size_t i = 0; i < BASE_COUNT(eog_texts); i++)
-        text_vocab_mark_eog(v, find_control(v, eog_texts[i], retype, log));
-    text_vocab_mark_eog(v, v->eos);
+        text_vocab_add_eog(v, find_control(v, eog_texts[i], retype, log));
+    text_vocab_add_eog(v, v->eos);
     /* In the Harmony format <|end|> closes a message, not the answer. */
     uint32_t end = text_index_get(v, "<|end|>", 7);
     if (end != TEXT_NO_ID && end != v->eos && text_index_get(v, "<|return|>", 10) != TEXT_NO_ID &&
@@ -282,7 +282,7 @@ rotor_status text_vocab_set_scores(text_vocab *v, const float *scores, rotor_err
     return ROTOR_OK;
 }
 
-void text_vocab_mark_eog(text_vocab *v, uint32_t id) {
+void text_vocab_add_eog(text_vocab *v, uint32_t id) {
     if (id < v->n_tokens) v->flags[id] |= TOK_EOG;
 }
 

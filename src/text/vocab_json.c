@@ -299,7 +299,7 @@ static void read_config(json_reader *j) {
     v->add_bos = v->add_bos && v->n_prefix;
     v->add_eos = v->add_eos && v->n_suffix;
     v->drop_first_space = words || j->prefixes_space;
-    text_vocab_mark_eog(v, v->eos);
+    text_vocab_add_eog(v, v->eos);
 }
 
 /* ==== The whole file ========================================================================================== */

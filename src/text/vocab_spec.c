@@ -218,10 +218,10 @@ void text_vocab_set_affixes(text_vocab *v) {
 }
 
 static void mark_given_eog(text_vocab *v, const text_spec *s) {
-    text_vocab_mark_eog(v, s->eot);
-    text_vocab_mark_eog(v, s->eom);
+    text_vocab_add_eog(v, s->eot);
+    text_vocab_add_eog(v, s->eom);
     for (size_t i = 0; i < s->n_extra_eog; i++) {
-        text_vocab_mark_eog(v, s->extra_eog[i]);
+        text_vocab_add_eog(v, s->extra_eog[i]);
         if (s->extra_eog[i] >= v->n_tokens)
             base_log_printf(s->log, BASE_LOG_WARN,
                             "vocabulary: end-of-generation id %u of %zu tokens ignored",

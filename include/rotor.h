@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rotor.h: run a language model on the machine in front of you.
+ *
+ *     rotor_engine *engine = NULL;
+ *     rotor_session *session = NULL;
+ *     rotor_engine_open(&engine, "model.gguf", NULL, &err);
+ *     rotor_session_create(&session, engine, 0, &err);
+ *     rotor_generate_text(session, "Once upon a time", NULL, &result, &err);
+ *
+ * An engine is a model ready to run: weights mapped, threads started, cache allocated. A session is
+ * one token timeline on it. Engines may be shared by sessions, not by threads: calls on one engine
+ * and its sessions are made by one thread at a time, unless a function says otherwise.
+ *
+ * Option structs begin with their size and come from their ..._default() function, so that old
+ * programs keep working with new libraries: fields are only added, at the end, to multiples of 8
+ * bytes. A newer struct than the library knows is fine as long as its new fields are zero. Strings are UTF-8. Pointers are borrowed for the call
+ * unless a comment says otherwise. Nothing here prints, exits or reads the environment.
+ */
+#ifndef ROTOR_H
+#define ROTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "rotor_status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* "0.1.0"; static. */
+ROTOR_API const char *rotor_version(void);
+/* Optional features of this build, one per line "name: on|off (why)"; static. */
+ROTOR_API const char *rotor_features(void);
+
+typedef struct rotor_engine rotor_engine;
+typedef struct rotor_session rotor_session;
+
+/* ---- Engine ------------------------------------------------------------------------------------- */
+
+typedef enum rotor_kv { ROTOR_KV_F16, ROTOR_KV_F32, ROTOR_KV_Q8 } rotor_kv;
+typedef enum rotor_head { ROTOR_HEAD_AUTO, ROTOR_HEAD_FILE, ROTOR_HEAD_Q8, ROTOR_HEAD_Q6 } rotor_head;
+typedef enum rotor_i2s { ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S_4ROW } rotor_i2s;
+
+typedef struct rotor_engine_options {
+    uint32_t size;             /* sizeof(rotor_engine_options) */
+    int32_t threads;           /* 0: one per processor core */
+    uint32_t ctx;              /* positions per session; 0: the model's; UINT32_MAX: automatic
+                                  (the smallest of the model's, 4096 and what fits) */
+    uint32_t max_sessions;     /* sessions the cache must hold at full length; default 1 */
+    uint32_t chunk;            /* prompt tokens per step; 0: default */
+    uint32_t max_logits;       /* rows with logits per rotor_eval; 0: default (16) */
+    uint32_t max_layers;       /* load only the first N layers; 0: all */
+    rotor_kv kv;               /* cache type */
+    rotor_head head;           /* precision of the output head; automatic: q8 */
+    rotor_i2s i2s;             /* byte order of I2_S tensors; automatic: x86 */
+    bool float_act;            /* --act f32: float activations everywhere */
+    bool no_mmap;              /* read the file into memory instead of mapping it */
+    const char *cpu;           /* highest CPU level to use ("c", "avx2", …); NULL: all */
+    const char *chat_template; /* built-in name or Jinja text; NULL: the model's */
+    void (*log)(void *user, int level, const char *line); /* 0 error … 3 debug; NULL: silent */
+    void *log_user;            /* passed to log */
+} rotor_engine_options;
+ROTOR_API rotor_engine_options rotor_engine_options_default(void);
+
+/* path: a .gguf file, a .safetensors file or a HF folder. opt may be NULL. */
+ROTOR_API rotor_status rotor_engine_open(rotor_engine **out, const char *path,
+                                         const rotor_engine_options *opt, rotor_error *err);
+/* A GGUF image in memory, borrowed until close; name appears in messages. */
+ROTOR_API rotor_status rotor_engine_open_memory(rotor_engine **out, const void *data, size_t n_bytes,
+                                                const char *name, const rotor_engine_options *opt,
+                                                rotor_error *err);
+/* After its sessions. NULL is fine; *e becomes NULL. */
+ROTOR_API void rotor_engine_close(rotor_engine **e);
+
+typedef struct rotor_engine_info {
+    uint32_t size;             /* set by the caller: sizeof(rotor_engine_info); kept */
+    const char *name;          /* model's own name; these strings live as long as the engine */
+    const char *architecture;  /* "bitnet-b1.58", "llama", … */
+    const char *type_name;     /* storage of the projections */
+    const char *template_line; /* which chat template, and why; or why the model's own is unusable */
+    const char *head;          /* output head in use */
+    const char *cpu;           /* CPU level in use */
+    uint32_t n_vocab, n_embd, n_layer, n_head, n_head_kv, n_ff; /* shape */
+    uint32_t n_ctx_train;      /* context of the model */
+    uint32_t n_ctx;            /* context of a session */
+    int32_t threads;           /* in use */
+    uint64_t n_params;         /* weights */
+    uint64_t file_bytes;       /* of the model file */
+    uint64_t kv_bytes;         /* cache of all sessions */
+    uint64_t step_bytes;       /* weight bytes read per decoded token */
+    float temperature, top_p, min_p, repeat_penalty; /* model's own sampling defaults, < 0: not said */
+    int32_t top_k;             /* likewise */
+    bool has_template;         /* the model file brings a chat template or has a built-in one */
+} rotor_engine_info;
+ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
+
+/* ---- Text and ids ---------------------------------------------------------------------------------- */
+
+#define ROTOR_NO_ID UINT32_MAX
+
+enum { /* flags of rotor_tokenize */
+    ROTOR_TOK_BOS = 1,    /* put the beginning-of-text id in front if the model wants one */
+    ROTOR_TOK_SPECIAL = 2 /* recognise control tokens in the text */
+};
+/* Ids of text[n_bytes] in a new array *ids (free with rotor_free). Thread-safe. */
+ROTOR_API rotor_status rotor_tokenize(const rotor_engine *e, const char *text, size_t n_bytes,
+                                      unsigned flags, uint32_t **ids, size_t *n, rotor_error *err);
+/* Text of ids in a new NUL-terminated string (free with rotor_free); *n_bytes may be NULL.
+ * special: print control tokens too. Thread-safe. */
+ROTOR_API rotor_status rotor_detokenize(const rotor_engine *e, const uint32_t *ids, size_t n,
+                                        bool special, char **text, size_t *n_bytes,
+                                        rotor_error *err);
+/* Is this id an end of generation? Thread-safe. */
+ROTOR_API bool rotor_is_eog(const rotor_engine *e, uint32_t id);
+ROTOR_API void rotor_free(void *p);
+
+typedef struct rotor_message {
+    const char *role;    /* "system", "user", "assistant" */
+    const char *content; /* text; control tokens in it stay text */
+} rotor_message;
+/* Ids of a conversation rendered with the model's template, ready for an answer. Thread-safe.
+ * *prompt (may be NULL): the rendered text, free with rotor_free. */
+ROTOR_API rotor_status rotor_chat_tokenize(const rotor_engine *e, const rotor_message *messages,
+                                           size_t n_messages, uint32_t **ids, size_t *n,
+                                           char **prompt, rotor_error *err);
+/* The i-th text that ends an answer in this template beside the model's own end ids; NULL past the
+ * last. */
+ROTOR_API const char *rotor_chat_stop(const rotor_engine *e, size_t i);
+/* Names of the built-in chat templates; NULL past the end. */
+ROTOR_API const char *rotor_chat_template_name(size_t i);
+
+/* ---- Session ------------------------------------------------------------------------------------------ */
+
+/* max_tok: positions; 0: the engine's context. */
+ROTOR_API rotor_status rotor_session_create(rotor_session **out, rotor_engine *e, uint32_t max_tok,
+                                            rotor_error *err);
+ROTOR_API void rotor_session_free(rotor_session **s);
+ROTOR_API uint32_t rotor_session_len(const rotor_session *s); /* positions used */
+ROTOR_API uint32_t rotor_session_max(const rotor_session *s); /* positions there are */
+ROTOR_API void rotor_session_rewind(rotor_session *s, uint32_t n_keep);
+
+/* Makes the timeline equal tokens[n] (n >= 1), reusing the common prefix, and returns the logits
+ * after the last token, float[n_vocab], valid until the next call on the engine. */
+ROTOR_API rotor_status rotor_eval(rotor_session *s, const uint32_t *tokens, size_t n,
+                                  const float **logits, rotor_error *err);
+/* Evaluates tokens[n] from an empty timeline and hands every position's logits to fn in order;
+ * false stops. */
+ROTOR_API rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, size_t n,
+                                      bool (*fn)(void *user, size_t pos, const float *logits),
+                                      void *user, rotor_error *err);
+
+/* ---- Generation --------------------------------------------------------------------------------------- */
+
+typedef struct rotor_token {
+    uint32_t id;   /* vocabulary id */
+    float logprob; /* natural logarithm of its probability */
+} rotor_token;
+
+typedef struct rotor_gen_options {
+    uint32_t size;            /* sizeof(rotor_gen_options) */
+    uint32_t max_tokens;      /* 0: until the context is full */
+    float temperature;        /* 0: arg-max */
+    int32_t top_k;            /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float repeat_penalty;     /* 1: off; the three penalties look at the last 64 tokens */
+    float frequency_penalty;  /* 0: off */
+    float presence_penalty;   /* 0: off */
+    uint64_t seed;            /* same seed, same text */
+    const char *const *stops; /* stop strings */
+    size_t n_stops;           /* how many */
+    const uint32_t *bias_ids; /* tokens whose logits are shifted */
+    const float *bias;        /* by this much */
+    size_t n_bias;            /* how many */
+    uint32_t n_top;           /* alternatives reported per token, at most 20 */
+    bool ignore_eog;          /* keep going past end-of-generation tokens */
+    bool special;             /* show control tokens */
+    /* Called once per token with the text that has become safe to show (whole characters, nothing
+     * of a stop string; often empty), and once more with token NULL if the end releases text that
+     * was held back. Return false to stop. */
+    bool (*on_text)(void *user, const char *text, size_t n_bytes, const rotor_token *token,
+                    const rotor_token *top, size_t n_top);
+    /* Prompt progress; return false to stop. */
+    bool (*on_prompt)(void *user, uint32_t done_tok, uint32_t total_tok);
+    /* May rewrite logits before sampling. */
+    void (*on_logits)(void *user, float *logits, uint32_t n_vocab);
+    void *user; /* passed to all three */
+} rotor_gen_options;
+/* The model's own sampling settings over Rotor's defaults. e may be NULL. */
+ROTOR_API rotor_gen_options rotor_gen_options_default(const rotor_engine *e);
+
+typedef enum rotor_finish {
+    ROTOR_FINISH_END,    /* the model ended its answer */
+    ROTOR_FINISH_STOP,   /* a stop string */
+    ROTOR_FINISH_LENGTH, /* max_tokens */
+    ROTOR_FINISH_FULL,   /* the context is full */
+    ROTOR_FINISH_CANCEL  /* a callback said so */
+} rotor_finish;
+
+typedef struct rotor_gen_result {
+    char *text;            /* owned by the result, NUL-terminated */
+    size_t n_bytes;        /* of text */
+    uint32_t *ids;         /* generated ids, owned by the result */
+    size_t n_ids;          /* how many */
+    rotor_finish finish;   /* why it ended */
+    uint32_t n_prompt;     /* prompt tokens */
+    uint32_t n_reused;     /* of which the cache already held */
+    uint64_t prompt_us;    /* microseconds for the prompt */
+    uint64_t first_us;     /* from the call to the first token */
+    uint64_t decode_us;    /* from the first to the last generated token */
+} rotor_gen_result;
+ROTOR_API void rotor_gen_result_free(rotor_gen_result *r);
+
+/* Continues the session to ids[n], n >= 1, and generates. opt may be NULL. */
+ROTOR_API rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,
+                                      const rotor_gen_options *opt, rotor_gen_result *out,
+                                      rotor_error *err);
+/* The same for a plain text (BOS as the model wants). */
+ROTOR_API rotor_status rotor_generate_text(rotor_session *s, const char *text,
+                                           const rotor_gen_options *opt, rotor_gen_result *out,
+                                           rotor_error *err);
+/* Beam search; the best of `width` beams (1 to 64), by log-probability per token. Beams share the
+ * engine's cache: ROTOR_E_FULL when they do not fit. */
+ROTOR_API rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n,
+                                           uint32_t width, uint32_t max_tokens,
+                                           rotor_gen_result *out, rotor_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

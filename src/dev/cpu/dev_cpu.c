@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The CPU device: set-up. Weights stay where they are; buffers are plain arrays; a recorded list is
+ * kept as it is and walked by all threads together (dev_cpu_step.c).
+ *
+ * Cache page, KERN_KEYS positions:
+ *   | layer 0: | head 0: keys [64][row] | values [64][row] | head 1 … | layer 1 … |
+ */
+#include "dev/cpu/dev_cpu.h"
+
+#include <assert.h>
+
+/* Appends room for one element to a list of n; the list grows by doubling. */
+static void *list_grow(void *list, size_t n, size_t elem_bytes) {
+    if (n & (n - 1)) return list; /* grows when n is 0 or a power of two */
+    return base_realloc(list, (n ? 2 * n : 1) * elem_bytes);
+}
+
+static rotor_status cpu_add_mat(dev *base, const kern_mat *w, dev_mat *out, rotor_error *err) {
+    dev_cpu *d = (dev_cpu *)base;
+    kern_mat *list = list_grow(d->mats, d->n_mats, sizeof *list);
+    if (!list) return base_fail_nomem(err, "listing weights");
+    d->mats = list;
+    list[d->n_mats] = *w;
+    *out = (dev_mat)d->n_mats++;
+    return ROTOR_OK;
+}
+
+static rotor_status cpu_add_vec(dev *base, const float *v, size_t n, dev_vec *out,
+                                rotor_error *err) {
+    dev_cpu *d = (dev_cpu *)base;
+    cpu_vec *list = list_grow(d->vecs, d->n_vecs, sizeof *list);
+    if (!list) return base_fail_nomem(err, "listing vectors");
+    d->vecs = list;
+    list[d->n_vecs] = (cpu_vec){v, n};
+    *out = (dev_vec)d->n_vecs++;
+    return ROTOR_OK;
+}
+
+static rotor_status cpu_add_buf(dev *base, size_t width, bool picked, dev_buf *out,
+                                rotor_error *err) {
+    dev_cpu *d = (dev_cpu *)base;
+    cpu_buf *list = list_grow(d->bufs, d->n_bufs, sizeof *list);
+    if (!list) return base_fail_nomem(err, "listing buffers");
+    d->bufs = list;
+    cpu_buf b = {.width = width, .picked = picked,
+                 .rows = picked ? d->shape.max_picked : d->shape.max_rows};
+    size_t floats, bytes;
+    if (!base_mul_size(width, b.rows, &floats) || !base_mul_size(floats, sizeof *b.x, &bytes) ||
+        !(b.x = base_alloc_aligned(bytes)))
+        return base_fail(err, ROTOR_E_NOMEM, "no memory for a buffer of %u x %zu floats", b.rows,
+                         width);
+    d->buf_bytes += bytes;
+    list[d->n_bufs] = b;
+    *out = (dev_buf)d->n_bufs++;
+    return ROTOR_OK;
+}
+
+/* Room for the int8 form of a buffer, made when an op first asks for it. */
+static rotor_status want_int8(dev_cpu *d, cpu_buf *b, rotor_error *err) {
+    if (b->q) return ROTOR_OK;
+    b->ldq = (b->width + KERN_ALIGN_COLS - 1) / KERN_ALIGN_COLS * KERN_ALIGN_COLS;
+    size_t n = b->ldq * b->rows;
+    b->q = base_alloc_aligned(n);
+    b->s = base_alloc_aligned(n / 32 * sizeof *b->s);
+    b->sum = base_alloc_aligned(b->rows * sizeof *b->sum);
+    b->sum16 = base_alloc_aligned(n / 16 * sizeof *b->sum16);
+    if (!b->q || !b->s || !b->sum || !b->sum16) return base_fail_nomem(err, "making int8 buffers");
+    d->buf_bytes += n + n / 8 + n / 8;
+    return ROTOR_OK;
+}
+
+static void check_op(const dev_cpu *d, const dev_op *op) {
+    for (int i = 0; i < op->n_mats; i++) {
+        assert(op->w[i] < d->n_mats && op->dst[i] < d->n_bufs);
+        assert(op->kind == DEV_EMBED || d->mats[op->w[i]].cols == d->bufs[op->src].width);
+        assert(op->kind == DEV_EMBED || d->mats[op->w[i]].rows == d->bufs[op->dst[i]].width);
+    }
+    assert(op->kind != DEV_BIAS || d->vecs[op->vec].n == d->bufs[op->dst[0]].width);
+    if (op->kind == DEV_RMSNORM)
+        assert(d->vecs[op->vec].n * BASE_MAX(op->n_heads, 1) == d->bufs[op->src].width);
+    (void)d;
+    (void)op;
+}
+
+static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_error *err) {
+    dev_cpu *d = (dev_cpu *)base;
+    base_free(d->ops);
+    d->n_ops = 0;
+    d->ops = base_alloc_array(n, sizeof *ops);
+    if (!d->ops) return base_fail_nomem(err, "recording a step");
+    for (size_t i = 0; i < n; i++) {
+        check_op(d, &ops[i]);
+        if (ops[i].kind == DEV_QUANT_I8 || ops[i].kind == DEV_QUANT_Q8)
+            ROTOR_TRY(want_int8(d, &d->bufs[ops[i].src], err));
+        d->ops[i] = ops[i];
+    }
+    d->n_ops = n;
+    return ROTOR_OK;
+}
+
+static const float *cpu_read(dev *base, dev_buf b, uint32_t row) {
+    const cpu_buf *buf = &((dev_cpu *)base)->bufs[b];
+    assert(row < buf->rows);
+    return buf->x + (size_t)row * buf->width;
+}
+
+static void cpu_copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
+    dev_cpu *d = (dev_cpu *)base;
+    memcpy(d->pages + dst_page * d->page_bytes, d->pages + src_page * d->page_bytes, d->page_bytes);
+}
+
+static uint64_t cpu_memory_bytes(const dev *base) {
+    const dev_cpu *d = (const dev_cpu *)base;
+    return d->buf_bytes + (uint64_t)d->shape.n_pages * d->page_bytes;
+}
+
+static void cpu_free(dev *base) {
+    dev_cpu *d = (dev_cpu *)base;
+    for (size_t i = 0; i < d->n_bufs; i++) {
+        base_free_aligned(d->bufs[i].x);
+        base_free_aligned(d->bufs[i].q);
+        base_free_aligned(d->bufs[i].s);
+        base_free_aligned(d->bufs[i].sum);
+        base_free_aligned(d->bufs[i].sum16);
+    }
+    base_free(d->bufs);
+    base_free(d->mats);
+    base_free(d->vecs);
+    base_free(d->ops);
+    base_free(d->inv_freq);
+    base_free_aligned(d->cs);
+    base_free_aligned(d->sn);
+    base_free_aligned(d->pages);
+    base_free(d);
+}
+
+static const dev_vtable cpu_vtable = {
+    .name = "cpu", .free = cpu_free, .add_mat = cpu_add_mat, .add_vec = cpu_add_vec,
+    .add_buf = cpu_add_buf, .record = cpu_record, .run = cpu_run, .read = cpu_read,
+    .copy_page = cpu_copy_page, .memory_bytes = cpu_memory_bytes};
+
+static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
+    const dev_shape *s = &d->shape;
+    d->block_bytes = KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
+    d->page_bytes = (size_t)s->n_layer * s->n_head_kv * 2 * d->block_bytes;
+    size_t bytes;
+    if (!base_mul_size(d->page_bytes, s->n_pages, &bytes) || !(d->pages = base_alloc_aligned(bytes)))
+        return base_fail(err, ROTOR_E_NOMEM,
+                         "no memory for a cache of %u positions (%zu bytes each); "
+                         "use a smaller --ctx or --kv q8",
+                         s->n_pages * KERN_KEYS, d->page_bytes / KERN_KEYS);
+    return ROTOR_OK;
+}
+
+static rotor_status alloc_angles(dev_cpu *d, const dev_shape *shape, rotor_error *err) {
+    size_t half = shape->n_rot / 2;
+    d->inv_freq = base_alloc_array(half, sizeof *d->inv_freq);
+    d->cs = base_alloc_aligned(half * shape->max_rows * sizeof *d->cs);
+    d->sn = base_alloc_aligned(half * shape->max_rows * sizeof *d->sn);
+    if (!d->inv_freq || !d->cs || !d->sn) return base_fail_nomem(err, "making rotary tables");
+    memcpy(d->inv_freq, shape->inv_freq, half * sizeof *d->inv_freq);
+    d->shape.inv_freq = d->inv_freq;
+    return ROTOR_OK;
+}
+
+rotor_status dev_cpu_create(dev **out, const kern *k, par_pool *pool, const dev_shape *shape,
+                            rotor_error *err) {
+    assert(shape->max_picked <= shape->max_rows && shape->d_head <= KERN_MAX_HEAD);
+    dev_cpu *d = base_alloc(sizeof *d);
+    if (!d) return base_fail_nomem(err, "creating the CPU device");
+    d->base.vt = &cpu_vtable;
+    d->k = k;
+    d->pool = pool;
+    d->shape = *shape;
+    rotor_status st = alloc_cache(d, err);
+    if (st == ROTOR_OK) st = alloc_angles(d, shape, err);
+    if (st != ROTOR_OK) return cpu_free(&d->base), st;
+    *out = &d->base;
+    return ROTOR_OK;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The door of every device: checks the arguments that are programmers' mistakes, then hands over.
+ */
+#include "dev/dev.h"
+#include "dev/dev_internal.h"
+
+#include <assert.h>
+
+void dev_free(dev **d) {
+    if (!d || !*d) return;
+    (*d)->vt->free(*d);
+    *d = NULL;
+}
+
+const char *dev_name(const dev *d) { return d->vt->name; }
+
+rotor_status dev_add_mat(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err) {
+    assert(w->data && w->rows && w->cols);
+    return d->vt->add_mat(d, w, out, err);
+}
+
+rotor_status dev_add_vec(dev *d, const float *v, size_t n, dev_vec *out, rotor_error *err) {
+    assert(v && n);
+    return d->vt->add_vec(d, v, n, out, err);
+}
+
+rotor_status dev_add_buf(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err) {
+    assert(width);
+    return d->vt->add_buf(d, width, picked, out, err);
+}
+
+rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err) {
+    return d->vt->record(d, ops, n, err);
+}
+
+rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err) {
+    assert(step->n_rows >= 1 && step->n_picked <= step->n_rows);
+    return d->vt->run(d, step, err);
+}
+
+const float *dev_read(dev *d, dev_buf b, uint32_t row) { return d->vt->read(d, b, row); }
+
+void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page) {
+    if (dst_page != src_page) d->vt->copy_page(d, dst_page, src_page);
+}
+
+void dev_counters_get(const dev *d, dev_counters *out) { *out = d->counters; }
+uint64_t dev_memory_bytes(const dev *d) { return d->vt->memory_bytes(d); }

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * dev: a device that runs a forward pass. The pass is written once, in run, as a list of ops over
+ * handles; a device keeps weights resident, records the list once and replays it every step. What
+ * changes between steps (tokens, positions, pages) travels in a small dev_step.
+ *
+ * Buffers hold one float row per token of the step. A step may mix tokens of several sequences;
+ * rows of one sequence stand in ascending position order.
+ * Threading: one thread at a time per device.
+ */
+#ifndef DEV_H
+#define DEV_H
+
+#include "base/base.h"
+#include "kern/kern.h"
+#include "par/par.h"
+
+typedef struct dev dev;
+typedef uint32_t dev_buf; /* float [max_rows, width] */
+typedef uint32_t dev_mat; /* weight matrix */
+typedef uint32_t dev_vec; /* float vector */
+
+#define DEV_NONE UINT32_MAX
+
+typedef enum dev_kind {
+    DEV_EMBED,     /* dst = table w0 at each row's token */
+    DEV_RMSNORM,   /* dst = rmsnorm(src) * vec; n_heads > 0: each head of d_head by itself */
+    DEV_BIAS,      /* dst += vec */
+    DEV_QUANT_I8,  /* quantises src for ternary products, one scale a row; kept with src */
+    DEV_QUANT_Q8,  /* quantises src for block products, one scale per 32; kept with src */
+    DEV_MATMUL,    /* dst[i] = w[i] x src, i < n_mats */
+    DEV_ROPE,      /* rotates dst in place: n_heads, d, n_rot */
+    DEV_KV_APPEND, /* stores rows of src (keys) and src2 (values) in layer */
+    DEV_ATTENTION, /* dst = attention of queries src over layer */
+    DEV_GLU,       /* dst = act(src) * src2 */
+    DEV_ADD,       /* dst += src */
+    DEV_PICK       /* dst rows = the rows of src whose logits are wanted */
+} dev_kind;
+
+typedef struct dev_op {
+    dev_kind kind;      /* what */
+    bool picked;        /* acts on the picked rows (after DEV_PICK), not on all */
+    uint8_t n_mats;     /* DEV_MATMUL: 1-3 products of one input in one hand-over */
+    dev_buf dst[3];     /* outputs */
+    dev_buf src, src2;  /* inputs */
+    dev_mat w[3];       /* matrices */
+    dev_vec vec;        /* norm gain */
+    uint32_t layer;     /* cache layer */
+    uint32_t n_heads;   /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
+    uint32_t window;    /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
+    float eps;          /* DEV_RMSNORM */
+    kern_glu glu;       /* DEV_GLU */
+} dev_op;
+
+/* Shapes every op of a list shares. */
+typedef struct dev_shape {
+    uint32_t max_rows;      /* largest step */
+    uint32_t max_picked;    /* most rows with logits in a step */
+    uint32_t n_layer, n_head, n_head_kv, d_head; /* of the cache and attention */
+    uint32_t n_rot;         /* rotated dimensions of a head */
+    bool rope_interleaved;  /* pairing */
+    const double *inv_freq; /* [n_rot / 2], borrowed during creation */
+    uint32_t n_pages;       /* cache pages of KERN_KEYS positions */
+    kern_kv kv;             /* cache type */
+    bool float_act;         /* --act f32: products take float activations */
+} dev_shape;
+
+/* One step's rows. Borrowed for the call. */
+typedef struct dev_step {
+    uint32_t n_rows;              /* tokens in this step, 1 … max_rows */
+    const uint32_t *token;        /* [n_rows] < V */
+    const uint32_t *pos;          /* [n_rows] position in its sequence */
+    const uint32_t *const *pages; /* [n_rows] page table of its sequence */
+    uint32_t n_picked;            /* rows with logits */
+    const uint32_t *picked;       /* [n_picked] row indices, ascending */
+} dev_step;
+
+typedef struct dev_counters {
+    uint64_t steps;      /* dev_run calls */
+    uint64_t dispatches; /* ops executed */
+    uint64_t bytes_up;   /* host to device since creation */
+    uint64_t bytes_down; /* device to host since creation */
+} dev_counters;
+
+/* The CPU. kern and pool are borrowed and must outlive the device. */
+rotor_status dev_cpu_create(dev **out, const kern *k, par_pool *pool, const dev_shape *shape,
+                            rotor_error *err);
+void dev_free(dev **d);
+const char *dev_name(const dev *d);
+
+/* Set-up, before dev_record. Weights are borrowed from the model. */
+rotor_status dev_add_mat(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);
+rotor_status dev_add_vec(dev *d, const float *v, size_t n, dev_vec *out, rotor_error *err);
+rotor_status dev_add_buf(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err);
+/* The list is copied; checked here once (handles, widths against shapes). */
+rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err);
+
+/* Runs the list. No allocation. */
+rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err);
+/* Rows of a buffer after dev_run; valid until the next one. */
+const float *dev_read(dev *d, dev_buf b, uint32_t row);
+/* Copies the first n positions of one cache page to another (all layers). */
+void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page);
+void dev_counters_get(const dev *d, dev_counters *out);
+uint64_t dev_memory_bytes(const dev *d); /* buffers and cache, without weights */
+
+#endif

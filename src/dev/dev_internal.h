@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * dev_internal: what a device implements. Each device embeds a struct dev as its first member.
+ */
+#ifndef DEV_INTERNAL_H
+#define DEV_INTERNAL_H
+
+#include "dev/dev.h"
+
+typedef struct dev_vtable {
+    const char *name;         /* "cpu" */
+    void (*free)(dev *d);     /* releases everything, the struct included */
+    rotor_status (*add_mat)(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);
+    rotor_status (*add_vec)(dev *d, const float *v, size_t n, dev_vec *out, rotor_error *err);
+    rotor_status (*add_buf)(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err);
+    rotor_status (*record)(dev *d, const dev_op *ops, size_t n, rotor_error *err);
+    rotor_status (*run)(dev *d, const dev_step *step, rotor_error *err);
+    const float *(*read)(dev *d, dev_buf b, uint32_t row);
+    void (*copy_page)(dev *d, uint32_t dst_page, uint32_t src_page);
+    uint64_t (*memory_bytes)(const dev *d);
+} dev_vtable;
+
+struct dev {
+    const dev_vtable *vt;  /* the implementation */
+    dev_counters counters; /* kept by the implementation */
+};
+
+#endif

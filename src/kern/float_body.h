@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Every float kernel, once, in terms of sixteen lanes. A file of each instruction set includes a
+ * v16 header and then this one; plain C is just one more instruction set (v16_c.h), and what it
+ * computes is the specification. Since each v16 operation has the same bits everywhere, so have
+ * the kernels: the order of every sum can be read here.
+ *
+ * Before including: define NAME(x) as x with the instruction set's suffix.
+ */
+#include "kern/kern.h"
+#include "kern/kern_internal.h"
+
+#include <assert.h>
+#include <math.h>
+
+/* Lanes of a vector of n elements from i on: 16, or what is left. */
+static inline size_t lanes_at(size_t i, size_t n) { return n - i < 16 ? n - i : 16; }
+
+/* ==== Exponential ================================================================================
+ * exp(x) = 2^n * p(r), n = round(x / ln 2), r = x - n ln 2 in two parts, p the degree-6 polynomial
+ * of exp on [-ln2/2, ln2/2] (relative error below 2e-7). Below -87.3 the result is 0, above 88.3 it
+ * stays at exp(88.3). */
+static inline v16 lanes_exp(v16 x) {
+    const v16 low = v16_set(-87.3f);
+    v16 y = v16_if_less(v16_set(88.3f), x, v16_set(88.3f), x);
+    y = v16_if_less(y, low, low, y);
+    v16 n = v16_round(v16_mul(y, v16_set(1.44269504f)));
+    v16 r = v16_fma(n, v16_set(-0.693359375f), y);
+    r = v16_fma(n, v16_set(2.12194440e-4f), r);
+    v16 p = v16_set(1.0f / 720);
+    p = v16_fma(p, r, v16_set(1.0f / 120));
+    p = v16_fma(p, r, v16_set(1.0f / 24));
+    p = v16_fma(p, r, v16_set(1.0f / 6));
+    p = v16_fma(p, r, v16_set(0.5f));
+    p = v16_fma(p, r, v16_set(1.0f));
+    p = v16_fma(p, r, v16_set(1.0f));
+    return v16_if_less(x, low, v16_set(0), v16_mul(p, v16_pow2(n)));
+}
+
+static float scalar_exp(float x) {
+    float t[16];
+    v16_store(t, lanes_exp(v16_set(x)));
+    return t[0];
+}
+
+/* ==== Float matrix products ========================================================================
+ * One row of weights at a time, streamed from memory; up to four tokens share each load. */
+
+#define MM_PLAIN(name, elem_bytes, LOAD_N)                                                         \
+    static void NAME(name)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,             \
+                           size_t row_begin, size_t row_end) {                                     \
+        for (size_t r = row_begin; r < row_end; r++) {                                             \
+            const uint8_t *row = w->data + r * w->row_bytes;                                       \
+            size_t b = 0;                                                                          \
+            for (; b + 4 <= x->n_tok; b += 4) {                                                    \
+                const float *xb = x->x + b * x->ldx;                                               \
+                v16 a0 = v16_set(0), a1 = a0, a2 = a0, a3 = a0;                                    \
+                for (size_t c = 0; c < w->cols; c += 16) {                                         \
+                    size_t n = lanes_at(c, w->cols);                                               \
+                    v16 wv = LOAD_N(row + c * elem_bytes, n);                                      \
+                    a0 = v16_fma(wv, v16_load_n(xb + c, n), a0);                                   \
+                    a1 = v16_fma(wv, v16_load_n(xb + x->ldx + c, n), a1);                          \
+                    a2 = v16_fma(wv, v16_load_n(xb + 2 * x->ldx + c, n), a2);                      \
+                    a3 = v16_fma(wv, v16_load_n(xb + 3 * x->ldx + c, n), a3);                      \
+                }                                                                                  \
+                y[b * ldy + r] = v16_sum(a0);                                                      \
+                y[(b + 1) * ldy + r] = v16_sum(a1);                                                \
+                y[(b + 2) * ldy + r] = v16_sum(a2);                                                \
+                y[(b + 3) * ldy + r] = v16_sum(a3);                                                \
+            }                                                                                      \
+            for (; b < x->n_tok; b++) {                                                            \
+                v16 a = v16_set(0);                                                                \
+                for (size_t c = 0; c < w->cols; c += 16) {                                         \
+                    size_t n = lanes_at(c, w->cols);                                               \
+                    a = v16_fma(LOAD_N(row + c * elem_bytes, n),                                   \
+                                v16_load_n(x->x + b * x->ldx + c, n), a);                          \
+                }                                                                                  \
+                y[b * ldy + r] = v16_sum(a);                                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+static inline v16 load_f32_bytes(const uint8_t *p, size_t n) {
+    float t[16] = {0};
+    memcpy(t, p, n * 4);
+    return v16_load(t);
+}
+
+MM_PLAIN(mm_f32, 4, load_f32_bytes)
+MM_PLAIN(mm_f16, 2, v16_load_f16_n)
+MM_PLAIN(mm_bf16, 2, v16_load_bf16_n)
+
+/* Ternary rows as floats -1, 0, +1; the scale multiplies the sum once. */
+static void NAME(mm_t2_f32)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                            size_t row_begin, size_t row_end) {
+    for (size_t r = row_begin; r < row_end; r++) {
+        const uint8_t *row = w->data + r * w->row_bytes;
+        float scale = w->row_scale ? w->row_scale[r] : w->scale;
+        for (size_t b = 0; b < x->n_tok; b++) {
+            const float *xb = x->x + b * x->ldx;
+            v16 acc = v16_set(0);
+            for (size_t c = 0; c < w->cols; c += 128) {
+                int8_t t[128];
+                t2_block_values(row + c / 4, t);
+                for (size_t i = 0; i < 128 && c + i < w->cols; i += 16)
+                    acc = v16_fma(v16_load_i8(t + i),
+                                  v16_load_n(xb + c + i, lanes_at(c + i, w->cols)), acc);
+            }
+            y[b * ldy + r] = v16_sum(acc) * scale;
+        }
+    }
+}
+
+/* Block rows decoded as a * q - b. */
+static void NAME(mm_b32_f32)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                             size_t row_begin, size_t row_end) {
+    for (size_t r = row_begin; r < row_end; r++)
+        for (size_t b = 0; b < x->n_tok; b++) {
+            const float *xb = x->x + b * x->ldx;
+            v16 acc = v16_set(0);
+            for (size_t c = 0; c < w->cols; c += 16) {
+                const size_t half = (c / 16) & 1;
+                quant_block32 k;
+                quant_unpack32(w->type, w->data + r * w->row_bytes, c / 32, &k);
+                v16 v = v16_mul(v16_set(k.a[half]), v16_load_i8(k.q + 16 * half));
+                acc = v16_fma(v16_sub(v, v16_set(k.b[half])), v16_load_n(xb + c, 16), acc);
+            }
+            y[b * ldy + r] = v16_sum(acc);
+        }
+}
+
+/* ==== Activations to int8 ============================================================================ */
+
+static float absmax(const float *x, size_t n) {
+    v16 m = v16_set(0);
+    for (size_t i = 0; i < n; i += 16) m = v16_max(m, v16_abs(v16_load_n(x + i, lanes_at(i, n))));
+    return v16_hmax(m);
+}
+
+/* BitNet: s = 127 / max(absmax, 1e-5); q = round-half-even(x s). */
+static void NAME(quant_i8)(int8_t *q, float *s, int32_t *sum, const float *x, size_t n,
+                           size_t ldq) {
+    float m = absmax(x, n);
+    *s = 127.0f / (m > 1e-5f ? m : 1e-5f);
+    *sum = 0;
+    for (size_t i = 0; i < ldq; i += 16) {
+        v16 v = i < n ? v16_load_n(x + i, lanes_at(i, n)) : v16_set(0);
+        v16_store_i8(q + i, v16_mul(v, v16_set(*s)));
+        *sum += v16_sum_i8(q + i);
+    }
+}
+
+/* Blocks of 32: step = absmax / 127, q = round-half-even(x * (127 / absmax)); an all-zero block has
+ * step 0. */
+static void NAME(quant_q8)(int8_t *q, float *s, int16_t *sum16, const float *x, size_t n,
+                           size_t ldq) {
+    for (size_t i = 0; i < ldq; i += 32) {
+        size_t left = i < n ? (n - i < 32 ? n - i : 32) : 0;
+        float m = absmax(x + i, left);
+        float inv = m > 0 ? 127.0f / m : 0;
+        s[i / 32] = m / 127.0f;
+        for (size_t j = 0; j < 32; j += 16) {
+            v16 v = j < left ? v16_load_n(x + i + j, lanes_at(j, left)) : v16_set(0);
+            v16_store_i8(q + i + j, v16_mul(v, v16_set(inv)));
+            sum16[(i + j) / 16] = (int16_t)v16_sum_i8(q + i + j);
+        }
+    }
+}
+
+/* ==== Element-wise ==================================================================================== */
+
+static void NAME(rmsnorm)(float *dst, const float *x, const float *gain, size_t n, float eps) {
+    v16 ss = v16_set(0);
+    for (size_t i = 0; i < n; i += 16) {
+        v16 v = v16_load_n(x + i, lanes_at(i, n));
+        ss = v16_fma(v, v, ss);
+    }
+    v16 inv = v16_set(1.0f / sqrtf(v16_sum(ss) / (float)n + eps));
+    for (size_t i = 0; i < n; i += 16) {
+        size_t k = lanes_at(i, n);
+        v16 v = v16_mul(v16_load_n(x + i, k), inv);
+        v16_store_n(dst + i, v16_mul(v, v16_load_n(gain + i, k)), k);
+    }
+}
+
+static void NAME(add)(float *dst, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i += 16) {
+        size_t k = lanes_at(i, n);
+        v16_store_n(dst + i, v16_add(v16_load_n(dst + i, k), v16_load_n(x + i, k)), k);
+    }
+}
+
+static inline v16 lanes_glu(v16 g, kern_glu act) {
+    if (act == KERN_RELU2) {
+        v16 p = v16_max(g, v16_set(0));
+        return v16_mul(p, p);
+    }
+    return v16_div(g, v16_add(v16_set(1), lanes_exp(v16_sub(v16_set(0), g))));
+}
+
+static void NAME(glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act) {
+    for (size_t i = 0; i < n; i += 16) {
+        size_t k = lanes_at(i, n);
+        v16 a = lanes_glu(v16_load_n(g + i, k), act);
+        v16_store_n(dst + i, v16_mul(a, v16_load_n(u + i, k)), k);
+    }
+}
+
+/* ==== The KV cache ====================================================================================== */
+
+static void store_q8(uint8_t *dst, const float *x, size_t d) {
+    for (size_t i = 0; i < d; i += 32, dst += 34) {
+        size_t left = d - i < 32 ? d - i : 32;
+        float m = absmax(x + i, left);
+        uint16_t step = quant_f32_to_f16(m / 127.0f);
+        float inv = m > 0 ? 127.0f / m : 0;
+        memcpy(dst, &step, 2);
+        for (size_t j = 0; j < 32; j += 16) {
+            v16 v = j < left ? v16_load_n(x + i + j, lanes_at(j, left)) : v16_set(0);
+            v16_store_i8((int8_t *)dst + 2 + j, v16_mul(v, v16_set(inv)));
+        }
+    }
+}
+
+static void NAME(kv_store)(uint8_t *dst, const float *x, size_t d, kern_kv type) {
+    if (type == KERN_KV_F32) memcpy(dst, x, d * sizeof *x);
+    else if (type == KERN_KV_Q8) store_q8(dst, x, d);
+    else
+        for (size_t i = 0; i < d; i += 16) {
+            size_t k = lanes_at(i, d);
+            v16_store_f16_n(dst + 2 * i, v16_load_n(x + i, k), k);
+        }
+}
+
+/* Elements i … i+15 of a cached row. */
+static inline v16 load_kv(const uint8_t *row, size_t i, size_t d, kern_kv type) {
+    size_t k = lanes_at(i, d);
+    if (type == KERN_KV_F16) return v16_load_f16_n(row + 2 * i, k);
+    if (type == KERN_KV_F32) return load_f32_bytes(row + 4 * i, k);
+    const uint8_t *block = row + i / 32 * 34;
+    uint16_t step;
+    memcpy(&step, block, 2);
+    return v16_mul(v16_set(quant_f16_to_f32(step)), v16_load_i8((const int8_t *)block + 2 + i % 32));
+}
+
+/* ==== Attention ==========================================================================================
+ * Per head, blocks of 64 keys at absolute positions, in order. A block gives its maximum m_b,
+ * l_b = sum of p_j, a_b = sum of p_j v_j with p_j = exp(s_j - m_b); blocks are folded one after
+ * another into (M, L, A), the smaller maximum being scaled to the larger. What a block contributes
+ * depends only on the block, so chunking, threads and neighbours cannot change a bit. */
+
+typedef struct softmax_state {
+    float m;                   /* largest score so far */
+    float l;                   /* sum of exp(score - m) */
+    float a[KERN_MAX_HEAD + 16]; /* sum of exp(score - m) * value */
+} softmax_state;
+
+static float score(const float *q, const uint8_t *k_row, size_t d, kern_kv type) {
+    v16 acc = v16_set(0);
+    for (size_t i = 0; i < d; i += 16)
+        acc = v16_fma(v16_load_n(q + i, lanes_at(i, d)), load_kv(k_row, i, d, type), acc);
+    return v16_sum(acc);
+}
+
+/* Scores of keys [j0, j1) of a block turned to probabilities in place; returns the maximum. */
+static float block_softmax(float s[KERN_KEYS], float *l_b) {
+    v16 m = v16_load(s), l = v16_set(0);
+    for (size_t j = 16; j < KERN_KEYS; j += 16) m = v16_max(m, v16_load(s + j));
+    float m_b = v16_hmax(m);
+    for (size_t j = 0; j < KERN_KEYS; j += 16) {
+        v16 p = lanes_exp(v16_sub(v16_load(s + j), v16_set(m_b)));
+        v16_store(s + j, p);
+        l = v16_add(l, p);
+    }
+    *l_b = v16_sum(l);
+    return m_b;
+}
+
+static void fold_block(softmax_state *st, float m_b, float l_b, const float *a_b, size_t d) {
+    bool newer = m_b > st->m;
+    float c = scalar_exp(newer ? st->m - m_b : m_b - st->m);
+    const float *keep = newer ? a_b : st->a, *scaled = newer ? st->a : a_b;
+    for (size_t i = 0; i < d; i += 16)
+        v16_store(st->a + i, v16_fma(v16_load(scaled + i), v16_set(c), v16_load(keep + i)));
+    st->l = newer ? fmaf(st->l, c, l_b) : fmaf(l_b, c, st->l);
+    st->m = newer ? m_b : st->m;
+}
+
+static void attend_block(softmax_state *st, const kern_attn *a, const float *q, size_t block) {
+    const uint8_t *page = a->pages + (size_t)a->page_ids[block] * a->page_bytes;
+    const size_t row = kern_kv_row_bytes(a->type, a->d), first = block * KERN_KEYS;
+    size_t j0 = a->lo > first ? a->lo - first : 0;
+    size_t j1 = a->hi - first < KERN_KEYS ? a->hi - first : KERN_KEYS;
+    float s[KERN_KEYS], a_b[KERN_MAX_HEAD + 16], l_b;
+    for (size_t j = 0; j < KERN_KEYS; j++)
+        s[j] = j >= j0 && j < j1 ? score(q, page + a->k_at + j * row, a->d, a->type) * a->scale
+                                 : -INFINITY;
+    float m_b = block_softmax(s, &l_b);
+    for (size_t i = 0; i < a->d; i += 16) {
+        v16 acc = v16_set(0);
+        for (size_t j = j0; j < j1; j++)
+            acc = v16_fma(v16_set(s[j]), load_kv(page + a->v_at + j * row, i, a->d, a->type), acc);
+        v16_store(a_b + i, acc);
+    }
+    fold_block(st, m_b, l_b, a_b, a->d);
+}
+
+static void NAME(attention)(const kern_attn *a) {
+    assert(a->d <= KERN_MAX_HEAD && a->lo < a->hi);
+    for (size_t h = 0; h < a->n_heads; h++) {
+        softmax_state st = {.m = -INFINITY, .l = 0};
+        for (size_t i = 0; i < a->d; i += 16) v16_store(st.a + i, v16_set(0));
+        for (size_t block = a->lo / KERN_KEYS; block * KERN_KEYS < a->hi; block++)
+            attend_block(&st, a, a->q + h * a->d, block);
+        v16 inv = v16_set(1.0f / st.l);
+        for (size_t i = 0; i < a->d; i += 16) {
+            size_t k = lanes_at(i, a->d);
+            v16_store_n(a->out + h * a->d + i, v16_mul(v16_load(st.a + i), inv), k);
+        }
+    }
+}
+
+/* ==== Rows of a table ===================================================================================== */
+
+static void NAME(embed)(float *dst, const kern_mat *w, size_t row) {
+    assert(row < w->rows);
+    const uint8_t *p = w->data + row * w->row_bytes;
+    const quant_tensor t = {.type = w->type, .rows = 1, .cols = w->cols, .data = p};
+    if (w->type != QUANT_F16 && w->type != QUANT_BF16) {
+        rotor_status st = quant_decode_rows(&t, 0, 1, dst, NULL);
+        assert(st == ROTOR_OK);
+        (void)st;
+        return;
+    }
+    for (size_t i = 0; i < w->cols; i += 16) {
+        size_t k = lanes_at(i, w->cols);
+        v16 v = w->type == QUANT_F16 ? v16_load_f16_n(p + 2 * i, k) : v16_load_bf16_n(p + 2 * i, k);
+        v16_store_n(dst + i, v, k);
+    }
+}
+
+/* ==== The slots this file fills ============================================================================ */
+
+void NAME(kern_fill_float)(kern *k) {
+    k->mm_f32 = NAME(mm_f32);
+    k->mm_f16 = NAME(mm_f16);
+    k->mm_bf16 = NAME(mm_bf16);
+    k->mm_t2_f32 = NAME(mm_t2_f32);
+    k->mm_b32_f32 = NAME(mm_b32_f32);
+    k->quant_i8 = NAME(quant_i8);
+    k->quant_q8 = NAME(quant_q8);
+    k->rmsnorm = NAME(rmsnorm);
+    k->add = NAME(add);
+    k->glu = NAME(glu);
+    k->embed = NAME(embed);
+    k->kv_store = NAME(kv_store);
+    k->attention = NAME(attention);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The kernel table: C first, then the staircase of the architecture. Also the few operations that
+ * need no variants: embedding rows, rotary angles, cache row sizes.
+ */
+#include "kern/kern.h"
+#include "kern/kern_internal.h"
+
+#include <assert.h>
+#include <math.h>
+
+size_t kern_kv_row_bytes(kern_kv type, size_t d) {
+    if (type == KERN_KV_F32) return d * 4;
+    if (type == KERN_KV_F16) return d * 2;
+    return (d + 31) / 32 * 34;
+}
+
+bool kern_split16(uint32_t type) {
+    return type == QUANT_Q2_K || type == QUANT_Q3_K || type == QUANT_Q6_K;
+}
+
+/* The angle in double, folded into one turn, so that position 100,000 is as exact as position 1. */
+void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uint32_t pos) {
+    for (size_t i = 0; i < n; i++) {
+        double angle = (double)pos * inv_freq[i];
+        cs[i] = (float)cos(angle);
+        sn[i] = (float)sin(angle);
+    }
+}
+
+/* Pair (u, v) becomes (u c - v s, v c + u s). */
+static void rope_heads(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs,
+                       const float *sn, bool interleaved) {
+    const size_t half = n_rot / 2, step = interleaved ? 2 : 1, gap = interleaved ? 1 : half;
+    for (size_t h = 0; h < n_heads; h++, x += d)
+        for (size_t i = 0; i < half; i++) {
+            float u = x[i * step], v = x[i * step + gap];
+            x[i * step] = u * cs[i] - v * sn[i];
+            x[i * step + gap] = v * cs[i] + u * sn[i];
+        }
+}
+
+void kern_init(kern *k, unsigned cpu) {
+    memset(k, 0, sizeof *k);
+    k->cpu = cpu;
+    k->rope = rope_heads;
+    kern_fill_float_c(k);
+    kern_fill_t2_c(k);
+    kern_fill_b32_c(k);
+#if defined(__x86_64__)
+    kern_fill_x86(k, cpu);
+#elif defined(__aarch64__)
+    kern_fill_arm(k, cpu);
+#endif
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kern: the arithmetic. One table of function pointers, filled with the C versions and then
+ * overwritten, step by step, by what the processor offers. Const afterwards; whoever runs a model
+ * holds one; tests hold several at once.
+ *
+ * Kernels never allocate, start threads or know about models. They take proven sizes (asserted) and
+ * a range of rows, so that threads can share one call. Shape letters: docs/shapes.md.
+ *
+ * The numerics contract (docs/numerics.md): every variant of a kernel gives the same bits as the
+ * C version. Integer sums are exact. A float sum over n elements runs in 16 lanes, element i into
+ * lane i mod 16 by fused multiply-add, then lanes l and l+8, l+4, l+2, l+1 are added; a block
+ * format adds block after block into one accumulator per row. Nothing else is reordered.
+ */
+#ifndef KERN_H
+#define KERN_H
+
+#include "base/base.h"
+#include "quant/quant.h"
+
+enum {
+    KERN_KEYS = 64,      /* positions in a block of keys: the unit of attention and of cache pages */
+    KERN_MAX_HEAD = 512, /* largest head size */
+    KERN_ALIGN_COLS = 128 /* activation rows are padded with zeros to a multiple of this */
+};
+
+/* ---- Operands of a matrix product ------------------------------------------------------------- */
+
+/* A weight matrix [rows, cols] at rest. Borrowed. */
+typedef struct kern_mat {
+    const uint8_t *data;    /* first byte of row 0, any alignment */
+    uint32_t type;          /* QUANT_I2_S: T2 rows; a QUANT_BLOCK32 type; QUANT_F16, BF16, F32 */
+    size_t rows;            /* outputs */
+    size_t cols;            /* inputs, K */
+    size_t row_bytes;       /* distance between rows */
+    float scale;            /* of all rows (T2) */
+    const float *row_scale; /* [rows] instead of scale, or NULL (T2) */
+} kern_mat;
+
+/* B activation rows of K columns, float and, once quantised, int8. Borrowed. */
+typedef struct kern_act {
+    const float *x;       /* [B, K] distance ldx: for float kernels */
+    size_t ldx;           /* floats between rows of x */
+    const int8_t *q;      /* [B, ldq], zero-padded: for integer kernels */
+    size_t ldq;           /* bytes between rows of q: K rounded up to KERN_ALIGN_COLS */
+    const float *s;       /* T2: [B], 127 / absmax of the row; block types: [B, ldq/32], absmax/127 */
+    const int32_t *sum;   /* T2: [B], sum of the row's q */
+    const int16_t *sum16; /* block types: [B, ldq/16], sums of 16 q */
+    size_t n_tok;         /* B */
+} kern_act;
+
+/* y[b * ldy + r] = sum over c of W[r, c] * x[b, c], for r in [row_begin, row_end). */
+typedef void (*kern_mm_fn)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                           size_t row_begin, size_t row_end);
+
+/* ---- Attention ------------------------------------------------------------------------------------ */
+
+typedef enum kern_kv { KERN_KV_F32, KERN_KV_F16, KERN_KV_Q8 } kern_kv;
+
+/* Bytes of one cached key or value of d elements. Q8 keeps an f16 scale in front of every 32. */
+size_t kern_kv_row_bytes(kern_kv type, size_t d);
+
+/* One query row, the G query heads that share one KV head, over positions [lo, hi).
+ * The block of positions [64 i, 64 i + 64) lies at page(i) = pages + page_ids[i] * page_bytes; its
+ * keys start at k_at and its values at v_at, KERN_KEYS rows of kern_kv_row_bytes each. */
+typedef struct kern_attn {
+    const float *q;           /* [G, d] */
+    float *out;               /* [G, d] */
+    size_t n_heads;           /* G */
+    size_t d;                 /* head size, at most KERN_MAX_HEAD */
+    float scale;              /* multiplies q.k */
+    kern_kv type;             /* of the cache */
+    const uint8_t *pages;     /* all pages */
+    const uint32_t *page_ids; /* page of each block */
+    size_t page_bytes;        /* size of a page */
+    size_t k_at, v_at;        /* byte offsets inside a page, of this layer and KV head */
+    size_t lo, hi;            /* visible positions */
+} kern_attn;
+
+/* ---- The table -------------------------------------------------------------------------------------- */
+
+/* Gated activations: dst = act(g) * u. */
+typedef enum kern_glu { KERN_RELU2, KERN_SILU } kern_glu;
+
+typedef struct kern {
+    unsigned cpu; /* CPU_* flags this table was built for */
+
+    /* Products with int8 activations (exact integer sums) … */
+    kern_mm_fn gemv_t2_i8, gemm_t2_i8; /* one token; any number */
+    kern_mm_fn mm_b32_q8;              /* block types, any number of tokens */
+    /* … and with float activations. */
+    kern_mm_fn mm_f32, mm_f16, mm_bf16; /* plain types */
+    kern_mm_fn mm_t2_f32, mm_b32_f32;   /* --act f32: decoded weights, nothing rounded */
+
+    /* Quantises one row x[n] into q[ldq] (zero-padded). i8: one scale a row (BitNet);
+     * q8: one a block of 32. Outputs as in kern_act. */
+    void (*quant_i8)(int8_t *q, float *s, int32_t *sum, const float *x, size_t n, size_t ldq);
+    void (*quant_q8)(int8_t *q, float *s, int16_t *sum16, const float *x, size_t n, size_t ldq);
+
+    /* dst[n] = x[n] / sqrt(mean(x^2) + eps) * gain[n]; dst may be x. */
+    void (*rmsnorm)(float *dst, const float *x, const float *gain, size_t n, float eps);
+    void (*add)(float *dst, const float *x, size_t n);                        /* dst += x */
+    void (*glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act);
+    /* Rotates pairs of x[n_heads, d] by the angles whose cosine and sine are cs[n_rot/2] and
+     * sn[n_rot/2]; pairs are (i, i + n_rot/2), or (2i, 2i+1) when interleaved. */
+    void (*rope)(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs, const float *sn,
+                 bool interleaved);
+    /* Writes x[d] as one cache row. */
+    void (*kv_store)(uint8_t *dst, const float *x, size_t d, kern_kv type);
+    void (*attention)(const kern_attn *a);
+    /* dst[n] = row of an embedding table, as float. */
+    void (*embed)(float *dst, const kern_mat *w, size_t row);
+} kern;
+
+/* cpu: CPU_* flags from cpu_detect() & mask. Every slot is valid afterwards. */
+void kern_init(kern *k, unsigned cpu);
+
+/* True when a block type keeps one scale per 16 columns, not per 32: two accumulations a block. */
+bool kern_split16(uint32_t type);
+
+/* Cosines and sines of pos * inv_freq[i], i in [0, n): the same on every path. */
+void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uint32_t pos);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kern_internal: what the kernel files share, and the fill functions of each instruction set.
+ */
+#ifndef KERN_INTERNAL_H
+#define KERN_INTERNAL_H
+
+#include "kern/kern.h"
+
+/* The 128 values of one T2 block (32 bytes): byte p holds columns p, 32+p, 64+p, 96+p from the top
+ * two bits down, as value + 1. */
+static inline void t2_block_values(const uint8_t *block, int8_t t[128]) {
+    for (int p = 0; p < 32; p++) {
+        t[p] = (int8_t)((block[p] >> 6) - 1);
+        t[32 + p] = (int8_t)((block[p] >> 4 & 3) - 1);
+        t[64 + p] = (int8_t)((block[p] >> 2 & 3) - 1);
+        t[96 + p] = (int8_t)((block[p] & 3) - 1);
+    }
+}
+
+/* What multiplies an integer sum of row r and token b: the weight's scale over the activation's. */
+static inline float t2_factor(const kern_mat *w, const kern_act *x, size_t r, size_t b) {
+    return (w->row_scale ? w->row_scale[r] : w->scale) / x->s[b];
+}
+
+/* Each overwrites the slots its instruction set has a version of. */
+void kern_fill_float_c(kern *k);
+void kern_fill_t2_c(kern *k);
+void kern_fill_b32_c(kern *k);
+void kern_fill_x86(kern *k, unsigned cpu);
+void kern_fill_arm(kern *k, unsigned cpu);
+void kern_fill_float_avx2(kern *k);
+void kern_fill_float_avx512(kern *k);
+void kern_fill_float_neon(kern *k);
+void kern_fill_t2_avx2(kern *k);
+void kern_fill_t2_avxvnni(kern *k);
+void kern_fill_t2_avx512vnni(kern *k);
+void kern_fill_b32_avx2(kern *k);
+void kern_fill_b32_avxvnni(kern *k);
+void kern_fill_b32_avx512vnni(kern *k);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The x86-64 staircase: each step overwrites the slots it has a faster version of.
+ */
+#include "cpu/cpu.h"
+#include "kern/kern.h"
+#include "kern/kern_internal.h"
+
+void kern_fill_x86(kern *k, unsigned cpu) {
+    if (!(cpu & CPU_AVX2)) return;
+    kern_fill_float_avx2(k);
+    if (!(cpu & CPU_AVX512)) return;
+    kern_fill_float_avx512(k);
+    if (!(cpu & CPU_AVX512VNNI)) return;
+    kern_fill_t2_avx512vnni(k);
+}

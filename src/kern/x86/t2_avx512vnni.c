@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Ternary x int8 with AVX-512 VNNI; meanings in t2_c.c, the T2 block in kern_internal.h.
+ *
+ * Codes (0, 1, 2 = value + 1) are the unsigned operand of the dot product, activations the signed
+ * one; the sum of the activations is subtracted once per row and token.
+ *
+ * Dot form, up to four tokens: one row after another, so that a thread reads its weights as one
+ * linear stream, prefetched 12 KB ahead across the ends of rows. No shifts: the four masked copies
+ *
+ *   v & 03h, v & 0Ch, v & 30h, v & C0h    of 64 weight bytes = two blocks = 256 columns
+ *
+ * feed four accumulators that hold 1x, 4x, 16x and 64x the sum of their columns. A 64-byte load
+ * spans two blocks, so the activations are copied once per call into the order
+ *
+ *   | 32 f .. 32 f + 31 of block 2i | the same of block 2i + 1 |   f = 0 (bits 7-6), 1, 2, 3
+ *
+ * Tile form, more tokens: 64 rows x 512 columns are unpacked to bytes (32 KB of stack, first-level
+ * cache) with the lane as the row, and four such vectors meet six tokens in 24 accumulators:
+ *
+ *   tile   byte ((k * 4 + v) * 16 + r) * 4 + i = code of row 16 v + r, column 4 k + i
+ *
+ * While columns are cut into chunks, y holds the integer sums; the last chunk turns them into
+ * floats. Bounds: a lane of the C0h accumulator grows by at most 192 * 128 * 4 = 98,304 a step and
+ * a chunk of the dot form has at most 128 steps; the total is bounded in t2_c.c.
+ * Per output: cols / 4 bytes of weights from memory (dot form), once per call (tile form).
+ */
+#include <immintrin.h>
+
+#include "kern/kern_internal.h"
+#include "kern/x86/reduce_avx512.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+    ROWS = 16,           /* rows reduced together */
+    DOT_TOKENS = 4,      /* most tokens of the dot form */
+    DOT_BYTES = 32768,   /* activations copied at once, all tokens of a call together */
+    AHEAD = 12288,       /* prefetch distance, bytes */
+    TILE_ROWS = 64,      /* four vectors of rows */
+    TILE_COLS = 512,     /* columns of an unpacked tile */
+    TILE_TOKENS = 6      /* with four vectors of rows: 24 accumulators */
+};
+
+/* Where a chunk of columns stands in the sum of its outputs. */
+typedef struct part {
+    size_t block, n_blocks; /* first block of 128 columns, and how many */
+    bool first, last;       /* chunk of the row */
+} part;
+
+/* ==== Results ===================================================================================== */
+
+/* Adds d to n integer sums at y, or, in the last chunk, writes the outputs of token b. */
+INLINE void put_rows(float *y, __m512i d, const kern_mat *w, const kern_act *x, size_t r, size_t b,
+                     const part *p, __mmask16 m) {
+    if (!p->first) d = _mm512_add_epi32(d, _mm512_maskz_loadu_epi32(m, y));
+    if (!p->last) {
+        _mm512_mask_storeu_epi32(y, m, d);
+        return;
+    }
+    __m512 f = _mm512_set1_ps(w->scale / x->s[b]);
+    if (w->row_scale)
+        f = _mm512_div_ps(_mm512_maskz_loadu_ps(m, w->row_scale + r), _mm512_set1_ps(x->s[b]));
+    d = _mm512_sub_epi32(d, _mm512_set1_epi32(x->sum[b]));
+    _mm512_mask_storeu_ps(y, m, _mm512_mul_ps(_mm512_cvtepi32_ps(d), f));
+}
+
+/* ==== Dot form ==================================================================================== */
+
+/* Columns of one chunk in the order of the weight bytes; an odd last block stands beside zeros. */
+static void permute(int8_t *dst, const int8_t *q, size_t n_blocks) {
+    for (size_t i = 0; i < n_blocks; i += 2, q += 256)
+        for (size_t f = 0; f < 4; f++, dst += 64) {
+            __m256i lo = _mm256_loadu_si256((const __m256i *)(q + 32 * f)), hi = _mm256_setzero_si256();
+            if (i + 1 < n_blocks) hi = _mm256_loadu_si256((const __m256i *)(q + 128 + 32 * f));
+            _mm256_store_si256((__m256i *)dst, lo);
+            _mm256_store_si256((__m256i *)(dst + 32), hi);
+        }
+}
+
+typedef struct row_sums {
+    __m512i t[DOT_TOKENS][ROWS]; /* sixteen partial sums of each token and row */
+} row_sums;
+
+/* One row: t tokens whose permuted activations stand `stride` bytes apart. */
+INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, const int8_t *x,
+                    size_t stride, size_t n_blocks) {
+    const __m512i m0 = _mm512_set1_epi8((char)0xC0), m1 = _mm512_set1_epi8(0x30);
+    const __m512i m2 = _mm512_set1_epi8(0x0C), m3 = _mm512_set1_epi8(0x03);
+    __m512i a0[DOT_TOKENS], a1[DOT_TOKENS], a2[DOT_TOKENS], a3[DOT_TOKENS];
+#pragma GCC unroll 4
+    for (int i = 0; i < t; i++) a0[i] = a1[i] = a2[i] = a3[i] = _mm512_setzero_si512();
+    for (size_t i = 0; i < n_blocks; i += 2, w += 64, x += 256) {
+        __m512i v = i + 1 < n_blocks
+                        ? _mm512_loadu_si512(w)
+                        : _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)w));
+        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+        __m512i v0 = _mm512_and_si512(v, m0), v1 = _mm512_and_si512(v, m1);
+        __m512i v2 = _mm512_and_si512(v, m2), v3 = _mm512_and_si512(v, m3);
+#pragma GCC unroll 4
+        for (int k = 0; k < t; k++) {
+            const int8_t *xk = x + (size_t)k * stride;
+            a0[k] = _mm512_dpbusd_epi32(a0[k], v0, _mm512_load_si512(xk));
+            a1[k] = _mm512_dpbusd_epi32(a1[k], v1, _mm512_load_si512(xk + 64));
+            a2[k] = _mm512_dpbusd_epi32(a2[k], v2, _mm512_load_si512(xk + 128));
+            a3[k] = _mm512_dpbusd_epi32(a3[k], v3, _mm512_load_si512(xk + 192));
+        }
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < t; k++) {
+        __m512i high = _mm512_add_epi32(_mm512_srai_epi32(a0[k], 6), _mm512_srai_epi32(a1[k], 4));
+        __m512i low = _mm512_add_epi32(_mm512_srai_epi32(a2[k], 2), a3[k]);
+        out->t[k][row] = _mm512_add_epi32(high, low);
+    }
+}
+
+INLINE void dot_rows(const int t, float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                     size_t b, size_t begin, size_t end) {
+    _Alignas(64) int8_t q[DOT_BYTES];
+    const size_t blocks = (w->cols + 127) / 128, most = DOT_BYTES / 128 / (t == 3 ? 4 : t);
+    for (part p = {0}; p.block < blocks; p.block += p.n_blocks) {
+        p.n_blocks = blocks - p.block < most ? blocks - p.block : most;
+        p.first = p.block == 0;
+        p.last = p.block + p.n_blocks == blocks;
+        const size_t stride = (p.n_blocks + 1) / 2 * 256;
+        for (int k = 0; k < t; k++)
+            permute(q + (size_t)k * stride, x->q + (b + (size_t)k) * x->ldq + p.block * 128,
+                    p.n_blocks);
+        for (size_t r = begin; r < end; r += ROWS) {
+            const size_t n = end - r < ROWS ? end - r : ROWS;
+            row_sums sums;
+            for (size_t i = 0; i < n; i++)
+                dot_row(t, &sums, i, w->data + (r + i) * w->row_bytes + p.block * 32, q, stride,
+                        p.n_blocks);
+            for (size_t k = 0; k < (size_t)t; k++)
+                put_rows(y + (b + k) * ldy + r, reduce_rows(sums.t[k]), w, x, r, b + k, &p,
+                         (__mmask16)((1u << n) - 1u));
+        }
+    }
+}
+
+static void gemv_t2_i8_avx512vnni(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                                  size_t row_begin, size_t row_end) {
+    dot_rows(1, y, ldy, w, x, 0, row_begin, row_end);
+}
+
+static void dot_2(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t begin,
+                  size_t end) {
+    dot_rows(2, y, ldy, w, x, 0, begin, end);
+}
+
+static void dot_3(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t begin,
+                  size_t end) {
+    dot_rows(3, y, ldy, w, x, 0, begin, end);
+}
+
+static void dot_4(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t begin,
+                  size_t end) {
+    dot_rows(4, y, ldy, w, x, 0, begin, end);
+}
+
+/* ==== Tile form =================================================================================== */
+
+/* Sixteen rows of up to two blocks to bytes, the row as the lane. */
+static void unpack_rows(uint8_t *tile, const uint8_t *const rows[ROWS], size_t at, bool two) {
+    __m512i v[ROWS];
+    for (size_t i = 0; i < ROWS; i++)
+        v[i] = two ? _mm512_loadu_si512(rows[i] + at)
+                   : _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)(rows[i] + at)));
+    transpose16(v);
+    const __m512i three = _mm512_set1_epi8(3);
+    for (size_t d = 0; d < (two ? 16 : 8); d++) {
+        uint8_t *k = tile + (d / 8 * 32 + d % 8) * 256;
+        _mm512_store_si512(k, _mm512_and_si512(_mm512_srli_epi16(v[d], 6), three));
+        _mm512_store_si512(k + 8 * 256, _mm512_and_si512(_mm512_srli_epi16(v[d], 4), three));
+        _mm512_store_si512(k + 16 * 256, _mm512_and_si512(_mm512_srli_epi16(v[d], 2), three));
+        _mm512_store_si512(k + 24 * 256, _mm512_and_si512(v[d], three));
+    }
+}
+
+/* The chunk p of rows [r, r + n); rows past the end repeat the last one and are never stored. */
+static void unpack_tile(uint8_t *tile, const kern_mat *w, size_t r, size_t n, const part *p) {
+    for (size_t v = 0; v < TILE_ROWS / ROWS; v++) {
+        const uint8_t *rows[ROWS];
+        for (size_t i = 0; i < ROWS; i++) {
+            size_t row = v * ROWS + i < n ? v * ROWS + i : n - 1;
+            rows[i] = w->data + (r + row) * w->row_bytes + p->block * 32;
+        }
+        for (size_t k = 0; k < p->n_blocks; k += 2)
+            unpack_rows(tile + k * 32 * 256 + v * 64, rows, k * 32, k + 1 < p->n_blocks);
+    }
+}
+
+/* acc[token][vector] over the n steps of four columns of a tile. */
+INLINE void tile_sums(const int t, __m512i acc[TILE_TOKENS][4], const uint8_t *tile, const int8_t *q,
+                      size_t ldq, size_t n) {
+#pragma GCC unroll 6
+    for (int i = 0; i < t; i++)
+        acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = _mm512_setzero_si512();
+    for (size_t k = 0; k < n; k++, tile += 256, q += 4) {
+        __m512i w0 = _mm512_load_si512(tile), w1 = _mm512_load_si512(tile + 64);
+        __m512i w2 = _mm512_load_si512(tile + 128), w3 = _mm512_load_si512(tile + 192);
+        /* Pinned in registers: folded into the dot products they would be loaded t times. */
+        __asm__("" : "+v"(w0), "+v"(w1), "+v"(w2), "+v"(w3));
+#pragma GCC unroll 6
+        for (int i = 0; i < t; i++) {
+            int32_t four;
+            memcpy(&four, q + (size_t)i * ldq, 4);
+            __m512i b = _mm512_set1_epi32(four);
+            acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], w0, b);
+            acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], w1, b);
+            acc[i][2] = _mm512_dpbusd_epi32(acc[i][2], w2, b);
+            acc[i][3] = _mm512_dpbusd_epi32(acc[i][3], w3, b);
+        }
+    }
+    /* Ends the loop for the register allocator: it must not spill inside for what comes after. */
+#pragma GCC unroll 6
+    for (int i = 0; i < t; i++)
+        __asm__("" : "+v"(acc[i][0]), "+v"(acc[i][1]), "+v"(acc[i][2]), "+v"(acc[i][3]));
+}
+
+typedef struct tile_job {
+    float *y;          /* of row r, token 0 */
+    size_t ldy;        /* floats between tokens */
+    const kern_mat *w; /* for the scales */
+    const kern_act *x; /* activations */
+    size_t r, n;       /* first row, rows that exist */
+    part p;            /* columns */
+} tile_job;
+
+INLINE void tile_tokens(const int t, const tile_job *j, const uint8_t *tile, size_t b) {
+    __m512i acc[TILE_TOKENS][4];
+    tile_sums(t, acc, tile, j->x->q + b * j->x->ldq + j->p.block * 128, j->x->ldq,
+              j->p.n_blocks * 32);
+#pragma GCC unroll 6
+    for (int i = 0; i < t; i++)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < 4; v++) {
+            if (j->n <= v * ROWS) break;
+            size_t left = j->n - v * ROWS;
+            __mmask16 m = left < ROWS ? (__mmask16)((1u << left) - 1u) : (__mmask16)0xFFFF;
+            put_rows(j->y + (b + (size_t)i) * j->ldy + v * ROWS, acc[i][v], j->w, j->x,
+                     j->r + v * ROWS, b + (size_t)i, &j->p, m);
+        }
+}
+
+#define TILE_TOKENS_FN(t)                                                                          \
+    static __attribute__((noinline)) void tile_##t(const tile_job *j, const uint8_t *tile,         \
+                                                   size_t b) {                                     \
+        tile_tokens(t, j, tile, b);                                                                \
+    }
+TILE_TOKENS_FN(1)
+TILE_TOKENS_FN(2)
+TILE_TOKENS_FN(3)
+TILE_TOKENS_FN(4)
+TILE_TOKENS_FN(5)
+TILE_TOKENS_FN(6)
+
+static void tile_rows(tile_job *j) {
+    static void (*const rest[])(const tile_job *, const uint8_t *, size_t) = {
+        tile_1, tile_2, tile_3, tile_4, tile_5};
+    _Alignas(64) uint8_t tile[TILE_ROWS * TILE_COLS];
+    const size_t blocks = (j->w->cols + 127) / 128, most = TILE_COLS / 128;
+    for (part *p = &j->p; p->block < blocks; p->block += p->n_blocks) {
+        p->n_blocks = blocks - p->block < most ? blocks - p->block : most;
+        p->first = p->block == 0;
+        p->last = p->block + p->n_blocks == blocks;
+        unpack_tile(tile, j->w, j->r, j->n, p);
+        size_t b = 0;
+        for (; b + TILE_TOKENS <= j->x->n_tok; b += TILE_TOKENS) tile_6(j, tile, b);
+        if (b < j->x->n_tok) rest[j->x->n_tok - b - 1](j, tile, b);
+    }
+}
+
+static void gemm_t2_i8_avx512vnni(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                                  size_t row_begin, size_t row_end) {
+    static const kern_mm_fn dot[DOT_TOKENS] = {gemv_t2_i8_avx512vnni, dot_2, dot_3, dot_4};
+    if (x->n_tok - 1 < DOT_TOKENS) {
+        dot[x->n_tok - 1](y, ldy, w, x, row_begin, row_end);
+        return;
+    }
+    for (size_t r = row_begin; r < row_end; r += TILE_ROWS) {
+        tile_job j = {.y = y + r, .ldy = ldy, .w = w, .x = x, .r = r};
+        j.n = row_end - r < TILE_ROWS ? row_end - r : TILE_ROWS;
+        if (x->n_tok) tile_rows(&j);
+    }
+}
+
+void kern_fill_t2_avx512vnni(kern *k) {
+    k->gemv_t2_i8 = gemv_t2_i8_avx512vnni;
+    k->gemm_t2_i8 = gemm_t2_i8_avx512vnni;
+}

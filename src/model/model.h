@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * model: what the bytes of a model file mean. Hyper-parameters, one row per architecture, and the
+ * binding of file tensors to roles with every shape checked. The result is immutable and shared.
+ *
+ * Weights stay where the file is mapped when their layout allows; ternary weights in any other
+ * layout are repacked once, at open, into T2 rows (quant.h). Nothing else is copied.
+ */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include "base/base.h"
+#include "file/file.h"
+#include "quant/quant.h"
+#include "text/text.h"
+
+typedef enum model_glu { MODEL_RELU2, MODEL_SILU } model_glu; /* gate activation */
+
+typedef enum model_rope_scaling { MODEL_ROPE_NONE, MODEL_ROPE_LINEAR, MODEL_ROPE_LLAMA3 } model_rope_scaling;
+
+/* Numbers of a decoder; letters as in docs/shapes.md. All checked at open. */
+typedef struct model_hparams {
+    uint32_t n_vocab;   /* V: rows of the embedding */
+    uint32_t n_embd;    /* D */
+    uint32_t n_layer;   /* L */
+    uint32_t n_head;    /* H */
+    uint32_t n_head_kv; /* K, divides H */
+    uint32_t d_head;    /* d */
+    uint32_t n_ff;      /* F */
+    uint32_t n_ctx;     /* T the model was trained for */
+    uint32_t n_rot;     /* leading dimensions of a head that are rotated, even, <= d */
+    float eps;          /* of every norm */
+    double rope_base;   /* theta */
+    model_rope_scaling rope_scaling; /* kind of frequency scaling */
+    double rope_factor; /* of the scaling */
+    double rope_low, rope_high; /* llama3: low and high frequency factors */
+    uint32_t rope_orig_ctx;     /* llama3: context before scaling */
+    bool rope_interleaved;      /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
+    uint32_t window;            /* positions a query sees, itself included; 0: all */
+    bool sub_norms;             /* norms before the o and down projections (BitNet) */
+    bool qk_norm;               /* each head of q and k is normed before rotation */
+    bool w1a8;                  /* ternary projections: one int8 scale per token */
+    model_glu glu;              /* gate activation */
+} model_hparams;
+
+/* One weight matrix [rows, cols]. data NULL: the model does not have it. */
+typedef struct model_mat {
+    const char *name;       /* as in the file, for messages */
+    uint32_t type;          /* QUANT_I2_S always means T2 rows here; else the file's type */
+    size_t rows, cols;      /* outputs, inputs */
+    size_t row_bytes;       /* distance between rows */
+    const uint8_t *data;    /* mapped or owned by the model */
+    float scale;            /* ternary: of the whole matrix */
+    const float *row_scale; /* ternary: [rows] instead, or NULL */
+} model_mat;
+
+typedef struct model_layer {
+    const float *attn_norm;     /* [D] */
+    model_mat q, k, v, o;       /* [H*d, D] [K*d, D] [K*d, D] [D, H*d] */
+    const float *q_bias, *k_bias, *v_bias, *o_bias; /* [rows] or NULL */
+    const float *q_norm, *k_norm; /* [d] or NULL */
+    const float *attn_sub_norm; /* [H*d] or NULL */
+    const float *ffn_norm;      /* [D] */
+    model_mat gate, up, down;   /* [F, D] [F, D] [D, F] */
+    const float *ffn_sub_norm;  /* [F] or NULL */
+} model_layer;
+
+/* What the file says about sampling; negative or 0: not said. */
+typedef struct model_sampling {
+    float temperature, top_p, min_p, repeat_penalty; /* < 0: not said */
+    int top_k;                                       /* < 0: not said */
+} model_sampling;
+
+typedef struct model {
+    model_hparams hp;         /* checked numbers */
+    const char *arch;         /* row name: "bitnet-b1.58", "llama" … */
+    const char *name;         /* general.name or folder name */
+    const char *type_name;    /* storage of the projections: "I2_S", "Q8_0", "ternary (HF packed)" */
+    model_mat embd;           /* [V, D] */
+    model_mat head;           /* [V, D]; the embedding itself when tied */
+    bool tied;                /* head is the embedding */
+    const float *out_norm;    /* [D] */
+    model_layer *layers;      /* [n_layer] */
+    text_vocab *vocab;        /* owned; NULL when the file carries none */
+    base_str chat_template;   /* Jinja text of the file, empty: none */
+    model_sampling sampling;  /* from generation_config.json */
+    uint64_t n_params;        /* weights of all matrices and norms */
+    uint64_t file_bytes;      /* size of all files */
+    uint64_t owned_bytes;     /* repacked copies and norms */
+    file_model *file;         /* owned; NULL for none */
+    struct model_blocks *blocks; /* owned memory */
+} model;
+
+/* Runs fn(arg, thread, n_threads) on every thread of a pool; used to check and repack weights. */
+typedef struct model_parallel {
+    void (*run)(void *pool, void (*fn)(void *arg, int thread, int n_threads), void *arg);
+    void *pool; /* NULL: single-threaded */
+} model_parallel;
+
+typedef struct model_options {
+    bool no_map;             /* read files into memory */
+    int i2s;                 /* quant_i2s, or -1: automatic (x86 order) */
+    uint32_t max_layers;     /* load only the first N layers; 0: all */
+    model_parallel parallel; /* optional */
+    const base_log *log;     /* may be NULL */
+} model_options;
+
+rotor_status model_open(model **out, const char *path, const model_options *opt, rotor_error *err);
+rotor_status model_open_memory(model **out, const void *data, size_t n_bytes, const char *name,
+                               const model_options *opt, rotor_error *err);
+void model_close(model **m);
+
+/* inv_freq[n_rot / 2] of the rotary embedding, scaling applied. */
+void model_rope_freqs(const model_hparams *hp, double *inv_freq);
+/* KV bytes per position for 4, 2 or 34/32 bytes an element. */
+uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);
+/* Bytes one decode step reads: all projections, norms and head (with head_bytes instead of the
+ * file's head when not 0). */
+uint64_t model_step_bytes(const model *m, uint64_t head_bytes);
+/* Names of the architectures that load; NULL past the end. */
+const char *model_arch_name(size_t i);
+
+/* The vocabulary of an open GGUF file or HF folder, without its weights. */
+rotor_status model_vocab(text_vocab **out, const file_model *f, const base_log *log,
+                         rotor_error *err);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * quant_internal: what quant's own files share: little-endian loads, inline half conversions for
+ * loops, and the piecewise ternary decoder. No other room includes this.
+ */
+#ifndef QUANT_INTERNAL_H
+#define QUANT_INTERNAL_H
+
+#include "quant/quant.h"
+
+static inline uint16_t load_u16(const uint8_t *p) {
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static inline uint32_t load_u32(const uint8_t *p) {
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline uint64_t load_u64(const uint8_t *p) {
+    return load_u32(p) | (uint64_t)load_u32(p + 4) << 32;
+}
+
+static inline void store_u16(uint8_t *p, uint16_t v) {
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+}
+
+static inline void store_u32(uint8_t *p, uint32_t v) {
+    store_u16(p, (uint16_t)v);
+    store_u16(p + 2, (uint16_t)(v >> 16));
+}
+
+static inline float bits_f32(uint32_t u) {
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint32_t f32_bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+/* Three candidates, two selects: loops over it vectorise. A signalling NaN comes out quiet. */
+static inline float f16_f32(uint16_t h) {
+    uint32_t magnitude = h & 0x7FFFu, sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t normal = (magnitude << 13) + (112u << 23);
+    uint32_t subnormal = f32_bits((float)(int32_t)magnitude * 0x1p-24f);
+    uint32_t special = (magnitude << 13) | 0x7F800000u | (magnitude > 0x7C00u ? 0x400000u : 0u);
+    uint32_t u = magnitude < 0x400u ? subnormal : normal;
+    return bits_f32(sign | (magnitude >= 0x7C00u ? special : u));
+}
+
+/* Subnormal halves: adding 0.5, whose last place is 2^-24, lets the adder round to nearest even. */
+static inline uint16_t f32_f16(float f) {
+    uint32_t u = f32_bits(f), magnitude = u & 0x7FFFFFFFu, sign = u >> 16 & 0x8000u;
+    uint32_t base = magnitude - (112u << 23);
+    uint32_t normal = (base + 0xFFFu + (base >> 13 & 1u)) >> 13;
+    uint32_t subnormal = f32_bits(bits_f32(magnitude) + 0.5f) - f32_bits(0.5f);
+    uint32_t special = magnitude > 0x7F800000u ? 0x7E00u | (magnitude >> 13 & 0x3FFu) : 0x7C00u;
+    uint32_t h = magnitude < 0x38800000u ? subnormal : normal;
+    return (uint16_t)(sign | (magnitude >= 0x477FF000u ? special : h));
+}
+
+static inline float bf16_f32(uint16_t h) {
+    return bits_f32((uint32_t)h << 16);
+}
+
+static inline uint16_t f32_bf16(float f) {
+    uint32_t u = f32_bits(f);
+    uint32_t rounded = (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
+    return (uint16_t)((u & 0x7FFFFFFFu) > 0x7F800000u ? (u >> 16 | 0x40u) : rounded);
+}
+
+/* Bytes from one row to the next; not for I2_S, whose rows may share bytes. */
+static inline uint64_t row_stride(const quant_info *info, uint64_t cols) {
+    return info->row_bytes + cols / info->block_elems * info->block_bytes;
+}
+
+/* Digit n (0 = most significant of five) of a base-3 byte written as ceil(v * 256 / 243). Every
+ * byte value yields digits 0, 1 or 2: a 1.6-bit byte cannot hold an illegal code. */
+static inline int trit(uint8_t byte, int n) {
+    static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
+    uint8_t fraction = (uint8_t)(byte * pow3[n]);
+    return fraction * 3 >> 8;
+}
+
+enum { TERNARY_PIECE = 256 }; /* most columns a piece has; all pieces but the last have as many */
+
+/* Ternary values of columns [col, col + n) of a row and the scale they share; col is a multiple of
+ * TERNARY_PIECE and n at most that. False, with the offending column, when a code 3 stands there.
+ */
+bool ternary_piece(const quant_tensor *t, uint64_t row, uint64_t col, uint64_t n, int8_t *dst,
+                   float *scale, uint64_t *bad_col);
+/* Fails when the shape cannot be laid out in t->type (whole I2_S blocks, groups of four rows). */
+rotor_status ternary_shape(uint32_t type, quant_i2s i2s, uint64_t rows, uint64_t cols,
+                           rotor_error *err);
+
+#endif

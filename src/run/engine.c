@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The engine: a model bound to a device, its cache pages, and run_eval, the one way anything is
+ * computed.
+ *
+ * Everything is allocated in run_create; run_eval allocates nothing.
+ */
+#include "run/run_internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+/* ==== The output head ================================================================================ */
+
+typedef struct head_job {
+    run_engine *e;      /* engine whose head is made */
+    const model_mat *w; /* the file's head */
+    uint32_t type;      /* QUANT_Q8_0 or QUANT_Q6_K */
+    bool failed;        /* some thread ran out of memory */
+} head_job;
+
+static void requantise_rows(void *arg, int thread, int n_threads) {
+    head_job *job = arg;
+    const model_mat *w = job->w;
+    size_t begin, end;
+    float *row = base_alloc_array(w->cols, sizeof *row);
+    par_slice(w->rows, 1, thread, n_threads, &begin, &end);
+    const kern_mat src = run_mat(w);
+    const kern *k = &job->e->k;
+    for (size_t r = begin; row && r < end; r++) {
+        uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
+        k->embed(row, &src, r);
+        if (job->type == QUANT_Q8_0) k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
+        else if (quant_encode(job->type, 1, w->cols, row, dst, NULL) != ROTOR_OK) job->failed = true;
+    }
+    if (!row) job->failed = true;
+    base_free(row);
+}
+
+/* Requantises a float head to int8 or 6 bits; heads that are small already stay as they are. */
+static rotor_status make_head(run_engine *e, rotor_error *err) {
+    const model_mat *w = &e->m->head;
+    const quant_info *info = quant_find(w->type);
+    bool is_float = w->type == QUANT_F32 || w->type == QUANT_F16 || w->type == QUANT_BF16;
+    bool q6 = e->opt.head == RUN_HEAD_Q6 && w->cols % 256 == 0;
+    e->head = run_mat(w);
+    e->head_bytes = w->rows * w->row_bytes;
+    if (e->opt.head == RUN_HEAD_FILE || !is_float || w->cols % 32 != 0) {
+        snprintf(e->head_name, sizeof e->head_name, "file (%s)", info->name);
+        return ROTOR_OK;
+    }
+    head_job job = {.e = e, .w = w, .type = q6 ? QUANT_Q6_K : QUANT_Q8_0};
+    uint64_t bytes;
+    ROTOR_TRY(quant_tensor_bytes(quant_find(job.type), w->rows, w->cols, &bytes, err));
+    e->head_copy = base_alloc_aligned(bytes);
+    if (!e->head_copy) return base_fail_nomem(err, "making the q8 output head");
+    e->head = (kern_mat){.data = e->head_copy, .type = job.type, .rows = w->rows, .cols = w->cols,
+                         .row_bytes = bytes / w->rows};
+    e->head_bytes = bytes;
+    snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
+    par_run(e->pool, requantise_rows, &job);
+    return job.failed ? base_fail_nomem(err, "making the q8 output head") : ROTOR_OK;
+}
+
+/* ==== Creation ========================================================================================= */
+
+static rotor_status make_device(run_engine *e, rotor_error *err) {
+    const model_hparams *hp = &e->m->hp;
+    double *inv_freq = base_alloc_array(hp->n_rot / 2 + 1, sizeof *inv_freq);
+    if (!inv_freq) return base_fail_nomem(err, "creating an engine");
+    model_rope_freqs(hp, inv_freq);
+    const dev_shape shape = {
+        .max_rows = e->opt.chunk, .max_picked = e->opt.max_logits, .n_layer = hp->n_layer,
+        .n_head = hp->n_head, .n_head_kv = hp->n_head_kv, .d_head = hp->d_head,
+        .n_rot = hp->n_rot, .rope_interleaved = hp->rope_interleaved, .inv_freq = inv_freq,
+        .n_pages = e->opt.n_pages, .kv = e->opt.kv, .float_act = e->opt.float_act};
+    rotor_status st = dev_cpu_create(&e->d, &e->k, e->pool, &shape, err);
+    base_free(inv_freq);
+    return st;
+}
+
+static rotor_status make_buffers(run_engine *e, rotor_error *err) {
+    const model_hparams *hp = &e->m->hp;
+    const size_t q = (size_t)hp->n_head * hp->d_head, kv = (size_t)hp->n_head_kv * hp->d_head;
+    run_bufs *b = &e->buf;
+    const struct {
+        dev_buf *out; /* handle to fill */
+        size_t width; /* floats per row */
+        bool picked;  /* only rows with logits */
+    } list[] = {{&b->x, hp->n_embd, false}, {&b->h, hp->n_embd, false}, {&b->q, q, false},
+                {&b->k, kv, false},         {&b->v, kv, false},         {&b->a, q, false},
+                {&b->g, hp->n_ff, false},   {&b->u, hp->n_ff, false},   {&b->px, hp->n_embd, true},
+                {&b->logits, hp->n_vocab, true}};
+    for (size_t i = 0; i < BASE_COUNT(list); i++)
+        ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].picked, list[i].out, err));
+    return ROTOR_OK;
+}
+
+static rotor_status make_step(run_engine *e, rotor_error *err) {
+    run_pages *p = &e->pages;
+    e->token = base_alloc_array(e->opt.chunk, sizeof *e->token);
+    e->pos = base_alloc_array(e->opt.chunk, sizeof *e->pos);
+    e->picked = base_alloc_array(e->opt.chunk, sizeof *e->picked);
+    e->table = base_alloc_array(e->opt.chunk, sizeof *e->table);
+    e->rows = base_alloc_array(e->opt.chunk, sizeof *e->rows);
+    p->refs = base_alloc_array(e->opt.n_pages, sizeof *p->refs);
+    p->free = base_alloc_array(e->opt.n_pages, sizeof *p->free);
+    if (!e->token || !e->pos || !e->picked || !e->table || !e->rows || !p->refs || !p->free)
+        return base_fail_nomem(err, "creating an engine");
+    p->n = p->n_free = e->opt.n_pages;
+    for (uint32_t i = 0; i < p->n; i++) p->free[i] = p->n - 1 - i; /* lowest page on top */
+    return ROTOR_OK;
+}
+
+static rotor_status set_up(run_engine *e, rotor_error *err) {
+    ROTOR_TRY(make_step(e, err));
+    ROTOR_TRY(make_device(e, err));
+    ROTOR_TRY(make_buffers(e, err));
+    ROTOR_TRY(make_head(e, err));
+    return run_record_forward(e, err);
+}
+
+rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const run_options *opt,
+                        rotor_error *err) {
+    assert(opt->n_pages > 0);
+    run_engine *e = base_alloc(sizeof *e);
+    if (!e) return base_fail_nomem(err, "creating an engine");
+    e->m = m;
+    e->pool = pool;
+    e->opt = *opt;
+    if (e->opt.chunk == 0) e->opt.chunk = 256;
+    if (e->opt.max_logits == 0) e->opt.max_logits = 16;
+    e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);
+    kern_init(&e->k, opt->cpu);
+    rotor_status st = set_up(e, err);
+    if (st != ROTOR_OK) return run_free(&e), st;
+    *out = e;
+    return ROTOR_OK;
+}
+
+void run_free(run_engine **ep) {
+    if (!ep || !*ep) return;
+    run_engine *e = *ep;
+    dev_free(&e->d);
+    base_free_aligned(e->head_copy);
+    base_free(e->token);
+    base_free(e->pos);
+    base_free(e->picked);
+    base_free(e->table);
+    base_free(e->rows);
+    base_free(e->pages.refs);
+    base_free(e->pages.free);
+    base_free(e);
+    *ep = NULL;
+}
+
+/* ==== Facts ============================================================================================ */
+
+const model *run_model(const run_engine *e) { return e->m; }
+uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
+uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
+uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
+const char *run_head_name(const run_engine *e) { return e->head_name; }
+uint64_t run_step_bytes(const run_engine *e) { return model_step_bytes(e->m, e->head_bytes); }
+
+uint64_t run_memory_bytes(const run_engine *e) {
+    return dev_memory_bytes(e->d) + (e->head_copy ? e->head_bytes : 0);
+}
+
+dev_counters run_counters(const run_engine *e) {
+    dev_counters c;
+    dev_counters_get(e->d, &c);
+    return c;
+}
+
+const float *run_logits(const run_engine *e, uint32_t i) { return dev_read(e->d, e->buf.logits, i); }

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * run: the forward pass, the KV cache and sessions.
+ *
+ * An engine holds a model on a device with one pool of cache pages; sessions are token timelines
+ * over that pool and share the pages of a common prefix. run_eval is the one way anything is
+ * computed: it appends one token per row to the rows' sessions in a single step.
+ * forward.c is the forward pass, top to bottom.
+ *
+ * Threading: an engine and its sessions are used by one thread at a time.
+ */
+#ifndef RUN_H
+#define RUN_H
+
+#include "base/base.h"
+#include "dev/dev.h"
+#include "model/model.h"
+
+typedef struct run_engine run_engine;
+typedef struct run_session run_session;
+
+typedef enum run_head { RUN_HEAD_FILE, RUN_HEAD_Q8, RUN_HEAD_Q6 } run_head;
+
+typedef struct run_options {
+    unsigned cpu;        /* CPU_* flags for the kernel table */
+    kern_kv kv;          /* cache type */
+    bool float_act;      /* --act f32 */
+    run_head head;       /* precision of the output head */
+    uint32_t n_pages;    /* cache pages of KERN_KEYS positions, over all sessions */
+    uint32_t chunk;      /* rows per step at most (prompt chunk); 0: 256 */
+    uint32_t max_logits; /* rows with logits per step at most; 0: 16 */
+    const base_log *log; /* may be NULL */
+} run_options;
+
+/* model and pool are borrowed. */
+rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const run_options *opt,
+                        rotor_error *err);
+void run_free(run_engine **e); /* after all its sessions */
+const model *run_model(const run_engine *e);
+uint32_t run_chunk(const run_engine *e);      /* rows per step */
+uint32_t run_max_logits(const run_engine *e); /* rows with logits per step */
+uint32_t run_free_pages(const run_engine *e);
+uint64_t run_memory_bytes(const run_engine *e); /* cache, buffers, repacked head */
+uint64_t run_step_bytes(const run_engine *e);   /* weight bytes a decode step reads */
+const char *run_head_name(const run_engine *e); /* "q8", "file (F16)" … */
+dev_counters run_counters(const run_engine *e);
+
+/* A session of at most max_tok positions. */
+rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_tok,
+                                rotor_error *err);
+void run_session_free(run_session **s);
+run_engine *run_session_engine(const run_session *s);
+uint32_t run_session_max(const run_session *s);
+uint32_t run_session_len(const run_session *s); /* positions in the timeline */
+const uint32_t *run_session_tokens(const run_session *s);
+/* Keeps the first n positions; gives back pages. */
+void run_session_rewind(run_session *s, uint32_t n);
+/* Makes dst (empty, same engine) continue from the first n positions of src, sharing pages. */
+rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t n,
+                              rotor_error *err);
+
+typedef struct run_row {
+    run_session *s;   /* timeline to extend; its rows in one call are in order */
+    uint32_t token;   /* < V */
+    bool want_logits; /* logits after this token */
+} run_row;
+
+/* Appends rows[n] (n <= run_chunk, at most run_max_logits wanted) in one step. On failure no
+ * session has changed. ROTOR_E_FULL: a session or the page pool is full. */
+rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err);
+/* Logits float[V] of the i-th wanted row of the last run_eval. */
+const float *run_logits(const run_engine *e, uint32_t i);
+
+/* Called between chunks with the tokens done; return false to stop (ROTOR_E_CANCELLED). */
+typedef bool (*run_progress)(void *user, uint32_t done_tok, uint32_t total_tok);
+
+/* Makes the timeline equal tokens[n], n >= 1: keeps the common prefix, rewinds, evaluates the
+ * rest in chunks. Afterwards run_logits(e, 0) is for the last token. *n_reused may be NULL. */
+rotor_status run_session_sync(run_session *s, const uint32_t *tokens, uint32_t n,
+                              run_progress progress, void *user, uint32_t *n_reused,
+                              rotor_error *err);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Kernels that are slightly wrong, one per slot: each runs the C version and then spoils the last
+ * place of one number or writes one element too far. The self-test demands that the checks notice;
+ * a check that cannot fail proves nothing.
+ */
+#include "checkern.h"
+
+static kern c_table; /* filled by break_slot: the versions that are right */
+
+static void spoil(void *p) {
+    uint8_t *b = p;
+    b[0] ^= 1;
+}
+
+static void spoil_product(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t begin,
+                          size_t end) {
+    /* Only the last row of the last token, and only for an odd number of columns beyond one tile. */
+    if (end > begin && (w->cols % 512 == 0 || w->cols % 128 == 1))
+        spoil(&y[(x->n_tok - 1) * ldy + end - 1]);
+}
+
+#define BROKEN_PRODUCT(slot)                                                                       \
+    static void broken_##slot(float *y, size_t ldy, const kern_mat *w, const kern_act *x,          \
+                              size_t begin, size_t end) {                                          \
+        c_table.slot(y, ldy, w, x, begin, end);                                                    \
+        spoil_product(y, ldy, w, x, begin, end);                                                   \
+    }
+BROKEN_PRODUCT(gemv_t2_i8)
+BROKEN_PRODUCT(mm_b32_q8)
+BROKEN_PRODUCT(mm_f32)
+BROKEN_PRODUCT(mm_f16)
+BROKEN_PRODUCT(mm_bf16)
+BROKEN_PRODUCT(mm_t2_f32)
+BROKEN_PRODUCT(mm_b32_f32)
+
+/* Ignores where its range ends. */
+static void broken_gemm_t2_i8(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                              size_t begin, size_t end) {
+    c_table.gemm_t2_i8(y, ldy, w, x, begin, end < w->rows ? end + 1 : end);
+}
+
+static void broken_quant_i8(int8_t *q, float *s, int32_t *sum, const float *x, size_t n,
+                            size_t ldq) {
+    c_table.quant_i8(q, s, sum, x, n, ldq);
+    *sum += n == 2560;
+}
+static void broken_quant_q8(int8_t *q, float *s, int16_t *sum16, const float *x, size_t n,
+                            size_t ldq) {
+    c_table.quant_q8(q, s, sum16, x, n, ldq);
+    if (n % 32 == 1) spoil(&q[n - 1]);
+}
+static void broken_rmsnorm(float *dst, const float *x, const float *gain, size_t n, float eps) {
+    c_table.rmsnorm(dst, x, gain, n, eps);
+    if (n % 16 == 1) spoil(&dst[n - 1]);
+}
+/* Writes whole vectors where the tail ends, in front of the operand. */
+static void broken_add(float *dst, const float *x, size_t n) {
+    c_table.add(dst, x, n);
+    if (n == 17) dst[-1] = 0;
+}
+static void broken_glu(float *dst, const float *g, const float *u, size_t n, kern_glu act) {
+    c_table.glu(dst, g, u, n, act);
+    if (act == KERN_SILU && n == 100) spoil(&dst[99]);
+}
+static void broken_kv_store(uint8_t *dst, const float *x, size_t d, kern_kv type) {
+    c_table.kv_store(dst, x, d, type);
+    if (type == KERN_KV_Q8 && d % 32) spoil(dst + kern_kv_row_bytes(type, d) - 1);
+}
+/* Lets one more head see one position too few. */
+static void broken_attention(const kern_attn *a) {
+    kern_attn less = *a;
+    if (a->hi % KERN_KEYS == 1 && a->hi - a->lo > 1) less.hi--;
+    c_table.attention(&less);
+}
+
+const char *break_slot(kern *k, size_t i) {
+    kern_init(&c_table, 0);
+    switch (i) {
+    case 0: return k->gemv_t2_i8 = broken_gemv_t2_i8, "gemv_t2_i8";
+    case 1: return k->gemm_t2_i8 = broken_gemm_t2_i8, "gemm_t2_i8";
+    case 2: return k->mm_b32_q8 = broken_mm_b32_q8, "mm_b32_q8";
+    case 3: return k->mm_f32 = broken_mm_f32, "mm_f32";
+    case 4: return k->mm_f16 = broken_mm_f16, "mm_f16";
+    case 5: return k->mm_bf16 = broken_mm_bf16, "mm_bf16";
+    case 6: return k->mm_t2_f32 = broken_mm_t2_f32, "mm_t2_f32";
+    case 7: return k->mm_b32_f32 = broken_mm_b32_f32, "mm_b32_f32";
+    case 8: return k->quant_i8 = broken_quant_i8, "quant_i8";
+    case 9: return k->quant_q8 = broken_quant_q8, "quant_q8";
+    case 10: return k->rmsnorm = broken_rmsnorm, "rmsnorm";
+    case 11: return k->add = broken_add, "add";
+    case 12: return k->glu = broken_glu, "glu";
+    case 13: return k->kv_store = broken_kv_store, "kv_store";
+    case 14: return k->attention = broken_attention, "attention";
+    default: return NULL;
+    }
+}

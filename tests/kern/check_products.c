@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The matrix products. Every case takes a weight matrix at an odd address, B activation rows and a
+ * range of rows; the result stands in a wider y whose other elements must stay untouched.
+ */
+#include "checkern.h"
+
+#include <math.h>
+
+enum { S_W, S_X, S_Q, S_STEP, S_SUM, S_SCALE, S_OUT, S_REF };
+
+typedef struct product {
+    kern_mat w;            /* weights */
+    kern_act x;            /* activations */
+    size_t ldy;            /* floats between result rows */
+    size_t begin, end;     /* rows to compute */
+    const char *type_name; /* of w */
+    fill wf, xf;           /* how both were filled */
+} product;
+
+static kern_mm_fn slot_fn(const kern *k, size_t at) {
+    kern_mm_fn fn;
+    memcpy(&fn, (const uint8_t *)k + at, sizeof fn);
+    return fn;
+}
+
+/* Runs the slot at byte offset `at` of the table in C and in every level. */
+static void compare(checker *c, size_t at, const product *p) {
+    const size_t n = p->x.n_tok * p->ldy, bytes = n * sizeof(float);
+    float *ref = (float *)(void *)space_take(c, S_REF, bytes, 0);
+    slot_fn(&c->ref, at)(ref, p->ldy, &p->w, &p->x, p->begin, p->end);
+    for (size_t i = 0; i < c->n_levels; i++) {
+        size_t bad = 0;
+        float *out = (float *)(void *)space_take(c, S_OUT, bytes, 0);
+        slot_fn(&c->table[i], at)(out, p->ldy, &p->w, &p->x, p->begin, p->end);
+        bool same = floats_equal(ref, out, n, &bad), whole = guards_intact(&c->space[S_OUT]);
+        slot_verdict(c, i, same && whole,
+                     "%s rows %zu [%zu, %zu) cols %zu tokens %zu, weights %s x %s, address %% 64 = "
+                     "%zu: token %zu row %zu is %.9g, expected %.9g%s",
+                     p->type_name, p->w.rows, p->begin, p->end, p->w.cols, p->x.n_tok,
+                     fill_name(p->wf), fill_name(p->xf), (size_t)((uintptr_t)p->w.data % 64),
+                     bad / p->ldy, bad % p->ldy, (double)out[bad], (double)ref[bad],
+                     whole ? "" : "; guard bytes overwritten");
+    }
+}
+
+/* ==== Shapes ====================================================================================== */
+
+static const size_t some_rows[] = {1, 3, 4, 5, 33, 67};
+static const size_t some_tokens[] = {1, 2, 3, 5, 8, 17, 64};
+static const size_t some_cols[] = {1, 2, 16, 31, 32, 33, 127, 128, 129, 2560, 2752, 6912, 65536};
+
+/* Keeps one case in bounds of time: the C version does about 10^9 products a second. */
+static bool affordable(size_t rows, size_t cols, size_t tokens) {
+    return rows * cols * tokens <= 3000000 || (rows <= 5 && tokens <= 3) ||
+           (rows == 67 && tokens == 17 && cols <= 6912) ||
+           (rows == 33 && tokens == 64 && cols <= 2752);
+}
+
+static void choose_range(checker *c, product *p) {
+    p->begin = 0;
+    p->end = p->w.rows;
+    if (p->w.rows > 3 && base_rng_below(&c->rng, 2)) {
+        p->begin = base_rng_below(&c->rng, (uint32_t)p->w.rows / 2);
+        p->end = p->w.rows - base_rng_below(&c->rng, (uint32_t)p->w.rows / 2);
+    }
+}
+
+/* The weight bytes of one case, sometimes away from the page's end so that addresses vary. */
+static uint8_t *take_weights(checker *c, kern_mat *w) {
+    size_t gap = base_rng_below(&c->rng, 2) ? 0 : base_rng_below(&c->rng, 63) + 1;
+    uint8_t *p = space_take(c, S_W, w->rows * w->row_bytes, gap);
+    w->data = p;
+    return p;
+}
+
+/* ==== Activations ================================================================================= */
+
+static void take_floats(checker *c, kern_act *x, size_t cols, fill f) {
+    x->ldx = cols + base_rng_below(&c->rng, 5);
+    float *p = (float *)(void *)space_take(c, S_X, ((x->n_tok - 1) * x->ldx + cols) * 4, 0);
+    for (size_t b = 0; b < x->n_tok; b++) fill_floats(c, p + b * x->ldx, cols, f);
+    x->x = p;
+}
+
+static int8_t code_of(checker *c, fill f, size_t i, int lowest) {
+    if (f == FILL_RANDOM) return (int8_t)((int)base_rng_below(&c->rng, 255) - 127);
+    if (f == FILL_ZERO) return 0;
+    if (f == FILL_ALTERNATE) return (int8_t)(i & 1 ? lowest : 127);
+    return (int8_t)(f == FILL_LOW ? lowest : 127);
+}
+
+/* int8 rows, padded with zeros; for ternary products one scale and sum a row. */
+static void take_codes_row(checker *c, kern_act *x, size_t cols, fill f) {
+    x->ldq = (cols + KERN_ALIGN_COLS - 1) / KERN_ALIGN_COLS * KERN_ALIGN_COLS;
+    int8_t *q = (int8_t *)space_take(c, S_Q, x->n_tok * x->ldq, 0);
+    float *s = (float *)(void *)space_take(c, S_STEP, x->n_tok * 4, 0);
+    int32_t *sum = (int32_t *)(void *)space_take(c, S_SUM, x->n_tok * 4, 0);
+    memset(q, 0, x->n_tok * x->ldq);
+    for (size_t b = 0; b < x->n_tok; b++) {
+        sum[b] = 0;
+        for (size_t i = 0; i < cols; i++) sum[b] += q[b * x->ldq + i] = code_of(c, f, i, -128);
+        s[b] = 0.5f + 100.0f * (float)base_rng_double(&c->rng);
+    }
+    x->q = q, x->s = s, x->sum = sum;
+}
+
+/* The same for block types: one step a block of 32, sums of 16. */
+static void take_codes_block(checker *c, kern_act *x, size_t cols, fill f) {
+    x->ldq = (cols + KERN_ALIGN_COLS - 1) / KERN_ALIGN_COLS * KERN_ALIGN_COLS;
+    int8_t *q = (int8_t *)space_take(c, S_Q, x->n_tok * x->ldq, 0);
+    float *s = (float *)(void *)space_take(c, S_STEP, x->n_tok * x->ldq / 8, 0);
+    int16_t *sum16 = (int16_t *)(void *)space_take(c, S_SUM, x->n_tok * x->ldq / 8, 0);
+    memset(q, 0, x->n_tok * x->ldq);
+    for (size_t b = 0; b < x->n_tok; b++)
+        for (size_t i = 0; i < cols; i++) q[b * x->ldq + i] = code_of(c, f, i, -127);
+    for (size_t i = 0; i < x->n_tok * x->ldq / 16; i++) {
+        int sum = 0;
+        for (size_t j = 0; j < 16; j++) sum += q[16 * i + j];
+        sum16[i] = (int16_t)sum;
+        s[i / 2] = 0.001f + 0.02f * (float)base_rng_double(&c->rng);
+    }
+    x->q = q, x->s = s, x->sum16 = sum16;
+}
+
+/* ==== The families ================================================================================ */
+
+static void ternary_case(checker *c, size_t at, product p, bool float_acts) {
+    static int8_t t[65536];
+    p.type_name = "T2";
+    p.w.type = QUANT_I2_S;
+    p.w.row_bytes = quant_t2_row_bytes(p.w.cols);
+    p.w.scale = 0.37f;
+    uint8_t *data = take_weights(c, &p.w);
+    for (size_t r = 0; r < p.w.rows; r++) {
+        fill_ternary(c, t, p.w.cols, p.wf);
+        quant_t2_pack_row(t, p.w.cols, data + r * p.w.row_bytes);
+    }
+    if (base_rng_below(&c->rng, 2)) {
+        float *s = (float *)(void *)space_take(c, S_SCALE, p.w.rows * 4, 0);
+        for (size_t r = 0; r < p.w.rows; r++) s[r] = random_float(c);
+        p.w.row_scale = s;
+    }
+    if (float_acts) take_floats(c, &p.x, p.w.cols, p.xf);
+    else take_codes_row(c, &p.x, p.w.cols, p.xf);
+    choose_range(c, &p);
+    compare(c, at, &p);
+}
+
+static void block_case(checker *c, size_t at, product p, const quant_info *info, bool float_acts) {
+    p.type_name = info->name;
+    p.w.type = info->id;
+    p.w.row_bytes = p.w.cols / info->block_elems * info->block_bytes;
+    uint8_t *data = take_weights(c, &p.w);
+    fill_blocks(c, data, info, p.w.rows * p.w.cols / info->block_elems, p.wf);
+    if (float_acts) take_floats(c, &p.x, p.w.cols, p.xf);
+    else take_codes_block(c, &p.x, p.w.cols, p.xf);
+    choose_range(c, &p);
+    compare(c, at, &p);
+}
+
+static void plain_case(checker *c, size_t at, product p, const quant_info *info) {
+    p.type_name = info->name;
+    p.w.type = info->id;
+    p.w.row_bytes = p.w.cols * info->block_bytes;
+    uint8_t *data = take_weights(c, &p.w);
+    for (size_t i = 0; i < p.w.rows * p.w.cols; i++) {
+        float v;
+        fill_floats(c, &v, 1, p.wf);
+        if (p.wf == FILL_ALTERNATE && base_rng_below(&c->rng, 200) == 0) v = INFINITY;
+        uint16_t h = info->id == QUANT_F16 ? quant_f32_to_f16(v) : quant_f32_to_bf16(v);
+        if (info->id == QUANT_F32) memcpy(data + 4 * i, &v, 4);
+        else memcpy(data + 2 * i, &h, 2);
+    }
+    take_floats(c, &p.x, p.w.cols, p.xf);
+    choose_range(c, &p);
+    compare(c, at, &p);
+}
+
+typedef void (*case_fn)(checker *c, size_t at, const product *p, const quant_info *info);
+
+static void case_t2(checker *c, size_t at, const product *p, const quant_info *info) {
+    (void)info;
+    ternary_case(c, at, *p, false);
+}
+static void case_t2_f32(checker *c, size_t at, const product *p, const quant_info *info) {
+    (void)info;
+    ternary_case(c, at, *p, true);
+}
+static void case_b32(checker *c, size_t at, const product *p, const quant_info *info) {
+    if (p->w.cols % info->block_elems == 0) block_case(c, at, *p, info, false);
+}
+static void case_b32_f32(checker *c, size_t at, const product *p, const quant_info *info) {
+    if (p->w.cols % info->block_elems == 0) block_case(c, at, *p, info, true);
+}
+static void case_plain(checker *c, size_t at, const product *p, const quant_info *info) {
+    plain_case(c, at, *p, info);
+}
+
+/* Every shape with random numbers; the extremes on the shapes where sums are longest or oddest. */
+static void shapes(checker *c, size_t at, case_fn fn, const quant_info *info, size_t max_cols) {
+    product p = {0};
+    for (size_t k = 0; k < BASE_COUNT(some_cols); k++)
+        for (size_t r = 0; r < BASE_COUNT(some_rows); r++)
+            for (size_t b = 0; b < BASE_COUNT(some_tokens); b++)
+                for (int f = 0; f < FILL_KINDS * FILL_KINDS; f++) {
+                    p.wf = (fill)(f / FILL_KINDS), p.xf = (fill)(f % FILL_KINDS);
+                    p.w.cols = some_cols[k], p.w.rows = some_rows[r], p.x.n_tok = some_tokens[b];
+                    p.ldy = p.w.rows + base_rng_below(&c->rng, 3);
+                    if (at == offsetof(kern, gemv_t2_i8) && p.x.n_tok > 1) continue;
+                    if (p.w.cols > max_cols || !affordable(p.w.rows, p.w.cols, p.x.n_tok)) continue;
+                    if (f > 0 && (p.w.rows > 5 || p.x.n_tok > 8 || p.w.cols * p.x.n_tok > 70000))
+                        continue;
+                    fn(c, at, &p, info);
+                }
+}
+
+/* Sizes a block type can have: whole blocks, odd counts of them, one row longer than a chunk. */
+static void block_shapes(checker *c, size_t at, case_fn fn, size_t max_cols) {
+    static const size_t block_cols[] = {32, 64, 96, 160, 256, 512, 544, 768, 2560, 2880, 4352, 9216};
+    const quant_info *info;
+    for (size_t i = 0; (info = quant_at(i)) != NULL; i++)
+        for (size_t k = 0; (info->flags & QUANT_BLOCK32) && k < BASE_COUNT(block_cols); k++)
+            for (size_t r = 0; r < BASE_COUNT(some_rows); r++)
+                for (size_t b = 0; b < BASE_COUNT(some_tokens); b++)
+                    for (int f = 0; f < FILL_KINDS; f++) {
+                        product p = {.wf = (fill)f, .xf = (fill)((f + b) % FILL_KINDS)};
+                        p.w.cols = block_cols[k], p.w.rows = some_rows[r];
+                        p.x.n_tok = some_tokens[b], p.ldy = p.w.rows + base_rng_below(&c->rng, 3);
+                        if (f == 0) p.xf = FILL_RANDOM;
+                        if (p.w.cols > max_cols || p.w.rows * p.w.cols * p.x.n_tok > 1200000) continue;
+                        if (f > 0 && (p.w.rows > 5 || p.w.cols * p.x.n_tok > 6000)) continue;
+                        fn(c, at, &p, info);
+                    }
+}
+
+void check_products(checker *c) {
+    static const struct plain {
+        const char *slot; /* name */
+        size_t at;        /* offset in the table */
+        uint32_t type;    /* weights */
+    } plain[] = {{"mm_f32", offsetof(kern, mm_f32), QUANT_F32},
+                 {"mm_f16", offsetof(kern, mm_f16), QUANT_F16},
+                 {"mm_bf16", offsetof(kern, mm_bf16), QUANT_BF16}};
+    if (slot_begin(c, "gemv_t2_i8")) shapes(c, offsetof(kern, gemv_t2_i8), case_t2, NULL, 65536);
+    if (slot_begin(c, "gemm_t2_i8")) shapes(c, offsetof(kern, gemm_t2_i8), case_t2, NULL, 65536);
+    if (slot_begin(c, "mm_b32_q8")) block_shapes(c, offsetof(kern, mm_b32_q8), case_b32, 9216);
+    if (slot_begin(c, "mm_t2_f32")) shapes(c, offsetof(kern, mm_t2_f32), case_t2_f32, NULL, 2560);
+    if (slot_begin(c, "mm_b32_f32")) block_shapes(c, offsetof(kern, mm_b32_f32), case_b32_f32, 544);
+    for (size_t i = 0; i < BASE_COUNT(plain); i++)
+        if (slot_begin(c, plain[i].slot))
+            shapes(c, plain[i].at, case_plain, quant_find(plain[i].type), 2752);
+}

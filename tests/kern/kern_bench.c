@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * checkern --bench: how fast each slot of each level is, beside a plain read of the same memory.
+ *
+ * Weights are larger than any cache and are read once per call, split between threads as a model
+ * splits them. Memory speed drifts, so each timing stands between two plain reads: the last column
+ * is the median of the ratios, never a ratio of medians taken minutes apart.
+ */
+#include "checkern.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "par/par.h"
+
+enum { WEIGHT_BYTES = 192 << 20, MAX_TOKENS = 64, ROUNDS = 7, MAX_COLS = 6912 };
+
+typedef struct bench {
+    uint8_t *weights;     /* WEIGHT_BYTES of random codes */
+    float *y;             /* results */
+    float *xf;            /* [MAX_TOKENS, MAX_COLS] */
+    int8_t *q;            /* the same quantised */
+    float *s;             /* scales, sized for blocks */
+    int32_t *sum;         /* sums, sized for blocks of 16 */
+    par_pool *pool;       /* pinned */
+} bench;
+
+typedef struct job {
+    kern_mm_fn fn;       /* NULL: the plain read */
+    kern_mat w;          /* weights */
+    kern_act x;          /* activations */
+    float *y;            /* results */
+    size_t passes;       /* calls per thread */
+    uint64_t sink[64];   /* sum of each thread's plain read */
+} job;
+
+static uint64_t plain_read(const uint8_t *p, size_t n_bytes) {
+    uint64_t sum[8] = {0};
+    for (size_t i = 0; i + 64 <= n_bytes; i += 64) {
+        uint64_t v[8];
+        __builtin_prefetch(p + i + 12288);
+        memcpy(v, p + i, 64);
+        for (int j = 0; j < 8; j++) sum[j] += v[j];
+    }
+    for (int j = 1; j < 8; j++) sum[0] += sum[j];
+    return sum[0];
+}
+
+static void run_job(void *arg, int thread, int n_threads) {
+    job *j = arg;
+    size_t begin, end;
+    par_slice(j->w.rows, 16, thread, n_threads, &begin, &end);
+    if (begin == end) return;
+    for (size_t i = 0; i < j->passes; i++) {
+        if (j->fn) j->fn(j->y, j->w.rows, &j->w, &j->x, begin, end);
+        else j->sink[thread % 64] += plain_read(j->w.data + begin * j->w.row_bytes,
+                                                (end - begin) * j->w.row_bytes);
+    }
+}
+
+static double seconds(bench *b, job *j) {
+    uint64_t start = base_now_us();
+    par_run(b->pool, run_job, j);
+    uint64_t us = base_now_us() - start;
+    return (double)(us ? us : 1) * 1e-6;
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, size_t n) {
+    qsort(v, n, sizeof *v, by_value);
+    return v[n / 2];
+}
+
+/* Times one product on weights of the given bytes (all of memory, or few enough for a cache). */
+static void time_product(bench *b, const char *level, const char *label, job *j, size_t n_bytes) {
+    double secs[ROUNDS], ratio[ROUNDS];
+    job read = *j;
+    j->w.data = read.w.data = b->weights;
+    j->w.rows = read.w.rows = n_bytes / j->w.row_bytes;
+    j->y = b->y;
+    read.fn = NULL;
+    j->passes = read.passes = n_bytes < (8u << 20) ? 20 : 1;
+    seconds(b, j);
+    double before = seconds(b, &read);
+    for (int i = 0; i < ROUNDS; i++) {
+        secs[i] = seconds(b, j);
+        double after = seconds(b, &read);
+        ratio[i] = 0.5 * (before + after) / secs[i];
+        before = after;
+    }
+    double t = median(secs, ROUNDS) / (double)j->passes, bytes = (double)(j->w.rows * j->w.row_bytes);
+    printf("%-11s %-24s %5zu x %-3zu %12.0f ns %7.1f GB/s %8.1f GMAC/s", level, label, j->w.cols,
+           j->x.n_tok, t * 1e9, bytes / t * 1e-9,
+           (double)(j->w.rows * j->w.cols * j->x.n_tok) / t * 1e-9);
+    if (n_bytes < (8u << 20)) printf("\n"); /* from a cache: no share of a memory read */
+    else printf(" %6.0f %%\n", 100 * median(ratio, ROUNDS));
+    fflush(stdout);
+}
+
+/* ==== Which products ============================================================================== */
+
+static void set_weights(bench *b, checker *c, uint32_t type) {
+    uint32_t *w = (uint32_t *)(void *)b->weights;
+    for (size_t i = 0; i < WEIGHT_BYTES / 4; i++) w[i] = (uint32_t)base_rng_u64(&c->rng);
+    const quant_info *info = quant_find(type);
+    if (type == QUANT_I2_S) /* code 3 becomes 1 */
+        for (size_t i = 0; i < WEIGHT_BYTES / 4; i++) w[i] &= ~(w[i] >> 1 & 0x55555555u) | 0;
+    if (type == QUANT_MXFP4) /* exponents as models have them: no subnormal products */
+        for (size_t i = 0; i < WEIGHT_BYTES; i += 17) b->weights[i] = (uint8_t)(112 + i % 13);
+    else if (info && (info->flags & QUANT_BLOCK32))
+        fill_blocks(c, b->weights, info, WEIGHT_BYTES / info->block_bytes, FILL_RANDOM);
+    if (type == QUANT_F16 || type == QUANT_BF16 || type == QUANT_F32) /* no huge exponents */
+        for (size_t i = 0; i < WEIGHT_BYTES / 4; i++) w[i] &= 0xBBFFBBFFu;
+}
+
+static void set_activations(bench *b, job *j, size_t cols, size_t n_tok) {
+    j->w.cols = cols;
+    j->x = (kern_act){.x = b->xf, .ldx = cols, .q = b->q, .s = b->s, .sum = b->sum,
+                      .sum16 = (const int16_t *)(const void *)b->sum, .n_tok = n_tok};
+    j->x.ldq = (cols + KERN_ALIGN_COLS - 1) / KERN_ALIGN_COLS * KERN_ALIGN_COLS;
+}
+
+static bool wanted(const checker *c, const char *label) {
+    return !c->only || strncmp(label, c->only, strlen(c->only)) == 0;
+}
+
+static void bench_type(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
+    static const size_t cols[] = {2560, 6912}, tokens[] = {1, 4, 16, 64};
+    const quant_info *info = quant_find(type);
+    if (!wanted(c, label)) return;
+    set_weights(b, c, type);
+    for (size_t l = 0; l < c->n_levels; l++)
+        for (size_t t = 0; t < BASE_COUNT(tokens); t++)
+            for (size_t k = 0; k < BASE_COUNT(cols); k++) {
+                job j = {0};
+                if (at == offsetof(kern, gemv_t2_i8) && tokens[t] > 1) continue;
+                if (c->table[l].cpu == 0 && tokens[t] > 1) continue;
+                memcpy(&j.fn, (const uint8_t *)&c->table[l] + at, sizeof j.fn);
+                set_activations(b, &j, cols[k], tokens[t]);
+                j.w.type = type;
+                j.w.scale = 1;
+                j.w.row_bytes = type == QUANT_I2_S ? quant_t2_row_bytes(cols[k])
+                                                   : cols[k] / info->block_elems * info->block_bytes;
+                size_t n = c->table[l].cpu == 0 ? 4u << 20 : tokens[t] > 4 ? 24u << 20 : WEIGHT_BYTES;
+                time_product(b, c->level[l], label, &j, n);
+                if (tokens[t] == 1) time_product(b, c->level[l], "  from cache", &j, 1u << 20);
+            }
+}
+
+static bool bench_create(bench *b, int n_threads) {
+    b->weights = base_alloc_aligned(WEIGHT_BYTES + 65536);
+    b->y = base_alloc_aligned((size_t)MAX_TOKENS * WEIGHT_BYTES / 640);
+    b->xf = base_alloc_aligned(sizeof(float) * MAX_TOKENS * MAX_COLS);
+    b->q = base_alloc_aligned(MAX_TOKENS * MAX_COLS);
+    b->s = base_alloc_aligned(sizeof(float) * MAX_TOKENS * MAX_COLS / 32);
+    b->sum = base_alloc_aligned(sizeof(int32_t) * MAX_TOKENS * MAX_COLS / 16);
+    return b->weights && b->y && b->xf && b->q && b->s && b->sum &&
+           par_create(&b->pool, n_threads, true, NULL) == ROTOR_OK;
+}
+
+/* ==== The other slots ============================================================================= */
+
+static void bench_attention(bench *b, const checker *c) {
+    enum { D = 128, HEADS = 4, POSITIONS = 4096 };
+    static uint32_t ids[POSITIONS / KERN_KEYS];
+    if (!wanted(c, "attention")) return;
+    for (uint32_t i = 0; i < BASE_COUNT(ids); i++) ids[i] = i;
+    for (size_t l = 0; l < c->n_levels; l++)
+        for (int t = 0; t < 3; t++) {
+            const size_t row = kern_kv_row_bytes((kern_kv)t, D);
+            kern_attn a = {.q = b->xf, .out = b->y, .n_heads = HEADS, .d = D, .scale = 0.1f,
+                           .type = (kern_kv)t, .pages = b->weights, .page_ids = ids,
+                           .page_bytes = 2 * KERN_KEYS * row, .v_at = KERN_KEYS * row,
+                           .hi = POSITIONS};
+            double secs[ROUNDS];
+            for (size_t p = 0; p < 2 * POSITIONS; p++)
+                c->ref.kv_store(b->weights + p * row, b->xf + p % 1000, D, a.type);
+            for (int i = 0; i < ROUNDS; i++) {
+                uint64_t start = base_now_us();
+                for (int k = 0; k < 4; k++) c->table[l].attention(&a);
+                secs[i] = (double)(base_now_us() - start) * 0.25e-6;
+            }
+            double s = median(secs, ROUNDS);
+            printf("%-11s attention %s, 4 heads, d 128, 4096 positions, 1 thread %9.0f us %6.1f GB/s\n",
+                   c->level[l], t == 0 ? "f32" : t == 1 ? "f16" : "q8 ", s * 1e6,
+                   (double)(2 * POSITIONS * row) / s * 1e-9);
+        }
+}
+
+int run_bench(const checker *given, int n_threads) {
+    checker copy = *given, *c = &copy;
+    bench b = {0};
+    if (!bench_create(&b, n_threads)) {
+        fprintf(stderr, "checkern: out of memory for the bench\n");
+        return 1;
+    }
+    for (size_t i = 0; i < (size_t)MAX_TOKENS * MAX_COLS; i++) {
+        b.xf[i] = base_rng_normal(&c->rng);
+        b.q[i] = (int8_t)((int)base_rng_below(&c->rng, 255) - 127);
+    }
+    for (size_t i = 0; i < MAX_TOKENS * MAX_COLS / 32; i++) b.s[i] = 0.01f;
+    printf("%d threads, medians of %d; the last column is the speed of a plain read just before and "
+           "after\n", n_threads, ROUNDS);
+    bench_type(&b, c, QUANT_I2_S, "gemv_t2_i8", offsetof(kern, gemv_t2_i8));
+    bench_type(&b, c, QUANT_I2_S, "gemm_t2_i8", offsetof(kern, gemm_t2_i8));
+    static const struct named {
+        const char *label; /* as printed */
+        uint32_t type;     /* weights */
+    } blocks[] = {{"mm_b32_q8 Q8_0", QUANT_Q8_0}, {"mm_b32_q8 Q4_0", QUANT_Q4_0},
+                  {"mm_b32_q8 Q4_K", QUANT_Q4_K}, {"mm_b32_q8 Q6_K", QUANT_Q6_K},
+                  {"mm_b32_q8 MXFP4", QUANT_MXFP4}, {"mm_b32_q8 Q5_0", QUANT_Q5_0}};
+    for (size_t i = 0; i < BASE_COUNT(blocks); i++)
+        bench_type(&b, c, blocks[i].type, blocks[i].label, offsetof(kern, mm_b32_q8));
+    bench_type(&b, c, QUANT_F16, "mm_f16", offsetof(kern, mm_f16));
+    bench_type(&b, c, QUANT_BF16, "mm_bf16", offsetof(kern, mm_bf16));
+    bench_type(&b, c, QUANT_F32, "mm_f32", offsetof(kern, mm_f32));
+    bench_attention(&b, c);
+    par_free(&b.pool);
+    base_free_aligned(b.weights);
+    base_free_aligned(b.y);
+    base_free_aligned(b.xf);
+    base_free_aligned(b.q);
+    base_free_aligned(b.s);
+    base_free_aligned(b.sum);
+    return 0;
+}
