@@ -269,7 +269,7 @@ struct text_vocab {
     bool add_bos, add_eos;    /* whether TEXT_ADD_BOS / TEXT_ADD_EOS do anything */
 };
 
-/* vocab.c: building. */
+/* vocabulary.c: building. */
 rotor_status text_vocab_new(text_vocab **out, size_t n_tokens, size_t blob_bytes, rotor_error *err);
 /* Sets a token; the blob must have been sized for it. */
 void text_vocab_set(text_vocab *v, uint32_t id, base_str bytes, text_token_type type);

@@ -52,6 +52,22 @@ static void gpt2(void **state) { (void)state, check("gpt2", help_gpt2(), TEXT_PA
 static void llama3(void **state) { (void)state, check("llama3", help_llama3(), TEXT_PARSE_SPECIAL); }
 static void o200k(void **state) { (void)state, check("o200k", help_o200k(), TEXT_PARSE_SPECIAL); }
 
+/* The same hashes again, by way of merges and ignore_merges instead of ranks. */
+static void llama3_by_merges(void **state) {
+    (void)state;
+    size_t n;
+    uint64_t load_us;
+    text_vocab *v = help_llama3_merges(&n, &load_us);
+    if (v) {
+        print_message("%zu tokens, %zu merges: %.1f ms\n", text_n_tokens(v), n,
+                      (double)load_us * 1e-3);
+        assert_int_equal(n, 280147);
+        assert_true(text_adds_bos(v) && text_bos(v) == 128000);
+        assert_true(load_us < 3000000);
+    }
+    check("llama3", v, TEXT_PARSE_SPECIAL);
+}
+
 #define JSON_TEST(function, name)                                                                  \
     static void function(void **state) {                                                           \
         (void)state;                                                                               \
@@ -129,6 +145,7 @@ int main(void) {
         cmocka_unit_test(gpt2),
         cmocka_unit_test(llama3),
         cmocka_unit_test(o200k),
+        cmocka_unit_test(llama3_by_merges),
         cmocka_unit_test(hf_qwen2),
         cmocka_unit_test(hf_llama3),
         cmocka_unit_test(hf_o200k),

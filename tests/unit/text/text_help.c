@@ -198,6 +198,75 @@ text_vocab *help_o200k(void) {
     return from_ranks("o200k_base.tiktoken", "gpt-4o", specials, 2, 199998);
 }
 
+static base_str printable(base_str bytes, base_buf *out) {
+    size_t start = out->len;
+    for (size_t i = 0; i < bytes.n; i++) {
+        uint8_t b = (uint8_t)bytes.p[i];
+        uint32_t cp = b;
+        char c[4];
+        if (b <= 0x20) cp = 0x100u + b;
+        else if (b >= 0x7F && b <= 0xA0) cp = 0x121u + b - 0x7F;
+        else if (b == 0xAD) cp = 0x143;
+        base_buf_append(out, c, (size_t)base_utf8_encode(cp, c));
+    }
+    return (base_str){out->data + start, out->len - start};
+}
+
+/* Every way to cut a token into two tokens, tokens in order, cuts by the ranks of the halves. */
+static size_t add_cuts(const text_vocab *v, uint32_t id, base_str *merges, base_buf *text) {
+    base_str t = text_token(v, id);
+    uint64_t cuts[128];
+    size_t n = 0;
+    for (size_t i = 1; i < t.n && n < BASE_COUNT(cuts); i++) {
+        uint32_t a = text_find(v, (base_str){t.p, i}), b = text_find(v, (base_str){t.p + i, t.n - i});
+        if (a != TEXT_NO_ID && b != TEXT_NO_ID) cuts[n++] = (uint64_t)a << 32 | b;
+        for (size_t k = n; k > 1 && cuts[k - 1] < cuts[k - 2]; k--) {
+            uint64_t swap = cuts[k - 1];
+            cuts[k - 1] = cuts[k - 2];
+            cuts[k - 2] = swap;
+        }
+    }
+    for (size_t k = 0; k < n; k++) {
+        size_t start = text->len;
+        printable(text_token(v, (uint32_t)(cuts[k] >> 32)), text);
+        base_buf_puts(text, " ");
+        printable(text_token(v, (uint32_t)cuts[k]), text);
+        merges[k] = (base_str){text->data + start, text->len - start};
+    }
+    return n;
+}
+
+text_vocab *help_llama3_merges(size_t *n_merges, uint64_t *load_us) {
+    text_vocab *ranks = help_llama3(), *v;
+    if (!ranks) return NULL;
+    base_buf text = {0};
+    base_buf_reserve(&text, 32 << 20); /* slices point into it, so it must not move */
+    tokens t = tokens_new(text_n_tokens(ranks));
+    base_str *merges = calloc(400000, sizeof *merges);
+    *n_merges = 0;
+    for (uint32_t id = 0; id < t.n; id++) {
+        bool special = text_type(ranks, id) == TEXT_CONTROL;
+        t.type[id] = (int32_t)text_type(ranks, id);
+        t.text[id] = special ? text_token(ranks, id) : printable(text_token(ranks, id), &text);
+        if (!special) *n_merges += add_cuts(ranks, id, merges + *n_merges, &text);
+    }
+    text_spec s = empty_spec();
+    s.pre = base_str_of("llama-bpe");
+    s.tokens = t.text;
+    s.types = t.type;
+    s.n_tokens = t.n;
+    s.merges = merges;
+    s.n_merges = *n_merges;
+    *load_us = base_now_us();
+    v = create(&s);
+    *load_us = base_now_us() - *load_us;
+    text_vocab_free(&ranks);
+    base_buf_free(&text);
+    free(merges);
+    tokens_free(&t);
+    return v;
+}
+
 /* ==== GGUF ================================================================================================ */
 
 enum { GGUF_STRING = 8, GGUF_ARRAY = 9 };

@@ -20,6 +20,8 @@ text_vocab *help_json(const char *name); /* tests/data/text/<name>.json */
 /* llama3_tokenizer.model or o200k_base.tiktoken; NULL without data. */
 text_vocab *help_llama3(void);
 text_vocab *help_o200k(void);
+/* Llama-3 as a GGUF file holds it, with printable bytes and the merges that its ranks imply. */
+text_vocab *help_llama3_merges(size_t *n_merges, uint64_t *load_us);
 /* The vocabulary keys of a GGUF file under $ROTOR_TEST_DATA; NULL without data. */
 text_vocab *help_gguf(const char *name);
 
