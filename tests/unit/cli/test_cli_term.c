@@ -150,8 +150,9 @@ static void child_at_terminal(int fd, const char *history) {
     _exit(0);
 }
 
-/* Reads what the terminal shows until `until` was seen (or 10 s passed). */
-static void wait_for(int terminal, const char *until) {
+/* Reads what the terminal shows until a message is asked for: bracketed paste goes on, then the
+ * prompt is drawn (a prompt alone may be one drawn again while typing). */
+static void wait_for_prompt(int terminal) {
     char seen[8192];
     size_t n = 0;
     uint64_t give_up_us = base_now_us() + 10000000;
@@ -165,9 +166,10 @@ static void wait_for(int terminal, const char *until) {
         if (k <= 0) return;
         n += (size_t)k;
         seen[n] = 0;
-        if (strstr(seen, until)) return;
+        const char *asks = strstr(seen, "\x1b[?2004h");
+        if (asks && strstr(asks, "> ")) return;
     }
-    fail_msg("the terminal never showed \"%s\"", until);
+    fail_msg("the terminal never showed a prompt");
 }
 
 /* Types each text after the prompt came back; gives what the child reported. */
@@ -179,7 +181,7 @@ static void talk(const char *const *typed, size_t n, const char *history, char r
     if (pid == 0) child_at_terminal(fds[1], history);
     close(fds[1]);
     for (size_t i = 0; i < n; i++) {
-        wait_for(terminal, "> ");
+        wait_for_prompt(terminal);
         assert_true(write(terminal, typed[i], strlen(typed[i])) > 0);
     }
     size_t len = 0;
