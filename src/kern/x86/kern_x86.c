@@ -15,4 +15,5 @@ void kern_fill_x86(kern *k, unsigned cpu) {
     kern_fill_float_avx512(k);
     if (!(cpu & CPU_AVX512VNNI)) return;
     kern_fill_t2_avx512vnni(k);
+    kern_fill_b32_avx512vnni(k);
 }
