@@ -173,6 +173,12 @@ static const cli_verb verbs[] = {
      "Any well-formed GGUF file, whatever its architecture.", 0, 1, verb_inspect},
     {"synth", VERB_SYNTH, "PRESET -o FILE", "make a model file of a published shape, random weights",
      NULL, 0, 1, verb_synth},
+    {"convert", VERB_CONVERT, "IN -o OUT", "Hugging Face folder or model file to GGUF", NULL, 1, 1,
+     verb_convert},
+    {"quantize", VERB_QUANTIZE, "IN OUT TYPE", "change the type of a model's matrices",
+     "Ternary codes are copied exactly. A scale the new type cannot hold is rounded, reported and\n"
+     "kept as metadata rotor.scale_f32.<tensor>, so that the way back restores every bit.", 1, 3,
+     verb_quantize},
     {"help", VERB_HELP, "[VERB]", "this list, or the options of a verb", NULL, 0, 1, verb_help},
     {"version", VERB_VERSION, "", "version and features of this build", NULL, 0, 0, verb_version},
 };
