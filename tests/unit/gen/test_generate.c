@@ -30,7 +30,7 @@ static void say_script(const uint32_t *tokens, uint32_t n, float *logits, uint32
 
 static void set_script(const uint32_t *ids, size_t n) {
     for (size_t i = 0; i < MAX_SCRIPT; i++) script[i] = FAKE_BYTE + '.';
-    memcpy(script, ids, n * sizeof *ids);
+    if (n) memcpy(script, ids, n * sizeof *ids);
     script_at = N_PROMPT;
 }
 
