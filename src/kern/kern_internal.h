@@ -39,4 +39,8 @@ void kern_fill_b32_avx2(kern *k);
 void kern_fill_b32_avxvnni(kern *k);
 void kern_fill_b32_avx512vnni(kern *k);
 
+/* peak_*.c: the loops behind kern_int8_peak. */
+uint64_t peak_avx2(uint64_t rounds, uint32_t *sink);
+uint64_t peak_avx512vnni(uint64_t rounds, uint32_t *sink);
+
 #endif

@@ -157,10 +157,11 @@ def rms_norm(x, gain, eps):
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * gain
 
 
-def rope(x, theta, kind):
-    """x [T, heads, D], token t at position t."""
+def rope(x, theta, kind, positions=None):
+    """x [T, heads, D], token t at position t unless positions [T] says otherwise."""
     n_tok, _, dim = x.shape
-    angle = np.arange(n_tok)[:, None] * theta ** (-np.arange(0, dim, 2) / dim)      # [T, D/2]
+    at = np.arange(n_tok) if positions is None else np.asarray(positions)
+    angle = at[:, None] * theta ** (-np.arange(0, dim, 2) / dim)                    # [T, D/2]
     cos, sin = np.cos(angle)[:, None, :], np.sin(angle)[:, None, :]
     out = np.empty_like(x)
     if kind == "half":
