@@ -219,6 +219,7 @@ void base_cond_free(base_cond **c);
 void base_cond_wait(base_cond *c, base_mutex *m);
 void base_cond_broadcast(base_cond *c);
 int base_cpu_count(void);             /* logical CPUs this process may use */
+int base_core_count(void);            /* of these, how many have a core of their own */
 void base_thread_pin(int cpu_index);  /* binds the calling thread; a hint */
 void base_thread_yield(void);
 

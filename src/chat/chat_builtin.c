@@ -33,37 +33,73 @@ enum {
 
 /* In these texts \1 stands for the role and \2 for the end token's text. */
 struct chat_builtin {
-    const char *name;              /* as users write it */
-    unsigned habits;               /* see above */
-    const char *open, *close;      /* around content of a role without texts of its own */
-    const char *user, *user_end;   /* around a user's content; NULL: open and close */
-    const char *reply, *reply_end; /* around the assistant's content; NULL: open and close */
+    const char *name;                /* as users write it */
+    unsigned habits;                 /* see above */
+    const char *open, *close;        /* around content of a role without texts of its own */
+    const char *user, *user_end;     /* around a user's content; NULL: open and close */
+    const char *reply, *reply_end;   /* around the assistant's content; NULL: open and close */
     const char *system, *system_end; /* around the system's content; NULL: open and close */
-    const char *start_reply;       /* invites the answer */
-    const char *stop;              /* text that ends an answer, or NULL */
+    const char *start_reply;         /* invites the answer */
+    const char *stop;                /* text that ends an answer, or NULL */
 };
 
 static const chat_builtin builtins[] = {
-    {.name = "bitnet", .habits = TRIM | ANY_ROLE, .open = "\1: ", .close = "<|eot_id|>",
+    {.name = "bitnet",
+     .habits = TRIM | ANY_ROLE,
+     .open = "\1: ",
+     .close = "<|eot_id|>",
      .start_reply = "Assistant: "},
-    {.name = "chatml", .open = "<|im_start|>\1\n", .close = "<|im_end|>\n",
+    {.name = "chatml",
+     .open = "<|im_start|>\1\n",
+     .close = "<|im_end|>\n",
      .start_reply = "<|im_start|>assistant\n"},
-    {.name = "llama3", .habits = TRIM | BOS, .open = "<|start_header_id|>\1<|end_header_id|>\n\n",
-     .close = "<|eot_id|>", .start_reply = "<|start_header_id|>assistant<|end_header_id|>\n\n"},
-    {.name = "llama2", .habits = TRIM | BOS_EACH | FOLD_SYSTEM, .open = "", .close = "",
-     .user = "[INST] ", .user_end = " [/INST]", .reply = " ", .reply_end = " \2",
-     .system = "<<SYS>>\n", .system_end = "\n<</SYS>>\n\n", .start_reply = ""},
-    {.name = "mistral", .habits = BOS | FOLD_SYSTEM, .open = "", .close = "", .user = "[INST] ",
-     .user_end = " [/INST]", .reply = "", .reply_end = "\2 ", .system = "", .system_end = "\n\n",
+    {.name = "llama3",
+     .habits = TRIM | BOS,
+     .open = "<|start_header_id|>\1<|end_header_id|>\n\n",
+     .close = "<|eot_id|>",
+     .start_reply = "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+    {.name = "llama2",
+     .habits = TRIM | BOS_EACH | FOLD_SYSTEM,
+     .open = "",
+     .close = "",
+     .user = "[INST] ",
+     .user_end = " [/INST]",
+     .reply = " ",
+     .reply_end = " \2",
+     .system = "<<SYS>>\n",
+     .system_end = "\n<</SYS>>\n\n",
      .start_reply = ""},
-    {.name = "gemma", .habits = TRIM | BOS | FOLD_SYSTEM, .open = "<start_of_turn>\1\n",
-     .close = "<end_of_turn>\n", .reply = "<start_of_turn>model\n", .reply_end = "<end_of_turn>\n",
-     .system = "", .system_end = "\n\n", .start_reply = "<start_of_turn>model\n"},
+    {.name = "mistral",
+     .habits = BOS | FOLD_SYSTEM,
+     .open = "",
+     .close = "",
+     .user = "[INST] ",
+     .user_end = " [/INST]",
+     .reply = "",
+     .reply_end = "\2 ",
+     .system = "",
+     .system_end = "\n\n",
+     .start_reply = ""},
+    {.name = "gemma",
+     .habits = TRIM | BOS | FOLD_SYSTEM,
+     .open = "<start_of_turn>\1\n",
+     .close = "<end_of_turn>\n",
+     .reply = "<start_of_turn>model\n",
+     .reply_end = "<end_of_turn>\n",
+     .system = "",
+     .system_end = "\n\n",
+     .start_reply = "<start_of_turn>model\n"},
     {.name = "zephyr", .open = "<|\1|>\n", .close = "\2\n", .start_reply = "<|assistant|>\n"},
     {.name = "phi3", .open = "<|\1|>\n", .close = "<|end|>\n", .start_reply = "<|assistant|>\n"},
     {.name = "falcon3", .open = "<|\1|>\n", .close = "\n", .start_reply = "<|assistant|>\n"},
-    {.name = "plain", .habits = TRIM | ANY_ROLE, .open = "\1: ", .close = "\n", .system = "",
-     .system_end = "\n\n", .start_reply = "Assistant: ", .stop = "\nUser:"},
+    {.name = "plain",
+     .habits = TRIM | ANY_ROLE,
+     .open = "\1: ",
+     .close = "\n",
+     .system = "",
+     .system_end = "\n\n",
+     .start_reply = "Assistant: ",
+     .stop = "\nUser:"},
 };
 
 const char *chat_builtin_name(size_t i) {
@@ -76,9 +112,11 @@ const chat_builtin *chat_builtin_find(base_str name) {
     return NULL;
 }
 
-const char *chat_builtin_stop(const chat_builtin *b, size_t i) { return i ? NULL : b->stop; }
+const char *chat_builtin_stop(const chat_builtin *b, size_t i) {
+    return i ? NULL : b->stop;
+}
 
-/* ==== Rendering ===================================================================================== */
+/* ==== Rendering =============================================================================== */
 
 /* First letter up, the rest down; written to the prompt as it goes. */
 static rotor_status add_capitalised(chat_prompt *out, base_str role, bool literal) {

@@ -19,11 +19,11 @@
 #include <assert.h>
 
 typedef struct finder {
-    const text_vocab *v;  /* borrowed */
-    base_map *map;        /* token text to id, control and user-defined tokens */
-    bool length[1024];    /* which lengths in bytes those texts have (longer ones are not found) */
-    size_t longest;       /* the largest of them */
-    bool first[256];      /* bytes a token may begin with */
+    const text_vocab *v; /* borrowed */
+    base_map *map;       /* token text to id, control and user-defined tokens */
+    bool length[1024];   /* which lengths in bytes those texts have (longer ones are not found) */
+    size_t longest;      /* the largest of them */
+    bool first[256];     /* bytes a token may begin with */
 } finder;
 
 static bool is_control(const text_vocab *v, uint32_t id) {
@@ -60,12 +60,12 @@ static size_t match(const finder *f, const char *text, size_t at, size_t end, ui
 }
 
 typedef struct encoder {
-    finder find;       /* control tokens */
-    const char *text;  /* the prompt */
-    size_t run;        /* where the run not yet encoded begins */
-    text_ids ids;      /* made so far, without what the caller had */
-    bool begins_bos;   /* the prompt's own first token is BOS */
-    rotor_error *err;  /* messages */
+    finder find;      /* control tokens */
+    const char *text; /* the prompt */
+    size_t run;       /* where the run not yet encoded begins */
+    text_ids ids;     /* made so far, without what the caller had */
+    bool begins_bos;  /* the prompt's own first token is BOS */
+    rotor_error *err; /* messages */
 } encoder;
 
 static rotor_status end_run(encoder *e, size_t end) {
@@ -107,7 +107,8 @@ static rotor_status append(text_ids *out, bool bos, uint32_t bos_id, const text_
     return st;
 }
 
-rotor_status chat_encode(const chat_prompt *p, const text_vocab *v, text_ids *out, rotor_error *err) {
+rotor_status chat_encode(const chat_prompt *p, const text_vocab *v, text_ids *out,
+                         rotor_error *err) {
     assert(p && v && out);
     encoder e = {.text = p->text.data, .err = err};
     rotor_status st = finder_init(&e.find, v);

@@ -38,8 +38,8 @@ rotor_status chat_prompt_add(chat_prompt *p, base_str text, bool literal) {
 /* A role comes from the caller of the server. Templates may put it inside a control token's text
  * ('<|' + role + '|>'), so the usual ones count as the template's own; any other is user text. */
 bool chat_role_is_literal(base_str role) {
-    static const char *const known[] = {"system", "user", "assistant", "tool", "developer",
-                                        "function", "ipython", "model"};
+    static const char *const known[] = {"system",    "user",     "assistant", "tool",
+                                        "developer", "function", "ipython",   "model"};
     for (size_t i = 0; i < BASE_COUNT(known); i++)
         if (base_str_is(role, known[i])) return false;
     return true;

@@ -10,10 +10,11 @@
 #include <assert.h>
 #include <stdio.h>
 
-/* ==== Rendering ====================================================================================== */
+/* ==== Rendering =============================================================================== */
 
 /* messages as a list of mappings with role and content. */
-static rotor_status messages_value(jin_rt *rt, const chat_message *messages, size_t n, jin_val *out) {
+static rotor_status messages_value(jin_rt *rt, const chat_message *messages, size_t n,
+                                   jin_val *out) {
     jin_list *list;
     ROTOR_TRY(jin_list_new(rt, n, &list));
     for (size_t i = 0; i < n; i++) {
@@ -23,9 +24,9 @@ static rotor_status messages_value(jin_rt *rt, const chat_message *messages, siz
         if (!dict) return jin_fail_memory(rt);
         ROTOR_TRY(jin_dict_put(rt, dict, jin_of_text(base_str_of("role")),
                                jin_of_str((jin_str){role.p ? role.p : "", role.n, role_mark})));
-        ROTOR_TRY(jin_dict_put(rt, dict, jin_of_text(base_str_of("content")),
-                               jin_of_str((jin_str){content.p ? content.p : "", content.n,
-                                                    jin_all_user})));
+        ROTOR_TRY(jin_dict_put(
+            rt, dict, jin_of_text(base_str_of("content")),
+            jin_of_str((jin_str){content.p ? content.p : "", content.n, jin_all_user})));
         list->v[i] = (jin_val){JIN_DICT, {.dict = dict}};
     }
     *out = (jin_val){JIN_LIST, {.list = list}};
@@ -77,9 +78,11 @@ rotor_status chat_render(const chat_template *t, const chat_message *messages, s
     return ROTOR_OK;
 }
 
-/* ==== Choosing ======================================================================================== */
+/* ==== Choosing ================================================================================ */
 
-static int64_t machine_clock(void) { return base_unix_s(); }
+static int64_t machine_clock(void) {
+    return base_unix_s();
+}
 
 static bool looks_like_jinja(base_str s) {
     for (size_t i = 0; i + 1 < s.n; i++)
@@ -105,7 +108,8 @@ static rotor_status try_out(const chat_template *t, rotor_error *err) {
     return st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_NOMEM ? st : ROTOR_OK;
 }
 
-static rotor_status use_jinja(chat_template *t, base_str source, const char *whose, rotor_error *err) {
+static rotor_status use_jinja(chat_template *t, base_str source, const char *whose,
+                              rotor_error *err) {
     rotor_status st = jin_parse(&t->tree, source, err);
     if (st == ROTOR_OK) st = try_out(t, err);
     if (st != ROTOR_OK) return st == ROTOR_E_NOMEM ? st : base_fail_in(err, st, "%s", whose);
@@ -121,7 +125,8 @@ static rotor_status use_override(chat_template *t, const char *override, rotor_e
     if (looks_like_jinja(base_str_of(override)))
         return use_jinja(t, base_str_of(override), "the template asked for", err);
     for (size_t i = 0; chat_builtin_name(i) && n < sizeof names; i++)
-        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", chat_builtin_name(i));
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "",
+                              chat_builtin_name(i));
     return base_fail(err, ROTOR_E_ARG,
                      "chat template '%.60s': neither Jinja text nor one of the built-in ones: %s",
                      override, names);
@@ -137,15 +142,16 @@ static rotor_status choose(chat_template *t, const chat_hints *h, const char *ov
     if (h->model_template.n)
         return use_jinja(t, h->model_template, "the model's own template", err);
     if (h->has_im_start)
-        return use_builtin(t, base_str_of("chatml"), "no template; the vocabulary has <|im_start|>");
+        return use_builtin(t, base_str_of("chatml"),
+                           "no template; the vocabulary has <|im_start|>");
     if (h->has_header_id)
         return use_builtin(t, base_str_of("llama3"),
                            "no template; the vocabulary has <|start_header_id|>");
     return use_builtin(t, base_str_of("plain"), "the model has no template");
 }
 
-rotor_status chat_template_create(chat_template **out, const chat_hints *hints, const char *override,
-                                  rotor_error *err) {
+rotor_status chat_template_create(chat_template **out, const chat_hints *hints,
+                                  const char *override, rotor_error *err) {
     assert(out && hints);
     rotor_status st = ROTOR_E_NOMEM;
     chat_template *t = base_alloc(sizeof *t);
@@ -175,7 +181,9 @@ void chat_template_free(chat_template **t) {
     *t = NULL;
 }
 
-const char *chat_template_describe(const chat_template *t) { return t->describe; }
+const char *chat_template_describe(const chat_template *t) {
+    return t->describe;
+}
 
 const char *chat_stop_text(const chat_template *t, size_t i) {
     return t->builtin ? chat_builtin_stop(t->builtin, i) : NULL;

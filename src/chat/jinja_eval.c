@@ -8,7 +8,7 @@
  */
 #include "chat/jinja_internal.h"
 
-/* ==== Names, attributes, items =================================================================== */
+/* ==== Names, attributes, items ================================================================ */
 
 static const jin_val *find_var(const jin_dict *vars, base_str name) {
     for (size_t i = 0; i < vars->n; i++)
@@ -34,15 +34,20 @@ static rotor_status loop_attr(jin_rt *rt, const jin_loop *loop, base_str name, j
     const struct {
         const char *name; /* as written */
         int64_t value;    /* now */
-    } numbers[] = {{"index", i + 1}, {"index0", i},          {"revindex", n - i},
-                   {"revindex0", n - i - 1}, {"length", n},  {"depth", loop->depth},
+    } numbers[] = {{"index", i + 1},           {"index0", i}, {"revindex", n - i},
+                   {"revindex0", n - i - 1},   {"length", n}, {"depth", loop->depth},
                    {"depth0", loop->depth - 1}};
     for (size_t k = 0; k < BASE_COUNT(numbers); k++)
-        if (base_str_is(name, numbers[k].name)) return *out = jin_of_int(numbers[k].value), ROTOR_OK;
-    if (base_str_is(name, "first")) *out = jin_of_bool(i == 0);
-    else if (base_str_is(name, "last")) *out = jin_of_bool(i + 1 == n);
-    else if (base_str_is(name, "previtem") && i > 0) *out = loop->items->v[i - 1];
-    else if (base_str_is(name, "nextitem") && i + 1 < n) *out = loop->items->v[i + 1];
+        if (base_str_is(name, numbers[k].name))
+            return *out = jin_of_int(numbers[k].value), ROTOR_OK;
+    if (base_str_is(name, "first"))
+        *out = jin_of_bool(i == 0);
+    else if (base_str_is(name, "last"))
+        *out = jin_of_bool(i + 1 == n);
+    else if (base_str_is(name, "previtem") && i > 0)
+        *out = loop->items->v[i - 1];
+    else if (base_str_is(name, "nextitem") && i + 1 < n)
+        *out = loop->items->v[i + 1];
     return jin_step(rt, 0);
 }
 
@@ -72,12 +77,15 @@ static rotor_status find_key(jin_rt *rt, const jin_dict *d, jin_val key, jin_val
 rotor_status jin_attr(jin_rt *rt, jin_val obj, base_str name, jin_val *out) {
     *out = jin_undefined(name);
     switch (obj.kind) {
-    case JIN_UNDEFINED: return fail_undefined(rt, obj);
+    case JIN_UNDEFINED:
+        return fail_undefined(rt, obj);
     case JIN_LOOP:
         ROTOR_TRY(loop_attr(rt, obj.u.loop, name, out));
         break;
-    case JIN_NAMESPACE: return find_key(rt, obj.u.dict, jin_of_text(name), out);
-    default: break;
+    case JIN_NAMESPACE:
+        return find_key(rt, obj.u.dict, jin_of_text(name), out);
+    default:
+        break;
     }
     if (out->kind == JIN_UNDEFINED) ROTOR_TRY(bind_method(rt, obj, name, out));
     if (out->kind == JIN_UNDEFINED && obj.kind == JIN_DICT)
@@ -113,7 +121,7 @@ rotor_status jin_item(jin_rt *rt, jin_val obj, jin_val key, jin_val *out) {
     return ROTOR_OK;
 }
 
-/* ==== Calls ======================================================================================== */
+/* ==== Calls =================================================================================== */
 
 rotor_status jin_eval_args(jin_rt *rt, const jin_node *list, jin_scope *scope, jin_args *out) {
     out->n = out->n_pos = 0;
@@ -162,8 +170,10 @@ static rotor_status call_value(jin_rt *rt, jin_val f, jin_args *args, jin_val *o
     if (f.kind == JIN_FUNC) return jin_invoke(rt, f.u.func, jin_none(), args, out);
     if (f.kind == JIN_MACRO) return jin_call_macro(rt, f.u.macro, args, out);
     if (f.kind == JIN_UNDEFINED)
-        return jin_fail(rt, ROTOR_E_UNSUPPORTED, "the function or method '%.*s' is not in the "
-                        "template subset", (int)BASE_MIN(f.u.name.n, 64), f.u.name.p);
+        return jin_fail(rt, ROTOR_E_UNSUPPORTED,
+                        "the function or method '%.*s' is not in the "
+                        "template subset",
+                        (int)BASE_MIN(f.u.name.n, 64), f.u.name.p);
     return jin_fail(rt, ROTOR_E_FORMAT, "a %s cannot be called", jin_kind_name(f.kind));
 }
 
@@ -195,7 +205,7 @@ static rotor_status eval_test(jin_rt *rt, const jin_node *e, jin_scope *scope, j
     return *out = jin_of_bool(yes), ROTOR_OK;
 }
 
-/* ==== Literals and operators ======================================================================= */
+/* ==== Literals and operators ================================================================== */
 
 static rotor_status eval_list(jin_rt *rt, const jin_node *e, jin_scope *scope, jin_val *out) {
     jin_list *list;
@@ -300,23 +310,44 @@ static rotor_status eval_not(jin_rt *rt, const jin_node *e, jin_scope *scope, ji
 
 static rotor_status eval_any(jin_rt *rt, const jin_node *e, jin_scope *scope, jin_val *out) {
     switch ((jin_node_kind)e->kind) {
-    case JIN_E_CONST: return *out = e->value, ROTOR_OK;
-    case JIN_E_NAME: return eval_name(rt, e->name, scope, out);
-    case JIN_E_LIST: case JIN_E_TUPLE: return eval_list(rt, e, scope, out);
-    case JIN_E_DICT: return eval_dict(rt, e, scope, out);
-    case JIN_E_ATTR: case JIN_E_ITEM: return eval_access(rt, e, scope, out);
-    case JIN_E_SLICE: return eval_slice(rt, e, scope, out);
-    case JIN_E_CALL: return eval_call(rt, e, scope, out);
-    case JIN_E_FILTER: return eval_filter(rt, e, scope, out);
-    case JIN_E_TEST: return eval_test(rt, e, scope, out);
-    case JIN_E_NOT: return eval_not(rt, e, scope, out);
-    case JIN_E_NEG: case JIN_E_POS: return eval_sign(rt, e, scope, out);
-    case JIN_E_AND: case JIN_E_OR: return eval_logic(rt, e, scope, out);
-    case JIN_E_BINARY: return eval_binary(rt, e, scope, out);
-    case JIN_E_CONCAT: return eval_concat(rt, e, scope, out);
-    case JIN_E_COMPARE: return eval_compare(rt, e, scope, out);
-    case JIN_E_COND: return eval_cond(rt, e, scope, out);
-    default: return jin_fail(rt, ROTOR_E_FORMAT, "not an expression");
+    case JIN_E_CONST:
+        return *out = e->value, ROTOR_OK;
+    case JIN_E_NAME:
+        return eval_name(rt, e->name, scope, out);
+    case JIN_E_LIST:
+    case JIN_E_TUPLE:
+        return eval_list(rt, e, scope, out);
+    case JIN_E_DICT:
+        return eval_dict(rt, e, scope, out);
+    case JIN_E_ATTR:
+    case JIN_E_ITEM:
+        return eval_access(rt, e, scope, out);
+    case JIN_E_SLICE:
+        return eval_slice(rt, e, scope, out);
+    case JIN_E_CALL:
+        return eval_call(rt, e, scope, out);
+    case JIN_E_FILTER:
+        return eval_filter(rt, e, scope, out);
+    case JIN_E_TEST:
+        return eval_test(rt, e, scope, out);
+    case JIN_E_NOT:
+        return eval_not(rt, e, scope, out);
+    case JIN_E_NEG:
+    case JIN_E_POS:
+        return eval_sign(rt, e, scope, out);
+    case JIN_E_AND:
+    case JIN_E_OR:
+        return eval_logic(rt, e, scope, out);
+    case JIN_E_BINARY:
+        return eval_binary(rt, e, scope, out);
+    case JIN_E_CONCAT:
+        return eval_concat(rt, e, scope, out);
+    case JIN_E_COMPARE:
+        return eval_compare(rt, e, scope, out);
+    case JIN_E_COND:
+        return eval_cond(rt, e, scope, out);
+    default:
+        return jin_fail(rt, ROTOR_E_FORMAT, "not an expression");
     }
 }
 
@@ -329,7 +360,7 @@ rotor_status jin_eval(jin_rt *rt, const jin_node *e, jin_scope *scope, jin_val *
     return ROTOR_OK;
 }
 
-/* ==== Assignment =================================================================================== */
+/* ==== Assignment ============================================================================== */
 
 static rotor_status assign_attr(jin_rt *rt, const jin_node *target, jin_val v, jin_scope *scope) {
     jin_val ns;
@@ -350,7 +381,6 @@ rotor_status jin_assign(jin_rt *rt, const jin_node *target, jin_val v, jin_scope
         ROTOR_TRY(jin_assign(rt, t, items->v[i], scope));
     size_t n = 0;
     for (const jin_node *c = target->list; c; c = c->next) n++;
-    if (n != items->n)
-        return jin_fail(rt, ROTOR_E_FORMAT, "%zu values for %zu names", items->n, n);
+    if (n != items->n) return jin_fail(rt, ROTOR_E_FORMAT, "%zu values for %zu names", items->n, n);
     return ROTOR_OK;
 }

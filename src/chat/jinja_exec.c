@@ -34,7 +34,7 @@ static rotor_status exec_if(jin_rt *rt, const jin_node *s, jin_scope *scope) {
     }
 }
 
-/* ==== Loops ======================================================================================== */
+/* ==== Loops =================================================================================== */
 
 /* The items that pass the loop's `if`. */
 static rotor_status filter_items(jin_rt *rt, const jin_node *s, jin_scope *scope,
@@ -54,7 +54,8 @@ static rotor_status filter_items(jin_rt *rt, const jin_node *s, jin_scope *scope
     return ROTOR_OK;
 }
 
-static rotor_status exec_turn(jin_rt *rt, const jin_node *s, jin_scope *scope, const jin_loop *loop) {
+static rotor_status exec_turn(jin_rt *rt, const jin_node *s, jin_scope *scope,
+                              const jin_loop *loop) {
     jin_scope *inner;
     ROTOR_TRY(scope_new(rt, scope, &inner));
     ROTOR_TRY(jin_dict_put(rt, &inner->vars, jin_of_text(base_str_of("loop")),
@@ -71,7 +72,7 @@ static rotor_status exec_for(jin_rt *rt, const jin_node *s, jin_scope *scope) {
     ROTOR_TRY(jin_eval(rt, s->b, scope, &iterable));
     ROTOR_TRY(jin_items(rt, iterable, &loop->items));
     if (s->c) ROTOR_TRY(filter_items(rt, s, scope, &loop->items));
-    loop->depth = 1; /* only recursive loops go deeper, and those are refused */
+    loop->depth = 1;       /* only recursive loops go deeper, and those are refused */
     bool finished = false; /* the reference runs `else` unless a turn reached its end */
     for (loop->i = 0; loop->i < loop->items->n; loop->i++) {
         ROTOR_TRY(exec_turn(rt, s, scope, loop));
@@ -85,7 +86,7 @@ static rotor_status exec_for(jin_rt *rt, const jin_node *s, jin_scope *scope) {
     return exec_list(rt, s->other, inner);
 }
 
-/* ==== Definitions =================================================================================== */
+/* ==== Definitions ============================================================================= */
 
 static rotor_status exec_set(jin_rt *rt, const jin_node *s, jin_scope *scope) {
     jin_val v;
@@ -131,8 +132,10 @@ rotor_status jin_call_macro(jin_rt *rt, const jin_macro *m, const jin_args *args
         jin_val v = jin_undefined(p->name);
         ROTOR_TRY(argument(rt, p, n, args, &given));
         used += given != NULL;
-        if (given) v = *given;
-        else if (p->a) ROTOR_TRY(jin_eval(rt, p->a, scope, &v));
+        if (given)
+            v = *given;
+        else if (p->a)
+            ROTOR_TRY(jin_eval(rt, p->a, scope, &v));
         ROTOR_TRY(jin_dict_put(rt, &scope->vars, jin_of_text(p->name), v));
     }
     if (used != args->n)
@@ -141,7 +144,7 @@ rotor_status jin_call_macro(jin_rt *rt, const jin_macro *m, const jin_args *args
     return capture(rt, m->def->body, scope, out);
 }
 
-/* ==== Statements ==================================================================================== */
+/* ==== Statements ============================================================================== */
 
 static rotor_status exec_print(jin_rt *rt, const jin_node *s, jin_scope *scope) {
     jin_val v;
@@ -157,15 +160,27 @@ static rotor_status exec_block(jin_rt *rt, const jin_node *s, jin_scope *scope) 
 
 static rotor_status exec_one(jin_rt *rt, const jin_node *s, jin_scope *scope) {
     switch ((jin_node_kind)s->kind) {
-    case JIN_S_TEXT: return jin_put(rt, s->value.u.s);
-    case JIN_S_PRINT: return exec_print(rt, s, scope);
-    case JIN_S_IF: return exec_if(rt, s, scope);
-    case JIN_S_FOR: return exec_for(rt, s, scope);
-    case JIN_S_SET: case JIN_S_SETBLOCK: return exec_set(rt, s, scope);
-    case JIN_S_MACRO: return exec_macro(rt, s, scope);
-    case JIN_S_BREAK: rt->flow = JIN_FLOW_BREAK; return ROTOR_OK;
-    case JIN_S_CONTINUE: rt->flow = JIN_FLOW_CONTINUE; return ROTOR_OK;
-    default: return exec_block(rt, s, scope);
+    case JIN_S_TEXT:
+        return jin_put(rt, s->value.u.s);
+    case JIN_S_PRINT:
+        return exec_print(rt, s, scope);
+    case JIN_S_IF:
+        return exec_if(rt, s, scope);
+    case JIN_S_FOR:
+        return exec_for(rt, s, scope);
+    case JIN_S_SET:
+    case JIN_S_SETBLOCK:
+        return exec_set(rt, s, scope);
+    case JIN_S_MACRO:
+        return exec_macro(rt, s, scope);
+    case JIN_S_BREAK:
+        rt->flow = JIN_FLOW_BREAK;
+        return ROTOR_OK;
+    case JIN_S_CONTINUE:
+        rt->flow = JIN_FLOW_CONTINUE;
+        return ROTOR_OK;
+    default:
+        return exec_block(rt, s, scope);
     }
 }
 
@@ -180,7 +195,7 @@ static rotor_status exec_list(jin_rt *rt, const jin_node *s, jin_scope *scope) {
     return ROTOR_OK;
 }
 
-/* ==== A rendering =================================================================================== */
+/* ==== A rendering ============================================================================= */
 
 rotor_status jin_set_global(jin_rt *rt, const char *name, jin_val v) {
     return jin_dict_put(rt, &rt->globals.vars, jin_of_text(base_str_of(name)), v);

@@ -22,7 +22,7 @@ static rotor_status unsupported(jin_parser *p, const char *kind, base_str name) 
                      p->tok->line, kind, (int)BASE_MIN(name.n, 64), name.p);
 }
 
-/* ==== Literals =================================================================================== */
+/* ==== Literals ================================================================================ */
 
 static int hex_value(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -158,10 +158,15 @@ rotor_status jin_parse_primary(jin_parser *p, jin_node **out) {
     ROTOR_TRY(jin_node_new(p, JIN_E_CONST, &node));
     *out = node;
     switch (p->tok->kind) {
-    case JIN_T_NAME: return parse_name(p, node);
-    case JIN_T_STR: return parse_string(p, node);
-    case JIN_T_INT: case JIN_T_FLOAT: return parse_number(p, node);
-    default: break;
+    case JIN_T_NAME:
+        return parse_name(p, node);
+    case JIN_T_STR:
+        return parse_string(p, node);
+    case JIN_T_INT:
+    case JIN_T_FLOAT:
+        return parse_number(p, node);
+    default:
+        break;
     }
     if (jin_skip_op(p, "(")) {
         ROTOR_TRY(jin_parse_tuple(p, JIN_TERNARY | JIN_PARENS, out));
@@ -176,7 +181,7 @@ rotor_status jin_parse_primary(jin_parser *p, jin_node **out) {
     return ROTOR_OK;
 }
 
-/* ==== Behind a value: x.y x[y] x(y), filters, tests ================================================ */
+/* ==== Behind a value: x.y x[y] x(y), filters, tests =========================================== */
 
 /* The arguments of a call, behind "(". */
 static rotor_status parse_args(jin_parser *p, jin_node **list) {
@@ -185,7 +190,8 @@ static rotor_status parse_args(jin_parser *p, jin_node **list) {
     for (int n = 0; !jin_skip_op(p, ")"); n++) {
         if (n && !jin_skip_op(p, ",")) return jin_syntax(p, "',' or ')'");
         if (jin_skip_op(p, ")")) break;
-        if (jin_at_op(p, "*") || jin_at_op(p, "**")) return unsupported(p, "argument", p->tok->text);
+        if (jin_at_op(p, "*") || jin_at_op(p, "**"))
+            return unsupported(p, "argument", p->tok->text);
         if (n == JIN_MAX_ARGS) return jin_syntax(p, "at most 16 arguments");
         if (p->tok->kind == JIN_T_NAME && p->tok[1].kind == JIN_T_OP &&
             base_str_is(p->tok[1].text, "=")) {
@@ -319,7 +325,7 @@ rotor_status jin_parse_filters(jin_parser *p, jin_node *in, jin_node **out) {
     return ROTOR_OK;
 }
 
-/* ==== Operators ==================================================================================== */
+/* ==== Operators =============================================================================== */
 
 static rotor_status parse_unary(jin_parser *p, bool filters, jin_node **out) {
     bool minus = jin_at_op(p, "-");

@@ -15,7 +15,7 @@ static rotor_status str_of(jin_rt *rt, jin_val v, jin_str *out) {
     return *out = s.u.s, ROTOR_OK;
 }
 
-/* ==== Text ========================================================================================= */
+/* ==== Text ==================================================================================== */
 
 static rotor_status change_case(jin_rt *rt, jin_val self, jin_case how, jin_val *out) {
     jin_str s;
@@ -74,7 +74,8 @@ static rotor_status replace_all(jin_rt *rt, jin_str s, jin_str old, jin_str new,
 rotor_status jin_replace(jin_rt *rt, jin_val self, const jin_val *const old_new[2],
                          const jin_val *count, jin_val *out) {
     jin_str s, old, new;
-    if (!old_new[0] || !old_new[1]) return jin_fail(rt, ROTOR_E_FORMAT, "replace takes two strings");
+    if (!old_new[0] || !old_new[1])
+        return jin_fail(rt, ROTOR_E_FORMAT, "replace takes two strings");
     if (count && !jin_is_int(*count) && count->kind != JIN_NONE)
         return jin_fail(rt, ROTOR_E_FORMAT, "the count of replace must be an integer");
     ROTOR_TRY(str_of(rt, self, &s));
@@ -90,7 +91,8 @@ static rotor_status f_replace(jin_rt *rt, jin_val self, jin_args *a, jin_val *ou
     return jin_replace(rt, self, a->slot, a->slot[2], out);
 }
 
-/* Where a line ends, as Python's splitlines sees it: the length of the end mark at s.p[at], or 0. */
+/* Where a line ends, as Python's splitlines sees it: the length of the end mark at s.p[at], or 0.
+ */
 static size_t line_end(jin_str s, size_t at) {
     int32_t cp;
     size_t len = (size_t)base_utf8_decode(s.p + at, s.n - at, &cp);
@@ -132,7 +134,8 @@ static rotor_status indentation(jin_rt *rt, const jin_val *width, jin_str *out) 
 static rotor_status f_indent(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     jin_str pad;
     jin_val lines, text;
-    bool first = a->slot[1] && jin_truthy(*a->slot[1]), blank = a->slot[2] && jin_truthy(*a->slot[2]);
+    bool first = a->slot[1] && jin_truthy(*a->slot[1]),
+         blank = a->slot[2] && jin_truthy(*a->slot[2]);
     if (self.kind != JIN_STR) return jin_fail(rt, ROTOR_E_FORMAT, "indent takes a string");
     ROTOR_TRY(indentation(rt, a->slot[0], &pad));
     ROTOR_TRY(jin_binary(rt, JIN_OP_ADD, self, jin_of_text((base_str){"\n", 1}), &text));
@@ -162,7 +165,7 @@ static rotor_status f_escape(jin_rt *rt, jin_val self, jin_args *a, jin_val *out
     return jin_cut(rt, mark, out);
 }
 
-/* ==== Numbers ======================================================================================= */
+/* ==== Numbers ================================================================================= */
 
 static rotor_status f_abs(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     (void)a;
@@ -200,7 +203,9 @@ static bool text_to_int(jin_str s, int64_t base, int64_t *out) {
     for (*out = 0; i < s.n; i++) {
         char c = s.p[i];
         if (c == '_' && i > first && i + 1 < s.n && s.p[i - 1] != '_') continue;
-        int digit = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'z' ? (c | 32) - 'a' + 10 : 99;
+        int digit = c >= '0' && c <= '9'                 ? c - '0'
+                    : (c | 32) >= 'a' && (c | 32) <= 'z' ? (c | 32) - 'a' + 10
+                                                         : 99;
         if (digit >= base || __builtin_mul_overflow(*out, base, out) ||
             __builtin_add_overflow(*out, digit, out))
             return false;
@@ -221,7 +226,8 @@ static rotor_status f_int(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     if (base < 2 || base > 36) return jin_fail(rt, ROTOR_E_FORMAT, "int takes a base of 2 to 36");
     if (jin_is_int(self)) return *out = jin_of_int(jin_int(self)), ROTOR_OK;
     if (self.kind == JIN_FLOAT) return float_to_int(rt, self.u.f, a->slot[0], out);
-    if (self.kind == JIN_UNDEFINED) return jin_fail(rt, ROTOR_E_FORMAT, "int of an undefined value");
+    if (self.kind == JIN_UNDEFINED)
+        return jin_fail(rt, ROTOR_E_FORMAT, "int of an undefined value");
     if (self.kind == JIN_STR && text_to_int(self.u.s, base, &i))
         return *out = jin_of_int(i), ROTOR_OK;
     if (self.kind == JIN_STR && text_to_float(self.u.s, &f))
@@ -232,7 +238,8 @@ static rotor_status f_int(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
 static rotor_status f_float(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     double f;
     if (jin_is_number(self)) return *out = jin_of_float(jin_float(self)), ROTOR_OK;
-    if (self.kind == JIN_UNDEFINED) return jin_fail(rt, ROTOR_E_FORMAT, "float of an undefined value");
+    if (self.kind == JIN_UNDEFINED)
+        return jin_fail(rt, ROTOR_E_FORMAT, "float of an undefined value");
     if (self.kind == JIN_STR && text_to_float(self.u.s, &f))
         return *out = jin_of_float(f), ROTOR_OK;
     return *out = a->slot[0] ? *a->slot[0] : jin_of_float(0), ROTOR_OK;
@@ -269,7 +276,7 @@ static rotor_status f_round(jin_rt *rt, jin_val self, jin_args *a, jin_val *out)
     return ROTOR_OK;
 }
 
-/* ==== Any value ====================================================================================== */
+/* ==== Any value =============================================================================== */
 
 static rotor_status f_default(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     bool falsy_too = a->slot[1] && jin_truthy(*a->slot[1]);

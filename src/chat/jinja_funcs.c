@@ -19,7 +19,8 @@ static rotor_status g_range(jin_rt *rt, jin_val self, jin_args *a, jin_val *out)
     if (!a->slot[1]) v[1] = v[0], v[0] = 0;
     if (!v[2] || v[2] == INT64_MIN) return jin_fail(rt, ROTOR_E_FORMAT, "range with a step of 0");
     int64_t stride = v[2] > 0 ? v[2] : -v[2];
-    if (v[2] > 0 ? __builtin_sub_overflow(v[1], v[0], &span) : __builtin_sub_overflow(v[0], v[1], &span))
+    if (v[2] > 0 ? __builtin_sub_overflow(v[1], v[0], &span)
+                 : __builtin_sub_overflow(v[0], v[1], &span))
         span = (v[2] > 0) == (v[1] > v[0]) ? INT64_MAX : 0;
     uint64_t n = span > 0 ? ((uint64_t)span + (uint64_t)stride - 1) / (uint64_t)stride : 0;
     if (n > JIN_MAX_RANGE)
@@ -77,13 +78,13 @@ static rotor_status g_raise_exception(jin_rt *rt, jin_val self, jin_args *a, jin
                     (int)BASE_MIN(text.u.s.n, 300), text.u.s.p);
 }
 
-/* ==== Date ============================================================================================== */
+/* ==== Date ==================================================================================== */
 
 typedef struct civil {
-    int64_t year;   /* Gregorian */
-    int month, day; /* from 1 */
-    int weekday;    /* 0 = Sunday */
-    int year_day;   /* from 1 */
+    int64_t year;             /* Gregorian */
+    int month, day;           /* from 1 */
+    int weekday;              /* 0 = Sunday */
+    int year_day;             /* from 1 */
     int hour, minute, second; /* UTC */
 } civil;
 
@@ -109,34 +110,34 @@ static civil civil_of(int64_t s) {
 }
 
 static rotor_status put_date_part(jin_rt *rt, char what, bool padded, const civil *c) {
-    static const char *const months[] = {"January", "February", "March", "April", "May", "June", "July",
-                                         "August", "September", "October", "November", "December"};
-    static const char *const days[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday",
-                                       "Friday", "Saturday"};
-    int v, width = padded ? 2 : 1, hour12 = c->hour % 12 ? c->hour % 12 : 12;
+    static const char *const months[] = {"January",   "February", "March",    "April",
+                                         "May",       "June",     "July",     "August",
+                                         "September", "October",  "November", "December"};
+    static const char *const days[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
+                                       "Thursday", "Friday", "Saturday"};
+    const struct {
+        char code;        /* behind % */
+        int value, width; /* what it prints, digits when padded */
+    } numbers[] = {
+        {'d', c->day, 2},    {'m', c->month, 2},    {'y', (int)(c->year % 100), 2},
+        {'H', c->hour, 2},   {'M', c->minute, 2},   {'I', c->hour % 12 ? c->hour % 12 : 12, 2},
+        {'S', c->second, 2}, {'j', c->year_day, 3}, {'Y', (int)c->year, 4}};
     char buf[16];
-    switch (what) {
-    case 'Y': snprintf(buf, sizeof buf, "%04d", (int)c->year); return jin_put_text(rt, buf);
-    case 'B': return jin_put_text(rt, months[c->month - 1]);
-    case 'b': case 'h': return jin_put_marked(rt, months[c->month - 1], 3, false);
-    case 'A': return jin_put_text(rt, days[c->weekday]);
-    case 'a': return jin_put_marked(rt, days[c->weekday], 3, false);
-    case 'p': return jin_put_text(rt, c->hour < 12 ? "AM" : "PM");
-    case '%': return jin_put_text(rt, "%");
-    case 'd': v = c->day; break;
-    case 'm': v = c->month; break;
-    case 'y': v = (int)(c->year % 100); break;
-    case 'H': v = c->hour; break;
-    case 'I': v = hour12; break;
-    case 'M': v = c->minute; break;
-    case 'S': v = c->second; break;
-    case 'j': v = c->year_day; width = padded ? 3 : 1; break;
-    default:
-        return jin_fail(rt, ROTOR_E_UNSUPPORTED, "the date code %%%c is outside the template subset",
-                        what > ' ' && what < 127 ? what : '?');
+    for (size_t i = 0; i < BASE_COUNT(numbers); i++) {
+        if (numbers[i].code != what) continue;
+        snprintf(buf, sizeof buf, "%0*d", padded ? numbers[i].width : 1, numbers[i].value);
+        return jin_put_text(rt, buf);
     }
-    snprintf(buf, sizeof buf, "%0*d", width, v);
-    return jin_put_text(rt, buf);
+    if (what == 'B' || what == 'b' || what == 'h')
+        return jin_put_marked(rt, months[c->month - 1],
+                              what == 'B' ? strlen(months[c->month - 1]) : 3, false);
+    if (what == 'A' || what == 'a')
+        return jin_put_marked(rt, days[c->weekday], what == 'A' ? strlen(days[c->weekday]) : 3,
+                              false);
+    if (what == 'p') return jin_put_text(rt, c->hour < 12 ? "AM" : "PM");
+    if (what == '%') return jin_put_text(rt, "%");
+    return jin_fail(rt, ROTOR_E_UNSUPPORTED, "the date code %%%c is outside the template subset",
+                    what > ' ' && what < 127 ? what : '?');
 }
 
 rotor_status jin_strftime_now(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
@@ -165,4 +166,6 @@ static const jin_func functions[] = {
     {"strftime_now", "format", jin_strftime_now},
 };
 
-const jin_func *jin_func_at(size_t i) { return i < BASE_COUNT(functions) ? &functions[i] : NULL; }
+const jin_func *jin_func_at(size_t i) {
+    return i < BASE_COUNT(functions) ? &functions[i] : NULL;
+}

@@ -30,7 +30,7 @@
 #define JIN_MAX_ARGS         16           /* arguments of one call */
 #define JIN_MAX_SLOTS        5            /* named parameters of a built-in callable */
 
-/* ---- Memory --------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 typedef struct jin_chunk jin_chunk;
 typedef struct jin_pool {
@@ -45,8 +45,20 @@ void jin_pool_free(jin_pool *p);
 /* ---- Values ---------------------------------------------------------------------------------- */
 
 typedef enum jin_kind {
-    JIN_UNDEFINED, JIN_NONE, JIN_BOOL, JIN_INT, JIN_FLOAT, JIN_STR, JIN_LIST, JIN_TUPLE, JIN_DICT,
-    JIN_NAMESPACE, JIN_LOOP, JIN_MACRO, JIN_METHOD, JIN_FUNC
+    JIN_UNDEFINED,
+    JIN_NONE,
+    JIN_BOOL,
+    JIN_INT,
+    JIN_FLOAT,
+    JIN_STR,
+    JIN_LIST,
+    JIN_TUPLE,
+    JIN_DICT,
+    JIN_NAMESPACE,
+    JIN_LOOP,
+    JIN_MACRO,
+    JIN_METHOD,
+    JIN_FUNC
 } jin_kind;
 
 typedef struct jin_str {
@@ -68,18 +80,18 @@ typedef struct jin_rt jin_rt;
 typedef struct jin_val {
     jin_kind kind; /* selects the member of u */
     union {
-        bool b;                /* JIN_BOOL */
-        int64_t i;             /* JIN_INT */
-        double f;              /* JIN_FLOAT */
-        jin_str s;             /* JIN_STR */
-        base_str name;         /* JIN_UNDEFINED: what was looked up, for messages */
-        const jin_list *list;  /* JIN_LIST, JIN_TUPLE */
-        jin_dict *dict;        /* JIN_DICT (never changed once made), JIN_NAMESPACE */
-        const jin_loop *loop;  /* JIN_LOOP */
+        bool b;                   /* JIN_BOOL */
+        int64_t i;                /* JIN_INT */
+        double f;                 /* JIN_FLOAT */
+        jin_str s;                /* JIN_STR */
+        base_str name;            /* JIN_UNDEFINED: what was looked up, for messages */
+        const jin_list *list;     /* JIN_LIST, JIN_TUPLE */
+        jin_dict *dict;           /* JIN_DICT (never changed once made), JIN_NAMESPACE */
+        const jin_loop *loop;     /* JIN_LOOP */
         const jin_macro *macro;   /* JIN_MACRO */
         const jin_method *method; /* JIN_METHOD */
         const jin_func *func;     /* JIN_FUNC */
-    } u; /* payload */
+    } u;                          /* payload */
 } jin_val;
 
 struct jin_list {
@@ -109,19 +121,45 @@ struct jin_macro {
     jin_scope *scope;    /* where it was defined */
 };
 
-static inline jin_val jin_of_bool(bool b) { return (jin_val){JIN_BOOL, {.b = b}}; }
-static inline jin_val jin_of_int(int64_t i) { return (jin_val){JIN_INT, {.i = i}}; }
-static inline jin_val jin_of_float(double f) { return (jin_val){JIN_FLOAT, {.f = f}}; }
-static inline jin_val jin_of_str(jin_str s) { return (jin_val){JIN_STR, {.s = s}}; }
-static inline jin_val jin_of_text(base_str s) { return jin_of_str((jin_str){s.p, s.n, NULL}); }
-static inline jin_val jin_none(void) { return (jin_val){.kind = JIN_NONE}; }
-static inline jin_val jin_undefined(base_str name) { return (jin_val){JIN_UNDEFINED, {.name = name}}; }
-static inline base_str jin_bytes(jin_str s) { return (base_str){s.p, s.n}; }
-static inline bool jin_is_list(jin_val v) { return v.kind == JIN_LIST || v.kind == JIN_TUPLE; }
-static inline bool jin_is_int(jin_val v) { return v.kind == JIN_INT || v.kind == JIN_BOOL; }
-static inline bool jin_is_number(jin_val v) { return jin_is_int(v) || v.kind == JIN_FLOAT; }
-static inline int64_t jin_int(jin_val v) { return v.kind == JIN_BOOL ? v.u.b : v.u.i; }
-static inline double jin_float(jin_val v) { return v.kind == JIN_FLOAT ? v.u.f : (double)jin_int(v); }
+static inline jin_val jin_of_bool(bool b) {
+    return (jin_val){JIN_BOOL, {.b = b}};
+}
+static inline jin_val jin_of_int(int64_t i) {
+    return (jin_val){JIN_INT, {.i = i}};
+}
+static inline jin_val jin_of_float(double f) {
+    return (jin_val){JIN_FLOAT, {.f = f}};
+}
+static inline jin_val jin_of_str(jin_str s) {
+    return (jin_val){JIN_STR, {.s = s}};
+}
+static inline jin_val jin_of_text(base_str s) {
+    return jin_of_str((jin_str){s.p, s.n, NULL});
+}
+static inline jin_val jin_none(void) {
+    return (jin_val){.kind = JIN_NONE};
+}
+static inline jin_val jin_undefined(base_str name) {
+    return (jin_val){JIN_UNDEFINED, {.name = name}};
+}
+static inline base_str jin_bytes(jin_str s) {
+    return (base_str){s.p, s.n};
+}
+static inline bool jin_is_list(jin_val v) {
+    return v.kind == JIN_LIST || v.kind == JIN_TUPLE;
+}
+static inline bool jin_is_int(jin_val v) {
+    return v.kind == JIN_INT || v.kind == JIN_BOOL;
+}
+static inline bool jin_is_number(jin_val v) {
+    return jin_is_int(v) || v.kind == JIN_FLOAT;
+}
+static inline int64_t jin_int(jin_val v) {
+    return v.kind == JIN_BOOL ? v.u.b : v.u.i;
+}
+static inline double jin_float(jin_val v) {
+    return v.kind == JIN_FLOAT ? v.u.f : (double)jin_int(v);
+}
 
 /* ---- Tree ------------------------------------------------------------------------------------ */
 
@@ -164,9 +202,23 @@ typedef enum jin_node_kind {
 } jin_node_kind;
 
 typedef enum jin_op {
-    JIN_OP_NONE, JIN_OP_ADD, JIN_OP_SUB, JIN_OP_MUL, JIN_OP_DIV, JIN_OP_FLOORDIV, JIN_OP_MOD,
-    JIN_OP_POW, JIN_OP_EQ, JIN_OP_NE, JIN_OP_LT, JIN_OP_LE, JIN_OP_GT, JIN_OP_GE, JIN_OP_IN,
-    JIN_OP_NOTIN, JIN_OP_ELIF
+    JIN_OP_NONE,
+    JIN_OP_ADD,
+    JIN_OP_SUB,
+    JIN_OP_MUL,
+    JIN_OP_DIV,
+    JIN_OP_FLOORDIV,
+    JIN_OP_MOD,
+    JIN_OP_POW,
+    JIN_OP_EQ,
+    JIN_OP_NE,
+    JIN_OP_LT,
+    JIN_OP_LE,
+    JIN_OP_GT,
+    JIN_OP_GE,
+    JIN_OP_IN,
+    JIN_OP_NOTIN,
+    JIN_OP_ELIF
 } jin_op;
 
 struct jin_node {
@@ -193,8 +245,17 @@ typedef struct jin_tree {
 } jin_tree;
 
 typedef enum jin_tok_kind {
-    JIN_T_TEXT, JIN_T_PRINT_BEGIN, JIN_T_PRINT_END, JIN_T_BLOCK_BEGIN, JIN_T_BLOCK_END,
-    JIN_T_NAME, JIN_T_STR, JIN_T_INT, JIN_T_FLOAT, JIN_T_OP, JIN_T_END
+    JIN_T_TEXT,
+    JIN_T_PRINT_BEGIN,
+    JIN_T_PRINT_END,
+    JIN_T_BLOCK_BEGIN,
+    JIN_T_BLOCK_END,
+    JIN_T_NAME,
+    JIN_T_STR,
+    JIN_T_INT,
+    JIN_T_FLOAT,
+    JIN_T_OP,
+    JIN_T_END
 } jin_tok_kind;
 
 typedef struct jin_tok {
@@ -205,11 +266,11 @@ typedef struct jin_tok {
 
 /* The parser's state; expressions and statements live in two files. */
 typedef struct jin_parser {
-    jin_tree *tree;      /* where nodes go */
-    const jin_tok *tok;  /* current token; the last one is JIN_T_END */
-    rotor_error *err;    /* where messages go */
-    int depth;           /* nesting */
-    int loops;           /* enclosing for statements, for break and continue */
+    jin_tree *tree;     /* where nodes go */
+    const jin_tok *tok; /* current token; the last one is JIN_T_END */
+    rotor_error *err;   /* where messages go */
+    int depth;          /* nesting */
+    int loops;          /* enclosing for statements, for break and continue */
 } jin_parser;
 
 /* Cuts text into tokens ending in JIN_T_END; memory from the pool. */
@@ -234,26 +295,27 @@ rotor_status jin_parse_tuple(jin_parser *p, unsigned flags, jin_node **out);
 rotor_status jin_parse_primary(jin_parser *p, jin_node **out);
 rotor_status jin_parse_filters(jin_parser *p, jin_node *in, jin_node **out);
 
-/* ---- Rendering --------------------------------------------------------------------------------- */
+/* ---- Rendering ------------------------------------------------------------------------------- */
 
 typedef enum jin_flow { JIN_FLOW_ON, JIN_FLOW_BREAK, JIN_FLOW_CONTINUE } jin_flow;
 
 struct jin_rt {
-    jin_pool pool;      /* every value made */
-    base_buf out;       /* text written so far; string building works at its end */
-    base_buf marks;     /* one byte per byte of out: 1 = the user's */
-    jin_scope globals;  /* messages, bos_token, range … */
-    rotor_error *err;   /* where messages go */
-    uint32_t steps;     /* used, up to JIN_MAX_STEPS */
-    int depth;          /* nesting, up to JIN_MAX_DEPTH */
-    int loop_depth;     /* enclosing for loops */
-    int line;           /* of the node being worked on */
-    int64_t now_s;      /* wall clock for strftime_now: seconds since 1970-01-01 UTC */
-    jin_flow flow;      /* a break or continue on its way to its loop */
+    jin_pool pool;     /* every value made */
+    base_buf out;      /* text written so far; string building works at its end */
+    base_buf marks;    /* one byte per byte of out: 1 = the user's */
+    jin_scope globals; /* messages, bos_token, range … */
+    rotor_error *err;  /* where messages go */
+    uint32_t steps;    /* used, up to JIN_MAX_STEPS */
+    int depth;         /* nesting, up to JIN_MAX_DEPTH */
+    int loop_depth;    /* enclosing for loops */
+    int line;          /* of the node being worked on */
+    int64_t now_s;     /* wall clock for strftime_now: seconds since 1970-01-01 UTC */
+    jin_flow flow;     /* a break or continue on its way to its loop */
 };
 
 void jin_rt_free(jin_rt *rt);
-/* Renders tree into rt->out and rt->marks; rt was set up by jin_rt_init and the caller's globals. */
+/* Renders tree into rt->out and rt->marks; rt was set up by jin_rt_init and the caller's globals.
+ */
 rotor_status jin_rt_init(jin_rt *rt, int64_t now_s, rotor_error *err);
 rotor_status jin_set_global(jin_rt *rt, const char *name, jin_val v);
 rotor_status jin_render(jin_rt *rt, const jin_tree *tree);
@@ -299,10 +361,10 @@ rotor_status jin_items(jin_rt *rt, jin_val v, const jin_list **out);
 
 /* Arguments of one call. */
 typedef struct jin_args {
-    jin_val v[JIN_MAX_ARGS];       /* positional first, then keywords */
-    base_str names[JIN_MAX_ARGS];  /* of keywords; positional: empty */
-    size_t n;                      /* how many */
-    size_t n_pos;                  /* of them positional */
+    jin_val v[JIN_MAX_ARGS];            /* positional first, then keywords */
+    base_str names[JIN_MAX_ARGS];       /* of keywords; positional: empty */
+    size_t n;                           /* how many */
+    size_t n_pos;                       /* of them positional */
     const jin_val *slot[JIN_MAX_SLOTS]; /* by parameter, NULL when absent (see jin_bind) */
 } jin_args;
 
@@ -343,10 +405,16 @@ rotor_status jin_test(jin_rt *rt, base_str name, jin_val v, const jin_args *args
 jin_callable jin_filter_tojson;
 jin_callable jin_strftime_now;
 /* String transformations shared by filters and methods. */
-typedef enum jin_case { JIN_UPPER, JIN_LOWER, JIN_CAPITALIZE, JIN_TITLE_FILTER, JIN_TITLE } jin_case;
+typedef enum jin_case {
+    JIN_UPPER,
+    JIN_LOWER,
+    JIN_CAPITALIZE,
+    JIN_TITLE_FILTER,
+    JIN_TITLE
+} jin_case;
 rotor_status jin_change_case(jin_rt *rt, jin_str s, jin_case how, jin_val *out);
-rotor_status jin_replace(jin_rt *rt, jin_val s, const jin_val *const old_new[2], const jin_val *count,
-                         jin_val *out);
+rotor_status jin_replace(jin_rt *rt, jin_val s, const jin_val *const old_new[2],
+                         const jin_val *count, jin_val *out);
 rotor_status jin_split_lines(jin_rt *rt, jin_str s, jin_val *out);
 
 #endif

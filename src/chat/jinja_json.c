@@ -112,14 +112,23 @@ static rotor_status put_json_number(jin_rt *rt, double f) {
 
 static rotor_status put_any(jin_rt *rt, json_out *o, jin_val v) {
     switch (v.kind) {
-    case JIN_NONE: return jin_put_text(rt, "null");
-    case JIN_BOOL: return jin_put_text(rt, v.u.b ? "true" : "false");
-    case JIN_INT: return jin_put_val(rt, v);
-    case JIN_FLOAT: return put_json_number(rt, v.u.f);
-    case JIN_STR: return put_json_string(rt, o, v.u.s);
-    case JIN_LIST: case JIN_TUPLE: return put_array(rt, o, v.u.list);
-    case JIN_DICT: return put_object(rt, o, v);
-    default: return jin_fail(rt, ROTOR_E_FORMAT, "a %s has no JSON form", jin_kind_name(v.kind));
+    case JIN_NONE:
+        return jin_put_text(rt, "null");
+    case JIN_BOOL:
+        return jin_put_text(rt, v.u.b ? "true" : "false");
+    case JIN_INT:
+        return jin_put_val(rt, v);
+    case JIN_FLOAT:
+        return put_json_number(rt, v.u.f);
+    case JIN_STR:
+        return put_json_string(rt, o, v.u.s);
+    case JIN_LIST:
+    case JIN_TUPLE:
+        return put_array(rt, o, v.u.list);
+    case JIN_DICT:
+        return put_object(rt, o, v);
+    default:
+        return jin_fail(rt, ROTOR_E_FORMAT, "a %s has no JSON form", jin_kind_name(v.kind));
     }
 }
 

@@ -14,16 +14,16 @@
 #define MAX_BRACKETS 256
 
 typedef struct lexer {
-    jin_pool *pool;    /* tokens and the normalised source */
-    rotor_error *err;  /* messages */
-    const char *src;   /* source with \n line ends */
-    size_t n;          /* bytes of it */
-    size_t at;         /* next byte */
-    size_t line_at;    /* line is counted up to here */
-    int line;          /* line of line_at, from 1 */
-    jin_tok *tok;      /* made so far */
-    size_t n_tok;      /* how many */
-    size_t cap_tok;    /* allocated */
+    jin_pool *pool;   /* tokens and the normalised source */
+    rotor_error *err; /* messages */
+    const char *src;  /* source with \n line ends */
+    size_t n;         /* bytes of it */
+    size_t at;        /* next byte */
+    size_t line_at;   /* line is counted up to here */
+    int line;         /* line of line_at, from 1 */
+    jin_tok *tok;     /* made so far */
+    size_t n_tok;     /* how many */
+    size_t cap_tok;   /* allocated */
 } lexer;
 
 static int line_of(lexer *x, size_t at) {
@@ -62,7 +62,7 @@ static size_t skip_space(const lexer *x, size_t at) {
     return at;
 }
 
-/* ==== Text between tags ========================================================================= */
+/* ==== Text between tags ======================================================================= */
 
 /* End of the text src[begin, end) in front of a tag whose first bytes are "{%", "{{" or "{#". */
 static size_t strip_before(const lexer *x, size_t begin, size_t end) {
@@ -125,9 +125,11 @@ static rotor_status lex_comment(lexer *x) {
     return lex_fail(x, x->at, "a {# comment is never closed");
 }
 
-/* ==== Inside tags ================================================================================ */
+/* ==== Inside tags ============================================================================= */
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
 static bool is_word(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || is_digit(c);
 }
@@ -224,7 +226,7 @@ static rotor_status lex_tag(lexer *x, char close, size_t opened_at) {
     }
 }
 
-/* ==== Whole template ============================================================================= */
+/* ==== Whole template ========================================================================== */
 
 static rotor_status normalise_lines(lexer *x, base_str source) {
     char *copy = jin_take(x->pool, source.n + 1);
@@ -242,9 +244,9 @@ static rotor_status normalise_lines(lexer *x, base_str source) {
 
 static rotor_status lex_next(lexer *x) {
     size_t begin = x->at, open = begin;
-    while (open + 1 < x->n && !(x->src[open] == '{' && (x->src[open + 1] == '{' ||
-                                                        x->src[open + 1] == '%' ||
-                                                        x->src[open + 1] == '#')))
+    while (open + 1 < x->n &&
+           !(x->src[open] == '{' &&
+             (x->src[open + 1] == '{' || x->src[open + 1] == '%' || x->src[open + 1] == '#')))
         open++;
     if (open + 1 >= x->n) {
         x->at = x->n;

@@ -34,7 +34,7 @@ static rotor_status sort_key(jin_rt *rt, jin_val item, const jin_val *path,
     return jin_change_case(rt, out->u.s, JIN_LOWER, out);
 }
 
-/* ==== Ends, length, conversion ===================================================================== */
+/* ==== Ends, length, conversion ================================================================ */
 
 static rotor_status f_first(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     const jin_list *items;
@@ -116,14 +116,14 @@ static rotor_status f_items(jin_rt *rt, jin_val self, jin_args *a, jin_val *out)
     return *out = (jin_val){JIN_LIST, {.list = pairs}}, ROTOR_OK;
 }
 
-/* ==== Order ========================================================================================== */
+/* ==== Order =================================================================================== */
 
 typedef struct sorting {
-    jin_val *item;  /* [n] being ordered */
-    jin_val *key;   /* [n] of each item */
-    jin_val *other; /* [n] scratch for items */
+    jin_val *item;      /* [n] being ordered */
+    jin_val *key;       /* [n] of each item */
+    jin_val *other;     /* [n] scratch for items */
     jin_val *other_key; /* [n] scratch for keys */
-    bool reverse;   /* largest first, equal ones in their old order */
+    bool reverse;       /* largest first, equal ones in their old order */
 } sorting;
 
 static rotor_status merge(jin_rt *rt, sorting *s, size_t begin, size_t middle, size_t end) {
@@ -216,7 +216,9 @@ static rotor_status extreme(jin_rt *rt, jin_val self, jin_args *a, bool largest,
     for (size_t i = 0; i < items->n; i++) {
         bool better = i == 0;
         ROTOR_TRY(sort_key(rt, items->v[i], a->slot[1], a->slot[0], &key));
-        if (i) ROTOR_TRY(largest ? jin_less(rt, best, key, &better) : jin_less(rt, key, best, &better));
+        if (i)
+            ROTOR_TRY(largest ? jin_less(rt, best, key, &better)
+                              : jin_less(rt, key, best, &better));
         if (!better) continue;
         best = key;
         *out = items->v[i];
@@ -243,7 +245,7 @@ static rotor_status f_sum(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     return *out = total, ROTOR_OK;
 }
 
-/* ==== Choosing and mapping ============================================================================ */
+/* ==== Choosing and mapping ==================================================================== */
 
 static const jin_val *keyword(const jin_args *a, const char *name) {
     for (size_t i = a->n_pos; i < a->n; i++)

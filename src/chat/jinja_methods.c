@@ -15,7 +15,7 @@ static rotor_status need_str(jin_rt *rt, const jin_val *v, const char *what, jin
     return *out = v->u.s, ROTOR_OK;
 }
 
-/* ==== Strings: whole ================================================================================= */
+/* ==== Strings: whole ========================================================================== */
 
 static rotor_status m_upper(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     return (void)a, jin_change_case(rt, self.u.s, JIN_UPPER, out);
@@ -67,8 +67,12 @@ static bool is_letter(int32_t cp) {
     utf8proc_category_t c = utf8proc_category(cp);
     return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;
 }
-static bool is_digit(int32_t cp) { return utf8proc_category(cp) == UTF8PROC_CATEGORY_ND; }
-static bool is_letter_or_digit(int32_t cp) { return is_letter(cp) || is_digit(cp); }
+static bool is_digit(int32_t cp) {
+    return utf8proc_category(cp) == UTF8PROC_CATEGORY_ND;
+}
+static bool is_letter_or_digit(int32_t cp) {
+    return is_letter(cp) || is_digit(cp);
+}
 
 static rotor_status m_isalpha(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     return (void)a, all_of(rt, self.u.s, is_letter, out);
@@ -83,7 +87,7 @@ static rotor_status m_isspace(jin_rt *rt, jin_val self, jin_args *a, jin_val *ou
     return (void)a, all_of(rt, self.u.s, jin_is_space, out);
 }
 
-/* ==== Strings: ends and search ======================================================================== */
+/* ==== Strings: ends and search ================================================================ */
 
 static bool has_end(jin_str s, jin_str end, bool at_start) {
     if (end.n > s.n) return false;
@@ -91,7 +95,8 @@ static bool has_end(jin_str s, jin_str end, bool at_start) {
 }
 
 /* startswith and endswith: a string, or a tuple of which any will do. */
-static rotor_status ends(jin_rt *rt, jin_val self, const jin_val *arg, bool at_start, jin_val *out) {
+static rotor_status ends(jin_rt *rt, jin_val self, const jin_val *arg, bool at_start,
+                         jin_val *out) {
     const char *what = at_start ? "startswith" : "endswith";
     jin_str end;
     bool yes = false;
@@ -157,13 +162,14 @@ static rotor_status m_count(jin_rt *rt, jin_val self, jin_args *a, jin_val *out)
     int64_t n = 0;
     ROTOR_TRY(need_str(rt, a->slot[0], "count", &needle));
     if (!needle.n) n = (int64_t)jin_count_chars(self.u.s) + 1;
-    for (size_t at = 0; needle.n && (at = jin_find(self.u.s, needle, at)) != SIZE_MAX; at += needle.n)
+    for (size_t at = 0; needle.n && (at = jin_find(self.u.s, needle, at)) != SIZE_MAX;
+         at += needle.n)
         n++;
     *out = jin_of_int(n);
     return jin_step(rt, self.u.s.n);
 }
 
-/* ==== Strings: splitting and joining =================================================================== */
+/* ==== Strings: splitting and joining ========================================================== */
 
 typedef struct splitter {
     jin_list *list; /* pieces so far */
@@ -256,7 +262,7 @@ static rotor_status m_join(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) 
     return jin_cut(rt, mark, out);
 }
 
-/* ==== Mappings, sequences, loops ======================================================================= */
+/* ==== Mappings, sequences, loops ============================================================== */
 
 static rotor_status m_items(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     return jin_find_filter(base_str_of("items"))->fn(rt, self, a, out);
@@ -316,17 +322,28 @@ static rotor_status m_cycle(jin_rt *rt, jin_val self, jin_args *a, jin_val *out)
 }
 
 static const jin_func string_methods[] = {
-    {"capitalize", "", m_capitalize}, {"count", "sub", m_count},
-    {"endswith", "suffix", m_endswith}, {"find", "sub", m_find},
-    {"isalnum", "", m_isalnum}, {"isalpha", "", m_isalpha},
-    {"isdigit", "", m_isdigit}, {"isspace", "", m_isspace},
-    {"join", "iterable", m_join}, {"lower", "", m_lower},
-    {"lstrip", "chars", m_lstrip}, {"removeprefix", "prefix", m_removeprefix},
-    {"removesuffix", "suffix", m_removesuffix}, {"replace", "old new count", m_replace},
-    {"rfind", "sub", m_rfind}, {"rsplit", "sep maxsplit", m_rsplit},
-    {"rstrip", "chars", m_rstrip}, {"split", "sep maxsplit", m_split},
-    {"splitlines", "", m_splitlines}, {"startswith", "prefix", m_startswith},
-    {"strip", "chars", m_strip}, {"title", "", m_title},
+    {"capitalize", "", m_capitalize},
+    {"count", "sub", m_count},
+    {"endswith", "suffix", m_endswith},
+    {"find", "sub", m_find},
+    {"isalnum", "", m_isalnum},
+    {"isalpha", "", m_isalpha},
+    {"isdigit", "", m_isdigit},
+    {"isspace", "", m_isspace},
+    {"join", "iterable", m_join},
+    {"lower", "", m_lower},
+    {"lstrip", "chars", m_lstrip},
+    {"removeprefix", "prefix", m_removeprefix},
+    {"removesuffix", "suffix", m_removesuffix},
+    {"replace", "old new count", m_replace},
+    {"rfind", "sub", m_rfind},
+    {"rsplit", "sep maxsplit", m_rsplit},
+    {"rstrip", "chars", m_rstrip},
+    {"split", "sep maxsplit", m_split},
+    {"splitlines", "", m_splitlines},
+    {"startswith", "prefix", m_startswith},
+    {"strip", "chars", m_strip},
+    {"title", "", m_title},
     {"upper", "", m_upper},
 };
 static const jin_func dict_methods[] = {{"copy", "", m_copy},
@@ -334,20 +351,29 @@ static const jin_func dict_methods[] = {{"copy", "", m_copy},
                                         {"items", "", m_items},
                                         {"keys", "", m_keys},
                                         {"values", "", m_values}};
-static const jin_func list_methods[] = {{"copy", "", m_copy},
-                                        {"count", "value", m_list_count},
-                                        {"index", "value", m_index}};
+static const jin_func list_methods[] = {
+    {"copy", "", m_copy}, {"count", "value", m_list_count}, {"index", "value", m_index}};
 static const jin_func loop_methods[] = {{"cycle", "*", m_cycle}};
 
 const jin_func *jin_find_method(jin_kind kind, base_str name) {
     const jin_func *table = NULL;
     size_t n = 0;
     switch (kind) {
-    case JIN_STR: table = string_methods, n = BASE_COUNT(string_methods); break;
-    case JIN_DICT: table = dict_methods, n = BASE_COUNT(dict_methods); break;
-    case JIN_LIST: case JIN_TUPLE: table = list_methods, n = BASE_COUNT(list_methods); break;
-    case JIN_LOOP: table = loop_methods, n = BASE_COUNT(loop_methods); break;
-    default: break;
+    case JIN_STR:
+        table = string_methods, n = BASE_COUNT(string_methods);
+        break;
+    case JIN_DICT:
+        table = dict_methods, n = BASE_COUNT(dict_methods);
+        break;
+    case JIN_LIST:
+    case JIN_TUPLE:
+        table = list_methods, n = BASE_COUNT(list_methods);
+        break;
+    case JIN_LOOP:
+        table = loop_methods, n = BASE_COUNT(loop_methods);
+        break;
+    default:
+        break;
     }
     for (size_t i = 0; i < n; i++)
         if (base_str_is(name, table[i].name)) return &table[i];

@@ -11,7 +11,7 @@ static rotor_status overflow(jin_rt *rt) {
     return jin_fail(rt, ROTOR_E_FORMAT, "a number does not fit 64 bits");
 }
 
-/* ==== Arithmetic =================================================================================== */
+/* ==== Arithmetic ============================================================================== */
 
 static bool floor_div(int64_t a, int64_t b, int64_t *quotient, int64_t *rest) {
     if (a == INT64_MIN && b == -1) return false;
@@ -28,8 +28,10 @@ static rotor_status int_power(jin_rt *rt, int64_t a, int64_t b, jin_val *out) {
         return *out = jin_of_float(pow((double)a, (double)b)), ROTOR_OK;
     }
     int64_t r = 1;
-    if (a == 0 || a == 1) r = b ? a : 1;
-    else if (a == -1) r = b % 2 ? -1 : 1;
+    if (a == 0 || a == 1)
+        r = b ? a : 1;
+    else if (a == -1)
+        r = b % 2 ? -1 : 1;
     else
         for (; b; b--)
             if (__builtin_mul_overflow(r, a, &r)) return overflow(rt);
@@ -42,16 +44,26 @@ static rotor_status int_math(jin_rt *rt, jin_op op, int64_t a, int64_t b, jin_va
     if ((op == JIN_OP_DIV || op == JIN_OP_FLOORDIV || op == JIN_OP_MOD) && !b)
         return jin_fail(rt, ROTOR_E_FORMAT, "division by zero");
     switch (op) {
-    case JIN_OP_ADD: fits = !__builtin_add_overflow(a, b, &r); break;
-    case JIN_OP_SUB: fits = !__builtin_sub_overflow(a, b, &r); break;
-    case JIN_OP_MUL: fits = !__builtin_mul_overflow(a, b, &r); break;
-    case JIN_OP_DIV: return *out = jin_of_float((double)a / (double)b), ROTOR_OK;
-    case JIN_OP_FLOORDIV: fits = floor_div(a, b, &r, &rest); break;
+    case JIN_OP_ADD:
+        fits = !__builtin_add_overflow(a, b, &r);
+        break;
+    case JIN_OP_SUB:
+        fits = !__builtin_sub_overflow(a, b, &r);
+        break;
+    case JIN_OP_MUL:
+        fits = !__builtin_mul_overflow(a, b, &r);
+        break;
+    case JIN_OP_DIV:
+        return *out = jin_of_float((double)a / (double)b), ROTOR_OK;
+    case JIN_OP_FLOORDIV:
+        fits = floor_div(a, b, &r, &rest);
+        break;
     case JIN_OP_MOD:
         if (b == -1) return *out = jin_of_int(0), ROTOR_OK;
         fits = floor_div(a, b, &rest, &r);
         break;
-    default: return int_power(rt, a, b, out);
+    default:
+        return int_power(rt, a, b, out);
     }
     return fits ? (*out = jin_of_int(r), ROTOR_OK) : overflow(rt);
 }
@@ -73,12 +85,24 @@ static rotor_status float_math(jin_rt *rt, jin_op op, double a, double b, jin_va
     if ((op == JIN_OP_DIV || op == JIN_OP_FLOORDIV || op == JIN_OP_MOD) && b == 0)
         return jin_fail(rt, ROTOR_E_FORMAT, "division by zero");
     switch (op) {
-    case JIN_OP_ADD: r = a + b; break;
-    case JIN_OP_SUB: r = a - b; break;
-    case JIN_OP_MUL: r = a * b; break;
-    case JIN_OP_DIV: r = a / b; break;
-    case JIN_OP_FLOORDIV: r = float_floor_div(a, b); break;
-    case JIN_OP_MOD: r = float_mod(a, b); break;
+    case JIN_OP_ADD:
+        r = a + b;
+        break;
+    case JIN_OP_SUB:
+        r = a - b;
+        break;
+    case JIN_OP_MUL:
+        r = a * b;
+        break;
+    case JIN_OP_DIV:
+        r = a / b;
+        break;
+    case JIN_OP_FLOORDIV:
+        r = float_floor_div(a, b);
+        break;
+    case JIN_OP_MOD:
+        r = float_mod(a, b);
+        break;
     default:
         r = pow(a, b);
         if (isnan(r) || (isinf(r) && isfinite(a) && isfinite(b)))
@@ -139,23 +163,28 @@ rotor_status jin_binary(jin_rt *rt, jin_op op, jin_val a, jin_val b, jin_val *ou
     jin_val bad = a.kind == JIN_UNDEFINED ? a : b;
     if (bad.kind == JIN_UNDEFINED)
         return jin_fail(rt, ROTOR_E_FORMAT, "'%.*s' is undefined (operand of %s)",
-                        (int)BASE_MIN(bad.u.name.n, 64), bad.u.name.p ? bad.u.name.p : "", names[op]);
+                        (int)BASE_MIN(bad.u.name.n, 64), bad.u.name.p ? bad.u.name.p : "",
+                        names[op]);
     return jin_fail(rt, ROTOR_E_FORMAT, "cannot compute %s %s %s", jin_kind_name(a.kind), names[op],
                     jin_kind_name(b.kind));
 }
 
-/* ==== Comparison ==================================================================================== */
+/* ==== Comparison ============================================================================== */
 
 rotor_status jin_compare(jin_rt *rt, jin_op op, jin_val a, jin_val b, bool *out) {
     bool same, less;
     switch (op) {
-    case JIN_OP_EQ: return jin_equal(rt, a, b, out);
+    case JIN_OP_EQ:
+        return jin_equal(rt, a, b, out);
     case JIN_OP_NE:
         ROTOR_TRY(jin_equal(rt, a, b, &same));
         return *out = !same, ROTOR_OK;
-    case JIN_OP_LT: return jin_less(rt, a, b, out);
-    case JIN_OP_GT: return jin_less(rt, b, a, out);
-    case JIN_OP_LE: case JIN_OP_GE:
+    case JIN_OP_LT:
+        return jin_less(rt, a, b, out);
+    case JIN_OP_GT:
+        return jin_less(rt, b, a, out);
+    case JIN_OP_LE:
+    case JIN_OP_GE:
         /* Not the negation of the opposite: nan is neither. */
         ROTOR_TRY(op == JIN_OP_LE ? jin_less(rt, a, b, &less) : jin_less(rt, b, a, &less));
         ROTOR_TRY(jin_equal(rt, a, b, &same));
@@ -166,7 +195,7 @@ rotor_status jin_compare(jin_rt *rt, jin_op op, jin_val a, jin_val b, bool *out)
     }
 }
 
-/* ==== Slices ======================================================================================== */
+/* ==== Slices ================================================================================== */
 
 static int64_t clamp(int64_t v, int64_t low, int64_t high) {
     return v < low ? low : v > high ? high : v;
@@ -207,7 +236,8 @@ rotor_status jin_slice_value(jin_rt *rt, jin_val v, const jin_val bounds[3], jin
     int64_t step = bounds[2].kind == JIN_NONE ? 1 : jin_int(bounds[2]), n = (int64_t)length;
     if (!step) return jin_fail(rt, ROTOR_E_FORMAT, "a slice step must not be 0");
     step = clamp(step, -n - 1, n + 1); /* longer steps end the same way */
-    int64_t start = bound(bounds[0], n, step < 0, true), stop = bound(bounds[1], n, step < 0, false);
+    int64_t start = bound(bounds[0], n, step < 0, true),
+            stop = bound(bounds[1], n, step < 0, false);
     int64_t span = step > 0 ? stop - start : start - stop, stride = step > 0 ? step : -step;
     int64_t count = span > 0 ? (span + stride - 1) / stride : 0;
     if (v.kind == JIN_STR) {

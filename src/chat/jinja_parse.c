@@ -11,11 +11,18 @@
 
 static const char *describe(const jin_tok *t, char buf[48]) {
     switch (t->kind) {
-    case JIN_T_END: return "the end of the template";
-    case JIN_T_PRINT_END: return "'}}'";
-    case JIN_T_BLOCK_END: return "'%}'";
-    case JIN_T_TEXT: case JIN_T_PRINT_BEGIN: case JIN_T_BLOCK_BEGIN: return "text";
-    default: break;
+    case JIN_T_END:
+        return "the end of the template";
+    case JIN_T_PRINT_END:
+        return "'}}'";
+    case JIN_T_BLOCK_END:
+        return "'%}'";
+    case JIN_T_TEXT:
+    case JIN_T_PRINT_BEGIN:
+    case JIN_T_BLOCK_BEGIN:
+        return "text";
+    default:
+        break;
     }
     size_t n = BASE_MIN(t->text.n, 40);
     memcpy(buf + 1, t->text.p, n);
@@ -71,7 +78,7 @@ static rotor_status block_end(jin_parser *p) {
     return ROTOR_OK;
 }
 
-/* ==== Bodies ===================================================================================== */
+/* ==== Bodies ================================================================================== */
 
 static rotor_status parse_statement(jin_parser *p, jin_node **out);
 
@@ -136,7 +143,7 @@ static rotor_status parse_body(jin_parser *p, const char *end, jin_node **out) {
     return block_end(p);
 }
 
-/* ==== Statements ================================================================================== */
+/* ==== Statements ============================================================================== */
 
 static rotor_status parse_if(jin_parser *p, jin_node *first) {
     for (jin_node *node = first;;) {
@@ -274,26 +281,28 @@ static rotor_status parse_jump(jin_parser *p, jin_node *node) {
 }
 
 static rotor_status unknown_tag(jin_parser *p) {
-    static const char *const known[] = {"call", "filter", "with", "include", "import", "from",
-                                        "extends", "block", "autoescape", "do", "trans", "debug"};
+    static const char *const known[] = {"call",       "filter", "with",    "include",
+                                        "import",     "from",   "extends", "block",
+                                        "autoescape", "do",     "trans",   "debug"};
     char buf[48];
     for (size_t i = 0; i < BASE_COUNT(known); i++)
         if (base_str_is(p->tok->text, known[i]))
             return base_fail(p->err, ROTOR_E_UNSUPPORTED,
                              "chat template line %d: the tag {%% %s %%} is outside the template "
-                             "subset", p->tok->line, known[i]);
+                             "subset",
+                             p->tok->line, known[i]);
     return base_fail(p->err, ROTOR_E_FORMAT, "chat template line %d: unexpected tag %s",
                      p->tok->line, describe(p->tok, buf));
 }
 
 static rotor_status parse_statement(jin_parser *p, jin_node **out) {
     static const struct {
-        const char *word;   /* after {% */
-        jin_node_kind kind; /* of the node */
+        const char *word;                                /* after {% */
+        jin_node_kind kind;                              /* of the node */
         rotor_status (*parse)(jin_parser *, jin_node *); /* the rest of it */
-    } table[] = {{"if", JIN_S_IF, parse_if},          {"for", JIN_S_FOR, parse_for},
-                 {"set", JIN_S_SET, parse_set},       {"macro", JIN_S_MACRO, parse_macro},
-                 {"break", JIN_S_BREAK, parse_jump},  {"continue", JIN_S_CONTINUE, parse_jump}};
+    } table[] = {{"if", JIN_S_IF, parse_if},         {"for", JIN_S_FOR, parse_for},
+                 {"set", JIN_S_SET, parse_set},      {"macro", JIN_S_MACRO, parse_macro},
+                 {"break", JIN_S_BREAK, parse_jump}, {"continue", JIN_S_CONTINUE, parse_jump}};
     for (size_t i = 0; i < BASE_COUNT(table); i++) {
         if (!jin_at_name(p, table[i].word)) continue;
         ROTOR_TRY(jin_node_new(p, table[i].kind, out));

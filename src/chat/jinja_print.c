@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <utf8proc.h>
 
-/* ==== Numbers ====================================================================================== */
+/* ==== Numbers ================================================================================= */
 
 /* The C library prints and reads the decimal point of the process's locale. */
 static char locale_point(void) {
@@ -75,15 +75,22 @@ static rotor_status put_int(jin_rt *rt, int64_t i) {
     return jin_put_text(rt, buf);
 }
 
-/* ==== repr ========================================================================================== */
+/* ==== repr ==================================================================================== */
 
 static bool printable(int32_t cp) {
     if (cp == ' ') return true;
     switch (utf8proc_category(cp)) {
-    case UTF8PROC_CATEGORY_CN: case UTF8PROC_CATEGORY_CC: case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CS: case UTF8PROC_CATEGORY_CO: case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP: case UTF8PROC_CATEGORY_ZS: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+    case UTF8PROC_CATEGORY_ZS:
+        return false;
+    default:
+        return true;
     }
 }
 
@@ -99,7 +106,10 @@ static rotor_status repr_char(jin_rt *rt, jin_str s, size_t at, size_t len, char
     else if (cp < 0 || printable(cp))
         return jin_put(rt, jin_slice(s, at, len));
     else
-        snprintf(buf, sizeof buf, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x",
+        snprintf(buf, sizeof buf,
+                 cp < 0x100     ? "\\x%02x"
+                 : cp < 0x10000 ? "\\u%04x"
+                                : "\\U%08x",
                  (unsigned)cp);
     return jin_put_marked(rt, buf, strlen(buf), user);
 }
@@ -141,14 +151,23 @@ static rotor_status repr_dict(jin_rt *rt, const jin_dict *d) {
 
 static rotor_status repr_any(jin_rt *rt, jin_val v) {
     switch (v.kind) {
-    case JIN_UNDEFINED: return jin_put_text(rt, "Undefined");
-    case JIN_NONE: return jin_put_text(rt, "None");
-    case JIN_BOOL: return jin_put_text(rt, v.u.b ? "True" : "False");
-    case JIN_INT: return put_int(rt, v.u.i);
-    case JIN_FLOAT: return jin_put_float(rt, v.u.f, false);
-    case JIN_STR: return repr_string(rt, v.u.s);
-    case JIN_LIST: case JIN_TUPLE: return repr_list(rt, v);
-    case JIN_DICT: return repr_dict(rt, v.u.dict);
+    case JIN_UNDEFINED:
+        return jin_put_text(rt, "Undefined");
+    case JIN_NONE:
+        return jin_put_text(rt, "None");
+    case JIN_BOOL:
+        return jin_put_text(rt, v.u.b ? "True" : "False");
+    case JIN_INT:
+        return put_int(rt, v.u.i);
+    case JIN_FLOAT:
+        return jin_put_float(rt, v.u.f, false);
+    case JIN_STR:
+        return repr_string(rt, v.u.s);
+    case JIN_LIST:
+    case JIN_TUPLE:
+        return repr_list(rt, v);
+    case JIN_DICT:
+        return repr_dict(rt, v.u.dict);
     case JIN_NAMESPACE:
         ROTOR_TRY(jin_put_text(rt, "<Namespace "));
         ROTOR_TRY(repr_dict(rt, v.u.dict));
@@ -178,7 +197,7 @@ rotor_status jin_to_str(jin_rt *rt, jin_val v, jin_val *out) {
     return jin_cut(rt, mark, out);
 }
 
-/* ==== Case ========================================================================================== */
+/* ==== Case ==================================================================================== */
 
 /* The filter `title` starts a word after one of these, the method `title` after any non-letter. */
 static bool starts_word(int32_t before, jin_case how) {
@@ -198,7 +217,7 @@ rotor_status jin_change_case(jin_rt *rt, jin_str s, jin_case how, jin_val *out) 
         } else {
             bool up = how == JIN_UPPER || (how == JIN_CAPITALIZE && at == 0) ||
                       (how >= JIN_TITLE_FILTER && (at == 0 || starts_word(before, how)));
-            int32_t to = !up ? utf8proc_tolower(cp)
+            int32_t to = !up                                           ? utf8proc_tolower(cp)
                          : how == JIN_UPPER || how == JIN_TITLE_FILTER ? utf8proc_toupper(cp)
                                                                        : utf8proc_totitle(cp);
             int n = base_utf8_encode((uint32_t)to, buf);

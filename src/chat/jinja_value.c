@@ -13,12 +13,12 @@
 
 const uint8_t jin_all_user[1] = {1};
 
-/* ==== Pool ======================================================================================= */
+/* ==== Pool ==================================================================================== */
 
 struct jin_chunk {
-    jin_chunk *next; /* older */
-    size_t used;     /* bytes of data handed out */
-    size_t cap;      /* bytes of data */
+    jin_chunk *next;             /* older */
+    size_t used;                 /* bytes of data handed out */
+    size_t cap;                  /* bytes of data */
     _Alignas(16) uint8_t data[]; /* slices */
 };
 
@@ -28,7 +28,8 @@ void *jin_take(jin_pool *p, size_t bytes) {
     jin_chunk *c = p->chunks;
     if (!c || c->cap - c->used < need) {
         size_t cap = BASE_MAX(need, BASE_MIN(p->bytes + 4096, (size_t)1 << 18));
-        if (cap > p->max_bytes - BASE_MIN(p->bytes, p->max_bytes)) return p->over_limit = true, NULL;
+        if (cap > p->max_bytes - BASE_MIN(p->bytes, p->max_bytes))
+            return p->over_limit = true, NULL;
         c = base_alloc(sizeof *c + cap);
         if (!c) return NULL;
         c->cap = cap;
@@ -50,7 +51,7 @@ void jin_pool_free(jin_pool *p) {
     p->bytes = 0;
 }
 
-/* ==== Errors and limits ========================================================================== */
+/* ==== Errors and limits ======================================================================= */
 
 rotor_status jin_fail(jin_rt *rt, rotor_status code, const char *fmt, ...) {
     char sentence[400];
@@ -86,13 +87,13 @@ rotor_status jin_down(jin_rt *rt) {
 }
 
 const char *jin_kind_name(jin_kind k) {
-    static const char *const names[] = {"undefined", "none",  "boolean",   "integer",   "float",
-                                        "string",    "list",  "tuple",     "mapping",   "namespace",
-                                        "loop",      "macro", "method", "function"};
+    static const char *const names[] = {"undefined", "none",  "boolean", "integer", "float",
+                                        "string",    "list",  "tuple",   "mapping", "namespace",
+                                        "loop",      "macro", "method",  "function"};
     return names[k];
 }
 
-/* ==== Strings ==================================================================================== */
+/* ==== Strings ================================================================================= */
 
 jin_str jin_slice(jin_str s, size_t begin, size_t n) {
     bool marked = s.user && s.user != jin_all_user;
@@ -131,7 +132,9 @@ rotor_status jin_put_text(jin_rt *rt, const char *cstr) {
     return jin_put_marked(rt, cstr, strlen(cstr), false);
 }
 
-size_t jin_mark(const jin_rt *rt) { return rt->out.len; }
+size_t jin_mark(const jin_rt *rt) {
+    return rt->out.len;
+}
 
 rotor_status jin_cut(jin_rt *rt, size_t mark, jin_val *out) {
     size_t n = rt->out.len - mark;
@@ -210,7 +213,8 @@ size_t jin_find(jin_str hay, jin_str needle, size_t from) {
 
 size_t jin_char_offset(jin_str s, size_t chars) {
     size_t at = 0;
-    for (int32_t cp; chars && at < s.n; chars--) at += (size_t)base_utf8_decode(s.p + at, s.n - at, &cp);
+    for (int32_t cp; chars && at < s.n; chars--)
+        at += (size_t)base_utf8_decode(s.p + at, s.n - at, &cp);
     return at;
 }
 
@@ -221,7 +225,7 @@ size_t jin_count_chars(jin_str s) {
     return n;
 }
 
-/* ==== Containers ================================================================================== */
+/* ==== Containers ============================================================================== */
 
 rotor_status jin_list_new(jin_rt *rt, size_t n, jin_list **out) {
     size_t bytes;
@@ -254,7 +258,8 @@ static bool hashable(jin_val key) {
 
 rotor_status jin_dict_put(jin_rt *rt, jin_dict *d, jin_val key, jin_val value) {
     jin_val *old;
-    if (!hashable(key)) return jin_fail(rt, ROTOR_E_FORMAT, "a %s cannot be a key", jin_kind_name(key.kind));
+    if (!hashable(key))
+        return jin_fail(rt, ROTOR_E_FORMAT, "a %s cannot be a key", jin_kind_name(key.kind));
     ROTOR_TRY(jin_dict_find(rt, d, key, &old));
     if (old) return *old = value, ROTOR_OK;
     if (d->n == d->cap) {
@@ -271,12 +276,24 @@ rotor_status jin_dict_put(jin_rt *rt, jin_dict *d, jin_val key, jin_val value) {
 
 rotor_status jin_length(jin_rt *rt, jin_val v, size_t *out) {
     switch (v.kind) {
-    case JIN_UNDEFINED: *out = 0; return ROTOR_OK;
-    case JIN_STR: *out = jin_count_chars(v.u.s); return jin_step(rt, v.u.s.n);
-    case JIN_LIST: case JIN_TUPLE: *out = v.u.list->n; return ROTOR_OK;
-    case JIN_DICT: *out = v.u.dict->n; return ROTOR_OK;
-    case JIN_LOOP: *out = v.u.loop->items->n; return ROTOR_OK;
-    default: return jin_fail(rt, ROTOR_E_FORMAT, "a %s has no length", jin_kind_name(v.kind));
+    case JIN_UNDEFINED:
+        *out = 0;
+        return ROTOR_OK;
+    case JIN_STR:
+        *out = jin_count_chars(v.u.s);
+        return jin_step(rt, v.u.s.n);
+    case JIN_LIST:
+    case JIN_TUPLE:
+        *out = v.u.list->n;
+        return ROTOR_OK;
+    case JIN_DICT:
+        *out = v.u.dict->n;
+        return ROTOR_OK;
+    case JIN_LOOP:
+        *out = v.u.loop->items->n;
+        return ROTOR_OK;
+    default:
+        return jin_fail(rt, ROTOR_E_FORMAT, "a %s has no length", jin_kind_name(v.kind));
     }
 }
 
@@ -307,18 +324,28 @@ rotor_status jin_items(jin_rt *rt, jin_val v, const jin_list **out) {
     return ROTOR_OK;
 }
 
-/* ==== Truth, equality, order ======================================================================= */
+/* ==== Truth, equality, order ================================================================== */
 
 bool jin_truthy(jin_val v) {
     switch (v.kind) {
-    case JIN_UNDEFINED: case JIN_NONE: return false;
-    case JIN_BOOL: return v.u.b;
-    case JIN_INT: return v.u.i != 0;
-    case JIN_FLOAT: return v.u.f != 0;
-    case JIN_STR: return v.u.s.n != 0;
-    case JIN_LIST: case JIN_TUPLE: return v.u.list->n != 0;
-    case JIN_DICT: return v.u.dict->n != 0;
-    default: return true;
+    case JIN_UNDEFINED:
+    case JIN_NONE:
+        return false;
+    case JIN_BOOL:
+        return v.u.b;
+    case JIN_INT:
+        return v.u.i != 0;
+    case JIN_FLOAT:
+        return v.u.f != 0;
+    case JIN_STR:
+        return v.u.s.n != 0;
+    case JIN_LIST:
+    case JIN_TUPLE:
+        return v.u.list->n != 0;
+    case JIN_DICT:
+        return v.u.dict->n != 0;
+    default:
+        return true;
     }
 }
 

@@ -308,6 +308,11 @@ double cli_real(const cli_args *a, cli_opt o) { return a->value[o].f; }
 const char *cli_text(const cli_args *a, cli_opt o) { return a->value[o].text; }
 const char *cli_word(const cli_args *a, size_t i) { return i < a->n_words ? a->words[i] : NULL; }
 
+tool_i2s cli_i2s(const cli_args *a) {
+    static const tool_i2s order[] = {TOOL_I2S_X86, TOOL_I2S_X86, TOOL_I2S_ARM, TOOL_I2S_4ROW};
+    return order[cli_int(a, OPT_I2S)];
+}
+
 rotor_status cli_parse_ids(const char *text, uint32_t **ids, size_t *n, rotor_error *err) {
     size_t count = 0, cap = strlen(text) / 2 + 1;
     uint32_t *list = base_alloc_array(cap, sizeof *list);

@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "rotor.h"
+#include "tool/tool.h"
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
@@ -128,6 +129,8 @@ cli_opt cli_find_option(const char *name, size_t n_bytes, uint32_t verb_bit);
 /* The nearest of the names that next(ctx, i) lists (NULL ends), NULL when none is near. */
 const char *cli_nearest(const char *word, const char *(*next)(const void *ctx, size_t i),
                         const void *ctx);
+/* The order of I2_S bytes that --i2s-layout asks for. */
+tool_i2s cli_i2s(const cli_args *a);
 /* Parses "1,2 3" into a new array (base_free). */
 rotor_status cli_parse_ids(const char *text, uint32_t **ids, size_t *n, rotor_error *err);
 
@@ -194,10 +197,8 @@ rotor_status cli_read_stdin(base_buf *out, rotor_error *err);
 
 /* Where a MODEL argument leads. */
 typedef struct cli_model {
-    char *path;       /* owned; NULL: the model inside the program */
-    const void *data; /* the model inside the program */
-    size_t n_bytes;   /* of data */
-    const char *name; /* for messages: path or "embedded" */
+    tool_source src; /* what tool and the library take */
+    char *path;      /* owned text behind src.path; NULL: the model inside the program */
 } cli_model;
 /* word: path, folder, name in the model cache, or NULL for the embedded default. */
 rotor_status cli_model_find(cli_model *m, const char *word, rotor_error *err);
@@ -205,12 +206,16 @@ void cli_model_free(cli_model *m);
 /* Where the model cache lies ("~/.cache/huggingface/hub"); base_free. */
 char *cli_cache_root(void);
 
-/* An engine with the options of the command line. */
-rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_model *m,
-                             const rotor_engine_options *over, rotor_error *err);
+/* The engine options of the command line; a verb may change them before it opens. */
 rotor_engine_options cli_engine_options(const cli_args *a);
+rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_model *m,
+                             rotor_engine_options opt, rotor_error *err);
+/* The exit status for a failed call: CLI_USAGE for a wrong argument, else CLI_FAILED; says why. */
+int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);
 /* Sampling from the command line over the model's own settings. */
 rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e);
+/* n per second, 0 when nothing was timed. */
+double cli_rate(uint64_t n, uint64_t us);
 /* "prompt 12 tok 103.2 t/s | decode 64 tok 41.0 t/s | first token 120 ms | context 76 of 4096" */
 void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max);
 

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const char *verb_name_at(const void *ctx, size_t i) {
@@ -86,9 +87,8 @@ int main(int argc, char **argv) {
     if (argc < 2) {
         base_buf text = {0};
         cli_help_all(&text);
-        cli_out(text.data, text.len);
+        fputs(text.data ? text.data : "", stderr);
         base_buf_free(&text);
-        cli_finish(NULL, CLI_DONE);
         return CLI_USAGE;
     }
     const char *word = argv[1];

@@ -48,6 +48,12 @@ int cli_usage(const cli_args *a, const char *fmt, ...) {
     return CLI_USAGE;
 }
 
+int cli_status(const cli_args *a, rotor_status st, const rotor_error *err) {
+    if (st == ROTOR_OK) return CLI_DONE;
+    if (st == ROTOR_E_CANCELLED && cli_interrupted()) cli_die_interrupted();
+    return st == ROTOR_E_ARG ? cli_usage(a, "%s", err->message) : cli_fail(a, err);
+}
+
 static bool level_shown(const cli_args *a, int level) { return level <= cli_int(a, OPT_LOG_LEVEL); }
 
 void cli_log(const cli_args *a, int level, const char *fmt, ...) {
@@ -79,6 +85,7 @@ void cli_outf(const char *fmt, ...) {
 int cli_finish(const cli_args *a, int status) {
     if (fflush(stdout) != 0 && !out_errno) out_errno = errno;
     if (!out_errno) return status;
+    if (out_errno == EPIPE) return CLI_FAILED; /* the reader has seen enough; it knows */
     return cli_fail_text(a, "cannot write to standard output: %s", strerror(out_errno));
 }
 

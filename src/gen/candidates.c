@@ -15,7 +15,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { LANES = 16, BLOCK = 256 };
+enum { LANES = 16, BLOCK = 256, SKIP = 64 };
 
 bool gen_cand_before(gen_cand a, gen_cand b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
@@ -60,9 +60,23 @@ uint32_t gen_index_of(const float *x, size_t n, float max) {
     return (uint32_t)i;
 }
 
-/* exp(x) for x <= 0: x = k ln 2 + r, a polynomial of degree 6 in r, and k into the exponent. */
+static inline float of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* exp(x) for x <= 0: x = k ln 2 + r, a polynomial in r, and k into the exponent. What
+ * is too small is masked out: with a branch instead the compiler would not vectorise this. */
 static inline float exp_neg(float x) {
-    float c = x > -87.0f ? x : -87.0f;
+    uint32_t keep = 0u - (uint32_t)(x > -87.0f);
+    float c = of_bits(bits_of(x) & keep);
     int32_t k = (int32_t)(c * 1.44269504f - 0.5f);
     float fk = (float)k;
     float r = (c - fk * 0.693359375f) - fk * -2.12194440e-4f;
@@ -73,10 +87,8 @@ static inline float exp_neg(float x) {
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * (r * r) + r + 1.0f;
-    uint32_t bits = (uint32_t)(k + 127) << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return x > -87.0f ? y * power : 0.0f;
+    y *= of_bits((uint32_t)(k + 127) << 23);
+    return of_bits(bits_of(y) & keep);
 }
 
 void gen_exp(float *dst, const float *x, size_t n, float max, float scale) {
@@ -157,10 +169,14 @@ static void select_best(gen_cand *c, size_t n, size_t k) {
     }
 }
 
-static bool any_above(const float *x, float floor) {
-    int any = 0;
-    for (size_t l = 0; l < LANES; l++) any |= x[l] > floor;
-    return any != 0;
+/* Skips from i over blocks in which nothing exceeds floor. */
+static size_t skip_below(const float *x, size_t i, size_t n, float floor) {
+    for (; i % SKIP == 0 && i + SKIP <= n; i += SKIP) {
+        int any = 0;
+        for (size_t l = 0; l < SKIP; l++) any |= x[i + l] > floor;
+        if (any) break;
+    }
+    return i;
 }
 
 size_t gen_best(gen_cand *c, const float *x, size_t n, size_t k) {
@@ -168,9 +184,7 @@ size_t gen_best(gen_cand *c, const float *x, size_t n, size_t k) {
     if (k == 0) return 0;
     size_t cap = n - k < k + BLOCK ? n : 2 * k + BLOCK, used = 0;
     float floor = -INFINITY; /* ids ascend: an equal logit that comes later is worse */
-    for (size_t i = 0; i < n; i++) {
-        while (i + LANES <= n && i % LANES == 0 && !any_above(x + i, floor)) i += LANES;
-        if (i >= n) break;
+    for (size_t i = skip_below(x, 0, n, floor); i < n; i = skip_below(x, i + 1, n, floor)) {
         if (!(x[i] > floor)) continue;
         c[used++] = (gen_cand){x[i], (uint32_t)i};
         if (used < cap) continue;
@@ -185,9 +199,7 @@ size_t gen_best(gen_cand *c, const float *x, size_t n, size_t k) {
 size_t gen_collect(gen_cand *c, const float *x, size_t n, gen_cand floor) {
     size_t used = 0;
     float below = nextafterf(floor.logit, -INFINITY);
-    for (size_t i = 0; i < n; i++) {
-        while (i + LANES <= n && i % LANES == 0 && !any_above(x + i, below)) i += LANES;
-        if (i >= n) break;
+    for (size_t i = skip_below(x, 0, n, below); i < n; i = skip_below(x, i + 1, n, below)) {
         gen_cand it = {x[i], (uint32_t)i};
         if (!gen_cand_before(floor, it)) c[used++] = it;
     }

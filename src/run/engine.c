@@ -25,12 +25,13 @@ static void requantise_rows(void *arg, int thread, int n_threads) {
     size_t begin, end;
     float *row = base_alloc_array(w->cols, sizeof *row);
     par_slice(w->rows, 1, thread, n_threads, &begin, &end);
-    const quant_tensor t = {.type = w->type, .rows = w->rows, .cols = w->cols, .data = w->data};
+    const kern_mat src = run_mat(w);
+    const kern *k = &job->e->k;
     for (size_t r = begin; row && r < end; r++) {
         uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
-        if (quant_decode_rows(&t, r, r + 1, row, NULL) != ROTOR_OK ||
-            quant_encode(job->type, 1, w->cols, row, dst, NULL) != ROTOR_OK)
-            job->failed = true;
+        k->embed(row, &src, r);
+        if (job->type == QUANT_Q8_0) k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
+        else if (quant_encode(job->type, 1, w->cols, row, dst, NULL) != ROTOR_OK) job->failed = true;
     }
     if (!row) job->failed = true;
     base_free(row);

@@ -76,3 +76,10 @@ size_t text_class_run(const char *s, size_t n, size_t i, unsigned mask) {
     }
     return i;
 }
+
+bool text_is_word_char(int32_t cp) {
+    if (cp < 0) return false;
+    utf8proc_category_t c = utf8proc_category(cp);
+    return (text_class_of(cp) & (CH_LETTER | CH_MARK)) || c == UTF8PROC_CATEGORY_ND ||
+           c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_PC || cp == 0x200C || cp == 0x200D;
+}

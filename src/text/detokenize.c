@@ -60,7 +60,7 @@ static void feed_all(text_stream *s, const char *p, size_t n, base_buf *out) {
 /* A token in which U+2581 stands for a space. */
 static void feed_phantom(text_stream *s, base_str t, base_buf *out) {
     for (size_t i = 0; i < t.n;) {
-        if (t.n - i >= 3 && memcmp(t.p + i, "\xE2\x96\x81", 3) == 0) {
+        if (t.n - i >= 3 && memcmp(t.p + i, SPACE_MARK, 3) == 0) {
             if (s->at_start && s->v->drop_first_space) s->at_start = false;
             else feed_all(s, " ", 1, out);
             i += 3;

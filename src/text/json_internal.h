@@ -9,8 +9,6 @@
 
 #include <jansson.h>
 
-#define SPACE_MARK "\xE2\x96\x81" /* U+2581, a space in SentencePiece and WordPiece tokens */
-
 typedef struct json_reader {
     const json_t *root;   /* tokenizer.json */
     const json_t *config; /* tokenizer_config.json; NULL: none */

@@ -203,7 +203,7 @@ static rotor_status merge_piece(text_run *r, base_str piece) {
 static size_t space_mark_end(base_str s, size_t i) {
     bool marks = true;
     for (; i < s.n; i++) {
-        bool mark = s.n - i >= 3 && memcmp(s.p + i, "\xE2\x96\x81", 3) == 0;
+        bool mark = s.n - i >= 3 && memcmp(s.p + i, SPACE_MARK, 3) == 0;
         if (mark && !marks) return i;
         marks = mark;
         if (mark) i += 2;

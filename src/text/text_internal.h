@@ -20,6 +20,7 @@ enum {
     TEXT_MAX_AFFIX = 8              /* ids put before or after a text */
 };
 #define TEXT_NO_RANK UINT32_MAX
+#define SPACE_MARK   "\xE2\x96\x81" /* U+2581, a space in SentencePiece and WordPiece tokens */
 
 /* ---- char_class.c: classes of code points --------------------------------------------------------- */
 
@@ -50,6 +51,7 @@ static inline size_t text_char(const char *s, size_t n, size_t i, unsigned *cls)
     if (c < 0x80) return *cls = text_ascii_class[c], 1;
     return text_char_beyond_ascii(s + i, n - i, cls);
 }
+bool text_is_word_char(int32_t cp); /* \w: letters, marks, digits, connectors */
 /* End of the longest run from i whose characters have a class in mask. */
 size_t text_class_run(const char *s, size_t n, size_t i, unsigned mask);
 
@@ -267,7 +269,7 @@ struct text_vocab {
     bool add_bos, add_eos;    /* whether TEXT_ADD_BOS / TEXT_ADD_EOS do anything */
 };
 
-/* vocab.c: building. */
+/* vocabulary.c: building. */
 rotor_status text_vocab_new(text_vocab **out, size_t n_tokens, size_t blob_bytes, rotor_error *err);
 /* Sets a token; the blob must have been sized for it. */
 void text_vocab_set(text_vocab *v, uint32_t id, base_str bytes, text_token_type type);
@@ -275,8 +277,9 @@ void text_vocab_set(text_vocab *v, uint32_t id, base_str bytes, text_token_type 
 void text_vocab_set_mapped(text_vocab *v, uint32_t id, base_str bytes, text_token_type type);
 /* Undoes the map into out (at least bytes.n long); false if a character is outside it. */
 bool text_unmap(base_str bytes, char *out, size_t *n);
-/* Index, byte tokens, specials, end-of-generation set; call once all tokens are set. */
-rotor_status text_vocab_finish(text_vocab *v, const base_log *log, rotor_error *err);
+/* Index, byte tokens, specials, end-of-generation set; call once all tokens are set. retype: a
+ * plain token that reads like a known end marker is made a control token (converters forget). */
+rotor_status text_vocab_finish(text_vocab *v, bool retype, const base_log *log, rotor_error *err);
 /* Merges: begin, then add each in order; false when the halves or their sum are no tokens. */
 rotor_status text_merges_begin(text_vocab *v, size_t n, rotor_error *err);
 bool text_merges_add(text_vocab *v, base_buf *scratch, base_str left, base_str right,

@@ -73,9 +73,9 @@ static bool is_word_char(base_str s, size_t at, bool before) {
         for (at--; at && ((uint8_t)s.p[at] & 0xC0) == 0x80;) at--;
     }
     if (at >= s.n) return false;
-    unsigned cls;
-    text_char(s.p, s.n, at, &cls);
-    return s.p[at] == '_' || cls & (CH_LETTER | CH_NUMBER | CH_MARK);
+    int32_t cp;
+    base_utf8_decode(s.p + at, s.n - at, &cp);
+    return text_is_word_char(cp);
 }
 
 /* The longest special token at s[i] that may be matched; TEXT_NO_ID when there is none. */

@@ -71,9 +71,11 @@ static rotor_status count_added(json_reader *j, census *c) {
 /* "##ing" becomes "ing", "word" becomes "▁word", "[CLS]" stays. */
 static void set_word_token(text_vocab *v, uint32_t id, base_str text, base_str inner) {
     char word[512]; /* longer words are unknown anyway */
+    bool marked = text.n >= inner.n + 3 && memcmp(text.p + inner.n, SPACE_MARK, 3) == 0;
     bool bracketed = text.n > 1 && text.p[0] == '[' && text.p[text.n - 1] == ']';
     if (inner.n && text.n > inner.n && memcmp(text.p, inner.p, inner.n) == 0) {
-        text_vocab_set(v, id, (base_str){text.p + inner.n, text.n - inner.n}, TEXT_NORMAL);
+        size_t skip = marked ? 0 : inner.n;
+        text_vocab_set(v, id, (base_str){text.p + skip, text.n - skip}, TEXT_NORMAL);
     } else if (bracketed || text.n + 3 > sizeof word) {
         text_vocab_set(v, id, text, TEXT_NORMAL);
     } else {
@@ -309,7 +311,7 @@ static rotor_status build(json_reader *j) {
     ROTOR_TRY(text_vocab_new(&j->v, c.n_ids, c.bytes, j->err));
     ROTOR_TRY(pick_model(j));
     set_tokens(j);
-    ROTOR_TRY(text_vocab_finish(j->v, j->log, j->err));
+    ROTOR_TRY(text_vocab_finish(j->v, false, j->log, j->err));
     find_unknown(j);
     ROTOR_TRY(read_model(j));
     ROTOR_TRY(json_read_normalizer(j, json_object_get(j->root, "normalizer")));

@@ -122,7 +122,7 @@ rotor_status text_vocab_from_ranks(text_vocab **out, base_str ranks, base_str pr
     rotor_status st = read_lines(v, ranks, err);
     for (size_t i = 0; st == ROTOR_OK && i < n_specials; i++)
         text_vocab_set(v, first_special + (uint32_t)i, specials[i], TEXT_CONTROL);
-    if (st == ROTOR_OK) st = text_vocab_finish(v, NULL, err);
+    if (st == ROTOR_OK) st = text_vocab_finish(v, false, NULL, err);
     if (st == ROTOR_OK) st = text_rule_steps(rule, &v->steps, err);
     if (st) return text_vocab_free(&v), st;
     if (strcmp(rule->name, "llama3") == 0) v->bos = text_find(v, base_str_of("<|begin_of_text|>"));

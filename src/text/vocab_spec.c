@@ -128,7 +128,7 @@ static rotor_status add_charsmap(text_vocab *v, base_str blob, rotor_error *err)
 
 /* Spaces become U+2581, one more in front unless the file says no. */
 static rotor_status add_space_marks(text_vocab *v, const text_spec *s, rotor_error *err) {
-    base_str mark = base_str_of("\xE2\x96\x81"), space = base_str_of(" ");
+    base_str mark = base_str_of(SPACE_MARK), space = base_str_of(" ");
     v->phantom = true;
     v->drop_first_space = add_or(s->add_space_prefix, true);
     if (v->drop_first_space)
@@ -241,7 +241,7 @@ rotor_status text_vocab_create(text_vocab **out, const text_spec *s, rotor_error
     if (st) goto fail;
     set_tokens(v, s);
     mark_given_eog(v, s);
-    st = text_vocab_finish(v, s->log, err);
+    st = text_vocab_finish(v, true, s->log, err);
     if (st == ROTOR_OK) st = setup_model(v, s, err);
     if (st) goto fail;
     text_vocab_set_affixes(v);

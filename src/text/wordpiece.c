@@ -4,7 +4,8 @@
  *
  * Tokens are kept in the form GGUF files use: the start of a word is written "▁word", a
  * continuation "##word" is written "word". If any part of a word matches nothing, or the word is
- * longer than max_word_chars, the whole word becomes the unknown token.
+ * longer than max_word_chars, the whole word becomes the unknown token. A continuation that itself
+ * begins with U+2581 cannot be told from the start of a word and never matches.
  */
 #include "text/text_internal.h"
 
@@ -23,6 +24,9 @@ static size_t count_chars(base_str s) {
 static size_t longest_token(const text_vocab *v, const base_buf *word, size_t start, uint32_t *id) {
     size_t least = start ? start + 1 : MARK_BYTES + 1;
     size_t end = BASE_MIN(word->len, start + v->longest);
+    if (start && word->len - start >= MARK_BYTES &&
+        memcmp(word->data + start, SPACE_MARK, MARK_BYTES) == 0)
+        return 0;
     for (; end >= least; end--) {
         if (end < word->len && ((uint8_t)word->data[end] & 0xC0) == 0x80) continue;
         *id = text_find_plain(v, word->data + start, end - start);
@@ -37,7 +41,7 @@ rotor_status text_wordpiece_piece(text_run *r, base_str piece) {
     size_t before = r->out->n;
     bool whole = count_chars(piece) <= v->max_word_chars;
     base_buf_reset(&r->word);
-    if (!base_buf_puts(&r->word, "\xE2\x96\x81") ||
+    if (!base_buf_puts(&r->word, SPACE_MARK) ||
         !base_buf_append(&r->word, piece.p, whole ? piece.n : 0))
         return base_fail_nomem(r->err, "tokenizing a word");
     for (size_t at = 0; whole && at < r->word.len;) {

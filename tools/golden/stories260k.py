@@ -86,7 +86,6 @@ def main(checkpoint, tokenizer, out):
         "general.author": "Andrej Karpathy", "general.size_label": "260K",
         "general.description": "Tiny model of children's stories (TinyStories), trained with llama2.c",
         "general.license": "mit", "general.license.name": "MIT License",
-        "general.source.url": "https://huggingface.co/karpathy/tinyllamas",
         "general.languages": (g.STRING, ["en"]), "general.file_type": 0, "general.quantization_version": 2,
         "llama.vocab_size": h["vocab"], "llama.context_length": h["ctx"], "llama.embedding_length": h["dim"],
         "llama.block_count": h["layers"], "llama.feed_forward_length": h["hidden"],

@@ -16,7 +16,9 @@
 #include "chat/jinja_internal.h"
 
 static int64_t golden_now;
-static int64_t fixed_clock(void) { return golden_now; }
+static int64_t fixed_clock(void) {
+    return golden_now;
+}
 
 static json_t *load(const char *name) {
     char path[512];
@@ -36,7 +38,8 @@ static size_t read_messages(const json_t *list, chat_message out[16]) {
     assert_true(n <= 16);
     for (size_t i = 0; i < n; i++) {
         json_t *m = json_array_get(list, i);
-        out[i] = (chat_message){str(json_object_get(m, "role")), str(json_object_get(m, "content"))};
+        out[i] =
+            (chat_message){str(json_object_get(m, "role")), str(json_object_get(m, "content"))};
     }
     return n;
 }
@@ -54,7 +57,7 @@ static int check(const char *what, rotor_status st, const rotor_error *err, cons
     return 1;
 }
 
-/* ==== Templates of model families ==================================================================== */
+/* ==== Templates of model families ============================================================= */
 
 static chat_template *make(const json_t *t, const char *override, rotor_error *err) {
     chat_template *out = NULL;
@@ -111,7 +114,8 @@ static void model_templates_render_as_jinja2_does(void **state) {
 }
 
 /* The built-in renderers against the official strings rendered by Jinja2, all conversations. The
- * formats that fold the system text have looser rules for roles and are tested by hand elsewhere. */
+ * formats that fold the system text have looser rules for roles and are tested by hand elsewhere.
+ */
 static void built_ins_equal_the_official_templates(void **state) {
     (void)state;
     const char *const names[] = {"bitnet", "chatml", "llama3"};
@@ -120,8 +124,8 @@ static void built_ins_equal_the_official_templates(void **state) {
     int bad = 0;
     for (size_t i = 0; i < BASE_COUNT(names); i++) {
         rotor_error err = {0};
-        chat_template *made = make(json_object_get(json_object_get(root, "templates"), names[i]),
-                                   names[i], &err);
+        chat_template *made =
+            make(json_object_get(json_object_get(root, "templates"), names[i]), names[i], &err);
         bad += render_all(names[i], made, json_object_get(root, "conversations"),
                           json_object_get(json_object_get(root, "results"), names[i]), &n);
         chat_template_free(&made);
@@ -142,8 +146,8 @@ static void other_built_ins_agree_where_the_official_ones_accept(void **state) {
     int bad = 0;
     for (size_t k = 0; k < BASE_COUNT(names); k++) {
         rotor_error err = {0};
-        chat_template *t = make(json_object_get(json_object_get(root, "templates"), names[k]), names[k],
-                                &err);
+        chat_template *t =
+            make(json_object_get(json_object_get(root, "templates"), names[k]), names[k], &err);
         json_t *results = json_object_get(json_object_get(root, "results"), names[k]);
         size_t i = 0;
         json_object_foreach(json_object_get(root, "conversations"), conversation, list) {
@@ -169,7 +173,7 @@ static void other_built_ins_agree_where_the_official_ones_accept(void **state) {
     json_decref(root);
 }
 
-/* ==== Random templates ================================================================================ */
+/* ==== Random templates ======================================================================== */
 
 static void random_templates_render_as_jinja2_does(void **state) {
     (void)state;
@@ -182,7 +186,8 @@ static void random_templates_render_as_jinja2_does(void **state) {
         chat_prompt p = {0};
         rotor_error err = {0};
         chat_hints hints = {.model_template = str(json_array_get(pair, 0)),
-                            .bos_text = base_str_of("<s>"), .eos_text = base_str_of("</s>")};
+                            .bos_text = base_str_of("<s>"),
+                            .eos_text = base_str_of("</s>")};
         rotor_status st = chat_template_create(&t, &hints, NULL, &err);
         /* The trial at creation sees another conversation than the case: then its error counts. */
         if (st == ROTOR_OK) st = chat_render(t, messages, n, true, &p, &err);

@@ -478,6 +478,28 @@ static void every_bad_file_is_refused_by_name(void **state) {
     }
 }
 
+/* The bad files that are kept as files, also for the program's tests and as seeds of the fuzzer. */
+static void every_kept_bad_file_is_refused(void **state) {
+    (void)state;
+    char dir[512];
+    char **names;
+    size_t n;
+    const char *root = getenv("ROTOR_SOURCE_ROOT");
+    snprintf(dir, sizeof dir, "%s/tests/data/file/bad", root ? root : ".");
+    assert_int_equal(base_list_dir(dir, &names, &n, NULL), ROTOR_OK);
+    assert_int_equal(n, 30);
+    for (size_t i = 0; i < n; i++) {
+        file_model *m = NULL;
+        rotor_error err = {0};
+        char *path = base_path_join(dir, names[i]);
+        rotor_status st = file_open(&m, path, NULL, &err);
+        assert_true(st == ROTOR_E_FORMAT || st == ROTOR_E_UNSUPPORTED);
+        assert_non_null(strstr(err.message, names[i]));
+        base_free(path);
+    }
+    base_names_free(names, n);
+}
+
 /* 10,000 nested arrays end at the first. */
 static void nesting_does_not_recurse(void **state) {
     (void)state;
@@ -544,6 +566,22 @@ static void cut_at_every_byte(void **state) {
     base_buf_free(&b);
 }
 
+/* The same where metadata is the last thing in the file. */
+static void cut_in_the_last_value(void **state) {
+    (void)state;
+    base_buf b = {0};
+    put_head(&b, 0, 2);
+    put_text_kv(&b, "s", "text");
+    put_u32_kv(&b, "n", 7);
+    for (size_t n = 0; n <= b.len; n++) {
+        file_model *m = NULL;
+        rotor_status st = file_open_memory(&m, b.data, n, "cut", NULL, NULL);
+        assert_int_equal(st, n == b.len ? ROTOR_OK : ROTOR_E_FORMAT);
+        file_close(&m);
+    }
+    base_buf_free(&b);
+}
+
 /* Every byte set to each of a few telling values: an error or a file that can be walked. */
 static void change_every_byte(void **state) {
     (void)state;
@@ -600,8 +638,10 @@ static void every_allocation_may_fail(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_bad_file_is_refused_by_name),
+        cmocka_unit_test(every_kept_bad_file_is_refused),
         cmocka_unit_test(nesting_does_not_recurse),
         cmocka_unit_test(cut_at_every_byte),
+        cmocka_unit_test(cut_in_the_last_value),
         cmocka_unit_test(change_every_byte),
         cmocka_unit_test(every_allocation_may_fail),
     };

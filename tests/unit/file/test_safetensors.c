@@ -266,6 +266,8 @@ static void hostile_folders_are_refused(void **state) {
     with_index("{\"weight_map\":{}}", ROTOR_E_FORMAT, "names no tensor");
     with_index("{\"weight_map\":{\"w\":\"../a.safetensors\"}}", ROTOR_E_FORMAT,
                "found ../a.safetensors");
+    with_index("{\"weight_map\":{\"w\":\"sub/a.safetensors\"}}", ROTOR_E_FORMAT,
+               "of this folder expected, found sub/a");
     with_index("{\"weight_map\":{\"w\":\"/etc/passwd\"}}", ROTOR_E_FORMAT,
                "of this folder expected");
     with_index("{\"weight_map\":{\"w\":7}}", ROTOR_E_FORMAT, "found no text");

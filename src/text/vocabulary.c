@@ -159,21 +159,21 @@ static const char *const eog_texts[] = {
     "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "<|end_of_text|>", "<end_of_utterance>",
 };
 
-static uint32_t find_control(text_vocab *v, const char *text, const base_log *log) {
+static uint32_t find_control(text_vocab *v, const char *text, bool retype, const base_log *log) {
     uint32_t id = text_index_get(v, text, strlen(text));
     if (id == TEXT_NO_ID) return id;
     text_token_type type = text_type_at(v, id);
     if (type == TEXT_CONTROL || type == TEXT_USER_DEFINED) return id;
-    if (strncmp(text, "<|", 2) != 0) return TEXT_NO_ID;
+    if (!retype || strncmp(text, "<|", 2) != 0) return TEXT_NO_ID;
     base_log_printf(log, BASE_LOG_WARN, "vocabulary: token %u '%s' is not marked as control; it is "
                     "treated as such", id, text);
     v->flags[id] = (uint8_t)((v->flags[id] & ~TOK_TYPE) | TEXT_CONTROL);
     return id;
 }
 
-static void discover_eog(text_vocab *v, const base_log *log) {
+static void discover_eog(text_vocab *v, bool retype, const base_log *log) {
     for (size_t i = 0; i < BASE_COUNT(eog_texts); i++)
-        text_vocab_add_eog(v, find_control(v, eog_texts[i], log));
+        text_vocab_add_eog(v, find_control(v, eog_texts[i], retype, log));
     text_vocab_add_eog(v, v->eos);
     /* In the Harmony format <|end|> closes a message, not the answer. */
     uint32_t end = text_index_get(v, "<|end|>", 7);
@@ -185,7 +185,7 @@ static void discover_eog(text_vocab *v, const base_log *log) {
 static bool has_inner_mark(base_str t) {
     bool other = false;
     for (size_t i = 0; i < t.n; i++) {
-        bool mark = t.n - i >= 3 && memcmp(t.p + i, "\xE2\x96\x81", 3) == 0;
+        bool mark = t.n - i >= 3 && memcmp(t.p + i, SPACE_MARK, 3) == 0;
         if (mark && other) return true;
         other = !mark;
         if (mark) i += 2;
@@ -199,9 +199,10 @@ static bool no_inner_marks(const text_vocab *v) {
     return true;
 }
 
-rotor_status text_vocab_finish(text_vocab *v, const base_log *log, rotor_error *err) {
+rotor_status text_vocab_finish(text_vocab *v, bool retype, const base_log *log,
+                               rotor_error *err) {
     if (text_index_build(v) != ROTOR_OK) return base_fail_nomem(err, "indexing a vocabulary");
-    discover_eog(v, log);
+    discover_eog(v, retype, log);
     ROTOR_TRY(find_byte_tokens(v, err));
     for (size_t id = 0; id < v->n_tokens; id++) {
         text_token_type type = text_type_at(v, (uint32_t)id);
@@ -240,7 +241,8 @@ bool text_merges_add(text_vocab *v, base_buf *scratch, base_str left, base_str r
     }
     uint32_t a = text_index_get(v, p, n), b = text_index_get(v, p + n, m);
     if (a == TEXT_NO_ID || b == TEXT_NO_ID) return false;
-    uint32_t joined = text_index_get(v, p, n + m);
+    /* A merge that spelled a control token would let plain text become one. */
+    uint32_t joined = text_find_plain(v, p, n + m);
     if (joined == TEXT_NO_ID) return false;
     text_merges_put(&v->merges, a, b, rank, joined);
     return true;
