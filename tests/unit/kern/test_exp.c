@@ -13,12 +13,8 @@
 #include "cpu/cpu.h"
 #include "kern/kern.h"
 
-* == == == == == == == == == == == == == == == == == == == == == == == == == == == == == == == == ==
-    == == == == == == == == ==
-    = * /
-
-      /* silu(g) = g / (1 + e^-g): below -17 its error is that of the exponential. */
-      static double silu_error(const kern *k, double from, double to) {
+/* silu(g) = g / (1 + e^-g): below -17 its error is that of the exponential. */
+static double silu_error(const kern *k, double from, double to) {
     enum { N = 4096 };
     float g[N], u[N], y[N];
     double worst = 0;
