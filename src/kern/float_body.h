@@ -190,6 +190,33 @@ static void NAME(add)(float *dst, const float *x, size_t n) {
     }
 }
 
+/* Pair (u, v) becomes (u c - v s, v c + u s). Nothing is fused here: the scalar form below, for
+ * interleaved pairs, must not be fused either. */
+static void rope_interleaved(float *x, size_t half, const float *cs, const float *sn) {
+    for (size_t i = 0; i < half; i++) {
+        float u = x[2 * i], v = x[2 * i + 1];
+        x[2 * i] = u * cs[i] - v * sn[i];
+        x[2 * i + 1] = v * cs[i] + u * sn[i];
+    }
+}
+
+static void rope_split(float *x, size_t half, const float *cs, const float *sn) {
+    for (size_t i = 0; i < half; i += 16) {
+        size_t k = lanes_at(i, half);
+        v16 u = v16_load_n(x + i, k), v = v16_load_n(x + half + i, k);
+        v16 c = v16_load_n(cs + i, k), s = v16_load_n(sn + i, k);
+        v16_store_n(x + i, v16_sub(v16_mul(u, c), v16_mul(v, s)), k);
+        v16_store_n(x + half + i, v16_add(v16_mul(v, c), v16_mul(u, s)), k);
+    }
+}
+
+static void NAME(rope)(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs,
+                       const float *sn, bool interleaved) {
+    for (size_t h = 0; h < n_heads; h++)
+        if (interleaved) rope_interleaved(x + h * d, n_rot / 2, cs, sn);
+        else rope_split(x + h * d, n_rot / 2, cs, sn);
+}
+
 static inline v16 lanes_glu(v16 g, kern_glu act) {
     if (act == KERN_RELU2) {
         v16 p = v16_max(g, v16_set(0));
@@ -277,6 +304,7 @@ void NAME(kern_fill_float)(kern *k) {
     k->rmsnorm = NAME(rmsnorm);
     k->add = NAME(add);
     k->glu = NAME(glu);
+    k->rope = NAME(rope);
     k->embed = NAME(embed);
     k->kv_store = NAME(kv_store);
     k->attention = NAME(attention);
