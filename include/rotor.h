@@ -13,7 +13,8 @@
  * and its sessions are made by one thread at a time, unless a function says otherwise.
  *
  * Option structs begin with their size and come from their ..._default() function, so that old
- * programs keep working with new libraries. Strings are UTF-8. Pointers are borrowed for the call
+ * programs keep working with new libraries: fields are only added, at the end, to multiples of 8
+ * bytes. A newer struct than the library knows is fine as long as its new fields are zero. Strings are UTF-8. Pointers are borrowed for the call
  * unless a comment says otherwise. Nothing here prints, exits or reads the environment.
  */
 #ifndef ROTOR_H
@@ -45,7 +46,7 @@ typedef enum rotor_i2s { ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S
 
 typedef struct rotor_engine_options {
     uint32_t size;             /* sizeof(rotor_engine_options) */
-    int32_t threads;           /* 0: one per physical processor */
+    int32_t threads;           /* 0: one per processor core */
     uint32_t ctx;              /* positions per session; 0: the model's; UINT32_MAX: automatic
                                   (the smallest of the model's, 4096 and what fits) */
     uint32_t max_sessions;     /* sessions the cache must hold at full length; default 1 */
@@ -75,11 +76,11 @@ ROTOR_API rotor_status rotor_engine_open_memory(rotor_engine **out, const void *
 ROTOR_API void rotor_engine_close(rotor_engine **e);
 
 typedef struct rotor_engine_info {
-    uint32_t size;             /* set by the caller: sizeof(rotor_engine_info) */
+    uint32_t size;             /* set by the caller: sizeof(rotor_engine_info); kept */
     const char *name;          /* model's own name; these strings live as long as the engine */
     const char *architecture;  /* "bitnet-b1.58", "llama", … */
     const char *type_name;     /* storage of the projections */
-    const char *template_line; /* which chat template, and why */
+    const char *template_line; /* which chat template, and why; or why the model's own is unusable */
     const char *head;          /* output head in use */
     const char *cpu;           /* CPU level in use */
     uint32_t n_vocab, n_embd, n_layer, n_head, n_head_kv, n_ff; /* shape */
@@ -165,7 +166,7 @@ typedef struct rotor_gen_options {
     int32_t top_k;            /* 0: off */
     float top_p;              /* 1: off */
     float min_p;              /* 0: off */
-    float repeat_penalty;     /* 1: off */
+    float repeat_penalty;     /* 1: off; the three penalties look at the last 64 tokens */
     float frequency_penalty;  /* 0: off */
     float presence_penalty;   /* 0: off */
     uint64_t seed;            /* same seed, same text */
@@ -177,7 +178,9 @@ typedef struct rotor_gen_options {
     uint32_t n_top;           /* alternatives reported per token, at most 20 */
     bool ignore_eog;          /* keep going past end-of-generation tokens */
     bool special;             /* show control tokens */
-    /* Pieces of text as they become safe to show; return false to stop. */
+    /* Called once per token with the text that has become safe to show (whole characters, nothing
+     * of a stop string; often empty), and once more with token NULL if the end releases text that
+     * was held back. Return false to stop. */
     bool (*on_text)(void *user, const char *text, size_t n_bytes, const rotor_token *token,
                     const rotor_token *top, size_t n_top);
     /* Prompt progress; return false to stop. */
@@ -211,7 +214,7 @@ typedef struct rotor_gen_result {
 } rotor_gen_result;
 ROTOR_API void rotor_gen_result_free(rotor_gen_result *r);
 
-/* Continues the session to ids[n] and generates. opt may be NULL. */
+/* Continues the session to ids[n], n >= 1, and generates. opt may be NULL. */
 ROTOR_API rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,
                                       const rotor_gen_options *opt, rotor_gen_result *out,
                                       rotor_error *err);
@@ -219,7 +222,8 @@ ROTOR_API rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, siz
 ROTOR_API rotor_status rotor_generate_text(rotor_session *s, const char *text,
                                            const rotor_gen_options *opt, rotor_gen_result *out,
                                            rotor_error *err);
-/* Beam search; the best of `width` beams. */
+/* Beam search; the best of `width` beams (1 to 64), by log-probability per token. Beams share the
+ * engine's cache: ROTOR_E_FULL when they do not fit. */
 ROTOR_API rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n,
                                            uint32_t width, uint32_t max_tokens,
                                            rotor_gen_result *out, rotor_error *err);

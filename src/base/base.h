@@ -156,6 +156,7 @@ void base_log_printf(const base_log *log, base_log_level level, const char *fmt,
 /* ---- Operating system (base/os_*.c) --------------------------------------------------------------- */
 
 uint64_t base_now_us(void);        /* monotonic */
+int64_t base_unix_s(void);         /* wall clock: seconds since 1970-01-01 UTC */
 uint64_t base_random_seed(void);   /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);
 uint64_t base_available_memory_bytes(void);
@@ -218,6 +219,7 @@ void base_cond_free(base_cond **c);
 void base_cond_wait(base_cond *c, base_mutex *m);
 void base_cond_broadcast(base_cond *c);
 int base_cpu_count(void);             /* logical CPUs this process may use */
+int base_core_count(void);            /* of these, how many have a core of their own */
 void base_thread_pin(int cpu_index);  /* binds the calling thread; a hint */
 void base_thread_yield(void);
 

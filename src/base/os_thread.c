@@ -9,6 +9,8 @@
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 struct base_thread {
     pthread_t id;       /* POSIX thread */
@@ -94,6 +96,33 @@ int base_cpu_count(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
     int n = CPU_COUNT(&set);
+    return n > 0 ? n : 1;
+}
+
+/* True when no processor of the set below `cpu` shares a core with it; also when nobody knows. */
+static bool first_of_its_core(const cpu_set_t *set, int cpu) {
+    char path[80], list[256];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+    FILE *f = fopen(path, "re");
+    if (!f) return true;
+    bool got = fgets(list, sizeof list, f) != NULL;
+    fclose(f);
+    for (char *at = list; got && *at >= '0' && *at <= '9';) { /* "0,64" or "0-1" */
+        long lo = strtol(at, &at, 10), hi = lo;
+        if (*at == '-') hi = strtol(at + 1, &at, 10);
+        if (*at == ',') at++;
+        for (long i = lo; i <= hi && i < cpu; i++)
+            if (CPU_ISSET((size_t)i, set)) return false;
+    }
+    return true;
+}
+
+int base_core_count(void) {
+    cpu_set_t set;
+    int n = 0;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET((size_t)cpu, &set) && first_of_its_core(&set, cpu)) n++;
     return n > 0 ? n : 1;
 }
 

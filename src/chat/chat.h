@@ -22,18 +22,23 @@ typedef struct chat_template chat_template;
 
 /* What is known about the model when choosing. */
 typedef struct chat_hints {
-    base_str architecture;     /* general.architecture or model_type; may be empty */
-    base_str model_template;   /* Jinja text from the file; may be empty */
+    base_str architecture;       /* general.architecture or model_type; may be empty */
+    base_str model_template;     /* Jinja text from the file; may be empty */
     base_str bos_text, eos_text; /* token texts, for the template's bos_token, eos_token */
-    bool has_im_start;         /* the vocabulary has <|im_start|> */
-    bool has_header_id;        /* the vocabulary has <|start_header_id|> */
+    bool has_im_start;           /* the vocabulary has <|im_start|> */
+    bool has_header_id;          /* the vocabulary has <|start_header_id|> */
+    int64_t (*now_s)(void); /* UTC seconds since 1970 for templates that print the date; NULL: the
+                               machine's clock */
 } chat_hints;
 
 /* override: NULL, a built-in name ("bitnet", "chatml", "llama3", "plain", …) or Jinja text. A model
  * of a bitnet architecture gets the built-in rendering, whatever its file says (the official file's
- * template is a placeholder). A model without any template gets "plain": `User: … Assistant: `. */
-rotor_status chat_template_create(chat_template **out, const chat_hints *hints, const char *override,
-                                  rotor_error *err);
+ * template is a placeholder). A model without any template gets chatml or llama3 when its
+ * vocabulary has their tokens, else "plain": `User: … Assistant: `. Jinja text outside the subset
+ * fails with ROTOR_E_UNSUPPORTED, malformed text with ROTOR_E_FORMAT; the message names the
+ * construct and its line. The caller may then choose a built-in. */
+rotor_status chat_template_create(chat_template **out, const chat_hints *hints,
+                                  const char *override, rotor_error *err);
 void chat_template_free(chat_template **t);
 /* One line for the log: which template and why. */
 const char *chat_template_describe(const chat_template *t);
@@ -53,10 +58,14 @@ typedef struct chat_prompt {
 } chat_prompt;
 void chat_prompt_free(chat_prompt *p);
 
-/* Renders messages[n]; add_reply: append the opening of the assistant's turn. */
+/* Renders messages[n]; add_reply: append the opening of the assistant's turn. Content and unusual
+ * roles are user text. A template that refuses the conversation fails with ROTOR_E_ARG. */
 rotor_status chat_render(const chat_template *t, const chat_message *messages, size_t n,
                          bool add_reply, chat_prompt *out, rotor_error *err);
-/* Tokenises a rendered prompt part by part, with exactly one BOS if the vocabulary wants one. */
+/* Tokenises a rendered prompt: control tokens are found in template text only, the text between
+ * them is encoded as one run, so that borders between parts do not change the ids. Exactly one BOS
+ * if the vocabulary wants one or the prompt begins with its text. *out is written only on success.
+ */
 rotor_status chat_encode(const chat_prompt *p, const text_vocab *v, text_ids *out,
                          rotor_error *err);
 /* Texts that end an answer beside the end-of-generation ids ("\nUser:" for plain); i from 0. */

@@ -1,2 +1,99 @@
-/* SPDX-License-Identifier: MIT */
-int main(void) { return 0; }
+/* SPDX-License-Identifier: MIT
+ *
+ * main: finds the verb, reads its options and settings, runs it.
+ */
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *verb_name_at(const void *ctx, size_t i) {
+    (void)ctx;
+    return cli_verb_at(i) ? cli_verb_at(i)->name : NULL;
+}
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+/* The first word is no verb: say what was probably meant. */
+static int not_a_verb(const char *word) {
+    if (base_path_kind_of(word) != BASE_PATH_NONE || ends_with(word, ".gguf"))
+        return cli_usage(NULL, "'%s' is no verb; try: rotor run %s -p TEXT, or: rotor chat %s", word,
+                         word, word);
+    if (word[0] == '-')
+        return cli_usage(NULL, "'%s' stands before the verb; try: rotor run %s", word, word);
+    if (strchr(word, ' '))
+        return cli_usage(NULL, "'%s' is no verb; try: rotor run -p \"%s\"", word, word);
+    const char *near = cli_nearest(word, verb_name_at, NULL);
+    if (near) return cli_usage(NULL, "no verb '%s'; did you mean 'rotor %s'?", word, near);
+    return cli_usage(NULL, "no verb '%s'", word);
+}
+
+static const char *from_environment(const char *name) { return getenv(name); }
+
+/* Path of the configuration file, which may not exist; NULL: no home. */
+static char *config_path(void) {
+    const char *own = getenv("ROTOR_CONFIG");
+    const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    if (own) return base_strdup(own);
+    base_buf b = {0};
+    if (xdg && *xdg) base_buf_printf(&b, "%s/rotor/config", xdg);
+    else if (home && *home) base_buf_printf(&b, "%s/.config/rotor/config", home);
+    return b.data;
+}
+
+static rotor_status read_settings(cli_args *a, rotor_error *err) {
+    char *path = config_path();
+    base_file f = {.fd = -1};
+    base_buf text = {0};
+    rotor_status st = ROTOR_OK;
+    if (path && base_path_kind_of(path) == BASE_PATH_FILE) {
+        st = base_file_open(&f, path, false, err);
+        if (st == ROTOR_OK) base_buf_append(&text, f.data, f.size);
+    }
+    if (st == ROTOR_OK) st = cli_settings(a, text.data, path, from_environment, err);
+    base_file_close(&f);
+    base_buf_free(&text);
+    base_free(path);
+    return st;
+}
+
+static int run_verb(const cli_verb *verb, int argc, char **argv) {
+    cli_args a = {0};
+    rotor_error err = {0};
+    int status;
+    if (cli_parse(&a, verb, argc, argv, &err) != ROTOR_OK ||
+        (!cli_on(&a, OPT_HELP) && read_settings(&a, &err) != ROTOR_OK)) {
+        status = err.code == ROTOR_E_ARG ? cli_usage(&a, "%s", err.message) : cli_fail(&a, &err);
+    } else if (cli_on(&a, OPT_HELP)) {
+        base_buf text = {0};
+        cli_help_verb(&text, verb);
+        cli_out(text.data, text.len);
+        base_buf_free(&text);
+        status = CLI_DONE;
+    } else {
+        status = verb->run(&a);
+    }
+    status = cli_finish(&a, status);
+    cli_args_free(&a);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, told in words */
+    if (argc < 2) {
+        base_buf text = {0};
+        cli_help_all(&text);
+        fputs(text.data ? text.data : "", stderr);
+        base_buf_free(&text);
+        return CLI_USAGE;
+    }
+    const char *word = argv[1];
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) word = "help";
+    if (strcmp(word, "--version") == 0) word = "version";
+    const cli_verb *verb = cli_verb_find(word);
+    return verb ? run_verb(verb, argc - 2, argv + 2) : not_a_verb(word);
+}

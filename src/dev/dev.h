@@ -24,7 +24,8 @@ typedef uint32_t dev_vec; /* float vector */
 
 typedef enum dev_kind {
     DEV_EMBED,     /* dst = table w0 at each row's token */
-    DEV_RMSNORM,   /* dst = rmsnorm(src) * vec */
+    DEV_RMSNORM,   /* dst = rmsnorm(src) * vec; n_heads > 0: each head of d_head by itself */
+    DEV_BIAS,      /* dst += vec */
     DEV_QUANT_I8,  /* quantises src for ternary products, one scale a row; kept with src */
     DEV_QUANT_Q8,  /* quantises src for block products, one scale per 32; kept with src */
     DEV_MATMUL,    /* dst[i] = w[i] x src, i < n_mats */
@@ -45,7 +46,8 @@ typedef struct dev_op {
     dev_mat w[3];       /* matrices */
     dev_vec vec;        /* norm gain */
     uint32_t layer;     /* cache layer */
-    uint32_t n_heads;   /* DEV_ROPE: heads in dst */
+    uint32_t n_heads;   /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
+    uint32_t window;    /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
     float eps;          /* DEV_RMSNORM */
     kern_glu glu;       /* DEV_GLU */
 } dev_op;

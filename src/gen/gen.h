@@ -40,6 +40,7 @@ typedef struct gen_sampling {
 gen_sampling gen_sampling_default(void); /* temperature 0.8, top_k 40, top_p 0.95, min_p 0.05 */
 
 typedef struct gen_sampler gen_sampler;
+/* ROTOR_E_ARG names the setting that is out of range. */
 rotor_status gen_sampler_create(gen_sampler **out, const gen_sampling *opt, uint32_t n_vocab,
                                 rotor_error *err);
 void gen_sampler_free(gen_sampler **s);
@@ -47,12 +48,14 @@ void gen_sampler_reset(gen_sampler *s, uint64_t seed);
 
 typedef struct gen_choice {
     uint32_t id;   /* token */
-    float logprob; /* natural log of its probability before temperature and truncation */
+    float logprob; /* natural log of its probability, after hook and bias and before penalties,
+                      truncation and temperature */
 } gen_choice;
 
 /* history[n_history]: tokens so far, for penalties. Order: hook, bias, penalties, then (arg-max) or
  * top-k, top-p, min-p, temperature, draw. NaN logits count as minus infinity; if none is finite,
- * ROTOR_E_FORMAT. top[n_top] (may be NULL) receives the most likely ids before truncation. */
+ * ROTOR_E_FORMAT. top[n_top] (NULL when n_top is 0) receives the most likely ids after hook and
+ * bias; what is missing (fewer allowed tokens than n_top) is TEXT_NO_ID. Allocates nothing. */
 rotor_status gen_sample(gen_sampler *s, const float *logits, const uint32_t *history,
                         size_t n_history, gen_choice *choice, gen_choice *top, size_t n_top,
                         rotor_error *err);
@@ -65,7 +68,8 @@ typedef enum gen_finish {
     GEN_FINISH_STOP,   /* a stop string (not part of the text) */
     GEN_FINISH_LENGTH, /* max_new_tok reached */
     GEN_FINISH_FULL,   /* the context is full */
-    GEN_FINISH_CANCEL  /* the callback said so */
+    GEN_FINISH_CANCEL, /* a callback said so */
+    GEN_FINISH_ERROR   /* in a batch: this job failed; gen_batch_step returned why */
 } gen_finish;
 
 typedef struct gen_options {
@@ -77,15 +81,16 @@ typedef struct gen_options {
     bool render_special;        /* show control tokens */
     size_t n_top;               /* alternatives reported per token */
     run_progress on_prompt;     /* prompt progress; may be NULL */
-    /* Called with each piece of text that is safe to show (whole UTF-8 characters, stop strings
-     * held back) and the token that released it; false stops. May be NULL. */
+    /* Called once per generated token with the text that is now safe to show (whole UTF-8
+     * characters, stop strings held back; often empty), and once more, with choice and top NULL, if
+     * the end releases text that was held back. top[n_top]. false stops. May be NULL. */
     bool (*on_text)(void *user, base_str text, const gen_choice *choice, const gen_choice *top);
     void *user;                 /* passed to both callbacks */
 } gen_options;
 
 typedef struct gen_result {
-    text_ids ids;            /* generated tokens, without the ending one; owned */
-    base_buf text;           /* their text; owned */
+    text_ids ids;            /* generated tokens, without an end-of-generation one; owned */
+    base_buf text;           /* their text up to a stop string; owned */
     gen_finish finish;       /* why it ended */
     uint32_t n_prompt;       /* prompt tokens */
     uint32_t n_reused;       /* of which the cache already held */
@@ -95,7 +100,9 @@ typedef struct gen_result {
 } gen_result;
 void gen_result_free(gen_result *r);
 
-/* Continues the session to prompt[n] and generates. The session afterwards holds prompt and answer. */
+/* Continues the session to prompt[n], n >= 1, and generates. The session afterwards holds the prompt
+ * and the answer, except a last token that nothing was asked after: the next run adds it.
+ * Allocates before the first token only, unless tokens are longer than 16 bytes on average. */
 rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const gen_options *opt,
                      gen_result *out, rotor_error *err);
 
@@ -104,10 +111,12 @@ rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const g
 typedef struct gen_beam {
     text_ids ids;  /* tokens of this beam, without the ending one; owned */
     float logprob; /* sum */
-    float score;   /* logprob / length^alpha */
+    float score;   /* logprob / tokens^alpha, counting the ending one */
     bool ended;    /* by an end-of-generation token */
 } gen_beam;
-/* Keeps `width` beams; *beams has width entries, best first; free each ids, then the array. */
+/* Keeps `width` beams, ended ones among them. *beams has width entries, best first (empty with
+ * score -INFINITY where there are fewer); gen_beams_free frees them. The session ends with the
+ * prompt; the engine needs pages for 2 * width forks. */
 rotor_status gen_beam_search(run_session *s, const uint32_t *prompt, uint32_t n, uint32_t width,
                              uint32_t max_new_tok, float alpha, gen_beam **beams,
                              rotor_error *err);
@@ -118,13 +127,18 @@ void gen_beams_free(gen_beam *beams, uint32_t width);
 typedef struct gen_batch gen_batch;
 rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs, rotor_error *err);
 void gen_batch_free(gen_batch **b);
-/* Adds a job; session, options and result are borrowed until it finishes. *job is its handle. */
+/* Adds a job; session, options and result are borrowed until it finishes (the prompt is copied).
+ * *job is its handle. out->finish is GEN_FINISH_NONE until the job ends; a result that has ended is
+ * freed by the caller. ROTOR_E_FULL: max_jobs are live, or the prompt exceeds the session. */
 rotor_status gen_batch_add(gen_batch *b, run_session *s, const uint32_t *prompt, uint32_t n,
                            const gen_options *opt, gen_result *out, uint32_t *job,
                            rotor_error *err);
 /* One step for all live jobs: decoding rows first, the rest of the step filled with prompt rows.
- * *n_live: jobs left. */
+ * *n_live: jobs left. When it fails, a job that caused it has ended with GEN_FINISH_ERROR; the
+ * others are intact and may go on. */
 rotor_status gen_batch_step(gen_batch *b, uint32_t *n_live, rotor_error *err);
+/* The next step ends the job with GEN_FINISH_CANCEL. Callbacks may call this; a finished job's
+ * handle does nothing. */
 void gen_batch_cancel(gen_batch *b, uint32_t job);
 
 #endif

@@ -320,6 +320,25 @@ static void NAME(attention)(const kern_attn *a) {
     }
 }
 
+/* ==== Rows of a table ===================================================================================== */
+
+static void NAME(embed)(float *dst, const kern_mat *w, size_t row) {
+    assert(row < w->rows);
+    const uint8_t *p = w->data + row * w->row_bytes;
+    const quant_tensor t = {.type = w->type, .rows = 1, .cols = w->cols, .data = p};
+    if (w->type != QUANT_F16 && w->type != QUANT_BF16) {
+        rotor_status st = quant_decode_rows(&t, 0, 1, dst, NULL);
+        assert(st == ROTOR_OK);
+        (void)st;
+        return;
+    }
+    for (size_t i = 0; i < w->cols; i += 16) {
+        size_t k = lanes_at(i, w->cols);
+        v16 v = w->type == QUANT_F16 ? v16_load_f16_n(p + 2 * i, k) : v16_load_bf16_n(p + 2 * i, k);
+        v16_store_n(dst + i, v, k);
+    }
+}
+
 /* ==== The slots this file fills ============================================================================ */
 
 void NAME(kern_fill_float)(kern *k) {
@@ -333,6 +352,7 @@ void NAME(kern_fill_float)(kern *k) {
     k->rmsnorm = NAME(rmsnorm);
     k->add = NAME(add);
     k->glu = NAME(glu);
+    k->embed = NAME(embed);
     k->kv_store = NAME(kv_store);
     k->attention = NAME(attention);
 }

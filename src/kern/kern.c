@@ -19,15 +19,6 @@ bool kern_split16(uint32_t type) {
     return type == QUANT_Q2_K || type == QUANT_Q3_K || type == QUANT_Q6_K;
 }
 
-static void embed_row(float *dst, const kern_mat *w, size_t row) {
-    assert(row < w->rows);
-    const quant_tensor t = {.type = w->type, .rows = 1, .cols = w->cols,
-                            .data = w->data + row * w->row_bytes};
-    rotor_status st = quant_decode_rows(&t, 0, 1, dst, NULL);
-    assert(st == ROTOR_OK);
-    (void)st;
-}
-
 /* The angle in double, folded into one turn, so that position 100,000 is as exact as position 1. */
 void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uint32_t pos) {
     for (size_t i = 0; i < n; i++) {
@@ -52,7 +43,6 @@ static void rope_heads(float *x, size_t n_heads, size_t d, size_t n_rot, const f
 void kern_init(kern *k, unsigned cpu) {
     memset(k, 0, sizeof *k);
     k->cpu = cpu;
-    k->embed = embed_row;
     k->rope = rope_heads;
     kern_fill_float_c(k);
     kern_fill_t2_c(k);

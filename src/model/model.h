@@ -36,7 +36,9 @@ typedef struct model_hparams {
     double rope_low, rope_high; /* llama3: low and high frequency factors */
     uint32_t rope_orig_ctx;     /* llama3: context before scaling */
     bool rope_interleaved;      /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
+    uint32_t window;            /* positions a query sees, itself included; 0: all */
     bool sub_norms;             /* norms before the o and down projections (BitNet) */
+    bool qk_norm;               /* each head of q and k is normed before rotation */
     bool w1a8;                  /* ternary projections: one int8 scale per token */
     model_glu glu;              /* gate activation */
 } model_hparams;
@@ -55,6 +57,8 @@ typedef struct model_mat {
 typedef struct model_layer {
     const float *attn_norm;     /* [D] */
     model_mat q, k, v, o;       /* [H*d, D] [K*d, D] [K*d, D] [D, H*d] */
+    const float *q_bias, *k_bias, *v_bias, *o_bias; /* [rows] or NULL */
+    const float *q_norm, *k_norm; /* [d] or NULL */
     const float *attn_sub_norm; /* [H*d] or NULL */
     const float *ffn_norm;      /* [D] */
     model_mat gate, up, down;   /* [F, D] [F, D] [D, F] */
@@ -97,7 +101,6 @@ typedef struct model_options {
     bool no_map;             /* read files into memory */
     int i2s;                 /* quant_i2s, or -1: automatic (x86 order) */
     uint32_t max_layers;     /* load only the first N layers; 0: all */
-    bool vocab_only;         /* hyper-parameters and weights are not needed */
     model_parallel parallel; /* optional */
     const base_log *log;     /* may be NULL */
 } model_options;

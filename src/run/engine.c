@@ -25,12 +25,13 @@ static void requantise_rows(void *arg, int thread, int n_threads) {
     size_t begin, end;
     float *row = base_alloc_array(w->cols, sizeof *row);
     par_slice(w->rows, 1, thread, n_threads, &begin, &end);
-    const quant_tensor t = {.type = w->type, .rows = w->rows, .cols = w->cols, .data = w->data};
+    const kern_mat src = run_mat(w);
+    const kern *k = &job->e->k;
     for (size_t r = begin; row && r < end; r++) {
         uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
-        if (quant_decode_rows(&t, r, r + 1, row, NULL) != ROTOR_OK ||
-            quant_encode(job->type, 1, w->cols, row, dst, NULL) != ROTOR_OK)
-            job->failed = true;
+        k->embed(row, &src, r);
+        if (job->type == QUANT_Q8_0) k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
+        else if (quant_encode(job->type, 1, w->cols, row, dst, NULL) != ROTOR_OK) job->failed = true;
     }
     if (!row) job->failed = true;
     base_free(row);
@@ -101,9 +102,10 @@ static rotor_status make_step(run_engine *e, rotor_error *err) {
     e->pos = base_alloc_array(e->opt.chunk, sizeof *e->pos);
     e->picked = base_alloc_array(e->opt.chunk, sizeof *e->picked);
     e->table = base_alloc_array(e->opt.chunk, sizeof *e->table);
+    e->rows = base_alloc_array(e->opt.chunk, sizeof *e->rows);
     p->refs = base_alloc_array(e->opt.n_pages, sizeof *p->refs);
     p->free = base_alloc_array(e->opt.n_pages, sizeof *p->free);
-    if (!e->token || !e->pos || !e->picked || !e->table || !p->refs || !p->free)
+    if (!e->token || !e->pos || !e->picked || !e->table || !e->rows || !p->refs || !p->free)
         return base_fail_nomem(err, "creating an engine");
     p->n = p->n_free = e->opt.n_pages;
     for (uint32_t i = 0; i < p->n; i++) p->free[i] = p->n - 1 - i; /* lowest page on top */
@@ -145,6 +147,7 @@ void run_free(run_engine **ep) {
     base_free(e->pos);
     base_free(e->picked);
     base_free(e->table);
+    base_free(e->rows);
     base_free(e->pages.refs);
     base_free(e->pages.free);
     base_free(e);

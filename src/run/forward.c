@@ -45,11 +45,27 @@ static void embed(pass *p, dev_buf dst, const model_mat *table) {
     emit(p, (dev_op){.kind = DEV_EMBED, .n_mats = 1, .dst = {dst}, .w = {bind(p, &w)}});
 }
 
+static dev_vec bind_vec(pass *p, const float *v, size_t n) {
+    dev_vec handle = DEV_NONE;
+    if (p->st == ROTOR_OK) p->st = dev_add_vec(p->e->d, v, n, &handle, p->err);
+    return handle;
+}
+
 static void norm(pass *p, dev_buf dst, dev_buf src, const float *gain, size_t n) {
-    dev_vec vec = DEV_NONE;
-    if (p->st == ROTOR_OK) p->st = dev_add_vec(p->e->d, gain, n, &vec, p->err);
-    emit(p, (dev_op){.kind = DEV_RMSNORM, .dst = {dst}, .src = src, .vec = vec,
+    emit(p, (dev_op){.kind = DEV_RMSNORM, .dst = {dst}, .src = src, .vec = bind_vec(p, gain, n),
                      .eps = p->e->m->hp.eps});
+}
+
+/* Each head of x by itself; families without such norms have no gain. */
+static void head_norm(pass *p, dev_buf x, const float *gain, uint32_t n_heads) {
+    const model_hparams *hp = &p->e->m->hp;
+    if (gain)
+        emit(p, (dev_op){.kind = DEV_RMSNORM, .dst = {x}, .src = x, .n_heads = n_heads,
+                         .vec = bind_vec(p, gain, hp->d_head), .eps = hp->eps});
+}
+
+static void bias(pass *p, dev_buf x, const float *b, size_t n) {
+    if (b) emit(p, (dev_op){.kind = DEV_BIAS, .dst = {x}, .vec = bind_vec(p, b, n)});
 }
 
 /* The form of its input a product wants: float, one int8 scale per row, or one per 32. */
@@ -99,13 +115,20 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
 
     norm(p, b->h, b->x, w->attn_norm, hp->n_embd);                 /* h[B,D] */
     linear(p, b->h, 3, qkv, (dev_buf[]){b->q, b->k, b->v});        /* q[B,H*d] k,v[B,K*d] */
+    bias(p, b->q, w->q_bias, w->q.rows);
+    bias(p, b->k, w->k_bias, w->k.rows);
+    bias(p, b->v, w->v_bias, w->v.rows);
+    head_norm(p, b->q, w->q_norm, hp->n_head);
+    head_norm(p, b->k, w->k_norm, hp->n_head_kv);
     rope(p, b->q, hp->n_head);
     rope(p, b->k, hp->n_head_kv);
     emit(p, (dev_op){.kind = DEV_KV_APPEND, .dst = {DEV_NONE}, .src = b->k, .src2 = b->v,
                      .layer = layer});
-    emit(p, (dev_op){.kind = DEV_ATTENTION, .dst = {b->a}, .src = b->q, .layer = layer});
+    emit(p, (dev_op){.kind = DEV_ATTENTION, .dst = {b->a}, .src = b->q, .layer = layer,
+                     .window = hp->window});
     if (w->attn_sub_norm) norm(p, b->a, b->a, w->attn_sub_norm, (size_t)hp->n_head * hp->d_head);
     linear1(p, b->h, b->a, &w->o);                                 /* h[B,D] */
+    bias(p, b->h, w->o_bias, hp->n_embd);
     add(p, b->x, b->h);
 }
 

@@ -42,6 +42,7 @@ struct run_engine {
     uint64_t head_bytes;  /* bytes a step reads of the head */
     uint32_t *token, *pos, *picked; /* [chunk] the step being built */
     const uint32_t **table; /* [chunk] page table of each row's session */
+    run_row *rows;          /* [chunk] rows of a prompt chunk */
 };
 
 struct run_session {

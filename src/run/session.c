@@ -154,9 +154,7 @@ static uint32_t common_prefix(const run_session *s, const uint32_t *tokens, uint
 
 static rotor_status eval_chunk(run_session *s, const uint32_t *tokens, uint32_t n, bool last,
                                rotor_error *err) {
-    enum { ROWS = 512 };
-    run_row rows[ROWS];
-    assert(n <= ROWS);
+    run_row *rows = s->e->rows;
     for (uint32_t i = 0; i < n; i++) rows[i] = (run_row){s, tokens[i], last && i == n - 1};
     return run_eval(s->e, rows, n, err);
 }
@@ -171,7 +169,7 @@ rotor_status run_session_sync(run_session *s, const uint32_t *tokens, uint32_t n
                          "shorter prompt",
                          n, s->max_tok);
     uint32_t at = BASE_MIN(common_prefix(s, tokens, n), n - 1); /* the last token gives the logits */
-    const uint32_t chunk = BASE_MIN(s->e->opt.chunk, 512u);
+    const uint32_t chunk = s->e->opt.chunk;
     if (n_reused) *n_reused = at;
     run_session_rewind(s, at);
     while (at < n) {

@@ -52,11 +52,15 @@ rotor_status text_vocab_from_json(text_vocab **out, base_str tokenizer_json, bas
 rotor_status text_vocab_from_ranks(text_vocab **out, base_str ranks, base_str pre,
                                    const base_str *specials, size_t n_specials,
                                    uint32_t first_special, rotor_error *err);
+/* Marks an id as ending a generation; ids outside the vocabulary are ignored. Before sharing only. */
+void text_vocab_add_eog(text_vocab *v, uint32_t id);
 void text_vocab_free(text_vocab **v);
 
 size_t text_n_tokens(const text_vocab *v);
 text_model text_model_of(const text_vocab *v);
 base_str text_pre(const text_vocab *v); /* rule set in use, for the start-up line */
+/* The rule set whose expression is written exactly so in a tokenizer.json; NULL: none. */
+const char *text_pre_of_regex(base_str pattern);
 /* Text of a token as stored (specials literal, others mapped back to raw bytes); borrowed. */
 base_str text_token(const text_vocab *v, uint32_t id);
 text_token_type text_type(const text_vocab *v, uint32_t id);

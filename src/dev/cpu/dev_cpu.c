@@ -76,7 +76,9 @@ static void check_op(const dev_cpu *d, const dev_op *op) {
         assert(op->kind == DEV_EMBED || d->mats[op->w[i]].cols == d->bufs[op->src].width);
         assert(op->kind == DEV_EMBED || d->mats[op->w[i]].rows == d->bufs[op->dst[i]].width);
     }
-    assert(op->kind != DEV_RMSNORM || d->vecs[op->vec].n == d->bufs[op->src].width);
+    assert(op->kind != DEV_BIAS || d->vecs[op->vec].n == d->bufs[op->dst[0]].width);
+    if (op->kind == DEV_RMSNORM)
+        assert(d->vecs[op->vec].n * BASE_MAX(op->n_heads, 1) == d->bufs[op->src].width);
     (void)d;
     (void)op;
 }

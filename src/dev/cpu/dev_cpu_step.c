@@ -67,13 +67,14 @@ static void do_attention(const cpu_ctx *c, const dev_op *op) {
     for (size_t i = (size_t)c->thread; i < n; i += (size_t)c->n_threads) {
         size_t row = i / s->n_head_kv, head = i % s->n_head_kv, at = head * group * s->d_head;
         size_t k_at = cpu_page_offset(d, op->layer, (uint32_t)head);
+        size_t hi = (size_t)c->step->pos[row] + 1;
         const kern_attn a = {.q = row_of(&d->bufs[op->src], row) + at,
                              .out = row_of(&d->bufs[op->dst[0]], row) + at,
                              .n_heads = group, .d = s->d_head, .scale = scale, .type = s->kv,
                              .pages = d->pages, .page_ids = c->step->pages[row],
                              .page_bytes = d->page_bytes, .k_at = k_at,
-                             .v_at = k_at + d->block_bytes, .lo = 0,
-                             .hi = (size_t)c->step->pos[row] + 1};
+                             .v_at = k_at + d->block_bytes,
+                             .lo = op->window && hi > op->window ? hi - op->window : 0, .hi = hi};
         d->k->attention(&a);
     }
 }
@@ -102,6 +103,15 @@ static void quant_row(const dev_cpu *d, const cpu_buf *b, size_t row, bool block
         d->k->quant_i8(q, b->s + row, b->sum + row, row_of(b, row), b->width, b->ldq);
 }
 
+/* The whole row, or each of its heads, by the same gain. */
+static void norm_row(const cpu_ctx *c, const dev_op *op, size_t row) {
+    const dev_cpu *d = c->d;
+    const cpu_vec *gain = &d->vecs[op->vec];
+    for (size_t i = 0; i < BASE_MAX(op->n_heads, 1u); i++)
+        d->k->rmsnorm(row_of(&d->bufs[op->dst[0]], row) + i * gain->n,
+                      row_of(&d->bufs[op->src], row) + i * gain->n, gain->v, gain->n, op->eps);
+}
+
 static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     const dev_cpu *d = c->d;
     const cpu_buf *dst = &d->bufs[op->dst[0]], *src = &d->bufs[op->src];
@@ -110,9 +120,8 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     case DEV_EMBED:
         d->k->embed(row_of(dst, row), &d->mats[op->w[0]], c->step->token[row]);
         break;
-    case DEV_RMSNORM:
-        d->k->rmsnorm(row_of(dst, row), row_of(src, row), d->vecs[op->vec].v, src->width, op->eps);
-        break;
+    case DEV_RMSNORM: norm_row(c, op, row); break;
+    case DEV_BIAS: d->k->add(row_of(dst, row), d->vecs[op->vec].v, dst->width); break;
     case DEV_QUANT_I8: quant_row(d, src, row, false); break;
     case DEV_QUANT_Q8: quant_row(d, src, row, true); break;
     case DEV_ROPE:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+#
+# Rotor's front door. Meson and Ninja do the work in build/; this file only names what people want.
+# `make help` lists the targets. Variables you may set:
+#   CC, CFLAGS, LDFLAGS   as usual; a change sets build/ up again
+#   V=1                   show every compiler command
+#   WERROR=true           warnings are errors (the default where CI is set)
+#   PREFIX, DESTDIR       where `make install` puts things
+#   MESON_FLAGS           more options for `meson setup`, such as -Dpcre2=disabled
+#   ONLY=name,name        run only these suites of a tier
+#   SECONDS_EACH=60       how long `make fuzz` spends on each target
+#   NO_BOOTSTRAP=1        do not look for missing packages
+
+PREFIX       ?= /usr/local
+JOBS         ?= $(shell nproc 2>/dev/null || echo 2)
+WERROR       ?= $(if $(CI),true,false)
+SECONDS_EACH ?= 60
+# Large public test data, when it lies beside this folder; tests that need it say "no data" otherwise.
+ROTOR_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
+export JOBS V WERROR ONLY ROTOR_TEST_DATA
+
+BOOTSTRAP = $(if $(NO_BOOTSTRAP),@:,@tools/bootstrap)
+# Optional features that cannot be installed are tests skipped for a person, a failure for CI.
+ALL_MAY_FAIL = $(if $(CI),,|| echo "make: going on without the optional features")
+NINJA     = ninja -C build -j$(JOBS) $(if $(V),-v)
+FLAGS     = $(if $(filter default,$(origin CC)),,$(CC))|$(CFLAGS)|$(LDFLAGS)|$(WERROR)|$(MESON_FLAGS)
+SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h')
+RUN       = @tools/run_tests.py
+
+.DEFAULT_GOAL := program
+.PHONY: program demo check check-all bench bench-kernels fuzz soak format lint install clean help core configure
+
+program: core configure ## build the program: build/rotor (also plain `make`)
+	@$(NINJA) rotor
+
+demo: program ## tell a story with the built-in model
+	build/rotor run -p "Once upon a time" -n 200 --echo --seed 1
+
+check: ## run the tests (about 10 minutes on two cores at most)
+	$(BOOTSTRAP) test
+	$(BOOTSTRAP) all $(ALL_MAY_FAIL)
+	@$(MAKE) --no-print-directory configure
+	$(RUN) check
+
+check-all: ## run what check leaves out: Clang, sanitizers, CPU masks, aarch64, valgrind
+	$(BOOTSTRAP) test
+	$(BOOTSTRAP) all $(ALL_MAY_FAIL)
+	@$(MAKE) --no-print-directory configure
+	$(RUN) all
+
+bench: program ## measure speed (BENCH="MODEL -p 512 -n 128")
+	build/rotor bench $(BENCH)
+
+bench-kernels: core configure ## measure every kernel alone
+	@$(NINJA) tests/kern/checkern
+	build/tests/kern/checkern --bench
+
+fuzz: ## feed the parsers mutated input for SECONDS_EACH each
+	$(BOOTSTRAP) test
+	$(RUN) fuzz --seconds $(SECONDS_EACH)
+
+soak: ## the long runs, by hand: ten million executions of each fuzz target
+	$(BOOTSTRAP) test
+	$(RUN) fuzz --executions 10000000
+
+format: ## lay out the C sources by .clang-format
+	clang-format -i $(SOURCES)
+
+lint: ## check layout, layers and links
+	clang-format --dry-run -Werror $(SOURCES)
+	python3 tools/check_layers.py
+	python3 tools/check_docs.py
+
+install: core configure ## install into DESTDIR/PREFIX (default /usr/local)
+	@meson configure build -Dprefix=$(abspath $(PREFIX))
+	@$(NINJA)
+	DESTDIR=$(DESTDIR) meson install -C build --no-rebuild
+
+clean: ## remove every build folder
+	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+core:
+	$(BOOTSTRAP) core
+
+# Sets build/ up once, and again when the compiler or the flags have changed since.
+configure:
+	@flags='$(FLAGS)'; \
+	if [ -f build/build.ninja ] && [ "$$flags" = "$$(cat build/.flags 2>/dev/null || echo '|||false|')" ]; \
+	then exit 0; fi; \
+	rm -rf build && meson setup build -Dwerror=$(WERROR) $(MESON_FLAGS) && echo "$$flags" >build/.flags

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Engines: options to a model, threads, a cache of the right size, and a chat template.
+ *
+ * Order of opening: options checked, threads started (they help to read the model), model, length
+ * of the context, cache and device, chat template. Closing goes the other way.
+ * Everything an engine decides by itself (context, threads, CPU level, template) is said once in
+ * the log at level info.
+ */
+#include "api/api_internal.h"
+
+#include "cpu/cpu.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+enum {
+    AUTO_CTX = 4096,     /* automatic context at most: nobody's memory is taken unasked */
+    MAX_THREADS = 1024,  /* more is a mistake */
+    SPARE_BYTES = 256 << 20 /* left for buffers and the rest of the machine */
+};
+
+/* Where the model comes from. */
+typedef struct origin {
+    const char *path; /* file or folder; NULL: memory */
+    const void *data; /* GGUF image */
+    size_t n_bytes;   /* of data */
+    const char *name; /* for messages */
+} origin;
+
+rotor_engine_options rotor_engine_options_default(void) {
+    return (rotor_engine_options){
+        .size = sizeof(rotor_engine_options), .ctx = UINT32_MAX, .max_sessions = 1};
+}
+
+/* ==== Options ==================================================================================== */
+
+static rotor_status check_options(const rotor_engine_options *o, rotor_error *err) {
+    if (o->threads < 0 || o->threads > MAX_THREADS)
+        return base_fail(err, ROTOR_E_ARG, "threads is %d, expected 0 to %d", o->threads,
+                         MAX_THREADS);
+    if (o->max_sessions < 1 || o->max_sessions > 65536)
+        return base_fail(err, ROTOR_E_ARG, "max_sessions is %u, expected 1 to 65536",
+                         o->max_sessions);
+    if (o->chunk > 65536 || o->max_logits > 65536)
+        return base_fail(err, ROTOR_E_ARG, "chunk is %u and max_logits %u, expected at most 65536",
+                         o->chunk, o->max_logits);
+    if ((unsigned)o->kv > ROTOR_KV_Q8 || (unsigned)o->head > ROTOR_HEAD_Q6 ||
+        (unsigned)o->i2s > ROTOR_I2S_4ROW)
+        return base_fail(err, ROTOR_E_ARG, "kv, head or i2s has no such value: %d, %d, %d",
+                         (int)o->kv, (int)o->head, (int)o->i2s);
+    return ROTOR_OK;
+}
+
+static kern_kv kv_of(rotor_kv kv) {
+    return kv == ROTOR_KV_F32 ? KERN_KV_F32 : kv == ROTOR_KV_Q8 ? KERN_KV_Q8 : KERN_KV_F16;
+}
+
+static double kv_bytes_per_elem(rotor_kv kv) {
+    return kv == ROTOR_KV_F32 ? 4.0 : kv == ROTOR_KV_Q8 ? 34.0 / 32.0 : 2.0;
+}
+
+static run_head head_of(rotor_head head) {
+    return head == ROTOR_HEAD_FILE ? RUN_HEAD_FILE : head == ROTOR_HEAD_Q6 ? RUN_HEAD_Q6 : RUN_HEAD_Q8;
+}
+
+static int i2s_of(rotor_i2s i2s) {
+    return i2s == ROTOR_I2S_ARM ? QUANT_I2S_ARM : i2s == ROTOR_I2S_4ROW ? QUANT_I2S_4ROW : QUANT_I2S_X86;
+}
+
+static void forward_log(void *user, base_log_level level, const char *line) {
+    const rotor_engine *e = user;
+    e->opt.log(e->opt.log_user, (int)level, line);
+}
+
+/* ==== Threads, model ============================================================================= */
+
+static rotor_status start_threads(rotor_engine *e, rotor_error *err) {
+    unsigned mask = ~0u;
+    if (e->opt.cpu) ROTOR_TRY(cpu_parse_mask(e->opt.cpu, &mask, err));
+    e->cpu = cpu_detect() & mask;
+    return par_create(&e->pool, e->opt.threads ? e->opt.threads : base_core_count(), false, err);
+}
+
+static void on_every_thread(void *pool, void (*fn)(void *, int, int), void *arg) {
+    par_run(pool, fn, arg);
+}
+
+static rotor_status open_model(rotor_engine *e, const origin *from, rotor_error *err) {
+    const model_options opt = {.no_map = e->opt.no_mmap,
+                               .i2s = e->opt.i2s == ROTOR_I2S_AUTO ? -1 : i2s_of(e->opt.i2s),
+                               .max_layers = e->opt.max_layers,
+                               .parallel = {on_every_thread, e->pool},
+                               .log = &e->log};
+    if (from->path) return model_open(&e->m, from->path, &opt, err);
+    return model_open_memory(&e->m, from->data, from->n_bytes, from->name, &opt, err);
+}
+
+/* ==== Context ==================================================================================== */
+
+/* Positions per session for which there is memory now. Mapped weights are not in use yet. */
+static uint64_t fitting_ctx(const rotor_engine *e, uint64_t bytes_per_tok) {
+    uint64_t have = base_available_memory_bytes(), need = SPARE_BYTES;
+    if (!e->opt.no_mmap && e->m->file_bytes > e->m->owned_bytes)
+        need += e->m->file_bytes - e->m->owned_bytes;
+    uint64_t left = have > need ? have - need : 0;
+    uint64_t tok = left / BASE_MAX(bytes_per_tok, 1) / e->opt.max_sessions / KERN_KEYS * KERN_KEYS;
+    return BASE_MAX(tok, (uint64_t)KERN_KEYS);
+}
+
+static void choose_ctx(rotor_engine *e) {
+    uint64_t own = e->m->hp.n_ctx, per_tok;
+    per_tok = model_kv_bytes_per_tok(&e->m->hp, kv_bytes_per_elem(e->opt.kv));
+    uint64_t fits = fitting_ctx(e, per_tok), ctx = e->opt.ctx ? e->opt.ctx : own;
+    if (e->opt.ctx == UINT32_MAX)
+        ctx = BASE_MIN(BASE_MIN(own, (uint64_t)AUTO_CTX), fits);
+    else if (ctx > fits)
+        base_log_printf(&e->log, BASE_LOG_WARN,
+                        "context of %llu positions: memory is free for about %llu",
+                        (unsigned long long)ctx, (unsigned long long)fits);
+    if (ctx > own)
+        base_log_printf(&e->log, BASE_LOG_WARN,
+                        "context of %llu positions: the model was made for %llu",
+                        (unsigned long long)ctx, (unsigned long long)own);
+    e->n_ctx = (uint32_t)ctx;
+    e->kv_bytes = per_tok * e->opt.max_sessions * ((ctx + KERN_KEYS - 1) / KERN_KEYS * KERN_KEYS);
+}
+
+static rotor_status create_run(rotor_engine *e, rotor_error *err) {
+    choose_ctx(e);
+    uint64_t pages = (uint64_t)e->opt.max_sessions * (((uint64_t)e->n_ctx + KERN_KEYS - 1) / KERN_KEYS);
+    if (pages > UINT32_MAX)
+        return base_fail(err, ROTOR_E_ARG, "ctx of %u for %u sessions is out of reach", e->n_ctx,
+                         e->opt.max_sessions);
+    const run_options opt = {.cpu = e->cpu,
+                             .kv = kv_of(e->opt.kv),
+                             .float_act = e->opt.float_act,
+                             .head = head_of(e->opt.head),
+                             .n_pages = (uint32_t)pages,
+                             .chunk = e->opt.chunk,
+                             .max_logits = e->opt.max_logits,
+                             .log = &e->log};
+    return run_create(&e->run, e->m, e->pool, &opt, err);
+}
+
+/* ==== Opening and closing ======================================================================== */
+
+static void log_start(const rotor_engine *e) {
+    const model_hparams *hp = &e->m->hp;
+    base_log_printf(&e->log, BASE_LOG_INFO, "model: %s (%s, %s), %.1f M weights, %.1f MB", e->m->name,
+                    e->m->arch, e->m->type_name, (double)e->m->n_params / 1e6,
+                    (double)e->m->file_bytes / 1e6);
+    base_log_printf(&e->log, BASE_LOG_INFO,
+                    "context: %u of %u positions (%s), cache %.1f MB for %u session%s", e->n_ctx,
+                    hp->n_ctx, e->opt.ctx == UINT32_MAX ? "automatic" : "as asked",
+                    (double)e->kv_bytes / 1e6, e->opt.max_sessions,
+                    e->opt.max_sessions == 1 ? "" : "s");
+    base_log_printf(&e->log, BASE_LOG_INFO, "processor: %d thread%s, %s, head %s",
+                    par_n_threads(e->pool), par_n_threads(e->pool) == 1 ? "" : "s",
+                    cpu_level_name(e->cpu), run_head_name(e->run));
+    if (e->tmpl)
+        base_log_printf(&e->log, BASE_LOG_INFO, "%s", chat_template_describe(e->tmpl));
+    else
+        base_log_printf(&e->log, BASE_LOG_WARN, "%s", e->tmpl_error.message);
+}
+
+static rotor_status open_engine(rotor_engine **out, const origin *from,
+                                const rotor_engine_options *user, rotor_error *err) {
+    rotor_engine_options opt = rotor_engine_options_default();
+    ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_engine_options", err));
+    ROTOR_TRY(check_options(&opt, err));
+    rotor_engine *e = base_alloc(sizeof *e);
+    if (!e) return base_fail_nomem(err, "opening an engine");
+    e->opt = opt;
+    e->log = (base_log){opt.log ? forward_log : NULL, e};
+    rotor_status status = start_threads(e, err);
+    if (status != ROTOR_OK) goto fail;
+    status = open_model(e, from, err);
+    if (status != ROTOR_OK) goto fail;
+    status = create_run(e, err);
+    if (status != ROTOR_OK) goto fail;
+    status = api_choose_template(e, err);
+    if (status != ROTOR_OK) goto fail;
+    log_start(e);
+    e->opt.cpu = e->opt.chat_template = NULL; /* the caller's strings end with this call */
+    *out = e;
+    return ROTOR_OK;
+fail:
+    rotor_engine_close(&e);
+    return status;
+}
+
+rotor_status rotor_engine_open(rotor_engine **out, const char *path,
+                               const rotor_engine_options *opt, rotor_error *err) {
+    if (!out || !path) return base_fail(err, ROTOR_E_ARG, "rotor_engine_open: out or path is NULL");
+    return open_engine(out, &(origin){.path = path}, opt, err);
+}
+
+rotor_status rotor_engine_open_memory(rotor_engine **out, const void *data, size_t n_bytes,
+                                      const char *name, const rotor_engine_options *opt,
+                                      rotor_error *err) {
+    if (!out || !data) return base_fail(err, ROTOR_E_ARG, "rotor_engine_open_memory: out or data is NULL");
+    const origin from = {.data = data, .n_bytes = n_bytes, .name = name ? name : "memory"};
+    return open_engine(out, &from, opt, err);
+}
+
+void rotor_engine_close(rotor_engine **pe) {
+    if (!pe || !*pe) return;
+    rotor_engine *e = *pe;
+    chat_template_free(&e->tmpl);
+    run_free(&e->run);
+    model_close(&e->m);
+    par_free(&e->pool);
+    base_free(e);
+    *pe = NULL;
+}
+
+/* ==== Facts ====================================================================================== */
+
+rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info) {
+    if (!e || !info || info->size < 8 || info->size % 8 != 0) return ROTOR_E_ARG;
+    const model *m = e->m;
+    rotor_engine_info all = {
+        .name = m->name,
+        .architecture = m->arch,
+        .type_name = m->type_name,
+        .template_line = e->tmpl ? chat_template_describe(e->tmpl) : e->tmpl_error.message,
+        .head = run_head_name(e->run),
+        .cpu = cpu_level_name(e->cpu),
+        .n_vocab = m->hp.n_vocab,
+        .n_embd = m->hp.n_embd,
+        .n_layer = m->hp.n_layer,
+        .n_head = m->hp.n_head,
+        .n_head_kv = m->hp.n_head_kv,
+        .n_ff = m->hp.n_ff,
+        .n_ctx_train = m->hp.n_ctx,
+        .n_ctx = e->n_ctx,
+        .threads = par_n_threads(e->pool),
+        .n_params = m->n_params,
+        .file_bytes = m->file_bytes,
+        .kv_bytes = e->kv_bytes,
+        .step_bytes = run_step_bytes(e->run),
+        .temperature = m->sampling.temperature,
+        .top_p = m->sampling.top_p,
+        .min_p = m->sampling.min_p,
+        .repeat_penalty = m->sampling.repeat_penalty,
+        .top_k = m->sampling.top_k,
+        .has_template = e->has_template};
+    all.size = info->size;
+    memcpy(info, &all, BASE_MIN(sizeof all, (size_t)info->size));
+    return ROTOR_OK;
+}

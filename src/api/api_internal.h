@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * api, inside: what an engine and a session hold, and the rule for option structs.
+ */
+#ifndef API_INTERNAL_H
+#define API_INTERNAL_H
+
+#include "base/base.h"
+#include "chat/chat.h"
+#include "model/model.h"
+#include "par/par.h"
+#include "rotor.h"
+#include "run/run.h"
+
+struct rotor_engine {
+    model *m;                /* owned */
+    par_pool *pool;          /* owned */
+    run_engine *run;         /* owned */
+    chat_template *tmpl;     /* owned; NULL: the model's own cannot be used */
+    rotor_error tmpl_error;  /* why not */
+    bool has_template;       /* the model brings one or has a built-in one */
+    rotor_engine_options opt; /* as given; its strings are not used after opening */
+    base_log log;            /* forwards to opt.log */
+    unsigned cpu;            /* CPU_* flags in use */
+    uint32_t n_ctx;          /* positions per session */
+    uint64_t kv_bytes;       /* cache of all sessions */
+};
+
+struct rotor_session {
+    rotor_engine *e;  /* borrowed */
+    run_session *run; /* owned */
+};
+
+/* Copies an option struct of any version over *dst, which holds the defaults: what the caller's
+ * version does not know keeps its default, what ours does not know must be zero. src may be NULL. */
+rotor_status api_take_options(void *dst, size_t dst_bytes, const void *src, const char *what,
+                              rotor_error *err);
+
+/* A new array of the ids, never NULL; the list is emptied. */
+uint32_t *api_take_ids(text_ids *ids);
+/* The buffer's text, NUL-terminated, never NULL on success; the buffer is emptied. */
+char *api_take_text(base_buf *buf);
+
+/* Chooses the chat template; fails only for one the caller named. */
+rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Sessions and the two ways to get logits: after the last token, or after each.
+ */
+#include "api/api_internal.h"
+
+rotor_status rotor_session_create(rotor_session **out, rotor_engine *e, uint32_t max_tok,
+                                  rotor_error *err) {
+    if (!out || !e) return base_fail(err, ROTOR_E_ARG, "rotor_session_create: out or engine is NULL");
+    if (max_tok > e->n_ctx)
+        return base_fail(err, ROTOR_E_ARG, "session of %u positions: the engine's context is %u",
+                         max_tok, e->n_ctx);
+    if (e->m->file) ROTOR_TRY(file_unchanged(e->m->file, err));
+    rotor_session *s = base_alloc(sizeof *s);
+    if (!s) return base_fail_nomem(err, "creating a session");
+    s->e = e;
+    rotor_status status = run_session_create(&s->run, e->run, max_tok ? max_tok : e->n_ctx, err);
+    if (status != ROTOR_OK) {
+        base_free(s);
+        return status;
+    }
+    *out = s;
+    return ROTOR_OK;
+}
+
+void rotor_session_free(rotor_session **s) {
+    if (!s || !*s) return;
+    run_session_free(&(*s)->run);
+    base_free(*s);
+    *s = NULL;
+}
+
+uint32_t rotor_session_len(const rotor_session *s) { return s ? run_session_len(s->run) : 0; }
+uint32_t rotor_session_max(const rotor_session *s) { return s ? run_session_max(s->run) : 0; }
+
+void rotor_session_rewind(rotor_session *s, uint32_t n_keep) {
+    if (s && n_keep < run_session_len(s->run)) run_session_rewind(s->run, n_keep);
+}
+
+static rotor_status check_tokens(const rotor_session *s, const uint32_t *tokens, size_t n,
+                                 rotor_error *err) {
+    if (!s || !tokens || n == 0)
+        return base_fail(err, ROTOR_E_ARG, "evaluating: no session or no tokens");
+    uint32_t n_vocab = s->e->m->hp.n_vocab;
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] >= n_vocab)
+            return base_fail(err, ROTOR_E_ARG, "token %u at %zu is outside the vocabulary of %u",
+                             tokens[i], i, n_vocab);
+    if (n > run_session_max(s->run))
+        return base_fail(err, ROTOR_E_FULL, "%zu tokens do not fit the session's %u positions", n,
+                         run_session_max(s->run));
+    return ROTOR_OK;
+}
+
+rotor_status rotor_eval(rotor_session *s, const uint32_t *tokens, size_t n, const float **logits,
+                        rotor_error *err) {
+    ROTOR_TRY(check_tokens(s, tokens, n, err));
+    ROTOR_TRY(run_session_sync(s->run, tokens, (uint32_t)n, NULL, NULL, NULL, err));
+    if (logits) *logits = run_logits(s->e->run, 0);
+    return ROTOR_OK;
+}
+
+rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, size_t n,
+                            bool (*fn)(void *user, size_t pos, const float *logits), void *user,
+                            rotor_error *err) {
+    ROTOR_TRY(check_tokens(s, tokens, n, err));
+    if (!fn) return base_fail(err, ROTOR_E_ARG, "rotor_eval_all: fn is NULL");
+    run_engine *e = s->e->run;
+    size_t at_once = BASE_MIN(run_chunk(e), run_max_logits(e));
+    run_row *rows = base_alloc_array(at_once, sizeof *rows);
+    if (!rows) return base_fail_nomem(err, "evaluating");
+    rotor_status status = ROTOR_OK;
+    run_session_rewind(s->run, 0);
+    for (size_t done = 0; done < n && status == ROTOR_OK;) {
+        uint32_t m = (uint32_t)BASE_MIN(at_once, n - done);
+        for (uint32_t i = 0; i < m; i++) rows[i] = (run_row){s->run, tokens[done + i], true};
+        status = run_eval(e, rows, m, err);
+        for (uint32_t i = 0; i < m && status == ROTOR_OK; i++, done++)
+            if (!fn(user, done, run_logits(e, i)))
+                status = base_fail(err, ROTOR_E_CANCELLED, "stopped by the caller at position %zu", done);
+    }
+    base_free(rows);
+    return status;
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cli: the program. One option table (options_table.c) from which the parser, --help, the ROTOR_*
+ * variables and the configuration file are made, and one file per verb (verb_*.c).
+ *
+ * Standard output carries the product, standard error everything else. A verb returns the exit
+ * status: 0 done, 1 failed, 2 bad usage. Only this room prints, reads the environment or installs
+ * signal handlers.
+ */
+#ifndef CLI_H
+#define CLI_H
+
+#include "base/base.h"
+#include "rotor.h"
+#include "tool/tool.h"
+
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+/* ---- Verbs ------------------------------------------------------------------------------------ */
+
+enum { /* bits of cli_option.verbs */
+    VERB_RUN = 1 << 0,
+    VERB_CHAT = 1 << 1,
+    VERB_BENCH = 1 << 2,
+    VERB_SYNTH = 1 << 3,
+    VERB_INSPECT = 1 << 4,
+    VERB_CONVERT = 1 << 5,
+    VERB_QUANTIZE = 1 << 6,
+    VERB_TOKENIZE = 1 << 7,
+    VERB_LOGITS = 1 << 8,
+    VERB_PERPLEXITY = 1 << 9,
+    VERB_INFO = 1 << 10,
+    VERB_MODELS = 1 << 11,
+    VERB_HELP = 1 << 12,
+    VERB_VERSION = 1 << 13,
+    VERBS_ENGINE = VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY,
+    VERBS_ALL = (1 << 14) - 1
+};
+
+struct cli_args;
+typedef struct cli_verb {
+    const char *name;                    /* as typed */
+    uint32_t bit;                        /* VERB_… */
+    const char *usage;                   /* what follows "rotor NAME" */
+    const char *help;                    /* one line */
+    const char *notes;                   /* paragraphs under the options of its help; NULL: none */
+    int min_words, max_words;            /* words beside options */
+    int (*run)(const struct cli_args *); /* exit status */
+} cli_verb;
+
+const cli_verb *cli_verb_at(size_t i);            /* NULL past the end */
+const cli_verb *cli_verb_find(const char *name);  /* NULL: none */
+
+/* ---- Options ---------------------------------------------------------------------------------- */
+
+typedef enum cli_opt {
+    OPT_HELP, OPT_JSON, OPT_LOG_LEVEL, OPT_NO_PROGRESS,
+    OPT_THREADS, OPT_CTX, OPT_CTX_PPL, OPT_DEVICE, OPT_CPU, OPT_KV, OPT_HEAD, OPT_HEAD_EXACT,
+    OPT_ACT, OPT_CHUNK, OPT_LAYERS, OPT_NO_MMAP, OPT_I2S, OPT_TEMPLATE,
+    OPT_PROMPT, OPT_N_PREDICT, OPT_ECHO, OPT_CHAT, OPT_SYSTEM, OPT_BEAMS, OPT_IGNORE_EOS,
+    OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT, OPT_SEED, OPT_STOP,
+    OPT_NO_HISTORY, OPT_COLOR,
+    OPT_N_PROMPT, OPT_N_GEN, OPT_REPS, OPT_DEPTH, OPT_OPS, OPT_COMPARE, OPT_PRESET,
+    OPT_OUTPUT, OPT_OUTPUT_LOGITS, OPT_VOCAB, OPT_SPARSE, OPT_VERIFY, OPT_LAYER, OPT_STATS,
+    OPT_TYPE, OPT_HEAD_TYPE,
+    OPT_IDS, OPT_DECODE, OPT_LINES, OPT_SPECIAL, OPT_BOS,
+    OPT_TOKENS, OPT_ALL, OPT_KLD, OPT_WINDOWS,
+    CLI_N_OPTS
+} cli_opt;
+
+typedef enum cli_type { CLI_FLAG, CLI_INT, CLI_REAL, CLI_TEXT, CLI_CHOICE } cli_type;
+
+enum { /* cli_option.flags */
+    CLI_MANY = 1, /* may be given several times */
+    CLI_SAVED = 2 /* may stand in the configuration file and in ROTOR_<NAME> */
+};
+
+typedef struct cli_option {
+    const char *name;     /* long form without dashes */
+    char letter;          /* short form, 0: none */
+    cli_type type;        /* what its value is */
+    const char *group;    /* heading in the help */
+    const char *value;    /* how the help calls the value */
+    double min, max;      /* of numbers */
+    const char *choices;  /* "f16|f32|q8" */
+    const char *fallback; /* the default as text; NULL: none */
+    const char *help;     /* one line */
+    uint32_t verbs;       /* VERB_… bits it applies to */
+    unsigned flags;       /* CLI_MANY, CLI_SAVED */
+} cli_option;
+
+extern const cli_option cli_options[CLI_N_OPTS];
+
+typedef struct cli_value {
+    bool given;       /* by the command line, a variable or the file; else the fallback */
+    int64_t i;        /* CLI_INT; CLI_CHOICE: index; CLI_FLAG: 0 or 1 */
+    double f;         /* CLI_REAL */
+    const char *text; /* as written; NULL when absent without fallback */
+} cli_value;
+
+/* A parsed command line. Zero-initialise; free with cli_args_free. */
+typedef struct cli_args {
+    const cli_verb *verb;          /* what is being done */
+    cli_value value[CLI_N_OPTS];   /* by option */
+    const char **words;            /* [n_words] arguments beside options; owned array */
+    size_t n_words;                /* how many */
+    const char **many[CLI_N_OPTS]; /* values of CLI_MANY options; owned arrays */
+    size_t n_many[CLI_N_OPTS];     /* how many of each */
+    base_buf kept;                 /* text of the configuration file, which values point into */
+} cli_args;
+
+/* argv[0] is the first word after the verb. Fills values from fallbacks, then arguments. */
+rotor_status cli_parse(cli_args *a, const cli_verb *verb, int argc, char **argv, rotor_error *err);
+/* Adds what the configuration text (name in messages) and the environment say, where the command
+ * line was silent; the environment wins over the file. get_env may be NULL. */
+rotor_status cli_settings(cli_args *a, const char *config, const char *config_name,
+                          const char *(*get_env)(const char *name), rotor_error *err);
+void cli_args_free(cli_args *a);
+
+bool cli_given(const cli_args *a, cli_opt o);
+bool cli_on(const cli_args *a, cli_opt o);
+int64_t cli_int(const cli_args *a, cli_opt o);
+double cli_real(const cli_args *a, cli_opt o);
+const char *cli_text(const cli_args *a, cli_opt o); /* NULL: absent */
+/* Word i beside options, NULL past the end. */
+const char *cli_word(const cli_args *a, size_t i);
+/* The option called by this long name in this verb; CLI_N_OPTS: none. */
+cli_opt cli_find_option(const char *name, size_t n_bytes, uint32_t verb_bit);
+/* The nearest of the names that next(ctx, i) lists (NULL ends), NULL when none is near. */
+const char *cli_nearest(const char *word, const char *(*next)(const void *ctx, size_t i),
+                        const void *ctx);
+/* The order of I2_S bytes that --i2s-layout asks for. */
+tool_i2s cli_i2s(const cli_args *a);
+/* Parses "1,2 3" into a new array (base_free). */
+rotor_status cli_parse_ids(const char *text, uint32_t **ids, size_t *n, rotor_error *err);
+
+
+/* ---- Help -------------------------------------------------------------------------------------- */
+
+void cli_help_all(base_buf *out);
+void cli_help_verb(base_buf *out, const cli_verb *verb);
+
+/* ---- Speaking (report.c) -------------------------------------------------------------------------- */
+
+/* "rotor: verb: message" on standard error; returns CLI_FAILED. */
+int cli_fail(const cli_args *a, const rotor_error *err);
+int cli_fail_text(const cli_args *a, const char *fmt, ...) BASE_PRINTF(2, 3);
+/* The same with a hint where to read on; returns CLI_USAGE. */
+int cli_usage(const cli_args *a, const char *fmt, ...) BASE_PRINTF(2, 3);
+/* A line on standard error if the log level lets it through (BASE_LOG_…). */
+void cli_log(const cli_args *a, int level, const char *fmt, ...) BASE_PRINTF(3, 4);
+/* Log callback for the library; user is the cli_args. */
+void cli_log_line(void *user, int level, const char *line);
+
+/* Writes to standard output; failures are remembered and told by cli_finish. */
+void cli_out(const void *p, size_t n_bytes);
+void cli_outf(const char *fmt, ...) BASE_PRINTF(1, 2);
+/* Flushes standard output; turns status into CLI_FAILED with a line when writing failed. */
+int cli_finish(const cli_args *a, int status);
+
+/* "1.11 GiB"; into out[32]. */
+const char *cli_bytes(uint64_t bytes, char out[32]);
+
+/* Progress on standard error: only on a terminal, only after a second, unless --no-progress. */
+typedef struct cli_progress {
+    const cli_args *a;   /* whose flags decide */
+    const char *what;    /* label */
+    uint64_t start_us;   /* when it began */
+    uint64_t shown_us;   /* last drawn; 0: never */
+} cli_progress;
+void cli_progress_start(cli_progress *p, const cli_args *a, const char *what);
+/* Matches the progress callbacks of tool: user is the cli_progress; false after Ctrl-C. */
+bool cli_progress_step(void *user, uint64_t done, uint64_t total);
+void cli_progress_end(cli_progress *p);
+
+/* ---- JSON (json_out.c): jansson values that never fail on foreign bytes ---------------------------- */
+
+struct json_t;
+struct json_t *cli_json_text(const char *s, size_t n_bytes); /* invalid UTF-8 becomes U+FFFD */
+/* Prints and frees; returns CLI_DONE, or CLI_FAILED when memory ran out. */
+int cli_json_print(const cli_args *a, struct json_t *v);
+
+/* ---- Terminal and signals (os_terminal.c) ------------------------------------------------------------ */
+
+bool cli_is_terminal(int fd);
+int cli_terminal_columns(void);
+/* From now Ctrl-C sets a flag instead of ending the program; off restores the default. */
+void cli_catch_interrupt(bool on);
+bool cli_interrupted(void);
+void cli_clear_interrupt(void);
+/* Ends as the shell expects after Ctrl-C: by the signal itself. */
+void cli_die_interrupted(void);
+/* All of standard input, byte for byte. */
+rotor_status cli_read_stdin(base_buf *out, rotor_error *err);
+
+/* ---- Models (model_ref.c, engine.c) ------------------------------------------------------------------- */
+
+/* Where a MODEL argument leads. */
+typedef struct cli_model {
+    tool_source src; /* what tool and the library take */
+    char *path;      /* owned text behind src.path; NULL: the model inside the program */
+} cli_model;
+/* word: path, folder, name in the model cache, or NULL for the embedded default. */
+rotor_status cli_model_find(cli_model *m, const char *word, rotor_error *err);
+void cli_model_free(cli_model *m);
+/* Where the model cache lies ("~/.cache/huggingface/hub"); base_free. */
+char *cli_cache_root(void);
+
+/* The engine options of the command line; a verb may change them before it opens. */
+rotor_engine_options cli_engine_options(const cli_args *a);
+rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_model *m,
+                             rotor_engine_options opt, rotor_error *err);
+/* The exit status for a failed call: CLI_USAGE for a wrong argument, else CLI_FAILED; says why. */
+int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);
+/* Sampling from the command line over the model's own settings. */
+rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e);
+/* n per second, 0 when nothing was timed. */
+double cli_rate(uint64_t n, uint64_t us);
+/* "prompt 12 tok 103.2 t/s | decode 64 tok 41.0 t/s | first token 120 ms | context 76 of 4096" */
+void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max);
+
+/* ---- Verbs ---------------------------------------------------------------------------------------------- */
+
+int verb_run(const cli_args *a);
+int verb_chat(const cli_args *a);
+int verb_bench(const cli_args *a);
+int verb_synth(const cli_args *a);
+int verb_inspect(const cli_args *a);
+int verb_convert(const cli_args *a);
+int verb_quantize(const cli_args *a);
+int verb_tokenize(const cli_args *a);
+int verb_logits(const cli_args *a);
+int verb_perplexity(const cli_args *a);
+int verb_info(const cli_args *a);
+int verb_models(const cli_args *a);
+int verb_help(const cli_args *a);
+int verb_version(const cli_args *a);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From options to an engine: what every verb that runs a model shares.
+ */
+#include "cli/cli.h"
+
+#include <stdio.h>
+
+rotor_engine_options cli_engine_options(const cli_args *a) {
+    static const rotor_head heads[] = {ROTOR_HEAD_AUTO, ROTOR_HEAD_FILE, ROTOR_HEAD_Q8, ROTOR_HEAD_Q6};
+    static const rotor_kv kvs[] = {ROTOR_KV_F16, ROTOR_KV_F32, ROTOR_KV_Q8};
+    static const rotor_i2s orders[] = {ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S_4ROW};
+    rotor_engine_options o = rotor_engine_options_default();
+    bool exact = (cli_options[OPT_HEAD_EXACT].verbs & a->verb->bit) != 0;
+    int64_t head = cli_int(a, exact ? OPT_HEAD_EXACT : OPT_HEAD);
+    o.threads = (int32_t)cli_int(a, OPT_THREADS);
+    o.ctx = cli_given(a, OPT_CTX) ? (uint32_t)cli_int(a, OPT_CTX) : UINT32_MAX;
+    o.chunk = (uint32_t)cli_int(a, OPT_CHUNK);
+    o.max_layers = (uint32_t)cli_int(a, OPT_LAYERS);
+    o.kv = kvs[cli_int(a, OPT_KV)];
+    o.head = exact && head == 0 ? ROTOR_HEAD_FILE : heads[head];
+    o.i2s = orders[cli_int(a, OPT_I2S)];
+    o.float_act = cli_int(a, OPT_ACT) == 1;
+    o.no_mmap = cli_on(a, OPT_NO_MMAP);
+    o.cpu = cli_text(a, OPT_CPU);
+    o.log = cli_log_line;
+    o.log_user = (void *)(uintptr_t)a;
+    return o;
+}
+
+/* --chat-template is a built-in name or a file with Jinja text, kept in *text. */
+static rotor_status read_template(const cli_args *a, base_buf *text, const char **out,
+                                  rotor_error *err) {
+    const char *word = cli_text(a, OPT_TEMPLATE);
+    *out = word;
+    if (!word) return ROTOR_OK;
+    for (size_t i = 0; rotor_chat_template_name(i); i++)
+        if (strcmp(rotor_chat_template_name(i), word) == 0) return ROTOR_OK;
+    if (base_path_kind_of(word) != BASE_PATH_FILE) {
+        base_buf names = {0};
+        for (size_t i = 0; rotor_chat_template_name(i); i++)
+            base_buf_printf(&names, "%s, ", rotor_chat_template_name(i));
+        base_fail(err, ROTOR_E_ARG, "--chat-template %s: expected one of %sor a file with Jinja text",
+                  word, names.data ? names.data : "");
+        base_buf_free(&names);
+        return ROTOR_E_ARG;
+    }
+    base_file f;
+    ROTOR_TRY(base_file_open(&f, word, false, err));
+    base_buf_append(text, f.data, f.size);
+    base_file_close(&f);
+    *out = text->data ? text->data : "";
+    return text->failed ? base_fail_nomem(err, "reading the chat template") : ROTOR_OK;
+}
+
+static rotor_status check_device(const cli_args *a, rotor_error *err) {
+    int64_t device = cli_int(a, OPT_DEVICE);
+    if (device <= 1) return ROTOR_OK;
+    return base_fail(err, ROTOR_E_UNSUPPORTED,
+                     "--device %s: this build has no %s; use --device cpu (rotor version lists the "
+                     "features)",
+                     cli_text(a, OPT_DEVICE), device == 2 ? "OpenCL" : "Vulkan");
+}
+
+rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_model *m,
+                             rotor_engine_options opt, rotor_error *err) {
+    base_buf text = {0};
+    ROTOR_TRY(check_device(a, err));
+    rotor_status st = read_template(a, &text, &opt.chat_template, err);
+    if (st == ROTOR_OK && m->src.path) st = rotor_engine_open(out, m->src.path, &opt, err);
+    else if (st == ROTOR_OK)
+        st = rotor_engine_open_memory(out, m->src.data, m->src.n_bytes, m->src.name, &opt, err);
+    base_buf_free(&text);
+    return st;
+}
+
+rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e) {
+    rotor_gen_options g = rotor_gen_options_default(e);
+    if (cli_given(a, OPT_N_PREDICT)) g.max_tokens = (uint32_t)cli_int(a, OPT_N_PREDICT);
+    if (cli_given(a, OPT_TEMP)) g.temperature = (float)cli_real(a, OPT_TEMP);
+    if (cli_given(a, OPT_TOP_K)) g.top_k = (int32_t)cli_int(a, OPT_TOP_K);
+    if (cli_given(a, OPT_TOP_P)) g.top_p = (float)cli_real(a, OPT_TOP_P);
+    if (cli_given(a, OPT_MIN_P)) g.min_p = (float)cli_real(a, OPT_MIN_P);
+    if (cli_given(a, OPT_REPEAT)) g.repeat_penalty = (float)cli_real(a, OPT_REPEAT);
+    g.seed = cli_given(a, OPT_SEED) ? (uint64_t)cli_int(a, OPT_SEED) : base_random_seed() >> 12;
+    g.stops = a->many[OPT_STOP];
+    g.n_stops = a->n_many[OPT_STOP];
+    return g;
+}
+
+double cli_rate(uint64_t n, uint64_t us) { return us ? (double)n * 1e6 / (double)us : 0; }
+
+void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max) {
+    uint32_t fresh = r->n_prompt - r->n_reused;
+    uint64_t steps = r->n_ids ? r->n_ids - 1 : 0;
+    base_buf_printf(out, "prompt %u tok %.1f t/s", fresh, cli_rate(fresh, r->prompt_us));
+    if (r->n_reused) base_buf_printf(out, " (%u kept)", r->n_reused);
+    base_buf_printf(out, " | decode %zu tok %.1f t/s | first token %.0f ms | context %u of %u",
+                    r->n_ids, cli_rate(steps, r->decode_us), (double)r->first_us / 1e3, used, max);
+}

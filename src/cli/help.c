@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Help texts, made from the option and verb tables.
+ */
+#include "cli/cli.h"
+
+#include <stdio.h>
+
+enum { LEFT = 24, WIDTH = 100 }; /* column of the explanations, width of a line */
+
+void cli_help_all(base_buf *out) {
+    base_buf_printf(out, "rotor %s: language models on the machine in front of you\n\n"
+                         "usage: rotor VERB [options]\n\n",
+                    rotor_version());
+    for (size_t i = 0; cli_verb_at(i); i++)
+        base_buf_printf(out, "  %-11s %s\n", cli_verb_at(i)->name, cli_verb_at(i)->help);
+    base_buf_puts(
+        out, "\nMODEL is a .gguf file, a Hugging Face folder or the name of a model in the cache\n"
+             "(rotor models lists them); without one the small model inside the program is used.\n"
+             "First steps: rotor chat            rotor run -p \"Once upon a time\" -n 100\n"
+             "Options of a verb: rotor help VERB\n");
+}
+
+/* One explanation wrapped at WIDTH, continued at column LEFT; the cursor stands at column LEFT. */
+static void wrapped(base_buf *out, const char *text) {
+    size_t room = WIDTH - LEFT;
+    while (strlen(text) > room) {
+        size_t cut = room;
+        while (cut && text[cut] != ' ') cut--;
+        if (!cut) break;
+        base_buf_printf(out, "%.*s\n%*s", (int)cut, text, LEFT, "");
+        text += cut + 1;
+    }
+    base_buf_printf(out, "%s\n", text);
+}
+
+static void describe(base_buf *out, const cli_option *o) {
+    char left[96], text[400];
+    int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name)
+                      : snprintf(left, sizeof left, "      --%s", o->name);
+    if (o->value) snprintf(left + n, sizeof left - (size_t)n, " %s", o->value);
+    base_buf_printf(out, "%-*s", LEFT, left);
+    if (strlen(left) >= LEFT) base_buf_printf(out, "\n%*s", LEFT, "");
+    n = snprintf(text, sizeof text, "%s", o->help);
+    if (o->choices) n += snprintf(text + n, sizeof text - (size_t)n, ": %s", o->choices);
+    if (o->fallback) snprintf(text + n, sizeof text - (size_t)n, " (default: %s)", o->fallback);
+    wrapped(out, text);
+}
+
+static void describe_group(base_buf *out, const char *group, uint32_t verb_bit) {
+    base_buf_printf(out, "\n%s\n", group);
+    for (int i = 0; i < CLI_N_OPTS; i++)
+        if (cli_options[i].verbs & verb_bit && strcmp(cli_options[i].group, group) == 0)
+            describe(out, &cli_options[i]);
+}
+
+/* Does an earlier row of this verb have the same heading? */
+static bool group_seen(int row, uint32_t verb_bit) {
+    for (int i = 0; i < row; i++)
+        if (cli_options[i].verbs & verb_bit &&
+            strcmp(cli_options[i].group, cli_options[row].group) == 0)
+            return true;
+    return false;
+}
+
+void cli_help_verb(base_buf *out, const cli_verb *verb) {
+    base_buf_printf(out, "usage: rotor %s %s\n\n%s\n", verb->name, verb->usage, verb->help);
+    for (int i = 0; i < CLI_N_OPTS; i++)
+        if (cli_options[i].verbs & verb->bit && !group_seen(i, verb->bit))
+            describe_group(out, cli_options[i].group, verb->bit);
+    if (verb->notes) base_buf_printf(out, "\n%s\n", verb->notes);
+}
+
+int verb_help(const cli_args *a) {
+    base_buf text = {0};
+    const char *name = cli_word(a, 0);
+    const cli_verb *verb = name ? cli_verb_find(name) : NULL;
+    if (name && !verb) return cli_usage(a, "no verb '%s'; rotor help lists them", name);
+    if (verb) cli_help_verb(&text, verb);
+    else cli_help_all(&text);
+    cli_out(text.data, text.len);
+    base_buf_free(&text);
+    return CLI_DONE;
+}
+
+int verb_version(const cli_args *a) {
+    (void)a;
+    cli_outf("rotor %s\n%s", rotor_version(), rotor_features());
+    return CLI_DONE;
+}

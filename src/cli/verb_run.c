@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rotor run: completes a text. Standard output gets the new text and a final line feed, or one JSON
+ * object; the speed line goes to standard error.
+ */
+#include "cli/cli.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+typedef struct run_job {
+    const cli_args *a;        /* options */
+    rotor_engine *e;          /* owned */
+    rotor_session *s;         /* owned */
+    base_buf prompt;          /* as given */
+    uint32_t *ids;            /* [n_ids] tokens of the prompt, owned */
+    size_t n_ids;             /* how many */
+    char *rendered;           /* prompt after the chat template, owned; NULL without --chat */
+    const char **stops;       /* of the options and the template, owned array */
+    cli_progress progress;    /* of the prompt */
+    rotor_gen_options gen;    /* settings */
+    rotor_gen_result result;  /* what came out */
+    rotor_engine_info info;   /* of the engine */
+} run_job;
+
+static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
+                    const rotor_token *top, size_t n_top) {
+    run_job *j = user;
+    (void)token, (void)top, (void)n_top;
+    cli_progress_end(&j->progress);
+    if (!cli_on(j->a, OPT_JSON)) {
+        cli_out(text, n_bytes);
+        if (cli_finish(j->a, CLI_DONE) != CLI_DONE) return false;
+    }
+    return !cli_interrupted();
+}
+
+static bool on_prompt(void *user, uint32_t done, uint32_t total) {
+    return cli_progress_step(&((run_job *)user)->progress, done, total);
+}
+
+static rotor_status read_prompt(run_job *j, rotor_error *err) {
+    const char *text = cli_text(j->a, OPT_PROMPT);
+    if (strcmp(text, "-") == 0) return cli_read_stdin(&j->prompt, err);
+    return base_buf_puts(&j->prompt, text) ? ROTOR_OK : base_fail_nomem(err, "reading the prompt");
+}
+
+static rotor_status encode_prompt(run_job *j, rotor_error *err) {
+    if (!cli_on(j->a, OPT_CHAT))
+        return rotor_tokenize(j->e, j->prompt.data, j->prompt.len, ROTOR_TOK_BOS, &j->ids, &j->n_ids,
+                              err);
+    rotor_message messages[2];
+    size_t n = 0;
+    if (cli_text(j->a, OPT_SYSTEM))
+        messages[n++] = (rotor_message){"system", cli_text(j->a, OPT_SYSTEM)};
+    messages[n++] = (rotor_message){"user", j->prompt.data};
+    return rotor_chat_tokenize(j->e, messages, n, &j->ids, &j->n_ids, &j->rendered, err);
+}
+
+/* The stop texts of the options and, with --chat, of the template. */
+static rotor_status gather_stops(run_job *j, rotor_error *err) {
+    size_t n = 0, n_template = 0;
+    while (cli_on(j->a, OPT_CHAT) && rotor_chat_stop(j->e, n_template)) n_template++;
+    j->stops = base_alloc_array(j->gen.n_stops + n_template + 1, sizeof *j->stops);
+    if (!j->stops) return base_fail_nomem(err, "starting");
+    for (size_t i = 0; i < j->gen.n_stops; i++) j->stops[n++] = j->gen.stops[i];
+    for (size_t i = 0; i < n_template; i++) j->stops[n++] = rotor_chat_stop(j->e, i);
+    j->gen.stops = j->stops;
+    j->gen.n_stops = n;
+    return ROTOR_OK;
+}
+
+static rotor_status generate(run_job *j, rotor_error *err) {
+    j->gen = cli_gen_options(j->a, j->e);
+    j->gen.on_text = on_text;
+    j->gen.on_prompt = on_prompt;
+    j->gen.user = j;
+    j->gen.ignore_eog = cli_on(j->a, OPT_IGNORE_EOS);
+    ROTOR_TRY(gather_stops(j, err));
+    if (cli_on(j->a, OPT_ECHO) && !cli_on(j->a, OPT_JSON)) {
+        const char *shown = j->rendered ? j->rendered : j->prompt.data;
+        cli_out(shown, j->rendered ? strlen(j->rendered) : j->prompt.len);
+    }
+    cli_progress_start(&j->progress, j->a, "reading the prompt");
+    rotor_status st;
+    if (cli_given(j->a, OPT_BEAMS)) {
+        st = rotor_generate_beam(j->s, j->ids, j->n_ids, (uint32_t)cli_int(j->a, OPT_BEAMS),
+                                 j->gen.max_tokens, &j->result, err);
+        if (st == ROTOR_OK) on_text(j, j->result.text, j->result.n_bytes, NULL, NULL, 0);
+    } else {
+        st = rotor_generate(j->s, j->ids, j->n_ids, &j->gen, &j->result, err);
+    }
+    cli_progress_end(&j->progress);
+    return st;
+}
+
+static const char *finish_name(rotor_finish f) {
+    static const char *const names[] = {"end", "stop", "length", "full", "cancel"};
+    return names[f];
+}
+
+static json_t *id_list(const uint32_t *ids, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
+    return list;
+}
+
+static int print_json(run_job *j) {
+    const rotor_gen_result *r = &j->result;
+    uint32_t fresh = r->n_prompt - r->n_reused;
+    json_t *o = json_object(), *t = json_object();
+    json_object_set_new(o, "model", cli_json_text(j->info.name, strlen(j->info.name)));
+    json_object_set_new(o, "prompt", cli_json_text(j->prompt.data, j->prompt.len));
+    if (j->rendered)
+        json_object_set_new(o, "rendered", cli_json_text(j->rendered, strlen(j->rendered)));
+    json_object_set_new(o, "prompt_ids", id_list(j->ids, j->n_ids));
+    json_object_set_new(o, "text", cli_json_text(r->text, r->n_bytes));
+    json_object_set_new(o, "ids", id_list(r->ids, r->n_ids));
+    json_object_set_new(o, "finish", json_string(finish_name(r->finish)));
+    json_object_set_new(o, "seed", json_integer((json_int_t)j->gen.seed));
+    json_object_set_new(t, "prompt_tokens", json_integer(r->n_prompt));
+    json_object_set_new(t, "reused_tokens", json_integer(r->n_reused));
+    json_object_set_new(t, "prompt_ms", json_real((double)r->prompt_us / 1e3));
+    json_object_set_new(t, "prompt_tps", json_real(cli_rate(fresh, r->prompt_us)));
+    json_object_set_new(t, "first_token_ms", json_real((double)r->first_us / 1e3));
+    json_object_set_new(t, "decode_tokens", json_integer((json_int_t)r->n_ids));
+    json_object_set_new(t, "decode_ms", json_real((double)r->decode_us / 1e3));
+    json_object_set_new(t, "decode_tps", json_real(cli_rate(r->n_ids ? r->n_ids - 1 : 0, r->decode_us)));
+    json_object_set_new(o, "timings", t);
+    return cli_json_print(j->a, o);
+}
+
+static int report(run_job *j) {
+    const rotor_gen_result *r = &j->result;
+    int status = CLI_DONE;
+    base_buf line = {0};
+    if (cli_on(j->a, OPT_JSON)) status = print_json(j);
+    else if (!r->n_bytes || r->text[r->n_bytes - 1] != '\n') cli_outf("\n");
+    status = cli_finish(j->a, status);
+    cli_speed_line(&line, r, rotor_session_len(j->s), rotor_session_max(j->s));
+    cli_log(j->a, BASE_LOG_INFO, "%s", line.data ? line.data : "");
+    if (r->finish == ROTOR_FINISH_FULL)
+        cli_log(j->a, BASE_LOG_WARN, "rotor: run: the context of %u tokens is full; -c N makes it larger",
+                rotor_session_max(j->s));
+    base_buf_free(&line);
+    return status;
+}
+
+static rotor_status open_all(run_job *j, const cli_model *m, rotor_error *err) {
+    ROTOR_TRY(cli_engine_open(&j->e, j->a, m, cli_engine_options(j->a), err));
+    j->info.size = sizeof j->info;
+    ROTOR_TRY(rotor_engine_get_info(j->e, &j->info));
+    return rotor_session_create(&j->s, j->e, 0, err);
+}
+
+int verb_run(const cli_args *a) {
+    run_job j = {.a = a};
+    cli_model m = {0};
+    rotor_error err = {0};
+    if (!cli_text(a, OPT_PROMPT))
+        return cli_usage(a, "nothing to complete: give -p TEXT, or -p - for standard input; rotor chat talks");
+    if (cli_given(a, OPT_BEAMS) && !cli_given(a, OPT_N_PREDICT))
+        return cli_usage(a, "--beams needs -n N");
+    rotor_status st = cli_model_find(&m, cli_word(a, 0), &err);
+    if (st == ROTOR_OK) st = read_prompt(&j, &err);
+    if (st == ROTOR_OK) st = open_all(&j, &m, &err);
+    if (st == ROTOR_OK) st = encode_prompt(&j, &err);
+    cli_catch_interrupt(true);
+    if (st == ROTOR_OK) st = generate(&j, &err);
+    int status = st == ROTOR_OK ? report(&j) : cli_status(a, st, &err);
+    rotor_gen_result_free(&j.result);
+    rotor_free(j.ids);
+    rotor_free(j.rendered);
+    base_free(j.stops);
+    base_buf_free(&j.prompt);
+    rotor_session_free(&j.s);
+    rotor_engine_close(&j.e);
+    cli_model_free(&m);
+    if (cli_interrupted()) cli_die_interrupted();
+    return status;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A batch: generations that share each step (continuous batching).
+ *
+ * A step is one run_eval for all jobs. Jobs that decode go first, one row each; what is left of
+ * the step is filled with prompt rows, job after job. Jobs come and go between steps. Since a
+ * row's logits do not depend on its neighbours, every job gets what it would have got alone.
+ *
+ * When the cache has no page left, the step is repeated job by job: a decoding job that does not
+ * fit ends with GEN_FINISH_FULL, a prompt waits for others to free pages, and if nobody can move,
+ * the waiting prompt that came last ends with GEN_FINISH_FULL.
+ *
+ * Invariants: (B1) a live job is either in its prompt (at < n_prompt) or decoding with one token
+ * to evaluate; (B2) its session holds exactly the tokens before that.
+ * Threading: one thread at a time. Callbacks must not call into the batch, but for
+ * gen_batch_cancel, which only leaves a mark.
+ */
+#include "gen/gen_internal.h"
+
+#include <assert.h>
+
+typedef struct job {
+    uint32_t handle;  /* what the caller holds; 0: the slot is free */
+    gen_task task;    /* sampler, text, result so far */
+    gen_result *out;  /* the caller's, written when the job ends */
+    uint32_t *prompt; /* owned copy */
+    uint32_t at;      /* prompt tokens in the session */
+    uint32_t token;   /* to evaluate next when decoding */
+    bool cancel;      /* asked to stop */
+    uint32_t n_rows;  /* rows in the step being made */
+    uint32_t logits;  /* index of its logits in that step; TEXT_NO_ID: none */
+} job;
+
+struct gen_batch {
+    run_engine *e;        /* borrowed */
+    job *jobs;            /* [max_jobs], owned */
+    uint32_t max_jobs;    /* slots */
+    uint32_t n_live;      /* slots in use */
+    uint32_t last_handle; /* handles count up from 1 */
+    uint32_t turn;        /* slot that goes first, so that none starves */
+    run_row *rows;        /* [run_chunk], owned */
+    uint32_t n_rows;      /* in the step being made */
+    uint32_t n_logits;    /* of which with logits */
+};
+
+rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs, rotor_error *err) {
+    assert(max_jobs >= 1);
+    gen_batch *b = base_alloc(sizeof *b);
+    if (!b) return base_fail_nomem(err, "creating a batch");
+    b->e = e;
+    b->max_jobs = max_jobs;
+    b->jobs = base_alloc_array(max_jobs, sizeof *b->jobs);
+    b->rows = base_alloc_array(run_chunk(e), sizeof *b->rows);
+    if (!b->jobs || !b->rows) {
+        gen_batch_free(&b);
+        return base_fail_nomem(err, "creating a batch");
+    }
+    *out = b;
+    return ROTOR_OK;
+}
+
+static void job_free(gen_batch *b, job *j) {
+    if (!j->handle) return;
+    gen_task_free(&j->task);
+    base_free(j->prompt);
+    memset(j, 0, sizeof *j);
+    b->n_live--;
+}
+
+void gen_batch_free(gen_batch **pb) {
+    if (!pb || !*pb) return;
+    gen_batch *b = *pb;
+    for (uint32_t i = 0; b->jobs && i < b->max_jobs; i++) job_free(b, &b->jobs[i]);
+    base_free(b->jobs);
+    base_free(b->rows);
+    base_free(b);
+    *pb = NULL;
+}
+
+/* ==== Jobs ======================================================================================= */
+
+/* Tokens the session can keep: the common prefix, but for the last one, whose logits are needed. */
+static uint32_t common_prefix(const run_session *s, const uint32_t *prompt, uint32_t n) {
+    const uint32_t *have = run_session_tokens(s);
+    uint32_t most = BASE_MIN(run_session_len(s), n - 1), i = 0;
+    while (i < most && have[i] == prompt[i]) i++;
+    return i;
+}
+
+rotor_status gen_batch_add(gen_batch *b, run_session *s, const uint32_t *prompt, uint32_t n,
+                           const gen_options *opt, gen_result *out, uint32_t *handle,
+                           rotor_error *err) {
+    assert(n >= 1 && run_session_engine(s) == b->e);
+    if (b->n_live == b->max_jobs)
+        return base_fail(err, ROTOR_E_FULL, "batch: all %u places are taken", b->max_jobs);
+    if (n > run_session_max(s))
+        return base_fail(err, ROTOR_E_FULL, "batch: prompt of %u tokens, the session has %u", n,
+                         run_session_max(s));
+    job *j = b->jobs;
+    while (j->handle) j++;
+    uint32_t *copy = base_alloc_array(n, sizeof *copy);
+    if (!copy) return base_fail_nomem(err, "adding a job");
+    rotor_status status = gen_task_init(&j->task, s, n, opt, err);
+    if (status != ROTOR_OK) {
+        base_free(copy);
+        return status;
+    }
+    memcpy(copy, prompt, n * sizeof *copy);
+    j->prompt = copy;
+    j->out = out;
+    j->at = j->task.r.n_reused = common_prefix(s, prompt, n);
+    run_session_rewind(s, j->at);
+    if (++b->last_handle == 0) b->last_handle = 1;
+    *handle = j->handle = b->last_handle;
+    b->n_live++;
+    memset(out, 0, sizeof *out);
+    return ROTOR_OK;
+}
+
+void gen_batch_cancel(gen_batch *b, uint32_t handle) {
+    for (uint32_t i = 0; handle && i < b->max_jobs; i++)
+        if (b->jobs[i].handle == handle) b->jobs[i].cancel = true;
+}
+
+static void job_leave(gen_batch *b, job *j) {
+    gen_task_move(&j->task, j->out);
+    job_free(b, j);
+}
+
+static rotor_status job_end(gen_batch *b, job *j, gen_finish finish, rotor_error *err) {
+    rotor_status status = gen_task_end(&j->task, finish, err);
+    if (status != ROTOR_OK) j->task.r.finish = GEN_FINISH_ERROR;
+    job_leave(b, j);
+    return status;
+}
+
+static bool decoding(const job *j) { return j->handle && j->at == j->task.r.n_prompt; }
+
+/* ==== One step =================================================================================== */
+
+static job *in_turn(gen_batch *b, uint32_t i) { return &b->jobs[(b->turn + i) % b->max_jobs]; }
+
+static void add_row(gen_batch *b, job *j, uint32_t token, bool want_logits) {
+    if (want_logits) j->logits = b->n_logits++;
+    b->rows[b->n_rows++] = (run_row){j->task.s, token, want_logits};
+    j->n_rows++;
+}
+
+/* Adds what the job can do in what is left of the step. */
+static void add_rows(gen_batch *b, job *j) {
+    uint32_t chunk = run_chunk(b->e), n_prompt = j->task.r.n_prompt;
+    bool logits_left = b->n_logits < run_max_logits(b->e);
+    if (decoding(j)) {
+        if (logits_left && b->n_rows < chunk) add_row(b, j, j->token, true);
+        return;
+    }
+    for (uint32_t i = j->at; i < n_prompt && b->n_rows < chunk; i++) {
+        bool last = i + 1 == n_prompt;
+        if (last && !logits_left) return;
+        add_row(b, j, j->prompt[i], last);
+    }
+}
+
+static void clear_rows(gen_batch *b) {
+    b->n_rows = b->n_logits = 0;
+    for (uint32_t i = 0; i < b->max_jobs; i++) {
+        b->jobs[i].n_rows = 0;
+        b->jobs[i].logits = TEXT_NO_ID;
+    }
+}
+
+static void fill_step(gen_batch *b) {
+    clear_rows(b);
+    for (int prompts = 0; prompts < 2; prompts++)
+        for (uint32_t i = 0; i < b->max_jobs; i++) {
+            job *j = in_turn(b, i);
+            if (j->handle && decoding(j) == !prompts) add_rows(b, j);
+        }
+    b->turn = (b->turn + 1) % b->max_jobs;
+}
+
+/* The job's rows have been evaluated: the next token, or the next part of the prompt. */
+static rotor_status job_advance(gen_batch *b, job *j, rotor_error *err) {
+    gen_task *t = &j->task;
+    if (!decoding(j)) {
+        j->at += j->n_rows;
+        t->r.prompt_us = base_now_us() - t->start_us;
+        if (t->opt->on_prompt && !t->opt->on_prompt(t->opt->user, j->at, t->r.n_prompt))
+            j->cancel = true;
+    }
+    if (j->cancel) return job_end(b, j, GEN_FINISH_CANCEL, err);
+    if (j->logits == TEXT_NO_ID) return ROTOR_OK;
+    rotor_status status = gen_task_take(t, run_logits(b->e, j->logits), &j->token, err);
+    if (status != ROTOR_OK) t->r.finish = GEN_FINISH_ERROR;
+    if (t->r.finish != GEN_FINISH_NONE) job_leave(b, j);
+    return status;
+}
+
+/* Every job moves on, even when one fails; the first failure is returned. */
+static rotor_status advance_all(gen_batch *b, rotor_error *err) {
+    rotor_status first = ROTOR_OK;
+    for (uint32_t i = 0; i < b->max_jobs; i++) {
+        job *j = &b->jobs[i];
+        if (!j->handle || !j->n_rows) continue;
+        rotor_status status = job_advance(b, j, first == ROTOR_OK ? err : NULL);
+        if (first == ROTOR_OK) first = status;
+    }
+    return first;
+}
+
+/* ==== No page left =============================================================================== */
+
+/* One job alone. *full: the cache has no room for it. */
+static rotor_status step_alone(gen_batch *b, job *j, bool *full, rotor_error *err) {
+    rotor_error why;
+    clear_rows(b);
+    add_rows(b, j);
+    rotor_status status = run_eval(b->e, b->rows, b->n_rows, &why);
+    *full = status == ROTOR_E_FULL;
+    if (*full) return ROTOR_OK;
+    if (status == ROTOR_OK) return job_advance(b, j, err);
+    if (err) *err = why;
+    return status;
+}
+
+static rotor_status step_one_by_one(gen_batch *b, rotor_error *err) {
+    job *stuck = NULL;
+    bool moved = false;
+    for (uint32_t i = 0; i < b->max_jobs; i++) {
+        job *j = &b->jobs[i];
+        bool full;
+        if (!j->handle) continue;
+        ROTOR_TRY(step_alone(b, j, &full, err));
+        moved = moved || !full;
+        if (!full) continue;
+        if (decoding(j)) {
+            moved = true;
+            ROTOR_TRY(job_end(b, j, GEN_FINISH_FULL, err));
+        } else if (!stuck || j->handle > stuck->handle) {
+            stuck = j;
+        }
+    }
+    return moved || !stuck ? ROTOR_OK : job_end(b, stuck, GEN_FINISH_FULL, err);
+}
+
+static rotor_status end_cancelled(gen_batch *b, rotor_error *err) {
+    for (uint32_t i = 0; i < b->max_jobs; i++)
+        if (b->jobs[i].cancel) ROTOR_TRY(job_end(b, &b->jobs[i], GEN_FINISH_CANCEL, err));
+    return ROTOR_OK;
+}
+
+rotor_status gen_batch_step(gen_batch *b, uint32_t *n_live, rotor_error *err) {
+    rotor_error why;
+    rotor_status status = end_cancelled(b, err);
+    if (status == ROTOR_OK && b->n_live) {
+        fill_step(b);
+        status = run_eval(b->e, b->rows, b->n_rows, &why);
+        if (status == ROTOR_OK)
+            status = advance_all(b, err);
+        else if (status == ROTOR_E_FULL)
+            status = step_one_by_one(b, err);
+        else if (err)
+            *err = why;
+    }
+    *n_live = b->n_live;
+    return status;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One generation in progress: sampler, detokenizer and stop strings behind one step function.
+ * Who evaluates tokens is not decided here: gen_run does it alone, the batch for many.
+ *
+ *     logits -> sampler -> id -> text stream -> stop strings -> result and callback
+ *
+ * Owns everything it needs per token and allocates it at init. The result's buffers are reserved
+ * for the longest answer there can be; only text of unusual length makes them grow.
+ */
+#include "gen/gen_internal.h"
+
+#include <assert.h>
+
+enum { TOKEN_BYTES = 16 }; /* text reserved per token; the average is about 4 */
+
+static uint32_t most_tokens(const run_session *s, uint32_t n_prompt, uint32_t wanted) {
+    uint32_t max = run_session_max(s), room = max >= n_prompt ? max - n_prompt + 1 : 1;
+    return wanted && wanted < room ? wanted : room;
+}
+
+static rotor_status reserve(gen_task *t, rotor_error *err) {
+    size_t n = t->max_new_tok;
+    t->r.ids.ids = base_alloc_array(n, sizeof *t->r.ids.ids);
+    if (t->r.ids.ids) t->r.ids.cap = n;
+    t->top = base_alloc_array(t->opt->n_top, sizeof *t->top);
+    if (!t->r.ids.ids || !t->top || !base_buf_reserve(&t->r.text, n * TOKEN_BYTES) ||
+        !base_buf_reserve(&t->piece, 1024))
+        return base_fail_nomem(err, "preparing a generation");
+    return ROTOR_OK;
+}
+
+rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const gen_options *opt,
+                           rotor_error *err) {
+    const model *m = run_model(run_session_engine(s));
+    *t = (gen_task){.s = s,
+                    .opt = opt,
+                    .v = m->vocab,
+                    .max_new_tok = most_tokens(s, n_prompt, opt->max_new_tok),
+                    .start_us = base_now_us()};
+    t->r.n_prompt = n_prompt;
+    rotor_status status = reserve(t, err);
+    if (status != ROTOR_OK) goto fail;
+    status = gen_sampler_create(&t->sampler, &opt->sampling, m->hp.n_vocab, err);
+    if (status != ROTOR_OK) goto fail;
+    status = gen_stops_create(&t->stops, opt->stops, opt->n_stops, err);
+    if (status != ROTOR_OK) goto fail;
+    if (t->v) text_stream_init(&t->stream, t->v);
+    t->stream.render_special = opt->render_special;
+    return ROTOR_OK;
+fail:
+    gen_task_free(t);
+    return status;
+}
+
+void gen_task_free(gen_task *t) {
+    gen_stops_free(&t->stops);
+    gen_sampler_free(&t->sampler);
+    base_free(t->top);
+    base_buf_free(&t->piece);
+    gen_result_free(&t->r);
+    memset(t, 0, sizeof *t);
+}
+
+void gen_task_move(gen_task *t, gen_result *out) {
+    *out = t->r;
+    memset(&t->r, 0, sizeof t->r);
+}
+
+void gen_result_free(gen_result *r) {
+    if (!r) return;
+    text_ids_free(&r->ids);
+    base_buf_free(&r->text);
+    memset(r, 0, sizeof *r);
+}
+
+/* ==== Text ======================================================================================= */
+
+/* Shows what the result's text has gained since `from`. */
+static void show(gen_task *t, size_t from, const gen_choice *choice) {
+    if (!t->opt->on_text || t->r.finish == GEN_FINISH_CANCEL) return;
+    base_str text = {t->r.text.data + from, t->r.text.len - from};
+    bool more = t->opt->on_text(t->opt->user, text, choice, choice ? t->top : NULL);
+    if (!more && t->r.finish == GEN_FINISH_NONE) t->r.finish = GEN_FINISH_CANCEL;
+}
+
+/* Passes the piece through the stop strings into the result. */
+static rotor_status pass_on(gen_task *t, const gen_choice *choice, rotor_error *err) {
+    size_t from = t->r.text.len;
+    bool hit;
+    base_str piece = {t->piece.data, t->piece.len};
+    if (gen_stops_feed(t->stops, piece, &t->r.text, &hit) != ROTOR_OK)
+        return base_fail_nomem(err, "storing generated text");
+    if (hit) t->r.finish = GEN_FINISH_STOP;
+    show(t, from, choice);
+    return ROTOR_OK;
+}
+
+static bool knows(const gen_task *t, uint32_t id) { return t->v && id < text_n_tokens(t->v); }
+
+static rotor_status take_text(gen_task *t, const gen_choice *choice, rotor_error *err) {
+    base_buf_reset(&t->piece);
+    if (knows(t, choice->id) && text_stream_put(&t->stream, choice->id, &t->piece) != ROTOR_OK)
+        return base_fail_nomem(err, "storing generated text");
+    return pass_on(t, choice, err);
+}
+
+rotor_status gen_task_end(gen_task *t, gen_finish finish, rotor_error *err) {
+    if (t->r.finish == GEN_FINISH_STOP) return ROTOR_OK;
+    size_t from = t->r.text.len;
+    bool hit = false;
+    t->r.finish = finish;
+    base_buf_reset(&t->piece);
+    if (t->v && text_stream_end(&t->stream, &t->piece) != ROTOR_OK) goto nomem;
+    base_str piece = {t->piece.data, t->piece.len};
+    if (gen_stops_feed(t->stops, piece, &t->r.text, &hit) != ROTOR_OK) goto nomem;
+    if (hit) t->r.finish = GEN_FINISH_STOP;
+    if (!hit && gen_stops_flush(t->stops, &t->r.text) != ROTOR_OK) goto nomem;
+    if (t->r.text.len > from) show(t, from, NULL);
+    return ROTOR_OK;
+nomem:
+    return base_fail_nomem(err, "storing generated text");
+}
+
+/* ==== Tokens ===================================================================================== */
+
+static void note_time(gen_task *t) {
+    uint64_t now = base_now_us();
+    if (t->r.ids.n == 0) {
+        t->first_us = now;
+        t->r.first_tok_us = now - t->start_us;
+    }
+    t->r.decode_us = now - t->first_us;
+}
+
+static bool ends(const gen_task *t, uint32_t id) {
+    return !t->opt->ignore_eog && knows(t, id) && text_is_eog(t->v, id);
+}
+
+rotor_status gen_task_take(gen_task *t, const float *logits, uint32_t *id, rotor_error *err) {
+    assert(t->r.finish == GEN_FINISH_NONE && t->r.ids.n < t->r.ids.cap);
+    gen_choice choice;
+    uint32_t len = run_session_len(t->s);
+    ROTOR_TRY(gen_sample(t->sampler, logits, run_session_tokens(t->s), len, &choice, t->top,
+                         t->opt->n_top, err));
+    note_time(t);
+    if (ends(t, choice.id)) return gen_task_end(t, GEN_FINISH_EOG, err);
+    t->r.ids.ids[t->r.ids.n++] = choice.id;
+    ROTOR_TRY(take_text(t, &choice, err));
+    *id = choice.id;
+    if (t->r.finish == GEN_FINISH_CANCEL) return gen_task_end(t, GEN_FINISH_CANCEL, err);
+    if (t->r.finish != GEN_FINISH_NONE) return ROTOR_OK;
+    bool limited = t->opt->max_new_tok && t->r.ids.n >= t->opt->max_new_tok;
+    if (limited) return gen_task_end(t, GEN_FINISH_LENGTH, err);
+    if (len >= run_session_max(t->s)) return gen_task_end(t, GEN_FINISH_FULL, err);
+    return ROTOR_OK;
+}

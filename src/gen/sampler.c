@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The sampler: one choice from one row of logits.
+ *
+ *     logits -> hook, bias -> plain -> penalties -> top-k, top-p, min-p -> temperature -> draw
+ *                               |
+ *                               +-> log-probabilities
+ *
+ * Each truncation keeps a best-first prefix of the vocabulary, so their intersection is one cut:
+ * everything at least as good as one candidate survives. The draw then walks the survivors by id.
+ * Log-probabilities are those of the model with hook and bias, before penalties: a penalised
+ * token still reports what the model thought of it.
+ *
+ * Owns: two rows of floats, a list of candidates, and with penalties a row of counters, all
+ * allocated at creation; sampling allocates nothing. One thread at a time.
+ */
+#include "gen/gen_internal.h"
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+
+struct gen_sampler {
+    gen_sampling opt;  /* settings; bias is borrowed */
+    uint32_t n_vocab;  /* V */
+    base_rng rng;      /* one number per drawn token */
+    base_arena arena;  /* everything below */
+    float *plain;      /* [V] logits after hook and bias */
+    float *work;       /* [V] after penalties; then weights */
+    gen_cand *cand;    /* [V] candidates */
+    uint32_t *count;   /* [V] occurrences, zero between calls; NULL without penalties */
+};
+
+gen_sampling gen_sampling_default(void) {
+    return (gen_sampling){.temperature = 0.8f,
+                          .top_k = 40,
+                          .top_p = 0.95f,
+                          .min_p = 0.05f,
+                          .repeat_penalty = 1.0f,
+                          .penalty_last_n = 64};
+}
+
+/* ==== Creation =================================================================================== */
+
+typedef struct range {
+    const char *name; /* of the setting */
+    float value;      /* given */
+    float lo, hi;     /* allowed, both included */
+} range;
+
+static rotor_status check(const gen_sampling *o, uint32_t n_vocab, rotor_error *err) {
+    const range ranges[] = {
+        {"temperature", o->temperature, 0.0f, 1e6f},
+        {"top_k", (float)o->top_k, 0.0f, 4294967296.0f},
+        {"top_p", o->top_p, 0.0f, 1.0f},
+        {"min_p", o->min_p, 0.0f, 1.0f},
+        {"repeat_penalty", o->repeat_penalty, 1e-3f, 1e3f},
+        {"frequency_penalty", o->frequency_penalty, -1e3f, 1e3f},
+        {"presence_penalty", o->presence_penalty, -1e3f, 1e3f},
+    };
+    for (size_t i = 0; i < BASE_COUNT(ranges); i++) {
+        const range *r = &ranges[i];
+        if (!(r->value >= r->lo && r->value <= r->hi))
+            return base_fail(err, ROTOR_E_ARG, "sampling: %s is %g, expected %g to %g", r->name,
+                             (double)r->value, (double)r->lo, (double)r->hi);
+    }
+    for (size_t i = 0; i < o->n_bias; i++) {
+        if (o->bias[i].id >= n_vocab)
+            return base_fail(err, ROTOR_E_ARG, "sampling: bias for token %u, the vocabulary has %u",
+                             o->bias[i].id, n_vocab);
+        if (o->bias[i].add != o->bias[i].add)
+            return base_fail(err, ROTOR_E_ARG, "sampling: bias for token %u is not a number",
+                             o->bias[i].id);
+    }
+    return ROTOR_OK;
+}
+
+static bool has_penalties(const gen_sampling *o) {
+    return o->repeat_penalty != 1.0f || o->frequency_penalty != 0.0f || o->presence_penalty != 0.0f;
+}
+
+rotor_status gen_sampler_create(gen_sampler **out, const gen_sampling *opt, uint32_t n_vocab,
+                                rotor_error *err) {
+    assert(n_vocab >= 1);
+    ROTOR_TRY(check(opt, n_vocab, err));
+    gen_sampler *s = base_alloc(sizeof *s);
+    if (!s) return base_fail_nomem(err, "creating a sampler");
+    s->opt = *opt;
+    s->n_vocab = n_vocab;
+    size_t v = n_vocab, row_bytes = (v * sizeof(float) + 63) / 64 * 64;
+    bool counts = has_penalties(opt);
+    size_t n_rows = 4 + (counts ? 1 : 0); /* a candidate is as large as two floats */
+    if (base_arena_create(&s->arena, row_bytes * n_rows) != ROTOR_OK) {
+        gen_sampler_free(&s);
+        return base_fail_nomem(err, "creating a sampler");
+    }
+    s->plain = base_arena_take(&s->arena, v * sizeof(float));
+    s->work = base_arena_take(&s->arena, v * sizeof(float));
+    s->cand = base_arena_take(&s->arena, v * sizeof(gen_cand));
+    if (counts) s->count = base_arena_take(&s->arena, v * sizeof(uint32_t));
+    gen_sampler_reset(s, opt->seed);
+    *out = s;
+    return ROTOR_OK;
+}
+
+void gen_sampler_free(gen_sampler **s) {
+    if (!s || !*s) return;
+    base_arena_free(&(*s)->arena);
+    base_free(*s);
+    *s = NULL;
+}
+
+void gen_sampler_reset(gen_sampler *s, uint64_t seed) { base_rng_seed(&s->rng, seed); }
+
+/* ==== Logits ===================================================================================== */
+
+static rotor_status prepare(gen_sampler *s, const float *logits, float *max, rotor_error *err) {
+    memcpy(s->plain, logits, s->n_vocab * sizeof *logits);
+    if (s->opt.hook) s->opt.hook(s->opt.hook_user, s->plain, s->n_vocab);
+    for (size_t i = 0; i < s->opt.n_bias; i++) s->plain[s->opt.bias[i].id] += s->opt.bias[i].add;
+    if (gen_clean(s->plain, s->n_vocab, max)) return ROTOR_OK;
+    return base_fail(err, ROTOR_E_FORMAT,
+                     "sampling: none of %u logits is a finite number (broken weights, or every "
+                     "token forbidden)",
+                     s->n_vocab);
+}
+
+static float penalised(const gen_sampling *o, float x, uint32_t count) {
+    x = x > 0 ? x / o->repeat_penalty : x * o->repeat_penalty;
+    return x - (float)count * o->frequency_penalty - o->presence_penalty;
+}
+
+/* Fills work; the counters end at zero, as they began. */
+static void penalise(gen_sampler *s, const uint32_t *history, size_t n) {
+    size_t first = 0;
+    if (s->opt.penalty_last_n && n > s->opt.penalty_last_n) first = n - s->opt.penalty_last_n;
+    memcpy(s->work, s->plain, s->n_vocab * sizeof *s->work);
+    for (size_t i = first; i < n; i++)
+        if (history[i] < s->n_vocab) s->count[history[i]]++;
+    for (size_t i = first; i < n; i++) {
+        uint32_t id = history[i];
+        if (id >= s->n_vocab || s->count[id] == 0) continue;
+        s->work[id] = penalised(&s->opt, s->work[id], s->count[id]);
+        s->count[id] = 0;
+    }
+}
+
+static void report_top(gen_sampler *s, double log_norm, gen_choice *top, size_t n_top) {
+    size_t n = gen_best(s->cand, s->plain, s->n_vocab, n_top);
+    gen_sort(s->cand, n);
+    for (size_t i = 0; i < n; i++)
+        top[i] = (gen_choice){s->cand[i].id, (float)((double)s->cand[i].logit - log_norm)};
+    for (size_t i = n; i < n_top; i++) top[i] = (gen_choice){TEXT_NO_ID, -INFINITY};
+}
+
+/* ==== Truncation and draw ======================================================================== */
+
+/* Worst candidate that top-k and top-p keep; floor is what min-p asks for. */
+static gen_cand cut_of_k_and_p(gen_sampler *s, const float *x, float max, float floor) {
+    size_t v = s->n_vocab, n;
+    double total, p = (double)s->opt.top_p;
+    if (s->opt.top_k > 0 && (size_t)s->opt.top_k < v) {
+        n = gen_best(s->cand, x, v, (size_t)s->opt.top_k);
+        if (p >= 1) return gen_worst(s->cand, n);
+        total = gen_mass(s->cand, n, max);
+    } else {
+        if (p >= 1) return (gen_cand){-FLT_MAX, UINT32_MAX};
+        total = gen_exp_sum(x, v, max);
+        /* V candidates below this together weigh less than what top-p leaves out. */
+        float tail = nextafterf(max + (float)log((1 - p) * total / (double)v) - 1e-3f, -FLT_MAX);
+        gen_cand enough = {BASE_MAX(BASE_MAX(tail, floor), -FLT_MAX), UINT32_MAX};
+        n = gen_collect(s->cand, x, v, enough);
+    }
+    return gen_worst(s->cand, gen_prefix_of_mass(s->cand, n, max, p * total));
+}
+
+static gen_cand find_cut(gen_sampler *s, const float *x, float max) {
+    float floor = -FLT_MAX;
+    if (s->opt.min_p > 0) floor = BASE_MAX(floor, max + (float)log((double)s->opt.min_p));
+    gen_cand cut = cut_of_k_and_p(s, x, max, floor);
+    return cut.logit < floor ? (gen_cand){floor, UINT32_MAX} : cut;
+}
+
+/* One of the survivors, by weight; weights are left in s->work. */
+static uint32_t draw(gen_sampler *s, size_t n, float max) {
+    enum { GROUP = 256 };
+    float *weight = s->work;
+    for (size_t i = 0; i < n; i++) weight[i] = s->cand[i].logit;
+    gen_exp(weight, weight, n, max, BASE_MIN(1.0f / s->opt.temperature, FLT_MAX));
+    double left = base_rng_double(&s->rng) * gen_sum(weight, n);
+    size_t i = 0;
+    for (; i + GROUP < n; i += GROUP) {
+        double group = gen_sum(weight + i, GROUP);
+        if (left < group) break;
+        left -= group;
+    }
+    size_t chosen = SIZE_MAX;
+    for (; i < n; i++) {
+        if (weight[i] <= 0) continue;
+        chosen = i;
+        left -= (double)weight[i];
+        if (left < 0) break;
+    }
+    /* Rounding may leave a crumb at the end of a tail without weight: take the last that has some. */
+    for (size_t j = n; chosen == SIZE_MAX; j--)
+        if (weight[j - 1] > 0) chosen = j - 1;
+    return s->cand[chosen].id;
+}
+
+rotor_status gen_sample(gen_sampler *s, const float *logits, const uint32_t *history,
+                        size_t n_history, gen_choice *choice, gen_choice *top, size_t n_top,
+                        rotor_error *err) {
+    float max, work_max;
+    ROTOR_TRY(prepare(s, logits, &max, err));
+    double log_norm = (double)max + log(gen_exp_sum(s->plain, s->n_vocab, max));
+    const float *x = s->plain;
+    work_max = max;
+    if (s->count) {
+        penalise(s, history, n_history);
+        if (!gen_clean(s->work, s->n_vocab, &work_max))
+            return base_fail(err, ROTOR_E_FORMAT, "sampling: penalties left no finite logit");
+        x = s->work;
+    }
+    if (n_top) report_top(s, log_norm, top, n_top);
+    uint32_t id;
+    if (s->opt.temperature == 0) {
+        id = gen_index_of(x, s->n_vocab, work_max);
+    } else {
+        gen_cand cut = find_cut(s, x, work_max);
+        id = draw(s, gen_collect(s->cand, x, s->n_vocab, cut), work_max);
+    }
+    *choice = (gen_choice){id, (float)((double)s->plain[id] - log_norm)};
+    return ROTOR_OK;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Architectures. A new one of the same family is one row of the table below; a model of an unknown
+ * one is refused by name, with the list of those that load.
+ */
+#include "model/model_internal.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const model_arch archs[] = {
+    /* name, model_type, interleaved, sub-norms, QK norms, ternary, gate */
+    {"bitnet-b1.58", "bitnet", false, true, false, true, MODEL_RELU2},
+    {"bitnet-25", NULL, false, true, false, true, MODEL_RELU2},
+    {"bitnet", "bitnet-1bitllm", false, true, false, true, MODEL_SILU},
+    {"llama", "llama", true, false, false, false, MODEL_SILU},
+    {"mistral", "mistral", true, false, false, false, MODEL_SILU},
+    {"qwen2", "qwen2", false, false, false, false, MODEL_SILU},
+    {"qwen3", "qwen3", false, false, true, false, MODEL_SILU},
+};
+
+const char *model_arch_name(size_t i) { return i < BASE_COUNT(archs) ? archs[i].name : NULL; }
+
+const model_arch *model_arch_find(base_str name) {
+    for (size_t i = 0; i < BASE_COUNT(archs); i++)
+        if (base_str_is(name, archs[i].name)) return &archs[i];
+    return NULL;
+}
+
+const model_arch *model_arch_find_hf(base_str model_type) {
+    for (size_t i = 0; i < BASE_COUNT(archs); i++)
+        if (archs[i].hf_type && base_str_is(model_type, archs[i].hf_type)) return &archs[i];
+    return NULL;
+}
+
+/* ==== Typed metadata ================================================================================= */
+
+static const file_kv *arch_kv(const model_loader *ld, const char *tail) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", ld->arch->name, tail);
+    return file_kv_find(ld->f, key);
+}
+
+static rotor_status get_u32(const model_loader *ld, const char *tail, bool required, uint32_t *out) {
+    const file_kv *kv = arch_kv(ld, tail);
+    uint64_t v;
+    if (!kv && !required) return ROTOR_OK;
+    if (!kv)
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: metadata key %s.%s is missing",
+                         file_path(ld->f), ld->arch->name, tail);
+    if (!file_kv_u64(kv, 0, &v) || v > UINT32_MAX)
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: metadata key %s.%s is not a 32-bit number",
+                         file_path(ld->f), ld->arch->name, tail);
+    *out = (uint32_t)v;
+    return ROTOR_OK;
+}
+
+static rotor_status get_f64(const model_loader *ld, const char *tail, double *out) {
+    const file_kv *kv = arch_kv(ld, tail);
+    if (kv && !file_kv_f64(kv, 0, out))
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: metadata key %s.%s is not a number",
+                         file_path(ld->f), ld->arch->name, tail);
+    return ROTOR_OK;
+}
+
+/* ==== Rope scaling ===================================================================================== */
+
+static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
+    const file_kv *kv = arch_kv(ld, "rope.scaling.type");
+    base_str type = {0};
+    hp->rope_base = 10000.0;
+    hp->rope_factor = 1.0;
+    hp->n_rot = hp->d_head;
+    ROTOR_TRY(get_u32(ld, "rope.dimension_count", false, &hp->n_rot));
+    ROTOR_TRY(get_f64(ld, "rope.freq_base", &hp->rope_base));
+    ROTOR_TRY(get_f64(ld, "rope.scaling.factor", &hp->rope_factor));
+    if (!kv || !file_kv_str(kv, 0, &type) || base_str_is(type, "none")) return ROTOR_OK;
+    if (!base_str_is(type, "linear"))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED, "%s: rope scaling \"%.*s\" is not supported",
+                         file_path(ld->f), (int)type.n, type.p);
+    hp->rope_scaling = MODEL_ROPE_LINEAR;
+    return ROTOR_OK;
+}
+
+void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
+    const double two_pi = 6.283185307179586;
+    for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
+        double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
+        if (hp->rope_scaling == MODEL_ROPE_LINEAR) f /= hp->rope_factor;
+        if (hp->rope_scaling == MODEL_ROPE_LLAMA3) {
+            double turns = hp->rope_orig_ctx * f / two_pi; /* in the original context */
+            double keep = (turns - hp->rope_low) / (hp->rope_high - hp->rope_low);
+            keep = keep < 0 ? 0 : keep > 1 ? 1 : keep;
+            f = keep * f + (1 - keep) * f / hp->rope_factor;
+        }
+        inv_freq[i] = f;
+    }
+}
+
+static const char *arch_list(char buf[128]) {
+    int n = 0;
+    for (size_t i = 0; i < BASE_COUNT(archs); i++)
+        n += snprintf(buf + n, 128 - (size_t)n, "%s%s", i ? ", " : "", archs[i].name);
+    return buf;
+}
+
+/* ==== Hyper-parameters =================================================================================== */
+
+rotor_status model_gguf_hparams(model_loader *ld) {
+    model_hparams *hp = &ld->m->hp;
+    const file_kv *kv = file_kv_find(ld->f, "general.architecture");
+    base_str name;
+    double eps = 1e-5;
+    char list[128];
+    if (!kv || !file_kv_str(kv, 0, &name))
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: metadata key general.architecture is missing: not a model file",
+                         file_path(ld->f));
+    ld->arch = model_arch_find(name);
+    if (!ld->arch)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: architecture \"%.*s\" is not supported; these load: %s",
+                         file_path(ld->f), (int)BASE_MIN(name.n, 60), name.p, arch_list(list));
+    ROTOR_TRY(get_u32(ld, "block_count", true, &hp->n_layer));
+    ROTOR_TRY(get_u32(ld, "embedding_length", true, &hp->n_embd));
+    ROTOR_TRY(get_u32(ld, "feed_forward_length", true, &hp->n_ff));
+    ROTOR_TRY(get_u32(ld, "context_length", true, &hp->n_ctx));
+    ROTOR_TRY(get_u32(ld, "attention.head_count", true, &hp->n_head));
+    hp->n_head_kv = hp->n_head;
+    ROTOR_TRY(get_u32(ld, "attention.head_count_kv", false, &hp->n_head_kv));
+    ROTOR_TRY(get_f64(ld, "attention.layer_norm_rms_epsilon", &eps));
+    hp->eps = (float)eps;
+    hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
+    ROTOR_TRY(get_u32(ld, "attention.key_length", false, &hp->d_head));
+    ROTOR_TRY(get_u32(ld, "attention.sliding_window", false, &hp->window));
+    return gguf_rope(ld, hp);
+}
+
+/* One bound of one number; the names are those of docs/shapes.md. */
+typedef struct bound {
+    const char *name; /* as users know it */
+    uint64_t v;       /* value */
+    uint64_t lo, hi;  /* inclusive */
+} bound;
+
+rotor_status model_check_hparams(const model_hparams *hp, const char *path, rotor_error *err) {
+    const bound bounds[] = {
+        {"layers", hp->n_layer, 1, 512},
+        {"embedding length", hp->n_embd, 1, 1 << 20},
+        {"attention heads", hp->n_head, 1, 4096},
+        {"key/value heads", hp->n_head_kv, 1, hp->n_head},
+        {"head size", hp->d_head, 1, 512},
+        {"feed-forward length", hp->n_ff, 1, 1 << 24},
+        {"context length", hp->n_ctx, 1, INT32_MAX},
+        {"rotated dimensions", hp->n_rot, 0, hp->d_head},
+    };
+    for (size_t i = 0; i < BASE_COUNT(bounds); i++)
+        if (bounds[i].v < bounds[i].lo || bounds[i].v > bounds[i].hi)
+            return base_fail(err, ROTOR_E_FORMAT, "%s: %s is %llu, expected %llu to %llu", path,
+                             bounds[i].name, (unsigned long long)bounds[i].v,
+                             (unsigned long long)bounds[i].lo, (unsigned long long)bounds[i].hi);
+    if (hp->n_head % hp->n_head_kv != 0)
+        return base_fail(err, ROTOR_E_FORMAT, "%s: %u attention heads cannot share %u key/value heads",
+                         path, hp->n_head, hp->n_head_kv);
+    if (hp->n_rot % 2 != 0)
+        return base_fail(err, ROTOR_E_FORMAT, "%s: %u rotated dimensions, expected an even number",
+                         path, hp->n_rot);
+    if (!(hp->eps > 0 && hp->eps < 1) || !(hp->rope_base > 0 && hp->rope_base < 1e30) ||
+        !(hp->rope_factor > 0 && hp->rope_factor < 1e9))
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: norm epsilon %g, rope base %g or rope factor %g is out of range", path,
+                         (double)hp->eps, hp->rope_base, hp->rope_factor);
+    return ROTOR_OK;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Binding: every tensor the pass needs is looked up by the name its file family gives it, its shape
+ * is checked against the hyper-parameters, and it becomes a role of the model.
+ *
+ * Plain and block types are used where they lie in the file; ternary ones go through repack.c;
+ * norms are small and become float vectors of our own.
+ */
+#include "model/model_internal.h"
+
+#include <stdio.h>
+
+/* Names of one role: %u is the layer. A second HF name is what an older family calls it. */
+typedef struct role {
+    const char *gguf; /* without ".weight" */
+    const char *hf;   /* without ".weight" */
+    const char *hf2;  /* or NULL */
+} role;
+
+static const role EMBD = {"token_embd", "model.embed_tokens", NULL};
+static const role HEAD = {"output", "lm_head", NULL};
+static const role OUT_NORM = {"output_norm", "model.norm", NULL};
+static const role ATTN_NORM = {"blk.%u.attn_norm", "model.layers.%u.input_layernorm", NULL};
+static const role Q = {"blk.%u.attn_q", "model.layers.%u.self_attn.q_proj", NULL};
+static const role K = {"blk.%u.attn_k", "model.layers.%u.self_attn.k_proj", NULL};
+static const role V = {"blk.%u.attn_v", "model.layers.%u.self_attn.v_proj", NULL};
+static const role O = {"blk.%u.attn_output", "model.layers.%u.self_attn.o_proj", NULL};
+static const role Q_NORM = {"blk.%u.attn_q_norm", "model.layers.%u.self_attn.q_norm", NULL};
+static const role K_NORM = {"blk.%u.attn_k_norm", "model.layers.%u.self_attn.k_norm", NULL};
+static const role ATTN_SUB = {"blk.%u.attn_sub_norm", "model.layers.%u.self_attn.attn_sub_norm",
+                              "model.layers.%u.self_attn.inner_attn_ln"};
+static const role FFN_NORM = {"blk.%u.ffn_norm", "model.layers.%u.post_attention_layernorm", NULL};
+static const role GATE = {"blk.%u.ffn_gate", "model.layers.%u.mlp.gate_proj", NULL};
+static const role UP = {"blk.%u.ffn_up", "model.layers.%u.mlp.up_proj", NULL};
+static const role FFN_SUB = {"blk.%u.ffn_sub_norm", "model.layers.%u.mlp.ffn_sub_norm",
+                             "model.layers.%u.mlp.ffn_layernorm"};
+static const role DOWN = {"blk.%u.ffn_down", "model.layers.%u.mlp.down_proj", NULL};
+
+/* ==== Lookup ========================================================================================= */
+
+static void spell(char out[160], const char *pattern, uint32_t layer, const char *tail) {
+    int n = 0;
+    const char *mark = strstr(pattern, "%u");
+    if (mark) n = snprintf(out, 160, "%.*s%u%s", (int)(mark - pattern), pattern, layer, mark + 2);
+    else n = snprintf(out, 160, "%s", pattern);
+    snprintf(out + n, 160 - (size_t)n, "%s", tail);
+}
+
+static const file_tensor *find(const model_loader *ld, const role *r, uint32_t layer,
+                               const char *tail) {
+    char name[160];
+    spell(name, ld->hf ? r->hf : r->gguf, layer, tail);
+    const file_tensor *t = file_tensor_find(ld->f, name);
+    if (t || !ld->hf || !r->hf2) return t;
+    spell(name, r->hf2, layer, tail);
+    return file_tensor_find(ld->f, name);
+}
+
+static rotor_status require(const model_loader *ld, const role *r, uint32_t layer,
+                            const file_tensor **out) {
+    char name[160];
+    *out = find(ld, r, layer, ".weight");
+    if (*out) return ROTOR_OK;
+    spell(name, ld->hf ? r->hf : r->gguf, layer, ".weight");
+    return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %s is missing", file_path(ld->f), name);
+}
+
+static rotor_status bad_shape(const model_loader *ld, const file_tensor *t, uint64_t rows,
+                              uint64_t cols) {
+    return base_fail(ld->err, ROTOR_E_FORMAT,
+                     "%s: tensor %.*s is %llu x %llu (rows x columns), expected %llu x %llu",
+                     file_path(ld->f), (int)t->name.n, t->name.p, (unsigned long long)t->rows,
+                     (unsigned long long)t->dims[0], (unsigned long long)rows,
+                     (unsigned long long)cols);
+}
+
+/* ==== Vectors ========================================================================================= */
+
+static quant_tensor view(const file_tensor *t) {
+    return (quant_tensor){.type = t->info->id, .rows = t->rows, .cols = t->dims[0], .data = t->data};
+}
+
+rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err) {
+    const quant_tensor v = view(t);
+    if (t->rows * t->dims[0] != 1)
+        return base_fail(err, ROTOR_E_FORMAT, "tensor %.*s has %llu values, expected 1",
+                         (int)t->name.n, t->name.p, (unsigned long long)(t->rows * t->dims[0]));
+    if (!(t->info->flags & QUANT_CAN_DECODE))
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "tensor %.*s: type %s cannot be read",
+                         (int)t->name.n, t->name.p, t->info->name);
+    return quant_decode_rows(&v, 0, 1, out, err);
+}
+
+static rotor_status bind_vector(model_loader *ld, const file_tensor *t, size_t n, const float **out) {
+    const quant_tensor v = view(t);
+    if (t->rows != 1 || t->dims[0] != n) return bad_shape(ld, t, 1, n);
+    if (t->info->id != QUANT_F32 && t->info->id != QUANT_F16 && t->info->id != QUANT_BF16)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED, "%s: norm %.*s has type %s, expected F32, F16 or BF16",
+                         file_path(ld->f), (int)t->name.n, t->name.p, t->info->name);
+    float *copy = model_take(ld->m, n * sizeof *copy);
+    if (!copy) return base_fail_nomem(ld->err, "loading norms");
+    ROTOR_TRY(quant_decode_rows(&v, 0, 1, copy, ld->err));
+    for (size_t i = 0; i < n; i++)
+        if (!(copy[i] - copy[i] == 0))
+            return base_fail(ld->err, ROTOR_E_FORMAT, "%s: norm %.*s holds a value that is not finite at %zu",
+                             file_path(ld->f), (int)t->name.n, t->name.p, i);
+    *out = copy;
+    return ROTOR_OK;
+}
+
+static rotor_status norm(model_loader *ld, const role *r, uint32_t layer, size_t n,
+                         const float **out) {
+    const file_tensor *t;
+    ROTOR_TRY(require(ld, r, layer, &t));
+    return bind_vector(ld, t, n, out);
+}
+
+/* A bias the file may or may not have. */
+static rotor_status bias(model_loader *ld, const role *r, uint32_t layer, size_t n,
+                         const float **out) {
+    const file_tensor *t = find(ld, r, layer, ".bias");
+    return t ? bind_vector(ld, t, n, out) : ROTOR_OK;
+}
+
+/* ==== Matrices ========================================================================================= */
+
+static rotor_status keep_name(model_loader *ld, const file_tensor *t, model_mat *out) {
+    char *name = model_take(ld->m, t->name.n + 1);
+    if (!name) return base_fail_nomem(ld->err, "loading weights");
+    memcpy(name, t->name.p, t->name.n);
+    out->name = name;
+    return ROTOR_OK;
+}
+
+/* Weights used where they lie. */
+static rotor_status bind_plain(model_loader *ld, const file_tensor *t, model_mat *out) {
+    const quant_info *info = t->info;
+    bool is_float = info->id == QUANT_F32 || info->id == QUANT_F16 || info->id == QUANT_BF16;
+    if (!is_float && !(info->flags & QUANT_BLOCK32))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: tensor %.*s: type %s cannot be computed with; `rotor quantize` makes "
+                         "other types",
+                         file_path(ld->f), (int)t->name.n, t->name.p, info->name);
+    out->type = info->id;
+    out->data = t->data;
+    out->row_bytes = (size_t)(out->cols / info->block_elems * info->block_bytes + info->row_bytes);
+    return ROTOR_OK;
+}
+
+static bool is_float_type(const file_tensor *t) {
+    return t->info->id == QUANT_F32 || t->info->id == QUANT_F16 || t->info->id == QUANT_BF16;
+}
+
+/* A projection: ternary when its type or its architecture says so, else as it lies. */
+static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, size_t rows,
+                               size_t cols, model_mat *out) {
+    model_ternary_src src = {0};
+    ROTOR_TRY(require(ld, r, layer, &src.t));
+    *out = (model_mat){.rows = rows, .cols = cols, .scale = 1.0f};
+    ROTOR_TRY(keep_name(ld, src.t, out));
+    src.packed = ld->hf && src.t->info->id == QUANT_U8;
+    src.scale = find(ld, r, layer, ld->hf ? ".weight_scale" : ".scale");
+    src.master = is_float_type(src.t) && (ld->arch->ternary || ld->m->hp.w1a8);
+    uint64_t stored_rows = src.packed ? (rows + 3) / 4 : rows;
+    if (src.t->dims[0] != cols || src.t->rows != stored_rows)
+        return bad_shape(ld, src.t, stored_rows, cols);
+    if (src.packed && !src.scale)
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %s has no weight_scale beside it",
+                         file_path(ld->f), out->name);
+    if (src.packed || src.master || (src.t->info->flags & QUANT_TERNARY))
+        return model_make_ternary(ld, &src, out);
+    return bind_plain(ld, src.t, out);
+}
+
+static rotor_status bind_layer(model_loader *ld, uint32_t l) {
+    const model_hparams *hp = &ld->m->hp;
+    model_layer *w = &ld->m->layers[l];
+    const size_t d = hp->n_embd, q = (size_t)hp->n_head * hp->d_head,
+                 kv = (size_t)hp->n_head_kv * hp->d_head, ff = hp->n_ff;
+    ROTOR_TRY(norm(ld, &ATTN_NORM, l, d, &w->attn_norm));
+    ROTOR_TRY(projection(ld, &Q, l, q, d, &w->q));
+    ROTOR_TRY(projection(ld, &K, l, kv, d, &w->k));
+    ROTOR_TRY(projection(ld, &V, l, kv, d, &w->v));
+    ROTOR_TRY(projection(ld, &O, l, d, q, &w->o));
+    ROTOR_TRY(norm(ld, &FFN_NORM, l, d, &w->ffn_norm));
+    ROTOR_TRY(projection(ld, &GATE, l, ff, d, &w->gate));
+    ROTOR_TRY(projection(ld, &UP, l, ff, d, &w->up));
+    ROTOR_TRY(projection(ld, &DOWN, l, d, ff, &w->down));
+    ROTOR_TRY(bias(ld, &Q, l, q, &w->q_bias));
+    ROTOR_TRY(bias(ld, &K, l, kv, &w->k_bias));
+    ROTOR_TRY(bias(ld, &V, l, kv, &w->v_bias));
+    ROTOR_TRY(bias(ld, &O, l, d, &w->o_bias));
+    if (hp->qk_norm) {
+        ROTOR_TRY(norm(ld, &Q_NORM, l, hp->d_head, &w->q_norm));
+        ROTOR_TRY(norm(ld, &K_NORM, l, hp->d_head, &w->k_norm));
+    }
+    if (!hp->sub_norms) return ROTOR_OK;
+    ROTOR_TRY(norm(ld, &ATTN_SUB, l, q, &w->attn_sub_norm));
+    return norm(ld, &FFN_SUB, l, ff, &w->ffn_sub_norm);
+}
+
+/* ==== Embedding and head ================================================================================= */
+
+static rotor_status table(model_loader *ld, const file_tensor *t, model_mat *out) {
+    *out = (model_mat){.rows = (size_t)t->rows, .cols = ld->m->hp.n_embd, .scale = 1.0f};
+    if (t->dims[0] != out->cols) return bad_shape(ld, t, t->rows, out->cols);
+    ROTOR_TRY(keep_name(ld, t, out));
+    return bind_plain(ld, t, out);
+}
+
+static rotor_status embedding_and_head(model_loader *ld) {
+    model *m = ld->m;
+    const file_tensor *embd, *head = find(ld, &HEAD, 0, ".weight");
+    ROTOR_TRY(require(ld, &EMBD, 0, &embd));
+    ROTOR_TRY(table(ld, embd, &m->embd));
+    if (m->embd.rows > 1u << 24)
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: %zu embedding rows are too many",
+                         file_path(ld->f), m->embd.rows);
+    m->hp.n_vocab = (uint32_t)m->embd.rows;
+    m->tied = ld->hf ? m->tied || !head : !head;
+    if (m->tied) return m->head = m->embd, ROTOR_OK;
+    ROTOR_TRY(table(ld, head, &m->head));
+    return m->head.rows == m->embd.rows ? ROTOR_OK : bad_shape(ld, head, m->embd.rows, m->embd.cols);
+}
+
+static uint64_t mat_params(const model_mat *w) { return (uint64_t)w->rows * w->cols; }
+
+static void count_params(model *m) {
+    const model_hparams *hp = &m->hp;
+    m->n_params = mat_params(&m->embd) + (m->tied ? 0 : mat_params(&m->head)) + hp->n_embd;
+    for (uint32_t l = 0; l < hp->n_layer; l++) {
+        const model_layer *w = &m->layers[l];
+        m->n_params += mat_params(&w->q) + mat_params(&w->k) + mat_params(&w->v) +
+                       mat_params(&w->o) + mat_params(&w->gate) + mat_params(&w->up) +
+                       mat_params(&w->down) + 2u * hp->n_embd;
+        if (hp->sub_norms) m->n_params += (uint64_t)hp->n_head * hp->d_head + hp->n_ff;
+    }
+}
+
+rotor_status model_bind(model_loader *ld) {
+    model *m = ld->m;
+    ROTOR_TRY(embedding_and_head(ld));
+    ROTOR_TRY(norm(ld, &OUT_NORM, 0, m->hp.n_embd, &m->out_norm));
+    m->layers = model_take(m, m->hp.n_layer * sizeof *m->layers);
+    if (!m->layers) return base_fail_nomem(ld->err, "loading layers");
+    for (uint32_t l = 0; l < m->hp.n_layer; l++) ROTOR_TRY(bind_layer(ld, l));
+    count_params(m);
+    return ROTOR_OK;
+}

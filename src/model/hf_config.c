@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Hyper-parameters of a HF folder: config.json, and the texts beside it (generation settings, chat
+ * template).
+ *
+ * The ternary convention is decided by quantization_config alone: linear_class "autobitlinear"
+ * multiplies by weight_scale, absent or "bitlinear" divides; anything else is refused.
+ */
+#include "model/model_internal.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+static rotor_status parse_side(model_loader *ld, const char *name, json_t **out) {
+    base_str text;
+    json_error_t je;
+    *out = NULL;
+    if (!file_side(ld->f, name, &text)) return ROTOR_OK;
+    *out = json_loadb(text.p, text.n, 0, &je);
+    if (!*out || !json_is_object(*out)) {
+        json_decref(*out);
+        *out = NULL;
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: %s line %d: %s", file_path(ld->f), name,
+                         je.line, je.text);
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status get_u32(const model_loader *ld, const json_t *j, const char *key, uint32_t *out) {
+    const json_t *v = json_object_get(j, key);
+    if (!v || json_is_null(v)) return ROTOR_OK;
+    if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > UINT32_MAX)
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: config.json: \"%s\" is not a 32-bit number",
+                         file_path(ld->f), key);
+    *out = (uint32_t)json_integer_value(v);
+    return ROTOR_OK;
+}
+
+static double get_number(const json_t *j, const char *key, double fallback) {
+    const json_t *v = json_object_get(j, key);
+    return json_is_number(v) ? json_number_value(v) : fallback;
+}
+
+static base_str get_str(const json_t *j, const char *key) {
+    const json_t *v = json_object_get(j, key);
+    if (!json_is_string(v)) return (base_str){0};
+    return (base_str){json_string_value(v), json_string_length(v)};
+}
+
+/* ==== Architecture ===================================================================================== */
+
+static bool has_class(const json_t *config, const char *name) {
+    const json_t *list = json_object_get(config, "architectures");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *s = json_string_value(json_array_get(list, i));
+        if (s && strcmp(s, name) == 0) return true;
+    }
+    return false;
+}
+
+/* 1bitLLM's checkpoints say model_type llama but need the sub-norms of their own class. */
+static base_str family(const json_t *config) {
+    if (has_class(config, "BitnetForCausalLM") || json_object_get(config, "weight_bits"))
+        return base_str_of("bitnet-1bitllm");
+    return get_str(config, "model_type");
+}
+
+static rotor_status quantization(model_loader *ld, const json_t *config) {
+    const json_t *q = json_object_get(config, "quantization_config");
+    if (!q) return ROTOR_OK;
+    base_str method = get_str(q, "quant_method"), cls = get_str(q, "linear_class");
+    if (!base_str_is(method, "bitnet"))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: quant_method \"%.*s\" is not supported (bitnet is)",
+                         file_path(ld->f), (int)method.n, method.p ? method.p : "");
+    if (json_is_true(json_object_get(q, "use_rms_norm")))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: use_rms_norm inside a linear layer is not supported",
+                         file_path(ld->f));
+    ld->m->hp.w1a8 = true;
+    if (base_str_is(cls, "autobitlinear")) ld->scale_rule = MODEL_SCALE_MULTIPLY;
+    else if (cls.n == 0 || base_str_is(cls, "bitlinear")) ld->scale_rule = MODEL_SCALE_DIVIDE;
+    else
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: linear_class \"%.*s\" is unknown, expected "
+                         "\"autobitlinear\" or \"bitlinear\"",
+                         file_path(ld->f), (int)cls.n, cls.p);
+    return ROTOR_OK;
+}
+
+/* ==== Rope ============================================================================================== */
+
+static rotor_status rope(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    const json_t *s = json_object_get(config, "rope_scaling");
+    const json_t *p = json_object_get(config, "rope_parameters"); /* newer configs */
+    if (!json_is_object(s)) s = p;
+    hp->rope_base = get_number(config, "rope_theta", get_number(p, "rope_theta", 10000.0));
+    hp->rope_factor = get_number(s, "factor", 1.0);
+    hp->n_rot = hp->d_head;
+    base_str type = get_str(s, "rope_type");
+    if (type.n == 0) type = get_str(s, "type");
+    if (type.n == 0 || base_str_is(type, "default")) return ROTOR_OK;
+    if (base_str_is(type, "linear")) return hp->rope_scaling = MODEL_ROPE_LINEAR, ROTOR_OK;
+    if (!base_str_is(type, "llama3"))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: rope scaling \"%.*s\" is not supported",
+                         file_path(ld->f), (int)type.n, type.p);
+    hp->rope_scaling = MODEL_ROPE_LLAMA3;
+    hp->rope_low = get_number(s, "low_freq_factor", 1.0);
+    hp->rope_high = get_number(s, "high_freq_factor", 4.0);
+    return get_u32(ld, s, "original_max_position_embeddings", &hp->rope_orig_ctx);
+}
+
+/* ==== The whole config ==================================================================================== */
+
+static rotor_status numbers(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    hp->n_ctx = 2048;
+    ROTOR_TRY(get_u32(ld, config, "hidden_size", &hp->n_embd));
+    ROTOR_TRY(get_u32(ld, config, "intermediate_size", &hp->n_ff));
+    ROTOR_TRY(get_u32(ld, config, "num_hidden_layers", &hp->n_layer));
+    ROTOR_TRY(get_u32(ld, config, "num_attention_heads", &hp->n_head));
+    hp->n_head_kv = hp->n_head;
+    ROTOR_TRY(get_u32(ld, config, "num_key_value_heads", &hp->n_head_kv));
+    ROTOR_TRY(get_u32(ld, config, "max_position_embeddings", &hp->n_ctx));
+    hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
+    ROTOR_TRY(get_u32(ld, config, "head_dim", &hp->d_head));
+    hp->eps = (float)get_number(config, "rms_norm_eps", 1e-5);
+    if (base_str_is(get_str(config, "model_type"), "mistral"))
+        ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+    ROTOR_TRY(rope(ld, config));
+    return quantization(ld, config);
+}
+
+/* Says which part of a config this build cannot honour, rather than computing something else. */
+static rotor_status refuse_unknown(const model_loader *ld, const json_t *config) {
+    base_str act = get_str(config, "hidden_act");
+    const char *expected = ld->arch->glu == MODEL_RELU2 ? "relu2" : "silu";
+    if (act.n && !base_str_is(act, expected))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: hidden_act \"%.*s\", architecture %s expects \"%s\"",
+                         file_path(ld->f), (int)act.n, act.p, ld->arch->name, expected);
+    if (json_is_true(json_object_get(config, "mlp_bias")))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: mlp_bias is not supported for architecture %s",
+                         file_path(ld->f), ld->arch->name);
+    if (json_is_true(json_object_get(config, "use_sliding_window")))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: use_sliding_window (a window in some layers only) is not "
+                         "supported",
+                         file_path(ld->f));
+    return ROTOR_OK;
+}
+
+static rotor_status read_config(model_loader *ld, const json_t *config) {
+    base_str type = family(config);
+    ld->arch = type.p ? model_arch_find_hf(type) : NULL;
+    if (!ld->arch)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, llama, "
+                         "mistral, qwen2 and qwen3 are",
+                         file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
+    ROTOR_TRY(refuse_unknown(ld, config));
+    ld->m->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));
+    return numbers(ld, config);
+}
+
+rotor_status model_hf_hparams(model_loader *ld) {
+    json_t *config;
+    ROTOR_TRY(parse_side(ld, "config.json", &config));
+    if (!config)
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: config.json is missing beside the weights",
+                         file_path(ld->f));
+    rotor_status st = read_config(ld, config);
+    json_decref(config);
+    return st;
+}
+
+/* ==== Generation settings and chat template ================================================================ */
+
+static rotor_status keep_text(model *m, base_str text) {
+    char *copy = model_take(m, text.n + 1);
+    if (!copy) return ROTOR_E_NOMEM;
+    memcpy(copy, text.p, text.n);
+    m->chat_template = (base_str){copy, text.n};
+    return ROTOR_OK;
+}
+
+static base_str template_of(const json_t *config) {
+    const json_t *t = json_object_get(config, "chat_template");
+    if (json_is_string(t)) return get_str(config, "chat_template");
+    for (size_t i = 0; i < json_array_size(t); i++)
+        if (base_str_is(get_str(json_array_get(t, i), "name"), "default"))
+            return get_str(json_array_get(t, i), "template");
+    return (base_str){0};
+}
+
+static void read_sampling(model_sampling *s, const json_t *j) {
+    s->temperature = (float)get_number(j, "temperature", -1);
+    s->top_p = (float)get_number(j, "top_p", -1);
+    s->min_p = (float)get_number(j, "min_p", -1);
+    s->repeat_penalty = (float)get_number(j, "repetition_penalty", -1);
+    s->top_k = (int)get_number(j, "top_k", -1);
+}
+
+static void add_eog(text_vocab *v, const json_t *eos) {
+    if (json_is_integer(eos) && json_integer_value(eos) >= 0)
+        text_vocab_add_eog(v, (uint32_t)json_integer_value(eos));
+    for (size_t i = 0; i < json_array_size(eos); i++) add_eog(v, json_array_get(eos, i));
+}
+
+rotor_status model_hf_texts(model_loader *ld) {
+    json_t *gen, *tok;
+    base_str jinja;
+    ROTOR_TRY(parse_side(ld, "generation_config.json", &gen));
+    if (gen) {
+        read_sampling(&ld->m->sampling, gen);
+        if (ld->m->vocab) add_eog(ld->m->vocab, json_object_get(gen, "eos_token_id"));
+        json_decref(gen);
+    }
+    if (file_side(ld->f, "chat_template.jinja", &jinja)) return keep_text(ld->m, jinja);
+    ROTOR_TRY(parse_side(ld, "tokenizer_config.json", &tok));
+    rotor_status st = ROTOR_OK;
+    if (tok && template_of(tok).n) st = keep_text(ld->m, template_of(tok));
+    json_decref(tok);
+    return st;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A model: opened from a file, bound, immutable afterwards.
+ */
+#include "model/model_internal.h"
+
+#include <stdio.h>
+
+/* ==== Memory of the model ============================================================================= */
+
+void *model_take(model *m, size_t bytes) {
+    struct model_blocks *b = base_alloc(sizeof *b);
+    void *mem = b ? base_alloc_aligned(bytes) : NULL;
+    if (!mem) return base_free(b), NULL;
+    *b = (struct model_blocks){m->blocks, mem, bytes};
+    m->blocks = b;
+    m->owned_bytes += bytes;
+    return mem;
+}
+
+void model_close(model **mp) {
+    if (!mp || !*mp) return;
+    model *m = *mp;
+    for (struct model_blocks *b = m->blocks, *next; b; b = next) {
+        next = b->next;
+        base_free_aligned(b->mem);
+        base_free(b);
+    }
+    text_vocab_free(&m->vocab);
+    file_close(&m->file);
+    base_free(m);
+    *mp = NULL;
+}
+
+/* ==== Texts ============================================================================================= */
+
+static rotor_status set_name(model_loader *ld) {
+    const file_kv *kv = file_kv_find(ld->f, "general.name");
+    const char *path = file_path(ld->f), *slash = strrchr(path, '/');
+    base_str name = base_str_of(slash && slash[1] ? slash + 1 : path);
+    if (kv) file_kv_str(kv, 0, &name);
+    char *copy = model_take(ld->m, name.n + 1);
+    if (!copy) return base_fail_nomem(ld->err, "loading a model");
+    memcpy(copy, name.p, name.n);
+    ld->m->name = copy;
+    return ROTOR_OK;
+}
+
+static void gguf_texts(model_loader *ld) {
+    model_sampling *s = &ld->m->sampling;
+    const struct {
+        const char *key; /* metadata key */
+        float *out;      /* where it goes */
+    } floats[] = {{"general.sampling.temp", &s->temperature}, {"general.sampling.top_p", &s->top_p},
+                  {"general.sampling.min_p", &s->min_p}};
+    for (size_t i = 0; i < BASE_COUNT(floats); i++) {
+        const file_kv *kv = file_kv_find(ld->f, floats[i].key);
+        double v;
+        if (kv && file_kv_f64(kv, 0, &v)) *floats[i].out = (float)v;
+    }
+    const file_kv *kv = file_kv_find(ld->f, "tokenizer.chat_template");
+    if (kv) file_kv_str(kv, 0, &ld->m->chat_template);
+}
+
+/* A vocabulary longer than the embedding would look up rows that are not there. */
+static rotor_status load_vocab(model_loader *ld) {
+    model *m = ld->m;
+    bool has = ld->hf || file_kv_find(ld->f, "tokenizer.ggml.tokens");
+    rotor_status st = has ? model_vocab(&m->vocab, ld->f, ld->opt->log, ld->err) : ROTOR_OK;
+    if (st == ROTOR_E_NOTFOUND || !has) {
+        base_log_printf(ld->opt->log, BASE_LOG_WARN, "%s: no vocabulary; only token ids can be used",
+                        file_path(ld->f));
+        return ROTOR_OK;
+    }
+    ROTOR_TRY(st);
+    if (text_n_tokens(m->vocab) > m->hp.n_vocab)
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: the vocabulary has %zu tokens, the embedding only %u rows",
+                         file_path(ld->f), text_n_tokens(m->vocab), m->hp.n_vocab);
+    if (text_n_tokens(m->vocab) < m->hp.n_vocab)
+        base_log_printf(ld->opt->log, BASE_LOG_INFO, "%s: %u embedding rows, %zu tokens (padded)",
+                        file_path(ld->f), m->hp.n_vocab, text_n_tokens(m->vocab));
+    return ROTOR_OK;
+}
+
+/* ==== Opening ============================================================================================ */
+
+static const char *storage_name(const model *m, bool packed) {
+    const model_mat *w = &m->layers[0].q;
+    if (w->type != QUANT_I2_S) return quant_find(w->type)->name;
+    if (packed) return "ternary (HF packed)";
+    const file_tensor *t = file_tensor_find(m->file, w->name);
+    return t->info->flags & QUANT_TERNARY ? t->info->name : "ternary (quantised at load)";
+}
+
+static rotor_status load(model_loader *ld) {
+    model *m = ld->m;
+    m->sampling = (model_sampling){-1, -1, -1, -1, -1};
+    m->file_bytes = file_total_bytes(ld->f);
+    ld->hf = file_kind_of(ld->f) == FILE_SAFETENSORS;
+    m->hp.rope_interleaved = false;
+    ROTOR_TRY(ld->hf ? model_hf_hparams(ld) : model_gguf_hparams(ld));
+    m->arch = ld->arch->name;
+    m->hp.rope_interleaved = !ld->hf && ld->arch->rope_interleaved;
+    m->hp.sub_norms = ld->arch->sub_norms;
+    m->hp.qk_norm = ld->arch->qk_norm;
+    m->hp.glu = ld->arch->glu;
+    m->hp.w1a8 |= ld->arch->ternary;
+    ROTOR_TRY(model_check_hparams(&m->hp, file_path(ld->f), ld->err));
+    if (ld->opt->max_layers) m->hp.n_layer = BASE_MIN(m->hp.n_layer, ld->opt->max_layers);
+    ROTOR_TRY(set_name(ld));
+    ROTOR_TRY(model_bind(ld));
+    m->type_name = storage_name(m, ld->hf && file_tensor_find(ld->f, m->layers[0].q.name)->info->id == QUANT_U8);
+    ROTOR_TRY(load_vocab(ld));
+    if (ld->hf) return model_hf_texts(ld);
+    gguf_texts(ld);
+    return ROTOR_OK;
+}
+
+static rotor_status open_file(model **out, file_model *f, const model_options *opt,
+                              rotor_error *err) {
+    model *m = base_alloc(sizeof *m);
+    if (!m) return file_close(&f), base_fail_nomem(err, "loading a model");
+    m->file = f;
+    model_loader ld = {.m = m, .f = f, .opt = opt, .err = err, .scale_rule = MODEL_SCALE_DIVIDE};
+    rotor_status st = load(&ld);
+    if (st == ROTOR_OK) *out = m;
+    else model_close(&m);
+    return st;
+}
+
+rotor_status model_open(model **out, const char *path, const model_options *opt, rotor_error *err) {
+    const file_options fo = {.no_map = opt->no_map, .log = opt->log};
+    file_model *f = NULL;
+    ROTOR_TRY(file_open(&f, path, &fo, err));
+    return open_file(out, f, opt, err);
+}
+
+rotor_status model_open_memory(model **out, const void *data, size_t n_bytes, const char *name,
+                               const model_options *opt, rotor_error *err) {
+    const file_options fo = {.log = opt->log};
+    file_model *f = NULL;
+    ROTOR_TRY(file_open_memory(&f, data, n_bytes, name, &fo, err));
+    return open_file(out, f, opt, err);
+}
+
+/* ==== Facts ================================================================================================ */
+
+uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem) {
+    return (uint64_t)(2.0 * hp->n_layer * hp->n_head_kv * hp->d_head * bytes_per_elem);
+}
+
+static uint64_t mat_bytes(const model_mat *w) { return (uint64_t)w->rows * w->row_bytes; }
+
+uint64_t model_step_bytes(const model *m, uint64_t head_bytes) {
+    const model_hparams *hp = &m->hp;
+    uint64_t sum = head_bytes ? head_bytes : mat_bytes(&m->head);
+    uint64_t norms = 2u * hp->n_embd;
+    if (hp->sub_norms) norms += (uint64_t)hp->n_head * hp->d_head + hp->n_ff;
+    for (uint32_t l = 0; l < hp->n_layer; l++) {
+        const model_layer *w = &m->layers[l];
+        sum += mat_bytes(&w->q) + mat_bytes(&w->k) + mat_bytes(&w->v) + mat_bytes(&w->o) +
+               mat_bytes(&w->gate) + mat_bytes(&w->up) + mat_bytes(&w->down);
+    }
+    return sum + (norms * hp->n_layer + hp->n_embd) * sizeof(float);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * model_internal: the loader's working state, shared by the files of the room.
+ *   arch.c      rows of architectures, hyper-parameters from GGUF metadata, and their checks
+ *   hf_config.c hyper-parameters from a HF folder's config.json
+ *   bind.c      tensors to roles, shape by shape
+ *   repack.c   any ternary or master weight to T2
+ *   vocab.c     tokenizer metadata to a vocabulary
+ *   model.c     open, close, and the facts derived from a model
+ */
+#ifndef MODEL_INTERNAL_H
+#define MODEL_INTERNAL_H
+
+#include "model/model.h"
+
+/* One architecture Rotor knows. */
+typedef struct model_arch {
+    const char *name;      /* general.architecture */
+    const char *hf_type;   /* model_type of config.json; NULL: GGUF only */
+    bool rope_interleaved; /* pairing in GGUF files (HF is always half-split) */
+    bool sub_norms;        /* norms before o and down */
+    bool qk_norm;          /* norms on the heads of q and k */
+    bool ternary;          /* projections are BitLinear whatever type stores them */
+    model_glu glu;         /* gate activation */
+} model_arch;
+
+/* What weight_scale of a HF ternary checkpoint means. */
+typedef enum model_scale_rule { MODEL_SCALE_MULTIPLY, MODEL_SCALE_DIVIDE } model_scale_rule;
+
+/* A block of memory owned by the model. */
+struct model_blocks {
+    struct model_blocks *next; /* older block */
+    void *mem;                 /* from base_alloc_aligned */
+    size_t bytes;              /* its size */
+};
+
+typedef struct model_loader {
+    model *m;                  /* being filled */
+    const file_model *f;       /* open file */
+    const model_arch *arch;    /* chosen row */
+    const model_options *opt;  /* as given */
+    model_scale_rule scale_rule; /* HF packed weights */
+    bool hf;                   /* names and shapes of a HF folder */
+    rotor_error *err;          /* where messages go */
+} model_loader;
+
+const model_arch *model_arch_find(base_str name);
+const model_arch *model_arch_find_hf(base_str model_type);
+rotor_status model_gguf_hparams(model_loader *ld);
+rotor_status model_hf_hparams(model_loader *ld);
+rotor_status model_check_hparams(const model_hparams *hp, const char *path, rotor_error *err);
+rotor_status model_bind(model_loader *ld);
+
+/* Memory that lives as long as the model; NULL when out. */
+void *model_take(model *m, size_t bytes);
+
+/* Where a ternary matrix comes from. */
+typedef struct model_ternary_src {
+    const file_tensor *t;     /* the tensor */
+    const file_tensor *scale; /* HF weight_scale or GGUF .scale [1]; NULL: none */
+    bool packed;              /* HF: four rows in a byte */
+    bool master;              /* float weights to be quantised by absmean */
+} model_ternary_src;
+/* Makes out (rows and cols set) a T2 matrix: in place when the bytes allow, else repacked. */
+rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, model_mat *out);
+
+/* Value of a one-element float tensor. */
+rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err);
+/* HF side files. */
+rotor_status model_hf_texts(model_loader *ld);
+
+#endif

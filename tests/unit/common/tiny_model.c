@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Small seeded models. Weights have variance 1/K, norm gains vary around 1 (some negative), so that
+ * logits differ between tokens and attention is not uniform.
+ */
+#include "tiny_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "file/file.h"
+#include "quant/quant.h"
+
+const char *const tiny_names[TINY_KINDS] = {"bitnet I2_S", "bitnet TQ2_0", "llama F32", "llama Q8_0",
+                                            "llama Q6_K"};
+
+typedef struct writer {
+    file_writer *w;   /* file being written */
+    tiny_kind kind;   /* family */
+    tiny_shape s;     /* shape */
+    base_rng rng;     /* of all weights */
+    const char *skip; /* tensor left out */
+    bool declare;     /* first round: shapes; second: bytes */
+} writer;
+
+static void must(rotor_status st, const rotor_error *err) {
+    if (st == ROTOR_OK) return;
+    fprintf(stderr, "tiny_model: %s\n", err->message);
+    abort();
+}
+
+tiny_shape tiny_default(void) { return (tiny_shape){2, 256, 4, 2, 512, 97, 8192}; }
+
+char *tiny_path(char buf[96], const char *tail) {
+    snprintf(buf, 96, "/tmp/rotor-tiny-%ld-%s", (long)getpid(), tail);
+    return buf;
+}
+
+static void tensor(writer *w, const char *name, uint32_t type, uint64_t rows, uint64_t cols) {
+    rotor_error err = {0};
+    if (w->skip && strcmp(w->skip, name) == 0) return;
+    if (w->declare) {
+        const uint64_t dims[4] = {cols, rows, 1, 1};
+        must(file_declare(w->w, base_str_of(name), type, rows > 1 ? 2 : 1, dims, &err), &err);
+        return;
+    }
+    uint64_t bytes;
+    must(quant_tensor_bytes(quant_find(type), rows, cols, &bytes, &err), &err);
+    float *x = base_alloc_array(rows * cols, sizeof *x);
+    uint8_t *out = base_alloc(bytes);
+    bool ternary = quant_find(type)->flags & QUANT_TERNARY;
+    float scale = 1.5f / sqrtf((float)cols);
+    for (uint64_t i = 0; i < rows * cols; i++) {
+        float v = base_rng_normal(&w->rng);
+        x[i] = rows == 1 ? 1.0f + 0.3f * v : v / sqrtf((float)cols);
+        if (ternary) x[i] = v > 0.5f ? scale : v < -0.5f ? -scale : 0;
+    }
+    must(quant_encode(type, rows, cols, x, out, &err), &err);
+    must(file_write(w->w, out, bytes, &err), &err);
+    base_free(x);
+    base_free(out);
+}
+
+static void layer(writer *w, uint32_t l) {
+    static const uint32_t types[TINY_KINDS] = {QUANT_I2_S, QUANT_TQ2_0, QUANT_F32, QUANT_Q8_0, QUANT_Q6_K};
+    const uint32_t t = types[w->kind], d = w->s.n_embd, kv = d / w->s.n_head * w->s.n_head_kv;
+    const struct {
+        const char *name; /* role */
+        uint32_t type;    /* storage */
+        uint64_t rows, cols;
+    } list[] = {{"attn_norm", QUANT_F32, 1, d}, {"attn_q", t, d, d}, {"attn_k", t, kv, d},
+                {"attn_v", t, kv, d}, {"attn_output", t, d, d}, {"ffn_norm", QUANT_F32, 1, d},
+                {"ffn_gate", t, w->s.n_ff, d}, {"ffn_up", t, w->s.n_ff, d},
+                {"ffn_down", t, d, w->s.n_ff}, {"attn_sub_norm", QUANT_F32, 1, d},
+                {"ffn_sub_norm", QUANT_F32, 1, w->s.n_ff}};
+    size_t n = w->kind <= TINY_BITNET_TQ ? BASE_COUNT(list) : BASE_COUNT(list) - 2;
+    for (size_t i = 0; i < n; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%u.%s.weight", l, list[i].name);
+        tensor(w, name, list[i].type, list[i].rows, list[i].cols);
+    }
+}
+
+static void tensors(writer *w, uint64_t seed) {
+    base_rng_seed(&w->rng, seed);
+    bool bitnet = w->kind <= TINY_BITNET_TQ;
+    tensor(w, "token_embd.weight", bitnet ? QUANT_F16 : QUANT_F32, w->s.n_vocab, w->s.n_embd);
+    for (uint32_t l = 0; l < w->s.n_layer; l++) layer(w, l);
+    tensor(w, "output_norm.weight", QUANT_F32, 1, w->s.n_embd);
+    if (!bitnet) tensor(w, "output.weight", QUANT_F32, w->s.n_vocab, w->s.n_embd);
+}
+
+static void put(writer *w, const char *arch, const char *tail, uint32_t v) {
+    char key[64];
+    snprintf(key, sizeof key, "%s.%s", arch, tail);
+    must(file_put_u32(w->w, key, v), &(rotor_error){.message = "metadata"});
+}
+
+/* Token i is the i-th printable character, so that text round-trips. */
+static void vocabulary(writer *w) {
+    static char text[256][4];
+    base_str tokens[256], none[1] = {{"", 0}};
+    for (uint32_t i = 0; i < w->s.n_vocab; i++) {
+        uint32_t cp = i < 94 ? 33 + i : 0x100 + i - 94;
+        tokens[i] = (base_str){text[i], (size_t)base_utf8_encode(cp, text[i])};
+    }
+    const rotor_error oops = {.message = "vocabulary"};
+    must(file_put_str(w->w, "tokenizer.ggml.model", base_str_of("gpt2")), &oops);
+    must(file_put_str(w->w, "tokenizer.ggml.pre", base_str_of("gpt-2")), &oops);
+    must(file_put_strings(w->w, "tokenizer.ggml.tokens", tokens, w->s.n_vocab), &oops);
+    must(file_put_strings(w->w, "tokenizer.ggml.merges", none, 0), &oops);
+    must(file_put_u32(w->w, "tokenizer.ggml.eos_token_id", w->s.n_vocab - 1), &oops);
+    must(file_put_u32(w->w, "tokenizer.ggml.bos_token_id", w->s.n_vocab - 2), &oops);
+}
+
+void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, const char *skip) {
+    writer w = {.kind = kind, .s = s, .skip = skip, .declare = true};
+    const char *arch = kind <= TINY_BITNET_TQ ? "bitnet-b1.58" : "llama";
+    rotor_error err = {0};
+    must(file_writer_create(&w.w, path, &err), &err);
+    must(file_put_str(w.w, "general.architecture", base_str_of(arch)), &err);
+    put(&w, arch, "block_count", s.n_layer);
+    put(&w, arch, "embedding_length", s.n_embd);
+    put(&w, arch, "feed_forward_length", s.n_ff);
+    put(&w, arch, "context_length", s.n_ctx);
+    put(&w, arch, "attention.head_count", s.n_head);
+    put(&w, arch, "attention.head_count_kv", s.n_head_kv);
+    vocabulary(&w);
+    tensors(&w, seed);
+    must(file_begin(w.w, &err), &err);
+    w.declare = false;
+    tensors(&w, seed);
+    must(file_commit(w.w, &err), &err);
+    file_writer_free(&w.w);
+}

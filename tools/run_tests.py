@@ -1,0 +1,454 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs the test tiers and prints how many tests of each suite passed, and in how many seconds.
+
+    tools/run_tests.py check           what `make check` runs: one build, every ordinary suite
+    tools/run_tests.py all             what `make check-all` adds: other compilers and checkers
+    tools/run_tests.py fuzz --seconds N | --executions N
+
+A tier is a list of suites; a suite is a function that returns a Result. C tests run through
+`meson test` (a cmocka case counts as one test), Python tests through pytest with ROTOR_BINARY,
+ROTOR_SOURCE_ROOT and, where the data is at hand, ROTOR_TEST_DATA. What a suite prints goes to
+build/test-logs/; the end of it is shown when the suite fails. The last line is "N passed, N
+failed, N skipped" and the exit status is 1 when anything failed. ONLY=name,name picks suites.
+A suite whose tool is missing is skipped, but fails where CI is set. The user's own ROTOR_* settings
+and configuration file do not reach the tests.
+"""
+import argparse
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LOGS = os.path.join(ROOT, "build", "test-logs")
+JOBS = os.environ.get("JOBS") or str(os.cpu_count() or 2)
+CI = bool(os.environ.get("CI"))
+SUITE_LIMIT_S = 1500  # no suite may hang a run for longer
+
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+
+
+@dataclass
+class Result:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    notes: list = field(default_factory=list)  # one line each: reasons of skips and failures
+
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.notes += other.notes
+        return self
+
+
+class Log:
+    """The output of one suite, in a file and, when it fails, its end on the terminal."""
+
+    def __init__(self, name):
+        os.makedirs(LOGS, exist_ok=True)
+        self.path = os.path.join(LOGS, re.sub(r"\W+", "-", name) + ".log")
+        open(self.path, "w").close()
+
+    def run(self, command, env=None, limit_s=SUITE_LIMIT_S):
+        """Exit status of the command; 124 when it ran past the limit."""
+        with open(self.path, "a") as out:
+            out.write("$ %s\n" % " ".join(command))
+            out.flush()
+            if not shutil.which(command[0]):
+                out.write("there is no %s\n" % command[0])
+                return 127
+            child = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+                                     stdin=subprocess.DEVNULL, start_new_session=True,
+                                     env={**os.environ, **(env or {})})
+            try:
+                return child.wait(timeout=limit_s)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt) as stop:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+                if isinstance(stop, KeyboardInterrupt):
+                    raise
+                out.write("\nstopped after %d s\n" % limit_s)
+                return 124
+
+    def text(self):
+        with open(self.path, errors="replace") as f:
+            return f.read()
+
+    def show_end(self, n_lines=120):
+        print("\n".join("    | " + line for line in self.text().splitlines()[-n_lines:]))
+
+
+# ---- Building ------------------------------------------------------------------------------------
+
+
+def meson_json(folder, what):
+    out = subprocess.run(["meson", "introspect", folder, what], cwd=ROOT, capture_output=True,
+                         text=True)
+    return json.loads(out.stdout) if out.returncode == 0 and out.stdout else []
+
+
+def configure(log, folder, options, env):
+    """Sets the folder up, or brings an older set-up to these options."""
+    flags = ["-D%s=%s" % item for item in options.items() if not item[0].startswith("--")]
+    if not os.path.exists(os.path.join(ROOT, folder, "build.ninja")):
+        extra = ["%s=%s" % item for item in options.items() if item[0].startswith("--")]
+        return log.run(["meson", "setup", folder, *extra, *flags], env)
+    have = {o["name"]: o["value"] for o in meson_json(folder, "--buildoptions")}
+    if all(shown(have.get(name)) == value for name, value in options.items()
+           if not name.startswith("--")):
+        return 0
+    return log.run(["meson", "setup", "--reconfigure", folder, *flags], env)
+
+
+def shown(value):
+    """An option's value as one writes it on the command line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def build(log, folder, options, env=None):
+    """Compiles everything, tests too. One "test": it passed or it failed."""
+    status = configure(log, folder, options, env)
+    if status == 0:
+        verbose = ["-v"] if os.environ.get("V") else []
+        status = log.run(["ninja", "-C", folder, "-j" + JOBS, "-k", "0", *verbose], env)
+    return Result(passed=1) if status == 0 else Result(failed=1, notes=["%s: build" % folder])
+
+
+# ---- Running -------------------------------------------------------------------------------------
+
+
+def meson_suite(log, folder, suites=(), rooms=None, wrapper=None, env=None, slow=1):
+    """Runs the tests of the given suites (and only of these rooms, when given)."""
+    tests = [t for t in meson_json(folder, "--tests")
+             if any(s.split(":")[-1] in suites for s in t["suite"])
+             and (rooms is None or t["name"] in rooms)]
+    if not tests:
+        return Result(notes=["%s: no tests yet" % "/".join(suites)])
+    for old in glob.glob(os.path.join(ROOT, folder, "meson-logs", "testlog*.json")):
+        os.remove(old)
+    command = ["meson", "test", "-C", folder, "--no-rebuild", "--num-processes", JOBS,
+               "--timeout-multiplier", str(slow), "--print-errorlogs"]
+    if wrapper:
+        command += ["--wrapper", wrapper]
+    status = log.run(command + sorted({t["name"] for t in tests}),
+                     {**SANITIZER_ENV, "MESON_TESTTHREADS": JOBS, **(env or {})})
+    result = Result()
+    for path in glob.glob(os.path.join(ROOT, folder, "meson-logs", "testlog*.json")):
+        with open(path) as f:
+            for line in f:
+                result.add(count_meson_test(json.loads(line)))
+    if status and not result.failed:
+        result.add(Result(failed=1, notes=["meson test exited %d" % status]))
+    return result
+
+
+def count_meson_test(entry):
+    """One line of Meson's log: a program, in which cmocka may have counted several cases."""
+    name = entry["name"].split(" / ")[-1]
+    text = entry.get("stdout", "") + entry.get("stderr", "")
+    count = {word: sum(int(n) for n in re.findall(r"\[\s+%s\s+\] (\d+) test" % word, text))
+             for word in ("PASSED", "FAILED", "SKIPPED")}
+    if entry["result"] == "SKIP":
+        return Result(skipped=1, notes=["skipped: %s" % name])
+    if entry["result"] != "OK":
+        failing = sorted(set(re.findall(r"\[  FAILED  \] ([A-Za-z_]\w*)", text)))
+        note = "failed: %s %s" % (name, ", ".join(failing) or "(%s)" % entry["result"].lower())
+        return Result(count["PASSED"], max(1, count["FAILED"]), count["SKIPPED"], [note])
+    return Result(count["PASSED"] or 1, 0, count["SKIPPED"])
+
+
+def find_python():
+    """An interpreter that has numpy and pytest: this one, or the system's own."""
+    for python in (os.environ.get("PYTHON"), sys.executable, "python3", "/usr/bin/python3"):
+        if python and shutil.which(python) and subprocess.run(
+                [python, "-c", "import numpy, pytest"], capture_output=True).returncode == 0:
+            return python
+    return None
+
+
+def pytest_suite(log, folder, binary="build/rotor", marker=None, env=None):
+    if not glob.glob(os.path.join(ROOT, folder, "**", "test_*.py"), recursive=True):
+        return Result(notes=["%s: no tests yet" % folder])
+    python = find_python()
+    if python is None:
+        return missing("a python3 with numpy and pytest")
+    report = log.path[:-len(".log")] + ".xml"
+    if os.path.exists(report):
+        os.remove(report)
+    command = [python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--tb=short",
+               "--junitxml=" + report, folder]
+    if marker:
+        command += ["-m", marker]
+    settings = {"ROTOR_BINARY": os.path.join(ROOT, binary), "ROTOR_SOURCE_ROOT": ROOT,
+                "PYTHONDONTWRITEBYTECODE": "1", **SANITIZER_ENV, **(env or {})}
+    status = log.run(command, settings)
+    if status == 5:  # pytest's word for "nothing was selected"
+        return Result(notes=["%s: no tests marked %s yet" % (folder, marker)])
+    result = count_pytest(report) if os.path.exists(report) else Result()
+    if status and not result.failed:
+        result.add(Result(failed=1, notes=["pytest exited %d" % status]))
+    return result
+
+
+def count_pytest(report):
+    result = Result()
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        name = "%s::%s" % (case.get("classname", ""), case.get("name"))
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            result.add(Result(failed=1, notes=["failed: " + name]))
+        elif skip is not None:
+            result.add(Result(skipped=1, notes=["skipped: " + (skip.get("message") or "")]))
+        else:
+            result.passed += 1
+    return result
+
+
+def script(log, *command):
+    """A check that prints what is wrong and exits non-zero."""
+    status = log.run([sys.executable, *command])
+    return Result(passed=1) if status == 0 else Result(failed=1, notes=["failed: " + command[0]])
+
+
+def missing(what):
+    return Result(failed=1 if CI else 0, skipped=0 if CI else 1, notes=["no " + what])
+
+
+def have(*tools):
+    return all(shutil.which(tool) for tool in tools)
+
+
+# ---- Tiers ---------------------------------------------------------------------------------------
+
+
+def werror():
+    return os.environ.get("WERROR") or ("true" if CI else "false")
+
+
+def c_tests(folder, *suites, **more):
+    return lambda log: meson_suite(log, folder, suites, **more)
+
+
+def python_tests(folder, **more):
+    return lambda log: pytest_suite(log, folder, **more)
+
+
+def clang_build(folder, **options):
+    def suite(log):
+        if not have("clang"):
+            return missing("clang")
+        return build(log, folder, {"tests": "enabled", **options}, {"CC": "clang"})
+    return suite
+
+
+def check_tier():
+    return [
+        ("layers", lambda log: script(log, "tools/check_layers.py")),
+        ("docs", lambda log: script(log, "tools/check_docs.py")),
+        ("tools", python_tests("tests/tools")),
+        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
+        ("unit", c_tests("build", "unit")),
+        ("kern", c_tests("build", "kern")),
+        ("fault", c_tests("build", "fault")),
+        ("fuzz replay", fuzz_replay),
+        ("golden", python_tests("tests/golden")),
+        ("program", python_tests("tests/program")),
+    ]
+
+
+def cpu_masks():
+    """--cpu levels below the best one of this machine, which every other suite runs."""
+    with open("/proc/cpuinfo") as f:
+        flags = set(re.findall(r"\w+", f.read().split("flags", 1)[-1].split("\n", 1)[0]))
+    levels = [("avx2", "avx2"), ("avxvnni", "avx_vnni"), ("avx512vnni", "avx512_vnni"),
+              ("avx512vbmi", "avx512vbmi")]
+    return (["c"] + [level for level, flag in levels if flag in flags])[:-1]
+
+
+def mask_suites(mask):
+    env = {"ROTOR_TEST_CPU": mask, "ROTOR_CPU": mask}  # for tests in C; for the program
+    return lambda log: (
+        meson_suite(log, "build", ["unit"], rooms={"dev", "run", "gen", "api"}, env=env)
+        .add(pytest_suite(log, "tests/golden", env=env))
+        .add(pytest_suite(log, "tests/program", marker="cpu", env=env)))
+
+
+def fuzz_names():
+    return sorted(os.path.basename(path)[len("fuzz_"):-len(".c")]
+                  for path in glob.glob(os.path.join(ROOT, "tests/fuzz/fuzz_*.c")))
+
+
+def fuzz_replay(log):
+    """The corpora through every target; a target that the build does not list is a failure."""
+    built = {t["name"] for t in meson_json("build", "--tests")}
+    forgotten = ["tests/fuzz/meson.build does not list %s" % name
+                 for name in fuzz_names() if "fuzz_" + name not in built]
+    return meson_suite(log, "build", ["fuzz"]).add(Result(failed=len(forgotten), notes=forgotten))
+
+
+def old_processor(log):
+    """The one binary on a processor without AVX: no instruction strays out of its kernel file."""
+    if os.uname().machine != "x86_64" or not have("qemu-x86_64"):
+        return missing("qemu-x86_64 on an x86-64 host")
+    rooms = {"base", "cpu", "quant", "kern", "text", "run"}
+    return meson_suite(log, "build", ["unit", "kern"], rooms=rooms,
+                       wrapper="qemu-x86_64 -cpu Nehalem", slow=10)
+
+
+def aarch64(log):
+    """Kernels for Arm in qemu, on processors with and without the dot-product instructions."""
+    if not have("aarch64-linux-gnu-gcc", "qemu-aarch64"):
+        return missing("aarch64-linux-gnu-gcc with qemu-aarch64")
+    result = build(log, "build-aarch64", {"--cross-file": "tools/cross/aarch64.txt",
+                                          "tests": "enabled", "kernels_only": "true"})
+    for cpu in ("cortex-a53", "neoverse-n1", "max") if not result.failed else ():
+        result.add(meson_suite(log, "build-aarch64", ["unit", "kern"], env={"QEMU_CPU": cpu},
+                               slow=10))
+    return result
+
+
+def valgrind(log):
+    """Reads of uninitialised memory, in the rooms that take bytes from outside."""
+    if not have("valgrind"):
+        return missing("valgrind")
+    return meson_suite(log, "build", ["unit"], rooms={"base", "quant", "text", "file", "chat"},
+                       wrapper="valgrind -q --error-exitcode=9 --leak-check=full", slow=20)
+
+
+def all_tier():
+    checked = {"optimization": "2", "b_lundef": "false", "werror": "false"}
+    asan = clang_build("build-asan", b_sanitize="address,undefined",
+                       c_args="-fno-sanitize-recover=all -fno-omit-frame-pointer", **checked)
+    tsan = clang_build("build-tsan", b_sanitize="thread", **checked)
+    return [
+        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
+        ("clang build", clang_build("build-clang", werror="true")),
+        ("clang tests", c_tests("build-clang", "unit", "kern")),
+        ("clang program", python_tests("tests/program", binary="build-clang/rotor")),
+        ("asan build", asan),
+        ("asan tests", c_tests("build-asan", "unit", "kern", "fault", "fuzz", slow=5)),
+        ("asan program", python_tests("tests/program", binary="build-asan/rotor")),
+        ("tsan build", tsan),
+        ("tsan tests", c_tests("build-tsan", "unit", rooms={"par", "dev", "run", "gen", "api"},
+                               slow=5)),
+        ("tsan program", python_tests("tests/program", binary="build-tsan/rotor",
+                                      marker="threads")),
+        *[("--cpu " + mask, mask_suites(mask)) for mask in cpu_masks()],
+        ("old processor", old_processor),
+        ("aarch64", aarch64),
+        ("valgrind", valgrind),
+    ]
+
+
+def fuzz_tier(seconds, executions):
+    def fuzz(name):
+        source = os.path.join(ROOT, "tests/fuzz/corpus", name)
+        grown = os.path.join(ROOT, "build-fuzz/corpus", name)
+
+        def suite(log):
+            os.makedirs(grown, exist_ok=True)
+            limit = ["-max_total_time=%d" % seconds] if seconds else ["-runs=%d" % executions]
+            status = log.run([os.path.join(ROOT, "build-fuzz/tests/fuzz/fuzz_" + name), *limit,
+                              "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1",
+                              "-artifact_prefix=%s/crash-%s-" % (LOGS, name), grown, source],
+                             SANITIZER_ENV, limit_s=24 * 3600)
+            stats = re.findall(r"number_of_executed_units: (\d+)", log.text())
+            notes = ["%s: %s executions" % (name, stats[-1] if stats else "?")]
+            if status:
+                notes += ["the input is in %s; keep it in tests/fuzz/corpus/%s" % (LOGS, name)]
+            return Result(passed=int(not status), failed=int(bool(status)), notes=notes)
+        return suite
+
+    return [("fuzz build", clang_build("build-fuzz", fuzzers="true", b_lundef="false",
+                                       optimization="2"))] + [
+            ("fuzz " + name, fuzz(name)) for name in fuzz_names()]
+
+
+# ---- The run -------------------------------------------------------------------------------------
+
+
+def run_tier(tier):
+    only = [name for name in os.environ.get("ONLY", "").split(",") if name]
+    unknown = set(only) - {name for name, _ in tier}
+    if unknown:
+        sys.exit("no suite %s; the suites are %s" % (", ".join(sorted(unknown)),
+                                                     ", ".join(name for name, _ in tier)))
+    rows, broken = [], set()
+    for name, suite in tier:
+        builds_for = name[:-len("build")].strip() if name.endswith("build") else None
+        if only and name not in only and not any(
+                builds_for is not None and o.startswith(builds_for) for o in only):
+            continue
+        log = Log(name)
+        print("%-16s" % name, end="", flush=True)
+        start = time.monotonic()
+        if name.split()[0] in broken or "build" in broken:
+            result = Result(failed=1, notes=["not run: its build failed"])
+        else:
+            result = suite(log)
+        seconds = time.monotonic() - start
+        if result.failed and name.endswith("build"):
+            broken.add(name.split()[0])
+        rows.append((name, result, seconds))
+        print(" %5d passed %3d failed %4d skipped %8.1f s" % (
+            result.passed, result.failed, result.skipped, seconds), flush=True)
+        for note in dict.fromkeys(result.notes):
+            print("    " + note)
+        if result.failed:
+            log.show_end()
+    return rows
+
+
+def summary(rows):
+    total = Result()
+    print("\n%-16s %8s %8s %8s %9s" % ("suite", "passed", "failed", "skipped", "seconds"))
+    for name, result, seconds in rows:
+        print("%-16s %8d %8d %8d %9.1f" % (name, result.passed, result.failed, result.skipped,
+                                           seconds))
+        total.add(result)
+    print("%-16s %8s %8s %8s %9.1f\n" % ("all of them", "", "", "", sum(row[2] for row in rows)))
+    print("%d passed, %d failed, %d skipped" % (total.passed, total.failed, total.skipped))
+    return 1 if total.failed or not total.passed else 0
+
+
+def clean_environment():
+    for name in [n for n in os.environ if n.startswith("ROTOR_") and n != "ROTOR_TEST_DATA"]:
+        del os.environ[name]
+    os.environ["ROTOR_CONFIG"] = os.devnull
+    if not os.environ.get("ROTOR_TEST_DATA"):
+        os.environ.pop("ROTOR_TEST_DATA", None)
+        print("ROTOR_TEST_DATA is not set: tests that need the large data are skipped")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs a tier of Rotor's tests.")
+    parser.add_argument("tier", choices=["check", "all", "fuzz"])
+    parser.add_argument("--seconds", type=int, default=0, help="fuzz: time for each target")
+    parser.add_argument("--executions", type=int, default=0, help="fuzz: runs of each target")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    clean_environment()
+    tier = {"check": check_tier, "all": all_tier,
+            "fuzz": lambda: fuzz_tier(args.seconds or (0 if args.executions else 60),
+                                      args.executions)}[args.tier]()
+    return summary(run_tier(tier))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
