@@ -15,6 +15,8 @@ size_t kern_kv_row_bytes(kern_kv type, size_t d) {
     return (d + 31) / 32 * 34;
 }
 
+size_t kern_partial_floats(size_t d) { return 16 + (d + 15) / 16 * 16; }
+
 bool kern_split16(uint32_t type) {
     return type == QUANT_Q2_K || type == QUANT_Q3_K || type == QUANT_Q6_K;
 }
