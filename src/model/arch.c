@@ -93,7 +93,7 @@ void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
             keep = keep < 0 ? 0 : keep > 1 ? 1 : keep;
             f = keep * f + (1 - keep) * f / hp->rope_factor;
         }
-        inv_freq[i] = f;
+        inv_freq[i] = hp->rope_divisors ? f / (double)hp->rope_divisors[i] : f;
     }
 }
 

@@ -20,6 +20,7 @@ typedef struct role {
 static const role EMBD = {"token_embd", "model.embed_tokens", NULL};
 static const role HEAD = {"output", "lm_head", NULL};
 static const role OUT_NORM = {"output_norm", "model.norm", NULL};
+static const role ROPE_FREQS = {"rope_freqs", "rope_freqs", NULL};
 static const role ATTN_NORM = {"blk.%u.attn_norm", "model.layers.%u.input_layernorm", NULL};
 static const role Q = {"blk.%u.attn_q", "model.layers.%u.self_attn.q_proj", NULL};
 static const role K = {"blk.%u.attn_k", "model.layers.%u.self_attn.k_proj", NULL};
@@ -223,6 +224,20 @@ static rotor_status embedding_and_head(model_loader *ld) {
     return m->head.rows == m->embd.rows ? ROTOR_OK : bad_shape(ld, head, m->embd.rows, m->embd.cols);
 }
 
+/* Llama 3.1 and later GGUF files carry their long-context scaling as one divisor per frequency. */
+static rotor_status rope_divisors(model_loader *ld) {
+    model_hparams *hp = &ld->m->hp;
+    const file_tensor *t = ld->hf ? NULL : find(ld, &ROPE_FREQS, 0, ".weight");
+    if (!t) return ROTOR_OK;
+    ROTOR_TRY(bind_vector(ld, t, hp->n_rot / 2, &hp->rope_divisors));
+    for (uint32_t i = 0; i < hp->n_rot / 2; i++)
+        if (!(hp->rope_divisors[i] > 0))
+            return base_fail(ld->err, ROTOR_E_FORMAT,
+                             "%s: tensor rope_freqs.weight: divisor %u is %g, expected more than 0",
+                             file_path(ld->f), i, (double)hp->rope_divisors[i]);
+    return ROTOR_OK;
+}
+
 static uint64_t mat_params(const model_mat *w) { return (uint64_t)w->rows * w->cols; }
 
 static void count_params(model *m) {
@@ -241,6 +256,7 @@ rotor_status model_bind(model_loader *ld) {
     model *m = ld->m;
     ROTOR_TRY(embedding_and_head(ld));
     ROTOR_TRY(norm(ld, &OUT_NORM, 0, m->hp.n_embd, &m->out_norm));
+    ROTOR_TRY(rope_divisors(ld));
     m->layers = model_take(m, m->hp.n_layer * sizeof *m->layers);
     if (!m->layers) return base_fail_nomem(ld->err, "loading layers");
     for (uint32_t l = 0; l < m->hp.n_layer; l++) ROTOR_TRY(bind_layer(ld, l));

@@ -246,5 +246,8 @@ rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, 
         out->row_bytes = (size_t)(src->t->bytes / out->rows);
         return ROTOR_OK;
     }
-    return apply_scale(ld, src, out);
+    ROTOR_TRY(apply_scale(ld, src, out));
+    if (out->scale - out->scale == 0) return ROTOR_OK;
+    return base_fail(ld->err, ROTOR_E_FORMAT, "%s: the scale of tensor %s is not finite",
+                     file_path(ld->f), out->name);
 }

@@ -39,6 +39,7 @@ class Spec:
     theta: float = 10000.0
     scales: bool = False         # d = 1 in the blocks and a one-element `.scale` tensor per projection
     i2s: str = "x86"             # byte order of I2_S
+    rope: str = ""               # "freqs": a rope_freqs tensor
 
     @property
     def sub_norms(self):
@@ -65,6 +66,8 @@ SPECS = [
     Spec("llama-tq1.gguf", "gguf", "llama", "TQ1_0", head="Q8_0", n_ff=512),
     Spec("llama-tq2.gguf", "gguf", "llama", "TQ2_0", head="F16", n_ff=768, n_head=8, n_kv=2, head_dim=32),
     Spec("llama-f32.gguf", "gguf", "llama", "F32", embed="F32", n_embd=128, n_head=4, head_dim=32, n_vocab=288),
+    Spec("llama-f32-rope-freqs.gguf", "gguf", "llama", "F32", embed="F32", n_layer=2, n_embd=128, n_head=4, head_dim=32,
+         n_vocab=288, rope="freqs"),
     Spec("llama-f16.gguf", "gguf", "llama", "F16", head="F16", n_embd=128, head_dim=64, n_ff=250, n_vocab=301),
     Spec("llama-bf16.gguf", "gguf", "llama", "BF16", embed="BF16", n_embd=100, n_head=5, n_kv=5, head_dim=20, n_ff=172),
     Spec("llama-q8_0.gguf", "gguf", "llama", "Q8_0", embed="Q8_0", head="Q8_0"),
@@ -255,6 +258,8 @@ def write_gguf(spec, path):
                 tensors[f"blk.{n}.{role}.scale"] = gguf_tensor(spec, "F32", np.array([scale]))
             tensors[f"blk.{n}.{role}.weight"] = gguf_tensor(spec, kind, value)
     tensors["output_norm.weight"] = gguf_tensor(spec, "F32", w["final_norm"])
+    if spec.rope == "freqs":
+        tensors["rope_freqs.weight"] = gguf_tensor(spec, "F32", np.geomspace(1, 8, spec.head_dim // 2))
     if spec.head:
         tensors["output.weight"] = gguf_tensor(spec, spec.head, w["head"])
     g.write_gguf(path, gguf_meta(spec), tensors)

@@ -146,6 +146,7 @@ class Model:
     theta: float
     rope: str                                   # "half": pairs (i, i+D/2); "pairs": (2i, 2i+1)
     activation: str                             # "silu" or "relu2"
+    rope_divisors: object = 1.0                 # [D/2], one per frequency
     window: int = 0                             # keys a query may see, itself included; 0 = all
     embed: object = None                        # matrix [V, E]
     head: object = None                         # matrix [V, E]; the embedding when tied
@@ -157,11 +158,11 @@ def rms_norm(x, gain, eps):
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * gain
 
 
-def rope(x, theta, kind, positions=None):
-    """x [T, heads, D], token t at position t unless positions [T] says otherwise."""
+def rope(x, theta, kind, positions=None, divisors=1.0):
+    """x [T, heads, D], token t at position t unless positions [T] says otherwise; divisors [D/2] divide the frequencies."""
     n_tok, _, dim = x.shape
     at = np.arange(n_tok) if positions is None else np.asarray(positions)
-    angle = at[:, None] * theta ** (-np.arange(0, dim, 2) / dim)                    # [T, D/2]
+    angle = at[:, None] * (theta ** (-np.arange(0, dim, 2) / dim) / divisors)       # [T, D/2]
     cos, sin = np.cos(angle)[:, None, :], np.sin(angle)[:, None, :]
     out = np.empty_like(x)
     if kind == "half":
@@ -223,7 +224,7 @@ def forward(m, ids, act="q8", trace=None):
         v = project(layer, "attn_v", h, act, note).reshape(n_tok, m.n_kv, m.head_dim)
         if "attn_q_norm" in layer:
             q, k = norm("attn_q_norm", q), norm("attn_k_norm", k)
-        q, k = rope(q, m.theta, m.rope), rope(k, m.theta, m.rope)
+        q, k = (rope(z, m.theta, m.rope, divisors=m.rope_divisors) for z in (q, k))
         note("q_rope", q)
         note("k_rope", k)
         a = attention(q, k, v, m.window)
@@ -299,6 +300,8 @@ def load_gguf(path, i2s="x86"):
     m.embed = gguf_matrix(raw["token_embd.weight"])
     m.head = gguf_matrix(raw["output.weight"]) if "output.weight" in raw else m.embed
     m.final_norm = gguf_vector(raw["output_norm.weight"])
+    if "rope_freqs.weight" in raw:
+        m.rope_divisors = gguf_vector(raw["rope_freqs.weight"])
     for n in range(m.n_layer):
         layer, prefix = {}, f"blk.{n}."
         for name in (k for k in raw if k.startswith(prefix)):

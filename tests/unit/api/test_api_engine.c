@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-/* ==== Options ==================================================================================== */
+/* ==== Options ================================================================================= */
 
 static void defaults_open_the_model(void **state) {
     (void)state;
@@ -36,7 +36,8 @@ static void older_structs_are_accepted(void **state) {
         memset(old, 0xEE, sizeof old); /* what follows the old struct is not ours to read */
         memcpy(old, &full, size);
         memcpy(old, &size, sizeof size);
-        OK(rotor_engine_open(&e, story_path(), (const rotor_engine_options *)(void *)old, &api_err));
+        OK(rotor_engine_open(&e, story_path(), (const rotor_engine_options *)(void *)old,
+                             &api_err));
         OK(rotor_engine_get_info(e, &info));
         assert_int_equal(info.n_ctx, size >= 16 ? 100 : BASE_MIN(info.n_ctx_train, 4096));
         rotor_engine_close(&e);
@@ -66,7 +67,8 @@ static void refused(rotor_engine_options o, rotor_status status, const char *wor
     memset(&api_err, 0, sizeof api_err);
     rotor_status got = rotor_engine_open(&e, story_path(), &o, &api_err);
     if (got != status || !strstr(api_err.message, word))
-        fail_msg("expected %d and \"%s\", got %d: %s", (int)status, word, (int)got, api_err.message);
+        fail_msg("expected %d and \"%s\", got %d: %s", (int)status, word, (int)got,
+                 api_err.message);
     assert_int_equal(api_err.code, status);
     assert_null(e);
 }
@@ -121,7 +123,7 @@ static void files_that_are_no_models_are_refused(void **state) {
     assert_null(e);
 }
 
-/* ==== Context, facts, log ======================================================================== */
+/* ==== Context, facts, log ===================================================================== */
 
 static uint32_t ctx_of(uint32_t asked) {
     rotor_engine *e = NULL;
@@ -222,7 +224,7 @@ static void constants_are_there(void **state) {
     assert_true(n >= 4);
 }
 
-/* ==== Two engines, memory images, faults ========================================================= */
+/* ==== Two engines, memory images, faults ====================================================== */
 
 static void *read_file(const char *path, size_t *n) {
     FILE *f = fopen(path, "rb");
