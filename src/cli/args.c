@@ -123,8 +123,8 @@ static rotor_status set_value(cli_value *v, const cli_option *o, const char *tex
     return ROTOR_OK;
 }
 
-static rotor_status set_option(cli_args *a, cli_opt id, const char *text, const char *where,
-                               rotor_error *err) {
+rotor_status cli_set(cli_args *a, cli_opt id, const char *text, const char *where,
+                     rotor_error *err) {
     ROTOR_TRY(set_value(&a->value[id], &cli_options[id], text, where, err));
     if (!(cli_options[id].flags & CLI_MANY)) return ROTOR_OK;
     const char **more = base_realloc(a->many[id], (a->n_many[id] + 1) * sizeof *more);
@@ -189,12 +189,12 @@ static rotor_status take_option(cli_args *a, int argc, char **argv, int *at, rot
     const cli_option *o = &cli_options[id];
     char where[NAME_MAX_BYTES + 8];
     snprintf(where, sizeof where, "--%s", o->name);
-    if (o->type == CLI_FLAG) return set_option(a, id, value ? value : "on", where, err);
+    if (o->type == CLI_FLAG) return cli_set(a, id, value ? value : "on", where, err);
     if (!value && *at + 1 >= argc)
         return base_fail(err, ROTOR_E_ARG, "--%s needs a value: %s%s%s", o->name, o->value,
                          o->choices ? ", one of " : "", o->choices ? o->choices : "");
     if (!value) value = argv[++*at];
-    return set_option(a, id, value, where, err);
+    return cli_set(a, id, value, where, err);
 }
 
 static rotor_status check_words(const cli_args *a, rotor_error *err) {
@@ -239,7 +239,7 @@ static rotor_status read_environment(cli_args *a, const char *(*get_env)(const c
         for (size_t c = 0; c < n && name[c]; c++)
             name[c] = name[c] == '-' ? '_' : (char)toupper((unsigned char)name[c]);
         const char *text = get_env(name);
-        if (text && *text) ROTOR_TRY(set_option(a, (cli_opt)i, text, name, err));
+        if (text && *text) ROTOR_TRY(cli_set(a, (cli_opt)i, text, name, err));
     }
     return ROTOR_OK;
 }
@@ -279,7 +279,7 @@ static rotor_status read_setting(cli_args *a, char *line, const char *where, rot
         return ROTOR_OK;
     char full[300];
     snprintf(full, sizeof full, "%s: %s", where, key);
-    return set_option(a, id, value, full, err);
+    return cli_set(a, id, value, full, err);
 }
 
 rotor_status cli_settings(cli_args *a, const char *config, const char *config_name,

@@ -115,6 +115,8 @@ rotor_status cli_parse(cli_args *a, const cli_verb *verb, int argc, char **argv,
  * line was silent; the environment wins over the file. get_env may be NULL. */
 rotor_status cli_settings(cli_args *a, const char *config, const char *config_name,
                           const char *(*get_env)(const char *name), rotor_error *err);
+/* Sets one option afterwards; where names the origin in messages. text is borrowed. */
+rotor_status cli_set(cli_args *a, cli_opt o, const char *text, const char *where, rotor_error *err);
 void cli_args_free(cli_args *a);
 
 bool cli_given(const cli_args *a, cli_opt o);

@@ -3,7 +3,7 @@
  * Binding: every tensor the pass needs is looked up by the name its file family gives it, its shape
  * is checked against the hyper-parameters, and it becomes a role of the model.
  *
- * Plain and block types are used where they lie in the file; ternary ones go through ternary.c;
+ * Plain and block types are used where they lie in the file; ternary ones go through repack.c;
  * norms are small and become float vectors of our own.
  */
 #include "model/model_internal.h"

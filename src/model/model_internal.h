@@ -4,7 +4,7 @@
  *   arch.c      rows of architectures, hyper-parameters from GGUF metadata, and their checks
  *   hf_config.c hyper-parameters from a HF folder's config.json
  *   bind.c      tensors to roles, shape by shape
- *   ternary.c   any ternary or master weight to T2
+ *   repack.c   any ternary or master weight to T2
  *   vocab.c     tokenizer metadata to a vocabulary
  *   model.c     open, close, and the facts derived from a model
  */
