@@ -190,7 +190,7 @@ rotor_status text_run_normal(text_run *r, base_str in, base_str *out) {
         base_buf_reset(b);
         ROTOR_TRY(text_normalize_step(r, &r->steps->at[i], in, b));
         if (i) base_buf_reset(&r->bufs[i - 1]);
-        in = (base_str){b->data, b->len};
+        in = (base_str){b->data ? b->data : "", b->len};
     }
     *out = in;
     return ROTOR_OK;

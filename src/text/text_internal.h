@@ -245,6 +245,7 @@ enum { /* token flags */
 struct text_vocab {
     text_model model;         /* algorithm */
     const text_rule *rule;    /* TEXT_BPE: named rule set; NULL: steps of a tokenizer.json */
+    const char *pre;          /* shown to people; NULL: the name of rule, or none */
     size_t n_tokens;          /* ids */
     char *blob;               /* all token bytes, owned */
     size_t blob_n, blob_cap;  /* bytes used, bytes allocated */

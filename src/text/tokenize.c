@@ -148,6 +148,7 @@ rotor_status text_encode(const text_vocab *v, base_str text, unsigned flags, tex
     rotor_status st = ROTOR_OK;
     if (text.n >= UINT32_MAX)
         return base_fail(err, ROTOR_E_ARG, "tokenizer: a text of %zu bytes, at most 4 GiB", text.n);
+    if (!text.n) text.p = "";
     if (text.n >= CACHE_FROM_BYTES) { /* without a cache all works, more slowly */
         r.cache = base_alloc_array(CACHE_LINES, sizeof *r.cache);
         r.cache_lines = CACHE_LINES;

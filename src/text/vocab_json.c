@@ -204,6 +204,7 @@ static rotor_status pick_model(json_reader *j) {
         return base_fail(j->err, ROTOR_E_FORMAT, "tokenizer.json: model.vocab does not fit '%.60s'",
                          type);
     v->phantom = !v->bytes_are_symbols;
+    v->pre = "tokenizer.json";
     return ROTOR_OK;
 }
 

@@ -249,7 +249,7 @@ size_t text_n_tokens(const text_vocab *v) { return v->n_tokens; }
 text_model text_model_of(const text_vocab *v) { return v->model; }
 
 base_str text_pre(const text_vocab *v) {
-    return base_str_of(v->rule ? v->rule->name : "tokenizer.json");
+    return base_str_of(v->rule ? v->rule->name : v->pre ? v->pre : "none");
 }
 
 base_str text_token(const text_vocab *v, uint32_t id) {

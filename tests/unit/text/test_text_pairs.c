@@ -136,6 +136,7 @@ static void o200k_published(void **state) {
 static void bos_and_eos(void **state) {
     (void)state;
     text_vocab *spm = help_vocab("llama-spm", TEXT_SPM);
+    assert_string_equal(text_pre(spm).p, "none");
     check_ids(spm, "a", TEXT_ADD_BOS, "1 263");
     check_ids(spm, "", TEXT_ADD_BOS, "1");
     check_ids(spm, "", 0, "");
