@@ -160,6 +160,8 @@ const cli_option cli_options[CLI_N_OPTS] = {
 
 static const cli_verb verbs[] = {
     {"run", VERB_RUN, "[MODEL] -p TEXT [-n N]", "complete a text", NULL, 0, 1, verb_run},
+    {"chat", VERB_CHAT, "[MODEL]", "talk to a model in the terminal",
+     "Inside, /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves.", 0, 1, verb_chat},
     {"tokenize", VERB_TOKENIZE, "MODEL TEXT | MODEL --decode 1,2,3", "text to token ids and back",
      "TEXT - reads standard input byte for byte. A vocabulary-only GGUF file is enough.", 1, 2,
      verb_tokenize},

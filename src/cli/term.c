@@ -220,6 +220,7 @@ static void edit_open(cli_term *t) {
 
 static cli_read read_edited(cli_term *t) {
     int n = 0;
+    el_set(t->edit, EL_PREP_TERM, 1); /* before the prompt shows: a Ctrl-D typed at once counts */
     const char *text = el_gets(t->edit, &n);
     base_buf_reset(&t->line);
     if (t->stopped || (!text && was_interrupted(t))) {

@@ -257,6 +257,7 @@ INLINE void add_block(const int t, const bool wide, vf acc[TOKENS][VECS], const 
             vi x = vi_set32(four);
             c[i][0] = wide ? vi_dot8(c[i][0], w0, x) : vi_dot(c[i][0], w0, x);
             c[i][1] = wide ? vi_dot8(c[i][1], w1, x) : vi_dot(c[i][1], w1, x);
+            VI_IN_ORDER(c[i][0], c[i][1]);
         }
     }
     const vf a0 = vf_load(w->a[k][0][h]), a1 = vf_load(w->a[k][1][h]);

@@ -198,7 +198,7 @@ rotor_status quant_ternary_pack(uint32_t type, quant_i2s i2s, uint64_t rows, uin
         pack_iq1_bn(&k);
         break;
     default:
-        assert(!"ternary type without a packer");
+        assert(0 && "ternary type without a packer");
     }
     return ROTOR_OK;
 }

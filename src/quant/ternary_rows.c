@@ -142,7 +142,7 @@ static int piece_values(const quant_tensor *t, uint64_t row, uint64_t col, uint6
     case QUANT_IQ1_BN:
         return iq1_bn(p + row * stride_of(t) + 2 + col / 64 * 13, n, dst), 0;
     default:
-        assert(!"not a ternary type");
+        assert(0 && "not a ternary type");
         return 0;
     }
 }

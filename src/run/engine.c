@@ -55,7 +55,7 @@ static rotor_status make_head(run_engine *e, rotor_error *err) {
     e->head_copy = base_alloc_aligned(bytes);
     if (!e->head_copy) return base_fail_nomem(err, "making the q8 output head");
     e->head = (kern_mat){.data = e->head_copy, .type = job.type, .rows = w->rows, .cols = w->cols,
-                         .row_bytes = bytes / w->rows};
+                         .row_bytes = bytes / w->rows, .scale = 1.0f};
     e->head_bytes = bytes;
     snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
     par_run(e->pool, requantise_rows, &job);

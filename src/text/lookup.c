@@ -60,13 +60,32 @@ rotor_status text_index_build(text_vocab *v) {
     return ROTOR_OK;
 }
 
-uint32_t text_index_get(const text_vocab *v, const char *p, size_t n) {
-    uint64_t hash = base_hash64(p, n, v->index.seed);
+uint64_t text_index_hash(const text_vocab *v, const char *p, size_t n) {
+    return base_hash64(p, n, v->index.seed);
+}
+
+void text_index_prefetch(const text_vocab *v, uint64_t hash, int stage) {
+    const uint64_t *slot = &v->index.slots[(size_t)hash & v->index.mask];
+    if (stage == 0) {
+        __builtin_prefetch(slot);
+        return;
+    }
+    if (!*slot) return;
+    const text_token_ref *ref = &v->tokens[(uint32_t)*slot - 1];
+    if (stage == 1) __builtin_prefetch(ref);
+    else __builtin_prefetch(v->blob + ref->at);
+}
+
+uint32_t text_index_find(const text_vocab *v, uint64_t hash, const char *p, size_t n) {
     for (size_t i = (size_t)hash & v->index.mask;; i = (i + 1) & v->index.mask) {
         uint64_t slot = v->index.slots[i];
         if (!slot) return TEXT_NO_ID;
         if (slot_is(v, slot, hash, p, n)) return (uint32_t)slot - 1;
     }
+}
+
+uint32_t text_index_get(const text_vocab *v, const char *p, size_t n) {
+    return text_index_find(v, text_index_hash(v, p, n), p, n);
 }
 
 /* ==== Merges ====================================================================================== */
@@ -80,10 +99,18 @@ rotor_status text_merges_create(text_merges *m, size_t n) {
     return ROTOR_OK;
 }
 
+static size_t merge_home(const text_merges *m, uint64_t pair) {
+    return (size_t)mix(pair ^ m->seed) & m->mask;
+}
+
 static text_merge *merge_slot(const text_merges *m, uint64_t pair) {
-    size_t i = (size_t)mix(pair ^ m->seed) & m->mask;
+    size_t i = merge_home(m, pair);
     while (m->slots[i].pair && m->slots[i].pair != pair) i = (i + 1) & m->mask;
     return &m->slots[i];
+}
+
+void text_merges_prefetch(const text_merges *m, uint32_t left, uint32_t right) {
+    __builtin_prefetch(&m->slots[merge_home(m, ((uint64_t)left << 32 | right) + 1)], 1);
 }
 
 void text_merges_put(text_merges *m, uint32_t left, uint32_t right, uint32_t rank, uint32_t id) {

@@ -72,6 +72,11 @@ typedef struct text_index {
 rotor_status text_index_build(text_vocab *v);
 /* TEXT_NO_ID when absent. Of equal tokens the last wins, and a plain one over a special one. */
 uint32_t text_index_get(const text_vocab *v, const char *p, size_t n);
+/* The same in stages, for callers that look up many tokens and can wait for memory meanwhile:
+ * hash, then prefetch stages 0, 1, 2 each for all of them, then find. */
+uint64_t text_index_hash(const text_vocab *v, const char *p, size_t n);
+void text_index_prefetch(const text_vocab *v, uint64_t hash, int stage);
+uint32_t text_index_find(const text_vocab *v, uint64_t hash, const char *p, size_t n);
 
 typedef struct text_merge {
     uint64_t pair; /* (left id << 32 | right id) + 1; 0: empty slot */
@@ -86,6 +91,7 @@ typedef struct text_merges {
 } text_merges;
 
 rotor_status text_merges_create(text_merges *m, size_t n);
+void text_merges_prefetch(const text_merges *m, uint32_t left, uint32_t right);
 /* Keeps the first of equal pairs. */
 void text_merges_put(text_merges *m, uint32_t left, uint32_t right, uint32_t rank, uint32_t id);
 /* NULL when the pair does not merge. */
@@ -280,13 +286,6 @@ bool text_unmap(base_str bytes, char *out, size_t *n);
 /* Index, byte tokens, specials, end-of-generation set; call once all tokens are set. retype: a
  * plain token that reads like a known end marker is made a control token (converters forget). */
 rotor_status text_vocab_finish(text_vocab *v, bool retype, const base_log *log, rotor_error *err);
-/* Merges: begin, then add each in order; false when the halves or their sum are no tokens. */
-rotor_status text_merges_begin(text_vocab *v, size_t n, rotor_error *err);
-bool text_merges_add(text_vocab *v, base_buf *scratch, base_str left, base_str right,
-                     uint32_t rank);
-/* Splits "left right" at the first space that leaves a left half. */
-bool text_merge_halves(base_str line, base_str *left, base_str *right);
-void text_warn_merges(const base_log *log, size_t bad, size_t n);
 rotor_status text_vocab_set_scores(text_vocab *v, const float *scores, rotor_error *err);
 rotor_status text_unigram_prepare(text_vocab *v, rotor_error *err);
 /* Puts bos and eos around a text, as far as they exist. */
@@ -296,6 +295,34 @@ bool text_base64(base_str in, char *out, size_t *n);
 bool text_parse_byte_token(base_str token, uint8_t *byte);
 /* Id of a token that plain text may become (never control, unknown or byte tokens). */
 uint32_t text_find_plain(const text_vocab *v, const char *p, size_t n);
+
+/* merge_list.c: reading a merge list. Merges wait in a small queue so that their table look-ups
+ * overlap; those whose halves or sum are no tokens are counted and left out. */
+enum { TEXT_QUEUE = 32 };
+typedef struct text_queued_merge {
+    size_t at;        /* its bytes in the queue's buffer */
+    size_t n[3];      /* bytes of the left half, the right half, both */
+    uint64_t hash[3]; /* of the three */
+    uint32_t id[3];   /* tokens found */
+    uint32_t rank;    /* order */
+} text_queued_merge;
+typedef struct text_merge_queue {
+    text_vocab *v;                        /* receives them */
+    base_buf bytes;                       /* raw bytes of those that wait */
+    text_queued_merge waiting[TEXT_QUEUE]; /* in order */
+    int n;                                /* how many wait */
+    size_t n_all, n_bad;                  /* added so far, left out so far */
+} text_merge_queue;
+rotor_status text_merges_begin(text_merge_queue *q, text_vocab *v, size_t n, rotor_error *err);
+void text_merges_add(text_merge_queue *q, base_str left, base_str right, uint32_t rank);
+/* "left right", split at the first space that leaves a left half. */
+void text_merges_add_line(text_merge_queue *q, base_str line, uint32_t rank);
+rotor_status text_merges_end(text_merge_queue *q, const base_log *log, rotor_error *err);
+
+/* Whether plain text may become this token. */
+static inline bool text_type_is_plain(text_token_type type) {
+    return type != TEXT_CONTROL && type != TEXT_UNKNOWN && type != TEXT_BYTE;
+}
 
 static inline text_token_type text_type_at(const text_vocab *v, uint32_t id) {
     return (text_token_type)(v->flags[id] & TOK_TYPE);

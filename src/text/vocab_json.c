@@ -126,23 +126,18 @@ static void set_tokens(json_reader *j) {
 
 static rotor_status read_merges(json_reader *j) {
     const json_t *merges = json_object_get(j->model, "merges"), *value;
-    base_buf b = {0};
-    size_t i, bad = 0, n = json_array_size(merges);
+    text_merge_queue q;
+    size_t i;
     if (!json_is_array(merges))
         return base_fail(j->err, ROTOR_E_FORMAT, "tokenizer.json: model.merges is missing");
-    ROTOR_TRY(text_merges_begin(j->v, n, j->err));
+    ROTOR_TRY(text_merges_begin(&q, j->v, json_array_size(merges), j->err));
     json_array_foreach(merges, i, value) {
-        base_str left = json_str_of(json_array_get(value, 0));
-        base_str right = json_str_of(json_array_get(value, 1));
-        if (json_is_string(value) && !text_merge_halves(json_str_of(value), &left, &right)) bad++;
-        else bad += !text_merges_add(j->v, &b, left, right, (uint32_t)i);
-        if (b.failed) break;
+        if (json_is_string(value)) text_merges_add_line(&q, json_str_of(value), (uint32_t)i);
+        else
+            text_merges_add(&q, json_str_of(json_array_get(value, 0)),
+                            json_str_of(json_array_get(value, 1)), (uint32_t)i);
     }
-    bool failed = b.failed;
-    base_buf_free(&b);
-    if (failed) return base_fail_nomem(j->err, "building the merge table");
-    text_warn_merges(j->log, bad, n);
-    return ROTOR_OK;
+    return text_merges_end(&q, j->log, j->err);
 }
 
 static rotor_status read_bpe(json_reader *j) {

@@ -93,19 +93,10 @@ static rotor_status pick_rule(text_vocab *v, const text_spec *s, rotor_error *er
 static bool add_or(int given, bool usual) { return given < 0 ? usual : given != 0; }
 
 static rotor_status add_merge_lines(text_vocab *v, const text_spec *s, rotor_error *err) {
-    base_buf b = {0};
-    size_t bad = 0;
-    ROTOR_TRY(text_merges_begin(v, s->n_merges, err));
-    for (size_t i = 0; i < s->n_merges && !b.failed; i++) {
-        base_str left, right;
-        bad += !text_merge_halves(s->merges[i], &left, &right) ||
-               !text_merges_add(v, &b, left, right, (uint32_t)i);
-    }
-    bool failed = b.failed;
-    base_buf_free(&b);
-    if (failed) return base_fail_nomem(err, "building the merge table");
-    text_warn_merges(s->log, bad, s->n_merges);
-    return ROTOR_OK;
+    text_merge_queue q;
+    ROTOR_TRY(text_merges_begin(&q, v, s->n_merges, err));
+    for (size_t i = 0; i < s->n_merges; i++) text_merges_add_line(&q, s->merges[i], (uint32_t)i);
+    return text_merges_end(&q, s->log, err);
 }
 
 static rotor_status setup_bpe(text_vocab *v, const text_spec *s, rotor_error *err) {

@@ -219,49 +219,6 @@ rotor_status text_vocab_finish(text_vocab *v, bool retype, const base_log *log,
     return ROTOR_OK;
 }
 
-rotor_status text_merges_begin(text_vocab *v, size_t n, rotor_error *err) {
-    if (n >= TEXT_NO_RANK)
-        return base_fail(err, ROTOR_E_FORMAT, "vocabulary: %zu merges, more than 2^32 - 2", n);
-    if (text_merges_create(&v->merges, n) != ROTOR_OK)
-        return base_fail_nomem(err, "building the merge table");
-    return ROTOR_OK;
-}
-
-bool text_merges_add(text_vocab *v, base_buf *scratch, base_str left, base_str right,
-                     uint32_t rank) {
-    size_t n = left.n, m = right.n;
-    base_buf_reset(scratch);
-    if (!n || !m || !base_buf_reserve(scratch, n + m)) return false;
-    char *p = scratch->data;
-    if (v->bytes_are_symbols) {
-        if (!text_unmap(left, p, &n) || !text_unmap(right, p + n, &m)) return false;
-    } else {
-        memcpy(p, left.p, n);
-        memcpy(p + n, right.p, m);
-    }
-    uint32_t a = text_index_get(v, p, n), b = text_index_get(v, p + n, m);
-    if (a == TEXT_NO_ID || b == TEXT_NO_ID) return false;
-    /* A merge that spelled a control token would let plain text become one. */
-    uint32_t joined = text_find_plain(v, p, n + m);
-    if (joined == TEXT_NO_ID) return false;
-    text_merges_put(&v->merges, a, b, rank, joined);
-    return true;
-}
-
-bool text_merge_halves(base_str line, base_str *left, base_str *right) {
-    const char *space = line.n > 1 ? memchr(line.p + 1, ' ', line.n - 1) : NULL;
-    if (!space) return false;
-    *left = (base_str){line.p, (size_t)(space - line.p)};
-    *right = (base_str){space + 1, line.n - left->n - 1};
-    return true;
-}
-
-void text_warn_merges(const base_log *log, size_t bad, size_t n) {
-    if (bad)
-        base_log_printf(log, BASE_LOG_WARN, "vocabulary: %zu of %zu merges name no tokens; ignored",
-                        bad, n);
-}
-
 /* A float as a number that sorts the other way round: the highest score comes first. */
 static uint32_t descending(float score) {
     uint32_t u;
@@ -311,8 +268,7 @@ uint32_t text_find(const text_vocab *v, base_str token) {
 uint32_t text_find_plain(const text_vocab *v, const char *p, size_t n) {
     uint32_t id = text_index_get(v, p, n);
     if (id == TEXT_NO_ID) return id;
-    text_token_type type = text_type_at(v, id);
-    return type == TEXT_CONTROL || type == TEXT_UNKNOWN || type == TEXT_BYTE ? TEXT_NO_ID : id;
+    return text_type_is_plain(text_type_at(v, id)) ? id : TEXT_NO_ID;
 }
 
 uint32_t text_bos(const text_vocab *v) { return v->bos; }

@@ -134,7 +134,7 @@ static bool wanted(const checker *c, const char *label) {
 
 static void bench_type(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
     static const size_t cols[] = {2560, 6912};
-    static const size_t tokens[] = {1, 2, 4, 8, 12, 16, 64, 512};
+    static const size_t tokens[] = {1, 4, 8, 64, 512};
     const quant_info *info = quant_find(type);
     if (!wanted(c, label)) return;
     set_weights(b, c, type);

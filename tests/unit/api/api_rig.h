@@ -19,7 +19,8 @@
 #define OK(call)                                                                                   \
     do {                                                                                           \
         rotor_status ok_status_ = (call);                                                          \
-        if (ok_status_ != ROTOR_OK) fail_msg("%s: %d %s", #call, (int)ok_status_, api_err.message); \
+        if (ok_status_ != ROTOR_OK)                                                                \
+            fail_msg("%s: %d %s", #call, (int)ok_status_, api_err.message);                        \
     } while (0)
 
 static rotor_error api_err; /* of the last call */

@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-/* ==== Options ==================================================================================== */
+/* ==== Options ================================================================================= */
 
 static void defaults_open_the_model(void **state) {
     (void)state;
@@ -36,7 +36,8 @@ static void older_structs_are_accepted(void **state) {
         memset(old, 0xEE, sizeof old); /* what follows the old struct is not ours to read */
         memcpy(old, &full, size);
         memcpy(old, &size, sizeof size);
-        OK(rotor_engine_open(&e, story_path(), (const rotor_engine_options *)(void *)old, &api_err));
+        OK(rotor_engine_open(&e, story_path(), (const rotor_engine_options *)(void *)old,
+                             &api_err));
         OK(rotor_engine_get_info(e, &info));
         assert_int_equal(info.n_ctx, size >= 16 ? 100 : BASE_MIN(info.n_ctx_train, 4096));
         rotor_engine_close(&e);
@@ -66,7 +67,8 @@ static void refused(rotor_engine_options o, rotor_status status, const char *wor
     memset(&api_err, 0, sizeof api_err);
     rotor_status got = rotor_engine_open(&e, story_path(), &o, &api_err);
     if (got != status || !strstr(api_err.message, word))
-        fail_msg("expected %d and \"%s\", got %d: %s", (int)status, word, (int)got, api_err.message);
+        fail_msg("expected %d and \"%s\", got %d: %s", (int)status, word, (int)got,
+                 api_err.message);
     assert_int_equal(api_err.code, status);
     assert_null(e);
 }
@@ -121,7 +123,7 @@ static void files_that_are_no_models_are_refused(void **state) {
     assert_null(e);
 }
 
-/* ==== Context, facts, log ======================================================================== */
+/* ==== Context, facts, log ===================================================================== */
 
 static uint32_t ctx_of(uint32_t asked) {
     rotor_engine *e = NULL;
@@ -222,7 +224,7 @@ static void constants_are_there(void **state) {
     assert_true(n >= 4);
 }
 
-/* ==== Two engines, memory images, faults ========================================================= */
+/* ==== Two engines, memory images, faults ====================================================== */
 
 static void *read_file(const char *path, size_t *n) {
     FILE *f = fopen(path, "rb");
@@ -269,6 +271,7 @@ static void a_memory_image_is_the_same_model(void **state) {
 }
 
 typedef struct teller {
+    const char *path;     /* of the model */
     char *first, *second; /* two stories with the same seed */
 } teller;
 
@@ -279,7 +282,7 @@ static void open_and_tell(void *arg) {
     rotor_error err;
     o.threads = 2;
     o.max_sessions = 2;
-    if (rotor_engine_open(&e, story_path(), &o, &err) != ROTOR_OK) return;
+    if (rotor_engine_open(&e, t->path, &o, &err) != ROTOR_OK) return;
     t->first = tell(e, 5);
     t->second = tell(e, 5);
     rotor_engine_close(&e);
@@ -287,7 +290,7 @@ static void open_and_tell(void *arg) {
 
 static void two_engines_run_at_the_same_time(void **state) {
     (void)state;
-    teller t[2] = {{0}};
+    teller t[2] = {{.path = story_path()}, {.path = story_path()}};
     base_thread *threads[2];
     for (int i = 0; i < 2; i++)
         assert_int_equal(base_thread_start(&threads[i], open_and_tell, &t[i]), ROTOR_OK);
@@ -298,6 +301,45 @@ static void two_engines_run_at_the_same_time(void **state) {
         assert_string_equal(t[i].second, t[0].first);
     }
     for (int i = 0; i < 2; i++) free(t[i].first), free(t[i].second);
+}
+
+typedef struct reader {
+    const rotor_engine *e; /* shared */
+    size_t n_wrong;        /* answers that differ */
+} reader;
+
+static void read_many(void *arg) {
+    reader *r = arg;
+    const rotor_message talk = {"user", "Tell me about the dog."};
+    const char *text = "The dog and the cat.";
+    for (int i = 0; i < 60; i++) {
+        uint32_t *ids = NULL, *chat = NULL;
+        size_t n = 0, n_chat = 0;
+        char *back = NULL;
+        bool good = rotor_tokenize(r->e, text, strlen(text), 0, &ids, &n, NULL) == ROTOR_OK &&
+                    rotor_detokenize(r->e, ids, n, false, &back, NULL, NULL) == ROTOR_OK &&
+                    strcmp(back, text) == 0 && !rotor_is_eog(r->e, ids[0]) &&
+                    rotor_chat_tokenize(r->e, &talk, 1, &chat, &n_chat, NULL, NULL) == ROTOR_OK;
+        r->n_wrong += !good || n_chat < n;
+        rotor_free(ids);
+        rotor_free(chat);
+        rotor_free(back);
+    }
+}
+
+static void text_may_be_read_by_many_threads_while_one_generates(void **state) {
+    (void)state;
+    rotor_engine *e = story(0, 1);
+    reader r[3] = {{e, 0}, {e, 0}, {e, 0}};
+    base_thread *threads[3];
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(base_thread_start(&threads[i], read_many, &r[i]), ROTOR_OK);
+    char *text = tell(e, 1);
+    for (int i = 0; i < 3; i++) base_thread_join(&threads[i]);
+    for (int i = 0; i < 3; i++) assert_int_equal(r[i].n_wrong, 0);
+    assert_non_null(text);
+    free(text);
+    rotor_engine_close(&e);
 }
 
 static void a_file_that_changed_is_noticed(void **state) {
@@ -360,6 +402,7 @@ int main(void) {
         cmocka_unit_test(constants_are_there),
         cmocka_unit_test(a_memory_image_is_the_same_model),
         cmocka_unit_test(two_engines_run_at_the_same_time),
+        cmocka_unit_test(text_may_be_read_by_many_threads_while_one_generates),
         cmocka_unit_test(a_file_that_changed_is_noticed),
         cmocka_unit_test(opening_survives_every_fault),
     };

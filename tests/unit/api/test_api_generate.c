@@ -41,7 +41,7 @@ static rotor_gen_options greedy(const rig *g, uint32_t n) {
     return o;
 }
 
-/* ==== Text and ids =============================================================================== */
+/* ==== Text and ids ============================================================================ */
 
 static void text_goes_to_ids_and_back(void **state) {
     (void)state;
@@ -87,7 +87,8 @@ static void conversations_become_prompts(void **state) {
     OK(rotor_chat_tokenize(g.e, talk, 2, &ids, &n, &prompt, &api_err));
     assert_non_null(strstr(prompt, "Tell a story."));
     assert_true(n > 3 && ids[0] == 1);
-    for (size_t i = 1; i < n; i++) assert_false(rotor_is_eog(g.e, ids[i])); /* nobody can forge one */
+    for (size_t i = 1; i < n; i++)
+        assert_false(rotor_is_eog(g.e, ids[i])); /* nobody can forge one */
     rotor_free(prompt);
     rotor_free(ids);
     OK(rotor_chat_tokenize(g.e, talk, 2, &ids, &n, NULL, &api_err));
@@ -119,7 +120,7 @@ static void a_named_template_is_used(void **state) {
     rotor_engine_close(&e);
 }
 
-/* ==== Logits ===================================================================================== */
+/* ==== Logits ================================================================================== */
 
 typedef struct rows {
     float *logits; /* [n, 512] */
@@ -184,7 +185,7 @@ static void bad_tokens_are_refused(void **state) {
     rig_down(&g);
 }
 
-/* ==== Generation ================================================================================= */
+/* ==== Generation ============================================================================== */
 
 static void a_story_is_told(void **state) {
     (void)state;
@@ -340,8 +341,8 @@ static void bad_generation_options_are_named(void **state) {
     bad[7].bias_ids = &id, bad[7].bias = &f, bad[7].n_bias = 1;
     bad[8].bias_ids = &id, bad[8].n_bias = 1;
     bad[9].top_k = -5;
-    const char *word[] = {"size", "n_top", "temperature", "top_p", "stop", "stop", "stops", "512",
-                          "bias", "top_k"};
+    const char *word[] = {"size", "n_top", "temperature", "top_p", "stop",
+                          "stop", "stops", "512",         "bias",  "top_k"};
     for (int i = 0; i < 10; i++) {
         rotor_gen_result r = {.n_ids = 77};
         rotor_status st = rotor_generate_text(g.s, "Hi", &bad[i], &r, &api_err);
@@ -357,7 +358,7 @@ static void older_generation_options_are_accepted(void **state) {
     rig g;
     rig_up(&g, 1);
     rotor_gen_options o = greedy(&g, 5);
-    o.size = 16; /* size, max_tokens, temperature, top_k */
+    o.size = 16;  /* size, max_tokens, temperature, top_k */
     o.top_p = 99; /* beyond what this program knows */
     tell(&g, "Once", &o);
     assert_int_equal(g.r.n_ids, 5);

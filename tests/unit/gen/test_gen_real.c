@@ -25,9 +25,9 @@ typedef struct rig {
 } rig;
 
 typedef struct heard {
-    gen_choice c[MAX_SEEN]; /* tokens and log-probabilities, in order */
+    gen_choice c[MAX_SEEN];      /* tokens and log-probabilities, in order */
     gen_choice top[MAX_SEEN][3]; /* alternatives */
-    size_t n;               /* how many */
+    size_t n;                    /* how many */
 } heard;
 
 static void rig_up(rig *g, tiny_kind kind, uint32_t chunk, uint32_t max_logits) {
@@ -37,8 +37,11 @@ static void rig_up(rig *g, tiny_kind kind, uint32_t chunk, uint32_t max_logits) 
     assert_int_equal(par_create(&g->pool, 2, false, &err), ROTOR_OK);
     const model_options mo = {.i2s = -1};
     if (model_open(&g->m, path, &mo, &err) != ROTOR_OK) fail_msg("%s", err.message);
-    const run_options ro = {.cpu = cpu_detect(), .n_pages = 60, .chunk = chunk,
-                            .kv = KERN_KV_F16, .max_logits = max_logits};
+    const run_options ro = {.cpu = cpu_detect(),
+                            .n_pages = 60,
+                            .chunk = chunk,
+                            .kv = KERN_KV_F16,
+                            .max_logits = max_logits};
     if (run_create(&g->e, g->m, g->pool, &ro, &err) != ROTOR_OK) fail_msg("%s", err.message);
     unlink(path);
 }
@@ -60,8 +63,12 @@ static bool hear(void *user, base_str text, const gen_choice *choice, const gen_
 }
 
 static gen_options options(uint32_t i, heard *h) {
-    gen_options o = {.sampling = gen_sampling_default(), .max_new_tok = 5 + i * 7, .n_top = 3, .ignore_eog = true,
-                     .on_text = hear, .user = h};
+    gen_options o = {.sampling = gen_sampling_default(),
+                     .max_new_tok = 5 + i * 7,
+                     .n_top = 3,
+                     .ignore_eog = true,
+                     .on_text = hear,
+                     .user = h};
     o.sampling.seed = i;
     if (i % 3 == 0) o.sampling.temperature = 0;
     if (i % 3 == 1) o.sampling.repeat_penalty = 1.2f;
@@ -90,7 +97,8 @@ static void check_kind(tiny_kind kind, uint32_t chunk, uint32_t max_logits) {
         uint32_t n = make_prompt(prompt[i], i);
         o[i] = options(i, &together[i]);
         assert_int_equal(run_session_create(&s[i], g.e, 256, NULL), ROTOR_OK);
-        assert_int_equal(gen_batch_add(b, s[i], prompt[i], n, &o[i], &r[i], &handle, NULL), ROTOR_OK);
+        assert_int_equal(gen_batch_add(b, s[i], prompt[i], n, &o[i], &r[i], &handle, NULL),
+                         ROTOR_OK);
     }
     uint64_t allocs = base_alloc_count();
     do assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
@@ -101,7 +109,8 @@ static void check_kind(tiny_kind kind, uint32_t chunk, uint32_t max_logits) {
         memset(&alone, 0, sizeof alone);
         o[i].user = &alone;
         run_session_rewind(s[i], 0);
-        assert_int_equal(gen_run(s[i], prompt[i], make_prompt(prompt[i], i), &o[i], &lone, NULL), ROTOR_OK);
+        assert_int_equal(gen_run(s[i], prompt[i], make_prompt(prompt[i], i), &o[i], &lone, NULL),
+                         ROTOR_OK);
         assert_int_equal(lone.ids.n, o[i].max_new_tok);
         assert_int_equal(r[i].ids.n, lone.ids.n);
         assert_memory_equal(&alone, &together[i], sizeof alone); /* ids, log-probabilities: bits */
@@ -132,7 +141,8 @@ static void beams_are_scored_as_evaluated(void **state) {
     rig_up(&g, TINY_BITNET, 64, 3);
     n = make_prompt(tokens, 2);
     assert_int_equal(run_session_create(&s, g.e, 256, NULL), ROTOR_OK);
-    if (gen_beam_search(s, tokens, n, WIDTH, LEN, 1, &beams, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    if (gen_beam_search(s, tokens, n, WIDTH, LEN, 1, &beams, &err) != ROTOR_OK)
+        fail_msg("%s", err.message);
     for (int i = 0; i < WIDTH; i++) {
         double sum = 0;
         uint32_t len = (uint32_t)beams[i].ids.n;
