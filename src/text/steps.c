@@ -47,7 +47,7 @@ void text_steps_free(text_steps *s) {
     memset(s, 0, sizeof *s);
 }
 
-/* ==== Matches and gaps to pieces ===================================================================== */
+/* ==== Matches and gaps to pieces ============================================================== */
 
 enum { NOTHING, MATCH, GAP };
 
@@ -136,7 +136,7 @@ static rotor_status cut_text(cutter *c) {
     return release(c);
 }
 
-/* ==== Steps that rewrite what they cut ================================================================= */
+/* ==== Steps that rewrite what they cut ======================================================== */
 
 static bool starts_with(base_str s, const char *p, size_t n) {
     return s.n >= n && memcmp(s.p, p, n) == 0;

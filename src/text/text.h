@@ -78,7 +78,7 @@ uint32_t text_eos(const text_vocab *v);
 bool text_adds_bos(const text_vocab *v);
 bool text_is_eog(const text_vocab *v, uint32_t id); /* ends a generation */
 
-/* ---- Encoding --------------------------------------------------------------------------------------- */
+/* ---- Encoding -------------------------------------------------------------------------------- */
 
 enum { /* flags of text_encode */
     TEXT_ADD_BOS = 1,       /* put the beginning-of-text id (WordPiece: [CLS]) in front, once, if the vocabulary asks for it */
@@ -103,7 +103,7 @@ rotor_status text_encode(const text_vocab *v, base_str text, unsigned flags, tex
 rotor_status text_split(base_str pre, base_str text, void (*fn)(void *user, base_str piece),
                         void *user, rotor_error *err);
 
-/* ---- Decoding ---------------------------------------------------------------------------------------- */
+/* ---- Decoding -------------------------------------------------------------------------------- */
 
 /* Turns ids to text one at a time and never emits half a UTF-8 sequence: bytes wait until the
  * sequence is whole or proven invalid. Invalid bytes become U+FFFD unless raw is set. */

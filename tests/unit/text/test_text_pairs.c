@@ -209,7 +209,8 @@ static void plain_text_stays_plain(void **state) {
             text_ids ids = help_encode(all[k], base_str_of(texts[i]), 0);
             for (size_t j = 0; j < ids.n; j++)
                 if (text_type(all[k], ids.ids[j]) == TEXT_CONTROL)
-                    fail_msg("vocabulary %zu: '%s' gives control token %u", k, texts[i], ids.ids[j]);
+                    fail_msg("vocabulary %zu: '%s' gives control token %u", k, texts[i],
+                             ids.ids[j]);
             text_ids_free(&ids);
         }
         text_vocab_free(&all[k]);
