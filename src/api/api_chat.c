@@ -13,7 +13,8 @@ static base_str token_text(const text_vocab *v, uint32_t id) {
 
 rotor_status api_choose_template(rotor_engine *e, rotor_error *err) {
     const text_vocab *v = e->m->vocab;
-    chat_hints hints = {.architecture = base_str_of(e->m->arch), .model_template = e->m->chat_template};
+    chat_hints hints = {.architecture = base_str_of(e->m->arch),
+                        .model_template = e->m->chat_template};
     if (v) {
         hints.bos_text = token_text(v, text_bos(v));
         hints.eos_text = token_text(v, text_eos(v));
@@ -37,7 +38,9 @@ const char *rotor_chat_stop(const rotor_engine *e, size_t i) {
     return e && e->tmpl ? chat_stop_text(e->tmpl, i) : NULL;
 }
 
-const char *rotor_chat_template_name(size_t i) { return chat_builtin_name(i); }
+const char *rotor_chat_template_name(size_t i) {
+    return chat_builtin_name(i);
+}
 
 static rotor_status render(const rotor_engine *e, const rotor_message *messages, size_t n,
                            chat_prompt *out, rotor_error *err) {
@@ -48,7 +51,8 @@ static rotor_status render(const rotor_engine *e, const rotor_message *messages,
         if (!messages[i].role || !messages[i].content)
             status = base_fail(err, ROTOR_E_ARG, "message %zu: role or content is NULL", i);
         else
-            list[i] = (chat_message){base_str_of(messages[i].role), base_str_of(messages[i].content)};
+            list[i] =
+                (chat_message){base_str_of(messages[i].role), base_str_of(messages[i].content)};
     }
     if (status == ROTOR_OK) status = chat_render(e->tmpl, list, n, true, out, err);
     base_free(list);

@@ -15,8 +15,8 @@
 #include <stddef.h>
 
 enum {
-    AUTO_CTX = 4096,     /* automatic context at most: nobody's memory is taken unasked */
-    MAX_THREADS = 1024,  /* more is a mistake */
+    AUTO_CTX = 4096,        /* automatic context at most: nobody's memory is taken unasked */
+    MAX_THREADS = 1024,     /* more is a mistake */
     SPARE_BYTES = 256 << 20 /* left for buffers and the rest of the machine */
 };
 
@@ -33,7 +33,7 @@ rotor_engine_options rotor_engine_options_default(void) {
         .size = sizeof(rotor_engine_options), .ctx = UINT32_MAX, .max_sessions = 1};
 }
 
-/* ==== Options ==================================================================================== */
+/* ==== Options ================================================================================= */
 
 static rotor_status check_options(const rotor_engine_options *o, rotor_error *err) {
     if (o->threads < 0 || o->threads > MAX_THREADS)
@@ -61,11 +61,15 @@ static double kv_bytes_per_elem(rotor_kv kv) {
 }
 
 static run_head head_of(rotor_head head) {
-    return head == ROTOR_HEAD_FILE ? RUN_HEAD_FILE : head == ROTOR_HEAD_Q6 ? RUN_HEAD_Q6 : RUN_HEAD_Q8;
+    return head == ROTOR_HEAD_FILE ? RUN_HEAD_FILE
+           : head == ROTOR_HEAD_Q6 ? RUN_HEAD_Q6
+                                   : RUN_HEAD_Q8;
 }
 
 static int i2s_of(rotor_i2s i2s) {
-    return i2s == ROTOR_I2S_ARM ? QUANT_I2S_ARM : i2s == ROTOR_I2S_4ROW ? QUANT_I2S_4ROW : QUANT_I2S_X86;
+    return i2s == ROTOR_I2S_ARM    ? QUANT_I2S_ARM
+           : i2s == ROTOR_I2S_4ROW ? QUANT_I2S_4ROW
+                                   : QUANT_I2S_X86;
 }
 
 static void forward_log(void *user, base_log_level level, const char *line) {
@@ -73,7 +77,7 @@ static void forward_log(void *user, base_log_level level, const char *line) {
     e->opt.log(e->opt.log_user, (int)level, line);
 }
 
-/* ==== Threads, model ============================================================================= */
+/* ==== Threads, model ========================================================================== */
 
 static rotor_status start_threads(rotor_engine *e, rotor_error *err) {
     unsigned mask = ~0u;
@@ -96,7 +100,7 @@ static rotor_status open_model(rotor_engine *e, const origin *from, rotor_error 
     return model_open_memory(&e->m, from->data, from->n_bytes, from->name, &opt, err);
 }
 
-/* ==== Context ==================================================================================== */
+/* ==== Context ================================================================================= */
 
 /* Positions per session for which there is memory now. Mapped weights are not in use yet. */
 static uint64_t fitting_ctx(const rotor_engine *e, uint64_t bytes_per_tok) {
@@ -128,7 +132,8 @@ static void choose_ctx(rotor_engine *e) {
 
 static rotor_status create_run(rotor_engine *e, rotor_error *err) {
     choose_ctx(e);
-    uint64_t pages = (uint64_t)e->opt.max_sessions * (((uint64_t)e->n_ctx + KERN_KEYS - 1) / KERN_KEYS);
+    uint64_t pages =
+        (uint64_t)e->opt.max_sessions * (((uint64_t)e->n_ctx + KERN_KEYS - 1) / KERN_KEYS);
     if (pages > UINT32_MAX)
         return base_fail(err, ROTOR_E_ARG, "ctx of %u for %u sessions is out of reach", e->n_ctx,
                          e->opt.max_sessions);
@@ -143,18 +148,17 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
     return run_create(&e->run, e->m, e->pool, &opt, err);
 }
 
-/* ==== Opening and closing ======================================================================== */
+/* ==== Opening and closing ===================================================================== */
 
 static void log_start(const rotor_engine *e) {
     const model_hparams *hp = &e->m->hp;
-    base_log_printf(&e->log, BASE_LOG_INFO, "model: %s (%s, %s), %.1f M weights, %.1f MB", e->m->name,
-                    e->m->arch, e->m->type_name, (double)e->m->n_params / 1e6,
+    base_log_printf(&e->log, BASE_LOG_INFO, "model: %s (%s, %s), %.1f M weights, %.1f MB",
+                    e->m->name, e->m->arch, e->m->type_name, (double)e->m->n_params / 1e6,
                     (double)e->m->file_bytes / 1e6);
-    base_log_printf(&e->log, BASE_LOG_INFO,
-                    "context: %u of %u positions (%s), cache %.1f MB for %u session%s", e->n_ctx,
-                    hp->n_ctx, e->opt.ctx == UINT32_MAX ? "automatic" : "as asked",
-                    (double)e->kv_bytes / 1e6, e->opt.max_sessions,
-                    e->opt.max_sessions == 1 ? "" : "s");
+    base_log_printf(
+        &e->log, BASE_LOG_INFO, "context: %u of %u positions (%s), cache %.1f MB for %u session%s",
+        e->n_ctx, hp->n_ctx, e->opt.ctx == UINT32_MAX ? "automatic" : "as asked",
+        (double)e->kv_bytes / 1e6, e->opt.max_sessions, e->opt.max_sessions == 1 ? "" : "s");
     base_log_printf(&e->log, BASE_LOG_INFO, "processor: %d thread%s, %s, head %s",
                     par_n_threads(e->pool), par_n_threads(e->pool) == 1 ? "" : "s",
                     cpu_level_name(e->cpu), run_head_name(e->run));
@@ -199,7 +203,8 @@ rotor_status rotor_engine_open(rotor_engine **out, const char *path,
 rotor_status rotor_engine_open_memory(rotor_engine **out, const void *data, size_t n_bytes,
                                       const char *name, const rotor_engine_options *opt,
                                       rotor_error *err) {
-    if (!out || !data) return base_fail(err, ROTOR_E_ARG, "rotor_engine_open_memory: out or data is NULL");
+    if (!out || !data)
+        return base_fail(err, ROTOR_E_ARG, "rotor_engine_open_memory: out or data is NULL");
     const origin from = {.data = data, .n_bytes = n_bytes, .name = name ? name : "memory"};
     return open_engine(out, &from, opt, err);
 }
@@ -215,37 +220,37 @@ void rotor_engine_close(rotor_engine **pe) {
     *pe = NULL;
 }
 
-/* ==== Facts ====================================================================================== */
+/* ==== Facts =================================================================================== */
 
 rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info) {
     if (!e || !info || info->size < 8 || info->size % 8 != 0) return ROTOR_E_ARG;
     const model *m = e->m;
-    rotor_engine_info all = {
-        .name = m->name,
-        .architecture = m->arch,
-        .type_name = m->type_name,
-        .template_line = e->tmpl ? chat_template_describe(e->tmpl) : e->tmpl_error.message,
-        .head = run_head_name(e->run),
-        .cpu = cpu_level_name(e->cpu),
-        .n_vocab = m->hp.n_vocab,
-        .n_embd = m->hp.n_embd,
-        .n_layer = m->hp.n_layer,
-        .n_head = m->hp.n_head,
-        .n_head_kv = m->hp.n_head_kv,
-        .n_ff = m->hp.n_ff,
-        .n_ctx_train = m->hp.n_ctx,
-        .n_ctx = e->n_ctx,
-        .threads = par_n_threads(e->pool),
-        .n_params = m->n_params,
-        .file_bytes = m->file_bytes,
-        .kv_bytes = e->kv_bytes,
-        .step_bytes = run_step_bytes(e->run),
-        .temperature = m->sampling.temperature,
-        .top_p = m->sampling.top_p,
-        .min_p = m->sampling.min_p,
-        .repeat_penalty = m->sampling.repeat_penalty,
-        .top_k = m->sampling.top_k,
-        .has_template = e->has_template};
+    rotor_engine_info all = {.name = m->name,
+                             .architecture = m->arch,
+                             .type_name = m->type_name,
+                             .template_line =
+                                 e->tmpl ? chat_template_describe(e->tmpl) : e->tmpl_error.message,
+                             .head = run_head_name(e->run),
+                             .cpu = cpu_level_name(e->cpu),
+                             .n_vocab = m->hp.n_vocab,
+                             .n_embd = m->hp.n_embd,
+                             .n_layer = m->hp.n_layer,
+                             .n_head = m->hp.n_head,
+                             .n_head_kv = m->hp.n_head_kv,
+                             .n_ff = m->hp.n_ff,
+                             .n_ctx_train = m->hp.n_ctx,
+                             .n_ctx = e->n_ctx,
+                             .threads = par_n_threads(e->pool),
+                             .n_params = m->n_params,
+                             .file_bytes = m->file_bytes,
+                             .kv_bytes = e->kv_bytes,
+                             .step_bytes = run_step_bytes(e->run),
+                             .temperature = m->sampling.temperature,
+                             .top_p = m->sampling.top_p,
+                             .min_p = m->sampling.min_p,
+                             .repeat_penalty = m->sampling.repeat_penalty,
+                             .top_k = m->sampling.top_k,
+                             .has_template = e->has_template};
     all.size = info->size;
     memcpy(info, &all, BASE_MIN(sizeof all, (size_t)info->size));
     return ROTOR_OK;

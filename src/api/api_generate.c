@@ -36,7 +36,7 @@ rotor_gen_options rotor_gen_options_default(const rotor_engine *e) {
     return o;
 }
 
-/* ==== Callbacks ================================================================================== */
+/* ==== Callbacks =============================================================================== */
 
 static bool text_to_caller(void *user, base_str text, const gen_choice *choice,
                            const gen_choice *top) {
@@ -46,7 +46,8 @@ static bool text_to_caller(void *user, base_str text, const gen_choice *choice,
     if (choice) token = (rotor_token){choice->id, choice->logprob};
     for (size_t i = 0; i < n_top; i++) list[i] = (rotor_token){top[i].id, top[i].logprob};
     const char *p = text.n ? text.p : "";
-    return c->opt.on_text(c->opt.user, p, text.n, choice ? &token : NULL, n_top ? list : NULL, n_top);
+    return c->opt.on_text(c->opt.user, p, text.n, choice ? &token : NULL, n_top ? list : NULL,
+                          n_top);
 }
 
 static bool progress_to_caller(void *user, uint32_t done_tok, uint32_t total_tok) {
@@ -54,7 +55,7 @@ static bool progress_to_caller(void *user, uint32_t done_tok, uint32_t total_tok
     return c->opt.on_prompt(c->opt.user, done_tok, total_tok);
 }
 
-/* ==== Options ==================================================================================== */
+/* ==== Options ================================================================================= */
 
 static rotor_status copy_lists(call *c, rotor_error *err) {
     const rotor_gen_options *o = &c->opt;
@@ -64,7 +65,8 @@ static rotor_status copy_lists(call *c, rotor_error *err) {
     c->bias = base_alloc_array(o->n_bias, sizeof *c->bias);
     if (!c->stops || !c->bias) return base_fail_nomem(err, "reading generation options");
     for (size_t i = 0; i < o->n_stops; i++) {
-        if (!o->stops[i]) return base_fail(err, ROTOR_E_ARG, "rotor_gen_options: stop %zu is NULL", i);
+        if (!o->stops[i])
+            return base_fail(err, ROTOR_E_ARG, "rotor_gen_options: stop %zu is NULL", i);
         c->stops[i] = base_str_of(o->stops[i]);
     }
     for (size_t i = 0; i < o->n_bias; i++) c->bias[i] = (gen_bias){o->bias_ids[i], o->bias[i]};
@@ -115,15 +117,20 @@ static rotor_status call_begin(call *c, const rotor_session *s, const rotor_gen_
     return ROTOR_OK;
 }
 
-/* ==== Results ==================================================================================== */
+/* ==== Results ================================================================================= */
 
 static rotor_finish finish_of(gen_finish finish) {
     switch (finish) {
-    case GEN_FINISH_EOG: return ROTOR_FINISH_END;
-    case GEN_FINISH_STOP: return ROTOR_FINISH_STOP;
-    case GEN_FINISH_LENGTH: return ROTOR_FINISH_LENGTH;
-    case GEN_FINISH_FULL: return ROTOR_FINISH_FULL;
-    default: return ROTOR_FINISH_CANCEL;
+    case GEN_FINISH_EOG:
+        return ROTOR_FINISH_END;
+    case GEN_FINISH_STOP:
+        return ROTOR_FINISH_STOP;
+    case GEN_FINISH_LENGTH:
+        return ROTOR_FINISH_LENGTH;
+    case GEN_FINISH_FULL:
+        return ROTOR_FINISH_FULL;
+    default:
+        return ROTOR_FINISH_CANCEL;
     }
 }
 
@@ -155,16 +162,18 @@ static rotor_status give(gen_result *r, rotor_gen_result *out, rotor_error *err)
     return ROTOR_OK;
 }
 
-/* ==== Calls ====================================================================================== */
+/* ==== Calls =================================================================================== */
 
 static rotor_status check_prompt(const rotor_session *s, const uint32_t *ids, size_t n,
                                  const rotor_gen_result *out, rotor_error *err) {
     if (!s || !out) return base_fail(err, ROTOR_E_ARG, "generating: session or result is NULL");
     if (!ids || n == 0)
-        return base_fail(err, ROTOR_E_ARG, "generating: the prompt is empty; it needs one token at least");
+        return base_fail(err, ROTOR_E_ARG,
+                         "generating: the prompt is empty; it needs one token at least");
     if (n > run_session_max(s->run))
-        return base_fail(err, ROTOR_E_FULL, "a prompt of %zu tokens does not fit the session's %u positions",
-                         n, run_session_max(s->run));
+        return base_fail(err, ROTOR_E_FULL,
+                         "a prompt of %zu tokens does not fit the session's %u positions", n,
+                         run_session_max(s->run));
     return ROTOR_OK;
 }
 
@@ -181,7 +190,8 @@ rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,
 
 rotor_status rotor_generate_text(rotor_session *s, const char *text, const rotor_gen_options *opt,
                                  rotor_gen_result *out, rotor_error *err) {
-    if (!s || !text) return base_fail(err, ROTOR_E_ARG, "rotor_generate_text: session or text is NULL");
+    if (!s || !text)
+        return base_fail(err, ROTOR_E_ARG, "rotor_generate_text: session or text is NULL");
     uint32_t *ids = NULL;
     size_t n;
     ROTOR_TRY(rotor_tokenize(s->e, text, strlen(text), ROTOR_TOK_BOS, &ids, &n, err));

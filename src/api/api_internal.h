@@ -13,17 +13,17 @@
 #include "run/run.h"
 
 struct rotor_engine {
-    model *m;                /* owned */
-    par_pool *pool;          /* owned */
-    run_engine *run;         /* owned */
-    chat_template *tmpl;     /* owned; NULL: the model's own cannot be used */
-    rotor_error tmpl_error;  /* why not */
-    bool has_template;       /* the model brings one or has a built-in one */
+    model *m;                 /* owned */
+    par_pool *pool;           /* owned */
+    run_engine *run;          /* owned */
+    chat_template *tmpl;      /* owned; NULL: the model's own cannot be used */
+    rotor_error tmpl_error;   /* why not */
+    bool has_template;        /* the model brings one or has a built-in one */
     rotor_engine_options opt; /* as given; its strings are not used after opening */
-    base_log log;            /* forwards to opt.log */
-    unsigned cpu;            /* CPU_* flags in use */
-    uint32_t n_ctx;          /* positions per session */
-    uint64_t kv_bytes;       /* cache of all sessions */
+    base_log log;             /* forwards to opt.log */
+    unsigned cpu;             /* CPU_* flags in use */
+    uint32_t n_ctx;           /* positions per session */
+    uint64_t kv_bytes;        /* cache of all sessions */
 };
 
 struct rotor_session {
@@ -32,7 +32,8 @@ struct rotor_session {
 };
 
 /* Copies an option struct of any version over *dst, which holds the defaults: what the caller's
- * version does not know keeps its default, what ours does not know must be zero. src may be NULL. */
+ * version does not know keeps its default, what ours does not know must be zero. src may be NULL.
+ */
 rotor_status api_take_options(void *dst, size_t dst_bytes, const void *src, const char *what,
                               rotor_error *err);
 

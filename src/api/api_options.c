@@ -9,7 +9,9 @@
 
 #include <assert.h>
 
-const char *rotor_version(void) { return ROTOR_VERSION; }
+const char *rotor_version(void) {
+    return ROTOR_VERSION;
+}
 
 const char *rotor_features(void) {
     return
@@ -32,8 +34,9 @@ rotor_status api_take_options(void *dst, size_t dst_bytes, const void *src, cons
     uint32_t src_bytes, own = (uint32_t)dst_bytes;
     memcpy(&src_bytes, src, sizeof src_bytes);
     if (src_bytes < 8 || src_bytes % 8 != 0 || src_bytes > 65536)
-        return base_fail(err, ROTOR_E_ARG, "%s: size is %u, expected %u (use its _default function)",
-                         what, src_bytes, own);
+        return base_fail(err, ROTOR_E_ARG,
+                         "%s: size is %u, expected %u (use its _default function)", what, src_bytes,
+                         own);
     const uint8_t *bytes = src;
     for (size_t i = dst_bytes; i < src_bytes; i++)
         if (bytes[i])

@@ -6,7 +6,8 @@
 
 rotor_status rotor_session_create(rotor_session **out, rotor_engine *e, uint32_t max_tok,
                                   rotor_error *err) {
-    if (!out || !e) return base_fail(err, ROTOR_E_ARG, "rotor_session_create: out or engine is NULL");
+    if (!out || !e)
+        return base_fail(err, ROTOR_E_ARG, "rotor_session_create: out or engine is NULL");
     if (max_tok > e->n_ctx)
         return base_fail(err, ROTOR_E_ARG, "session of %u positions: the engine's context is %u",
                          max_tok, e->n_ctx);
@@ -30,8 +31,12 @@ void rotor_session_free(rotor_session **s) {
     *s = NULL;
 }
 
-uint32_t rotor_session_len(const rotor_session *s) { return s ? run_session_len(s->run) : 0; }
-uint32_t rotor_session_max(const rotor_session *s) { return s ? run_session_max(s->run) : 0; }
+uint32_t rotor_session_len(const rotor_session *s) {
+    return s ? run_session_len(s->run) : 0;
+}
+uint32_t rotor_session_max(const rotor_session *s) {
+    return s ? run_session_max(s->run) : 0;
+}
 
 void rotor_session_rewind(rotor_session *s, uint32_t n_keep) {
     if (s && n_keep < run_session_len(s->run)) run_session_rewind(s->run, n_keep);
@@ -77,7 +82,8 @@ rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, size_t n,
         status = run_eval(e, rows, m, err);
         for (uint32_t i = 0; i < m && status == ROTOR_OK; i++, done++)
             if (!fn(user, done, run_logits(e, i)))
-                status = base_fail(err, ROTOR_E_CANCELLED, "stopped by the caller at position %zu", done);
+                status = base_fail(err, ROTOR_E_CANCELLED, "stopped by the caller at position %zu",
+                                   done);
     }
     base_free(rows);
     return status;

@@ -4,7 +4,9 @@
  */
 #include "api/api_internal.h"
 
-void rotor_free(void *p) { base_free(p); }
+void rotor_free(void *p) {
+    base_free(p);
+}
 
 static rotor_status no_vocab(const rotor_engine *e, rotor_error *err) {
     return base_fail(err, ROTOR_E_UNSUPPORTED, "%s has no vocabulary: it can only be given ids",
@@ -40,8 +42,8 @@ rotor_status rotor_detokenize(const rotor_engine *e, const uint32_t *ids, size_t
     if (!e->m->vocab) return no_vocab(e, err);
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= text_n_tokens(e->m->vocab))
-            return base_fail(err, ROTOR_E_ARG, "id %u at %zu is outside the vocabulary of %zu", ids[i],
-                             i, text_n_tokens(e->m->vocab));
+            return base_fail(err, ROTOR_E_ARG, "id %u at %zu is outside the vocabulary of %zu",
+                             ids[i], i, text_n_tokens(e->m->vocab));
     base_buf buf = {0};
     rotor_status status = text_decode(e->m->vocab, ids, n, special, &buf);
     size_t len = buf.len;

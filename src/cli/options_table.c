@@ -160,6 +160,8 @@ const cli_option cli_options[CLI_N_OPTS] = {
 
 static const cli_verb verbs[] = {
     {"run", VERB_RUN, "[MODEL] -p TEXT [-n N]", "complete a text", NULL, 0, 1, verb_run},
+    {"chat", VERB_CHAT, "[MODEL]", "talk to a model in the terminal",
+     "Inside, /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves.", 0, 1, verb_chat},
     {"tokenize", VERB_TOKENIZE, "MODEL TEXT | MODEL --decode 1,2,3", "text to token ids and back",
      "TEXT - reads standard input byte for byte. A vocabulary-only GGUF file is enough.", 1, 2,
      verb_tokenize},
@@ -169,10 +171,21 @@ static const cli_verb verbs[] = {
      "The text is cut into windows of --ctx tokens, each starting with the beginning-of-text token\n"
      "in place of its first one if the model uses it; the predictions in the second half of each\n"
      "window are scored and P is exp of their mean negative log-likelihood.", 1, 2, verb_perplexity},
+    {"bench", VERB_BENCH, "[MODEL | --preset NAME]", "measure speed against what the machine can do",
+     NULL, 0, 1, verb_bench},
     {"inspect", VERB_INSPECT, "[MODEL]", "what is in a model file",
      "Any well-formed GGUF file, whatever its architecture.", 0, 1, verb_inspect},
+    {"info", VERB_INFO, "[MODEL]", "this machine, this build, and what would be chosen for a model",
+     NULL, 0, 1, verb_info},
+    {"models", VERB_MODELS, "", "list the models found on this machine", NULL, 0, 0, verb_models},
     {"synth", VERB_SYNTH, "PRESET -o FILE", "make a model file of a published shape, random weights",
      NULL, 0, 1, verb_synth},
+    {"convert", VERB_CONVERT, "IN -o OUT", "Hugging Face folder or model file to GGUF", NULL, 1, 1,
+     verb_convert},
+    {"quantize", VERB_QUANTIZE, "IN OUT TYPE", "change the type of a model's matrices",
+     "Ternary codes are copied exactly. A scale the new type cannot hold is rounded, reported and\n"
+     "kept as metadata rotor.scale_f32.<tensor>, so that the way back restores every bit.", 1, 3,
+     verb_quantize},
     {"help", VERB_HELP, "[VERB]", "this list, or the options of a verb", NULL, 0, 1, verb_help},
     {"version", VERB_VERSION, "", "version and features of this build", NULL, 0, 0, verb_version},
 };

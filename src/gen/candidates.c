@@ -21,7 +21,7 @@ bool gen_cand_before(gen_cand a, gen_cand b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-/* ==== Passes over all logits ===================================================================== */
+/* ==== Passes over all logits ================================================================== */
 
 typedef struct peaks {
     float all[LANES];    /* largest value per lane */
@@ -123,7 +123,7 @@ double gen_exp_sum(const float *x, size_t n, float max) {
     return sum;
 }
 
-/* ==== Selection ================================================================================== */
+/* ==== Selection =============================================================================== */
 
 static void swap(gen_cand *a, gen_cand *b) {
     gen_cand t = *a;
@@ -138,7 +138,8 @@ static gen_cand median_of_3(gen_cand a, gen_cand b, gen_cand c) {
 }
 
 /* Partitions c[lo..hi), at least two entries, around a pivot: better ones end in [lo, *left),
- * worse ones in [*right, hi); between them at most the pivot. Both sides are smaller than before. */
+ * worse ones in [*right, hi); between them at most the pivot. Both sides are smaller than before.
+ */
 static void split(gen_cand *c, size_t lo, size_t hi, size_t *left, size_t *right) {
     gen_cand pivot = median_of_3(c[lo], c[lo + (hi - lo) / 2], c[hi - 1]);
     size_t i = lo, j = hi; /* [j, hi) is done */

@@ -2,9 +2,11 @@
  *
  * A batch: generations that share each step (continuous batching).
  *
- * A step is one run_eval for all jobs. Jobs that decode go first, one row each; what is left of
- * the step is filled with prompt rows, job after job. Jobs come and go between steps. Since a
- * row's logits do not depend on its neighbours, every job gets what it would have got alone.
+ * A step is one run_eval for all jobs. Jobs that decode go first, one row each (a prompt whose last
+ * token is left counts as one of them, or it would wait for ever when they take all the logits);
+ * what is left of the step is filled with prompt rows, job after job. Who is first changes with
+ * every step, so that none starves. Jobs come and go between steps. Since a row's logits do not
+ * depend on its neighbours, every job gets what it would have got alone.
  *
  * When the cache has no page left, the step is repeated job by job: a decoding job that does not
  * fit ends with GEN_FINISH_FULL, a prompt waits for others to free pages, and if nobody can move,
@@ -77,7 +79,7 @@ void gen_batch_free(gen_batch **pb) {
     *pb = NULL;
 }
 
-/* ==== Jobs ======================================================================================= */
+/* ==== Jobs ==================================================================================== */
 
 /* Tokens the session can keep: the common prefix, but for the last one, whose logits are needed. */
 static uint32_t common_prefix(const run_session *s, const uint32_t *prompt, uint32_t n) {
@@ -134,11 +136,20 @@ static rotor_status job_end(gen_batch *b, job *j, gen_finish finish, rotor_error
     return status;
 }
 
-static bool decoding(const job *j) { return j->handle && j->at == j->task.r.n_prompt; }
+static bool decoding(const job *j) {
+    return j->handle && j->at == j->task.r.n_prompt;
+}
 
-/* ==== One step =================================================================================== */
+/* One row, with logits, is all the job needs: decoding, or before the last token of its prompt. */
+static bool needs_one_row(const job *j) {
+    return j->handle && j->at + 1 >= j->task.r.n_prompt;
+}
 
-static job *in_turn(gen_batch *b, uint32_t i) { return &b->jobs[(b->turn + i) % b->max_jobs]; }
+/* ==== One step ================================================================================ */
+
+static job *in_turn(gen_batch *b, uint32_t i) {
+    return &b->jobs[(b->turn + i) % b->max_jobs];
+}
 
 static void add_row(gen_batch *b, job *j, uint32_t token, bool want_logits) {
     if (want_logits) j->logits = b->n_logits++;
@@ -174,7 +185,7 @@ static void fill_step(gen_batch *b) {
     for (int prompts = 0; prompts < 2; prompts++)
         for (uint32_t i = 0; i < b->max_jobs; i++) {
             job *j = in_turn(b, i);
-            if (j->handle && decoding(j) == !prompts) add_rows(b, j);
+            if (j->handle && needs_one_row(j) == !prompts) add_rows(b, j);
         }
     b->turn = (b->turn + 1) % b->max_jobs;
 }
@@ -208,7 +219,7 @@ static rotor_status advance_all(gen_batch *b, rotor_error *err) {
     return first;
 }
 
-/* ==== No page left =============================================================================== */
+/* ==== No page left ============================================================================ */
 
 /* One job alone. *full: the cache has no room for it. */
 static rotor_status step_alone(gen_batch *b, job *j, bool *full, rotor_error *err) {

@@ -84,7 +84,7 @@ static rotor_status search_init(search *f, uint32_t max_tok, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* ==== Proposals ================================================================================== */
+/* ==== Proposals =============================================================================== */
 
 static double normalised(const search *f, double logprob, uint32_t n_tok) {
     return n_tok ? logprob / pow((double)n_tok, (double)f->alpha) : logprob;
@@ -139,7 +139,7 @@ static rotor_status propose_all(search *f, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* ==== Rounds ===================================================================================== */
+/* ==== Rounds ================================================================================== */
 
 static bool is_end(const search *f, uint32_t id) {
     return f->v && id < text_n_tokens(f->v) && text_is_eog(f->v, id);
@@ -159,8 +159,7 @@ static rotor_status advance(search *f, const run_session *root, rotor_error *err
         if (b->ended) continue;
         b->ids[b->n++] = p->id;
         const run_session *from = root ? root : parent->s;
-        if (b->n < f->max_new)
-            ROTOR_TRY(run_session_fork(b->s, from, run_session_len(from), err));
+        if (b->n < f->max_new) ROTOR_TRY(run_session_fork(b->s, from, run_session_len(from), err));
     }
     for (uint32_t i = 0; i < f->width; i++) run_session_rewind(f->now[i].s, 0);
     beam *old = f->now;
@@ -190,7 +189,7 @@ static rotor_status search_run(search *f, run_session *s, const uint32_t *prompt
     return ROTOR_OK;
 }
 
-/* ==== Result ===================================================================================== */
+/* ==== Result ================================================================================== */
 
 static rotor_status give(const search *f, gen_beam **out, rotor_error *err) {
     gen_beam *beams = base_alloc_array(f->width, sizeof *beams);
@@ -224,8 +223,8 @@ rotor_status gen_beam_search(run_session *s, const uint32_t *prompt, uint32_t n,
     assert(n >= 1 && width >= 1);
     uint32_t max_tok = run_session_max(s);
     if (n > max_tok)
-        return base_fail(err, ROTOR_E_FULL, "beam search: prompt of %u tokens, the session has %u", n,
-                         max_tok);
+        return base_fail(err, ROTOR_E_FULL, "beam search: prompt of %u tokens, the session has %u",
+                         n, max_tok);
     uint32_t room = max_tok - n + 1;
     search f = {.e = run_session_engine(s),
                 .width = width,

@@ -8,7 +8,7 @@
 
 #include "gen/gen.h"
 
-/* ---- candidates.c: a vocabulary's logits, and the best of them ------------------------------------
+/* ---- candidates.c: a vocabulary's logits, and the best of them ----------------------------------
  * Candidates are in one total order: higher logit first, lower id first among equals. */
 
 typedef struct gen_cand {
@@ -44,7 +44,7 @@ size_t gen_prefix_of_mass(gen_cand *c, size_t n, float max, double target);
 gen_cand gen_worst(const gen_cand *c, size_t n); /* n >= 1 */
 void gen_sort(gen_cand *c, size_t n);            /* best first; for short lists */
 
-/* ---- stops.c: stop strings in a stream of text ------------------------------------------------------ */
+/* ---- stops.c: stop strings in a stream of text ----------------------------------------------- */
 
 typedef struct gen_stops gen_stops;
 /* stops are borrowed; empty or malformed ones give ROTOR_E_ARG. */
@@ -52,12 +52,13 @@ rotor_status gen_stops_create(gen_stops **out, const base_str *stops, size_t n, 
 void gen_stops_free(gen_stops **s);
 /* Takes the next piece of text and appends to *out whatever can no longer belong to a stop string.
  * *hit: a stop string is complete; what precedes it has been appended, the rest is dropped. The
- * stop that ends first counts, the longest of those that end together. */
+ * stop that ends first counts, the longest of those that end together. After a hit the object is
+ * of no more use. */
 rotor_status gen_stops_feed(gen_stops *s, base_str text, base_buf *out, bool *hit);
 /* Appends what was held back: the text is over. */
 rotor_status gen_stops_flush(gen_stops *s, base_buf *out);
 
-/* ---- gen_task.c: one generation in progress --------------------------------------------------------- */
+/* ---- gen_task.c: one generation in progress -------------------------------------------------- */
 
 typedef struct gen_task {
     run_session *s;         /* timeline, borrowed */

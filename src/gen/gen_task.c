@@ -74,7 +74,7 @@ void gen_result_free(gen_result *r) {
     memset(r, 0, sizeof *r);
 }
 
-/* ==== Text ======================================================================================= */
+/* ==== Text ==================================================================================== */
 
 /* Shows what the result's text has gained since `from`. */
 static void show(gen_task *t, size_t from, const gen_choice *choice) {
@@ -96,7 +96,9 @@ static rotor_status pass_on(gen_task *t, const gen_choice *choice, rotor_error *
     return ROTOR_OK;
 }
 
-static bool knows(const gen_task *t, uint32_t id) { return t->v && id < text_n_tokens(t->v); }
+static bool knows(const gen_task *t, uint32_t id) {
+    return t->v && id < text_n_tokens(t->v);
+}
 
 static rotor_status take_text(gen_task *t, const gen_choice *choice, rotor_error *err) {
     base_buf_reset(&t->piece);
@@ -122,7 +124,7 @@ nomem:
     return base_fail_nomem(err, "storing generated text");
 }
 
-/* ==== Tokens ===================================================================================== */
+/* ==== Tokens ================================================================================== */
 
 static void note_time(gen_task *t) {
     uint64_t now = base_now_us();

@@ -21,14 +21,14 @@
 #include <math.h>
 
 struct gen_sampler {
-    gen_sampling opt;  /* settings; bias is borrowed */
-    uint32_t n_vocab;  /* V */
-    base_rng rng;      /* one number per drawn token */
-    base_arena arena;  /* everything below */
-    float *plain;      /* [V] logits after hook and bias */
-    float *work;       /* [V] after penalties; then weights */
-    gen_cand *cand;    /* [V] candidates */
-    uint32_t *count;   /* [V] occurrences, zero between calls; NULL without penalties */
+    gen_sampling opt; /* settings; bias is borrowed */
+    uint32_t n_vocab; /* V */
+    base_rng rng;     /* one number per drawn token */
+    base_arena arena; /* everything below */
+    float *plain;     /* [V] logits after hook and bias */
+    float *work;      /* [V] after penalties; then weights */
+    gen_cand *cand;   /* [V] candidates */
+    uint32_t *count;  /* [V] occurrences, zero between calls; NULL without penalties */
 };
 
 gen_sampling gen_sampling_default(void) {
@@ -40,7 +40,7 @@ gen_sampling gen_sampling_default(void) {
                           .penalty_last_n = 64};
 }
 
-/* ==== Creation =================================================================================== */
+/* ==== Creation ================================================================================ */
 
 typedef struct range {
     const char *name; /* of the setting */
@@ -110,9 +110,11 @@ void gen_sampler_free(gen_sampler **s) {
     *s = NULL;
 }
 
-void gen_sampler_reset(gen_sampler *s, uint64_t seed) { base_rng_seed(&s->rng, seed); }
+void gen_sampler_reset(gen_sampler *s, uint64_t seed) {
+    base_rng_seed(&s->rng, seed);
+}
 
-/* ==== Logits ===================================================================================== */
+/* ==== Logits ================================================================================== */
 
 static rotor_status prepare(gen_sampler *s, const float *logits, float *max, rotor_error *err) {
     memcpy(s->plain, logits, s->n_vocab * sizeof *logits);
@@ -153,7 +155,7 @@ static void report_top(gen_sampler *s, double log_norm, gen_choice *top, size_t 
     for (size_t i = n; i < n_top; i++) top[i] = (gen_choice){TEXT_NO_ID, -INFINITY};
 }
 
-/* ==== Truncation and draw ======================================================================== */
+/* ==== Truncation and draw ===================================================================== */
 
 /* Worst candidate that top-k and top-p keep; floor is what min-p asks for. */
 static gen_cand cut_of_k_and_p(gen_sampler *s, const float *x, float max, float floor) {
@@ -201,7 +203,8 @@ static uint32_t draw(gen_sampler *s, size_t n, float max) {
         left -= (double)weight[i];
         if (left < 0) break;
     }
-    /* Rounding may leave a crumb at the end of a tail without weight: take the last that has some. */
+    /* Rounding may leave a crumb at the end of a tail without weight: take the last that has some.
+     */
     for (size_t j = n; chosen == SIZE_MAX; j--)
         if (weight[j - 1] > 0) chosen = j - 1;
     return s->cand[chosen].id;

@@ -82,7 +82,7 @@ void gen_stops_free(gen_stops **s) {
 
 /* One byte for one automaton; true when its stop is complete. */
 static bool step(automaton *a, char c) {
-    while (a->at && (a->at == a->text.n || a->text.p[a->at] != c)) a->at = a->back[a->at - 1];
+    while (a->at && a->text.p[a->at] != c) a->at = a->back[a->at - 1];
     if (a->text.p[a->at] == c) a->at++;
     return a->at == a->text.n;
 }

@@ -150,15 +150,17 @@ static void NAME(quant_i8)(int8_t *q, float *s, int32_t *sum, const float *x, si
     }
 }
 
-/* Blocks of 32: step = absmax / 127, q = round-half-even(x * (127 / absmax)); an all-zero block has
- * step 0. */
+/* Blocks of 32: step = absmax / 127, q = round-half-even(x * (127 / absmax)). A block below 1e-30,
+ * where 127 / absmax could overflow, counts as zero: step 0. */
+static inline float block_factor(float absmax32) { return absmax32 > 1e-30f ? 127.0f / absmax32 : 0; }
+
 static void NAME(quant_q8)(int8_t *q, float *s, int16_t *sum16, const float *x, size_t n,
                            size_t ldq) {
     for (size_t i = 0; i < ldq; i += 32) {
         size_t left = i < n ? (n - i < 32 ? n - i : 32) : 0;
         float m = absmax(x + i, left);
-        float inv = m > 0 ? 127.0f / m : 0;
-        s[i / 32] = m / 127.0f;
+        float inv = block_factor(m);
+        s[i / 32] = inv > 0 ? m / 127.0f : 0;
         for (size_t j = 0; j < 32; j += 16) {
             v16 v = j < left ? v16_load_n(x + i + j, lanes_at(j, left)) : v16_set(0);
             v16_store_i8(q + i + j, v16_mul(v, v16_set(inv)));
@@ -190,6 +192,33 @@ static void NAME(add)(float *dst, const float *x, size_t n) {
     }
 }
 
+/* Pair (u, v) becomes (u c - v s, v c + u s). Nothing is fused here: the scalar form below, for
+ * interleaved pairs, must not be fused either. */
+static void rope_interleaved(float *x, size_t half, const float *cs, const float *sn) {
+    for (size_t i = 0; i < half; i++) {
+        float u = x[2 * i], v = x[2 * i + 1];
+        x[2 * i] = u * cs[i] - v * sn[i];
+        x[2 * i + 1] = v * cs[i] + u * sn[i];
+    }
+}
+
+static void rope_split(float *x, size_t half, const float *cs, const float *sn) {
+    for (size_t i = 0; i < half; i += 16) {
+        size_t k = lanes_at(i, half);
+        v16 u = v16_load_n(x + i, k), v = v16_load_n(x + half + i, k);
+        v16 c = v16_load_n(cs + i, k), s = v16_load_n(sn + i, k);
+        v16_store_n(x + i, v16_sub(v16_mul(u, c), v16_mul(v, s)), k);
+        v16_store_n(x + half + i, v16_add(v16_mul(v, c), v16_mul(u, s)), k);
+    }
+}
+
+static void NAME(rope)(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs,
+                       const float *sn, bool interleaved) {
+    for (size_t h = 0; h < n_heads; h++)
+        if (interleaved) rope_interleaved(x + h * d, n_rot / 2, cs, sn);
+        else rope_split(x + h * d, n_rot / 2, cs, sn);
+}
+
 static inline v16 lanes_glu(v16 g, kern_glu act) {
     if (act == KERN_RELU2) {
         v16 p = v16_max(g, v16_set(0));
@@ -213,7 +242,7 @@ static void store_q8(uint8_t *dst, const float *x, size_t d) {
         size_t left = d - i < 32 ? d - i : 32;
         float m = absmax(x + i, left);
         uint16_t step = quant_f32_to_f16(m / 127.0f);
-        float inv = m > 0 ? 127.0f / m : 0;
+        float inv = block_factor(m);
         memcpy(dst, &step, 2);
         for (size_t j = 0; j < 32; j += 16) {
             v16 v = j < left ? v16_load_n(x + i + j, lanes_at(j, left)) : v16_set(0);
@@ -243,82 +272,7 @@ static inline v16 load_kv(const uint8_t *row, size_t i, size_t d, kern_kv type) 
     return v16_mul(v16_set(quant_f16_to_f32(step)), v16_load_i8((const int8_t *)block + 2 + i % 32));
 }
 
-/* ==== Attention ==========================================================================================
- * Per head, blocks of 64 keys at absolute positions, in order. A block gives its maximum m_b,
- * l_b = sum of p_j, a_b = sum of p_j v_j with p_j = exp(s_j - m_b); blocks are folded one after
- * another into (M, L, A), the smaller maximum being scaled to the larger. What a block contributes
- * depends only on the block, so chunking, threads and neighbours cannot change a bit. */
-
-typedef struct softmax_state {
-    float m;                   /* largest score so far */
-    float l;                   /* sum of exp(score - m) */
-    float a[KERN_MAX_HEAD + 16]; /* sum of exp(score - m) * value */
-} softmax_state;
-
-static float score(const float *q, const uint8_t *k_row, size_t d, kern_kv type) {
-    v16 acc = v16_set(0);
-    for (size_t i = 0; i < d; i += 16)
-        acc = v16_fma(v16_load_n(q + i, lanes_at(i, d)), load_kv(k_row, i, d, type), acc);
-    return v16_sum(acc);
-}
-
-/* Scores of keys [j0, j1) of a block turned to probabilities in place; returns the maximum. */
-static float block_softmax(float s[KERN_KEYS], float *l_b) {
-    v16 m = v16_load(s), l = v16_set(0);
-    for (size_t j = 16; j < KERN_KEYS; j += 16) m = v16_max(m, v16_load(s + j));
-    float m_b = v16_hmax(m);
-    for (size_t j = 0; j < KERN_KEYS; j += 16) {
-        v16 p = lanes_exp(v16_sub(v16_load(s + j), v16_set(m_b)));
-        v16_store(s + j, p);
-        l = v16_add(l, p);
-    }
-    *l_b = v16_sum(l);
-    return m_b;
-}
-
-static void fold_block(softmax_state *st, float m_b, float l_b, const float *a_b, size_t d) {
-    bool newer = m_b > st->m;
-    float c = scalar_exp(newer ? st->m - m_b : m_b - st->m);
-    const float *keep = newer ? a_b : st->a, *scaled = newer ? st->a : a_b;
-    for (size_t i = 0; i < d; i += 16)
-        v16_store(st->a + i, v16_fma(v16_load(scaled + i), v16_set(c), v16_load(keep + i)));
-    st->l = newer ? fmaf(st->l, c, l_b) : fmaf(l_b, c, st->l);
-    st->m = newer ? m_b : st->m;
-}
-
-static void attend_block(softmax_state *st, const kern_attn *a, const float *q, size_t block) {
-    const uint8_t *page = a->pages + (size_t)a->page_ids[block] * a->page_bytes;
-    const size_t row = kern_kv_row_bytes(a->type, a->d), first = block * KERN_KEYS;
-    size_t j0 = a->lo > first ? a->lo - first : 0;
-    size_t j1 = a->hi - first < KERN_KEYS ? a->hi - first : KERN_KEYS;
-    float s[KERN_KEYS], a_b[KERN_MAX_HEAD + 16], l_b;
-    for (size_t j = 0; j < KERN_KEYS; j++)
-        s[j] = j >= j0 && j < j1 ? score(q, page + a->k_at + j * row, a->d, a->type) * a->scale
-                                 : -INFINITY;
-    float m_b = block_softmax(s, &l_b);
-    for (size_t i = 0; i < a->d; i += 16) {
-        v16 acc = v16_set(0);
-        for (size_t j = j0; j < j1; j++)
-            acc = v16_fma(v16_set(s[j]), load_kv(page + a->v_at + j * row, i, a->d, a->type), acc);
-        v16_store(a_b + i, acc);
-    }
-    fold_block(st, m_b, l_b, a_b, a->d);
-}
-
-static void NAME(attention)(const kern_attn *a) {
-    assert(a->d <= KERN_MAX_HEAD && a->lo < a->hi);
-    for (size_t h = 0; h < a->n_heads; h++) {
-        softmax_state st = {.m = -INFINITY, .l = 0};
-        for (size_t i = 0; i < a->d; i += 16) v16_store(st.a + i, v16_set(0));
-        for (size_t block = a->lo / KERN_KEYS; block * KERN_KEYS < a->hi; block++)
-            attend_block(&st, a, a->q + h * a->d, block);
-        v16 inv = v16_set(1.0f / st.l);
-        for (size_t i = 0; i < a->d; i += 16) {
-            size_t k = lanes_at(i, a->d);
-            v16_store_n(a->out + h * a->d + i, v16_mul(v16_load(st.a + i), inv), k);
-        }
-    }
-}
+#include "kern/attention_body.h"
 
 /* ==== Rows of a table ===================================================================================== */
 
@@ -352,7 +306,10 @@ void NAME(kern_fill_float)(kern *k) {
     k->rmsnorm = NAME(rmsnorm);
     k->add = NAME(add);
     k->glu = NAME(glu);
+    k->rope = NAME(rope);
     k->embed = NAME(embed);
     k->kv_store = NAME(kv_store);
     k->attention = NAME(attention);
+    k->attention_span = NAME(attention_span);
+    k->attention_fold = NAME(attention_fold);
 }

@@ -15,6 +15,8 @@ size_t kern_kv_row_bytes(kern_kv type, size_t d) {
     return (d + 31) / 32 * 34;
 }
 
+size_t kern_partial_floats(size_t d) { return 16 + (d + 15) / 16 * 16; }
+
 bool kern_split16(uint32_t type) {
     return type == QUANT_Q2_K || type == QUANT_Q3_K || type == QUANT_Q6_K;
 }
@@ -28,22 +30,9 @@ void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uin
     }
 }
 
-/* Pair (u, v) becomes (u c - v s, v c + u s). */
-static void rope_heads(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs,
-                       const float *sn, bool interleaved) {
-    const size_t half = n_rot / 2, step = interleaved ? 2 : 1, gap = interleaved ? 1 : half;
-    for (size_t h = 0; h < n_heads; h++, x += d)
-        for (size_t i = 0; i < half; i++) {
-            float u = x[i * step], v = x[i * step + gap];
-            x[i * step] = u * cs[i] - v * sn[i];
-            x[i * step + gap] = v * cs[i] + u * sn[i];
-        }
-}
-
 void kern_init(kern *k, unsigned cpu) {
     memset(k, 0, sizeof *k);
     k->cpu = cpu;
-    k->rope = rope_heads;
     kern_fill_float_c(k);
     kern_fill_t2_c(k);
     kern_fill_b32_c(k);

@@ -20,6 +20,7 @@
 
 enum {
     KERN_KEYS = 64,      /* positions in a block of keys: the unit of attention and of cache pages */
+    KERN_SPAN = 512,     /* positions folded together before spans are folded */
     KERN_MAX_HEAD = 512, /* largest head size */
     KERN_ALIGN_COLS = 128 /* activation rows are padded with zeros to a multiple of this */
 };
@@ -33,7 +34,7 @@ typedef struct kern_mat {
     size_t rows;            /* outputs */
     size_t cols;            /* inputs, K */
     size_t row_bytes;       /* distance between rows */
-    float scale;            /* of all rows (T2) */
+    float scale;            /* of all rows (T2; for other types the device multiplies the outputs) */
     const float *row_scale; /* [rows] instead of scale, or NULL (T2) */
 } kern_mat;
 
@@ -57,6 +58,8 @@ typedef void (*kern_mm_fn)(float *y, size_t ldy, const kern_mat *w, const kern_a
 
 typedef enum kern_kv { KERN_KV_F32, KERN_KV_F16, KERN_KV_Q8 } kern_kv;
 
+/* Floats of one head's partial state: maximum, sum, padding to 16, then d rounded up to 16. */
+size_t kern_partial_floats(size_t d);
 /* Bytes of one cached key or value of d elements. Q8 keeps an f16 scale in front of every 32. */
 size_t kern_kv_row_bytes(kern_kv type, size_t d);
 
@@ -107,7 +110,12 @@ typedef struct kern {
                  bool interleaved);
     /* Writes x[d] as one cache row. */
     void (*kv_store)(uint8_t *dst, const float *x, size_t d, kern_kv type);
+    /* Attention whole; or span by span, so that threads can share one token: attention_span
+     * leaves n_heads partial states of kern_partial_floats(d) floats, attention_fold folds spans
+     * [first, first + n) from partial[span][head]. Both ways give the same bits. */
     void (*attention)(const kern_attn *a);
+    void (*attention_span)(const kern_attn *a, size_t span, float *partial);
+    void (*attention_fold)(const kern_attn *a, const float *partial, size_t first, size_t n);
     /* dst[n] = row of an embedding table, as float. */
     void (*embed)(float *dst, const kern_mat *w, size_t row);
 } kern;
@@ -120,5 +128,9 @@ bool kern_split16(uint32_t type);
 
 /* Cosines and sines of pos * inv_freq[i], i in [0, n): the same on every path. */
 void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uint32_t pos);
+
+/* Multiply-adds done by `rounds` of the fastest int8 loop these flags allow, on this thread; *sink
+ * keeps the result from being optimised away. For measuring, not for models. */
+uint64_t kern_int8_peak(unsigned cpu, uint64_t rounds, uint32_t *sink);
 
 #endif

@@ -38,5 +38,14 @@ void kern_fill_t2_avx512vnni(kern *k);
 void kern_fill_b32_avx2(kern *k);
 void kern_fill_b32_avxvnni(kern *k);
 void kern_fill_b32_avx512vnni(kern *k);
+void kern_fill_t2_neon(kern *k);
+void kern_fill_t2_dotprod(kern *k);
+void kern_fill_t2_i8mm(kern *k);
+void kern_fill_b32_neon(kern *k);
+void kern_fill_b32_dotprod(kern *k);
+
+/* peak_*.c: the loops behind kern_int8_peak. */
+uint64_t peak_avx2(uint64_t rounds, uint32_t *sink);
+uint64_t peak_avx512vnni(uint64_t rounds, uint32_t *sink);
 
 #endif

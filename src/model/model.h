@@ -35,6 +35,7 @@ typedef struct model_hparams {
     double rope_factor; /* of the scaling */
     double rope_low, rope_high; /* llama3: low and high frequency factors */
     uint32_t rope_orig_ctx;     /* llama3: context before scaling */
+    const float *rope_divisors; /* [n_rot / 2], each divides its frequency (rope_freqs.weight), or NULL */
     bool rope_interleaved;      /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
     uint32_t window;            /* positions a query sees, itself included; 0: all */
     bool sub_norms;             /* norms before the o and down projections (BitNet) */
@@ -50,7 +51,7 @@ typedef struct model_mat {
     size_t rows, cols;      /* outputs, inputs */
     size_t row_bytes;       /* distance between rows */
     const uint8_t *data;    /* mapped or owned by the model */
-    float scale;            /* ternary: of the whole matrix */
+    float scale;            /* of the whole matrix: multiplies every output */
     const float *row_scale; /* ternary: [rows] instead, or NULL */
 } model_mat;
 

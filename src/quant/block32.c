@@ -284,7 +284,7 @@ void quant_unpack32(uint32_t type, const uint8_t *row, uint64_t block, quant_blo
         q2_0(row + block / 2 * 18, (unsigned)(block % 2), out);
         return;
     default:
-        assert(!"type has no 32-column view");
+        assert(0 && "type has no 32-column view");
     }
 }
 

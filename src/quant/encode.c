@@ -14,17 +14,25 @@
 
 typedef unsigned long long ull;
 
-/* Half away from zero, exact for every float of magnitude below 2^31. */
+/* Half away from zero, exact for every float of magnitude below 2^31: twice the fraction, cut to an
+ * integer, is the step that is missing. No comparison, so that loops vectorise. */
 static inline int round_away(float v) {
     int whole = (int)v;
-    float fraction = v - (float)whole;
-    return whole + (fraction >= 0.5f) - (fraction <= -0.5f);
+    return whole + (int)((v - (float)whole) * 2.0f);
 }
 
 /* 1 / d, or 0 where that would not be finite. */
 static float inverse_of(float d) {
     float inverse = d != 0 ? 1.0f / d : 0;
     return isfinite(inverse) ? inverse : 0;
+}
+
+/* The first value of greatest magnitude, with its sign. */
+static float peak_of(const float *x, int n) {
+    uint32_t top = (uint32_t)max_magnitude_bits(x, (uint64_t)n);
+    int i = 0;
+    while ((f32_bits(x[i]) & 0x7FFFFFFFu) != top) i++;
+    return x[i];
 }
 
 /* Each block encoder returns false when the scale does not fit a half float. */
@@ -35,17 +43,14 @@ static bool store_scale(uint8_t *p, float d) {
 }
 
 static bool encode_q8_0(const float *x, uint8_t *dst) {
-    float amax = 0;
-    for (int i = 0; i < 32; i++) amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
-    float d = amax / 127, inverse = inverse_of(d);
+    float d = bits_f32((uint32_t)max_magnitude_bits(x, 32)) / 127, inverse = inverse_of(d);
     for (int i = 0; i < 32; i++) dst[2 + i] = (uint8_t)(int8_t)round_away(x[i] * inverse);
     return store_scale(dst, d);
 }
 
 static bool encode_q4_0(const float *x, uint8_t *dst) {
-    float peak = 0;
     uint8_t q[32];
-    for (int i = 0; i < 32; i++) peak = fabsf(x[i]) > fabsf(peak) ? x[i] : peak;
+    float peak = peak_of(x, 32) + 0.0f; /* a peak of -0 counts as 0 */
     float d = peak / -8, inverse = inverse_of(d);
     for (int i = 0; i < 32; i++) q[i] = (uint8_t)BASE_MIN(15, (int)(x[i] * inverse + 8.5f));
     for (int j = 0; j < 16; j++) dst[2 + j] = (uint8_t)(q[j] | q[j + 16] << 4);
@@ -58,36 +63,30 @@ static int clamp6(int q) {
 
 /* Scale s minimising sum (x - s q)^2 for the codes that the peak's own scale gives. */
 static float fit_scale(const float x[16]) {
-    float peak = 0, xq = 0, qq = 0;
-    for (int i = 0; i < 16; i++) peak = fabsf(x[i]) > fabsf(peak) ? x[i] : peak;
-    float inverse = inverse_of(peak / -32);
-    for (int i = 0; i < 16; i++) {
-        float q = (float)clamp6(round_away(x[i] * inverse));
-        xq += x[i] * q;
-        qq += q * q;
-    }
-    float s = qq > 0 ? xq / qq : 0;
-    return isfinite(s) ? s : peak / -32;
+    float first = peak_of(x, 16) / -32, inverse = inverse_of(first), xq[4] = {0};
+    int q[16], qq = 0;
+    for (int i = 0; i < 16; i++) q[i] = clamp6(round_away(x[i] * inverse));
+    for (int i = 0; i < 16; i++) qq += q[i] * q[i];
+    for (int i = 0; i < 16; i += 4)
+        for (int k = 0; k < 4; k++) xq[k] += x[i + k] * (float)q[i + k];
+    float s = qq ? ((xq[0] + xq[2]) + (xq[1] + xq[3])) / (float)qq : 0;
+    return isfinite(s) ? s : first;
 }
 
 static bool encode_q6_k(const float *x, uint8_t *dst) {
-    float fit[16], peak = 0;
+    float fit[16];
     int8_t q[256];
     for (int s = 0; s < 16; s++) fit[s] = fit_scale(x + 16 * s);
-    for (int s = 0; s < 16; s++) peak = fabsf(fit[s]) > fabsf(peak) ? fit[s] : peak;
-    float d = peak / -128, inverse = inverse_of(d);
+    float d = peak_of(fit, 16) / -128, inverse = inverse_of(d);
     bool fits = store_scale(dst + 208, d);
     d = f16_f32(load_u16(dst + 208));
     for (int s = 0; s < 16; s++) {
         int sub = BASE_MAX(-128, BASE_MIN(127, round_away(fit[s] * inverse)));
         float back = inverse_of(d * (float)sub);
         dst[192 + s] = (uint8_t)(int8_t)sub;
-        for (int i = 0; i < 16; i++) {
-            float v = x[16 * s + i] * back;
-            v = v > -32 ? v : -32;
-            v = v < 31 ? v : 31;
-            q[16 * s + i] = (int8_t)(round_away(v) + 32);
-        }
+        /* |back * x| stays below some hundreds: sub is 0 or within a half of fit / d. */
+        for (int i = 0; i < 16; i++)
+            q[16 * s + i] = (int8_t)(clamp6(round_away(x[16 * s + i] * back)) + 32);
     }
     for (int h = 0; h < 2; h++)
         for (int l = 0; l < 32; l++) {
@@ -104,13 +103,8 @@ static bool encode_q6_k(const float *x, uint8_t *dst) {
  * ======================================================================================== */
 
 static uint64_t first_not_finite(const float *x, uint64_t n) {
-    uint32_t worst = 0;
     uint64_t i = 0;
-    for (uint64_t k = 0; k < n; k++) {
-        uint32_t magnitude = f32_bits(x[k]) & 0x7FFFFFFFu;
-        worst = magnitude > worst ? magnitude : worst;
-    }
-    if (worst < 0x7F800000u) return n;
+    if (max_magnitude_bits(x, n) < 0x7F800000) return n;
     while (isfinite(x[i])) i++;
     return i;
 }

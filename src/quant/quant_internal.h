@@ -8,6 +8,13 @@
 
 #include "quant/quant.h"
 
+/* For helpers whose widths and shifts must be constants where they are used. */
+#if defined(__GNUC__)
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE inline
+#endif
+
 static inline uint16_t load_u16(const uint8_t *p) {
     return (uint16_t)(p[0] | p[1] << 8);
 }
@@ -42,25 +49,44 @@ static inline uint32_t f32_bits(float f) {
     return u;
 }
 
-/* Three candidates, two selects: loops over it vectorise. A signalling NaN comes out quiet. */
+/* yes where the condition holds, else no, without a branch: loops over it vectorise. */
+static inline uint32_t pick(bool condition, uint32_t yes, uint32_t no) {
+    uint32_t mask = 0u - (uint32_t)condition;
+    return (yes & mask) | (no & ~mask);
+}
+
+/* Three candidates, two picks. A signalling NaN comes out quiet. */
 static inline float f16_f32(uint16_t h) {
     uint32_t magnitude = h & 0x7FFFu, sign = (uint32_t)(h & 0x8000u) << 16;
     uint32_t normal = (magnitude << 13) + (112u << 23);
     uint32_t subnormal = f32_bits((float)(int32_t)magnitude * 0x1p-24f);
-    uint32_t special = (magnitude << 13) | 0x7F800000u | (magnitude > 0x7C00u ? 0x400000u : 0u);
-    uint32_t u = magnitude < 0x400u ? subnormal : normal;
-    return bits_f32(sign | (magnitude >= 0x7C00u ? special : u));
+    uint32_t special = (magnitude << 13) | 0x7F800000u | pick(magnitude > 0x7C00u, 0x400000u, 0);
+    uint32_t u = pick(magnitude < 0x400u, subnormal, normal);
+    return bits_f32(sign | pick(magnitude >= 0x7C00u, special, u));
 }
 
-/* Subnormal halves: adding 0.5, whose last place is 2^-24, lets the adder round to nearest even. */
+/* Subnormal halves: adding 0.5, whose last place is 2^-24, lets the adder round to nearest even.
+ * Signed comparisons, because magnitudes fit and vector units have no others. */
 static inline uint16_t f32_f16(float f) {
     uint32_t u = f32_bits(f), magnitude = u & 0x7FFFFFFFu, sign = u >> 16 & 0x8000u;
     uint32_t base = magnitude - (112u << 23);
     uint32_t normal = (base + 0xFFFu + (base >> 13 & 1u)) >> 13;
     uint32_t subnormal = f32_bits(bits_f32(magnitude) + 0.5f) - f32_bits(0.5f);
-    uint32_t special = magnitude > 0x7F800000u ? 0x7E00u | (magnitude >> 13 & 0x3FFu) : 0x7C00u;
-    uint32_t h = magnitude < 0x38800000u ? subnormal : normal;
-    return (uint16_t)(sign | (magnitude >= 0x477FF000u ? special : h));
+    uint32_t nan = 0x7E00u | (magnitude >> 13 & 0x3FFu);
+    uint32_t special = pick((int32_t)magnitude > 0x7F800000, nan, 0x7C00u);
+    uint32_t h = pick((int32_t)magnitude < 0x38800000, subnormal, normal);
+    return (uint16_t)(sign | pick((int32_t)magnitude >= 0x477FF000, special, h));
+}
+
+/* Bits of max |x|, by integer comparison (magnitudes of floats order as their bits); a NaN is
+ * larger than infinity. */
+static inline int32_t max_magnitude_bits(const float *x, uint64_t n) {
+    int32_t top = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        int32_t magnitude = (int32_t)(f32_bits(x[i]) & 0x7FFFFFFFu);
+        top = magnitude > top ? magnitude : top;
+    }
+    return top;
 }
 
 static inline float bf16_f32(uint16_t h) {

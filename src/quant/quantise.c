@@ -23,9 +23,10 @@ static double abs_sum(const float *x, size_t n) {
            ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-/* Nearest even for |v| < 2^22: adding 1.5 * 2^23 pushes the fraction out of the significand. */
-static inline int round_even(float v) {
-    return (int)(v + 12582912.0f - 12582912.0f);
+/* Nearest even for |v| < 2^22: adding 1.5 * 2^23 leaves the integer in the low bits. Any float at
+ * all is harmless: no conversion that could be undefined. */
+static inline int32_t round_even(float v) {
+    return (int32_t)(f32_bits(v + 12582912.0f) - 0x4B400000u);
 }
 
 /* The product with the reciprocal, not the quotient, is what the reference computes; ties and
@@ -57,16 +58,11 @@ float quant_sign(const float *x, size_t n, int8_t *t) {
     return n ? (float)(abs_sum(x, n) / (double)n) : 0;
 }
 
+/* |x * 127 / m| exceeds 127 by two roundings at most, so no clamp is needed. */
 float quant_int8_sym(const float *x, size_t n, int8_t *q) {
-    float m = 1e-5f;
-    for (size_t i = 0; i < n; i++) m = fabsf(x[i]) > m ? fabsf(x[i]) : m;
-    float scale = 127.0f / m;
-    for (size_t i = 0; i < n; i++) {
-        float v = x[i] * scale;
-        v = v > -127.0f ? v : -127.0f; /* a NaN ends here */
-        v = v < 127.0f ? v : 127.0f;
-        q[i] = (int8_t)round_even(v);
-    }
+    float top = bits_f32((uint32_t)max_magnitude_bits(x, n));
+    float m = top < 1e-5f ? 1e-5f : top, scale = 127.0f / m;
+    for (size_t i = 0; i < n; i++) q[i] = (int8_t)round_even(x[i] * scale);
     return m / 127.0f;
 }
 

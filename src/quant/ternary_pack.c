@@ -31,21 +31,24 @@ static uint8_t five_digits(const int8_t *v, size_t step, int n, bool first_is_lo
     return (uint8_t)((number * 256 + 242) / 243);
 }
 
-static void put(uint8_t *dst, uint64_t byte, unsigned shift, int8_t v) {
-    dst[byte] = (uint8_t)(dst[byte] | (v + 1) << shift);
-}
-
-static void pack_i2s_flat(const packing *k, unsigned w) {
-    for (uint64_t e = 0; e < k->rows * k->cols; e++) {
-        unsigned in = (unsigned)(e % (4 * w));
-        put(k->dst, e / (4 * w) * w + in % w, 6 - in / w * 2, k->src[e]);
+/* The inverse of fields() in ternary_rows.c: w bytes from 4 runs of w values. */
+static ALWAYS_INLINE void join_fields(const int8_t *restrict v, unsigned w, bool down,
+                                      uint8_t *restrict dst) {
+    for (unsigned i = 0; i < w; i++) {
+        unsigned a = (unsigned)(v[i] + 1), b = (unsigned)(v[w + i] + 1);
+        unsigned c = (unsigned)(v[2 * w + i] + 1), d = (unsigned)(v[3 * w + i] + 1);
+        dst[i] = (uint8_t)(down ? a << 6 | b << 4 | c << 2 | d : d << 6 | c << 4 | b << 2 | a);
     }
 }
 
 static void pack_i2s_4row(const packing *k) {
-    for (uint64_t r = 0; r < k->rows; r++)
-        for (uint64_t c = 0; c < k->cols; c++)
-            put(k->dst, r / 4 * k->cols + c, 6 - (unsigned)(r % 4) * 2, k->src[r * k->cols + c]);
+    for (uint64_t r = 0; r < k->rows; r += 4)
+        for (uint64_t c = 0; c < k->cols; c++) {
+            const int8_t *v = k->src + r * k->cols + c;
+            unsigned high = (unsigned)(v[0] + 1) << 6 | (unsigned)(v[k->cols] + 1) << 4;
+            unsigned low = (unsigned)(v[2 * k->cols] + 1) << 2 | (unsigned)(v[3 * k->cols] + 1);
+            k->dst[r / 4 * k->cols + c] = (uint8_t)(high | low);
+        }
 }
 
 static void pack_i2s(const packing *k, quant_i2s order) {
@@ -53,7 +56,7 @@ static void pack_i2s(const packing *k, quant_i2s order) {
     if (order == QUANT_I2S_4ROW)
         pack_i2s_4row(k);
     else if (order == QUANT_I2S_ARM)
-        pack_i2s_flat(k, 16);
+        for (uint64_t e = 0; e < n; e += 64) join_fields(k->src + e, 16, true, k->dst + e / 4);
     else
         quant_t2_pack_row(k->src, n, k->dst); /* whole blocks: the tensor is one long row */
     store_u32(k->dst + n / 4, f32_bits(k->scale));
@@ -79,8 +82,8 @@ static void pack_tq1(const packing *k) {
 static void pack_tq2(const packing *k) {
     uint8_t *dst = k->dst;
     for (uint64_t e = 0; e < k->rows * k->cols; e += 256, dst += 66) {
-        for (unsigned i = 0; i < 256; i++)
-            put(dst, i / 128 * 32 + i % 32, i % 128 / 32 * 2, k->src[e + i]);
+        join_fields(k->src + e, 32, false, dst);
+        join_fields(k->src + e + 128, 32, false, dst + 32);
         store_u16(dst + 64, block_scale(k, k->src + e));
     }
 }
@@ -89,9 +92,8 @@ static void pack_iq2_bn(const packing *k) {
     uint8_t *dst = k->dst;
     for (uint64_t r = 0; r < k->rows; r++, dst += 4 + k->cols / 4) {
         store_u32(dst, f32_bits(k->scale));
-        for (uint64_t c = 0; c < k->cols; c++)
-            put(dst + 4, c / 64 * 16 + c % 16, (unsigned)(c % 64 / 16 * 2),
-                k->src[r * k->cols + c]);
+        for (uint64_t c = 0; c < k->cols; c += 64)
+            join_fields(k->src + r * k->cols + c, 16, false, dst + 4 + c / 4);
     }
 }
 
@@ -99,10 +101,8 @@ static void pack_iq2_bn_r4(const packing *k) {
     for (uint64_t r = 0; r < k->rows; r++) {
         uint8_t *dst = k->dst + r / 4 * 4 * (4 + k->cols / 4);
         store_u32(dst + r % 4 * 4, f32_bits(k->scale));
-        for (uint64_t c = 0; c < k->cols; c++) {
-            uint64_t in = c % 64, byte = 16 + c / 64 * 64 + in / 16 * 16 + 4 * (r % 4) + in % 4;
-            put(dst, byte, (unsigned)(in % 16 / 4 * 2), k->src[r * k->cols + c]);
-        }
+        for (uint64_t c = 0; c < k->cols; c += 16)
+            join_fields(k->src + r * k->cols + c, 4, false, dst + 16 + c + r % 4 * 4);
     }
 }
 
@@ -198,7 +198,7 @@ rotor_status quant_ternary_pack(uint32_t type, quant_i2s i2s, uint64_t rows, uin
         pack_iq1_bn(&k);
         break;
     default:
-        assert(!"ternary type without a packer");
+        assert(0 && "ternary type without a packer");
     }
     return ROTOR_OK;
 }

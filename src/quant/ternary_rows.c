@@ -13,124 +13,167 @@
 
 typedef unsigned long long ull;
 
-static int code2(const uint8_t *p, uint64_t byte, unsigned shift) {
-    return p[byte] >> shift & 3;
-}
+/* ==== Pieces of rows: runs of bytes, so that compilers make vector code
+ * ============================= */
 
-/* Values cols x rows, flattened, in blocks of 4w codes in w bytes: byte p of a block holds elements
- * p, w+p, 2w+p, 3w+p in bits 7-6, 5-4, 3-2, 1-0 (w = 32 as x86 writes it, 16 as ARM does). */
-static int i2s_flat(const uint8_t *data, uint64_t element, unsigned w) {
-    uint64_t block = element / (4 * w);
-    unsigned k = (unsigned)(element % (4 * w));
-    return code2(data, block * w + k % w, 6 - k / w * 2);
-}
-
-static int i2s_code(const quant_tensor *t, uint64_t row, uint64_t col) {
-    if (t->i2s == QUANT_I2S_X86) return i2s_flat(t->data, row * t->cols + col, 32);
-    if (t->i2s == QUANT_I2S_ARM) return i2s_flat(t->data, row * t->cols + col, 16);
-    /* Byte (row / 4, col) holds four adjacent rows of one column, the first in bits 7-6. */
-    return code2(t->data, row / 4 * t->cols + col, 6 - (unsigned)(row % 4) * 2);
-}
-
-/* Per row | f32 scale | blocks of 64 in 16 bytes: byte j holds j, 16+j, 32+j, 48+j from bit 0 up.
- */
-static int iq2_bn_code(const uint8_t *codes, uint64_t col) {
-    return code2(codes, col / 64 * 16 + col % 16, (unsigned)(col % 64 / 16 * 2));
-}
-
-/* Per four rows | 4 f32 scales | blocks of 64 columns in 64 bytes: byte 16 l + 4 k + i holds row k,
- * columns 16 l + i + {0, 4, 8, 12} from bit 0 up. */
-static int iq2_bn_r4_code(const uint8_t *codes, uint64_t k, uint64_t col) {
-    uint64_t in = col % 64;
-    return code2(codes, col / 64 * 64 + in / 16 * 16 + 4 * k + in % 4, (unsigned)(in % 16 / 4 * 2));
-}
-
-/* Per row | f16 scale | blocks of 64 in 13 bytes: three bytes of five digits for each 16 elements,
- * the first element least significant; the 13th byte holds the four sixteenth elements. */
-static int iq1_bn_code(const uint8_t *codes, uint64_t col) {
-    const uint8_t *block = codes + col / 64 * 13;
-    unsigned in = (unsigned)(col % 64), group = in / 16, e = in % 16;
-    return e == 15 ? trit(block[12], 4 - (int)group)
-                   : trit(block[group * 3 + e / 5], 4 - (int)(e % 5));
-}
-
-static bool codes_of(const quant_tensor *t, uint64_t row, uint64_t col, uint64_t n, int8_t *dst,
-                     uint64_t *bad_col) {
-    const uint64_t stride = 4 + t->cols / 4; /* of both IQ2_BN types, per row */
-    int worst = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t c = col + i;
-        int code = 0;
-        switch (t->type) {
-        case QUANT_I2_S:
-            code = i2s_code(t, row, c);
-            break;
-        case QUANT_IQ2_BN:
-            code = iq2_bn_code(t->data + row * stride + 4, c);
-            break;
-        case QUANT_IQ2_BN_R4:
-            code = iq2_bn_r4_code(t->data + row / 4 * 4 * stride + 16, row % 4, c);
-            break;
-        case QUANT_IQ1_BN:
-            code = iq1_bn_code(t->data + row * (2 + t->cols / 64 * 13) + 2, c);
-            break;
-        default:
-            assert(!"not a ternary type");
+/* Field f of w bytes is w consecutive values; the fields of a byte go down from bits 7-6, or up
+ * from bit 0. Non-zero when a code 3 was met. */
+static ALWAYS_INLINE int fields(const uint8_t *restrict src, unsigned w, bool down,
+                                int8_t *restrict dst) {
+    uint8_t both = 0;
+    for (unsigned f = 0; f < 4; f++) {
+        unsigned shift = down ? 6 - 2 * f : 2 * f;
+        for (unsigned i = 0; i < w; i++) {
+            uint8_t code = (uint8_t)(src[i] >> shift & 3);
+            dst[w * f + i] = (int8_t)(code - 1);
+            both |= (uint8_t)(code & code >> 1);
         }
-        dst[i] = (int8_t)(code - 1);
-        worst |= code == 3;
     }
-    for (uint64_t i = 0; worst && i < n; i++)
-        if (dst[i] == 2) return *bad_col = col + i, false;
-    return true;
+    return both;
 }
 
-static bool tq_codes(const quant_tensor *t, const uint8_t *row, uint64_t col, int8_t *dst,
-                     uint64_t *bad_col) {
-    for (uint64_t b = 0; b < TERNARY_PIECE / 32; b++) {
-        quant_block32 block;
-        quant_unpack32(t->type, row, col / 32 + b, &block);
-        memcpy(dst + 32 * b, block.q, 32);
+/* Digit f of w base-3 bytes is w consecutive values, most significant digit first. */
+static ALWAYS_INLINE void digits(const uint8_t *restrict src, unsigned w, unsigned n_digits,
+                                 int8_t *restrict dst) {
+    for (unsigned f = 0; f < n_digits; f++)
+        for (unsigned i = 0; i < w; i++) dst[w * f + i] = (int8_t)(trit(src[i], (int)f) - 1);
+}
+
+/* | 48 + 4 bytes of base-3 digits | d f16 |: runs of 32 bytes x 5 digits, 16 x 5, 4 x 4. */
+static void tq1_0(const uint8_t *block, int8_t *dst) {
+    digits(block, 32, 5, dst);
+    digits(block + 32, 16, 5, dst + 160);
+    digits(block + 48, 4, 4, dst + 240);
+}
+
+/* | 64 bytes of codes | d f16 |: two halves of 128 values, fields of 32 going up. */
+static int tq2_0(const uint8_t *block, int8_t *dst) {
+    return fields(block, 32, false, dst) | fields(block + 32, 32, false, dst + 128);
+}
+
+/* Blocks of 64 in 16 bytes, fields of 16: IQ2_BN going up, ARM's I2_S going down. */
+static int blocks64(const uint8_t *src, uint64_t n, bool down, int8_t *dst) {
+    int illegal = 0;
+    for (uint64_t i = 0; i < n; i += 64) illegal |= fields(src + i / 4, 16, down, dst + i);
+    return illegal;
+}
+
+/* Blocks of 64 in 13 bytes: three bytes of five digits for each 16 values, the first value least
+ * significant; the 13th byte holds the four sixteenth values. */
+static void iq1_bn(const uint8_t *src, uint64_t n, int8_t *dst) {
+    for (uint64_t at = 0; at < n; at += 64, src += 13, dst += 64)
+        for (unsigned group = 0; group < 4; group++) {
+            int8_t *v = dst + 16 * group;
+            for (unsigned b = 0; b < 3; b++)
+                for (unsigned e = 0; e < 5; e++)
+                    v[5 * b + e] = (int8_t)(trit(src[3 * group + b], 4 - (int)e) - 1);
+            v[15] = (int8_t)(trit(src[12], 4 - (int)group) - 1);
+        }
+}
+
+/* Per four rows, blocks of 64 columns in 64 bytes: byte 16 l + 4 k + i holds row k, columns
+ * 16 l + i + {0, 4, 8, 12} from bit 0 up: fields of 4. */
+static int iq2_bn_r4(const uint8_t *codes, uint64_t k, uint64_t col, uint64_t n, int8_t *dst) {
+    int illegal = 0;
+    for (uint64_t i = 0; i < n; i += 16)
+        illegal |= fields(codes + col + i + 4 * k, 4, false, dst + i);
+    return illegal;
+}
+
+/* Four rows in a byte: row / 4 picks the byte row, row % 4 the field, the first in bits 7-6. */
+static int i2s_4row(const quant_tensor *t, uint64_t row, uint64_t col, uint64_t n, int8_t *dst) {
+    const uint8_t *src = t->data + row / 4 * t->cols + col;
+    unsigned shift = 6 - (unsigned)(row % 4) * 2;
+    uint8_t both = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint8_t code = (uint8_t)(src[i] >> shift & 3);
+        dst[i] = (int8_t)(code - 1);
+        both |= (uint8_t)(code & code >> 1);
     }
-    for (uint64_t i = 0; i < TERNARY_PIECE; i++)
-        if (dst[i] == 2) return *bad_col = col + i, false;
-    return true;
+    return both;
+}
+
+/* Rows that share blocks: value by value. Blocks of 4w values in w bytes, fields going down. */
+static int i2s_shared(const uint8_t *data, uint64_t first, uint64_t n, unsigned w, int8_t *dst) {
+    int illegal = 0;
+    for (uint64_t e = first; e < first + n; e++) {
+        uint64_t byte = e / (4 * w) * w + e % w;
+        int code = data[byte] >> (6 - e % (4 * w) / w * 2) & 3;
+        dst[e - first] = (int8_t)(code - 1);
+        illegal |= code == 3;
+    }
+    return illegal;
+}
+
+static int i2s(const quant_tensor *t, uint64_t row, uint64_t col, uint64_t n, int8_t *dst) {
+    const uint64_t first = row * t->cols + col;
+    uint64_t bad;
+    switch (t->i2s) {
+    case QUANT_I2S_4ROW:
+        return i2s_4row(t, row, col, n, dst);
+    case QUANT_I2S_ARM:
+        if (t->cols % 64 == 0) return blocks64(t->data + first / 4, n, true, dst);
+        return i2s_shared(t->data, first, n, 16, dst);
+    default:
+        if (t->cols % 128 == 0) return !quant_t2_unpack_row(t->data + first / 4, n, dst, &bad);
+        return i2s_shared(t->data, first, n, 32, dst);
+    }
+}
+
+/* Bytes from one row to the next of the types whose rows stand alone. */
+static uint64_t stride_of(const quant_tensor *t) {
+    return row_stride(quant_find(t->type), t->cols);
+}
+
+static int piece_values(const quant_tensor *t, uint64_t row, uint64_t col, uint64_t n,
+                        int8_t *dst) {
+    const uint8_t *p = t->data;
+    switch (t->type) {
+    case QUANT_I2_S:
+        return i2s(t, row, col, n, dst);
+    case QUANT_TQ1_0:
+        return tq1_0(p + (row * t->cols + col) / 256 * 54, dst), 0;
+    case QUANT_TQ2_0:
+        return tq2_0(p + (row * t->cols + col) / 256 * 66, dst);
+    case QUANT_IQ2_BN:
+        return blocks64(p + row * stride_of(t) + 4 + col / 4, n, false, dst);
+    case QUANT_IQ2_BN_R4:
+        return iq2_bn_r4(p + row / 4 * 4 * stride_of(t) + 16, row % 4, col, n, dst);
+    case QUANT_IQ1_BN:
+        return iq1_bn(p + row * stride_of(t) + 2 + col / 64 * 13, n, dst), 0;
+    default:
+        assert(0 && "not a ternary type");
+        return 0;
+    }
 }
 
 /* The scale stands once per tensor, per row, or per block of 256. */
 static float scale_of(const quant_tensor *t, uint64_t row, uint64_t col) {
-    const uint64_t stride = 4 + t->cols / 4;
+    const uint8_t *p = t->data;
     switch (t->type) {
     case QUANT_I2_S:
-        return bits_f32(load_u32(t->data + t->rows * t->cols / 4));
+        return bits_f32(load_u32(p + t->rows * t->cols / 4));
     case QUANT_TQ1_0:
-        return f16_f32(load_u16(t->data + (row * t->cols + col) / 256 * 54 + 52));
+        return f16_f32(load_u16(p + (row * t->cols + col) / 256 * 54 + 52));
     case QUANT_TQ2_0:
-        return f16_f32(load_u16(t->data + (row * t->cols + col) / 256 * 66 + 64));
+        return f16_f32(load_u16(p + (row * t->cols + col) / 256 * 66 + 64));
     case QUANT_IQ2_BN:
-        return bits_f32(load_u32(t->data + row * stride));
+        return bits_f32(load_u32(p + row * stride_of(t)));
     case QUANT_IQ2_BN_R4:
-        return bits_f32(load_u32(t->data + row / 4 * 4 * stride + row % 4 * 4));
-    case QUANT_IQ1_BN:
-        return f16_f32(load_u16(t->data + row * (2 + t->cols / 64 * 13)));
+        return bits_f32(load_u32(p + row / 4 * 4 * stride_of(t) + row % 4 * 4));
     default:
-        assert(!"not a ternary type");
-        return 0;
+        return f16_f32(load_u16(p + row * stride_of(t))); /* IQ1_BN */
     }
 }
 
 bool ternary_piece(const quant_tensor *t, uint64_t row, uint64_t col, uint64_t n, int8_t *dst,
                    float *scale, uint64_t *bad_col) {
     *scale = scale_of(t, row, col);
-    if (t->type == QUANT_TQ1_0 || t->type == QUANT_TQ2_0)
-        return tq_codes(t, t->data + row * (t->cols / 256) * (t->type == QUANT_TQ1_0 ? 54 : 66),
-                        col, dst, bad_col);
-    if (t->type == QUANT_I2_S && t->i2s == QUANT_I2S_X86 && t->cols % 128 == 0) {
-        bool good = quant_t2_unpack_row(t->data + (row * t->cols + col) / 4, n, dst, bad_col);
-        if (!good) *bad_col += col;
-        return good;
-    }
-    return codes_of(t, row, col, n, dst, bad_col);
+    if (!piece_values(t, row, col, n, dst)) return true;
+    uint64_t i = 0;
+    while (i < n && dst[i] != 2) i++;
+    *bad_col = col + i;
+    return false;
 }
 
 rotor_status ternary_shape(uint32_t type, quant_i2s i2s, uint64_t rows, uint64_t cols,

@@ -106,6 +106,11 @@ const text_rule *text_rule_of_regex(base_str pattern) {
     return NULL;
 }
 
+const char *text_pre_of_regex(base_str pattern) {
+    const text_rule *rule = text_rule_of_regex(pattern);
+    return rule ? rule->name : NULL;
+}
+
 rotor_status text_rule_steps(const text_rule *rule, text_steps *steps, rotor_error *err) {
     for (int i = 0; rule->passes[i]; i++) {
         text_step step = {.kind = STEP_MATCH, .match = rule->passes[i]};

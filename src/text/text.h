@@ -66,6 +66,8 @@ size_t text_n_tokens(const text_vocab *v);
 text_model text_model_of(const text_vocab *v);
 /* Rule set in use, for the start-up line; "tokenizer.json" for its own, "none" without one. */
 base_str text_pre(const text_vocab *v);
+/* The rule set whose expression is written exactly so in a tokenizer.json; NULL: none. */
+const char *text_pre_of_regex(base_str pattern);
 /* Text of a token as stored (specials literal, others mapped back to raw bytes); borrowed. */
 base_str text_token(const text_vocab *v, uint32_t id);
 text_token_type text_type(const text_vocab *v, uint32_t id);

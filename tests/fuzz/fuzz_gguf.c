@@ -15,6 +15,7 @@ static void walk_kv(const file_kv *kv) {
         bool b;
         base_str text;
         volatile unsigned sink = 0;
+        (void)sink;
         file_kv_u64(kv, i, &u);
         file_kv_i64(kv, i, &s);
         file_kv_f64(kv, i, &d);
@@ -31,6 +32,7 @@ static void walk_tensor(const file_tensor *t) {
     bool uniform;
     rotor_error err;
     volatile unsigned sink = 0;
+    (void)sink;
     for (uint64_t i = 0; i < t->bytes; i++) sink += t->data[i];
     if (t->dims[0] > 4096) return;
     for (int order = 0; order < 3; order++) {

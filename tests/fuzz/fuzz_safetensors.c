@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(image + 8, data + 2, n_header);
     if (file_open_memory(&m, image, 8 + n_header + n_data, "fuzz", NULL, &err) == ROTOR_OK) {
         volatile unsigned sink = 0;
+        (void)sink;
         for (size_t i = 0; i < file_n_tensors(m); i++) {
             const file_tensor *t = file_tensor_at(m, i);
             for (uint64_t k = 0; k < t->bytes; k++) sink += t->data[k];

@@ -86,7 +86,6 @@ def main(checkpoint, tokenizer, out):
         "general.author": "Andrej Karpathy", "general.size_label": "260K",
         "general.description": "Tiny model of children's stories (TinyStories), trained with llama2.c",
         "general.license": "mit", "general.license.name": "MIT License",
-        "general.source.url": "https://huggingface.co/karpathy/tinyllamas",
         "general.languages": (g.STRING, ["en"]), "general.file_type": 0, "general.quantization_version": 2,
         "llama.vocab_size": h["vocab"], "llama.context_length": h["ctx"], "llama.embedding_length": h["dim"],
         "llama.block_count": h["layers"], "llama.feed_forward_length": h["hidden"],
@@ -95,7 +94,9 @@ def main(checkpoint, tokenizer, out):
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": (g.STRING, tokens),
         "tokenizer.ggml.scores": (g.FLOAT32, scores), "tokenizer.ggml.token_type": (g.I32, types),
-        "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.eot_token_id": 1,  # its stories are separated by the beginning-of-text token
+        "tokenizer.ggml.unknown_token_id": 0,
         "tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": False,
         "tokenizer.ggml.add_space_prefix": True,
     }

@@ -42,9 +42,13 @@ typedef struct dev_cpu {
     uint8_t *pages;     /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
     size_t page_bytes;  /* all layers, KV heads, keys and values of KERN_KEYS positions */
     size_t block_bytes; /* keys (or values) of one layer and KV head in a page */
+    float *partial;     /* attention states of split tokens, owned: see dev_cpu_step.c */
+    size_t max_spans;   /* spans a token can have */
     float *cs, *sn;     /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
     uint64_t buf_bytes; /* all buffers, for dev_memory_bytes */
 } dev_cpu;
+
+enum { CPU_SPLIT_ROWS = 8 }; /* steps of at most this many tokens share each token's attention */
 
 /* Byte offset inside a page of the keys of (layer, head); the values follow block_bytes later. */
 static inline size_t cpu_page_offset(const dev_cpu *d, uint32_t layer, uint32_t head) {

@@ -3,8 +3,9 @@
  * The CPU device: one step. Every thread walks the whole op list, does its share of each op and
  * meets the others at a barrier; there is one hand-over to the pool per step.
  *
- * How ops are shared: products by output rows, attention by (token, KV head), everything else by
- * token. No share cuts a reduction, so the result does not depend on the number of threads.
+ * How ops are shared: products by output rows, attention by (token, KV head) or, for a few long
+ * tokens, by spans of keys, everything else by token. No share cuts a reduction, so the result does
+ * not depend on the number of threads.
  */
 #include "dev/cpu/dev_cpu.h"
 
@@ -37,6 +38,12 @@ static kern_mm_fn product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) 
     }
 }
 
+/* A matrix that is not T2 may still have an output scale: the .scale tensor of some GGUF files. */
+static void scale_rows(const cpu_buf *dst, const kern_mat *w, size_t n_tok, size_t begin, size_t end) {
+    for (size_t b = 0; b < n_tok; b++)
+        for (size_t r = begin; r < end; r++) dst->x[b * dst->width + r] *= w->scale;
+}
+
 /* Rows of all matrices of the op are shared as one range, in units of 16. */
 static void do_matmul(const cpu_ctx *c, const dev_op *op) {
     const dev_cpu *d = c->d;
@@ -49,8 +56,11 @@ static void do_matmul(const cpu_ctx *c, const dev_op *op) {
     for (int i = 0; i < op->n_mats; i++) {
         const kern_mat *w = &d->mats[op->w[i]];
         const cpu_buf *dst = &d->bufs[op->dst[i]];
-        if (begin < w->rows && end > 0)
-            product_of(d, w, x.n_tok)(dst->x, dst->width, w, &x, begin, BASE_MIN(end, w->rows));
+        if (begin < w->rows && end > 0) {
+            const size_t stop = BASE_MIN(end, w->rows);
+            product_of(d, w, x.n_tok)(dst->x, dst->width, w, &x, begin, stop);
+            if (w->type != QUANT_I2_S && w->scale != 1.0f) scale_rows(dst, w, x.n_tok, begin, stop);
+        }
         begin = begin > w->rows ? begin - w->rows : 0;
         end = end > w->rows ? end - w->rows : 0;
         if (!end) break;
@@ -59,23 +69,60 @@ static void do_matmul(const cpu_ctx *c, const dev_op *op) {
 
 /* ==== Attention and its cache ======================================================================== */
 
-static void do_attention(const cpu_ctx *c, const dev_op *op) {
+/* Attention of one token and KV head. */
+static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, size_t head) {
     const dev_cpu *d = c->d;
     const dev_shape *s = &d->shape;
-    const size_t group = s->n_head / s->n_head_kv, n = (size_t)c->step->n_rows * s->n_head_kv;
-    float scale = 1.0f / __builtin_sqrtf((float)s->d_head);
-    for (size_t i = (size_t)c->thread; i < n; i += (size_t)c->n_threads) {
-        size_t row = i / s->n_head_kv, head = i % s->n_head_kv, at = head * group * s->d_head;
-        size_t k_at = cpu_page_offset(d, op->layer, (uint32_t)head);
-        size_t hi = (size_t)c->step->pos[row] + 1;
-        const kern_attn a = {.q = row_of(&d->bufs[op->src], row) + at,
-                             .out = row_of(&d->bufs[op->dst[0]], row) + at,
-                             .n_heads = group, .d = s->d_head, .scale = scale, .type = s->kv,
-                             .pages = d->pages, .page_ids = c->step->pages[row],
-                             .page_bytes = d->page_bytes, .k_at = k_at,
-                             .v_at = k_at + d->block_bytes,
-                             .lo = op->window && hi > op->window ? hi - op->window : 0, .hi = hi};
-        d->k->attention(&a);
+    const size_t group = s->n_head / s->n_head_kv, at = head * group * s->d_head;
+    const size_t k_at = cpu_page_offset(d, op->layer, (uint32_t)head);
+    const size_t hi = (size_t)c->step->pos[row] + 1;
+    return (kern_attn){.q = row_of(&d->bufs[op->src], row) + at,
+                       .out = row_of(&d->bufs[op->dst[0]], row) + at,
+                       .n_heads = group, .d = s->d_head,
+                       .scale = 1.0f / __builtin_sqrtf((float)s->d_head), .type = s->kv,
+                       .pages = d->pages, .page_ids = c->step->pages[row],
+                       .page_bytes = d->page_bytes, .k_at = k_at, .v_at = k_at + d->block_bytes,
+                       .lo = op->window && hi > op->window ? hi - op->window : 0, .hi = hi};
+}
+
+/* Partial states of (row, KV head): [span][query head of the group]. */
+static float *partial_of(const dev_cpu *d, size_t row, size_t head) {
+    const size_t group = d->shape.n_head / d->shape.n_head_kv;
+    return d->partial + (row * d->shape.n_head_kv + head) * d->max_spans * group *
+                            kern_partial_floats(d->shape.d_head);
+}
+
+/* Few tokens: their spans are shared out, then folded. All threads take part in both rounds. */
+static void attend_split(const cpu_ctx *c, const dev_op *op) {
+    const dev_cpu *d = c->d;
+    const size_t n_kv = d->shape.n_head_kv, stride = kern_partial_floats(d->shape.d_head);
+    size_t turn = 0, all = (size_t)c->n_threads, me = (size_t)c->thread;
+    for (size_t i = 0; i < c->step->n_rows * n_kv; i++) {
+        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
+        for (size_t span = a.lo / KERN_SPAN; span * KERN_SPAN < a.hi; span++, turn++)
+            if (turn % all == me)
+                d->k->attention_span(&a, span, partial_of(d, i / n_kv, i % n_kv) +
+                                                   span * a.n_heads * stride);
+    }
+    par_barrier(d->pool);
+    for (size_t i = me; i < c->step->n_rows * n_kv; i += all) {
+        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
+        size_t first = a.lo / KERN_SPAN, end = (a.hi + KERN_SPAN - 1) / KERN_SPAN;
+        d->k->attention_fold(&a, partial_of(d, i / n_kv, i % n_kv), first, end - first);
+    }
+}
+
+static void do_attention(const cpu_ctx *c, const dev_op *op) {
+    const size_t n_kv = c->d->shape.n_head_kv, n_rows = c->step->n_rows;
+    bool any_long = false; /* the same answer in every thread */
+    for (size_t row = 0; row < n_rows; row++) any_long |= c->step->pos[row] >= KERN_SPAN;
+    if (any_long && c->n_threads > 1 && n_rows <= CPU_SPLIT_ROWS) {
+        attend_split(c, op);
+        return;
+    }
+    for (size_t i = (size_t)c->thread; i < n_rows * n_kv; i += (size_t)c->n_threads) {
+        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
+        c->d->k->attention(&a);
     }
 }
 

@@ -5,7 +5,7 @@
  * Codes (0, 1, 2 = value + 1) are the unsigned operand of the dot product, activations the signed
  * one; the sum of the activations is subtracted once per row and token.
  *
- * Dot form, up to four tokens: one row after another, so that a thread reads its weights as one
+ * Dot form, up to eight tokens: one row after another, so that a thread reads its weights as one
  * linear stream, prefetched 12 KB ahead across the ends of rows. No shifts: the four masked copies
  *
  *   v & 03h, v & 0Ch, v & 30h, v & C0h    of 64 weight bytes = two blocks = 256 columns
@@ -20,11 +20,11 @@
  *
  *   tile   byte ((k * 4 + v) * 16 + r) * 4 + i = code of row 16 v + r, column 4 k + i
  *
- * While columns are cut into chunks, y holds the integer sums; the last chunk turns them into
- * floats. Bounds: a lane of the C0h accumulator grows by at most 192 * 128 * 4 = 98,304 a step and
+ * While columns are cut into chunks, y holds the integer sums; at the end they become floats. Bounds: a lane of the C0h accumulator grows by at most 192 * 128 * 4 = 98,304 a step and
  * a chunk of the dot form has at most 128 steps; the total is bounded in t2_c.c.
  * Per output: cols / 4 bytes of weights from memory (dot form), once per call (tile form).
  */
+#include <assert.h>
 #include <immintrin.h>
 
 #include "kern/kern_internal.h"
@@ -34,7 +34,8 @@
 
 enum {
     ROWS = 16,           /* rows reduced together */
-    DOT_TOKENS = 4,      /* most tokens of the dot form */
+    DOT_TOKENS = 4,      /* tokens that share a masked weight: 16 accumulators */
+    DOT_MOST = 8,        /* most tokens of the dot form */
     DOT_BYTES = 32768,   /* activations copied at once, all tokens of a call together */
     AHEAD = 12288,       /* prefetch distance, bytes */
     TILE_ROWS = 64,      /* four vectors of rows */
@@ -45,19 +46,18 @@ enum {
 /* Where a chunk of columns stands in the sum of its outputs. */
 typedef struct part {
     size_t block, n_blocks; /* first block of 128 columns, and how many */
-    bool first, last;       /* chunk of the row */
+    bool first, last;       /* chunk of the row; last is used by the dot form only */
 } part;
 
 /* ==== Results ===================================================================================== */
 
-/* Adds d to n integer sums at y, or, in the last chunk, writes the outputs of token b. */
+INLINE __mmask16 first_rows(size_t n) {
+    return n < ROWS ? (__mmask16)((1u << n) - 1u) : (__mmask16)0xFFFF;
+}
+
+/* Outputs of token b, rows r and on, from their integer sums d. */
 INLINE void put_rows(float *y, __m512i d, const kern_mat *w, const kern_act *x, size_t r, size_t b,
-                     const part *p, __mmask16 m) {
-    if (!p->first) d = _mm512_add_epi32(d, _mm512_maskz_loadu_epi32(m, y));
-    if (!p->last) {
-        _mm512_mask_storeu_epi32(y, m, d);
-        return;
-    }
+                     __mmask16 m) {
     __m512 f = _mm512_set1_ps(w->scale / x->s[b]);
     if (w->row_scale)
         f = _mm512_div_ps(_mm512_maskz_loadu_ps(m, w->row_scale + r), _mm512_set1_ps(x->s[b]));
@@ -77,6 +77,15 @@ static void permute(int8_t *dst, const int8_t *q, size_t n_blocks) {
             _mm256_store_si256((__m256i *)(dst + 32), hi);
         }
 }
+
+typedef struct dot_job {
+    size_t ldy;        /* floats between tokens of y */
+    const kern_mat *w; /* weights */
+    const kern_act *x; /* activations */
+    int8_t *q;         /* DOT_BYTES for the chunk's activations, permuted */
+    size_t stride;     /* bytes between tokens of q */
+    part p;            /* columns */
+} dot_job;
 
 typedef struct row_sums {
     __m512i t[DOT_TOKENS][ROWS]; /* sixteen partial sums of each token and row */
@@ -106,6 +115,10 @@ INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, co
             a3[k] = _mm512_dpbusd_epi32(a3[k], v3, _mm512_load_si512(xk + 192));
         }
     }
+    /* The loop ends here for the register allocator too: what follows must not make it spill. */
+#pragma GCC unroll 4
+    for (int k = 0; k < t; k++)
+        __asm__("" : "+v"(a0[k]), "+v"(a1[k]), "+v"(a2[k]), "+v"(a3[k]));
 #pragma GCC unroll 4
     for (int k = 0; k < t; k++) {
         __m512i high = _mm512_add_epi32(_mm512_srai_epi32(a0[k], 6), _mm512_srai_epi32(a1[k], 4));
@@ -114,49 +127,61 @@ INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, co
     }
 }
 
-INLINE void dot_rows(const int t, float *y, size_t ldy, const kern_mat *w, const kern_act *x,
-                     size_t b, size_t begin, size_t end) {
-    _Alignas(64) int8_t q[DOT_BYTES];
-    const size_t blocks = (w->cols + 127) / 128, most = DOT_BYTES / 128 / (t == 3 ? 4 : t);
-    for (part p = {0}; p.block < blocks; p.block += p.n_blocks) {
-        p.n_blocks = blocks - p.block < most ? blocks - p.block : most;
-        p.first = p.block == 0;
-        p.last = p.block + p.n_blocks == blocks;
-        const size_t stride = (p.n_blocks + 1) / 2 * 256;
-        for (int k = 0; k < t; k++)
-            permute(q + (size_t)k * stride, x->q + (b + (size_t)k) * x->ldq + p.block * 128,
-                    p.n_blocks);
+/* Rows [r, r + n) against t tokens from b on; the weights of the second group of tokens are found
+ * in the first-level cache. */
+INLINE void dot_group(const int t, float *y, const dot_job *j, size_t r, size_t n, size_t b) {
+    row_sums sums;
+    for (size_t i = 0; i < n; i++)
+        dot_row(t, &sums, i, j->w->data + (r + i) * j->w->row_bytes + j->p.block * 32,
+                j->q + b * j->stride, j->stride, j->p.n_blocks);
+    for (size_t k = 0; k < (size_t)t; k++) {
+        float *at = y + (b + k) * j->ldy + r;
+        const __mmask16 m = first_rows(n);
+        __m512i d = reduce_rows(sums.t[k]);
+        if (!j->p.first) d = _mm512_add_epi32(d, _mm512_maskz_loadu_epi32(m, at));
+        if (j->p.last) put_rows(at, d, j->w, j->x, r, b + k, m);
+        else _mm512_mask_storeu_epi32(at, m, d);
+    }
+}
+
+#define DOT_GROUP_FN(t)                                                                            \
+    static __attribute__((noinline)) void dot_##t(float *y, const dot_job *j, size_t r, size_t n,  \
+                                                  size_t b) {                                      \
+        dot_group(t, y, j, r, n, b);                                                               \
+    }
+DOT_GROUP_FN(1)
+DOT_GROUP_FN(2)
+DOT_GROUP_FN(3)
+DOT_GROUP_FN(4)
+
+static void dot_rows(float *y, dot_job *j, size_t begin, size_t end) {
+    static void (*const group[])(float *, const dot_job *, size_t, size_t, size_t) = {
+        dot_1, dot_2, dot_3, dot_4};
+    const kern_act *x = j->x;
+    const size_t blocks = (j->w->cols + 127) / 128, most = DOT_BYTES / 128 / (x->n_tok + x->n_tok % 2);
+    for (part *p = &j->p; p->block < blocks; p->block += p->n_blocks) {
+        p->n_blocks = blocks - p->block < most ? blocks - p->block : most / 2 * 2;
+        p->first = p->block == 0;
+        p->last = p->block + p->n_blocks == blocks;
+        j->stride = (p->n_blocks + 1) / 2 * 256;
+        for (size_t b = 0; b < x->n_tok; b++)
+            permute(j->q + b * j->stride, x->q + b * x->ldq + p->block * 128, p->n_blocks);
         for (size_t r = begin; r < end; r += ROWS) {
             const size_t n = end - r < ROWS ? end - r : ROWS;
-            row_sums sums;
-            for (size_t i = 0; i < n; i++)
-                dot_row(t, &sums, i, w->data + (r + i) * w->row_bytes + p.block * 32, q, stride,
-                        p.n_blocks);
-            for (size_t k = 0; k < (size_t)t; k++)
-                put_rows(y + (b + k) * ldy + r, reduce_rows(sums.t[k]), w, x, r, b + k, &p,
-                         (__mmask16)((1u << n) - 1u));
+            for (size_t b = 0, t; b < x->n_tok; b += t) {
+                t = x->n_tok - b < DOT_TOKENS ? x->n_tok - b : DOT_TOKENS;
+                group[t - 1](y, j, r, n, b);
+            }
         }
     }
 }
 
 static void gemv_t2_i8_avx512vnni(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                                   size_t row_begin, size_t row_end) {
-    dot_rows(1, y, ldy, w, x, 0, row_begin, row_end);
-}
-
-static void dot_2(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t begin,
-                  size_t end) {
-    dot_rows(2, y, ldy, w, x, 0, begin, end);
-}
-
-static void dot_3(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t begin,
-                  size_t end) {
-    dot_rows(3, y, ldy, w, x, 0, begin, end);
-}
-
-static void dot_4(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t begin,
-                  size_t end) {
-    dot_rows(4, y, ldy, w, x, 0, begin, end);
+    _Alignas(64) int8_t q[DOT_BYTES];
+    dot_job j = {.ldy = ldy, .w = w, .x = x, .q = q};
+    assert(x->n_tok <= DOT_MOST);
+    dot_rows(y, &j, row_begin, row_end);
 }
 
 /* ==== Tile form =================================================================================== */
@@ -191,34 +216,6 @@ static void unpack_tile(uint8_t *tile, const kern_mat *w, size_t r, size_t n, co
     }
 }
 
-/* acc[token][vector] over the n steps of four columns of a tile. */
-INLINE void tile_sums(const int t, __m512i acc[TILE_TOKENS][4], const uint8_t *tile, const int8_t *q,
-                      size_t ldq, size_t n) {
-#pragma GCC unroll 6
-    for (int i = 0; i < t; i++)
-        acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = _mm512_setzero_si512();
-    for (size_t k = 0; k < n; k++, tile += 256, q += 4) {
-        __m512i w0 = _mm512_load_si512(tile), w1 = _mm512_load_si512(tile + 64);
-        __m512i w2 = _mm512_load_si512(tile + 128), w3 = _mm512_load_si512(tile + 192);
-        /* Pinned in registers: folded into the dot products they would be loaded t times. */
-        __asm__("" : "+v"(w0), "+v"(w1), "+v"(w2), "+v"(w3));
-#pragma GCC unroll 6
-        for (int i = 0; i < t; i++) {
-            int32_t four;
-            memcpy(&four, q + (size_t)i * ldq, 4);
-            __m512i b = _mm512_set1_epi32(four);
-            acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], w0, b);
-            acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], w1, b);
-            acc[i][2] = _mm512_dpbusd_epi32(acc[i][2], w2, b);
-            acc[i][3] = _mm512_dpbusd_epi32(acc[i][3], w3, b);
-        }
-    }
-    /* Ends the loop for the register allocator: it must not spill inside for what comes after. */
-#pragma GCC unroll 6
-    for (int i = 0; i < t; i++)
-        __asm__("" : "+v"(acc[i][0]), "+v"(acc[i][1]), "+v"(acc[i][2]), "+v"(acc[i][3]));
-}
-
 typedef struct tile_job {
     float *y;          /* of row r, token 0 */
     size_t ldy;        /* floats between tokens */
@@ -228,20 +225,47 @@ typedef struct tile_job {
     part p;            /* columns */
 } tile_job;
 
+/* t tokens from b on: sums over the chunk, on top of the integer sums that stand in y. */
 INLINE void tile_tokens(const int t, const tile_job *j, const uint8_t *tile, size_t b) {
     __m512i acc[TILE_TOKENS][4];
-    tile_sums(t, acc, tile, j->x->q + b * j->x->ldq + j->p.block * 128, j->x->ldq,
-              j->p.n_blocks * 32);
-#pragma GCC unroll 6
-    for (int i = 0; i < t; i++)
+    __mmask16 m[4];
+    const size_t ldq = j->x->ldq, ldy = j->ldy;
+    const int8_t *q = j->x->q + b * ldq + j->p.block * 128;
+    float *y = j->y + b * ldy;
 #pragma GCC unroll 4
-        for (size_t v = 0; v < 4; v++) {
-            if (j->n <= v * ROWS) break;
-            size_t left = j->n - v * ROWS;
-            __mmask16 m = left < ROWS ? (__mmask16)((1u << left) - 1u) : (__mmask16)0xFFFF;
-            put_rows(j->y + (b + (size_t)i) * j->ldy + v * ROWS, acc[i][v], j->w, j->x,
-                     j->r + v * ROWS, b + (size_t)i, &j->p, m);
+    for (size_t v = 0; v < 4; v++)
+        m[v] = first_rows(j->n > v * ROWS ? j->n - v * ROWS : 0);
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < 4; v++)
+            acc[i][v] = j->p.first ? _mm512_setzero_si512()
+                                   : _mm512_maskz_loadu_epi32(m[v], y + i * ldy + v * ROWS);
+    for (size_t k = j->p.n_blocks * 32; k > 0; k--, tile += 256, q += 4) {
+        __m512i w0 = _mm512_load_si512(tile), w1 = _mm512_load_si512(tile + 64);
+        __m512i w2 = _mm512_load_si512(tile + 128), w3 = _mm512_load_si512(tile + 192);
+        /* Pinned in registers: folded into the dot products they would be loaded t times. */
+        __asm__("" : "+v"(w0), "+v"(w1), "+v"(w2), "+v"(w3));
+#pragma GCC unroll 6
+        for (size_t i = 0; i < (size_t)t; i++) {
+            int32_t four;
+            memcpy(&four, q + i * ldq, 4);
+            __m512i c = _mm512_set1_epi32(four);
+            acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], w0, c);
+            acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], w1, c);
+            acc[i][2] = _mm512_dpbusd_epi32(acc[i][2], w2, c);
+            acc[i][3] = _mm512_dpbusd_epi32(acc[i][3], w3, c);
         }
+    }
+    /* The loop ends here for the register allocator too: what follows must not make it spill. */
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++)
+        __asm__("" : "+v"(acc[i][0]), "+v"(acc[i][1]), "+v"(acc[i][2]), "+v"(acc[i][3]));
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < 4; v++)
+            _mm512_mask_storeu_epi32(y + i * ldy + v * ROWS, m[v], acc[i][v]);
 }
 
 #define TILE_TOKENS_FN(t)                                                                          \
@@ -256,33 +280,55 @@ TILE_TOKENS_FN(4)
 TILE_TOKENS_FN(5)
 TILE_TOKENS_FN(6)
 
-static void tile_rows(tile_job *j) {
-    static void (*const rest[])(const tile_job *, const uint8_t *, size_t) = {
-        tile_1, tile_2, tile_3, tile_4, tile_5};
+/* Asks for the bytes of a chunk while an earlier one is being multiplied. */
+static void prefetch_rows(const kern_mat *w, size_t r, size_t n, size_t block) {
+    const size_t bytes = w->row_bytes - block * 32;
+    for (size_t i = 0; i < n; i++)
+        for (size_t at = 0; at < TILE_COLS / 4 && at < bytes; at += 64)
+            _mm_prefetch((const char *)w->data + (r + i) * w->row_bytes + block * 32 + at,
+                         _MM_HINT_T1);
+}
+
+/* The integer sums of a tile to outputs. */
+static void finish_tile(const tile_job *j) {
+    for (size_t b = 0; b < j->x->n_tok; b++)
+        for (size_t v = 0; v < j->n; v += ROWS) {
+            float *y = j->y + b * j->ldy + v;
+            __mmask16 m = first_rows(j->n - v);
+            put_rows(y, _mm512_maskz_loadu_epi32(m, y), j->w, j->x, j->r + v, b, m);
+        }
+}
+
+static void tile_rows(tile_job *j, size_t rows_after) {
+    static void (*const group[])(const tile_job *, const uint8_t *, size_t) = {
+        tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
     _Alignas(64) uint8_t tile[TILE_ROWS * TILE_COLS];
-    const size_t blocks = (j->w->cols + 127) / 128, most = TILE_COLS / 128;
+    const size_t blocks = (j->w->cols + 127) / 128, most = TILE_COLS / 128, n_tok = j->x->n_tok;
     for (part *p = &j->p; p->block < blocks; p->block += p->n_blocks) {
         p->n_blocks = blocks - p->block < most ? blocks - p->block : most;
         p->first = p->block == 0;
-        p->last = p->block + p->n_blocks == blocks;
         unpack_tile(tile, j->w, j->r, j->n, p);
-        size_t b = 0;
-        for (; b + TILE_TOKENS <= j->x->n_tok; b += TILE_TOKENS) tile_6(j, tile, b);
-        if (b < j->x->n_tok) rest[j->x->n_tok - b - 1](j, tile, b);
+        if (p->block + most < blocks) prefetch_rows(j->w, j->r, j->n, p->block + most);
+        else prefetch_rows(j->w, j->r + j->n, rows_after, 0);
+        for (size_t b = 0, t; b < n_tok; b += t) {
+            t = n_tok - b >= 9 || n_tok - b == 6 ? 6 : n_tok - b > 6 ? 4 : n_tok - b;
+            group[t - 1](j, tile, b);
+        }
     }
+    finish_tile(j);
 }
 
 static void gemm_t2_i8_avx512vnni(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                                   size_t row_begin, size_t row_end) {
-    static const kern_mm_fn dot[DOT_TOKENS] = {gemv_t2_i8_avx512vnni, dot_2, dot_3, dot_4};
-    if (x->n_tok - 1 < DOT_TOKENS) {
-        dot[x->n_tok - 1](y, ldy, w, x, row_begin, row_end);
+    if (x->n_tok <= DOT_MOST) {
+        gemv_t2_i8_avx512vnni(y, ldy, w, x, row_begin, row_end);
         return;
     }
     for (size_t r = row_begin; r < row_end; r += TILE_ROWS) {
         tile_job j = {.y = y + r, .ldy = ldy, .w = w, .x = x, .r = r};
         j.n = row_end - r < TILE_ROWS ? row_end - r : TILE_ROWS;
-        if (x->n_tok) tile_rows(&j);
+        size_t after = row_end - r - j.n;
+        tile_rows(&j, after < TILE_ROWS ? after : TILE_ROWS);
     }
 }
 

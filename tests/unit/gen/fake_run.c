@@ -10,11 +10,11 @@
 #include <stdlib.h>
 
 struct run_engine {
-    model m;            /* only the vocabulary and its size */
-    fake_options o;     /* as given, defaults filled in */
-    uint32_t used;      /* pages in use */
-    float *logits;      /* [max_logits, n_vocab] */
-    uint64_t n_evals;   /* successful steps */
+    model m;          /* only the vocabulary and its size */
+    fake_options o;   /* as given, defaults filled in */
+    uint32_t used;    /* pages in use */
+    float *logits;    /* [max_logits, n_vocab] */
+    uint64_t n_evals; /* successful steps */
 };
 
 struct run_session {
@@ -23,7 +23,9 @@ struct run_session {
     uint32_t *tokens; /* [max] */
 };
 
-static uint32_t pages(uint32_t n) { return (n + FAKE_PAGE - 1) / FAKE_PAGE; }
+static uint32_t pages(uint32_t n) {
+    return (n + FAKE_PAGE - 1) / FAKE_PAGE;
+}
 
 run_engine *fake_engine(const fake_options *o) {
     run_engine *e = calloc(1, sizeof *e);
@@ -45,14 +47,30 @@ void fake_engine_free(run_engine **e) {
     *e = NULL;
 }
 
-uint64_t fake_evals(const run_engine *e) { return e->n_evals; }
-const model *run_model(const run_engine *e) { return &e->m; }
-uint32_t run_chunk(const run_engine *e) { return e->o.chunk; }
-uint32_t run_max_logits(const run_engine *e) { return e->o.max_logits; }
-run_engine *run_session_engine(const run_session *s) { return s->e; }
-uint32_t run_session_max(const run_session *s) { return s->max; }
-uint32_t run_session_len(const run_session *s) { return s->n; }
-const uint32_t *run_session_tokens(const run_session *s) { return s->tokens; }
+uint64_t fake_evals(const run_engine *e) {
+    return e->n_evals;
+}
+const model *run_model(const run_engine *e) {
+    return &e->m;
+}
+uint32_t run_chunk(const run_engine *e) {
+    return e->o.chunk;
+}
+uint32_t run_max_logits(const run_engine *e) {
+    return e->o.max_logits;
+}
+run_engine *run_session_engine(const run_session *s) {
+    return s->e;
+}
+uint32_t run_session_max(const run_session *s) {
+    return s->max;
+}
+uint32_t run_session_len(const run_session *s) {
+    return s->n;
+}
+const uint32_t *run_session_tokens(const run_session *s) {
+    return s->tokens;
+}
 const float *run_logits(const run_engine *e, uint32_t i) {
     assert(i < e->o.max_logits);
     return e->logits + (size_t)i * e->o.n_vocab;
@@ -152,11 +170,23 @@ text_vocab *fake_vocab(const char *const *pieces, size_t n) {
         tokens[FAKE_PIECE + i] = base_str_of(pieces[i]);
         types[FAKE_PIECE + i] = TEXT_NORMAL;
     }
-    const text_spec spec = {.model = TEXT_SPM, .tokens = tokens, .scores = scores, .types = types,
-                            .n_tokens = FAKE_PIECE + n, .bos = 1, .eos = FAKE_EOS, .unk = 0,
-                            .sep = TEXT_NO_ID, .pad = TEXT_NO_ID, .cls = TEXT_NO_ID,
-                            .mask = TEXT_NO_ID, .eot = TEXT_NO_ID, .eom = TEXT_NO_ID,
-                            .add_bos = 1, .add_eos = 0, .add_space_prefix = 0};
+    const text_spec spec = {.model = TEXT_SPM,
+                            .tokens = tokens,
+                            .scores = scores,
+                            .types = types,
+                            .n_tokens = FAKE_PIECE + n,
+                            .bos = 1,
+                            .eos = FAKE_EOS,
+                            .unk = 0,
+                            .sep = TEXT_NO_ID,
+                            .pad = TEXT_NO_ID,
+                            .cls = TEXT_NO_ID,
+                            .mask = TEXT_NO_ID,
+                            .eot = TEXT_NO_ID,
+                            .eom = TEXT_NO_ID,
+                            .add_bos = 1,
+                            .add_eos = 0,
+                            .add_space_prefix = 0};
     text_vocab *v = NULL;
     rotor_error err = {0};
     if (text_vocab_create(&v, &spec, &err) != ROTOR_OK) {

@@ -33,10 +33,10 @@ typedef struct work {
 } work;
 
 typedef struct rig {
-    text_vocab *v;        /* bytes */
-    run_engine *e;        /* hashed logits */
-    work jobs[MAX_JOBS];  /* what there is to do */
-    uint32_t n;           /* jobs in use */
+    text_vocab *v;       /* bytes */
+    run_engine *e;       /* hashed logits */
+    work jobs[MAX_JOBS]; /* what there is to do */
+    uint32_t n;          /* jobs in use */
 } rig;
 
 static bool note(void *user, base_str text, const gen_choice *choice, const gen_choice *top) {
@@ -80,7 +80,8 @@ static work *new_job(rig *g, base_rng *r, uint32_t max_tok) {
 
 static void add(gen_batch *b, work *w) {
     rotor_error err = {0};
-    if (gen_batch_add(b, w->s, w->prompt, w->n_prompt, &w->opt, &w->r, &w->handle, &err) != ROTOR_OK)
+    if (gen_batch_add(b, w->s, w->prompt, w->n_prompt, &w->opt, &w->r, &w->handle, &err) !=
+        ROTOR_OK)
         fail_msg("%s", err.message);
     assert_int_equal(w->r.finish, GEN_FINISH_NONE);
 }
@@ -216,6 +217,53 @@ static void jobs_are_cancelled_from_outside_and_inside(void **state) {
     rig_down(&g);
 }
 
+static bool refuse(void *user, uint32_t done, uint32_t total) {
+    (void)user, (void)done, (void)total;
+    return false;
+}
+
+static void a_prompt_that_is_refused_says_nothing(void **state) {
+    (void)state;
+    rig g;
+    base_rng r;
+    gen_batch *b = NULL;
+    uint32_t live;
+    base_rng_seed(&r, 10);
+    rig_up(&g, &(fake_options){0});
+    assert_int_equal(gen_batch_create(&b, g.e, 1, NULL), ROTOR_OK);
+    work *w = new_job(&g, &r, 100);
+    w->opt.on_prompt = refuse;
+    add(b, w);
+    assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_int_equal(live, 0);
+    assert_int_equal(w->r.finish, GEN_FINISH_CANCEL);
+    assert_int_equal(w->r.ids.n, 0);
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
+/* One row with logits per step for three jobs: they take turns. */
+static void no_job_starves(void **state) {
+    (void)state;
+    rig g;
+    base_rng r;
+    gen_batch *b = NULL;
+    uint32_t live;
+    base_rng_seed(&r, 11);
+    rig_up(&g, &(fake_options){.max_logits = 1});
+    assert_int_equal(gen_batch_create(&b, g.e, 3, NULL), ROTOR_OK);
+    for (int i = 0; i < 3; i++) {
+        work *w = new_job(&g, &r, 100);
+        w->opt.max_new_tok = 60;
+        w->opt.ignore_eog = true;
+        add(b, w);
+    }
+    for (int i = 0; i < 36; i++) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    for (int i = 0; i < 3; i++) assert_in_range(g.jobs[i].seen.n, 8, 16);
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
 static void nan_after_seven(const uint32_t *tokens, uint32_t n, float *logits, uint32_t n_vocab) {
     fake_hash_logits(tokens, n, logits, n_vocab);
     for (uint32_t i = 0; i < n_vocab && tokens[0] == 7 && n > 10; i++) logits[i] = NAN;
@@ -317,12 +365,14 @@ static void places_are_limited_and_reused(void **state) {
     assert_int_equal(live, 0);
     work *w = new_job(&g, &r, 50), *other = new_job(&g, &r, 10);
     add(b, w);
-    assert_int_equal(gen_batch_add(b, other->s, other->prompt, 3, &other->opt, &other->r, &handle,
-                                   &err), ROTOR_E_FULL);
+    assert_int_equal(
+        gen_batch_add(b, other->s, other->prompt, 3, &other->opt, &other->r, &handle, &err),
+        ROTOR_E_FULL);
     do assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
     while (live);
-    assert_int_equal(gen_batch_add(b, other->s, other->prompt, 11, &other->opt, &other->r, &handle,
-                                   &err), ROTOR_E_FULL);
+    assert_int_equal(
+        gen_batch_add(b, other->s, other->prompt, 11, &other->opt, &other->r, &handle, &err),
+        ROTOR_E_FULL);
     other->n_prompt = 10;
     add(b, other);
     assert_true(other->handle != w->handle);
@@ -385,6 +435,8 @@ int main(void) {
         cmocka_unit_test(prompts_reuse_what_the_session_holds),
         cmocka_unit_test(decoding_rows_share_steps),
         cmocka_unit_test(jobs_are_cancelled_from_outside_and_inside),
+        cmocka_unit_test(a_prompt_that_is_refused_says_nothing),
+        cmocka_unit_test(no_job_starves),
         cmocka_unit_test(a_failing_job_fails_alone),
         cmocka_unit_test(a_full_cache_ends_some_and_spares_others),
         cmocka_unit_test(places_are_limited_and_reused),

@@ -77,8 +77,8 @@ typedef struct rig {
 
 static void rig_up(rig *g, uint32_t max_logits, uint32_t max_tok) {
     g->v = fake_vocab(NULL, 0);
-    g->e = fake_engine(&(fake_options){.fn = fake_hash_logits, .vocab = g->v, .n_vocab = V,
-                                       .max_logits = max_logits});
+    g->e = fake_engine(&(fake_options){
+        .fn = fake_hash_logits, .vocab = g->v, .n_vocab = V, .max_logits = max_logits});
     assert_int_equal(run_session_create(&g->s, g->e, max_tok, NULL), ROTOR_OK);
 }
 

@@ -30,7 +30,7 @@ static void say_script(const uint32_t *tokens, uint32_t n, float *logits, uint32
 
 static void set_script(const uint32_t *ids, size_t n) {
     for (size_t i = 0; i < MAX_SCRIPT; i++) script[i] = FAKE_BYTE + '.';
-    memcpy(script, ids, n * sizeof *ids);
+    if (n) memcpy(script, ids, n * sizeof *ids);
     script_at = N_PROMPT;
 }
 
@@ -43,7 +43,7 @@ static void set_script_text(const char *text) {
     set_script(ids, n + 1);
 }
 
-/* ==== A rig ====================================================================================== */
+/* ==== A rig =================================================================================== */
 
 typedef struct rig {
     text_vocab *v;      /* words above */
@@ -106,7 +106,8 @@ static void generate(rig *g) {
     gen_result_free(&g->r);
     base_buf_reset(&g->shown);
     g->n_calls = g->n_end_calls = g->n_pieces = 0;
-    if (gen_run(g->s, prompt, N_PROMPT, &g->opt, &g->r, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    if (gen_run(g->s, prompt, N_PROMPT, &g->opt, &g->r, &err) != ROTOR_OK)
+        fail_msg("%s", err.message);
     assert_int_equal(g->r.text.len, g->shown.len);
     if (g->shown.len) assert_memory_equal(g->r.text.data, g->shown.data, g->shown.len);
     assert_int_equal(g->n_calls, g->r.ids.n);
@@ -120,7 +121,7 @@ static void expect(const rig *g, const char *text, gen_finish finish, size_t n_i
     assert_int_equal(g->r.ids.n, n_ids);
 }
 
-/* ==== Text ======================================================================================= */
+/* ==== Text ==================================================================================== */
 
 static void text_comes_in_whole_characters(void **state) {
     (void)state;
@@ -165,9 +166,9 @@ static void stops_are_never_shown(void **state) {
         const char *shown;   /* what is left */
         size_t n_ids;        /* tokens, those of the stop included */
     } cases[] = {
-        {"one STOP two", {"STOP"}, "one ", 8},     {"STOP", {"STOP"}, "", 4},
-        {"one STO", {"STOP"}, "one STO", 7},       {"aab", {"ab"}, "a", 3},
-        {"x\n\nUser: y", {"\nUser:"}, "x\n", 8},   {"abcd", {"abcx", "bc"}, "a", 3},
+        {"one STOP two", {"STOP"}, "one ", 8},        {"STOP", {"STOP"}, "", 4},
+        {"one STO", {"STOP"}, "one STO", 7},          {"aab", {"ab"}, "a", 3},
+        {"x\n\nUser: y", {"\nUser:"}, "x\n", 8},      {"abcd", {"abcx", "bc"}, "a", 3},
         {"p\xE2\x82\xACq", {"\xE2\x82\xAC"}, "p", 4}, {"abc", {"c", "abc"}, "", 3},
     };
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
@@ -198,7 +199,7 @@ static void a_stop_may_begin_and_end_inside_tokens(void **state) {
     rig_down(&g);
 }
 
-/* ==== Ends ======================================================================================= */
+/* ==== Ends ==================================================================================== */
 
 static void lengths_are_exact(void **state) {
     (void)state;
@@ -294,7 +295,7 @@ static void ids_without_text_are_silent(void **state) {
     rig_down(&g);
 }
 
-/* ==== Failures and memory ======================================================================== */
+/* ==== Failures and memory ===================================================================== */
 
 static void nan_logits(const uint32_t *tokens, uint32_t n, float *logits, uint32_t n_vocab) {
     (void)tokens, (void)n;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * gen, the sampler: selection and truncation against naive full sorts in double, penalties, arg-max,
- * log-probabilities, the distribution of draws, broken logits, and that nothing is allocated.
+ * gen, the sampler: selection and truncation against naive full sorts in double, penalties,
+ * arg-max, log-probabilities, the distribution of draws, broken logits, and that nothing is
+ * allocated.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,7 +33,7 @@ static void fill(base_rng *r, uint32_t v, int kind) {
     if (kind == 4) logits[v / 2] = 0.5f;
 }
 
-/* ==== The naive sampler ========================================================================== */
+/* ==== The naive sampler ======================================================================= */
 
 static int by_rank(const void *a, const void *b) {
     uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
@@ -47,7 +48,9 @@ static void rank_all(uint32_t v) {
     qsort(ranked, v, sizeof *ranked, by_rank);
 }
 
-static double weight_of(uint32_t id) { return exp((double)logits[id] - (double)logits[ranked[0]]); }
+static double weight_of(uint32_t id) {
+    return exp((double)logits[id] - (double)logits[ranked[0]]);
+}
 
 /* Survivors are ranked[0 .. n). */
 static uint32_t naive_survivors(const gen_sampling *o, uint32_t v) {
@@ -89,7 +92,7 @@ static gen_choice sample(gen_sampler *s) {
     return c;
 }
 
-/* ==== Selection ================================================================================== */
+/* ==== Selection =============================================================================== */
 
 static void best_k_equals_a_full_sort(void **state) {
     (void)state;
@@ -153,7 +156,7 @@ static void exponentials_are_exact_enough(void **state) {
     assert_true(y[0] == 0 && y[1] == 0 && y[2] == 0 && y[3] == 1);
 }
 
-/* ==== Truncation ================================================================================= */
+/* ==== Truncation ============================================================================== */
 
 /* At an enormous temperature every survivor is as likely as the next: draw until all were seen. */
 static void check_survivors(const gen_sampling *o, uint32_t v) {
@@ -165,7 +168,8 @@ static void check_survivors(const gen_sampling *o, uint32_t v) {
     gen_sampler *s = sampler(o, v);
     for (uint32_t i = 0; i < 40 * n; i++) {
         uint32_t id = sample(s).id;
-        if (!expected[id]) fail_msg("token %u (logit %g) should have been cut", id, (double)logits[id]);
+        if (!expected[id])
+            fail_msg("token %u (logit %g) should have been cut", id, (double)logits[id]);
         n_seen += !seen[id];
         seen[id] = 1;
     }
@@ -206,7 +210,8 @@ static void a_large_vocabulary_is_cut_like_a_small_one(void **state) {
     }
 }
 
-/* ==== Arg-max, log-probabilities, penalties ======================================================= */
+/* ==== Arg-max, log-probabilities, penalties
+ * ======================================================= */
 
 static void temperature_zero_is_arg_max(void **state) {
     (void)state;
@@ -299,7 +304,7 @@ static void penalties_equal_the_naive_ones(void **state) {
     }
 }
 
-/* ==== Draws ====================================================================================== */
+/* ==== Draws =================================================================================== */
 
 static void draws_follow_the_distribution(void **state) {
     (void)state;
@@ -314,7 +319,8 @@ static void draws_follow_the_distribution(void **state) {
         gen_sampler *s = sampler(&o, V);
         double p[V], total = 0, chi = 0;
         int seen[V] = {0};
-        for (uint32_t i = 0; i < V; i++) total += p[i] = exp((double)logits[i] / (double)temperatures[t]);
+        for (uint32_t i = 0; i < V; i++)
+            total += p[i] = exp((double)logits[i] / (double)temperatures[t]);
         for (int i = 0; i < N; i++) seen[sample(s).id]++;
         for (uint32_t i = 0; i < V; i++) {
             double want = p[i] / total * N;
@@ -375,7 +381,7 @@ static void the_same_seed_draws_the_same_tokens(void **state) {
     gen_sampler_free(&b);
 }
 
-/* ==== Hostile input ============================================================================== */
+/* ==== Hostile input =========================================================================== */
 
 static void broken_logits_are_survived_or_refused(void **state) {
     (void)state;
@@ -394,6 +400,24 @@ static void broken_logits_are_survived_or_refused(void **state) {
         assert_int_equal(sample(s).id, 4);
         logits[4] = -INFINITY;
         assert_int_equal(sample(s).id, 9);
+        gen_sampler_free(&s);
+    }
+}
+
+static void nan_logits_are_like_forbidden_ones(void **state) {
+    (void)state;
+    for (int mode = 0; mode < 3; mode++) {
+        gen_sampling o = plain(mode ? 1e6f : 0);
+        if (mode == 2) o.top_p = 0.5f; /* the first 17 of 34 equals */
+        gen_sampler *s = sampler(&o, 100);
+        for (int i = 0; i < 100; i++) logits[i] = i % 3 ? NAN : 1.0f;
+        for (int i = 0; i < 500; i++) {
+            gen_choice c, top[40];
+            assert_int_equal(gen_sample(s, logits, NULL, 0, &c, top, 40, NULL), ROTOR_OK);
+            assert_true(c.id % 3 == 0 && c.id <= (mode == 2 ? 48 : 99));
+            assert_true(fabs((double)c.logprob + log(34)) < 1e-5);
+            assert_true(top[33].id == 99 && top[34].id == TEXT_NO_ID);
+        }
         gen_sampler_free(&s);
     }
 }
@@ -439,9 +463,18 @@ static void settings_out_of_range_are_named(void **state) {
     bad[10].bias = &nan;
     bad[9].n_bias = bad[10].n_bias = 1;
     bad[11].top_p = NAN;
-    const char *word[] = {"temperature", "temperature", "top_k", "top_p", "top_p", "min_p",
-                          "repeat_penalty", "frequency_penalty", "presence_penalty",
-                          "token 10", "token 1", "top_p"};
+    const char *word[] = {"temperature",
+                          "temperature",
+                          "top_k",
+                          "top_p",
+                          "top_p",
+                          "min_p",
+                          "repeat_penalty",
+                          "frequency_penalty",
+                          "presence_penalty",
+                          "token 10",
+                          "token 1",
+                          "top_p"};
     for (int i = 0; i < 12; i++) {
         gen_sampler *s = NULL;
         rotor_error err = {0};
@@ -502,6 +535,7 @@ int main(void) {
         cmocka_unit_test(draws_over_many_groups_follow_the_distribution),
         cmocka_unit_test(the_same_seed_draws_the_same_tokens),
         cmocka_unit_test(broken_logits_are_survived_or_refused),
+        cmocka_unit_test(nan_logits_are_like_forbidden_ones),
         cmocka_unit_test(hooks_and_bias_decide),
         cmocka_unit_test(settings_out_of_range_are_named),
         cmocka_unit_test(creation_survives_every_fault),

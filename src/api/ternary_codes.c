@@ -52,17 +52,23 @@ size_t rotor_ternary_plane_words(size_t n) {
     return n / 64 + (n % 64 != 0);
 }
 
+/* Two's complement 0, 01, 11 to 00, 10, 01: the low bit moves up, a negative value flips both. */
+static unsigned code_of(int8_t v) {
+    return ((unsigned)v & 1u) << 1 ^ ((unsigned)(v >> 7) & 3u);
+}
+
 rotor_status rotor_ternary_pack(const int8_t *values, size_t n, uint8_t *codes, rotor_error *err) {
-    for (size_t i = 0; i < n; i++)
-        if (values[i] < -1 || values[i] > 1)
-            return base_fail(err, ROTOR_E_ARG, "position %zu: %d is not a ternary value", i,
-                             values[i]);
-    for (size_t b = 0; b < rotor_ternary_bytes(n); b++) {
-        unsigned byte = 0;
-        for (size_t i = 4 * b; i < n && i < 4 * b + 4; i++)
-            byte |= (unsigned)(values[i] > 0 ? 2 : values[i] < 0) << i % 4 * 2;
-        codes[b] = (uint8_t)byte;
-    }
+    bool bad = false;
+    size_t i = 0;
+    for (size_t k = 0; k < n; k++) bad |= (uint8_t)(values[k] + 1) > 2;
+    while (bad && values[i] >= -1 && values[i] <= 1) i++;
+    if (bad)
+        return base_fail(err, ROTOR_E_ARG, "position %zu: %d is not a ternary value", i, values[i]);
+    for (; i + 4 <= n; i += 4)
+        codes[i / 4] = (uint8_t)(code_of(values[i]) | code_of(values[i + 1]) << 2 |
+                                 code_of(values[i + 2]) << 4 | code_of(values[i + 3]) << 6);
+    if (i < n) codes[i / 4] = 0;
+    for (; i < n; i++) codes[i / 4] = (uint8_t)(codes[i / 4] | code_of(values[i]) << i % 4 * 2);
     return ROTOR_OK;
 }
 
@@ -78,7 +84,15 @@ rotor_status rotor_ternary_check(const uint8_t *codes, size_t n, rotor_error *er
 rotor_status rotor_ternary_unpack(const uint8_t *codes, size_t n, int8_t *values,
                                   rotor_error *err) {
     ROTOR_TRY(rotor_ternary_check(codes, n, err));
-    for (size_t i = 0; i < n; i++) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        int b = codes[i / 4];
+        values[i] = (int8_t)((b >> 1 & 1) - (b & 1));
+        values[i + 1] = (int8_t)((b >> 3 & 1) - (b >> 2 & 1));
+        values[i + 2] = (int8_t)((b >> 5 & 1) - (b >> 4 & 1));
+        values[i + 3] = (int8_t)((b >> 7 & 1) - (b >> 6 & 1));
+    }
+    for (; i < n; i++) {
         int code = codes[i / 4] >> i % 4 * 2 & 3;
         values[i] = (int8_t)((code >> 1) - (code & 1));
     }

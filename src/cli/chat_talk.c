@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A conversation: its turns, its answers, its file.
+ *
+ * Every answer renders the whole conversation with the model's template; the library keeps what the
+ * cache already holds, so only the new turn is computed. An answer that Ctrl-C stopped is kept as
+ * far as it came. Turns change only on success.
+ */
+#include "cli/chat_talk.h"
+#include "cli/markdown.h"
+
+#include <jansson.h>
+
+void chat_cut(chat_talk *t, size_t n) {
+    while (t->n_turns > n) {
+        chat_turn *turn = &t->turns[--t->n_turns];
+        base_free(turn->role);
+        base_free(turn->text);
+    }
+}
+
+rotor_status chat_add(chat_talk *t, const char *role, const char *text, rotor_error *err) {
+    if (t->n_turns == t->cap) {
+        size_t cap = t->cap ? 2 * t->cap : 16;
+        chat_turn *more = base_realloc(t->turns, cap * sizeof *more);
+        if (!more) return base_fail_nomem(err, "keeping the conversation");
+        t->turns = more;
+        t->cap = cap;
+    }
+    chat_turn turn = {base_strdup(role), base_strdup(text)};
+    if (!turn.role || !turn.text) {
+        base_free(turn.role);
+        base_free(turn.text);
+        return base_fail_nomem(err, "keeping the conversation");
+    }
+    t->turns[t->n_turns++] = turn;
+    return ROTOR_OK;
+}
+
+rotor_status chat_set_system(chat_talk *t, const char *text, rotor_error *err) {
+    char *copy = text && *text ? base_strdup(text) : NULL;
+    if (text && *text && !copy) return base_fail_nomem(err, "keeping the system prompt");
+    base_free(t->system);
+    t->system = copy;
+    return ROTOR_OK;
+}
+
+void chat_free(chat_talk *t) {
+    chat_cut(t, 0);
+    base_free(t->turns);
+    base_free(t->system);
+    base_buf_free(&t->attached);
+    base_buf_free(&t->speed);
+    rotor_session_free(&t->s);
+    rotor_engine_close(&t->e);
+}
+
+/* ==== Answering ============================================================================== */
+
+typedef struct answer {
+    chat_talk *t;          /* conversation */
+    cli_markdown md;       /* what is on its way to the terminal */
+    base_buf out;          /* scratch */
+    cli_progress progress; /* of the prompt */
+} answer;
+
+static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
+                    const rotor_token *top, size_t n_top) {
+    answer *w = user;
+    (void)token, (void)top, (void)n_top;
+    cli_progress_end(&w->progress);
+    base_buf_reset(&w->out);
+    cli_markdown_put(&w->md, text, n_bytes, &w->out);
+    cli_out(w->out.data, w->out.len);
+    return cli_finish(&w->t->a, CLI_DONE) == CLI_DONE && !cli_interrupted();
+}
+
+static bool on_prompt(void *user, uint32_t done, uint32_t total) {
+    return cli_progress_step(&((answer *)user)->progress, done, total);
+}
+
+static rotor_status render(const chat_talk *t, uint32_t **ids, size_t *n, rotor_error *err) {
+    rotor_message *list = base_alloc_array(t->n_turns + 1, sizeof *list);
+    size_t count = 0;
+    if (!list) return base_fail_nomem(err, "rendering the conversation");
+    if (t->system) list[count++] = (rotor_message){"system", t->system};
+    for (size_t i = 0; i < t->n_turns; i++)
+        list[count++] = (rotor_message){t->turns[i].role, t->turns[i].text};
+    rotor_status st = rotor_chat_tokenize(t->e, list, count, ids, n, NULL, err);
+    base_free(list);
+    if (st == ROTOR_OK && *n >= rotor_session_max(t->s)) {
+        st = base_fail(
+            err, ROTOR_E_FULL,
+            "the conversation has %zu tokens and the context %u: /undo or /clear makes room, "
+            "-c N at the start makes it larger",
+            *n, rotor_session_max(t->s));
+        rotor_free(*ids);
+        *ids = NULL;
+    }
+    return st;
+}
+
+static rotor_status generate(chat_talk *t, const uint32_t *ids, size_t n, rotor_gen_result *r,
+                             rotor_error *err) {
+    answer w = {.t = t};
+    rotor_gen_options g = cli_gen_options(&t->a, t->e);
+    size_t n_stops = 0, n_template = 0;
+    while (rotor_chat_stop(t->e, n_template)) n_template++;
+    const char **stops = base_alloc_array(g.n_stops + n_template + 1, sizeof *stops);
+    if (!stops) return base_fail_nomem(err, "answering");
+    for (size_t i = 0; i < g.n_stops; i++) stops[n_stops++] = g.stops[i];
+    for (size_t i = 0; i < n_template; i++) stops[n_stops++] = rotor_chat_stop(t->e, i);
+    g.stops = stops;
+    g.n_stops = n_stops;
+    g.on_text = on_text;
+    g.on_prompt = on_prompt;
+    g.user = &w;
+    cli_markdown_init(&w.md, t->styled);
+    cli_progress_start(&w.progress, &t->a, "reading");
+    rotor_status st = rotor_generate(t->s, ids, n, &g, r, err);
+    cli_progress_end(&w.progress);
+    base_buf_reset(&w.out);
+    cli_markdown_end(&w.md, &w.out);
+    base_buf_puts(&w.out, "\n");
+    cli_out(w.out.data, w.out.len);
+    cli_finish(&t->a, CLI_DONE);
+    base_buf_free(&w.out);
+    base_free(stops);
+    return st;
+}
+
+static void note_speed(chat_talk *t, const rotor_gen_result *r) {
+    t->n_answers++;
+    t->n_decoded += r->n_ids ? r->n_ids - 1 : 0;
+    t->decode_us += r->decode_us;
+    base_buf_reset(&t->speed);
+    cli_speed_line(&t->speed, r, rotor_session_len(t->s), rotor_session_max(t->s));
+    if (t->terminal)
+        cli_log(&t->a, BASE_LOG_INFO, t->styled ? "\033[2m%s\033[0m" : "%s",
+                t->speed.data ? t->speed.data : "");
+    if (r->finish == ROTOR_FINISH_FULL)
+        cli_log(&t->a, BASE_LOG_WARN,
+                "rotor: the context of %u tokens is full: /undo or /clear makes room",
+                rotor_session_max(t->s));
+}
+
+rotor_status chat_answer(chat_talk *t, rotor_error *err) {
+    uint32_t *ids = NULL;
+    size_t n = 0;
+    rotor_gen_result r = {0};
+    ROTOR_TRY(render(t, &ids, &n, err));
+    cli_clear_interrupt();
+    rotor_status st = generate(t, ids, n, &r, err);
+    t->stopped = cli_interrupted();
+    cli_clear_interrupt();
+    if (st == ROTOR_E_CANCELLED)
+        st = ROTOR_OK; /* stopped while it read the prompt */
+    else if (st == ROTOR_OK)
+        note_speed(t, &r);
+    if (st == ROTOR_OK) st = chat_add(t, "assistant", r.text ? r.text : "", err);
+    rotor_gen_result_free(&r);
+    rotor_free(ids);
+    return st;
+}
+
+/* ==== The file =============================================================================== */
+
+static json_t *to_json(const chat_talk *t) {
+    json_t *root = json_object(), *list = json_array();
+    json_object_set_new(root, "rotor_chat", json_integer(1));
+    json_object_set_new(root, "model", cli_json_text(t->info.name, strlen(t->info.name)));
+    if (t->system) json_object_set_new(root, "system", cli_json_text(t->system, strlen(t->system)));
+    for (size_t i = 0; i < t->n_turns; i++) {
+        const char *text = t->turns[i].text;
+        json_t *one = json_object();
+        json_object_set_new(one, "role", json_string(t->turns[i].role));
+        json_object_set_new(one, "content", cli_json_text(text, strlen(text)));
+        json_array_append_new(list, one);
+    }
+    json_object_set_new(root, "messages", list);
+    return root;
+}
+
+static int to_buffer(const char *p, size_t n_bytes, void *user) {
+    return base_buf_append(user, p, n_bytes) ? 0 : -1;
+}
+
+rotor_status chat_save(const chat_talk *t, const char *path, rotor_error *err) {
+    json_t *root = to_json(t);
+    base_buf text = {0};
+    base_out out;
+    bool ok = json_dump_callback(root, to_buffer, &text, JSON_INDENT(2)) == 0 &&
+              base_buf_puts(&text, "\n");
+    json_decref(root);
+    rotor_status st = ok ? base_out_open(&out, path, err) : base_fail_nomem(err, "saving");
+    if (st == ROTOR_OK) {
+        st = base_out_write(&out, text.data, text.len, err);
+        if (st == ROTOR_OK)
+            st = base_out_commit(&out, err);
+        else
+            base_out_abort(&out);
+    }
+    base_buf_free(&text);
+    return st;
+}
+
+static rotor_status take_messages(chat_talk *t, const json_t *root, rotor_error *err) {
+    const json_t *list = json_object_get(root, "messages"), *one;
+    size_t i;
+    chat_cut(t, 0);
+    ROTOR_TRY(chat_set_system(t, json_string_value(json_object_get(root, "system")), err));
+    json_array_foreach(list, i, one)
+        ROTOR_TRY(chat_add(t, json_string_value(json_object_get(one, "role")),
+                           json_string_value(json_object_get(one, "content")), err));
+    return ROTOR_OK;
+}
+
+static bool well_formed(const json_t *root) {
+    const json_t *list = json_object_get(root, "messages"), *one;
+    size_t i;
+    if (!json_is_array(list)) return false;
+    json_array_foreach(list, i,
+                       one) if (!json_is_string(json_object_get(one, "role")) ||
+                                !json_is_string(json_object_get(one, "content"))) return false;
+    return true;
+}
+
+rotor_status chat_load(chat_talk *t, const char *path, rotor_error *err) {
+    base_file f;
+    json_error_t why;
+    ROTOR_TRY(base_file_open(&f, path, false, err));
+    json_t *root = json_loadb(f.data ? (const char *)f.data : "", f.size, 0, &why);
+    base_file_close(&f);
+    rotor_status st = well_formed(root) ? take_messages(t, root, err)
+                                        : base_fail(err, ROTOR_E_FORMAT,
+                                                    "%s: expected a file that /save wrote", path);
+    json_decref(root);
+    return st;
+}

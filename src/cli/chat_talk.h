@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * chat_talk: the state of `rotor chat` and what can be done to it. The verb (verb_chat.c) reads
+ * messages, the commands (chat_commands.c) change the state, chat_talk.c keeps and answers it.
+ */
+#ifndef CHAT_TALK_H
+#define CHAT_TALK_H
+
+#include "cli/cli.h"
+
+typedef struct chat_turn {
+    char *role; /* "user" or "assistant", owned */
+    char *text; /* owned */
+} chat_turn;
+
+typedef struct chat_talk {
+    cli_args a;             /* options; /set changes the copy */
+    rotor_engine *e;        /* owned */
+    rotor_session *s;       /* owned */
+    rotor_engine_info info; /* of e */
+    char *system;           /* system prompt, owned; NULL: none */
+    chat_turn *turns;       /* [n_turns], owned */
+    size_t n_turns, cap;    /* used, allocated */
+    base_buf attached;      /* files put in front of the next message by /read */
+    base_buf speed;         /* speed line of the last answer */
+    uint64_t n_answers;     /* given so far */
+    uint64_t n_decoded;     /* tokens in them */
+    uint64_t decode_us;     /* time for those */
+    bool styled;            /* colours and Markdown */
+    bool terminal;          /* a person is typing */
+    bool leave;             /* /exit was given */
+    bool stopped;           /* Ctrl-C ended the last answer or line */
+} chat_talk;
+
+/* Drops turns from index n on. */
+void chat_cut(chat_talk *t, size_t n);
+rotor_status chat_add(chat_talk *t, const char *role, const char *text, rotor_error *err);
+rotor_status chat_set_system(chat_talk *t, const char *text, rotor_error *err);
+/* Answers the turns, the last of which is the user's; adds the answer as a turn. A turn that does
+ * not fit the context is refused with ROTOR_E_FULL and stays. */
+rotor_status chat_answer(chat_talk *t, rotor_error *err);
+/* The conversation as a JSON file and back. */
+rotor_status chat_save(const chat_talk *t, const char *path, rotor_error *err);
+rotor_status chat_load(chat_talk *t, const char *path, rotor_error *err);
+void chat_free(chat_talk *t);
+
+/* Runs a line that starts with '/'. */
+void chat_command(chat_talk *t, const char *line);
+
+#endif

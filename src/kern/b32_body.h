@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Block formats x int8, once for every instruction set; meaning and order of sums in b32_c.c.
+ * A file per instruction set includes a vi header (vectors of VI_ROWS 32-bit lanes) and then this.
+ *
+ * The lane is the row. Two vectors of rows and sixteen blocks of 32 columns are unpacked into a tile
+ * on the stack, transposed so that dword j of a row's codes (columns 4 j .. 4 j + 3) stands in the
+ * lane of that row:
+ *
+ *   code[k][v][j]   | row 0: 4 bytes | row 1 | ...            k block, v vector of rows, j = 0 .. 7
+ *   a[k][v][h]      | row 0: float   | row 1 | ...            h half of 16 columns (kern_split16)
+ *
+ * then every token multiplies it: eight dot products against broadcast activations give one sum per
+ * row, with no horizontal additions and one scale product for all rows. Codes are made non-negative
+ * by a bias; the accumulator starts at minus bias times the sum of the activations. Between tiles of
+ * columns y holds the accumulators: a float stored and loaded keeps its bits.
+ *
+ * While one tile of rows is unpacked the bytes of the next are prefetched in address order, so that
+ * memory sees one linear stream although sixteen rows are read at a time.
+ * Bounds: |sum| <= 32 * 255 * 128 < 2^24, exact in int32 and as a float.
+ * Per output: row_bytes from memory once per call, whatever the number of tokens.
+ *
+ * Before including: define NAME(x), B32_TOKENS (4 or 6: the most tokens that share a load of codes)
+ * and TOKENS as an enum of it.
+ */
+#include "kern/kern_internal.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+    VECS = 2,                    /* vectors of rows in a tile */
+    TILE_ROWS = VECS * VI_ROWS,  /* rows in a tile */
+    BLOCKS = 16                  /* blocks of 32 columns in a tile: two super-blocks */
+};
+
+typedef struct tile {
+    _Alignas(64) uint8_t code[BLOCKS][VECS][8][4 * VI_ROWS]; /* q + bias */
+    float a[BLOCKS][VECS][2][VI_ROWS];                       /* scales */
+    float b[BLOCKS][VECS][2][VI_ROWS];                       /* offsets, for types that have them */
+} tile;
+
+typedef struct job {
+    float *y;          /* of the tile's first row, token 0 */
+    size_t ldy;        /* floats between tokens */
+    const kern_mat *w; /* weights */
+    const kern_act *x; /* activations */
+    size_t r, n;       /* first row, rows that exist */
+    size_t k, n_k;     /* first block, blocks in this tile */
+    int32_t bias;      /* added to the codes */
+    bool offset;       /* the type has offsets */
+    const uint8_t *next, *due, *stop; /* prefetch: next byte, bytes owed by now, end of the matrix */
+} job;
+
+/* One vector of rows being unpacked. */
+typedef struct rows {
+    const uint8_t *p[VI_ROWS]; /* start of each row; past the end the last row again */
+} rows;
+
+/* ==== Unpacking =================================================================================== */
+
+/* Sixteen bytes of each row, transposed: dword j of every row in out[j]. */
+INLINE void transpose4(vi out[4], const uint8_t *const *p, size_t at) {
+    vi z0 = vi_rows(p, at), z1 = vi_rows(p + 1, at), z2 = vi_rows(p + 2, at), z3 = vi_rows(p + 3, at);
+    vi t0 = vi_lo32(z0, z1), t1 = vi_lo32(z2, z3), t2 = vi_hi32(z0, z1), t3 = vi_hi32(z2, z3);
+    out[0] = vi_lo64(t0, t1);
+    out[1] = vi_hi64(t0, t1);
+    out[2] = vi_lo64(t2, t3);
+    out[3] = vi_hi64(t2, t3);
+}
+
+/* Asks for the share of the next tile that matches n_bytes of this one. */
+INLINE void prefetch(job *j, size_t n_bytes) {
+    j->due += n_bytes;
+    for (; j->next < j->due && j->next < j->stop; j->next += 64) __builtin_prefetch(j->next, 0, 2);
+}
+
+/* f16 scales that stand `step` bytes apart. */
+INLINE void half_scales(tile *t, const job *j, const rows *r, size_t v, size_t step) {
+    _Alignas(64) uint16_t d[BLOCKS][VI_ROWS];
+    for (size_t i = 0; i < VI_ROWS; i++)
+        for (size_t k = 0; k < j->n_k; k++) memcpy(&d[k][i], r->p[i] + (j->k + k) * step, 2);
+    for (size_t k = 0; k < j->n_k; k++) vf_store(t->a[k][v][0], vf_from_half(d[k]));
+}
+
+static void unpack_q8_0(tile *t, job *j, const rows *r, size_t v) {
+    half_scales(t, j, r, v, 34);
+    for (size_t k = 0; k < j->n_k; k++) {
+        vi c[8];
+        prefetch(j, 34 * VI_ROWS);
+        transpose4(c, r->p, (j->k + k) * 34 + 2);
+        transpose4(c + 4, r->p, (j->k + k) * 34 + 18);
+        for (int i = 0; i < 8; i++) vi_store(t->code[k][v][i], vi_xor(c[i], vi_set8(VI_BIAS8)));
+    }
+}
+
+static void unpack_q4_0(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15);
+    half_scales(t, j, r, v, 18);
+    for (size_t k = 0; k < j->n_k; k++) {
+        vi c[4];
+        prefetch(j, 18 * VI_ROWS);
+        transpose4(c, r->p, (j->k + k) * 18 + 2);
+        for (int i = 0; i < 4; i++) {
+            vi_store(t->code[k][v][i], vi_and(c[i], low));
+            vi_store(t->code[k][v][i + 4], vi_and(vi_shr16(c[i], 4), low));
+        }
+    }
+}
+
+/* 2^(E - 128) with the subnormals of E = 0 and 1. */
+INLINE vf e8m0(const uint8_t *e) {
+    vi n = vi_from_u8(e);
+    vi normal = vi_shl32(vi_sub32(n, vi_set32(1)), 23);
+    vi small = vi_shl32(vi_add32(n, vi_set32(1)), 21); /* 0 -> 1 << 21, 1 -> 2 << 21 */
+    return vi_as_float(vi_if_less32(n, vi_set32(2), small, normal));
+}
+
+static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
+    static const uint8_t value_plus_12[16] = {12, 13, 14, 15, 16, 18, 20, 24,
+                                              12, 11, 10, 9,  8,  6,  4,  0};
+    _Alignas(64) uint8_t e[BLOCKS][VI_ROWS];
+    const vi low = vi_set8(15), table = vi_set_table(value_plus_12);
+    for (size_t i = 0; i < VI_ROWS; i++)
+        for (size_t k = 0; k < j->n_k; k++) e[k][i] = r->p[i][(j->k + k) * 17];
+    for (size_t k = 0; k < j->n_k; k++) {
+        vi c[4];
+        prefetch(j, 17 * VI_ROWS);
+        vf_store(t->a[k][v][0], e8m0(e[k]));
+        transpose4(c, r->p, (j->k + k) * 17 + 1);
+        for (int i = 0; i < 4; i++) {
+            vi_store(t->code[k][v][i], vi_look_up(table, vi_and(c[i], low)));
+            vi_store(t->code[k][v][i + 4], vi_look_up(table, vi_and(vi_shr16(c[i], 4), low)));
+        }
+    }
+}
+
+/* Dword `at` of every row in one vector. */
+INLINE vi row_dwords(const rows *r, size_t at) {
+    _Alignas(64) uint32_t d[VI_ROWS];
+    for (size_t i = 0; i < VI_ROWS; i++) memcpy(&d[i], r->p[i] + at, 4);
+    return vi_load(d);
+}
+
+/* Bits [from, from + n) of every lane, as a float. */
+#define FIELD(x, from, n) vi_and(vi_shr32(x, from), vi_set32((1 << (n)) - 1))
+
+/* The eight scales and offsets of Q4_K: 6 bits each in twelve bytes (block32.c, scale_min). */
+INLINE void q4_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
+    vi both = row_dwords(r, at), w0 = row_dwords(r, at + 4), w1 = row_dwords(r, at + 8);
+    vi w2 = row_dwords(r, at + 12);
+    vf d = vf_from_half32(both), dmin = vf_from_half32(vi_shr32(both, 16));
+#define GROUP(g, scale, min)                                                                       \
+    vf_store(t->a[k + (g)][v][0], vf_mul(d, vi_to_float(scale)));                                  \
+    vf_store(t->b[k + (g)][v][0], vf_mul(dmin, vi_to_float(min)));
+#define LOW(g) GROUP(g, FIELD(w0, 8 * (g), 6), FIELD(w1, 8 * (g), 6))
+#define HIGH(g)                                                                                    \
+    GROUP(4 + (g), vi_or(FIELD(w2, 8 * (g), 4), vi_shl32(FIELD(w0, 8 * (g) + 6, 2), 4)),           \
+          vi_or(FIELD(w2, 8 * (g) + 4, 4), vi_shl32(FIELD(w1, 8 * (g) + 6, 2), 4)))
+    LOW(0) LOW(1) LOW(2) LOW(3)
+    HIGH(0) HIGH(1) HIGH(2) HIGH(3)
+#undef GROUP
+#undef LOW
+#undef HIGH
+}
+
+static void unpack_q4_k(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15);
+    for (size_t k = 0; k < j->n_k; k += 2) {
+        const size_t at = (j->k + k) / 8 * 144;
+        vi c[8];
+        if (k % 8 == 0) q4_k_scales(t, r, k, v, at);
+        prefetch(j, 36 * VI_ROWS);
+        transpose4(c, r->p, at + 16 + k % 8 * 16);
+        transpose4(c + 4, r->p, at + 32 + k % 8 * 16);
+        for (int i = 0; i < 8; i++) {
+            vi_store(t->code[k][v][i], vi_and(c[i], low));
+            vi_store(t->code[k + 1][v][i], vi_and(vi_shr16(c[i], 4), low));
+        }
+    }
+}
+
+/* The sixteen signed scales of Q6_K. */
+INLINE void q6_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
+    vf d = vf_from_half32(vi_shr32(row_dwords(r, at + 206), 16));
+    for (size_t g = 0; g < 8; g += 2) {
+        vi four = row_dwords(r, at + 192 + 2 * g);
+#define SCALE(g, h, n)                                                                             \
+    vf_store(t->a[k + (g)][v][h], vf_mul(d, vi_to_float(vi_sra32(vi_shl32(four, 24 - 8 * (n)), 24))));
+        SCALE(g, 0, 0)
+        SCALE(g, 1, 1)
+        SCALE(g + 1, 0, 2)
+        SCALE(g + 1, 1, 3)
+#undef SCALE
+    }
+}
+
+static void unpack_q6_k(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15), top = vi_set8(0x30);
+    for (size_t k = 0; k < j->n_k; k += 4) {
+        const size_t at = (j->k + k) / 8 * 210, half = k / 4 % 2;
+        if (half == 0) q6_k_scales(t, r, k, v, at);
+        prefetch(j, 105 * VI_ROWS);
+        for (size_t s = 0; s < 2; s++) { /* columns 0-15 and 16-31 of four groups */
+            vi x[4], y[4], h[4];
+            transpose4(x, r->p, at + 64 * half + 16 * s);
+            transpose4(y, r->p, at + 64 * half + 32 + 16 * s);
+            transpose4(h, r->p, at + 128 + 32 * half + 16 * s);
+            for (size_t i = 0; i < 4; i++) {
+                uint8_t *out = t->code[k][v][4 * s + i];
+                const size_t group = sizeof t->code[0];
+                vi_store(out, vi_or(vi_and(x[i], low), vi_and(vi_shl16(h[i], 4), top)));
+                vi_store(out + group, vi_or(vi_and(y[i], low), vi_and(vi_shl16(h[i], 2), top)));
+                vi_store(out + 2 * group, vi_or(vi_and(vi_shr16(x[i], 4), low), vi_and(h[i], top)));
+                vi_store(out + 3 * group,
+                         vi_or(vi_and(vi_shr16(y[i], 4), low), vi_and(vi_shr16(h[i], 2), top)));
+            }
+        }
+    }
+}
+
+/* Every other type, block by block through quant. */
+static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
+    for (size_t i = 0; i < VI_ROWS; i++)
+        for (size_t k = 0; k < j->n_k; k++) {
+            quant_block32 block;
+            quant_unpack32(j->w->type, r->p[i], j->k + k, &block);
+            for (size_t c = 0; c < 32; c++)
+                t->code[k][v][c / 4][4 * i + c % 4] = (uint8_t)block.q[c] ^ VI_BIAS8;
+            for (size_t h = 0; h < 2; h++) {
+                t->a[k][v][h][i] = block.a[h];
+                t->b[k][v][h][i] = block.b[h];
+            }
+        }
+}
+
+/* ==== Multiplying ================================================================================= */
+
+/* acc[token][vector] += one half or all of block k: steps [from, to) of four columns. */
+INLINE void add_block(const int t, const bool wide, vf acc[TOKENS][VECS], const job *j,
+                      const tile *w, size_t k, size_t b, const int h, const int from, const int to) {
+    vi c[TOKENS][VECS];
+    const size_t ldk = j->x->ldq / 32, at = b * ldk + j->k + k;
+    const int16_t *sums = j->x->sum16 + 2 * at + h;
+    const int8_t *q = j->x->q + 32 * at;
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++) {
+        int32_t sum = sums[2 * i * ldk] + (to - from == 8 ? sums[2 * i * ldk + 1] : 0);
+        c[i][0] = c[i][1] = vi_set32(-j->bias * sum);
+    }
+#pragma GCC unroll 8
+    for (int s = from; s < to; s++) {
+        vi w0 = vi_load(w->code[k][0][s]), w1 = vi_load(w->code[k][1][s]);
+#pragma GCC unroll 6
+        for (size_t i = 0; i < (size_t)t; i++) {
+            int32_t four;
+            memcpy(&four, q + i * j->x->ldq + 4 * s, 4);
+            vi x = vi_set32(four);
+            c[i][0] = wide ? vi_dot8(c[i][0], w0, x) : vi_dot(c[i][0], w0, x);
+            c[i][1] = wide ? vi_dot8(c[i][1], w1, x) : vi_dot(c[i][1], w1, x);
+            VI_IN_ORDER(c[i][0], c[i][1]);
+        }
+    }
+    const vf a0 = vf_load(w->a[k][0][h]), a1 = vf_load(w->a[k][1][h]);
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++) {
+        vf s = vf_set(j->x->s[at + i * ldk]);
+        acc[i][0] = vf_fma(vi_to_float(c[i][0]), vf_mul(a0, s), acc[i][0]);
+        acc[i][1] = vf_fma(vi_to_float(c[i][1]), vf_mul(a1, s), acc[i][1]);
+    }
+}
+
+/* acc -= sum of the activations * offset * step; all of the block or half h of it. */
+INLINE void add_offset(const int t, const bool split, vf acc[TOKENS][VECS], const job *j,
+                       const tile *w, size_t k, size_t b, const int h) {
+    const size_t ldk = j->x->ldq / 32, at = b * ldk + j->k + k;
+    const int16_t *sums = j->x->sum16 + 2 * at + h;
+    const vf b0 = vf_load(w->b[k][0][h]), b1 = vf_load(w->b[k][1][h]);
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++) {
+        int32_t sum = sums[2 * i * ldk] + (split ? 0 : sums[2 * i * ldk + 1]);
+        vf f = vf_set((float)sum), s = vf_set(-j->x->s[at + i * ldk]);
+        acc[i][0] = vf_fma(f, vf_mul(b0, s), acc[i][0]);
+        acc[i][1] = vf_fma(f, vf_mul(b1, s), acc[i][1]);
+    }
+}
+
+INLINE void multiply(const int t, const bool split, const bool wide, const job *j, const tile *w,
+                     size_t b) {
+    vf acc[TOKENS][VECS];
+    float *y = j->y + b * j->ldy;
+    const size_t n0 = j->n < VI_ROWS ? j->n : VI_ROWS, n1 = j->n - n0;
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++) {
+        acc[i][0] = j->k ? vf_load_n(y + i * j->ldy, n0) : vf_set(0);
+        acc[i][1] = j->k ? vf_load_n(y + i * j->ldy + n0, n1) : vf_set(0);
+    }
+    for (size_t k = 0; k < j->n_k; k++) {
+        add_block(t, wide, acc, j, w, k, b, 0, 0, split ? 4 : 8);
+        if (split) add_block(t, wide, acc, j, w, k, b, 1, 4, 8);
+        if (!j->offset) continue;
+        add_offset(t, split, acc, j, w, k, b, 0);
+        if (split) add_offset(t, split, acc, j, w, k, b, 1);
+    }
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++) {
+        vf_store_n(y + i * j->ldy, acc[i][0], n0);
+        vf_store_n(y + i * j->ldy + n0, acc[i][1], n1);
+    }
+}
+
+#define MULTIPLY_FN(name, t, split, wide)                                                          \
+    static __attribute__((noinline)) void name(const job *j, const tile *w, size_t b) {            \
+        multiply(t, split, wide, j, w, b);                                                         \
+    }
+#if B32_TOKENS == 6
+#define MULTIPLY_FNS(name, split, wide)                                                            \
+    MULTIPLY_FN(name##_1, 1, split, wide)                                                          \
+    MULTIPLY_FN(name##_2, 2, split, wide)                                                          \
+    MULTIPLY_FN(name##_3, 3, split, wide)                                                          \
+    MULTIPLY_FN(name##_4, 4, split, wide)                                                          \
+    MULTIPLY_FN(name##_6, 6, split, wide)                                                          \
+    static void (*const name[TOKENS])(const job *, const tile *, size_t) = {                       \
+        name##_1, name##_2, name##_3, name##_4, name##_4, name##_6};
+#else
+#define MULTIPLY_FNS(name, split, wide)                                                            \
+    MULTIPLY_FN(name##_1, 1, split, wide)                                                          \
+    MULTIPLY_FN(name##_2, 2, split, wide)                                                          \
+    MULTIPLY_FN(name##_3, 3, split, wide)                                                          \
+    MULTIPLY_FN(name##_4, 4, split, wide)                                                          \
+    static void (*const name[TOKENS])(const job *, const tile *, size_t) = {name##_1, name##_2,    \
+                                                                            name##_3, name##_4};
+#endif
+MULTIPLY_FNS(whole, false, false)
+MULTIPLY_FNS(halves, true, false)
+MULTIPLY_FNS(whole_wide, false, true)
+MULTIPLY_FNS(halves_wide, true, true)
+
+/* ==== The loop over tiles ========================================================================= */
+
+/* How a type is unpacked and what its codes are. */
+typedef struct format {
+    void (*unpack)(tile *t, job *j, const rows *r, size_t v);
+    void (*const *multiply)(const job *j, const tile *w, size_t b); /* by number of tokens - 1 */
+    int32_t bias;                                                   /* of the codes */
+} format;
+
+static format format_of(uint32_t type) {
+    switch (type) {
+    case QUANT_Q8_0: return (format){unpack_q8_0, whole_wide, VI_BIAS8};
+    case QUANT_Q4_0: return (format){unpack_q4_0, whole, 8};
+    case QUANT_MXFP4: return (format){unpack_mxfp4, whole, 12};
+    case QUANT_Q4_K: return (format){unpack_q4_k, whole, 0};
+    case QUANT_Q6_K: return (format){unpack_q6_k, halves, 32};
+    default: return (format){unpack_other, kern_split16(type) ? halves_wide : whole_wide, VI_BIAS8};
+    }
+}
+
+static void tile_rows(job *j, const format *f) {
+    tile t;
+    const size_t blocks = j->w->cols / 32, n_tok = j->x->n_tok;
+    for (j->k = 0; j->k < blocks; j->k += j->n_k) {
+        j->n_k = blocks - j->k < BLOCKS ? blocks - j->k : BLOCKS;
+        for (size_t v = 0; v < VECS; v++) {
+            rows r;
+            for (size_t i = 0; i < VI_ROWS; i++) {
+                size_t row = v * VI_ROWS + i < j->n ? v * VI_ROWS + i : j->n - 1;
+                r.p[i] = j->w->data + (j->r + row) * j->w->row_bytes;
+            }
+            f->unpack(&t, j, &r, v);
+        }
+        for (size_t b = 0, n; b < n_tok; b += n) {
+            n = n_tok - b < TOKENS ? n_tok - b : TOKENS;
+            if (n == 5) n = 4;
+            f->multiply[n - 1](j, &t, b);
+        }
+    }
+}
+
+static void NAME(mm_b32_q8)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                            size_t row_begin, size_t row_end) {
+    const format f = format_of(w->type);
+    job j = {.ldy = ldy, .w = w, .x = x, .bias = f.bias, .offset = quant_has_offset(w->type)};
+    j.stop = w->data + row_end * w->row_bytes;
+    for (size_t r = row_begin; r < row_end; r += TILE_ROWS) {
+        j.y = y + r;
+        j.r = r;
+        j.n = row_end - r < TILE_ROWS ? row_end - r : TILE_ROWS;
+        j.next = j.due = w->data + (r + j.n) * w->row_bytes;
+        tile_rows(&j, &f);
+    }
+}
+
+void NAME(kern_fill_b32)(kern *k) { k->mm_b32_q8 = NAME(mm_b32_q8); }

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The int8 multiply-add peak of one thread: a loop that does nothing but the widest multiply-add
+ * the processor has, on registers. What a matrix product reaches is told as a share of this.
+ */
+#include "kern/kern_internal.h"
+
+#include "cpu/cpu.h"
+
+static uint64_t peak_c(uint64_t rounds, uint32_t *sink) {
+    uint32_t acc[16] = {0};
+    volatile int8_t seed = 3;
+    int8_t a[16], b[16];
+    for (int i = 0; i < 16; i++) {
+        a[i] = (int8_t)(seed + i);
+        b[i] = (int8_t)(seed - i);
+    }
+    for (uint64_t r = 0; r < rounds; r++)
+        for (int i = 0; i < 16; i++) acc[i] += (uint32_t)(a[i] * (b[i] ^ (int8_t)r));
+    for (int i = 0; i < 16; i++) *sink += acc[i];
+    return rounds * 16;
+}
+
+uint64_t kern_int8_peak(unsigned cpu, uint64_t rounds, uint32_t *sink) {
+#if defined(__x86_64__)
+    if (cpu & CPU_AVX512VNNI) return peak_avx512vnni(rounds, sink);
+    if (cpu & CPU_AVX2) return peak_avx2(rounds, sink);
+#endif
+    (void)cpu;
+    return peak_c(rounds, sink);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * gen on the real forward pass (tiny seeded models): batched jobs give the bits that lone ones
+ * give, whatever the step looks like; beams share pages and give them back; nothing is allocated
+ * while tokens come.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <unistd.h>
+
+#include "cpu/cpu.h"
+#include "gen/gen_internal.h"
+#include "tiny_model.h"
+
+enum { N_JOBS = 6, MAX_SEEN = 64 };
+
+typedef struct rig {
+    par_pool *pool; /* two threads */
+    model *m;       /* tiny, without a vocabulary */
+    run_engine *e;  /* on it */
+} rig;
+
+typedef struct heard {
+    gen_choice c[MAX_SEEN];      /* tokens and log-probabilities, in order */
+    gen_choice top[MAX_SEEN][3]; /* alternatives */
+    size_t n;                    /* how many */
+} heard;
+
+static void rig_up(rig *g, tiny_kind kind, uint32_t chunk, uint32_t max_logits) {
+    char path[96];
+    rotor_error err = {0};
+    tiny_write(tiny_path(path, "gen.gguf"), kind, tiny_default(), 21, NULL);
+    assert_int_equal(par_create(&g->pool, 2, false, &err), ROTOR_OK);
+    const model_options mo = {.i2s = -1};
+    if (model_open(&g->m, path, &mo, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    const run_options ro = {.cpu = cpu_detect(),
+                            .n_pages = 60,
+                            .chunk = chunk,
+                            .kv = KERN_KV_F16,
+                            .max_logits = max_logits};
+    if (run_create(&g->e, g->m, g->pool, &ro, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    unlink(path);
+}
+
+static void rig_down(rig *g) {
+    assert_int_equal(run_free_pages(g->e), 60); /* every page came back */
+    run_free(&g->e);
+    model_close(&g->m);
+    par_free(&g->pool);
+}
+
+static bool hear(void *user, base_str text, const gen_choice *choice, const gen_choice *top) {
+    heard *h = user;
+    (void)text;
+    if (!choice) return true;
+    memcpy(h->top[h->n], top, sizeof h->top[0]);
+    h->c[h->n++] = *choice;
+    return true;
+}
+
+static gen_options options(uint32_t i, heard *h) {
+    gen_options o = {.sampling = gen_sampling_default(),
+                     .max_new_tok = 5 + i * 7,
+                     .n_top = 3,
+                     .ignore_eog = true,
+                     .on_text = hear,
+                     .user = h};
+    o.sampling.seed = i;
+    if (i % 3 == 0) o.sampling.temperature = 0;
+    if (i % 3 == 1) o.sampling.repeat_penalty = 1.2f;
+    return o;
+}
+
+static uint32_t make_prompt(uint32_t *prompt, uint32_t i) {
+    uint32_t n = 1 + i * 29;
+    for (uint32_t t = 0; t < n; t++) prompt[t] = (t * 31 + i * 7) % 95;
+    return n;
+}
+
+static void check_kind(tiny_kind kind, uint32_t chunk, uint32_t max_logits) {
+    static heard together[N_JOBS], alone;
+    static uint32_t prompt[N_JOBS][200];
+    rig g;
+    gen_batch *b = NULL;
+    run_session *s[N_JOBS];
+    gen_options o[N_JOBS];
+    gen_result r[N_JOBS];
+    uint32_t live, handle;
+    memset(together, 0, sizeof together);
+    rig_up(&g, kind, chunk, max_logits);
+    assert_int_equal(gen_batch_create(&b, g.e, N_JOBS, NULL), ROTOR_OK);
+    for (uint32_t i = 0; i < N_JOBS; i++) {
+        uint32_t n = make_prompt(prompt[i], i);
+        o[i] = options(i, &together[i]);
+        assert_int_equal(run_session_create(&s[i], g.e, 256, NULL), ROTOR_OK);
+        assert_int_equal(gen_batch_add(b, s[i], prompt[i], n, &o[i], &r[i], &handle, NULL),
+                         ROTOR_OK);
+    }
+    uint64_t allocs = base_alloc_count();
+    do assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    while (live);
+    assert_int_equal(base_alloc_count(), allocs);
+    for (uint32_t i = 0; i < N_JOBS; i++) {
+        gen_result lone = {0};
+        memset(&alone, 0, sizeof alone);
+        o[i].user = &alone;
+        run_session_rewind(s[i], 0);
+        assert_int_equal(gen_run(s[i], prompt[i], make_prompt(prompt[i], i), &o[i], &lone, NULL),
+                         ROTOR_OK);
+        assert_int_equal(lone.ids.n, o[i].max_new_tok);
+        assert_int_equal(r[i].ids.n, lone.ids.n);
+        assert_memory_equal(&alone, &together[i], sizeof alone); /* ids, log-probabilities: bits */
+        gen_result_free(&lone);
+        gen_result_free(&r[i]);
+        run_session_free(&s[i]);
+    }
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
+static void batched_jobs_are_the_same_bits(void **state) {
+    (void)state;
+    check_kind(TINY_BITNET, 64, 16);
+    check_kind(TINY_BITNET, 5, 2);
+    check_kind(TINY_LLAMA_Q8, 33, 4);
+}
+
+/* The best beam's log-probability is the sum of its tokens', evaluated one by one. */
+static void beams_are_scored_as_evaluated(void **state) {
+    (void)state;
+    enum { WIDTH = 5, LEN = 40 };
+    rig g;
+    run_session *s = NULL;
+    gen_beam *beams = NULL;
+    uint32_t tokens[100], n;
+    rotor_error err = {0};
+    rig_up(&g, TINY_BITNET, 64, 3);
+    n = make_prompt(tokens, 2);
+    assert_int_equal(run_session_create(&s, g.e, 256, NULL), ROTOR_OK);
+    if (gen_beam_search(s, tokens, n, WIDTH, LEN, 1, &beams, &err) != ROTOR_OK)
+        fail_msg("%s", err.message);
+    for (int i = 0; i < WIDTH; i++) {
+        double sum = 0;
+        uint32_t len = (uint32_t)beams[i].ids.n;
+        assert_true(beams[i].ended ? len < LEN : len == LEN);
+        if (i) assert_true(beams[i].score <= beams[i - 1].score);
+        memcpy(tokens + n, beams[i].ids.ids, len * sizeof *tokens);
+        if (beams[i].ended) tokens[n + len++] = text_eos(g.m->vocab);
+        for (uint32_t t = 0; t < len; t++) {
+            assert_int_equal(run_session_sync(s, tokens, n + t, NULL, NULL, NULL, NULL), ROTOR_OK);
+            const float *x = run_logits(g.e, 0);
+            double total = 0;
+            for (uint32_t v = 0; v < g.m->hp.n_vocab; v++) total += exp((double)x[v]);
+            sum += (double)x[tokens[n + t]] - log(total);
+        }
+        assert_true(fabs(sum - (double)beams[i].logprob) < 1e-3);
+    }
+    gen_beams_free(beams, WIDTH);
+    run_session_free(&s);
+    rig_down(&g);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(batched_jobs_are_the_same_bits),
+        cmocka_unit_test(beams_are_scored_as_evaluated),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
