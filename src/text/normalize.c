@@ -192,6 +192,19 @@ static bool bert_clean(base_str in, bool clean, bool space_han, base_buf *out) {
 
 /* ==== Strings and spaces ====================================================================== */
 
+static bool replace_runs(const text_step *step, base_str in, base_buf *out) {
+    for (size_t i = 0; i < in.n;) {
+        size_t start = i;
+        while (i < in.n && in.p[i] == step->a[0]) i++;
+        bool ok = i - start > 1 ? base_buf_append(out, step->b, step->b_n)
+                                : base_buf_append(out, in.p + start, i - start);
+        start = i;
+        while (i < in.n && in.p[i] != step->a[0]) i++;
+        if (!ok || !base_buf_append(out, in.p + start, i - start)) return false;
+    }
+    return true;
+}
+
 static bool replace_literal(const text_step *step, base_str in, base_buf *out) {
     size_t done = 0;
     for (size_t i = 0; step->a_n && i + step->a_n <= in.n;) {
@@ -265,7 +278,10 @@ rotor_status text_normalize_step(text_run *r, const text_step *step, base_str in
     case STEP_LOWER: lower(in, out); break;
     case STEP_STRIP_ACCENTS: strip_accents(in, step->flags & 1, out); break;
     case STEP_BERT_CLEAN: bert_clean(in, step->flags & 1, step->flags & 2, out); break;
-    case STEP_REPLACE: replace_literal(step, in, out); break;
+    case STEP_REPLACE:
+        if (step->flags & 1) replace_runs(step, in, out);
+        else replace_literal(step, in, out);
+        break;
     case STEP_REPLACE_REGEX: ROTOR_TRY(replace_regex(r, step, in, out)); break;
     case STEP_PREPEND: prepend(step, in, out); break;
     case STEP_STRIP:

@@ -125,7 +125,7 @@ typedef enum step_kind {
     STEP_LOWER,         /* simple lower case */
     STEP_STRIP_ACCENTS, /* drop Mn, with flag 1 all marks */
     STEP_BERT_CLEAN,    /* flag 1: delete controls, white space to ' '; flag 2: spaces round CJK */
-    STEP_REPLACE,       /* a -> b, literal */
+    STEP_REPLACE,       /* a -> b, literal; flag 1: runs of two or more a, which is one byte */
     STEP_REPLACE_REGEX, /* re -> b, literal */
     STEP_PREPEND,       /* a in front of a text that is not empty */
     STEP_STRIP,         /* white space: flag 1 left, flag 2 right */

@@ -65,7 +65,6 @@ static void llama3_by_merges(void **state) {
                       (double)load_us * 1e-3);
         assert_int_equal(n, 280147);
         assert_true(text_adds_bos(v) && text_bos(v) == 128000);
-        assert_true(load_us < 3000000);
     }
     check("llama3", v, TEXT_PARSE_SPECIAL);
 }
@@ -83,8 +82,8 @@ JSON_TEST(hf_metaspace, "hf-metaspace")
 JSON_TEST(hf_unigram_bytes, "hf-unigram-bytes")
 JSON_TEST(hf_wordpiece, "hf-wordpiece")
 JSON_TEST(hf_wordpiece_cased, "hf-wordpiece-cased")
-#ifdef ROTOR_HAVE_PCRE2
 JSON_TEST(hf_unigram, "hf-unigram")
+#ifdef ROTOR_HAVE_PCRE2
 JSON_TEST(hf_regex, "hf-regex")
 JSON_TEST(hf_odd, "hf-odd")
 #endif
@@ -156,8 +155,8 @@ int main(void) {
         cmocka_unit_test(hf_unigram_bytes),
         cmocka_unit_test(hf_wordpiece),
         cmocka_unit_test(hf_wordpiece_cased),
-#ifdef ROTOR_HAVE_PCRE2
         cmocka_unit_test(hf_unigram),
+#ifdef ROTOR_HAVE_PCRE2
         cmocka_unit_test(hf_regex),
         cmocka_unit_test(hf_odd),
 #endif

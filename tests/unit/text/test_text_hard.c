@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "text_help.h"
 
@@ -23,12 +24,15 @@ static base_buf repeat(const char *atom, size_t n) {
 
 /* ==== Long runs =============================================================================== */
 
+/* Processor time, so that a busy machine does not fail the test. */
+static double seconds_used(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
 /* Encodes and decodes; a quadratic method would take hours, so the bound can be generous. */
 static void encode_within(const char *name, const text_vocab *v, base_str text, bool round_trip) {
-    uint64_t start = base_now_us();
+    double start = seconds_used();
     text_ids ids = help_encode(v, text, 0);
-    double seconds = (double)(base_now_us() - start) * 1e-6;
-    if (seconds > 0.5) print_message("%s: %.2f s for %zu bytes\n", name, seconds, text.n);
+    double seconds = seconds_used() - start;
+    if (seconds > 2) print_message("%s: %.2f s for %zu bytes\n", name, seconds, text.n);
     assert_true(seconds < 20);
     if (round_trip) {
         base_buf back = {0};
@@ -61,7 +65,7 @@ static void long_runs_stay_linear(void **state) {
                         : json ? help_json(name)
                                : help_vocab(name, vocabs[k].model);
         for (size_t i = 0; i < BASE_COUNT(atoms); i++) {
-            base_buf text = repeat(atoms[i], 1000000 / strlen(atoms[i]));
+            base_buf text = repeat(atoms[i], i < 7 ? 1000000 : 100000); /* seven classic ones */
             encode_within(name, v, help_str(&text), vocabs[k].whole);
             base_buf_free(&text);
         }
@@ -83,12 +87,12 @@ static void every_rule_set_is_linear(void **state) {
             base_buf text = repeat(atoms[i], 300000);
             base_buf_puts(&text, "x"); /* what ends a run of spaces decides how it is cut */
             size_t bytes = 0;
-            uint64_t start = base_now_us();
+            double start = seconds_used();
             assert_int_equal(text_split(base_str_of(rules[r]), help_str(&text), count_piece, &bytes,
                                         NULL),
                              ROTOR_OK);
             assert_int_equal(bytes, text.len);
-            assert_true(base_now_us() - start < 30000000);
+            assert_true(seconds_used() - start < 10);
             base_buf_free(&text);
         }
 }
@@ -488,9 +492,9 @@ static void faults_while_creating(void **state) {
 static void faults_while_encoding(void **state) {
     (void)state;
     static const char *const names[] = {"hf-llama3", "hf-qwen2", "hf-llama2", "hf-metaspace",
-                                        "hf-unigram-bytes", "hf-wordpiece",
+                                        "hf-unigram-bytes", "hf-unigram", "hf-wordpiece",
 #ifdef ROTOR_HAVE_PCRE2
-                                        "hf-odd", "hf-unigram", "hf-regex"
+                                        "hf-odd", "hf-regex"
 #endif
     };
     base_buf text = repeat("Hello  World 中文 é́ <|im_end|> foo_bar1234 don't\r\n", 60);
