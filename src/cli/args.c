@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ==== Near misses =============================================================================== */
+/* ==== Near misses ============================================================================ */
 
 enum { NAME_MAX_BYTES = 32 };
 
@@ -60,7 +60,7 @@ static const char *option_name_at(const void *ctx, size_t i) {
     return cli_options[i].verbs & verb_bit ? cli_options[i].name : "";
 }
 
-/* ==== Values ==================================================================================== */
+/* ==== Values ================================================================================= */
 
 static bool same_word(const char *p, size_t n, const char *word) {
     return strlen(word) == n && strncmp(p, word, n) == 0;
@@ -83,8 +83,9 @@ static rotor_status bad_range(const cli_option *o, const char *where, const char
     if (whole && o->max > 1e15)
         return base_fail(err, ROTOR_E_ARG, "%s %s: expected a whole number of at least %.0f", where,
                          text, o->min);
-    return base_fail(err, ROTOR_E_ARG, whole ? "%s %s: expected a whole number from %.0f to %.0f"
-                                             : "%s %s: expected a number from %g to %g",
+    return base_fail(err, ROTOR_E_ARG,
+                     whole ? "%s %s: expected a whole number from %.0f to %.0f"
+                           : "%s %s: expected a number from %g to %g",
                      where, text, o->min, o->max);
 }
 
@@ -109,15 +110,16 @@ static rotor_status set_value(cli_value *v, const cli_option *o, const char *tex
     case CLI_CHOICE:
         out.i = choice_index(o->choices, text);
         if (out.i < 0)
-            return base_fail(err, ROTOR_E_ARG, "%s %s: expected one of %s", where, text, o->choices);
+            return base_fail(err, ROTOR_E_ARG, "%s %s: expected one of %s", where, text,
+                             o->choices);
         break;
     case CLI_FLAG:
         out.i = choice_index("0|1|false|true|no|yes|off|on", text);
-        if (out.i < 0)
-            return base_fail(err, ROTOR_E_ARG, "%s %s: expected on or off", where, text);
+        if (out.i < 0) return base_fail(err, ROTOR_E_ARG, "%s %s: expected on or off", where, text);
         out.i &= 1;
         break;
-    case CLI_TEXT: break;
+    case CLI_TEXT:
+        break;
     }
     *v = out;
     return ROTOR_OK;
@@ -134,7 +136,7 @@ rotor_status cli_set(cli_args *a, cli_opt id, const char *text, const char *wher
     return ROTOR_OK;
 }
 
-/* ==== Command line ================================================================================ */
+/* ==== Command line =========================================================================== */
 
 cli_opt cli_find_option(const char *name, size_t n_bytes, uint32_t verb_bit) {
     for (int i = 0; i < CLI_N_OPTS; i++)
@@ -155,11 +157,11 @@ static rotor_status unknown_option(const cli_args *a, const char *word, rotor_er
     const char *bare = word + (word[1] == '-' ? 2 : 1);
     snprintf(name, sizeof name, "%.*s", (int)strcspn(bare, "="), bare);
     if (strcmp(word, "-m") == 0 || strcmp(name, "model") == 0)
-        return base_fail(err, ROTOR_E_ARG, "no option %s: the model is a plain word: rotor %s MODEL",
-                         word, a->verb->name);
+        return base_fail(err, ROTOR_E_ARG,
+                         "no option %s: the model is a plain word: rotor %s MODEL", word,
+                         a->verb->name);
     const char *near = word[1] == '-' ? cli_nearest(name, option_name_at, &a->verb->bit) : NULL;
-    if (near)
-        return base_fail(err, ROTOR_E_ARG, "no option --%s; did you mean --%s?", name, near);
+    if (near) return base_fail(err, ROTOR_E_ARG, "no option --%s; did you mean --%s?", name, near);
     return base_fail(err, ROTOR_E_ARG, "no option %.*s", (int)strcspn(word, "="), word);
 }
 
@@ -207,15 +209,18 @@ rotor_status cli_parse(cli_args *a, const cli_verb *verb, int argc, char **argv,
     a->verb = verb;
     for (int i = 0; i < CLI_N_OPTS; i++)
         if (cli_options[i].fallback) {
-            ROTOR_TRY(set_value(&a->value[i], &cli_options[i], cli_options[i].fallback, "default",
-                                err));
+            ROTOR_TRY(
+                set_value(&a->value[i], &cli_options[i], cli_options[i].fallback, "default", err));
             a->value[i].given = false;
         }
     bool only_words = false;
     for (int i = 0; i < argc; i++) {
-        if (!only_words && strcmp(argv[i], "--") == 0) only_words = true;
-        else if (only_words || argv[i][0] != '-' || !argv[i][1]) ROTOR_TRY(add_word(a, argv[i], err));
-        else ROTOR_TRY(take_option(a, argc, argv, &i, err));
+        if (!only_words && strcmp(argv[i], "--") == 0)
+            only_words = true;
+        else if (only_words || argv[i][0] != '-' || !argv[i][1])
+            ROTOR_TRY(add_word(a, argv[i], err));
+        else
+            ROTOR_TRY(take_option(a, argc, argv, &i, err));
     }
     return check_words(a, err);
 }
@@ -227,7 +232,7 @@ void cli_args_free(cli_args *a) {
     memset(a, 0, sizeof *a);
 }
 
-/* ==== Environment and configuration file ============================================================ */
+/* ==== Environment and configuration file ===================================================== */
 
 static rotor_status read_environment(cli_args *a, const char *(*get_env)(const char *name),
                                      rotor_error *err) {
@@ -299,14 +304,26 @@ rotor_status cli_settings(cli_args *a, const char *config, const char *config_na
     return ROTOR_OK;
 }
 
-/* ==== Asking ========================================================================================== */
+/* ==== Asking ================================================================================= */
 
-bool cli_given(const cli_args *a, cli_opt o) { return a->value[o].given; }
-bool cli_on(const cli_args *a, cli_opt o) { return a->value[o].i != 0; }
-int64_t cli_int(const cli_args *a, cli_opt o) { return a->value[o].i; }
-double cli_real(const cli_args *a, cli_opt o) { return a->value[o].f; }
-const char *cli_text(const cli_args *a, cli_opt o) { return a->value[o].text; }
-const char *cli_word(const cli_args *a, size_t i) { return i < a->n_words ? a->words[i] : NULL; }
+bool cli_given(const cli_args *a, cli_opt o) {
+    return a->value[o].given;
+}
+bool cli_on(const cli_args *a, cli_opt o) {
+    return a->value[o].i != 0;
+}
+int64_t cli_int(const cli_args *a, cli_opt o) {
+    return a->value[o].i;
+}
+double cli_real(const cli_args *a, cli_opt o) {
+    return a->value[o].f;
+}
+const char *cli_text(const cli_args *a, cli_opt o) {
+    return a->value[o].text;
+}
+const char *cli_word(const cli_args *a, size_t i) {
+    return i < a->n_words ? a->words[i] : NULL;
+}
 
 tool_i2s cli_i2s(const cli_args *a) {
     static const tool_i2s order[] = {TOOL_I2S_X86, TOOL_I2S_X86, TOOL_I2S_ARM, TOOL_I2S_4ROW};
@@ -325,7 +342,8 @@ rotor_status cli_parse_ids(const char *text, uint32_t **ids, size_t *n, rotor_er
         unsigned long long v = strtoull(p, &end, 10);
         if (!isdigit((unsigned char)*p) || errno || v >= UINT32_MAX || !strchr(", \t\r\n", *end)) {
             base_free(list);
-            return base_fail(err, ROTOR_E_ARG, "'%.*s' is not a token id; expected numbers like 1,2,3",
+            return base_fail(err, ROTOR_E_ARG,
+                             "'%.*s' is not a token id; expected numbers like 1,2,3",
                              (int)BASE_MIN(strcspn(p, ", \t\r\n"), 40), p);
         }
         list[count++] = (uint32_t)v;

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 typedef struct command {
-    const char *name, *argument, *help;            /* as listed by /help */
+    const char *name, *argument, *help;              /* as listed by /help */
     void (*run)(chat_talk *t, const char *argument); /* argument: rest of the line, trimmed */
 } command;
 
@@ -27,7 +27,7 @@ static void say_result(const chat_talk *t, rotor_status st, const rotor_error *e
     if (st != ROTOR_OK) say(t, "rotor: %s", err->message);
 }
 
-/* ==== Conversation =============================================================================== */
+/* ==== Conversation =========================================================================== */
 
 static void do_clear(chat_talk *t, const char *argument) {
     (void)argument;
@@ -51,8 +51,10 @@ static void do_regen(chat_talk *t, const char *argument) {
     rotor_error err;
     (void)argument;
     if (last_is(t, "assistant")) chat_cut(t, t->n_turns - 1);
-    if (!last_is(t, "user")) say(t, "nothing to answer again");
-    else say_result(t, chat_answer(t, &err), &err);
+    if (!last_is(t, "user"))
+        say(t, "nothing to answer again");
+    else
+        say_result(t, chat_answer(t, &err), &err);
 }
 
 static void do_undo(chat_talk *t, const char *argument) {
@@ -90,23 +92,28 @@ static void do_read(chat_talk *t, const char *argument) {
 
 static void do_save(chat_talk *t, const char *argument) {
     rotor_error err;
-    if (!*argument) say(t, "which file? /save FILE");
-    else if (chat_save(t, argument, &err) == ROTOR_OK) say(t, "saved to %s", argument);
-    else say(t, "rotor: %s", err.message);
+    if (!*argument)
+        say(t, "which file? /save FILE");
+    else if (chat_save(t, argument, &err) == ROTOR_OK)
+        say(t, "saved to %s", argument);
+    else
+        say(t, "rotor: %s", err.message);
 }
 
 static void do_load(chat_talk *t, const char *argument) {
     rotor_error err;
-    if (!*argument) say(t, "which file? /load FILE");
+    if (!*argument)
+        say(t, "which file? /load FILE");
     else if (chat_load(t, argument, &err) == ROTOR_OK)
         say(t, "loaded %zu messages from %s", t->n_turns, argument);
-    else say(t, "rotor: %s", err.message);
+    else
+        say(t, "rotor: %s", err.message);
 }
 
-/* ==== Settings =================================================================================== */
+/* ==== Settings =============================================================================== */
 
-static const cli_opt settable[] = {OPT_TEMP,  OPT_TOP_K,  OPT_TOP_P, OPT_MIN_P,
-                                   OPT_REPEAT, OPT_SEED, OPT_N_PREDICT};
+static const cli_opt settable[] = {OPT_TEMP,   OPT_TOP_K, OPT_TOP_P,    OPT_MIN_P,
+                                   OPT_REPEAT, OPT_SEED,  OPT_N_PREDICT};
 
 static const char *setting_at(const void *ctx, size_t i) {
     (void)ctx;
@@ -115,8 +122,8 @@ static const char *setting_at(const void *ctx, size_t i) {
 
 static void show_settings(const chat_talk *t) {
     rotor_gen_options g = cli_gen_options(&t->a, t->e);
-    say(t, "temp %g  top-k %d  top-p %g  min-p %g  repeat-penalty %g", (double)g.temperature, g.top_k,
-        (double)g.top_p, (double)g.min_p, (double)g.repeat_penalty);
+    say(t, "temp %g  top-k %d  top-p %g  min-p %g  repeat-penalty %g", (double)g.temperature,
+        g.top_k, (double)g.top_p, (double)g.min_p, (double)g.repeat_penalty);
     if (cli_given(&t->a, OPT_SEED)) say(t, "seed %lld", (long long)cli_int(&t->a, OPT_SEED));
     if (g.max_tokens) say(t, "n-predict %u", g.max_tokens);
 }
@@ -133,12 +140,15 @@ static void do_set(chat_talk *t, const char *argument) {
     }
     for (size_t i = 0; i < BASE_COUNT(settable); i++) {
         if (strcmp(setting_at(NULL, i), name) != 0) continue;
-        if (cli_set(&t->a, settable[i], value, name, &err) != ROTOR_OK) say(t, "rotor: %s", err.message);
-        else show_settings(t);
+        if (cli_set(&t->a, settable[i], value, name, &err) != ROTOR_OK)
+            say(t, "rotor: %s", err.message);
+        else
+            show_settings(t);
         return;
     }
     const char *near = cli_nearest(name, setting_at, NULL);
-    say(t, "no setting '%s'%s%s%s", name, near ? "; did you mean " : ", there are temp, top-k, top-p, min-p, ",
+    say(t, "no setting '%s'%s%s%s", name,
+        near ? "; did you mean " : ", there are temp, top-k, top-p, min-p, ",
         near ? near : "repeat-penalty, seed and n-predict", near ? "?" : "");
 }
 
@@ -148,7 +158,8 @@ static void do_show(chat_talk *t, const char *argument) {
     (void)argument;
     say(t, "model %s (%s, %s), %s, head %s, %d threads, %s", i->name, i->architecture, i->type_name,
         cli_bytes(i->file_bytes, a), i->head, i->threads, i->cpu);
-    say(t, "context %u of %u tokens, cache %s", i->n_ctx, i->n_ctx_train, cli_bytes(i->kv_bytes, b));
+    say(t, "context %u of %u tokens, cache %s", i->n_ctx, i->n_ctx_train,
+        cli_bytes(i->kv_bytes, b));
     say(t, "template %s", i->template_line ? i->template_line : "none");
     say(t, "system %s", t->system ? t->system : "(none)");
     show_settings(t);
@@ -182,7 +193,7 @@ static void do_exit(chat_talk *t, const char *argument) {
     t->leave = true;
 }
 
-/* ==== The table ================================================================================== */
+/* ==== The table ============================================================================== */
 
 static void do_help(chat_talk *t, const char *argument);
 
@@ -190,8 +201,8 @@ static const command commands[] = {
     {"help", "", "this list", do_help},
     {"clear", "", "start over; the system prompt stays", do_clear},
     {"system", "[TEXT]", "show or change the system prompt", do_system},
-    {"set", "[NAME VALUE]", "show or change temp, top-k, top-p, min-p, repeat-penalty, seed, n-predict",
-     do_set},
+    {"set", "[NAME VALUE]",
+     "show or change temp, top-k, top-p, min-p, repeat-penalty, seed, n-predict", do_set},
     {"show", "", "the model and all settings", do_show},
     {"save", "FILE", "write the conversation to a file", do_save},
     {"load", "FILE", "take up a saved conversation", do_load},
@@ -239,6 +250,8 @@ void chat_command(chat_talk *t, const char *line) {
     }
     base_free(argument);
     const char *near = cli_nearest(name, command_at, NULL);
-    if (near) say(t, "no command /%s; did you mean /%s?", name, near);
-    else say(t, "no command /%s; /help lists them", name);
+    if (near)
+        say(t, "no command /%s; did you mean /%s?", name, near);
+    else
+        say(t, "no command /%s; /help lists them", name);
 }

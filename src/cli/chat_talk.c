@@ -55,7 +55,7 @@ void chat_free(chat_talk *t) {
     rotor_engine_close(&t->e);
 }
 
-/* ==== Answering ================================================================================== */
+/* ==== Answering ============================================================================== */
 
 typedef struct answer {
     chat_talk *t;          /* conversation */
@@ -89,10 +89,11 @@ static rotor_status render(const chat_talk *t, uint32_t **ids, size_t *n, rotor_
     rotor_status st = rotor_chat_tokenize(t->e, list, count, ids, n, NULL, err);
     base_free(list);
     if (st == ROTOR_OK && *n >= rotor_session_max(t->s)) {
-        st = base_fail(err, ROTOR_E_FULL,
-                       "the conversation has %zu tokens and the context %u: /undo or /clear makes room, "
-                       "-c N at the start makes it larger",
-                       *n, rotor_session_max(t->s));
+        st = base_fail(
+            err, ROTOR_E_FULL,
+            "the conversation has %zu tokens and the context %u: /undo or /clear makes room, "
+            "-c N at the start makes it larger",
+            *n, rotor_session_max(t->s));
         rotor_free(*ids);
         *ids = NULL;
     }
@@ -138,7 +139,8 @@ static void note_speed(chat_talk *t, const rotor_gen_result *r) {
         cli_log(&t->a, BASE_LOG_INFO, t->styled ? "\033[2m%s\033[0m" : "%s",
                 t->speed.data ? t->speed.data : "");
     if (r->finish == ROTOR_FINISH_FULL)
-        cli_log(&t->a, BASE_LOG_WARN, "rotor: the context of %u tokens is full: /undo or /clear makes room",
+        cli_log(&t->a, BASE_LOG_WARN,
+                "rotor: the context of %u tokens is full: /undo or /clear makes room",
                 rotor_session_max(t->s));
 }
 
@@ -151,15 +153,17 @@ rotor_status chat_answer(chat_talk *t, rotor_error *err) {
     rotor_status st = generate(t, ids, n, &r, err);
     t->stopped = cli_interrupted();
     cli_clear_interrupt();
-    if (st == ROTOR_E_CANCELLED) st = ROTOR_OK; /* stopped while it read the prompt */
-    else if (st == ROTOR_OK) note_speed(t, &r);
+    if (st == ROTOR_E_CANCELLED)
+        st = ROTOR_OK; /* stopped while it read the prompt */
+    else if (st == ROTOR_OK)
+        note_speed(t, &r);
     if (st == ROTOR_OK) st = chat_add(t, "assistant", r.text ? r.text : "", err);
     rotor_gen_result_free(&r);
     rotor_free(ids);
     return st;
 }
 
-/* ==== The file ==================================================================================== */
+/* ==== The file =============================================================================== */
 
 static json_t *to_json(const chat_talk *t) {
     json_t *root = json_object(), *list = json_array();
@@ -191,8 +195,10 @@ rotor_status chat_save(const chat_talk *t, const char *path, rotor_error *err) {
     rotor_status st = ok ? base_out_open(&out, path, err) : base_fail_nomem(err, "saving");
     if (st == ROTOR_OK) {
         st = base_out_write(&out, text.data, text.len, err);
-        if (st == ROTOR_OK) st = base_out_commit(&out, err);
-        else base_out_abort(&out);
+        if (st == ROTOR_OK)
+            st = base_out_commit(&out, err);
+        else
+            base_out_abort(&out);
     }
     base_buf_free(&text);
     return st;
@@ -213,10 +219,9 @@ static bool well_formed(const json_t *root) {
     const json_t *list = json_object_get(root, "messages"), *one;
     size_t i;
     if (!json_is_array(list)) return false;
-    json_array_foreach(list, i, one)
-        if (!json_is_string(json_object_get(one, "role")) ||
-            !json_is_string(json_object_get(one, "content")))
-            return false;
+    json_array_foreach(list, i,
+                       one) if (!json_is_string(json_object_get(one, "role")) ||
+                                !json_is_string(json_object_get(one, "content"))) return false;
     return true;
 }
 
@@ -226,9 +231,9 @@ rotor_status chat_load(chat_talk *t, const char *path, rotor_error *err) {
     ROTOR_TRY(base_file_open(&f, path, false, err));
     json_t *root = json_loadb(f.data ? (const char *)f.data : "", f.size, 0, &why);
     base_file_close(&f);
-    rotor_status st = well_formed(root)
-                          ? take_messages(t, root, err)
-                          : base_fail(err, ROTOR_E_FORMAT, "%s: expected a file that /save wrote", path);
+    rotor_status st = well_formed(root) ? take_messages(t, root, err)
+                                        : base_fail(err, ROTOR_E_FORMAT,
+                                                    "%s: expected a file that /save wrote", path);
     json_decref(root);
     return st;
 }

@@ -16,7 +16,7 @@
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
-/* ---- Verbs ------------------------------------------------------------------------------------ */
+/* ---- Verbs ---------------------------------------------------------------------------------- */
 
 enum { /* bits of cli_option.verbs */
     VERB_RUN = 1 << 0,
@@ -51,7 +51,7 @@ typedef struct cli_verb {
 const cli_verb *cli_verb_at(size_t i);            /* NULL past the end */
 const cli_verb *cli_verb_find(const char *name);  /* NULL: none */
 
-/* ---- Options ---------------------------------------------------------------------------------- */
+/* ---- Options -------------------------------------------------------------------------------- */
 
 typedef enum cli_opt {
     OPT_HELP, OPT_JSON, OPT_LOG_LEVEL, OPT_NO_PROGRESS,
@@ -137,12 +137,12 @@ tool_i2s cli_i2s(const cli_args *a);
 rotor_status cli_parse_ids(const char *text, uint32_t **ids, size_t *n, rotor_error *err);
 
 
-/* ---- Help -------------------------------------------------------------------------------------- */
+/* ---- Help ----------------------------------------------------------------------------------- */
 
 void cli_help_all(base_buf *out);
 void cli_help_verb(base_buf *out, const cli_verb *verb);
 
-/* ---- Speaking (report.c) -------------------------------------------------------------------------- */
+/* ---- Speaking (report.c) -------------------------------------------------------------------- */
 
 /* "rotor: verb: message" on standard error; returns CLI_FAILED. */
 int cli_fail(const cli_args *a, const rotor_error *err);
@@ -175,14 +175,14 @@ void cli_progress_start(cli_progress *p, const cli_args *a, const char *what);
 bool cli_progress_step(void *user, uint64_t done, uint64_t total);
 void cli_progress_end(cli_progress *p);
 
-/* ---- JSON (json_out.c): jansson values that never fail on foreign bytes ---------------------------- */
+/* ---- JSON (json_out.c): jansson values that never fail on foreign bytes --------------------- */
 
 struct json_t;
 struct json_t *cli_json_text(const char *s, size_t n_bytes); /* invalid UTF-8 becomes U+FFFD */
 /* Prints and frees; returns CLI_DONE, or CLI_FAILED when memory ran out. */
 int cli_json_print(const cli_args *a, struct json_t *v);
 
-/* ---- Terminal and signals (os_terminal.c) ------------------------------------------------------------ */
+/* ---- Terminal and signals (os_terminal.c) --------------------------------------------------- */
 
 bool cli_is_terminal(int fd);
 int cli_terminal_columns(void);
@@ -195,7 +195,7 @@ void cli_die_interrupted(void);
 /* All of standard input, byte for byte. */
 rotor_status cli_read_stdin(base_buf *out, rotor_error *err);
 
-/* ---- Models (model_ref.c, engine.c) ------------------------------------------------------------------- */
+/* ---- Models (model_ref.c, engine_options.c) --------------------------------------------------------- */
 
 /* Where a MODEL argument leads. */
 typedef struct cli_model {
@@ -221,7 +221,7 @@ double cli_rate(uint64_t n, uint64_t us);
 /* "prompt 12 tok 103.2 t/s | decode 64 tok 41.0 t/s | first token 120 ms | context 76 of 4096" */
 void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max);
 
-/* ---- Verbs ---------------------------------------------------------------------------------------------- */
+/* ---- Verbs ---------------------------------------------------------------------------------- */
 
 int verb_run(const cli_args *a);
 int verb_chat(const cli_args *a);

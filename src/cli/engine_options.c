@@ -7,9 +7,11 @@
 #include <stdio.h>
 
 rotor_engine_options cli_engine_options(const cli_args *a) {
-    static const rotor_head heads[] = {ROTOR_HEAD_AUTO, ROTOR_HEAD_FILE, ROTOR_HEAD_Q8, ROTOR_HEAD_Q6};
+    static const rotor_head heads[] = {ROTOR_HEAD_AUTO, ROTOR_HEAD_FILE, ROTOR_HEAD_Q8,
+                                       ROTOR_HEAD_Q6};
     static const rotor_kv kvs[] = {ROTOR_KV_F16, ROTOR_KV_F32, ROTOR_KV_Q8};
-    static const rotor_i2s orders[] = {ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S_4ROW};
+    static const rotor_i2s orders[] = {ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM,
+                                       ROTOR_I2S_4ROW};
     rotor_engine_options o = rotor_engine_options_default();
     bool exact = (cli_options[OPT_HEAD_EXACT].verbs & a->verb->bit) != 0;
     int64_t head = cli_int(a, exact ? OPT_HEAD_EXACT : OPT_HEAD);
@@ -40,8 +42,9 @@ static rotor_status read_template(const cli_args *a, base_buf *text, const char 
         base_buf names = {0};
         for (size_t i = 0; rotor_chat_template_name(i); i++)
             base_buf_printf(&names, "%s, ", rotor_chat_template_name(i));
-        base_fail(err, ROTOR_E_ARG, "--chat-template %s: expected one of %sor a file with Jinja text",
-                  word, names.data ? names.data : "");
+        base_fail(err, ROTOR_E_ARG,
+                  "--chat-template %s: expected one of %sor a file with Jinja text", word,
+                  names.data ? names.data : "");
         base_buf_free(&names);
         return ROTOR_E_ARG;
     }
@@ -67,7 +70,8 @@ rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_mo
     base_buf text = {0};
     ROTOR_TRY(check_device(a, err));
     rotor_status st = read_template(a, &text, &opt.chat_template, err);
-    if (st == ROTOR_OK && m->src.path) st = rotor_engine_open(out, m->src.path, &opt, err);
+    if (st == ROTOR_OK && m->src.path)
+        st = rotor_engine_open(out, m->src.path, &opt, err);
     else if (st == ROTOR_OK)
         st = rotor_engine_open_memory(out, m->src.data, m->src.n_bytes, m->src.name, &opt, err);
     base_buf_free(&text);
@@ -88,7 +92,9 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e) {
     return g;
 }
 
-double cli_rate(uint64_t n, uint64_t us) { return us ? (double)n * 1e6 / (double)us : 0; }
+double cli_rate(uint64_t n, uint64_t us) {
+    return us ? (double)n * 1e6 / (double)us : 0;
+}
 
 void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max) {
     uint32_t fresh = r->n_prompt - r->n_reused;

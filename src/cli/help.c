@@ -9,8 +9,9 @@
 enum { LEFT = 24, WIDTH = 100 }; /* column of the explanations, width of a line */
 
 void cli_help_all(base_buf *out) {
-    base_buf_printf(out, "rotor %s: language models on the machine in front of you\n\n"
-                         "usage: rotor VERB [options]\n\n",
+    base_buf_printf(out,
+                    "rotor %s: language models on the machine in front of you\n\n"
+                    "usage: rotor VERB [options]\n\n",
                     rotor_version());
     for (size_t i = 0; cli_verb_at(i); i++)
         base_buf_printf(out, "  %-11s %s\n", cli_verb_at(i)->name, cli_verb_at(i)->help);
@@ -76,8 +77,10 @@ int verb_help(const cli_args *a) {
     const char *name = cli_word(a, 0);
     const cli_verb *verb = name ? cli_verb_find(name) : NULL;
     if (name && !verb) return cli_usage(a, "no verb '%s'; rotor help lists them", name);
-    if (verb) cli_help_verb(&text, verb);
-    else cli_help_all(&text);
+    if (verb)
+        cli_help_verb(&text, verb);
+    else
+        cli_help_all(&text);
     cli_out(text.data, text.len);
     base_buf_free(&text);
     return CLI_DONE;

@@ -13,8 +13,10 @@ json_t *cli_json_text(const char *s, size_t n_bytes) {
     for (size_t at = 0; at < n_bytes;) {
         int32_t cp;
         int n = base_utf8_decode(s + at, n_bytes - at, &cp);
-        if (cp < 0) base_buf_puts(&clean, "\xEF\xBF\xBD");
-        else base_buf_append(&clean, s + at, (size_t)n);
+        if (cp < 0)
+            base_buf_puts(&clean, "\xEF\xBF\xBD");
+        else
+            base_buf_append(&clean, s + at, (size_t)n);
         at += (size_t)n;
     }
     json_t *v = clean.failed ? NULL : json_stringn(clean.data ? clean.data : "", clean.len);

@@ -21,8 +21,8 @@ static bool ends_with(const char *s, const char *end) {
 /* The first word is no verb: say what was probably meant. */
 static int not_a_verb(const char *word) {
     if (base_path_kind_of(word) != BASE_PATH_NONE || ends_with(word, ".gguf"))
-        return cli_usage(NULL, "'%s' is no verb; try: rotor run %s -p TEXT, or: rotor chat %s", word,
-                         word, word);
+        return cli_usage(NULL, "'%s' is no verb; try: rotor run %s -p TEXT, or: rotor chat %s",
+                         word, word, word);
     if (word[0] == '-')
         return cli_usage(NULL, "'%s' stands before the verb; try: rotor run %s", word, word);
     if (strchr(word, ' '))
@@ -32,7 +32,9 @@ static int not_a_verb(const char *word) {
     return cli_usage(NULL, "no verb '%s'", word);
 }
 
-static const char *from_environment(const char *name) { return getenv(name); }
+static const char *from_environment(const char *name) {
+    return getenv(name);
+}
 
 /* Path of the configuration file, which may not exist; NULL: no home. */
 static char *config_path(void) {
@@ -40,8 +42,10 @@ static char *config_path(void) {
     const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     if (own) return base_strdup(own);
     base_buf b = {0};
-    if (xdg && *xdg) base_buf_printf(&b, "%s/rotor/config", xdg);
-    else if (home && *home) base_buf_printf(&b, "%s/.config/rotor/config", home);
+    if (xdg && *xdg)
+        base_buf_printf(&b, "%s/rotor/config", xdg);
+    else if (home && *home)
+        base_buf_printf(&b, "%s/.config/rotor/config", home);
     return b.data;
 }
 

@@ -27,7 +27,8 @@ static rotor_status several(const hub_entry *entries, size_t n, const char *word
         if (hub_match(&entries[i], 1, word, &fits))
             base_buf_printf(&names, "%s%s", names.len ? ", " : "", entries[i].name);
     }
-    base_fail(err, ROTOR_E_ARG, "'%s' may be %s; name one", word, names.data ? names.data : "several");
+    base_fail(err, ROTOR_E_ARG, "'%s' may be %s; name one", word,
+              names.data ? names.data : "several");
     base_buf_free(&names);
     return ROTOR_E_ARG;
 }
@@ -49,8 +50,10 @@ static rotor_status find_in_cache(char **path, const char *word, rotor_error *er
     char *root = cli_cache_root();
     rotor_status st = root ? hub_list(root, &entries, &n, err) : ROTOR_OK;
     const hub_entry *found = hub_match(entries, n, word, &fits);
-    if (st == ROTOR_OK && fits > 1) st = several(entries, n, word, err);
-    else if (st == ROTOR_OK && !found) st = not_found(word, root, err);
+    if (st == ROTOR_OK && fits > 1)
+        st = several(entries, n, word, err);
+    else if (st == ROTOR_OK && !found)
+        st = not_found(word, root, err);
     else if (st == ROTOR_OK && !(*path = base_strdup(found->path)))
         st = base_fail_nomem(err, "finding a model");
     hub_entries_free(entries, n);
@@ -61,9 +64,8 @@ static rotor_status find_in_cache(char **path, const char *word, rotor_error *er
 rotor_status cli_model_find(cli_model *m, const char *word, rotor_error *err) {
     memset(m, 0, sizeof *m);
     if (!word) {
-        m->src = (tool_source){.data = cli_embedded_model,
-                               .n_bytes = cli_embedded_model_size,
-                               .name = "embedded"};
+        m->src = (tool_source){
+            .data = cli_embedded_model, .n_bytes = cli_embedded_model_size, .name = "embedded"};
         return ROTOR_OK;
     }
     if (base_path_kind_of(word) != BASE_PATH_NONE) {

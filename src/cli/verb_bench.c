@@ -15,33 +15,33 @@
 #include <unistd.h>
 
 typedef struct series {
-    double *tps;       /* [n] tokens per second, owned, sorted */
-    size_t n;          /* repetitions */
-    double mean, sd;   /* over them */
-    double median;     /* over them */
+    double *tps;     /* [n] tokens per second, owned, sorted */
+    size_t n;        /* repetitions */
+    double mean, sd; /* over them */
+    double median;   /* over them */
 } series;
 
 typedef struct bench {
-    const cli_args *a;         /* options */
-    rotor_engine *e;           /* owned */
-    rotor_session *s;          /* owned */
-    rotor_engine_info info;    /* of e */
-    uint32_t *ids;             /* [depth + most] random ids, owned */
+    const cli_args *a;             /* options */
+    rotor_engine *e;               /* owned */
+    rotor_session *s;              /* owned */
+    rotor_engine_info info;        /* of e */
+    uint32_t *ids;                 /* [depth + most] random ids, owned */
     size_t depth, n_prompt, n_gen; /* tokens */
-    double load_ms;            /* opening the model */
-    double first_ms;           /* load and first prompt */
-    series prompt, decode;     /* results; n 0: not asked for */
-    double machine_gbps;       /* plain read */
-    double machine_gmacs;      /* int8 peak */
-    double macs_per_tok;       /* multiply-adds of the projections; 0: unknown */
-    double bytes_per_tok;      /* read by a decode step, cache included */
-    uint64_t peak_bytes;       /* resident memory after the first prompt and decode */
-    cli_progress progress;     /* over repetitions */
-    size_t done, total;        /* repetitions */
-    json_t *ops;               /* list of --ops with --json */
+    double load_ms;                /* opening the model */
+    double first_ms;               /* load and first prompt */
+    series prompt, decode;         /* results; n 0: not asked for */
+    double machine_gbps;           /* plain read */
+    double machine_gmacs;          /* int8 peak */
+    double macs_per_tok;           /* multiply-adds of the projections; 0: unknown */
+    double bytes_per_tok;          /* read by a decode step, cache included */
+    uint64_t peak_bytes;           /* resident memory after the first prompt and decode */
+    cli_progress progress;         /* over repetitions */
+    size_t done, total;            /* repetitions */
+    json_t *ops;                   /* list of --ops with --json */
 } bench;
 
-/* ==== Measuring ================================================================================== */
+/* ==== Measuring ============================================================================== */
 
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -87,7 +87,8 @@ static rotor_status run_decode(bench *b, double *tps, rotor_error *err) {
     return ROTOR_OK;
 }
 
-static rotor_status repeat(bench *b, series *s, rotor_status (*run)(bench *, double *, rotor_error *),
+static rotor_status repeat(bench *b, series *s,
+                           rotor_status (*run)(bench *, double *, rotor_error *),
                            rotor_error *err) {
     s->n = (size_t)cli_int(b->a, OPT_REPS);
     s->tps = base_alloc_array(s->n, sizeof *s->tps);
@@ -119,7 +120,8 @@ static double count_macs(const tool_source *src) {
     for (size_t i = 0; i < t->n_tensors; i++) {
         tool_tensor x = tool_file_tensor(f, i);
         bool packed = strcmp(x.type, "U8") == 0; /* four ternary rows in a byte */
-        bool inside = strncmp(x.name.p, "blk.", 4) == 0 || strncmp(x.name.p, "model.layers.", 13) == 0;
+        bool inside =
+            strncmp(x.name.p, "blk.", 4) == 0 || strncmp(x.name.p, "model.layers.", 13) == 0;
         if (!inside || x.n_dims < 2) continue;
         double n = (double)x.dims[0] * (double)x.dims[1] * (packed ? 4 : 1);
         macs += x.n_dims > 2 ? n * t->n_expert_used : n;
@@ -141,7 +143,8 @@ static rotor_status make_ids(bench *b, rotor_error *err) {
 static rotor_status open_model(bench *b, const cli_model *m, rotor_error *err) {
     rotor_engine_options opt = cli_engine_options(b->a);
     size_t needed = b->depth + BASE_MAX(b->n_prompt, b->n_gen);
-    if (!cli_given(b->a, OPT_CTX)) opt.ctx = (uint32_t)BASE_MAX(needed, 1);
+    if (!cli_given(b->a, OPT_CTX))
+        opt.ctx = (uint32_t)BASE_MAX(needed, 1);
     else if (opt.ctx && opt.ctx < needed)
         return base_fail(err, ROTOR_E_ARG, "--ctx %u is too small for %zu tokens", opt.ctx, needed);
     uint64_t start = base_now_us();
@@ -159,7 +162,8 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     ROTOR_TRY(make_ids(b, err));
     b->macs_per_tok = count_macs(&m->src);
     double per_position = b->info.n_ctx ? (double)b->info.kv_bytes / b->info.n_ctx : 0;
-    b->bytes_per_tok = (double)b->info.step_bytes + per_position * ((double)b->depth + (double)b->n_gen / 2);
+    b->bytes_per_tok =
+        (double)b->info.step_bytes + per_position * ((double)b->depth + (double)b->n_gen / 2);
     b->total = (size_t)cli_int(b->a, OPT_REPS) * ((b->n_prompt > 0) + (b->n_gen > 0));
     if (b->n_prompt) ROTOR_TRY(run_prompt(b, &warm_up, err));
     b->first_ms = (double)(base_now_us() - start) / 1e3;
@@ -174,15 +178,23 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* ==== Reporting ================================================================================== */
+/* ==== Reporting ============================================================================== */
 
-static double read_gbps(const bench *b) { return b->bytes_per_tok * b->decode.median / 1e9; }
-static double prompt_gmacs(const bench *b) { return b->macs_per_tok * b->prompt.median / 1e9; }
-static double share(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
+static double read_gbps(const bench *b) {
+    return b->bytes_per_tok * b->decode.median / 1e9;
+}
+static double prompt_gmacs(const bench *b) {
+    return b->macs_per_tok * b->prompt.median / 1e9;
+}
+static double share(double part, double whole) {
+    return whole > 0 ? 100 * part / whole : 0;
+}
 
 static void test_name(const bench *b, const char *kind, size_t n, char out[48]) {
-    if (b->depth) snprintf(out, 48, "%s%zu @ d%zu", kind, n, b->depth);
-    else snprintf(out, 48, "%s%zu", kind, n);
+    if (b->depth)
+        snprintf(out, 48, "%s%zu @ d%zu", kind, n, b->depth);
+    else
+        snprintf(out, 48, "%s%zu", kind, n);
 }
 
 static void text_row(const bench *b, const char *kind, size_t n, const series *s) {
@@ -190,30 +202,36 @@ static void text_row(const bench *b, const char *kind, size_t n, const series *s
     const rotor_engine_info *i = &b->info;
     test_name(b, kind, n, test);
     if (strcmp(kind, "tg") == 0)
-        snprintf(tail, sizeof tail, "%8.1f | %5.1f | %3.0f %%", b->bytes_per_tok / 1e6, read_gbps(b),
-                 share(read_gbps(b), b->machine_gbps));
+        snprintf(tail, sizeof tail, "%8.1f | %5.1f | %3.0f %%", b->bytes_per_tok / 1e6,
+                 read_gbps(b), share(read_gbps(b), b->machine_gbps));
     else
-        snprintf(tail, sizeof tail, "         |       | %3.0f %%", share(prompt_gmacs(b), b->machine_gmacs));
-    cli_outf("| %-24.24s | %10s | %8.2f M | cpu | %3d | %-3s | %-10.10s | %-14s | %9.2f ± %-7.2f | %8.2f | %s |\n",
+        snprintf(tail, sizeof tail, "         |       | %3.0f %%",
+                 share(prompt_gmacs(b), b->machine_gmacs));
+    cli_outf("| %-24.24s | %10s | %8.2f M | cpu | %3d | %-3s | %-10.10s | %-14s | %9.2f ± %-7.2f | "
+             "%8.2f | %s |\n",
              i->name, cli_bytes(i->file_bytes, size), (double)i->n_params / 1e6, i->threads,
-             cli_text(b->a, OPT_KV), i->head, test, s->mean, s->sd, s->mean > 0 ? 1e3 / s->mean : 0, tail);
+             cli_text(b->a, OPT_KV), i->head, test, s->mean, s->sd, s->mean > 0 ? 1e3 / s->mean : 0,
+             tail);
 }
 
 static void print_text(const bench *b) {
     tool_machine m;
     char peak[32];
     tool_machine_get(&m);
-    cli_outf("rotor %s   %s, %d threads, %s\n", rotor_version(), m.cpu_name, b->info.threads, b->info.cpu);
-    cli_outf("machine   plain read %.1f GB/s, int8 peak %.0f GMAC/s (in this run)\n", b->machine_gbps,
-             b->machine_gmacs);
-    cli_outf("| model                    |       size |     params | dev | thr | kv  | head       | test  "
+    cli_outf("rotor %s   %s, %d threads, %s\n", rotor_version(), m.cpu_name, b->info.threads,
+             b->info.cpu);
+    cli_outf("machine   plain read %.1f GB/s, int8 peak %.0f GMAC/s (in this run)\n",
+             b->machine_gbps, b->machine_gmacs);
+    cli_outf("| model                    |       size |     params | dev | thr | kv  | head       "
+             "| test  "
              "         |           t/s ± sd  |   ms/tok |   MB/tok |  GB/s |  of peak |\n");
-    cli_outf("|--------------------------|------------|------------|-----|-----|-----|------------|-------"
+    cli_outf("|--------------------------|------------|------------|-----|-----|-----|------------|"
+             "-------"
              "---------|---------------------|----------|----------|-------|----------|\n");
     if (b->prompt.n) text_row(b, "pp", b->n_prompt, &b->prompt);
     if (b->decode.n) text_row(b, "tg", b->n_gen, &b->decode);
-    cli_outf("load %.0f ms, load and first prompt %.0f ms, peak memory %s\n", b->load_ms, b->first_ms,
-             cli_bytes(b->peak_bytes, peak));
+    cli_outf("load %.0f ms, load and first prompt %.0f ms, peak memory %s\n", b->load_ms,
+             b->first_ms, cli_bytes(b->peak_bytes, peak));
 }
 
 static json_t *samples(const series *s) {
@@ -259,17 +277,19 @@ static json_t *to_json(const bench *b) {
     json_object_set_new(o, "read_share", json_real(share(read_gbps(b), b->machine_gbps) / 100));
     json_object_set_new(o, "prompt_gmacs", json_real(prompt_gmacs(b)));
     json_object_set_new(o, "machine_int8_gmacs", json_real(b->machine_gmacs));
-    json_object_set_new(o, "prompt_share", json_real(share(prompt_gmacs(b), b->machine_gmacs) / 100));
+    json_object_set_new(o, "prompt_share",
+                        json_real(share(prompt_gmacs(b), b->machine_gmacs) / 100));
     if (b->ops) json_object_set(o, "ops", b->ops);
     return o;
 }
 
-/* ==== Single products ============================================================================ */
+/* ==== Single products ======================================================================== */
 
 static void on_op(void *user, const tool_op_time *t) {
     bench *b = user;
     if (!b->ops) {
-        cli_outf("%-12s %-8s %7zu x %-7zu %9.1f us %7.1f GB/s (%3.0f %%) %10.1f us %8.1f GMAC/s (%3.0f %%)\n",
+        cli_outf("%-12s %-8s %7zu x %-7zu %9.1f us %7.1f GB/s (%3.0f %%) %10.1f us %8.1f GMAC/s "
+                 "(%3.0f %%)\n",
                  t->name, t->type, t->rows, t->cols, t->us_one, t->gb_per_s,
                  share(t->gb_per_s, b->machine_gbps), t->us_many, t->gmac_per_s,
                  share(t->gmac_per_s, b->machine_gmacs));
@@ -293,21 +313,25 @@ static rotor_status measure_ops(bench *b, const cli_model *m, rotor_error *err) 
                             .n_tok = (uint32_t)BASE_MAX(BASE_MIN(b->n_prompt, 256), 1),
                             .repetitions = 31};
     if (b->ops == NULL)
-        cli_outf("\nproduct      type        rows x cols        one token                 %u tokens\n",
-                 opt.n_tok);
+        cli_outf(
+            "\nproduct      type        rows x cols        one token                 %u tokens\n",
+            opt.n_tok);
     return tool_bench_ops(&m->src, &opt, on_op, b, err);
 }
 
-/* ==== Comparing ================================================================================== */
+/* ==== Comparing ============================================================================== */
 
-static void compare_one(const json_t *old, const json_t *now, const char *tps, const char *samples_key) {
-    double was = json_number_value(json_object_get(old, tps)), is = json_number_value(json_object_get(now, tps));
+static void compare_one(const json_t *old, const json_t *now, const char *tps,
+                        const char *samples_key) {
+    double was = json_number_value(json_object_get(old, tps)),
+           is = json_number_value(json_object_get(now, tps));
     const json_t *a = json_object_get(old, samples_key), *b = json_object_get(now, samples_key);
     size_t na = json_array_size(a), nb = json_array_size(b);
     if (!(was > 0) || !(is > 0)) return;
-    bool apart = na && nb && /* sorted: do the ranges overlap? */
-                 (json_number_value(json_array_get(a, na - 1)) < json_number_value(json_array_get(b, 0)) ||
-                  json_number_value(json_array_get(b, nb - 1)) < json_number_value(json_array_get(a, 0)));
+    bool apart =
+        na && nb && /* sorted: do the ranges overlap? */
+        (json_number_value(json_array_get(a, na - 1)) < json_number_value(json_array_get(b, 0)) ||
+         json_number_value(json_array_get(b, nb - 1)) < json_number_value(json_array_get(a, 0)));
     fprintf(stderr, "%-11s %9.2f -> %9.2f  %.3fx%s\n", tps, was, is, is / was,
             apart ? "" : "  (within the range of repetitions)");
 }
@@ -321,7 +345,8 @@ static rotor_status compare(const bench *b, const json_t *now, rotor_error *err)
     base_file_close(&f);
     if (!json_is_object(old)) {
         json_decref(old);
-        return base_fail(err, ROTOR_E_FORMAT, "%s: expected the output of rotor bench --json", path);
+        return base_fail(err, ROTOR_E_FORMAT, "%s: expected the output of rotor bench --json",
+                         path);
     }
     fprintf(stderr, "compared with %s (plain read was %.1f, is %.1f GB/s)\n", path,
             json_number_value(json_object_get(old, "machine_gbps")), b->machine_gbps);
@@ -331,7 +356,7 @@ static rotor_status compare(const bench *b, const json_t *now, rotor_error *err)
     return ROTOR_OK;
 }
 
-/* ==== The verb =================================================================================== */
+/* ==== The verb =============================================================================== */
 
 static rotor_status make_preset(const cli_args *a, cli_model *m, rotor_error *err) {
     const char *tmp = getenv("TMPDIR");

@@ -19,9 +19,12 @@ static char *history_path(const cli_args *a) {
     base_buf dir = {0};
     char *path = NULL;
     if (cli_on(a, OPT_NO_HISTORY)) return NULL;
-    if (state && *state) base_buf_printf(&dir, "%s/rotor", state);
-    else if (home && *home) base_buf_printf(&dir, "%s/.local/state/rotor", home);
-    if (dir.data && base_mkdirs(dir.data, NULL) == ROTOR_OK) path = base_path_join(dir.data, "history");
+    if (state && *state)
+        base_buf_printf(&dir, "%s/rotor", state);
+    else if (home && *home)
+        base_buf_printf(&dir, "%s/.local/state/rotor", home);
+    if (dir.data && base_mkdirs(dir.data, NULL) == ROTOR_OK)
+        path = base_path_join(dir.data, "history");
     base_buf_free(&dir);
     return path;
 }
@@ -40,7 +43,8 @@ static rotor_status open_talk(chat_talk *t, const cli_args *a, rotor_error *err)
     ROTOR_TRY(rotor_engine_get_info(t->e, &t->info));
     ROTOR_TRY(rotor_session_create(&t->s, t->e, 0, err));
     if (cli_text(a, OPT_SYSTEM)) ROTOR_TRY(chat_set_system(t, cli_text(a, OPT_SYSTEM), err));
-    if (t->terminal) cli_log(a, BASE_LOG_INFO, "Type a message; /help lists commands, Ctrl-D leaves.");
+    if (t->terminal)
+        cli_log(a, BASE_LOG_INFO, "Type a message; /help lists commands, Ctrl-D leaves.");
     return ROTOR_OK;
 }
 
@@ -69,11 +73,13 @@ static rotor_status talk(chat_talk *t, cli_term *term, rotor_error *err) {
     rotor_status st = ROTOR_OK;
     while (!t->leave) {
         char prompt[48];
-        snprintf(prompt, sizeof prompt, "[%u/%u] > ", rotor_session_len(t->s), rotor_session_max(t->s));
+        snprintf(prompt, sizeof prompt, "[%u/%u] > ", rotor_session_len(t->s),
+                 rotor_session_max(t->s));
         cli_read got = cli_term_read(term, prompt, &message);
         if (got == CLI_READ_END) break;
         if (got == CLI_READ_FAILED) st = base_fail_nomem(err, "reading a message");
-        if (got == CLI_READ_FAILED || (got == CLI_READ_INTERRUPT && !interrupted_at_prompt(t))) break;
+        if (got == CLI_READ_FAILED || (got == CLI_READ_INTERRUPT && !interrupted_at_prompt(t)))
+            break;
         if (got == CLI_READ_INTERRUPT) continue;
         t->stopped = false;
         if (strspn(message.data ? message.data : "", " \t\n") == message.len) continue;

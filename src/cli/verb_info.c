@@ -9,14 +9,14 @@
 #include <stdio.h>
 
 typedef struct report {
-    const cli_args *a;         /* options */
-    tool_machine machine;      /* facts */
-    int threads;               /* used for measuring */
-    double read_gbps;          /* measured; 0: could not be */
-    double int8_gmacs;         /* likewise */
-    rotor_engine *e;           /* the model, owned; NULL: none asked for */
-    rotor_engine_info info;    /* of e */
-    double load_ms;            /* time to open e */
+    const cli_args *a;      /* options */
+    tool_machine machine;   /* facts */
+    int threads;            /* used for measuring */
+    double read_gbps;       /* measured; 0: could not be */
+    double int8_gmacs;      /* likewise */
+    rotor_engine *e;        /* the model, owned; NULL: none asked for */
+    rotor_engine_info info; /* of e */
+    double load_ms;         /* time to open e */
 } report;
 
 static void text_machine(const report *r) {
@@ -25,8 +25,8 @@ static void text_machine(const report *r) {
              r->machine.n_cpus, r->machine.cpu_level);
     cli_outf("memory       %s, %s available\n", cli_bytes(r->machine.memory_bytes, a),
              cli_bytes(r->machine.available_bytes, b));
-    cli_outf("measured     plain read %.1f GB/s, int8 %.0f GMAC/s (%d threads, just now)\n", r->read_gbps,
-             r->int8_gmacs, r->threads);
+    cli_outf("measured     plain read %.1f GB/s, int8 %.0f GMAC/s (%d threads, just now)\n",
+             r->read_gbps, r->int8_gmacs, r->threads);
     cli_outf("devices      cpu\n");
     cli_outf("not here     CUDA, ROCm, Metal and NPUs are out of scope\n");
     cli_outf("build        rotor %s\n", rotor_version());
@@ -48,13 +48,15 @@ static void text_model(const report *r) {
     cli_outf("\nmodel        %s (%s, %s), %.1f million weights, %s\n", i->name, i->architecture,
              i->type_name, (double)i->n_params / 1e6, cli_bytes(i->file_bytes, a));
     cli_outf("opened in    %.0f ms\n", r->load_ms);
-    cli_outf("runs on      cpu, %d threads, %s: the only device of this build\n", i->threads, i->cpu);
+    cli_outf("runs on      cpu, %d threads, %s: the only device of this build\n", i->threads,
+             i->cpu);
     cli_outf("head         %s\n", i->head);
     cli_outf("context      %u of %u tokens, cache %s\n", i->n_ctx, i->n_ctx_train,
              cli_bytes(i->kv_bytes, a));
     cli_outf("needs        %s, available %s: %s\n", cli_bytes(total, b),
              cli_bytes(r->machine.available_bytes, c),
-             total < r->machine.available_bytes ? "fits" : "does not fit; a smaller -c or --kv q8 helps");
+             total < r->machine.available_bytes ? "fits"
+                                                : "does not fit; a smaller -c or --kv q8 helps");
     cli_outf("template     %s\n", i->template_line ? i->template_line : "none");
     cli_outf("reads        %s a token: at most %.1f tokens/s with this memory\n",
              cli_bytes(i->step_bytes, a), decode_bound(r));
@@ -119,8 +121,10 @@ int verb_info(const cli_args *a) {
     if (!cli_on(a, OPT_JSON)) text_machine(&r);
     if (cli_word(a, 0)) st = open_model(&r, cli_word(a, 0), &err);
     int status = cli_status(a, st, &err);
-    if (status == CLI_DONE && cli_on(a, OPT_JSON)) status = print_json(&r);
-    else if (status == CLI_DONE && r.e) text_model(&r);
+    if (status == CLI_DONE && cli_on(a, OPT_JSON))
+        status = print_json(&r);
+    else if (status == CLI_DONE && r.e)
+        text_model(&r);
     rotor_engine_close(&r.e);
     return status;
 }

@@ -18,12 +18,13 @@ typedef struct view {
 } view;
 
 static bool shown(const view *v, size_t i) {
-    return !cli_given(v->a, OPT_LAYER) || tool_in_layer(v->f, i, (uint32_t)cli_int(v->a, OPT_LAYER));
+    return !cli_given(v->a, OPT_LAYER) ||
+           tool_in_layer(v->f, i, (uint32_t)cli_int(v->a, OPT_LAYER));
 }
 
 static const uint64_t contexts[] = {512, 2048, 4096, 8192, 32768, 131072};
 
-/* ==== Text ======================================================================================= */
+/* ==== Text =================================================================================== */
 
 static void fact_str(const char *label, base_str s) {
     if (s.n) cli_outf("%-14s %.*s\n", label, (int)s.n, s.p);
@@ -51,8 +52,7 @@ static void text_facts(const view *v, const char *name) {
     if (t->n_head)
         cli_outf("%-14s %u of size %u, %u for keys and values\n", "heads", t->n_head, t->d_key,
                  t->n_head_kv);
-    if (t->n_expert)
-        cli_outf("%-14s %u, %u per token\n", "experts", t->n_expert, t->n_expert_used);
+    if (t->n_expert) cli_outf("%-14s %u, %u per token\n", "experts", t->n_expert, t->n_expert_used);
     fact_num("window", t->window);
     fact_num("context", t->n_ctx);
     fact_num("vocabulary", t->n_vocab);
@@ -110,7 +110,7 @@ static void text_tensors(const view *v) {
     }
 }
 
-/* ==== JSON ======================================================================================= */
+/* ==== JSON =================================================================================== */
 
 static void set_num(json_t *o, const char *key, uint64_t v) {
     json_object_set_new(o, key, json_integer((json_int_t)v));
@@ -197,7 +197,7 @@ static void json_tensors(const view *v) {
     json_object_set_new(v->root, "tensors", list);
 }
 
-/* ==== Verify and stats =========================================================================== */
+/* ==== Verify and stats ======================================================================= */
 
 static void on_bad(void *user, base_str tensor, const char *why) {
     view *v = user;
@@ -247,7 +247,8 @@ static void show_stats(const view *v, const tool_tensor *t, const tool_stats *s,
                  (unsigned long long)s->plus, 100 * (double)s->zero / n);
         if (t->ternary) cli_outf("scale %.9g", s->scale_min);
         if (t->ternary && s->scale_max != s->scale_min) cli_outf(" to %.9g", s->scale_max);
-        if (!t->ternary) cli_outf("min %.6g max %.6g mean %.3g rms %.3g", s->min, s->max, s->mean, s->rms);
+        if (!t->ternary)
+            cli_outf("min %.6g max %.6g mean %.3g rms %.3g", s->min, s->max, s->mean, s->rms);
         cli_outf("%s\n", s->n_not_finite ? " NOT FINITE" : "");
         return;
     }
@@ -279,15 +280,19 @@ static rotor_status stats(view *v, rotor_error *err) {
         tool_tensor t = tool_file_tensor(v->f, i);
         tool_stats s;
         if (!shown(v, i)) continue;
-        if (cli_interrupted()) return json_decref(list), base_fail(err, ROTOR_E_CANCELLED, "stopped");
-        if (tool_tensor_stats(v->f, i, cli_i2s(v->a), &s, err) == ROTOR_OK) show_stats(v, &t, &s, list);
-        else cli_log(v->a, BASE_LOG_WARN, "rotor: inspect: %.*s: %s", (int)t.name.n, t.name.p, err->message);
+        if (cli_interrupted())
+            return json_decref(list), base_fail(err, ROTOR_E_CANCELLED, "stopped");
+        if (tool_tensor_stats(v->f, i, cli_i2s(v->a), &s, err) == ROTOR_OK)
+            show_stats(v, &t, &s, list);
+        else
+            cli_log(v->a, BASE_LOG_WARN, "rotor: inspect: %.*s: %s", (int)t.name.n, t.name.p,
+                    err->message);
     }
     if (list) json_object_set_new(v->root, "stats", list);
     return ROTOR_OK;
 }
 
-/* ==== The verb =================================================================================== */
+/* ==== The verb =============================================================================== */
 
 static rotor_status show(view *v, const char *name, rotor_error *err) {
     bool brief = cli_on(v->a, OPT_STATS) || cli_on(v->a, OPT_VERIFY);

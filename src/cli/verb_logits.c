@@ -62,11 +62,14 @@ static rotor_status write_logits(const cli_args *a, rotor_engine *e, const uint3
     ROTOR_TRY(check_ids(ids, n, info.n_vocab, err));
     ROTOR_TRY(rotor_session_create(&s, e, 0, err));
     cli_progress_start(&r.progress, a, "evaluating");
-    rotor_status st = tool_npy_create(&r.npy, cli_text(a, OPT_OUTPUT), r.all ? n : 1, info.n_vocab, err);
+    rotor_status st =
+        tool_npy_create(&r.npy, cli_text(a, OPT_OUTPUT), r.all ? n : 1, info.n_vocab, err);
     if (st == ROTOR_OK) {
         st = evaluate(&r, s, ids, n, err);
-        if (st == ROTOR_OK) st = tool_npy_commit(&r.npy, err);
-        else tool_npy_abort(&r.npy);
+        if (st == ROTOR_OK)
+            st = tool_npy_commit(&r.npy, err);
+        else
+            tool_npy_abort(&r.npy);
     }
     cli_progress_end(&r.progress);
     rotor_session_free(&s);

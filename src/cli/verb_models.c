@@ -31,8 +31,9 @@ static void json_line(listing *l, const char *name, const char *where, const too
     json_object_set_new(o, "bytes", json_integer((json_int_t)t->file_bytes));
     json_object_set_new(o, "n_params", json_integer((json_int_t)t->n_params));
     json_object_set_new(o, "type", json_string(t->type));
-    json_object_set_new(o, "architecture", cli_json_text(t->architecture.p ? t->architecture.p : "",
-                                                         t->architecture.n));
+    json_object_set_new(
+        o, "architecture",
+        cli_json_text(t->architecture.p ? t->architecture.p : "", t->architecture.n));
     json_object_set_new(o, "n_ctx", json_integer(t->n_ctx));
     json_object_set_new(o, "license",
                         cli_json_text(t->license.p ? t->license.p : "", t->license.n));
@@ -48,8 +49,10 @@ static void show(listing *l, const char *name, const tool_source *src) {
         return;
     }
     const char *where = src->path ? src->path : "in the program";
-    if (l->json) json_line(l, name, where, tool_file_facts(f));
-    else text_line(name, where, tool_file_facts(f));
+    if (l->json)
+        json_line(l, name, where, tool_file_facts(f));
+    else
+        text_line(name, where, tool_file_facts(f));
     l->n++;
     tool_file_close(&f);
 }
@@ -92,7 +95,8 @@ int verb_models(const cli_args *a) {
     show(&l, "(default)", &embedded.src);
     rotor_status st = root ? show_cache(&l, root, &err) : ROTOR_OK;
     if (st == ROTOR_OK) st = show_here(&l, &err);
-    cli_log(a, BASE_LOG_INFO, "looked in the model cache %s and in the current folder", root ? root : "(none)");
+    cli_log(a, BASE_LOG_INFO, "looked in the model cache %s and in the current folder",
+            root ? root : "(none)");
     int status = cli_status(a, st, &err);
     if (l.json && status == CLI_DONE) status = cli_json_print(a, json_incref(l.json));
     json_decref(l.json);

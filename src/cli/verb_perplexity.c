@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * rotor perplexity: how well a model predicts a text, measured as llama.cpp's tool does: the text is
- * tokenised once with the beginning-of-text token in front, cut into windows of ctx tokens, each
+ * rotor perplexity: how well a model predicts a text, measured as llama.cpp's tool does: the text
+ * is tokenised once with the beginning-of-text token in front, cut into windows of ctx tokens, each
  * window evaluated from an empty cache with its first token replaced by the beginning-of-text token
  * (if the model uses one), and in each window the tokens ctx/2 + 1 … ctx - 1 are scored, each from
  * the logits of the position before. A text shorter than one window is one window of its length.
@@ -16,27 +16,31 @@
 #include <stdio.h>
 
 typedef struct ppl_job {
-    const cli_args *a;        /* options */
-    uint32_t *ids;            /* [n_ids] tokens of the text, owned by the library */
-    size_t n_ids;             /* how many */
-    size_t ctx;               /* tokens in a window */
-    size_t n_windows;         /* windows to do */
-    size_t window;            /* current one */
-    uint32_t first_id;        /* put at the start of each window; ROTOR_NO_ID: nothing */
-    uint32_t n_vocab;         /* columns */
-    tool_score score;         /* result */
-    tool_kld kld;             /* result with --kld */
-    tool_npy_in base;         /* of --kld */
-    bool base_is_full;        /* base holds every position */
-    float *base_row;          /* [n_vocab] owned */
-    tool_npy_out save;        /* of --logits */
-    bool saving;              /* save is open */
-    rotor_error err;          /* of a callback */
-    cli_progress progress;    /* over positions */
+    const cli_args *a;     /* options */
+    uint32_t *ids;         /* [n_ids] tokens of the text, owned by the library */
+    size_t n_ids;          /* how many */
+    size_t ctx;            /* tokens in a window */
+    size_t n_windows;      /* windows to do */
+    size_t window;         /* current one */
+    uint32_t first_id;     /* put at the start of each window; ROTOR_NO_ID: nothing */
+    uint32_t n_vocab;      /* columns */
+    tool_score score;      /* result */
+    tool_kld kld;          /* result with --kld */
+    tool_npy_in base;      /* of --kld */
+    bool base_is_full;     /* base holds every position */
+    float *base_row;       /* [n_vocab] owned */
+    tool_npy_out save;     /* of --logits */
+    bool saving;           /* save is open */
+    rotor_error err;       /* of a callback */
+    cli_progress progress; /* over positions */
 } ppl_job;
 
-static size_t scored_from(const ppl_job *j) { return j->ctx / 2; }
-static size_t scored_per_window(const ppl_job *j) { return j->ctx - 1 - scored_from(j); }
+static size_t scored_from(const ppl_job *j) {
+    return j->ctx / 2;
+}
+static size_t scored_per_window(const ppl_job *j) {
+    return j->ctx - 1 - scored_from(j);
+}
 
 static rotor_status compare(ppl_job *j, size_t pos, const float *logits) {
     size_t row = j->base_is_full ? j->window * j->ctx + pos
@@ -78,8 +82,8 @@ static rotor_status tokenize_file(ppl_job *j, rotor_engine *e, const char *path,
     uint32_t *bos = NULL;
     size_t n_bos = 0;
     ROTOR_TRY(base_file_open(&f, path, true, err));
-    rotor_status st = rotor_tokenize(e, f.data ? (const char *)f.data : "", f.size, ROTOR_TOK_BOS, &j->ids,
-                                     &j->n_ids, err);
+    rotor_status st = rotor_tokenize(e, f.data ? (const char *)f.data : "", f.size, ROTOR_TOK_BOS,
+                                     &j->ids, &j->n_ids, err);
     base_file_close(&f);
     if (st == ROTOR_OK) st = rotor_tokenize(e, "", 0, ROTOR_TOK_BOS, &bos, &n_bos, err);
     j->first_id = st == ROTOR_OK && n_bos ? bos[0] : ROTOR_NO_ID;
@@ -89,7 +93,8 @@ static rotor_status tokenize_file(ppl_job *j, rotor_engine *e, const char *path,
 
 static rotor_status cut_windows(ppl_job *j, const char *path, rotor_error *err) {
     if (j->n_ids < 4)
-        return base_fail(err, ROTOR_E_ARG, "%s holds %zu tokens; at least 4 are needed", path, j->n_ids);
+        return base_fail(err, ROTOR_E_ARG, "%s holds %zu tokens; at least 4 are needed", path,
+                         j->n_ids);
     j->ctx = BASE_MIN((size_t)cli_int(j->a, OPT_CTX_PPL), j->n_ids);
     j->n_windows = j->n_ids / j->ctx;
     if (cli_given(j->a, OPT_WINDOWS))
@@ -125,8 +130,8 @@ static rotor_status measure(ppl_job *j, rotor_engine *e, const char *path, rotor
                                   j->n_windows * scored_per_window(j), j->n_vocab, err));
         j->saving = true;
     }
-    cli_log(j->a, BASE_LOG_INFO, "%s: %zu tokens, %zu windows of %zu, second half scored, head %s", path,
-            j->n_ids, j->n_windows, j->ctx, info.head);
+    cli_log(j->a, BASE_LOG_INFO, "%s: %zu tokens, %zu windows of %zu, second half scored, head %s",
+            path, j->n_ids, j->n_windows, j->ctx, info.head);
     ROTOR_TRY(rotor_session_create(&s, e, 0, err));
     cli_progress_start(&j->progress, j->a, "scoring");
     rotor_status st = score_windows(j, s, err);
@@ -175,7 +180,8 @@ int verb_perplexity(const cli_args *a) {
     const char *path = cli_word(a, a->n_words - 1), *model = a->n_words > 1 ? cli_word(a, 0) : NULL;
     rotor_status st = ROTOR_OK;
     if (base_path_kind_of(path) != BASE_PATH_FILE)
-        st = base_fail(&err, ROTOR_E_IO, "%s: no such file; usage: rotor perplexity MODEL FILE", path);
+        st = base_fail(&err, ROTOR_E_IO, "%s: no such file; usage: rotor perplexity MODEL FILE",
+                       path);
     if (st == ROTOR_OK) st = cli_model_find(&m, model, &err);
     cli_catch_interrupt(true);
     if (st == ROTOR_OK) {

@@ -9,18 +9,18 @@
 #include <stdio.h>
 
 typedef struct run_job {
-    const cli_args *a;        /* options */
-    rotor_engine *e;          /* owned */
-    rotor_session *s;         /* owned */
-    base_buf prompt;          /* as given */
-    uint32_t *ids;            /* [n_ids] tokens of the prompt, owned */
-    size_t n_ids;             /* how many */
-    char *rendered;           /* prompt after the chat template, owned; NULL without --chat */
-    const char **stops;       /* of the options and the template, owned array */
-    cli_progress progress;    /* of the prompt */
-    rotor_gen_options gen;    /* settings */
-    rotor_gen_result result;  /* what came out */
-    rotor_engine_info info;   /* of the engine */
+    const cli_args *a;       /* options */
+    rotor_engine *e;         /* owned */
+    rotor_session *s;        /* owned */
+    base_buf prompt;         /* as given */
+    uint32_t *ids;           /* [n_ids] tokens of the prompt, owned */
+    size_t n_ids;            /* how many */
+    char *rendered;          /* prompt after the chat template, owned; NULL without --chat */
+    const char **stops;      /* of the options and the template, owned array */
+    cli_progress progress;   /* of the prompt */
+    rotor_gen_options gen;   /* settings */
+    rotor_gen_result result; /* what came out */
+    rotor_engine_info info;  /* of the engine */
 } run_job;
 
 static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
@@ -47,8 +47,8 @@ static rotor_status read_prompt(run_job *j, rotor_error *err) {
 
 static rotor_status encode_prompt(run_job *j, rotor_error *err) {
     if (!cli_on(j->a, OPT_CHAT))
-        return rotor_tokenize(j->e, j->prompt.data, j->prompt.len, ROTOR_TOK_BOS, &j->ids, &j->n_ids,
-                              err);
+        return rotor_tokenize(j->e, j->prompt.data, j->prompt.len, ROTOR_TOK_BOS, &j->ids,
+                              &j->n_ids, err);
     rotor_message messages[2];
     size_t n = 0;
     if (cli_text(j->a, OPT_SYSTEM))
@@ -125,7 +125,8 @@ static int print_json(run_job *j) {
     json_object_set_new(t, "first_token_ms", json_real((double)r->first_us / 1e3));
     json_object_set_new(t, "decode_tokens", json_integer((json_int_t)r->n_ids));
     json_object_set_new(t, "decode_ms", json_real((double)r->decode_us / 1e3));
-    json_object_set_new(t, "decode_tps", json_real(cli_rate(r->n_ids ? r->n_ids - 1 : 0, r->decode_us)));
+    json_object_set_new(t, "decode_tps",
+                        json_real(cli_rate(r->n_ids ? r->n_ids - 1 : 0, r->decode_us)));
     json_object_set_new(o, "timings", t);
     return cli_json_print(j->a, o);
 }
@@ -134,13 +135,16 @@ static int report(run_job *j) {
     const rotor_gen_result *r = &j->result;
     int status = CLI_DONE;
     base_buf line = {0};
-    if (cli_on(j->a, OPT_JSON)) status = print_json(j);
-    else if (!r->n_bytes || r->text[r->n_bytes - 1] != '\n') cli_outf("\n");
+    if (cli_on(j->a, OPT_JSON))
+        status = print_json(j);
+    else if (!r->n_bytes || r->text[r->n_bytes - 1] != '\n')
+        cli_outf("\n");
     status = cli_finish(j->a, status);
     cli_speed_line(&line, r, rotor_session_len(j->s), rotor_session_max(j->s));
     cli_log(j->a, BASE_LOG_INFO, "%s", line.data ? line.data : "");
     if (r->finish == ROTOR_FINISH_FULL)
-        cli_log(j->a, BASE_LOG_WARN, "rotor: run: the context of %u tokens is full; -c N makes it larger",
+        cli_log(j->a, BASE_LOG_WARN,
+                "rotor: run: the context of %u tokens is full; -c N makes it larger",
                 rotor_session_max(j->s));
     base_buf_free(&line);
     return status;
@@ -158,7 +162,8 @@ int verb_run(const cli_args *a) {
     cli_model m = {0};
     rotor_error err = {0};
     if (!cli_text(a, OPT_PROMPT))
-        return cli_usage(a, "nothing to complete: give -p TEXT, or -p - for standard input; rotor chat talks");
+        return cli_usage(
+            a, "nothing to complete: give -p TEXT, or -p - for standard input; rotor chat talks");
     if (cli_given(a, OPT_BEAMS) && !cli_given(a, OPT_N_PREDICT))
         return cli_usage(a, "--beams needs -n N");
     rotor_status st = cli_model_find(&m, cli_word(a, 0), &err);

@@ -11,13 +11,14 @@
 #include <jansson.h>
 
 typedef struct job {
-    const cli_args *a;  /* options */
-    tool_vocab *v;      /* vocabulary */
-    json_t *json;       /* list of results with --json; else NULL */
+    const cli_args *a; /* options */
+    tool_vocab *v;     /* vocabulary */
+    json_t *json;      /* list of results with --json; else NULL */
 } job;
 
 static unsigned encode_flags(const cli_args *a) {
-    return (cli_on(a, OPT_BOS) ? TOOL_TOK_BOS : 0u) | (cli_on(a, OPT_SPECIAL) ? TOOL_TOK_SPECIAL : 0u);
+    return (cli_on(a, OPT_BOS) ? TOOL_TOK_BOS : 0u) |
+           (cli_on(a, OPT_SPECIAL) ? TOOL_TOK_SPECIAL : 0u);
 }
 
 static rotor_status add_json(job *j, const uint32_t *ids, size_t n, rotor_error *err) {
@@ -90,9 +91,12 @@ static rotor_status do_work(job *j, rotor_error *err) {
     } else if (!base_buf_puts(&input, given)) {
         st = base_fail_nomem(err, "reading the text");
     }
-    if (st == ROTOR_OK && decode) st = show_text(j, input.data, err);
-    else if (st == ROTOR_OK && cli_on(j->a, OPT_LINES)) st = each_line(j, input.data, input.len, err);
-    else if (st == ROTOR_OK) st = show_ids(j, input.data, input.len, err);
+    if (st == ROTOR_OK && decode)
+        st = show_text(j, input.data, err);
+    else if (st == ROTOR_OK && cli_on(j->a, OPT_LINES))
+        st = each_line(j, input.data, input.len, err);
+    else if (st == ROTOR_OK)
+        st = show_ids(j, input.data, input.len, err);
     base_buf_free(&input);
     return st;
 }
@@ -107,13 +111,15 @@ int verb_tokenize(const cli_args *a) {
     if (cli_word(a, 1) && cli_text(a, OPT_DECODE))
         return cli_usage(a, "both TEXT and --decode are given; one is needed");
     rotor_status st = cli_model_find(&m, cli_word(a, 0), &err);
-    if (st == ROTOR_OK) st = tool_vocab_open(&j.v, &m.src, cli_log_line, (void *)(uintptr_t)a, &err);
+    if (st == ROTOR_OK)
+        st = tool_vocab_open(&j.v, &m.src, cli_log_line, (void *)(uintptr_t)a, &err);
     if (st == ROTOR_OK && cli_on(a, OPT_JSON)) j.json = json_array();
     if (st == ROTOR_OK) st = do_work(&j, &err);
     int status = cli_status(a, st, &err);
     if (j.json && status == CLI_DONE && !lines)
         status = cli_json_print(a, json_incref(json_array_get(j.json, 0)));
-    else if (j.json && status == CLI_DONE) status = cli_json_print(a, json_incref(j.json));
+    else if (j.json && status == CLI_DONE)
+        status = cli_json_print(a, json_incref(j.json));
     json_decref(j.json);
     tool_vocab_close(&j.v);
     cli_model_free(&m);

@@ -11,16 +11,19 @@
 
 char *hub_root(const hub_places *p) {
     base_buf b = {0};
-    if (p->hf_hub_cache && *p->hf_hub_cache) base_buf_puts(&b, p->hf_hub_cache);
-    else if (p->hf_home && *p->hf_home) base_buf_printf(&b, "%s/hub", p->hf_home);
+    if (p->hf_hub_cache && *p->hf_hub_cache)
+        base_buf_puts(&b, p->hf_hub_cache);
+    else if (p->hf_home && *p->hf_home)
+        base_buf_printf(&b, "%s/hub", p->hf_home);
     else if (p->xdg_cache_home && *p->xdg_cache_home)
         base_buf_printf(&b, "%s/huggingface/hub", p->xdg_cache_home);
-    else if (p->home && *p->home) base_buf_printf(&b, "%s/.cache/huggingface/hub", p->home);
+    else if (p->home && *p->home)
+        base_buf_printf(&b, "%s/.cache/huggingface/hub", p->home);
     if (b.failed) base_buf_free(&b);
     return b.data;
 }
 
-/* ==== Listing ==================================================================================== */
+/* ==== Listing ================================================================================ */
 
 typedef struct list {
     hub_entry *at; /* owned */
@@ -102,7 +105,8 @@ static rotor_status add_snapshot(list *l, const char *repo, const char *dir, rot
 
 /* The commit in refs/main, else the last snapshot; NULL: none. */
 static char *current_snapshot(const char *repo_dir) {
-    char *ref = base_path_join(repo_dir, "refs/main"), *snapshots = base_path_join(repo_dir, "snapshots");
+    char *ref = base_path_join(repo_dir, "refs/main"),
+         *snapshots = base_path_join(repo_dir, "snapshots");
     char *dir = NULL;
     base_file f;
     if (ref && snapshots && base_path_kind_of(ref) == BASE_PATH_FILE &&
@@ -128,8 +132,10 @@ static rotor_status add_repo(list *l, const char *root, const char *folder, roto
     char *repo_dir = base_path_join(root, folder), *repo = repo_name(folder);
     char *snapshot = repo_dir ? current_snapshot(repo_dir) : NULL;
     rotor_status st = ROTOR_OK;
-    if (!repo_dir || !repo) st = base_fail_nomem(err, "listing models");
-    else if (snapshot) st = add_snapshot(l, repo, snapshot, err);
+    if (!repo_dir || !repo)
+        st = base_fail_nomem(err, "listing models");
+    else if (snapshot)
+        st = add_snapshot(l, repo, snapshot, err);
     base_free(snapshot);
     base_free(repo_dir);
     base_free(repo);
@@ -167,7 +173,7 @@ void hub_entries_free(hub_entry *entries, size_t n) {
     base_free(entries);
 }
 
-/* ==== Names ======================================================================================= */
+/* ==== Names ================================================================================== */
 
 static bool fits(const hub_entry *e, const char *name) {
     const char *colon = strchr(name, ':');

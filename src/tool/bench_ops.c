@@ -31,10 +31,10 @@ typedef struct bench {
 } bench;
 
 typedef struct product {
-    kern_mm_fn fn;      /* kernel */
-    const kern_mat *w;  /* weights */
-    const kern_act *x;  /* activations */
-    float *y;           /* output */
+    kern_mm_fn fn;     /* kernel */
+    const kern_mat *w; /* weights */
+    const kern_act *x; /* activations */
+    float *y;          /* output */
 } product;
 
 static void run_product(void *arg, int thread, int n_threads) {
@@ -46,11 +46,16 @@ static void run_product(void *arg, int thread, int n_threads) {
 
 static kern_mm_fn pick(const kern *k, uint32_t type, size_t n_tok) {
     switch (type) {
-    case QUANT_I2_S: return n_tok == 1 ? k->gemv_t2_i8 : k->gemm_t2_i8;
-    case QUANT_F32: return k->mm_f32;
-    case QUANT_F16: return k->mm_f16;
-    case QUANT_BF16: return k->mm_bf16;
-    default: return k->mm_b32_q8;
+    case QUANT_I2_S:
+        return n_tok == 1 ? k->gemv_t2_i8 : k->gemm_t2_i8;
+    case QUANT_F32:
+        return k->mm_f32;
+    case QUANT_F16:
+        return k->mm_f16;
+    case QUANT_BF16:
+        return k->mm_bf16;
+    default:
+        return k->mm_b32_q8;
     }
 }
 
@@ -61,10 +66,17 @@ static kern_act activations(bench *b, const model_mat *w, size_t n_tok) {
         if (w->type == QUANT_I2_S)
             b->k.quant_i8(b->q + t * ldq, b->s + t, b->sum + t, row, w->cols, ldq);
         else if (quant_find(w->type)->flags & QUANT_BLOCK32)
-            b->k.quant_q8(b->q + t * ldq, b->s + t * ldq / 32, b->sum16 + t * ldq / 16, row, w->cols, ldq);
+            b->k.quant_q8(b->q + t * ldq, b->s + t * ldq / 32, b->sum16 + t * ldq / 16, row,
+                          w->cols, ldq);
     }
-    return (kern_act){.x = b->x, .ldx = b->max_cols, .q = b->q, .ldq = ldq, .s = b->s, .sum = b->sum,
-                      .sum16 = b->sum16, .n_tok = n_tok};
+    return (kern_act){.x = b->x,
+                      .ldx = b->max_cols,
+                      .q = b->q,
+                      .ldq = ldq,
+                      .s = b->s,
+                      .sum = b->sum,
+                      .sum16 = b->sum16,
+                      .n_tok = n_tok};
 }
 
 static int ascending(const void *a, const void *b) {
@@ -89,12 +101,13 @@ static double time_product(bench *b, const model_mat *(*at)(const model *m, size
     return b->us[b->opt->repetitions / 2];
 }
 
-static const char *const roles[] = {"attn_q", "attn_k", "attn_v", "attn_output",
+static const char *const roles[] = {"attn_q",   "attn_k", "attn_v",   "attn_output",
                                     "ffn_gate", "ffn_up", "ffn_down", "head"};
 
 static const model_mat *mat_at(const model *m, size_t role, size_t i) {
     const model_layer *l = &m->layers[i % m->hp.n_layer];
-    const model_mat *const list[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down, &m->head};
+    const model_mat *const list[] = {&l->q,    &l->k,  &l->v,    &l->o,
+                                     &l->gate, &l->up, &l->down, &m->head};
     return list[role];
 }
 
@@ -148,8 +161,9 @@ rotor_status tool_bench_ops(const tool_source *src, const tool_ops_options *opt,
     if (opt->cpu) ROTOR_TRY(cpu_parse_mask(opt->cpu, &mask, err));
     kern_init(&b.k, cpu_detect() & mask);
     ROTOR_TRY(par_create(&b.pool, BASE_MAX(opt->n_threads, 1), true, err));
-    rotor_status st = src->path ? model_open(&m, src->path, &mo, err)
-                                : model_open_memory(&m, src->data, src->n_bytes, src->name, &mo, err);
+    rotor_status st = src->path
+                          ? model_open(&m, src->path, &mo, err)
+                          : model_open_memory(&m, src->data, src->n_bytes, src->name, &mo, err);
     b.m = m;
     if (st == ROTOR_OK) st = prepare(&b, err);
     if (st == ROTOR_OK) measure_roles(&b, fn, user);

@@ -14,10 +14,10 @@
 
 #define SCALE_KEY "rotor.scale_f32."
 
-/* ==== Types ====================================================================================== */
+/* ==== Types ================================================================================== */
 
-static const uint32_t writable[] = {QUANT_F32,  QUANT_F16,   QUANT_BF16,  QUANT_Q8_0,
-                                    QUANT_Q6_K, QUANT_Q4_0,  QUANT_I2_S,  QUANT_TQ1_0,
+static const uint32_t writable[] = {QUANT_F32,   QUANT_F16,    QUANT_BF16,  QUANT_Q8_0,
+                                    QUANT_Q6_K,  QUANT_Q4_0,   QUANT_I2_S,  QUANT_TQ1_0,
                                     QUANT_TQ2_0, QUANT_IQ1_BN, QUANT_IQ2_BN};
 
 const char *tool_convert_type(size_t i) {
@@ -25,27 +25,26 @@ const char *tool_convert_type(size_t i) {
 }
 
 static rotor_status find_type(const char *name, const quant_info **out, rotor_error *err) {
-    base_buf names = {0};
-    const quant_info *info = name ? quant_find_name(base_str_of(name)) : NULL;
-    *out = info;
+    char names[160];
+    size_t n = 0;
+    *out = name ? quant_find_name(base_str_of(name)) : NULL;
     if (!name) return ROTOR_OK;
-    for (size_t i = 0; i < BASE_COUNT(writable); i++) {
-        if (info && writable[i] == info->id) return base_buf_free(&names), ROTOR_OK;
-        base_buf_printf(&names, "%s%s", i ? ", " : "", quant_find(writable[i])->name);
-    }
-    base_fail(err, ROTOR_E_ARG, "type %s cannot be written; expected one of %s", name,
-              names.data ? names.data : "");
-    base_buf_free(&names);
-    return ROTOR_E_ARG;
+    for (size_t i = 0; i < BASE_COUNT(writable); i++)
+        if (*out && writable[i] == (*out)->id) return ROTOR_OK;
+    for (size_t i = 0; i < BASE_COUNT(writable) && n < sizeof names; i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "",
+                              tool_convert_type(i));
+    return base_fail(err, ROTOR_E_ARG, "type %s cannot be written; expected one of %s", name,
+                     names);
 }
 
 /* general.file_type as other programs number it. */
 uint32_t conv_file_type(uint32_t type) {
     static const struct {
         uint32_t type, number; /* quant_type, general.file_type */
-    } known[] = {{QUANT_F32, 0},    {QUANT_F16, 1},    {QUANT_Q4_0, 2},    {QUANT_Q8_0, 7},
-                 {QUANT_Q6_K, 18},  {QUANT_BF16, 32},  {QUANT_TQ1_0, 36},  {QUANT_TQ2_0, 37},
-                 {QUANT_I2_S, 40},  {QUANT_IQ1_BN, 136}, {QUANT_IQ2_BN, 137}};
+    } known[] = {{QUANT_F32, 0},   {QUANT_F16, 1},      {QUANT_Q4_0, 2},    {QUANT_Q8_0, 7},
+                 {QUANT_Q6_K, 18}, {QUANT_BF16, 32},    {QUANT_TQ1_0, 36},  {QUANT_TQ2_0, 37},
+                 {QUANT_I2_S, 40}, {QUANT_IQ1_BN, 136}, {QUANT_IQ2_BN, 137}};
     for (size_t i = 0; i < BASE_COUNT(known); i++)
         if (known[i].type == type) return known[i].number;
     return 1024; /* "guessed" */
@@ -66,7 +65,8 @@ uint32_t conv_fit(conv *c, const char *name, const quant_info *wanted, uint32_t 
     bool fits = cols % wanted->block_elems == 0;
     if (!fits)
         conv_note(c, "%s: rows of %llu do not fit %s blocks of %u; kept as %s", name,
-                  (unsigned long long)cols, wanted->name, wanted->block_elems, quant_find(is)->name);
+                  (unsigned long long)cols, wanted->name, wanted->block_elems,
+                  quant_find(is)->name);
     return fits ? wanted->id : is;
 }
 
@@ -83,7 +83,7 @@ conv_tensor *conv_add(conv *c) {
     return t;
 }
 
-/* ==== Plan of a GGUF file ========================================================================== */
+/* ==== Plan of a GGUF file ==================================================================== */
 
 static bool ends_with(base_str s, const char *end) {
     size_t n = strlen(end);
@@ -139,14 +139,15 @@ static rotor_status plan_file(conv *c, const file_model *f) {
         bool dropped = starts_with(kv->key, SCALE_KEY) || starts_with(kv->key, "split.");
         if (base_str_is(kv->key, "general.file_type") && c->type)
             file_put_u32(c->w, "general.file_type", conv_file_type(c->type->id));
-        else if (!dropped) file_put_kv(c->w, kv); /* the writer remembers a failure */
+        else if (!dropped)
+            file_put_kv(c->w, kv); /* the writer remembers a failure */
     }
     for (size_t i = 0; i < file_n_tensors(f); i++)
         ROTOR_TRY(plan_tensor(c, f, file_tensor_at(f, i)));
     return ROTOR_OK;
 }
 
-/* ==== Writing ======================================================================================= */
+/* ==== Writing ================================================================================ */
 
 static rotor_status declare_all(conv *c) {
     for (size_t i = 0; i < c->n; i++) {

@@ -16,10 +16,14 @@
 
 enum { PIECE_VALUES = 1 << 21 };
 
-static bool is_tq(uint32_t type) { return type == QUANT_TQ1_0 || type == QUANT_TQ2_0; }
-static bool is_ternary_type(uint32_t type) { return (quant_find(type)->flags & QUANT_TERNARY) != 0; }
+static bool is_tq(uint32_t type) {
+    return type == QUANT_TQ1_0 || type == QUANT_TQ2_0;
+}
+static bool is_ternary_type(uint32_t type) {
+    return (quant_find(type)->flags & QUANT_TERNARY) != 0;
+}
 
-/* ==== Reading rows =============================================================================== */
+/* ==== Reading rows =========================================================================== */
 
 /* The stored row that becomes row r when the halves of each head turn into adjacent pairs. */
 static uint64_t stored_row(const conv_source *s, uint64_t r) {
@@ -44,10 +48,11 @@ static rotor_status codes_of_values(const conv_source *s, uint64_t row, int8_t *
     for (size_t i = 0; i < cols && st == ROTOR_OK; i++) {
         dst[i] = (int8_t)((x[i] > 0) - (x[i] < 0));
         if (x[i] != 0 && !(fabsf(x[i]) >= most * (1 - 1e-6f)))
-            st = base_fail(err, ROTOR_E_ARG,
-                           "row %llu column %zu is %g, neither 0 nor plus or minus %g: only ternary "
-                           "matrices go into a ternary type",
-                           (unsigned long long)row, i, (double)x[i], (double)most);
+            st =
+                base_fail(err, ROTOR_E_ARG,
+                          "row %llu column %zu is %g, neither 0 nor plus or minus %g: only ternary "
+                          "matrices go into a ternary type",
+                          (unsigned long long)row, i, (double)x[i], (double)most);
     }
     *scale = most;
     base_free(x);
@@ -60,13 +65,15 @@ rotor_status conv_row_codes(const conv_source *s, uint64_t row, int8_t *dst, flo
     *uniform = true;
     if (s->t2) {
         if (!quant_t2_unpack_row(s->t2->data + r * s->t2->row_bytes, s->t2->cols, dst, &bad))
-            return base_fail(err, ROTOR_E_FORMAT, "illegal code in row %llu", (unsigned long long)r);
+            return base_fail(err, ROTOR_E_FORMAT, "illegal code in row %llu",
+                             (unsigned long long)r);
         *scale = s->t2->row_scale ? s->t2->row_scale[r] : s->t2->scale;
         return ROTOR_OK;
     }
     if (is_ternary_type(s->view.type))
         ROTOR_TRY(quant_ternary_row(&s->view, r, dst, scale, uniform, err));
-    else ROTOR_TRY(codes_of_values(s, r, dst, scale, err));
+    else
+        ROTOR_TRY(codes_of_values(s, r, dst, scale, err));
     *scale = kept_or(s, r, *scale);
     return ROTOR_OK;
 }
@@ -85,7 +92,7 @@ rotor_status conv_row_values(const conv_source *s, uint64_t row, float *dst, rot
     return st;
 }
 
-/* ==== Scales ====================================================================================== */
+/* ==== Scales ================================================================================= */
 
 /* What a scale becomes in a type: one value sent there and back. */
 static float through_type(uint32_t type, float scale) {
@@ -104,10 +111,10 @@ static float through_type(uint32_t type, float scale) {
 }
 
 typedef struct scan {
-    const conv_source *s;  /* source */
-    float *scale;          /* [rows] */
-    bool *mixed;           /* [threads] a row has several scales */
-    rotor_error *errs;     /* [threads] */
+    const conv_source *s; /* source */
+    float *scale;         /* [rows] */
+    bool *mixed;          /* [threads] a row has several scales */
+    rotor_error *errs;    /* [threads] */
 } scan;
 
 static void scan_rows(void *arg, int thread, int n_threads) {
@@ -135,8 +142,10 @@ static rotor_status scan_scales(conv *c, conv_tensor *t, bool *mixed) {
     job.scale = t->scale = base_alloc_array((size_t)t->from.view.rows, sizeof *t->scale);
     job.mixed = base_alloc_array(n_threads, sizeof *job.mixed);
     job.errs = base_alloc_array(n_threads, sizeof *job.errs);
-    if (job.scale && job.mixed && job.errs) par_run(c->pool, scan_rows, &job);
-    else st = base_fail_nomem(c->err, "reading scales");
+    if (job.scale && job.mixed && job.errs)
+        par_run(c->pool, scan_rows, &job);
+    else
+        st = base_fail_nomem(c->err, "reading scales");
     for (size_t i = 0; i < n_threads && st == ROTOR_OK; i++) {
         *mixed |= job.mixed[i];
         if (job.errs[i].code) *c->err = job.errs[i], st = job.errs[i].code;
@@ -199,7 +208,8 @@ rotor_status conv_settle_scales(conv *c, conv_tensor *t) {
     if (t->plain) return ROTOR_OK;
     if (copies_bytes(t)) return copy_kept(c, t);
     if (!wants_codes) return ROTOR_OK;
-    if (is_tq(t->from.view.type) && is_tq(t->type) && !t->from.kept) return ROTOR_OK; /* by blocks */
+    if (is_tq(t->from.view.type) && is_tq(t->type) && !t->from.kept)
+        return ROTOR_OK; /* by blocks */
     rotor_status st = scan_scales(c, t, &mixed);
     if (st != ROTOR_OK) return base_fail_in(c->err, st, "tensor %s", t->name), st;
     bool same = common_scale(t->scale, t->from.view.rows, &common);
@@ -215,7 +225,7 @@ rotor_status conv_settle_scales(conv *c, conv_tensor *t) {
     return keep_scales(c, t, same, common);
 }
 
-/* ==== Writing rows ================================================================================== */
+/* ==== Writing rows =========================================================================== */
 
 typedef struct emit {
     const conv_tensor *t; /* tensor */
@@ -227,13 +237,15 @@ typedef struct emit {
     rotor_error *errs;    /* [threads] */
 } emit;
 
-static rotor_status emit_codes(emit *e, uint64_t row, int8_t *codes, uint8_t *dst, rotor_error *err) {
+static rotor_status emit_codes(emit *e, uint64_t row, int8_t *codes, uint8_t *dst,
+                               rotor_error *err) {
     float scale;
     bool uniform;
     ROTOR_TRY(conv_row_codes(&e->from, row, codes, &scale, &uniform, err));
     if (!e->row_bytes) return ROTOR_OK;
     if (e->scale) scale = e->scale[row];
-    return quant_ternary_pack(e->t->type, QUANT_I2S_X86, 1, e->from.view.cols, codes, scale, dst, err);
+    return quant_ternary_pack(e->t->type, QUANT_I2S_X86, 1, e->from.view.cols, codes, scale, dst,
+                              err);
 }
 
 static void emit_rows(void *arg, int thread, int n_threads) {
@@ -276,7 +288,8 @@ static rotor_status emit_i2s(conv *c, emit *e, uint64_t bytes) {
     uint8_t *packed = base_alloc((size_t)bytes);
     e->dst = base_alloc((size_t)n);
     e->n = e->from.view.rows;
-    rotor_status st = packed && e->dst ? run_emit(c, e) : base_fail_nomem(c->err, "packing a tensor");
+    rotor_status st =
+        packed && e->dst ? run_emit(c, e) : base_fail_nomem(c->err, "packing a tensor");
     if (st == ROTOR_OK)
         st = quant_ternary_pack(QUANT_I2_S, QUANT_I2S_X86, e->from.view.rows, e->from.view.cols,
                                 (const int8_t *)e->dst, e->scale[0], packed, c->err);
@@ -312,6 +325,7 @@ rotor_status conv_emit(conv *c, const conv_tensor *t) {
         e.from.view.rows = rows * cols / 256;
         e.from.view.cols = 256;
     }
-    e.row_bytes = (size_t)(e.from.view.cols / info->block_elems * info->block_bytes + info->row_bytes);
+    e.row_bytes =
+        (size_t)(e.from.view.cols / info->block_elems * info->block_bytes + info->row_bytes);
     return emit_pieces(c, &e);
 }

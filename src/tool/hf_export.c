@@ -4,15 +4,15 @@
  * ternary weights are unpacked with their scales in the right direction, and master weights are
  * quantised; here they only get their GGUF names, keys and row order.
  *
- * GGUF's llama rotates adjacent pairs, HF the two halves of a head: rows of Q and K move within each
- * head (conv_source.pair_heads). Norms and biases become F32.
+ * GGUF's llama rotates adjacent pairs, HF the two halves of a head: rows of Q and K move within
+ * each head (conv_source.pair_heads). Norms and biases become F32.
  */
 #include "tool/convert.h"
 
 #include <math.h>
 #include <stdio.h>
 
-/* ==== Tensors ==================================================================================== */
+/* ==== Tensors ================================================================================ */
 
 static rotor_status add_matrix(conv *c, const char *name, const model_mat *m,
                                const quant_info *wanted, uint32_t pair_heads) {
@@ -24,7 +24,8 @@ static rotor_status add_matrix(conv *c, const char *name, const model_mat *m,
     t->dims[1] = m->rows;
     t->dims[2] = t->dims[3] = 1;
     t->ternary = m->type == QUANT_I2_S;
-    t->from.view = (quant_tensor){.type = m->type, .rows = m->rows, .cols = m->cols, .data = m->data};
+    t->from.view =
+        (quant_tensor){.type = m->type, .rows = m->rows, .cols = m->cols, .data = m->data};
     t->from.t2 = t->ternary ? m : NULL;
     t->from.pair_heads = pair_heads;
     t->type = conv_fit(c, name, wanted, m->type, m->cols);
@@ -50,11 +51,11 @@ static rotor_status add_layer(conv *c, const model *m, uint32_t n, bool pairs) {
     const model_hparams *hp = &m->hp;
     const size_t qd = (size_t)hp->n_head * hp->d_head, kd = (size_t)hp->n_head_kv * hp->d_head;
     const struct {
-        const char *name;  /* role */
+        const char *name;   /* role */
         const model_mat *w; /* matrix, or … */
-        const float *v;    /* … vector */
-        size_t n;          /* of v */
-        uint32_t heads;    /* whose rows become pairs */
+        const float *v;     /* … vector */
+        size_t n;           /* of v */
+        uint32_t heads;     /* whose rows become pairs */
     } parts[] = {
         {"attn_norm.weight", NULL, l->attn_norm, hp->n_embd, 0},
         {"attn_q.weight", &l->q, NULL, 0, pairs ? hp->n_head : 0},
@@ -76,17 +77,20 @@ static rotor_status add_layer(conv *c, const model *m, uint32_t n, bool pairs) {
     };
     if (pairs && (l->q_bias || l->k_bias))
         return base_fail(c->err, ROTOR_E_UNSUPPORTED,
-                         "layer %u: biases of q and k cannot be converted for architecture %s", n, m->arch);
+                         "layer %u: biases of q and k cannot be converted for architecture %s", n,
+                         m->arch);
     for (size_t i = 0; i < BASE_COUNT(parts); i++) {
         char name[64];
         snprintf(name, sizeof name, "blk.%u.%s", n, parts[i].name);
-        if (parts[i].w) ROTOR_TRY(add_matrix(c, name, parts[i].w, c->type, parts[i].heads));
-        else ROTOR_TRY(add_vector(c, name, parts[i].v, parts[i].n));
+        if (parts[i].w)
+            ROTOR_TRY(add_matrix(c, name, parts[i].w, c->type, parts[i].heads));
+        else
+            ROTOR_TRY(add_vector(c, name, parts[i].v, parts[i].n));
     }
     return ROTOR_OK;
 }
 
-/* ==== Keys ======================================================================================== */
+/* ==== Keys =================================================================================== */
 
 static void put_u32(conv *c, const char *arch, const char *tail, uint32_t v) {
     char key[96];
@@ -106,10 +110,11 @@ static rotor_status put_rope(conv *c, const model *m, const char *arch) {
     put_f32(c, arch, "rope.freq_base", m->hp.rope_base);
     if (m->hp.rope_scaling == MODEL_ROPE_NONE) return ROTOR_OK;
     if (m->hp.rope_scaling != MODEL_ROPE_LINEAR)
-        return base_fail(c->err, ROTOR_E_UNSUPPORTED,
-                         "%s: rope scaling \"llama3\" has no form in GGUF that this version reads; run the "
-                         "folder as it is",
-                         m->name);
+        return base_fail(
+            c->err, ROTOR_E_UNSUPPORTED,
+            "%s: rope scaling \"llama3\" has no form in GGUF that this version reads; run the "
+            "folder as it is",
+            m->name);
     snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
     file_put_str(c->w, key, base_str_of("linear"));
     put_f32(c, arch, "rope.scaling.factor", m->hp.rope_factor);
@@ -135,7 +140,8 @@ static rotor_status put_keys(conv *c, const model *m, const char *arch) {
         put_u32(c, arch, "attention.value_length", hp->d_head);
     }
     if (hp->window) put_u32(c, arch, "attention.sliding_window", hp->window);
-    file_put_u32(c->w, "general.file_type", conv_file_type(ternary && !c->type ? QUANT_I2_S : type));
+    file_put_u32(c->w, "general.file_type",
+                 conv_file_type(ternary && !c->type ? QUANT_I2_S : type));
     file_put_u32(c->w, "general.quantization_version", 2);
     return put_rope(c, m, arch);
 }

@@ -4,8 +4,8 @@
  * with byte fallback ("llama").
  *
  * The text room has read the same file and says what each id is; here its strings and merges are
- * copied. "llama" keeps no merges but a score per token: the negative rank of its first merge, which
- * makes the best pair the one that merges first. Ids without a token become unused padding.
+ * copied. "llama" keeps no merges but a score per token: the negative rank of its first merge,
+ * which makes the best pair the one that merges first. Ids without a token become unused padding.
  */
 #include "tool/convert.h"
 
@@ -13,11 +13,11 @@
 #include <stdio.h>
 
 typedef struct words {
-    base_str *token;  /* [n], owned array of borrowed texts */
-    float *score;     /* [n], owned */
-    int32_t *type;    /* [n], owned */
-    char (*pad)[32];  /* [n] texts of ids without a token, owned */
-    size_t n;         /* ids */
+    base_str *token; /* [n], owned array of borrowed texts */
+    float *score;    /* [n], owned */
+    int32_t *type;   /* [n], owned */
+    char (*pad)[32]; /* [n] texts of ids without a token, owned */
+    size_t n;        /* ids */
 } words;
 
 static base_str text_of(const json_t *v) {
@@ -36,7 +36,7 @@ static rotor_status parse(conv *c, const model *m, const char *name, json_t **ou
     return base_fail(c->err, ROTOR_E_FORMAT, "%s line %d: %s", name, why.line, why.text);
 }
 
-/* ==== Tokens ===================================================================================== */
+/* ==== Tokens ================================================================================= */
 
 static rotor_status start_words(conv *c, const model *m, words *w) {
     w->n = BASE_MAX((size_t)m->hp.n_vocab, text_n_tokens(m->vocab));
@@ -69,8 +69,8 @@ static void gather_words(const model *m, const json_t *root, words *w) {
         if (id < w->n) w->token[id] = text_of(value);
     }
     for (size_t id = 0; id < w->n; id++) {
-        w->type[id] = id < text_n_tokens(m->vocab) ? (int32_t)text_type(m->vocab, (uint32_t)id)
-                                                   : TEXT_UNUSED;
+        w->type[id] =
+            id < text_n_tokens(m->vocab) ? (int32_t)text_type(m->vocab, (uint32_t)id) : TEXT_UNUSED;
         if (w->token[id].p) continue;
         snprintf(w->pad[id], sizeof w->pad[id], "[PAD%zu]", id);
         w->token[id] = base_str_of(w->pad[id]);
@@ -78,7 +78,7 @@ static void gather_words(const model *m, const json_t *root, words *w) {
     }
 }
 
-/* ==== Merges ====================================================================================== */
+/* ==== Merges ================================================================================= */
 
 /* "left right" of a merge written as text or as a pair; joined goes into b when needed. */
 static base_str merge_text(const json_t *merge, base_buf *b) {
@@ -129,14 +129,15 @@ static rotor_status score_words(conv *c, const json_t *merges, words *w) {
         size_t n_left = (size_t)(space - p), n_right = pair.n - n_left - 1;
         memcpy(joined, p, n_left);
         memcpy(joined + n_left, space + 1, n_right);
-        if (base_map_get(id_of, (base_str){joined, n_left + n_right}, &id)) w->score[id] = -(float)r;
+        if (base_map_get(id_of, (base_str){joined, n_left + n_right}, &id))
+            w->score[id] = -(float)r;
     }
     base_buf_free(&text);
     base_map_free(&id_of);
     return st == ROTOR_OK ? st : base_fail_nomem(c->err, "converting merges");
 }
 
-/* ==== Settings ===================================================================================== */
+/* ==== Settings =============================================================================== */
 
 /* The rule set of a pre_tokenizer: bytes after GPT-2's expression, or after one that has a name. */
 static const char *rule_of(const json_t *pre) {
@@ -170,10 +171,10 @@ static bool prefixes_space(const json_t *step) {
     if (type && strcmp(type, "Metaspace") == 0)
         return scheme ? strcmp(scheme, "never") != 0
                       : !json_is_false(json_object_get(step, "add_prefix_space"));
-    json_array_foreach(json_object_get(step, "normalizers"), i, inner)
-        if (prefixes_space(inner)) return true;
-    json_array_foreach(json_object_get(step, "pretokenizers"), i, inner)
-        if (prefixes_space(inner)) return true;
+    json_array_foreach(json_object_get(step, "normalizers"), i,
+                       inner) if (prefixes_space(inner)) return true;
+    json_array_foreach(json_object_get(step, "pretokenizers"), i,
+                       inner) if (prefixes_space(inner)) return true;
     return false;
 }
 

@@ -30,7 +30,7 @@ typedef struct probe {
     size_t n_words;             /* of data */
     unsigned cpu;               /* CPU_* flags */
     uint64_t work[MAX_THREADS]; /* words or multiply-adds of each thread, and a sink */
-    uint32_t sink[MAX_THREADS];  /* results nobody needs */
+    uint32_t sink[MAX_THREADS]; /* results nobody needs */
     double best;                /* units of work per microsecond */
     rotor_status st;            /* outcome */
 } probe;

@@ -80,21 +80,24 @@ static const preset presets[] = {
 };
 /* clang-format on */
 
-const char *tool_preset_name(size_t i) { return i < BASE_COUNT(presets) ? presets[i].name : NULL; }
-const char *tool_preset_help(size_t i) { return i < BASE_COUNT(presets) ? presets[i].help : NULL; }
-
-static rotor_status find_preset(const char *name, const preset **out, rotor_error *err) {
-    base_buf names = {0};
-    for (size_t i = 0; i < BASE_COUNT(presets); i++) {
-        if (strcmp(presets[i].name, name) == 0) return base_buf_free(&names), *out = &presets[i], ROTOR_OK;
-        base_buf_printf(&names, "%s%s", i ? ", " : "", presets[i].name);
-    }
-    base_fail(err, ROTOR_E_ARG, "no preset '%s'; there are %s", name, names.data ? names.data : "none");
-    base_buf_free(&names);
-    return ROTOR_E_ARG;
+const char *tool_preset_name(size_t i) {
+    return i < BASE_COUNT(presets) ? presets[i].name : NULL;
+}
+const char *tool_preset_help(size_t i) {
+    return i < BASE_COUNT(presets) ? presets[i].help : NULL;
 }
 
-/* ==== What tensors there are ===================================================================== */
+static rotor_status find_preset(const char *name, const preset **out, rotor_error *err) {
+    char names[240];
+    size_t n = 0;
+    for (size_t i = 0; i < BASE_COUNT(presets); i++)
+        if (strcmp(presets[i].name, name) == 0) return *out = &presets[i], ROTOR_OK;
+    for (size_t i = 0; i < BASE_COUNT(presets) && n < sizeof names; i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", presets[i].name);
+    return base_fail(err, ROTOR_E_ARG, "no preset '%s'; there are %s", name, names);
+}
+
+/* ==== What tensors there are ================================================================= */
 
 typedef enum fill { FILL_MATRIX, FILL_GAIN, FILL_SMALL } fill;
 
@@ -186,7 +189,8 @@ static void plan_moe_layer(plan *pl, uint32_t n) {
         snprintf(tail, sizeof tail, "%s.bias", attn[i].name);
         add_bias(pl, in_layer(n, tail, b), attn[i].rows, 0);
     }
-    add(pl, in_layer(n, "attn_sinks.weight", b), QUANT_F32, (uint64_t[3]){p->H, 0, 0}, FILL_SMALL, 1);
+    add(pl, in_layer(n, "attn_sinks.weight", b), QUANT_F32, (uint64_t[3]){p->H, 0, 0}, FILL_SMALL,
+        1);
     add_gain(pl, in_layer(n, "post_attention_norm.weight", b), p->D);
     add_matrix(pl, in_layer(n, "ffn_gate_inp.weight", b), QUANT_F32, p->E, p->D, false);
     add_bias(pl, in_layer(n, "ffn_gate_inp.bias", b), p->E, 0);
@@ -208,8 +212,10 @@ static rotor_status make_plan(plan *pl, rotor_error *err) {
     float spread = 2.5f / sqrtf((float)p->D); /* logits of standard deviation 2.5 */
     add(pl, "token_embd.weight", p->embd, (uint64_t[3]){p->D, p->V, 0}, FILL_MATRIX, spread);
     for (uint32_t n = 0; n < pl->L; n++) {
-        if (p->kind == GPT_OSS) plan_moe_layer(pl, n);
-        else plan_dense_layer(pl, n);
+        if (p->kind == GPT_OSS)
+            plan_moe_layer(pl, n);
+        else
+            plan_dense_layer(pl, n);
     }
     add_gain(pl, "output_norm.weight", p->D);
     if (!p->tied)
@@ -217,7 +223,7 @@ static rotor_status make_plan(plan *pl, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* ==== Metadata ==================================================================================== */
+/* ==== Metadata =============================================================================== */
 
 static const char *key(const preset *p, const char *tail, char out[96]) {
     snprintf(out, 96, "%s.%s", p->arch, tail);
@@ -256,19 +262,19 @@ static void put_moe(file_writer *w, const preset *p) {
     file_put_u32(w, key(p, "rope.scaling.original_context_length", k), 4096);
 }
 
-/* ==== Weights ====================================================================================== */
+/* ==== Weights ================================================================================ */
 
 enum { PIECE = 1 << 20, NORMALS = 1 << 16 };
 
 typedef struct filler {
-    file_writer *w;          /* where to */
-    base_rng rng;            /* of the tensor */
-    uint8_t *piece;          /* [PIECE], owned */
-    float *normal;           /* [NORMALS] draws of a standard normal, owned */
-    uint16_t *half;          /* [NORMALS] the same times sigma as f16, owned */
-    uint8_t legal[256];      /* any byte to four codes 0, 1, 2 */
-    uint64_t done, total;    /* bytes */
-    tool_progress progress;  /* listener */
+    file_writer *w;         /* where to */
+    base_rng rng;           /* of the tensor */
+    uint8_t *piece;         /* [PIECE], owned */
+    float *normal;          /* [NORMALS] draws of a standard normal, owned */
+    uint16_t *half;         /* [NORMALS] the same times sigma as f16, owned */
+    uint8_t legal[256];     /* any byte to four codes 0, 1, 2 */
+    uint64_t done, total;   /* bytes */
+    tool_progress progress; /* listener */
 } filler;
 
 static rotor_status start_filler(filler *fl, uint64_t seed, rotor_error *err) {
@@ -280,7 +286,8 @@ static rotor_status start_filler(filler *fl, uint64_t seed, rotor_error *err) {
     for (int i = 0; i < NORMALS; i++) fl->normal[i] = base_rng_normal(&fl->rng);
     for (unsigned i = 0; i < 256; i++) {
         unsigned combo = i * 81 >> 8; /* four base-3 digits */
-        fl->legal[i] = (uint8_t)(combo % 3 | combo / 3 % 3 << 2 | combo / 9 % 3 << 4 | combo / 27 << 6);
+        fl->legal[i] =
+            (uint8_t)(combo % 3 | combo / 3 % 3 << 2 | combo / 9 % 3 << 4 | combo / 27 << 6);
     }
     return ROTOR_OK;
 }
@@ -375,13 +382,17 @@ static rotor_status fill_tensor(filler *fl, const plan_tensor *t, rotor_error *e
     uint64_t n = t->dims[0] * t->dims[1] * t->dims[2];
     if (t->how == FILL_GAIN) return fill_gains(fl, n, err);
     switch (t->type) {
-    case QUANT_I2_S: return fill_i2s(fl, t, n, err);
+    case QUANT_I2_S:
+        return fill_i2s(fl, t, n, err);
     case QUANT_F16:
         for (int i = 0; i < NORMALS; i++) fl->half[i] = quant_f32_to_f16(t->sigma * fl->normal[i]);
         return in_pieces(fl, n * 2, 2, make_f16, 0, err);
-    case QUANT_Q8_0: return in_pieces(fl, n / 32 * 34, 34, make_q8_0, t->sigma, err);
-    case QUANT_MXFP4: return in_pieces(fl, n / 32 * 17, 17, make_mxfp4, t->sigma, err);
-    default: return in_pieces(fl, n * 4, 4, make_f32, t->sigma, err);
+    case QUANT_Q8_0:
+        return in_pieces(fl, n / 32 * 34, 34, make_q8_0, t->sigma, err);
+    case QUANT_MXFP4:
+        return in_pieces(fl, n / 32 * 17, 17, make_mxfp4, t->sigma, err);
+    default:
+        return in_pieces(fl, n * 4, 4, make_f32, t->sigma, err);
     }
 }
 
@@ -391,8 +402,10 @@ static rotor_status write_weights(filler *fl, const plan *pl, const tool_synth_o
     for (size_t i = 0; i < pl->n; i++) {
         const plan_tensor *t = &pl->list[i];
         base_rng_seed(&fl->rng, base_hash64(t->name, strlen(t->name), opt->seed));
-        if (opt->sparse && t->how == FILL_MATRIX) ROTOR_TRY(file_write_hole(fl->w, err));
-        else ROTOR_TRY(fill_tensor(fl, t, err));
+        if (opt->sparse && t->how == FILL_MATRIX)
+            ROTOR_TRY(file_write_hole(fl->w, err));
+        else
+            ROTOR_TRY(fill_tensor(fl, t, err));
     }
     return ROTOR_OK;
 }
@@ -402,8 +415,8 @@ static rotor_status declare_all(filler *fl, const plan *pl, rotor_error *err) {
         const plan_tensor *t = &pl->list[i];
         uint64_t bytes;
         ROTOR_TRY(file_declare(fl->w, base_str_of(t->name), t->type, t->n_dims, t->dims, err));
-        ROTOR_TRY(quant_tensor_bytes(quant_find(t->type), t->dims[1] * t->dims[2], t->dims[0], &bytes,
-                                     err));
+        ROTOR_TRY(quant_tensor_bytes(quant_find(t->type), t->dims[1] * t->dims[2], t->dims[0],
+                                     &bytes, err));
         fl->total += bytes;
     }
     return file_begin(fl->w, err);

@@ -57,7 +57,7 @@ typedef struct vocab {
     strings merges; /* "left right" */
 } vocab;
 
-/* ==== Bytes as printable characters ============================================================= */
+/* ==== Bytes as printable characters ========================================================== */
 
 static bool prints_itself(unsigned b) {
     return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
@@ -94,7 +94,7 @@ static bool push_single_bytes(strings *s) {
     return true;
 }
 
-/* ==== Made-up tokens ============================================================================= */
+/* ==== Made-up tokens ========================================================================= */
 
 typedef struct word {
     bool space;                /* starts with a space */
@@ -107,8 +107,10 @@ static size_t units(const word *w, int from, int to, char *out) {
     size_t n = 0;
     for (int u = from; u < to; u++) {
         int letter = u - w->space;
-        if (letter < 0) n += (size_t)byte_text(' ', out + n);
-        else out[n++] = w->letters[letter];
+        if (letter < 0)
+            n += (size_t)byte_text(' ', out + n);
+        else
+            out[n++] = w->letters[letter];
     }
     return n;
 }
@@ -158,28 +160,46 @@ static rotor_status make_words(vocab *v, size_t n_words, size_t n_merges, rotor_
     return ROTOR_OK;
 }
 
-/* ==== Special tokens ============================================================================= */
+/* ==== Special tokens ========================================================================= */
 
 /* Text of special token i of n and whether it is only padding. */
 static bool special_text(const synth_vocab_plan *p, uint32_t i, char out[48]) {
-    static const char *const llama3[] = {"<|begin_of_text|>", "<|end_of_text|>", NULL, NULL, NULL, NULL,
-                                         "<|start_header_id|>", "<|end_header_id|>", NULL, "<|eot_id|>"};
-    static const char *const harmony[] = {"<|startoftext|>", "<|endoftext|>", NULL, NULL,
-                                          "<|return|>", "<|constrain|>", NULL, "<|channel|>",
-                                          "<|start|>", "<|end|>", "<|message|>", NULL, NULL, NULL,
+    static const char *const llama3[] = {
+        "<|begin_of_text|>",   "<|end_of_text|>",   NULL, NULL,        NULL, NULL,
+        "<|start_header_id|>", "<|end_header_id|>", NULL, "<|eot_id|>"};
+    static const char *const harmony[] = {"<|startoftext|>",
+                                          "<|endoftext|>",
+                                          NULL,
+                                          NULL,
+                                          "<|return|>",
+                                          "<|constrain|>",
+                                          NULL,
+                                          "<|channel|>",
+                                          "<|start|>",
+                                          "<|end|>",
+                                          "<|message|>",
+                                          NULL,
+                                          NULL,
+                                          NULL,
                                           "<|call|>"};
     uint32_t id = p->n_vocab - p->n_special + i;
     if (p->kind == SYNTH_LLAMA3) {
         uint32_t n_named = 0;
         for (uint32_t k = 0; k < i && k < BASE_COUNT(llama3); k++) n_named += llama3[k] != NULL;
-        if (i < BASE_COUNT(llama3) && llama3[i]) snprintf(out, 48, "%s", llama3[i]);
-        else snprintf(out, 48, "<|reserved_special_token_%u|>", i - n_named);
+        if (i < BASE_COUNT(llama3) && llama3[i])
+            snprintf(out, 48, "%s", llama3[i]);
+        else
+            snprintf(out, 48, "<|reserved_special_token_%u|>", i - n_named);
         return false;
     }
-    if (i < BASE_COUNT(harmony) && harmony[i]) snprintf(out, 48, "%s", harmony[i]);
-    else if (i == 20) snprintf(out, 48, "<|endofprompt|>");
-    else if (i > 20) snprintf(out, 48, "[PAD%u]", id);
-    else snprintf(out, 48, "<|reserved_%u|>", id);
+    if (i < BASE_COUNT(harmony) && harmony[i])
+        snprintf(out, 48, "%s", harmony[i]);
+    else if (i == 20)
+        snprintf(out, 48, "<|endofprompt|>");
+    else if (i > 20)
+        snprintf(out, 48, "[PAD%u]", id);
+    else
+        snprintf(out, 48, "<|reserved_%u|>", id);
     return i > 20;
 }
 
@@ -189,12 +209,13 @@ static rotor_status push_specials(vocab *v, const synth_vocab_plan *p, int32_t *
         char text[48];
         size_t id = v->tokens.n;
         types[id] = special_text(p, i, text) ? TEXT_UNUSED : TEXT_CONTROL;
-        if (!push(&v->tokens, text, strlen(text))) return base_fail_nomem(err, "making a vocabulary");
+        if (!push(&v->tokens, text, strlen(text)))
+            return base_fail_nomem(err, "making a vocabulary");
     }
     return ROTOR_OK;
 }
 
-/* ==== Ranks ======================================================================================= */
+/* ==== Ranks ================================================================================== */
 
 static int base64_digit(char c) {
     if (c >= 'A' && c <= 'Z') return c - 'A';
@@ -302,7 +323,7 @@ static rotor_status words_from_ranks(vocab *v, size_t n_expected, base_str text,
     return st;
 }
 
-/* ==== Putting it into the file ===================================================================== */
+/* ==== Putting it into the file =============================================================== */
 
 static rotor_status put_strings(file_writer *w, const char *key, const strings *s,
                                 rotor_error *err) {
@@ -366,8 +387,10 @@ static rotor_status make_vocab(file_writer *w, const synth_vocab_plan *p, base_s
     if (st == ROTOR_OK && source) {
         st = words_from_ranks(&v, n_words, ranks, source, err);
     } else if (st == ROTOR_OK) {
-        if (!push_single_bytes(&v.tokens)) st = base_fail_nomem(err, "making a vocabulary");
-        else st = make_words(&v, n_words - N_BYTES, p->n_merges, err);
+        if (!push_single_bytes(&v.tokens))
+            st = base_fail_nomem(err, "making a vocabulary");
+        else
+            st = make_words(&v, n_words - N_BYTES, p->n_merges, err);
     }
     if (st == ROTOR_OK) st = push_specials(&v, p, types, err);
     if (st == ROTOR_OK) st = put_vocab(w, &v, p, types, err);
@@ -383,8 +406,10 @@ rotor_status synth_put_vocab(file_writer *w, const synth_vocab_plan *plan, const
     if (!source) return make_vocab(w, plan, (base_str){0}, NULL, err);
     ROTOR_TRY(base_file_open(&f, source, true, err));
     rotor_status st;
-    if (f.size >= 4 && memcmp(f.data, "GGUF", 4) == 0) st = copy_from_gguf(w, plan, source, err);
-    else st = make_vocab(w, plan, (base_str){(const char *)f.data, f.size}, source, err);
+    if (f.size >= 4 && memcmp(f.data, "GGUF", 4) == 0)
+        st = copy_from_gguf(w, plan, source, err);
+    else
+        st = make_vocab(w, plan, (base_str){(const char *)f.data, f.size}, source, err);
     base_file_close(&f);
     return st;
 }

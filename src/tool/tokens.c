@@ -27,12 +27,15 @@ rotor_status tool_vocab_open(tool_vocab **out, const tool_source *src, tool_log_
     file_model *f = NULL;
     tool_vocab *v = base_alloc(sizeof *v);
     if (!v) return base_fail_nomem(err, "opening a vocabulary");
-    rotor_status st = src->path ? file_open(&f, src->path, NULL, err)
-                                : file_open_memory(&f, src->data, src->n_bytes, src->name, NULL, err);
+    rotor_status st = src->path
+                          ? file_open(&f, src->path, NULL, err)
+                          : file_open_memory(&f, src->data, src->n_bytes, src->name, NULL, err);
     if (st == ROTOR_OK) st = model_vocab(&v->v, f, &blog, err);
     file_close(&f);
-    if (st == ROTOR_OK) *out = v;
-    else base_free(v);
+    if (st == ROTOR_OK)
+        *out = v;
+    else
+        base_free(v);
     return st;
 }
 
@@ -43,7 +46,9 @@ void tool_vocab_close(tool_vocab **v) {
     *v = NULL;
 }
 
-size_t tool_vocab_size(const tool_vocab *v) { return text_n_tokens(v->v); }
+size_t tool_vocab_size(const tool_vocab *v) {
+    return text_n_tokens(v->v);
+}
 
 rotor_status tool_tokenize(const tool_vocab *v, const char *text, size_t n_bytes, unsigned flags,
                            uint32_t **ids, size_t *n, rotor_error *err) {

@@ -25,7 +25,7 @@ typedef struct tool_source {
     const char *name; /* of data, for messages */
 } tool_source;
 
-/* ---- Model files of published shapes (synth.c, synth_vocab.c) ----------------------------------- */
+/* ---- Model files of published shapes (synth.c, synth_vocab.c) ------------------------------- */
 
 typedef struct tool_synth_options {
     uint64_t seed;          /* of the weights */
@@ -41,7 +41,7 @@ const char *tool_preset_help(size_t i);
 rotor_status tool_synth(const char *preset, const char *path, const tool_synth_options *opt,
                         rotor_error *err);
 
-/* ---- Describing files (inspect.c, verify.c) -------------------------------------------------------- */
+/* ---- Describing files (inspect.c, verify.c) ------------------------------------------------- */
 
 typedef struct tool_file tool_file;
 
@@ -109,7 +109,7 @@ rotor_status tool_tensor_stats(const tool_file *f, size_t i, tool_i2s order, too
 /* Does tensor i belong to this layer ("blk.N." or "layers.N.")? */
 bool tool_in_layer(const tool_file *f, size_t i, uint32_t layer);
 
-/* ---- Token ids (tokens.c) ------------------------------------------------------------------------------ */
+/* ---- Token ids (tokens.c) ------------------------------------------------------------------- */
 
 typedef struct tool_vocab tool_vocab;
 typedef void (*tool_log_fn)(void *user, int level, const char *line);
@@ -128,7 +128,7 @@ rotor_status tool_tokenize(const tool_vocab *v, const char *text, size_t n_bytes
 rotor_status tool_detokenize(const tool_vocab *v, const uint32_t *ids, size_t n, bool special,
                              base_buf *out, rotor_error *err);
 
-/* ---- NumPy files (npy.c): float32 [rows, cols], row by row ------------------------------------------------- */
+/* ---- NumPy files (npy.c): float32 [rows, cols], row by row ---------------------------------- */
 
 typedef struct tool_npy_out {
     base_out out; /* the file */
@@ -150,7 +150,7 @@ rotor_status tool_npy_open(tool_npy_in *r, const char *path, rotor_error *err);
 void tool_npy_read(const tool_npy_in *r, size_t row, float *dst); /* dst[cols] */
 void tool_npy_close(tool_npy_in *r);
 
-/* ---- Perplexity and KL divergence (perplexity.c) -------------------------------------------------------------- */
+/* ---- Perplexity and KL divergence (perplexity.c) -------------------------------------------- */
 
 typedef struct tool_score {
     double nll_sum; /* of negative log-likelihoods, natural */
@@ -174,7 +174,7 @@ rotor_status tool_kld_add(tool_kld *k, const float *base, const float *logits, s
 tool_kld_result tool_kld_finish(tool_kld *k); /* sorts */
 void tool_kld_free(tool_kld *k);
 
-/* ---- Converting (convert.c, hf_export.c, hf_tokenizer.c) --------------------------------------------------------- */
+/* ---- Converting (convert.c, hf_export.c, hf_tokenizer.c) ------------------------------------ */
 
 typedef struct tool_convert_options {
     const char *type;      /* of the matrices; NULL: as they are (HF ternary: I2_S) */
@@ -197,7 +197,7 @@ rotor_status tool_convert(const char *in, const char *out, const tool_convert_op
 /* The i-th type that convert can write; NULL past the end. */
 const char *tool_convert_type(size_t i);
 
-/* ---- This machine (machine.c) ------------------------------------------------------------------------------------- */
+/* ---- This machine (machine.c) --------------------------------------------------------------- */
 
 typedef struct tool_machine {
     char cpu_name[128];        /* marketing name */

@@ -22,12 +22,12 @@ quant_tensor tool_view(const tool_file *f, size_t i, tool_i2s order) {
                           .data = t->data};
 }
 
-/* ==== Verify ===================================================================================== */
+/* ==== Verify ================================================================================= */
 
 enum { MAX_THREADS = 64, RUN_VALUES = 1 << 16 };
 
 typedef struct verify_job {
-    quant_tensor t;               /* tensor */
+    quant_tensor t;                /* tensor */
     rotor_error errs[MAX_THREADS]; /* first failure of each thread */
 } verify_job;
 
@@ -97,8 +97,10 @@ static rotor_status verify_all(par_pool *pool, const tool_file *f, int layer, to
         rotor_status st = verify_tensor(pool, &view, &why);
         if (st == ROTOR_E_NOMEM) return *err = why, st;
         out->n_values += t->rows * t->dims[0];
-        if (st == ROTOR_OK) out->n_tensors++;
-        else out->n_bad++;
+        if (st == ROTOR_OK)
+            out->n_tensors++;
+        else
+            out->n_bad++;
         if (st != ROTOR_OK && bad) bad(user, t->name, why.message);
         done += t->bytes;
         if (progress && progress->fn && !progress->fn(progress->user, done, f->facts.tensor_bytes))
@@ -107,7 +109,7 @@ static rotor_status verify_all(par_pool *pool, const tool_file *f, int layer, to
     return ROTOR_OK;
 }
 
-/* ==== Stats ====================================================================================== */
+/* ==== Stats ================================================================================== */
 
 typedef struct sums {
     double sum, sq; /* of finite values */
@@ -182,8 +184,10 @@ rotor_status tool_tensor_stats(const tool_file *f, size_t i, tool_i2s order, too
     rotor_status st;
     if (!(x->info->flags & QUANT_CAN_DECODE))
         return base_fail(err, ROTOR_E_UNSUPPORTED, "type %s cannot be decoded", x->info->name);
-    if (x->info->flags & QUANT_TERNARY) st = stats_ternary(&t, &s, err);
-    else st = stats_values(&t, &s, err);
+    if (x->info->flags & QUANT_TERNARY)
+        st = stats_ternary(&t, &s, err);
+    else
+        st = stats_values(&t, &s, err);
     if (st == ROTOR_OK) *out = s;
     return st;
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * The best an AVX2 processor without VNNI does: pairs of bytes to 16 bits, pairs of those to 32, and
- * a sum: 32 products for three instructions.
+ * The best an AVX2 processor without VNNI does: pairs of bytes to 16 bits, pairs of those to 32,
+ * and a sum: 32 products for three instructions.
  */
 #include <immintrin.h>
 
 #include "kern/kern_internal.h"
 
-#define SUMS(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7)
+#define SUMS(do)                                                                                   \
+    do (0) do(1) do(2) do(3) do(4) do(5) do(6) do(7)
 
 uint64_t peak_avx2(uint64_t rounds, uint32_t *sink) {
     const __m256i a = _mm256_set1_epi8(1), ones = _mm256_set1_epi16(1);

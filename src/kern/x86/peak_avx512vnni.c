@@ -7,7 +7,8 @@
 
 #include "kern/kern_internal.h"
 
-#define SUMS(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
+#define SUMS(do)                                                                                   \
+    do (0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
 
 uint64_t peak_avx512vnni(uint64_t rounds, uint32_t *sink) {
     const __m512i a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(*sink ? 2 : 1);

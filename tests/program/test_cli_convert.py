@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""rotor convert and rotor quantize: nothing lost among ternary types, HF folders give the same logits."""
+import json
+
+import numpy as np
+import pytest
+
+from gguf_header import Header, gguf_mini as g
+
+
+@pytest.fixture(scope="module")
+def tiny(rotor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "m.gguf"
+    rotor("synth", "bitnet-tiny", "-o", path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["TQ1_0", "TQ2_0", "IQ1_BN", "IQ2_BN", "F32", "F16", "BF16", "Q8_0"])
+def test_there_and_back_is_the_same_file(rotor, tiny, tmp_path, kind):
+    there, back = tmp_path / "there.gguf", tmp_path / "back.gguf"
+    report = json.loads(rotor("quantize", tiny, there, kind, "--json").stdout)
+    kept = [k for k in rotor_kv(rotor, there) if k.startswith("rotor.scale_f32.")]
+    exact = kind in ("IQ2_BN", "F32")
+    assert report["changed"] == 14 and report["rounded_scales"] == len(kept) == (0 if exact else 14)
+    assert report["rounded_scales"] == 0 or "kept as rotor.scale_f32.blk.0.attn_q.weight" in \
+        rotor("quantize", tiny, there, kind).stderr
+    rotor("quantize", there, back, "I2_S")
+    assert back.read_bytes() == tiny.read_bytes()
+
+
+def rotor_kv(rotor, path):
+    return json.loads(rotor("inspect", path, "--json").stdout)["metadata"]
+
+
+def test_codes_read_by_another_reader(rotor, tiny, tmp_path):
+    there = tmp_path / "t.gguf"
+    rotor("quantize", tiny, there, "TQ2_0")
+    meta, tensors = g.read_gguf(there)
+    _, before = g.read_gguf(tiny)
+    for name, raw in before.items():
+        if raw.type != g.I2_S:
+            assert tensors[name].data == raw.data
+            continue
+        t, scale = g.decode_i2s(raw.data, *raw.shape)
+        t2, d = g.decode_tq2(tensors[name].data, *raw.shape)
+        assert (t == t2).all() and (d == np.float16(scale)).all()
+        assert np.float32(meta["rotor.scale_f32." + name]) == np.float32(scale)
+    assert meta["general.file_type"] == 37
+
+
+@pytest.mark.parametrize("order", ["arm", "4row"])
+def test_other_byte_orders_of_i2s(rotor, tmp_path, order):
+    t = np.random.default_rng(2).integers(-1, 2, (16, 256))
+    a, b = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    g.write_gguf(a, {"general.architecture": "x"}, {"blk.0.w.weight": g.Raw(g.I2_S, t.shape, g.encode_i2s(t, 0.5, order))})
+    rotor("quantize", a, b, "I2_S", "--i2s-layout", order)
+    _, tensors = g.read_gguf(b)
+    back, scale = g.decode_i2s(tensors["blk.0.w.weight"].data, *t.shape)
+    assert (back == t).all() and scale == 0.5
+
+
+def test_block_scales_survive_between_tq_types(rotor, tmp_path):
+    t = np.random.default_rng(3).integers(-1, 2, (4, 512))
+    rows = b"".join(g.encode_tq2(t.reshape(-1, 256)[i:i + 1], 0.25 * (i + 1)) for i in range(8))
+    a, b, c = (tmp_path / n for n in ("a.gguf", "b.gguf", "c.gguf"))
+    g.write_gguf(a, {"general.architecture": "x"}, {"blk.0.w.weight": g.Raw(g.TQ2_0, t.shape, rows)})
+    rotor("quantize", a, b, "TQ1_0")
+    rotor("quantize", b, c, "TQ2_0")
+    assert g.read_gguf(c)[1]["blk.0.w.weight"].data == rows
+    assert "scales differ and I2_S holds one" in rotor("quantize", a, c, "I2_S", status=1).stderr
+
+
+def test_dense_types_and_head(rotor, tmp_path):
+    rng = np.random.default_rng(4)
+    w, e = rng.normal(size=(8, 256)).astype(np.float32), rng.normal(size=(16, 256)).astype(np.float32)
+    a, b = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    g.write_gguf(a, {"general.architecture": "x", "general.file_type": 0}, {
+        "token_embd.weight": g.Raw(g.F32, e.shape, e.tobytes()), "blk.0.w.weight": g.Raw(g.F32, w.shape, w.tobytes()),
+        "blk.0.attn_norm.weight": g.Raw(g.F32, (256,), w[0].tobytes())})
+    rotor("quantize", a, b, "Q8_0", "--head", "F16")
+    meta, tensors = g.read_gguf(b)
+    assert tensors["blk.0.w.weight"].data == g.encode_q8_0(w) and meta["general.file_type"] == 7
+    assert tensors["token_embd.weight"].data == e.astype("<f2").tobytes()
+    assert tensors["blk.0.attn_norm.weight"].data == w[0].tobytes()
+    refused = rotor("quantize", a, b, "TQ2_0", status=2)
+    assert "blk.0.w.weight" in refused.stderr and "only ternary matrices" in refused.stderr
+
+
+def test_rows_that_do_not_fit_are_kept_and_said(rotor, tmp_path):
+    w = np.ones((4, 96), np.float32)
+    a, b = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    g.write_gguf(a, {"general.architecture": "x"}, {"blk.0.w.weight": g.Raw(g.F32, w.shape, w.tobytes())})
+    r = rotor("quantize", a, b, "Q6_K")
+    assert "rows of 96 do not fit Q6_K blocks of 256; kept as F32" in r.stderr
+    assert Header(b).tensors["blk.0.w.weight"][0] == "F32"
+
+
+FOLDERS = ["hf-bitnet-online", "hf-bitnet-packed", "hf-llama-1.58", "hf-llama-headdim", "hf-llama-tied", "hf-mistral",
+           "hf-mistral-window", "hf-qwen2", "hf-qwen3"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_give_the_same_logits(rotor, source_root, tmp_path, folder):
+    source, out = source_root / "tests" / "data" / "golden" / folder, tmp_path / "m.gguf"
+    rotor("convert", source, "-o", out)
+    a, b = tmp_path / "a.npy", tmp_path / "b.npy"
+    words = ["--tokens", "1,5,9,12,40,7,7,3", "--all", "-o"]
+    rotor("logits", source, *words, a)
+    rotor("logits", out, *words, b)
+    a, b = np.load(a), np.load(b)
+    assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max()  # pairs of rotated columns are summed in another order
+    if "bitnet" in folder:
+        assert a.tobytes() == b.tobytes() and Header(out).count("I2_S") > 0
+
+
+def test_folder_to_another_type(rotor, source_root, tmp_path):
+    out = tmp_path / "m.gguf"
+    rotor("convert", source_root / "tests" / "data" / "golden" / "hf-llama-tied", "-o", out, "--type", "Q8_0", "--head", "F16")
+    h = Header(out)
+    assert h.tensors["blk.0.ffn_up.weight"][0] == "Q8_0" and h.tensors["token_embd.weight"][0] == "F16"
+
+
+TOKENIZER = {
+    "version": "1.0", "added_tokens": [{"id": 261, "content": "<|eot|>", "special": True, "single_word": False, "lstrip": False,
+                                        "rstrip": False, "normalized": False}],
+    "normalizer": None, "post_processor": None, "decoder": {"type": "ByteLevel"},
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}}
+
+
+def byte_letters():
+    plain = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
+    return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+
+
+def test_tokenizer_gives_the_same_ids(rotor, source_root, tmp_path):
+    import shutil
+    folder, out = tmp_path / "hf", tmp_path / "m.gguf"
+    shutil.copytree(source_root / "tests" / "data" / "golden" / "hf-llama-tied", folder)
+    merges = [["t", "h"], ["th", "e"], ["Ġ", "the"], ["h", "e"], ["l", "l"]]
+    vocab = {c: i for i, c in enumerate(byte_letters() + ["".join(m) for m in merges])}
+    (folder / "tokenizer.json").write_text(json.dumps({**TOKENIZER, "model": {"type": "BPE", "vocab": vocab, "merges": merges}}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eot|>", "chat_template": "{{ messages }}"}))
+    rotor("convert", folder, "-o", out)
+    h = Header(out)
+    assert h.kv["tokenizer.ggml.pre"] == "gpt-2" and h.kv["tokenizer.ggml.merges"][1] == "th e"
+    assert h.kv["tokenizer.ggml.eos_token_id"] == 261 and h.kv["tokenizer.chat_template"] == "{{ messages }}"
+    for text in ["the hello of the other", "naïve 12 <|eot|> x\n\n y", ""]:
+        for flags in [[], ["--special"]]:
+            assert rotor("tokenize", folder, text, *flags).stdout == rotor("tokenize", out, text, *flags).stdout
+
+
+def test_errors(rotor, tiny, tmp_path):
+    assert "did you mean TQ2_0" in rotor("quantize", tiny, tmp_path / "x", "TQ2", status=2).stderr
+    assert "usage: rotor quantize IN OUT TYPE" in rotor("quantize", tiny, status=2).stderr
+    assert "-o OUT.gguf" in rotor("convert", tiny, status=2).stderr
+    assert "cannot write" in rotor("convert", tiny, "-o", tmp_path / "no" / "x", status=1).stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""rotor bench, info and models: keys, tables and what is found where."""
+import json
+import os
+
+import pytest
+
+BENCH_KEYS = ["prompt_tps", "decode_tps", "load_ms", "peak_rss_bytes", "bytes_per_token", "read_gbps", "machine_gbps", "head"]
+
+
+def test_bench_json_and_comparison(rotor, tmp_path):
+    words = ["bench", "-p", "16", "-n", "4", "-r", "3"]
+    first = rotor(*words, "--json").stdout
+    d = json.loads(first)
+    for key in BENCH_KEYS:
+        assert d[key] if key == "head" else d[key] > 0, key
+    assert (d["n_prompt"], d["n_gen"], d["repetitions"], len(d["decode_samples"])) == (16, 4, 3, 3)
+    assert d["machine_int8_gmacs"] > 0
+    assert abs(d["read_gbps"] - d["bytes_per_token"] * d["decode_tps"] / 1e9) < 1e-6
+    old = tmp_path / "old.json"
+    old.write_text(first)
+    r = rotor(*words, "--compare", old)
+    assert "prompt_tps" in r.stderr and "decode_tps" in r.stderr and "x" in r.stderr
+    rows = [line for line in r.stdout.splitlines() if line.startswith("| stories260K")]
+    assert len(rows) == 2 and "pp16" in rows[0] and "tg4" in rows[1]
+    old.write_text("{")
+    assert "rotor bench --json" in rotor(*words, "--compare", old, status=1).stderr
+
+
+def test_bench_preset_is_made_and_removed(rotor, tmp_path):
+    d = json.loads(rotor("bench", "--preset", "bitnet-tiny", "-p", "8", "-n", "2", "-r", "1", "--depth", "16", "--ops", "--json",
+                         env={"TMPDIR": str(tmp_path)}).stdout)
+    assert d["model"] == "bitnet-tiny" and d["depth"] == 16 and list(tmp_path.iterdir()) == []
+    assert {o["name"] for o in d["ops"]} >= {"attn_q", "ffn_down", "head"} and all(o["us_one"] > 0 for o in d["ops"])
+    assert "tg2 @ d16" in rotor("bench", "--preset", "bitnet-tiny", "-p", "0", "-n", "2", "-r", "1", "-d", "16").stdout
+
+
+@pytest.mark.parametrize("words, told", [
+    (["--preset", "nope"], "there are bitnet-2b4t"),
+    (["x.gguf", "--preset", "bitnet-tiny"], "not both"),
+    (["-p", "0", "-n", "0"], "nothing to measure"),
+    (["-p", "64", "-c", "16"], "too small"),
+])
+def test_bench_errors(rotor, words, told):
+    assert told in rotor("bench", *words, status=2).stderr
+
+
+def test_info(rotor):
+    text = rotor("info").stdout
+    assert "plain read" in text and "GMAC/s" in text and "libedit: o" in text
+    d = json.loads(rotor("info", os.path.join(os.environ["ROTOR_SOURCE_ROOT"], "assets", "embedded.gguf"), "--json").stdout)
+    assert d["machine_gbps"] > 0 and d["cpus"] > 0 and d["memory_bytes"] > 0
+    assert d["model"]["name"] == "stories260K" and d["model"]["n_ctx"] == 512 and d["model"]["decode_tps_bound"] > 0
+
+
+@pytest.fixture()
+def cache(rotor, tmp_path):
+    root = tmp_path / "hub"
+    for repo, files in {"org--one": ["m.gguf"], "org--two": ["a-Q4.gguf", "b-Q8.gguf"], "other--one": ["m.gguf"]}.items():
+        snapshot = root / ("models--" + repo) / "snapshots" / "c0ffee"
+        snapshot.mkdir(parents=True)
+        (snapshot.parent.parent / "refs").mkdir()
+        (snapshot.parent.parent / "refs" / "main").write_text("c0ffee")
+        for name in files:
+            rotor("synth", "bitnet-tiny", "-o", snapshot / name)
+    return root
+
+
+def test_models_lists_the_cache_and_the_folder(rotor, cache, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    rotor("synth", "llama-tiny", "-o", "mine.gguf")
+    env = {"HF_HUB_CACHE": str(cache)}
+    listed = json.loads(rotor("models", "--json", env=env).stdout)
+    assert [m["name"] for m in listed] == ["(default)", "org/one", "org/two:a-Q4.gguf", "org/two:b-Q8.gguf", "other/one",
+                                           "mine.gguf"]
+    assert listed[1]["architecture"] == "bitnet-b1.58" and listed[1]["n_ctx"] == 512 and listed[1]["type"] == "I2_S"
+    r = rotor("models", env=env)
+    assert "mine.gguf" in r.stdout and str(cache) in r.stderr
+    home = rotor("models", env={"HF_HUB_CACHE": "", "HF_HOME": "", "XDG_CACHE_HOME": "", "HOME": str(tmp_path)})
+    assert str(tmp_path / ".cache/huggingface/hub") in home.stderr
+
+
+def test_models_are_found_by_name(rotor, cache):
+    env = {"HF_HUB_CACHE": str(cache)}
+
+    def name_of(word):
+        return json.loads(rotor("inspect", word, "--json", env=env).stdout)["file"]
+    assert name_of("org/one").endswith("models--org--one/snapshots/c0ffee/m.gguf")
+    assert name_of("two:Q8").endswith("b-Q8.gguf")
+    assert "org/one, other/one" in rotor("inspect", "one", env=env, status=2).stderr
+    assert "org/two:a-Q4.gguf, org/two:b-Q8.gguf" in rotor("inspect", "org/two", env=env, status=2).stderr
+    assert "rotor models lists" in rotor("inspect", "three", env=env, status=1).stderr

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""rotor run, logits and perplexity on the embedded model and on made-up ones."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+STORY = ", there was a little girl named Lily. She loved to play outside in the park."
+ONCE = ["-p", "Once upon a time", "--temp", "0"]
+
+
+def test_the_embedded_model_tells_its_story(rotor):
+    r = rotor("run", *ONCE, "-n", "60")
+    assert r.stdout.startswith(STORY) and r.stdout.endswith("\n")
+    assert "decode 60 tok" in r.stderr and "first token" in r.stderr and " of 512" in r.stderr
+
+
+def test_only_new_text_unless_echo(rotor):
+    plain, echo = rotor("run", *ONCE, "-n", "8").stdout, rotor("run", *ONCE, "-n", "8", "--echo").stdout
+    assert echo == "Once upon a time" + plain
+
+
+def test_prompt_from_standard_input(rotor):
+    assert rotor("run", "-p", "-", "--temp", "0", "-n", "8", input="Once upon a time").stdout == \
+        rotor("run", *ONCE, "-n", "8").stdout
+
+
+def test_json(rotor):
+    d = json.loads(rotor("run", *ONCE, "-n", "8", "--json").stdout)
+    assert d["prompt"] == "Once upon a time" and d["finish"] == "length" and len(d["ids"]) == 8
+    assert STORY.startswith(d["text"])
+    t = d["timings"]
+    assert t["prompt_tokens"] == len(d["prompt_ids"]) and t["decode_tokens"] == 8
+    assert t["prompt_tps"] > 0 and t["decode_tps"] > 0 and t["first_token_ms"] > 0
+
+
+def test_same_seed_same_text(rotor):
+    def text(seed):
+        return rotor("run", "-p", "One day", "-n", "24", "--temp", "1", "--seed", seed).stdout
+    assert text("7") == text("7")
+    assert len({text(s) for s in "1234"}) > 1
+
+
+def test_stop_text_ends_the_answer_and_is_not_printed(rotor):
+    r = rotor("run", *ONCE, "-n", "60", "--stop", "Lily", "--stop", "park")
+    assert r.stdout == ", there was a little girl named \n"
+
+
+def test_chat_wraps_the_text(rotor):
+    d = json.loads(rotor("run", "-p", "Hi", "--chat", "--system", "Be kind", "-n", "4", "--json").stdout)
+    assert "Be kind" in d["rendered"] and "Hi" in d["rendered"] and d["rendered"] != "Hi"
+
+
+def test_beams(rotor):
+    assert rotor("run", *ONCE, "-n", "8", "--beams", "3").stdout
+    assert "--beams needs -n" in rotor("run", *ONCE, "--beams", "3", status=2).stderr
+
+
+def test_full_context_is_said(rotor):
+    r = rotor("run", *ONCE, "-c", "16", "--ignore-eos")
+    assert "the context of 16 tokens is full" in r.stderr
+    too_long = rotor("run", "-p", "word " * 100, "-c", "16", status=1)
+    assert "16" in too_long.stderr.splitlines()[-1] and too_long.stdout == ""
+
+
+def test_log_level_error_is_silent(rotor):
+    assert rotor("run", *ONCE, "-n", "2", "--log-level", "error").stderr == ""
+
+
+def test_no_escape_codes_when_piped(rotor):
+    r = rotor("run", *ONCE, "-n", "20")
+    assert "\033" not in r.stdout + r.stderr and "\r" not in r.stderr
+
+
+def test_interrupt_ends_by_the_signal():
+    p = subprocess.Popen([os.environ["ROTOR_BINARY"], "run", *ONCE, "--ignore-eos", "-c", "512"],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p.stdout.read(3)
+    p.send_signal(signal.SIGINT)
+    out, _ = p.communicate(timeout=60)
+    assert p.returncode in (-signal.SIGINT, 0)  # 0: the answer had already ended
+
+
+# ---- logits ----------------------------------------------------------------------------------------------------------
+
+
+def logits(rotor, path, *words):
+    rotor("logits", *words, "-o", path)
+    return np.load(path)
+
+
+def test_logits_shape_and_last_row(rotor, tmp_path):
+    every = logits(rotor, tmp_path / "a.npy", "--tokens", "1,403,407,261", "--all")
+    last = logits(rotor, tmp_path / "b.npy", "--tokens", "1,403,407,261")
+    assert every.shape == (4, 512) and last.shape == (1, 512) and every.dtype == last.dtype == np.float32
+    assert every[-1].tobytes() == last[0].tobytes()
+    assert logits(rotor, tmp_path / "c.npy", "--tokens", "1 403,407\n261").tobytes() == last.tobytes()
+
+
+def test_logits_do_not_depend_on_threads_or_chunks(rotor, tmp_path):
+    base = logits(rotor, tmp_path / "a.npy", "--tokens", "1,403,407,261,378", "--all")
+    other = logits(rotor, tmp_path / "b.npy", "--tokens", "1,403,407,261,378", "--all", "-t", "1", "--chunk", "2")
+    assert base.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("words, status, told", [
+    (["--tokens", "1,2"], 2, "-o F.npy"),
+    (["-o", "x.npy"], 2, "--tokens 1,2,3"),
+    (["--tokens", "1,512", "-o", "x.npy"], 2, "id 512; this model has 0 to 511"),
+    (["--tokens", "", "-o", "x.npy"], 2, "no ids"),
+    (["--tokens", "1,2", "-o", "no/such/x.npy"], 1, "cannot write"),
+    (["--tokens", "1," * 20, "-c", "16", "-o", "x.npy"], 1, "16"),
+])
+def test_logits_errors(rotor, tmp_path, monkeypatch, words, status, told):
+    monkeypatch.chdir(tmp_path)
+    r = rotor("logits", *words, "--log-level", "error", status=status)
+    assert told in r.stderr and len(r.stderr.splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
+# ---- perplexity ------------------------------------------------------------------------------------------------------
+
+TEXT = "Once upon a time, there was a little girl named Lily. She loved to play outside. " * 6
+
+
+@pytest.fixture()
+def story(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def log_softmax(x):
+    x = x.astype(np.float64)
+    x -= x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def windows_of(rotor, ids, ctx, tmp_path):
+    """The method written out: windows of ctx, BOS first, second half scored."""
+    nll, rows = [], []
+    for w in range(len(ids) // ctx):
+        window = [1] + ids[w * ctx + 1:(w + 1) * ctx]
+        out = logits(rotor, tmp_path / "w.npy", "--tokens", ",".join(map(str, window)), "--all")
+        lp = log_softmax(out)
+        for pos in range(ctx // 2, ctx - 1):
+            nll.append(-lp[pos, ids[w * ctx + pos + 1]])
+            rows.append(out[pos])
+    return np.array(nll), np.array(rows)
+
+
+def test_perplexity_is_the_stated_method(rotor, story, tmp_path):
+    ids = [1] + json.loads(rotor("tokenize", write_embedded(rotor, tmp_path), TEXT, "--json").stdout)["ids"]
+    nll, rows = windows_of(rotor, ids, 64, tmp_path)
+    base = tmp_path / "base.npy"
+    line = rotor("perplexity", story, "-c", "64", "--logits", base).stdout
+    word, p, tokens, n = line.split()
+    assert (word, tokens, int(n), line.count("\n")) == ("perplexity", "tokens", len(nll), 1)
+    assert np.isclose(float(p), np.exp(nll.mean()), rtol=1e-5)
+    assert np.load(base).tobytes() == rows.tobytes()
+
+
+def write_embedded(rotor, tmp_path):
+    """The embedded model as a file: tokenize wants one by name."""
+    import shutil
+    path = tmp_path / "embedded.gguf"
+    shutil.copy(os.path.join(os.environ["ROTOR_SOURCE_ROOT"], "assets", "embedded.gguf"), path)
+    return path
+
+
+def test_kld_against_itself_is_zero_and_against_q8_is_not(rotor, story, tmp_path):
+    base, q8 = tmp_path / "base.npy", tmp_path / "q8.npy"
+    rotor("perplexity", story, "-c", "64", "--logits", base)
+    same = json.loads(rotor("perplexity", story, "-c", "64", "--kld", base, "--json").stdout)
+    assert same["kld_max"] < 1e-6 and same["same_top"] == 1.0
+    d = json.loads(rotor("perplexity", story, "-c", "64", "--head", "q6", "--kld", base, "--logits", q8, "--json").stdout)
+    lp, lq = log_softmax(np.load(base)), log_softmax(np.load(q8))
+    kld = (np.exp(lp) * (lp - lq)).sum(axis=1)
+    assert kld.mean() > 0 and np.isclose(d["kld_mean"], kld.mean(), rtol=1e-3) and \
+        np.isclose(d["kld_max"], kld.max(), rtol=1e-3)
+    text = rotor("perplexity", story, "-c", "64", "--kld", base).stdout.splitlines()
+    assert len(text) == 2 and text[1].startswith("kld mean ")
+
+
+def test_windows_limit_and_short_texts(rotor, story, tmp_path):
+    assert rotor("perplexity", story, "-c", "64", "--windows", "1").stdout.endswith(" tokens 31\n")
+    short = tmp_path / "short.txt"
+    short.write_text("Once upon a time there was a dog.")
+    assert rotor("perplexity", short).stdout.startswith("perplexity ")
+    short.write_text("a")
+    assert "at least 4" in rotor("perplexity", short, "--log-level", "error", status=2).stderr
+    bad = tmp_path / "bad.npy"
+    np.save(bad, np.zeros((3, 512), np.float32))
+    assert "expected [31, 512]" in rotor("perplexity", story, "-c", "64", "--windows", "1", "--kld", bad, status=2).stderr
+    np.save(bad, np.zeros((3, 512)))
+    assert "float32" in rotor("perplexity", story, "--kld", bad, status=1).stderr
