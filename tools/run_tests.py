@@ -31,8 +31,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(ROOT, "build", "test-logs")
 JOBS = os.environ.get("JOBS") or str(os.cpu_count() or 2)
 CI = bool(os.environ.get("CI"))
+NOTES_MAX = 25  # lines on the terminal about one suite
 SUITE_LIMIT_S = 1500  # no suite may hang a run for longer
 
+# What the checkers are told; ROTOR_TEST_QUICK shortens the longest tests under slow ones.
+QUICK = {"ROTOR_TEST_QUICK": "1"}
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -170,7 +173,9 @@ def count_meson_test(entry):
         failing = sorted(set(re.findall(r"\[  FAILED  \] ([A-Za-z_]\w*)", text)))
         note = "failed: %s %s" % (name, ", ".join(failing) or "(%s)" % entry["result"].lower())
         return Result(count["PASSED"], max(1, count["FAILED"]), count["SKIPPED"], [note])
-    return Result(count["PASSED"] or 1, 0, count["SKIPPED"])
+    skipped = sorted(set(re.findall(r"\[  SKIPPED \] ([A-Za-z_]\w*)", text)))
+    notes = ["skipped: %s %s" % (name, ", ".join(skipped))] if skipped else []
+    return Result(count["PASSED"] or 1 - bool(skipped), 0, count["SKIPPED"], notes)
 
 
 def find_python():
@@ -308,7 +313,7 @@ def old_processor(log):
         return missing("qemu-x86_64 on an x86-64 host")
     rooms = {"base", "cpu", "quant", "kern", "text", "run"}
     return meson_suite(log, "build", ["unit", "kern"], rooms=rooms,
-                       wrapper="qemu-x86_64 -cpu Nehalem", slow=10)
+                       wrapper="qemu-x86_64 -cpu Nehalem", env=QUICK, slow=10)
 
 
 def aarch64(log):
@@ -318,8 +323,8 @@ def aarch64(log):
     result = build(log, "build-aarch64", {"--cross-file": "tools/cross/aarch64.txt",
                                           "tests": "enabled", "kernels_only": "true"})
     for cpu in ("cortex-a53", "neoverse-n1", "max") if not result.failed else ():
-        result.add(meson_suite(log, "build-aarch64", ["unit", "kern"], env={"QEMU_CPU": cpu},
-                               slow=10))
+        result.add(meson_suite(log, "build-aarch64", ["unit", "kern"], slow=10,
+                               env={**QUICK, "QEMU_CPU": cpu}))
     return result
 
 
@@ -328,7 +333,7 @@ def valgrind(log):
     if not have("valgrind"):
         return missing("valgrind")
     return meson_suite(log, "build", ["unit"], rooms={"base", "quant", "text", "file", "chat"},
-                       wrapper="valgrind -q --error-exitcode=9 --leak-check=full", slow=20)
+                       wrapper="valgrind -q --error-exitcode=9 --leak-check=full", env=QUICK, slow=20)
 
 
 def all_tier():
@@ -342,11 +347,11 @@ def all_tier():
         ("clang tests", c_tests("build-clang", "unit", "kern")),
         ("clang program", python_tests("tests/program", binary="build-clang/rotor")),
         ("asan build", asan),
-        ("asan tests", c_tests("build-asan", "unit", "kern", "fault", "fuzz", slow=5)),
+        ("asan tests", c_tests("build-asan", "unit", "kern", "fault", "fuzz", env=QUICK, slow=5)),
         ("asan program", python_tests("tests/program", binary="build-asan/rotor")),
         ("tsan build", tsan),
         ("tsan tests", c_tests("build-tsan", "unit", rooms={"par", "dev", "run", "gen", "api"},
-                               slow=5)),
+                               env=QUICK, slow=5)),
         ("tsan program", python_tests("tests/program", binary="build-tsan/rotor",
                                       marker="threads")),
         *[("--cpu " + mask, mask_suites(mask)) for mask in cpu_masks()],
@@ -408,8 +413,10 @@ def run_tier(tier):
         rows.append((name, result, seconds))
         print(" %5d passed %3d failed %4d skipped %8.1f s" % (
             result.passed, result.failed, result.skipped, seconds), flush=True)
-        for note in dict.fromkeys(result.notes):
-            print("    " + note)
+        notes = list(dict.fromkeys(result.notes))
+        print("".join("    %s\n" % note for note in notes[:NOTES_MAX]), end="")
+        if len(notes) > NOTES_MAX:
+            print("    and %d more: %s" % (len(notes) - NOTES_MAX, os.path.relpath(log.path, ROOT)))
         if result.failed:
             log.show_end()
     return rows
@@ -428,9 +435,9 @@ def summary(rows):
 
 
 def clean_environment():
-    for name in [n for n in os.environ if n.startswith("ROTOR_") and n != "ROTOR_TEST_DATA"]:
+    for name in [n for n in os.environ if re.match("ROTOR_(?!TEST_)", n)]:
         del os.environ[name]
-    os.environ["ROTOR_CONFIG"] = os.devnull
+    os.environ["ROTOR_CONFIG"] = Log("no-settings").path  # an empty file
     if not os.environ.get("ROTOR_TEST_DATA"):
         os.environ.pop("ROTOR_TEST_DATA", None)
         print("ROTOR_TEST_DATA is not set: tests that need the large data are skipped")

@@ -34,7 +34,7 @@ typedef struct kern_mat {
     size_t rows;            /* outputs */
     size_t cols;            /* inputs, K */
     size_t row_bytes;       /* distance between rows */
-    float scale;            /* of all rows (T2) */
+    float scale;            /* of all rows (T2; for other types the device multiplies the outputs) */
     const float *row_scale; /* [rows] instead of scale, or NULL (T2) */
 } kern_mat;
 

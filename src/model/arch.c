@@ -45,6 +45,13 @@ static rotor_status get_u32(const model_loader *ld, const char *tail, bool requi
     const file_kv *kv = arch_kv(ld, tail);
     uint64_t v;
     if (!kv && !required) return ROTOR_OK;
+    for (uint64_t i = 1; kv && kv->type == FILE_ARR && i < kv->n; i++) { /* one value per layer */
+        uint64_t first;
+        if (file_kv_u64(kv, 0, &first) && file_kv_u64(kv, i, &v) && v == first) continue;
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: metadata key %s.%s differs between layers, which is not supported",
+                         file_path(ld->f), ld->arch->name, tail);
+    }
     if (!kv)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: metadata key %s.%s is missing",
                          file_path(ld->f), ld->arch->name, tail);
@@ -73,9 +80,14 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
     hp->n_rot = hp->d_head;
     ROTOR_TRY(get_u32(ld, "rope.dimension_count", false, &hp->n_rot));
     ROTOR_TRY(get_f64(ld, "rope.freq_base", &hp->rope_base));
+    ROTOR_TRY(get_f64(ld, "rope.scale_linear", &hp->rope_factor)); /* older files */
     ROTOR_TRY(get_f64(ld, "rope.scaling.factor", &hp->rope_factor));
-    if (!kv || !file_kv_str(kv, 0, &type) || base_str_is(type, "none")) return ROTOR_OK;
-    if (!base_str_is(type, "linear"))
+    if (kv && !file_kv_str(kv, 0, &type))
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: metadata key %s.rope.scaling.type is not a string",
+                         file_path(ld->f), ld->arch->name);
+    if (hp->rope_factor == 0) hp->rope_factor = 1.0; /* how some writers say none */
+    if (base_str_is(type, "none") || (!kv && hp->rope_factor == 1.0)) return ROTOR_OK;
+    if (kv && !base_str_is(type, "linear"))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED, "%s: rope scaling \"%.*s\" is not supported",
                          file_path(ld->f), (int)type.n, type.p);
     hp->rope_scaling = MODEL_ROPE_LINEAR;
@@ -97,10 +109,10 @@ void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
     }
 }
 
-static const char *arch_list(char buf[128]) {
-    int n = 0;
-    for (size_t i = 0; i < BASE_COUNT(archs); i++)
-        n += snprintf(buf + n, 128 - (size_t)n, "%s%s", i ? ", " : "", archs[i].name);
+static const char *arch_list(char buf[256]) {
+    size_t n = 0;
+    for (size_t i = 0; i < BASE_COUNT(archs) && n < 256; i++)
+        n += (size_t)snprintf(buf + n, 256 - n, "%s%s", i ? ", " : "", archs[i].name);
     return buf;
 }
 
@@ -111,7 +123,7 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     const file_kv *kv = file_kv_find(ld->f, "general.architecture");
     base_str name;
     double eps = 1e-5;
-    char list[128];
+    char list[256];
     if (!kv || !file_kv_str(kv, 0, &name))
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: metadata key general.architecture is missing: not a model file",
@@ -133,6 +145,7 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, "attention.key_length", false, &hp->d_head));
     ROTOR_TRY(get_u32(ld, "attention.sliding_window", false, &hp->window));
+    ld->master = hp->w1a8 = ld->arch->ternary;
     return gguf_rope(ld, hp);
 }
 
@@ -165,6 +178,12 @@ rotor_status model_check_hparams(const model_hparams *hp, const char *path, roto
     if (hp->n_rot % 2 != 0)
         return base_fail(err, ROTOR_E_FORMAT, "%s: %u rotated dimensions, expected an even number",
                          path, hp->n_rot);
+    if (hp->rope_scaling == MODEL_ROPE_LLAMA3 &&
+        !(hp->rope_orig_ctx >= 1 && hp->rope_low > 0 && hp->rope_high > hp->rope_low && hp->rope_high < 1e9))
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: llama3 rope scaling with factors %g to %g and an original context of %u is out of "
+                         "range",
+                         path, hp->rope_low, hp->rope_high, hp->rope_orig_ctx);
     if (!(hp->eps > 0 && hp->eps < 1) || !(hp->rope_base > 0 && hp->rope_base < 1e30) ||
         !(hp->rope_factor > 0 && hp->rope_factor < 1e9))
         return base_fail(err, ROTOR_E_FORMAT,

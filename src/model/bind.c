@@ -47,14 +47,18 @@ static void spell(char out[160], const char *pattern, uint32_t layer, const char
     snprintf(out + n, 160 - (size_t)n, "%s", tail);
 }
 
+/* Whoever finds a tensor uses it: refuse_unused() complains about the rest. */
 static const file_tensor *find(const model_loader *ld, const role *r, uint32_t layer,
                                const char *tail) {
     char name[160];
     spell(name, ld->hf ? r->hf : r->gguf, layer, tail);
     const file_tensor *t = file_tensor_find(ld->f, name);
-    if (t || !ld->hf || !r->hf2) return t;
-    spell(name, r->hf2, layer, tail);
-    return file_tensor_find(ld->f, name);
+    if (!t && ld->hf && r->hf2) {
+        spell(name, r->hf2, layer, tail);
+        t = file_tensor_find(ld->f, name);
+    }
+    if (t) ld->used[t - file_tensor_at(ld->f, 0)] = true;
+    return t;
 }
 
 static rotor_status require(const model_loader *ld, const role *r, uint32_t layer,
@@ -160,8 +164,8 @@ static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, 
     *out = (model_mat){.rows = rows, .cols = cols, .scale = 1.0f};
     ROTOR_TRY(keep_name(ld, src.t, out));
     src.packed = ld->hf && src.t->info->id == QUANT_U8;
-    src.scale = find(ld, r, layer, ld->hf ? ".weight_scale" : ".scale");
-    src.master = is_float_type(src.t) && (ld->arch->ternary || ld->m->hp.w1a8);
+    src.master = ld->master && is_float_type(src.t);
+    if (src.packed || !ld->hf) src.scale = find(ld, r, layer, ld->hf ? ".weight_scale" : ".scale");
     uint64_t stored_rows = src.packed ? (rows + 3) / 4 : rows;
     if (src.t->dims[0] != cols || src.t->rows != stored_rows)
         return bad_shape(ld, src.t, stored_rows, cols);
@@ -170,6 +174,7 @@ static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, 
                          file_path(ld->f), out->name);
     if (src.packed || src.master || (src.t->info->flags & QUANT_TERNARY))
         return model_make_ternary(ld, &src, out);
+    ROTOR_TRY(model_scale_of(ld, src.scale, out->name, &out->scale));
     return bind_plain(ld, src.t, out);
 }
 
@@ -238,6 +243,47 @@ static rotor_status rope_divisors(model_loader *ld) {
     return ROTOR_OK;
 }
 
+static bool holds(base_str s, const char *part) {
+    const size_t n = strlen(part);
+    for (size_t i = 0; i + n <= s.n; i++)
+        if (memcmp(s.p + i, part, n) == 0) return true;
+    return false;
+}
+
+/* Layer number of a tensor name, or no layer's. */
+static uint32_t layer_of(const model_loader *ld, base_str name) {
+    const char *prefix = ld->hf ? "model.layers." : "blk.";
+    const size_t n = strlen(prefix);
+    uint32_t layer = 0;
+    if (name.n <= n || memcmp(name.p, prefix, n) != 0) return UINT32_MAX;
+    for (size_t i = n; i < name.n && name.p[i] >= '0' && name.p[i] <= '9' && layer < 100000; i++)
+        layer = 10 * layer + (uint32_t)(name.p[i] - '0');
+    return layer;
+}
+
+/* A norm, bias or scale that the pass does not know would silently change every answer. Tables of
+ * angles are computed here, and the head of a tied model is a copy. */
+static rotor_status refuse_unused(const model_loader *ld) {
+    size_t n_unused = 0, first = 0;
+    for (size_t i = 0; i < file_n_tensors(ld->f); i++) {
+        base_str name = file_tensor_at(ld->f, i)->name;
+        if (ld->used[i] || holds(name, "rot_embd") || holds(name, "rotary_emb")) continue;
+        bool outside = base_str_is(name, "output.bias") || base_str_is(name, "lm_head.bias") ||
+                       base_str_is(name, "token_embd_norm.weight");
+        if (outside || layer_of(ld, name) < ld->m->hp.n_layer)
+            return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                             "%s: tensor %.*s is no part of architecture %s as this program knows it",
+                             file_path(ld->f), (int)name.n, name.p, ld->arch->name);
+        if (layer_of(ld, name) == UINT32_MAX && n_unused++ == 0) first = i;
+    }
+    if (n_unused) {
+        base_str name = file_tensor_at(ld->f, first)->name;
+        base_log_printf(ld->opt->log, BASE_LOG_INFO, "%s: %zu tensors are not used, %.*s first",
+                        file_path(ld->f), n_unused, (int)name.n, name.p);
+    }
+    return ROTOR_OK;
+}
+
 static uint64_t mat_params(const model_mat *w) { return (uint64_t)w->rows * w->cols; }
 
 static void count_params(model *m) {
@@ -260,6 +306,7 @@ rotor_status model_bind(model_loader *ld) {
     m->layers = model_take(m, m->hp.n_layer * sizeof *m->layers);
     if (!m->layers) return base_fail_nomem(ld->err, "loading layers");
     for (uint32_t l = 0; l < m->hp.n_layer; l++) ROTOR_TRY(bind_layer(ld, l));
+    ROTOR_TRY(refuse_unused(ld));
     count_params(m);
     return ROTOR_OK;
 }

@@ -60,14 +60,38 @@ static bool has_class(const json_t *config, const char *name) {
 
 /* 1bitLLM's checkpoints say model_type llama but need the sub-norms of their own class. */
 static base_str family(const json_t *config) {
-    if (has_class(config, "BitnetForCausalLM") || json_object_get(config, "weight_bits"))
+    if (has_class(config, "BitnetForCausalLM") || json_is_integer(json_object_get(config, "weight_bits")))
         return base_str_of("bitnet-1bitllm");
     return get_str(config, "model_type");
 }
 
+/* quantization_mode "online": the float projections are latent weights. In an "offline" checkpoint a
+ * float projection is one that was not converted and stays dense. */
+static rotor_status quantised_at_load(model_loader *ld, const json_t *q) {
+    base_str mode = get_str(q, "quantization_mode");
+    const json_t *dense = json_object_get(q, "modules_to_not_convert");
+    if (mode.n && !base_str_is(mode, "online") && !base_str_is(mode, "offline"))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: quantization_mode \"%.*s\" is unknown, expected \"online\" or "
+                         "\"offline\"",
+                         file_path(ld->f), (int)mode.n, mode.p);
+    ld->master = base_str_is(mode, "online");
+    for (size_t i = 0; ld->master && i < json_array_size(dense); i++) {
+        const char *name = json_string_value(json_array_get(dense, i));
+        if (!name || strcmp(name, "lm_head") != 0)
+            return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                             "%s: config.json: modules_to_not_convert names \"%s\"; only lm_head can stay "
+                             "dense in a checkpoint that is quantised at load",
+                             file_path(ld->f), name ? name : "");
+    }
+    return ROTOR_OK;
+}
+
 static rotor_status quantization(model_loader *ld, const json_t *config) {
     const json_t *q = json_object_get(config, "quantization_config");
-    if (!q) return ROTOR_OK;
+    /* 1bitLLM's checkpoints are latent weights and say so by their class alone. */
+    ld->master = ld->m->hp.w1a8 = base_str_is(family(config), "bitnet-1bitllm");
+    if (!q || json_is_null(q)) return ROTOR_OK;
     base_str method = get_str(q, "quant_method"), cls = get_str(q, "linear_class");
     if (!base_str_is(method, "bitnet"))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
@@ -77,6 +101,7 @@ static rotor_status quantization(model_loader *ld, const json_t *config) {
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: use_rms_norm inside a linear layer is not supported",
                          file_path(ld->f));
+    ROTOR_TRY(quantised_at_load(ld, q));
     ld->m->hp.w1a8 = true;
     if (base_str_is(cls, "autobitlinear")) ld->scale_rule = MODEL_SCALE_MULTIPLY;
     else if (cls.n == 0 || base_str_is(cls, "bitlinear")) ld->scale_rule = MODEL_SCALE_DIVIDE;
@@ -94,7 +119,18 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
     const json_t *s = json_object_get(config, "rope_scaling");
     const json_t *p = json_object_get(config, "rope_parameters"); /* newer configs */
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)p, key, v)
+        if (json_is_object(v))
+            return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                             "%s: config.json: rope_parameters that differ between layers (\"%s\") are not "
+                             "supported",
+                             file_path(ld->f), key);
     if (!json_is_object(s)) s = p;
+    if (get_number(config, "partial_rotary_factor", get_number(p, "partial_rotary_factor", 1.0)) != 1.0)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: partial_rotary_factor is not supported", file_path(ld->f));
     hp->rope_base = get_number(config, "rope_theta", get_number(p, "rope_theta", 10000.0));
     hp->rope_factor = get_number(s, "factor", 1.0);
     hp->n_rot = hp->d_head;
@@ -126,7 +162,7 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
     ROTOR_TRY(get_u32(ld, config, "max_position_embeddings", &hp->n_ctx));
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, config, "head_dim", &hp->d_head));
-    hp->eps = (float)get_number(config, "rms_norm_eps", 1e-5);
+    hp->eps = (float)get_number(config, "rms_norm_eps", ld->arch->sub_norms ? 1e-5 : 1e-6);
     if (base_str_is(get_str(config, "model_type"), "mistral"))
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
     ROTOR_TRY(rope(ld, config));
@@ -179,10 +215,10 @@ rotor_status model_hf_hparams(model_loader *ld) {
 
 /* ==== Generation settings and chat template ================================================================ */
 
-static rotor_status keep_text(model *m, base_str text) {
+static rotor_status keep_text(model *m, base_str text, rotor_error *err) {
     char *copy = model_take(m, text.n + 1);
-    if (!copy) return ROTOR_E_NOMEM;
-    memcpy(copy, text.p, text.n);
+    if (!copy) return base_fail_nomem(err, "keeping the chat template");
+    if (text.n) memcpy(copy, text.p, text.n);
     m->chat_template = (base_str){copy, text.n};
     return ROTOR_OK;
 }
@@ -201,11 +237,12 @@ static void read_sampling(model_sampling *s, const json_t *j) {
     s->top_p = (float)get_number(j, "top_p", -1);
     s->min_p = (float)get_number(j, "min_p", -1);
     s->repeat_penalty = (float)get_number(j, "repetition_penalty", -1);
-    s->top_k = (int)get_number(j, "top_k", -1);
+    double top_k = get_number(j, "top_k", -1);
+    s->top_k = top_k >= 0 && top_k < INT32_MAX ? (int)top_k : -1;
 }
 
 static void add_eog(text_vocab *v, const json_t *eos) {
-    if (json_is_integer(eos) && json_integer_value(eos) >= 0)
+    if (json_is_integer(eos) && json_integer_value(eos) >= 0 && json_integer_value(eos) < TEXT_NO_ID)
         text_vocab_add_eog(v, (uint32_t)json_integer_value(eos));
     for (size_t i = 0; i < json_array_size(eos); i++) add_eog(v, json_array_get(eos, i));
 }
@@ -219,10 +256,10 @@ rotor_status model_hf_texts(model_loader *ld) {
         if (ld->m->vocab) add_eog(ld->m->vocab, json_object_get(gen, "eos_token_id"));
         json_decref(gen);
     }
-    if (file_side(ld->f, "chat_template.jinja", &jinja)) return keep_text(ld->m, jinja);
+    if (file_side(ld->f, "chat_template.jinja", &jinja)) return keep_text(ld->m, jinja, ld->err);
     ROTOR_TRY(parse_side(ld, "tokenizer_config.json", &tok));
     rotor_status st = ROTOR_OK;
-    if (tok && template_of(tok).n) st = keep_text(ld->m, template_of(tok));
+    if (tok && template_of(tok).n) st = keep_text(ld->m, template_of(tok), ld->err);
     json_decref(tok);
     return st;
 }

@@ -18,6 +18,17 @@ void *model_take(model *m, size_t bytes) {
     return mem;
 }
 
+void model_give_back(model *m, void *mem) {
+    for (struct model_blocks **at = &m->blocks, *b; (b = *at) != NULL; at = &b->next) {
+        if (b->mem != mem) continue;
+        *at = b->next;
+        m->owned_bytes -= b->bytes;
+        base_free_aligned(b->mem);
+        base_free(b);
+        return;
+    }
+}
+
 void model_close(model **mp) {
     if (!mp || !*mp) return;
     model *m = *mp;
@@ -41,7 +52,7 @@ static rotor_status set_name(model_loader *ld) {
     if (kv) file_kv_str(kv, 0, &name);
     char *copy = model_take(ld->m, name.n + 1);
     if (!copy) return base_fail_nomem(ld->err, "loading a model");
-    memcpy(copy, name.p, name.n);
+    if (name.n) memcpy(copy, name.p, name.n);
     ld->m->name = copy;
     return ROTOR_OK;
 }
@@ -62,7 +73,9 @@ static void gguf_texts(model_loader *ld) {
     if (kv) file_kv_str(kv, 0, &ld->m->chat_template);
 }
 
-/* A vocabulary longer than the embedding would look up rows that are not there. */
+/* A vocabulary longer than the embedding would look up rows that are not there: a GGUF file with one
+ * is inconsistent; folders whose tokenizer grew a padding token are common, and run_eval refuses the
+ * ids. */
 static rotor_status load_vocab(model_loader *ld) {
     model *m = ld->m;
     bool has = ld->hf || file_kv_find(ld->f, "tokenizer.ggml.tokens");
@@ -73,7 +86,11 @@ static rotor_status load_vocab(model_loader *ld) {
         return ROTOR_OK;
     }
     ROTOR_TRY(st);
-    if (text_n_tokens(m->vocab) > m->hp.n_vocab)
+    if (ld->hf && text_n_tokens(m->vocab) > m->hp.n_vocab)
+        base_log_printf(ld->opt->log, BASE_LOG_WARN,
+                        "%s: the tokenizer has %zu tokens, the embedding only %u rows; the others cannot be used",
+                        file_path(ld->f), text_n_tokens(m->vocab), m->hp.n_vocab);
+    else if (text_n_tokens(m->vocab) > m->hp.n_vocab)
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: the vocabulary has %zu tokens, the embedding only %u rows",
                          file_path(ld->f), text_n_tokens(m->vocab), m->hp.n_vocab);
@@ -105,7 +122,6 @@ static rotor_status load(model_loader *ld) {
     m->hp.sub_norms = ld->arch->sub_norms;
     m->hp.qk_norm = ld->arch->qk_norm;
     m->hp.glu = ld->arch->glu;
-    m->hp.w1a8 |= ld->arch->ternary;
     ROTOR_TRY(model_check_hparams(&m->hp, file_path(ld->f), ld->err));
     if (ld->opt->max_layers) m->hp.n_layer = BASE_MIN(m->hp.n_layer, ld->opt->max_layers);
     ROTOR_TRY(set_name(ld));
@@ -123,7 +139,9 @@ static rotor_status open_file(model **out, file_model *f, const model_options *o
     if (!m) return file_close(&f), base_fail_nomem(err, "loading a model");
     m->file = f;
     model_loader ld = {.m = m, .f = f, .opt = opt, .err = err, .scale_rule = MODEL_SCALE_DIVIDE};
-    rotor_status st = load(&ld);
+    ld.used = base_alloc_array(file_n_tensors(f), sizeof *ld.used);
+    rotor_status st = ld.used ? load(&ld) : base_fail_nomem(err, "loading a model");
+    base_free(ld.used);
     if (st == ROTOR_OK) *out = m;
     else model_close(&m);
     return st;

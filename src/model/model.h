@@ -51,7 +51,7 @@ typedef struct model_mat {
     size_t rows, cols;      /* outputs, inputs */
     size_t row_bytes;       /* distance between rows */
     const uint8_t *data;    /* mapped or owned by the model */
-    float scale;            /* ternary: of the whole matrix */
+    float scale;            /* of the whole matrix: multiplies every output */
     const float *row_scale; /* ternary: [rows] instead, or NULL */
 } model_mat;
 

@@ -8,6 +8,7 @@
 #include "run/run_internal.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 /* ==== The output head ================================================================================ */
@@ -16,7 +17,7 @@ typedef struct head_job {
     run_engine *e;      /* engine whose head is made */
     const model_mat *w; /* the file's head */
     uint32_t type;      /* QUANT_Q8_0 or QUANT_Q6_K */
-    bool failed;        /* some thread ran out of memory */
+    atomic_int status;  /* rotor_status of a thread that failed */
 } head_job;
 
 static void requantise_rows(void *arg, int thread, int n_threads) {
@@ -31,9 +32,12 @@ static void requantise_rows(void *arg, int thread, int n_threads) {
         uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
         k->embed(row, &src, r);
         if (job->type == QUANT_Q8_0) k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
-        else if (quant_encode(job->type, 1, w->cols, row, dst, NULL) != ROTOR_OK) job->failed = true;
+        else {
+            rotor_status st = quant_encode(job->type, 1, w->cols, row, dst, NULL);
+            if (st != ROTOR_OK) atomic_store(&job->status, st);
+        }
     }
-    if (!row) job->failed = true;
+    if (!row) atomic_store(&job->status, ROTOR_E_NOMEM);
     base_free(row);
 }
 
@@ -55,11 +59,17 @@ static rotor_status make_head(run_engine *e, rotor_error *err) {
     e->head_copy = base_alloc_aligned(bytes);
     if (!e->head_copy) return base_fail_nomem(err, "making the q8 output head");
     e->head = (kern_mat){.data = e->head_copy, .type = job.type, .rows = w->rows, .cols = w->cols,
-                         .row_bytes = bytes / w->rows};
+                         .row_bytes = bytes / w->rows, .scale = 1.0f};
     e->head_bytes = bytes;
     snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
     par_run(e->pool, requantise_rows, &job);
-    return job.failed ? base_fail_nomem(err, "making the q8 output head") : ROTOR_OK;
+    switch (atomic_load(&job.status)) {
+    case ROTOR_OK: return ROTOR_OK;
+    case ROTOR_E_NOMEM: return base_fail_nomem(err, "making the output head");
+    default:
+        return base_fail(err, ROTOR_E_FORMAT, "tensor %s cannot be stored as %s: a value is not finite or too large",
+                         w->name, quant_find(job.type)->name);
+    }
 }
 
 /* ==== Creation ========================================================================================= */

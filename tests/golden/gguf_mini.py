@@ -12,10 +12,10 @@ import struct
 
 import numpy as np
 
-F32, F16, Q4_0, Q8_0, BF16, TQ1_0, TQ2_0, I2_S = 0, 1, 2, 8, 30, 34, 35, 36
+F32, F16, Q4_0, Q8_0, BF16, TQ1_0, TQ2_0, I2_S, IQ1_BN, IQ2_BN = 0, 1, 2, 8, 30, 34, 35, 36, 134, 135
 TYPE_NAMES = {F32: "F32", F16: "F16", Q4_0: "Q4_0", Q8_0: "Q8_0", BF16: "BF16", TQ1_0: "TQ1_0", TQ2_0: "TQ2_0",
-              I2_S: "I2_S"}
-TERNARY_TYPES = (TQ1_0, TQ2_0, I2_S)
+              I2_S: "I2_S", IQ1_BN: "IQ1_BN", IQ2_BN: "IQ2_BN"}
+TERNARY_TYPES = (TQ1_0, TQ2_0, I2_S, IQ1_BN, IQ2_BN)
 BLOCK = {F32: (1, 4), F16: (1, 2), BF16: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34), TQ1_0: (256, 54), TQ2_0: (256, 66)}
 
 # ---- bf16 -----------------------------------------------------------------------------------------------------------
@@ -88,12 +88,18 @@ def decode_i2s(data, rows, cols, order="x86"):
     return codes.reshape(rows, cols).astype(np.int64) - 1, struct.unpack_from("<f", data, n // 4)[0]
 
 
+def _halves(scale, n):
+    """One f16 per block, from one scale or from an array of one per block."""
+    d = np.empty((n, 1), "<f2")
+    d[:] = np.asarray(scale).reshape(-1, 1)
+    return d.view(np.uint8)
+
+
 def encode_tq2(t, scale):
     """256 elements: two halves of 32 bytes, element 128h + 32k + m in bits 2k of byte 32h + m; then f16 d."""
     codes = (np.asarray(t).reshape(-1, 2, 4, 32) + 1).astype(np.uint8)
     qs = (codes[:, :, 0] | (codes[:, :, 1] << 2) | (codes[:, :, 2] << 4) | (codes[:, :, 3] << 6)).reshape(-1, 64)
-    d = np.full((len(qs), 1), scale, dtype="<f2").view(np.uint8)
-    return np.concatenate([qs, d], axis=1).tobytes()
+    return np.concatenate([qs, _halves(scale, len(qs))], axis=1).tobytes()
 
 
 def decode_tq2(data, rows, cols):
@@ -127,8 +133,7 @@ def encode_tq1(t, scale):
     a = _pack_trits(codes[:, :160].reshape(n, 5, 32))
     b = _pack_trits(codes[:, 160:240].reshape(n, 5, 16))
     tail = np.concatenate([codes[:, 240:].reshape(n, 4, 4), np.zeros((n, 1, 4), codes.dtype)], axis=1)
-    d = np.full((n, 1), scale, dtype="<f2").view(np.uint8)
-    return np.concatenate([a, b, _pack_trits(tail), d], axis=1).tobytes()
+    return np.concatenate([a, b, _pack_trits(tail), _halves(scale, n)], axis=1).tobytes()
 
 
 def decode_tq1(data, rows, cols):
@@ -140,8 +145,44 @@ def decode_tq1(data, rows, cols):
     return codes.reshape(rows, cols).astype(np.int64) - 1, d.reshape(rows, cols // 256)
 
 
+def encode_iq2_bn(t, scale):
+    """Per row: f32 scale, then blocks of 64 in 16 bytes; byte j holds elements j, 16+j, 32+j, 48+j from bit 0 up."""
+    rows, cols = t.shape
+    c = (np.asarray(t).reshape(rows, cols // 64, 4, 16) + 1).astype(np.uint8)
+    codes = (c[:, :, 0] | c[:, :, 1] << 2 | c[:, :, 2] << 4 | c[:, :, 3] << 6).reshape(rows, -1)
+    d = np.broadcast_to(np.asarray(scale, "<f4").reshape(-1, 1), (rows, 1))
+    return np.concatenate([np.ascontiguousarray(d).view(np.uint8), codes], axis=1).tobytes()
+
+
+def decode_iq2_bn(data, rows, cols):
+    raw = np.frombuffer(data, np.uint8).reshape(rows, 4 + cols // 4)
+    codes = (raw[:, 4:].reshape(rows, -1, 1, 16) >> np.array([0, 2, 4, 6], np.uint8).reshape(1, 1, 4, 1)) & 3
+    return codes.reshape(rows, cols).astype(np.int64) - 1, np.ascontiguousarray(raw[:, :4]).view("<f4").astype(np.float64)
+
+
+def encode_iq1_bn(t, scale):
+    """Per row: f16 scale, then 13 bytes for 64 elements: three bytes of five trits for each 16, first element least significant;
+    the 13th byte holds the sixteenth element of the four groups."""
+    rows, cols = t.shape
+    c = (np.asarray(t) + 1).reshape(rows, cols // 64, 4, 16)
+    fives = _pack_trits(c[..., :15].reshape(rows, cols // 64, 12, 5)[..., ::-1].swapaxes(-1, -2))
+    last = np.concatenate([np.zeros((rows, cols // 64, 1), np.int64), c[..., 15][..., ::-1]], axis=-1)[..., None]
+    codes = np.concatenate([fives, _pack_trits(last)], axis=-1).reshape(rows, -1)
+    d = np.broadcast_to(np.asarray(scale, "<f2").reshape(-1, 1), (rows, 1))
+    return np.concatenate([np.ascontiguousarray(d).view(np.uint8), codes], axis=1).tobytes()
+
+
+def decode_iq1_bn(data, rows, cols):
+    raw = np.frombuffer(data, np.uint8).reshape(rows, -1)
+    b = raw[:, 2:].reshape(rows, cols // 64, 13).astype(np.int64)
+    digits = np.stack([(b * m % 256 * 3) >> 8 for m in (81, 27, 9, 3, 1)], axis=-1)         # least significant first
+    codes = np.concatenate([digits[:, :, :12].reshape(rows, -1, 4, 15), digits[:, :, 12, :4, None]], axis=-1)
+    return codes.reshape(rows, cols) - 1, np.ascontiguousarray(raw[:, :2]).view("<f2").astype(np.float64)
+
+
 def encode(ggml_type, x, scale=None):
-    """Bytes of a matrix. Ternary types take t in {-1,0,1} and one scale; the others take real values."""
+    """Bytes of a matrix. Ternary types take t in {-1,0,1} and one scale (TQ also one per block, IQ_BN one per row); the others
+    take real values."""
     if ggml_type == F32:
         return np.ascontiguousarray(x, "<f4").tobytes()
     if ggml_type == F16:
@@ -152,13 +193,16 @@ def encode(ggml_type, x, scale=None):
         return encode_q8_0(x)
     if ggml_type == Q4_0:
         return encode_q4_0(x)
-    return {I2_S: encode_i2s, TQ1_0: encode_tq1, TQ2_0: encode_tq2}[ggml_type](x, scale)
+    return {I2_S: encode_i2s, TQ1_0: encode_tq1, TQ2_0: encode_tq2, IQ1_BN: encode_iq1_bn,
+            IQ2_BN: encode_iq2_bn}[ggml_type](x, scale)
 
 
 def tensor_bytes(ggml_type, shape):
     n = int(np.prod(shape))
     if ggml_type == I2_S:
         return n // 4 + 32
+    if ggml_type in (IQ1_BN, IQ2_BN):
+        return n // 64 * (13 if ggml_type == IQ1_BN else 16) + shape[0] * (2 if ggml_type == IQ1_BN else 4)
     elems, size = BLOCK[ggml_type]
     if shape[-1] % elems:
         raise ValueError(f"{TYPE_NAMES[ggml_type]}: row length {shape[-1]} is not a multiple of {elems}")

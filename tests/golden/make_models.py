@@ -39,15 +39,22 @@ class Spec:
     theta: float = 10000.0
     scales: bool = False         # d = 1 in the blocks and a one-element `.scale` tensor per projection
     i2s: str = "x86"             # byte order of I2_S
-    rope: str = ""               # "freqs": a rope_freqs tensor
+    rope: str = ""               # "freqs": a rope_freqs tensor; folders: scaling "linear" or "llama3", "+" in rope_parameters
+    scale_per: str = "matrix"    # scales of ternary types: one per "matrix", "row" or "block" of 256
+    constant: bool = False       # float projections that are ternary times a constant
 
     @property
     def sub_norms(self):
-        return self.arch.startswith("bitnet")
+        return self.arch.startswith("bitnet") or self.form == "1bitllm"
 
     @property
     def ternary(self):
-        return self.weights in ("I2_S", "TQ1_0", "TQ2_0", "U8") or self.form == "online"
+        return self.weights in ("I2_S", "TQ1_0", "TQ2_0", "IQ1_BN", "IQ2_BN", "U8") or self.form in ("online", "1bitllm")
+
+    @property
+    def latent(self):
+        """Stored as float weights to be quantised by whoever loads them."""
+        return self.form in ("online", "1bitllm")
 
 
 B158, B25 = "bitnet-b1.58", "bitnet-25"
@@ -66,6 +73,17 @@ SPECS = [
     Spec("llama-tq1.gguf", "gguf", "llama", "TQ1_0", head="Q8_0", n_ff=512),
     Spec("llama-tq2.gguf", "gguf", "llama", "TQ2_0", head="F16", n_ff=768, n_head=8, n_kv=2, head_dim=32),
     Spec("llama-f32.gguf", "gguf", "llama", "F32", embed="F32", n_embd=128, n_head=4, head_dim=32, n_vocab=288),
+    Spec("bitnet-b158-iq2bn-rows.gguf", "gguf", B158, "IQ2_BN", theta=500000.0, n_layer=2, n_embd=192, n_head=3, n_kv=1,
+         scale_per="row"),
+    Spec("llama-iq1bn-rows.gguf", "gguf", "llama", "IQ1_BN", head="F16", n_layer=2, n_ff=320, scale_per="row"),
+    Spec("bitnet-silu-iq2bn-rows-scales.gguf", "gguf", "bitnet", "IQ2_BN", n_layer=2, scale_per="row", scales=True),
+    Spec("bitnet-b158-tq2-blocks.gguf", "gguf", B158, "TQ2_0", theta=500000.0, n_ff=512, n_embd=512, n_head=8, n_layer=2,
+         scale_per="block"),
+    Spec("llama-tq1-blocks-scales.gguf", "gguf", "llama", "TQ1_0", head="F16", n_ff=512, n_embd=512, n_head=8, n_layer=2,
+         scale_per="block", scales=True),
+    Spec("bitnet-silu-q8-scales.gguf", "gguf", "bitnet", "Q8_0", n_layer=2, scales=True),
+    Spec("bitnet-silu-f16-constant.gguf", "gguf", "bitnet", "F16", n_layer=2, constant=True),
+    Spec("bitnet-b158-bf16-scales.gguf", "gguf", B158, "BF16", n_layer=2, constant=True, scales=True),
     Spec("llama-f32-rope-freqs.gguf", "gguf", "llama", "F32", embed="F32", n_layer=2, n_embd=128, n_head=4, head_dim=32,
          n_vocab=288, rope="freqs"),
     Spec("llama-f16.gguf", "gguf", "llama", "F16", head="F16", n_embd=128, head_dim=64, n_ff=250, n_vocab=301),
@@ -80,6 +98,11 @@ SPECS = [
     Spec("hf-llama-bf16", "dense", "llama", "BF16", embed="BF16", head="BF16"),
     Spec("hf-llama-f16", "dense", "llama", "F16", embed="F16", n_embd=96, n_head=3, n_kv=3, head_dim=32, n_ff=200, n_vocab=301),
     Spec("hf-llama-f32", "dense", "llama", "F32", embed="F32", n_embd=128, head_dim=32),
+    Spec("hf-bitnet-dense", "dense", "bitnet", "BF16", embed="BF16", n_layer=2),
+    Spec("hf-1bitllm", "1bitllm", "llama", "F16", embed="F16", n_layer=2, n_kv=4),
+    Spec("hf-llama-rope-linear", "dense", "llama", "F32", embed="F32", n_layer=2, n_embd=128, head_dim=32, rope="linear"),
+    Spec("hf-llama-rope-llama3", "dense", "llama", "F32", embed="F32", n_layer=2, n_embd=128, head_dim=32, rope="llama3"),
+    Spec("hf-llama-rope-llama3-new", "dense", "llama", "F32", embed="F32", n_layer=2, n_embd=128, head_dim=32, rope="+llama3"),
 ]
 
 # ---- weights --------------------------------------------------------------------------------------------------------
@@ -121,11 +144,15 @@ def make_layer(spec, rng, n):
         std = STRENGTH[role] / (units.get(NORM_BEFORE[role], 1.0) * np.sqrt(cols))
         if spec.arch in (B158, B25) and n == 0 and role in ("ffn_gate", "ffn_up"):
             std *= 40            # squared ReLU times up then passes the largest f16; the sub-norm takes it back
-        if spec.ternary and spec.form != "online":
+        if (spec.ternary and not spec.latent) or spec.constant:
             t = rng.integers(-1, 2, (rows, cols))
             if spec.weights.startswith("TQ"):
                 t[0, :256] = 0   # an all-zero block: its stored scale is 0
-            layer[role] = (t, std / np.sqrt(2 / 3))
+            scale = std / np.sqrt(2 / 3)
+            if spec.scale_per != "matrix":
+                scale = scale * rng.uniform(0.5, 1.5, (rows, 1 if spec.scale_per == "row" else cols // 256))
+                scale = scale.astype(np.float16).astype(np.float64)
+            layer[role] = (t, scale)
         else:
             layer[role] = std * rng.standard_normal((rows, cols))
     return layer
@@ -210,7 +237,7 @@ def gguf_vocab_meta(spec):
 
 # ---- GGUF -----------------------------------------------------------------------------------------------------------
 
-FILE_TYPE = {"I2_S": 40, "TQ1_0": 36, "TQ2_0": 37, "F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2}
+FILE_TYPE = {"IQ1_BN": 136, "IQ2_BN": 137, "I2_S": 40, "TQ1_0": 36, "TQ2_0": 37, "F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2}
 TYPE_ID = {name: i for i, name in g.TYPE_NAMES.items()}
 
 
@@ -232,6 +259,10 @@ def gguf_tensor(spec, kind, value):
         t, scale = value
         if kind == "I2_S":
             data = g.encode_i2s(t, scale, spec.i2s)
+        elif kind.startswith("IQ"):
+            data = g.encode(TYPE_ID[kind], t, scale)
+        elif not kind.startswith("TQ"):
+            data = g.encode(TYPE_ID[kind], t * scale)
         else:
             data = zero_empty_blocks(TYPE_ID[kind], t, g.encode(TYPE_ID[kind], t, scale))
         return g.Raw(TYPE_ID[kind], t.shape, data)
@@ -253,8 +284,11 @@ def write_gguf(spec, path):
         for role, value in layer.items():
             kind = spec.weights if role in SIZES else "F32"
             if spec.scales and role in SIZES:
-                t, scale = value
-                value = (t, 1.0)
+                if isinstance(value, tuple):
+                    t, scale = value
+                    scale, value = np.mean(scale), (t, scale / np.mean(scale))
+                else:
+                    scale, value = 0.37, value / 0.37
                 tensors[f"blk.{n}.{role}.scale"] = gguf_tensor(spec, "F32", np.array([scale]))
             tensors[f"blk.{n}.{role}.weight"] = gguf_tensor(spec, kind, value)
     tensors["output_norm.weight"] = gguf_tensor(spec, "F32", w["final_norm"])
@@ -296,6 +330,16 @@ def hf_config(spec):
               "torch_dtype": TORCH[spec.embed], "attention_bias": False, "initializer_range": 0.02, "use_cache": True}
     if spec.n_head * spec.head_dim != spec.n_embd:
         config["head_dim"] = spec.head_dim
+    if spec.form == "1bitllm":
+        config |= {"architectures": ["BitnetForCausalLM"], "weight_bits": 1, "input_bits": 8, "rope_scaling": None}
+    if spec.rope:
+        scaling = {"rope_type": spec.rope.strip("+"), "factor": 8.0}
+        if "llama3" in spec.rope:
+            scaling |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+        if spec.rope.startswith("+"):
+            config["rope_parameters"] = scaling | {"rope_theta": config.pop("rope_theta")}
+        else:
+            config["rope_scaling"] = scaling
     if spec.form in ("multiply", "online"):
         config["quantization_config"] = {"quant_method": "bitnet", "linear_class": "autobitlinear",
                                          "quantization_mode": "online" if spec.form == "online" else "offline"}
@@ -311,6 +355,8 @@ def write_hf(spec, folder):
     for n, layer in enumerate(w["layers"]):
         for role, value in layer.items():
             name = f"model.layers.{n}.{HF_NAMES[role]}"
+            if spec.form == "1bitllm":
+                name = name.replace("attn_sub_norm", "inner_attn_ln").replace("ffn_sub_norm", "ffn_layernorm")
             if isinstance(value, tuple):
                 t, scale = value
                 packed[name + ".weight"] = ("U8", pack_rows(t))

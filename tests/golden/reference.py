@@ -36,9 +36,11 @@ def quantise_token(x):
 
 
 def quantise_blocks(x):
-    """One scale per 32 elements: scaled values [T, B, 32], not yet rounded, and scales [T, B] as f32. A zero block gives 0s."""
+    """One scale per 32 elements: scaled values [T, B, 32], not yet rounded, and scales [T, B] as f32. Blocks
+    below 1e-30 count as zero and give 0s."""
     b = x.reshape(len(x), -1, 32)
     peak = np.abs(b).max(axis=-1)
+    peak = np.where(peak > 1e-30, peak, 0)
     factor = np.divide(127.0, peak, out=np.zeros_like(peak), where=peak > 0)
     return b * factor[..., None], np.float32(peak / 127.0).astype(np.float64)
 
@@ -63,12 +65,18 @@ class Dense:
 
 @dataclass
 class Ternary:
-    """t [out, in] in {-1, 0, 1}; scale either one number or one per block of 256 columns [out, in/256]."""
+    """t [out, in] in {-1, 0, 1}; scale either one number, or one per row [out, 1] or block of 256 columns [out, in/256].
+    Rows whose blocks disagree are no BitLinear any more: their activations are quantised in blocks, as for Q8_0."""
     t: np.ndarray
     scale: object
 
     def __post_init__(self):
         self.t = self.t.astype(np.float64)       # integers below 2^53: every dot product stays exact
+        self.mixed = False
+        if np.ndim(self.scale):
+            used = self.t.reshape(*self.scale.shape, -1).any(axis=-1)
+            top = np.where(used, self.scale, -np.inf).max(axis=1, keepdims=True)
+            self.mixed = bool((used & (self.scale != top)).any())
 
     def rows(self, ids):
         return self.decoded()[ids]
@@ -81,6 +89,10 @@ class Ternary:
     def apply(self, x, act, note):
         if act == "f32":
             return x @ self.decoded().T
+        if self.mixed:
+            scaled, unit = quantise_blocks(x)
+            note("scaled", scaled)
+            return (np.rint(scaled) * unit[..., None]).reshape(x.shape) @ self.decoded().T
         scaled, unit = quantise_token(x)
         note("scaled", scaled)
         codes = np.rint(scaled)                  # ties to even; |scaled| <= 127, so nothing is left to clamp
@@ -121,6 +133,12 @@ def absmean(w):
     """Master weights to ternary: a = mean |W| over the whole matrix, t = round(W/a) clamped to -1..1."""
     a = max(np.abs(w).mean(), ACT_FLOOR)
     return Ternary(np.clip(np.rint(w / a), -1, 1).astype(np.int64), float(a))
+
+
+def written_ternary(w):
+    """Float weights of a converted ternary model: t times a constant (absmean would shrink the constant by the share of 0s)."""
+    peak = np.abs(w).max()
+    return Ternary(np.sign(w), float(peak)) if np.isin(np.abs(w), (0, peak)).all() else absmean(w)
 
 
 def unpack_rows(packed):
@@ -273,7 +291,8 @@ def gguf_matrix(raw, i2s="x86"):
         return Blocks(*g.blocks_q4_0(raw.data, rows, cols))
     if raw.type == g.I2_S:
         return Ternary(*g.decode_i2s(raw.data, rows, cols, i2s))
-    return Ternary(*(g.decode_tq1 if raw.type == g.TQ1_0 else g.decode_tq2)(raw.data, rows, cols))
+    decode = {g.TQ1_0: g.decode_tq1, g.TQ2_0: g.decode_tq2, g.IQ1_BN: g.decode_iq1_bn, g.IQ2_BN: g.decode_iq2_bn}[raw.type]
+    return Ternary(*decode(raw.data, rows, cols))
 
 
 def gguf_vector(raw):
@@ -308,6 +327,8 @@ def load_gguf(path, i2s="x86"):
             role, kind = name[len(prefix):].rsplit(".", 1)
             if kind == "weight":
                 layer[role] = gguf_matrix(raw[name], i2s) if len(raw[name].shape) == 2 else gguf_vector(raw[name])
+                if arch.startswith("bitnet") and isinstance(layer[role], Dense):
+                    layer[role] = written_ternary(layer[role].w)
             elif kind == "scale":
                 layer[role + ".scale"] = float(gguf_vector(raw[name])[0])
             else:
@@ -323,6 +344,7 @@ HF_ROLES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
     "self_attn.attn_sub_norm": "attn_sub_norm", "mlp.ffn_sub_norm": "ffn_sub_norm",
+    "self_attn.inner_attn_ln": "attn_sub_norm", "mlp.ffn_layernorm": "ffn_sub_norm",      # 1bitLLM's names
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }
 
@@ -346,6 +368,8 @@ def hf_projection(st, name, ternary):
 
 
 def hf_ternary_kind(config):
+    if "BitnetForCausalLM" in config["architectures"]:      # 1bitLLM
+        return "online"
     q = config.get("quantization_config")
     if q is None:
         return None
@@ -359,14 +383,21 @@ def hf_ternary_kind(config):
     return "online" if q.get("quantization_mode", "offline") == "online" else "multiply"
 
 
-def hf_theta(config):
-    """transformers 5 writes rope_parameters, earlier ones rope_theta and rope_scaling."""
-    r = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or {}
-    kind = r.get("rope_type", scaling.get("rope_type", scaling.get("type", "default")))
-    if kind != "default":
+def hf_rope(config, dim):
+    """-> theta, divisors of the frequencies. transformers 5 writes rope_parameters, earlier ones rope_theta and rope_scaling."""
+    r = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = r.get("rope_theta", config.get("rope_theta", 10000.0))
+    kind = r.get("rope_type", r.get("type", "default"))
+    if kind == "default":
+        return theta, 1.0
+    if kind == "linear":
+        return theta, r["factor"]
+    if kind != "llama3":
         raise ValueError(f"RoPE scaling {kind} is not written here")
-    return r.get("rope_theta", config.get("rope_theta", 10000.0))
+    wavelength = 2 * np.pi * theta ** (np.arange(0, dim, 2) / dim)
+    low, high, old = r["low_freq_factor"], r["high_freq_factor"], r["original_max_position_embeddings"]
+    smooth = np.clip((old / wavelength - low) / (high - low), 0, 1)     # 1: short wave, kept; 0: long wave, divided
+    return theta, 1 / ((1 - smooth) / r["factor"] + smooth)
 
 
 def hf_window(config):
@@ -383,9 +414,11 @@ def load_hf(folder):
         if name.endswith(".safetensors"):
             st.update(g.read_safetensors(os.path.join(folder, name)))
     n_head = c["num_attention_heads"]
+    head_dim = c.get("head_dim") or c["hidden_size"] // n_head
+    theta, divisors = hf_rope(c, head_dim)
     m = Model(n_layer=c["num_hidden_layers"], n_embd=c["hidden_size"], n_head=n_head,
-              n_kv=c.get("num_key_value_heads") or n_head, head_dim=c.get("head_dim") or c["hidden_size"] // n_head,
-              n_vocab=c["vocab_size"], eps=c["rms_norm_eps"], theta=hf_theta(c), rope="half",
+              n_kv=c.get("num_key_value_heads") or n_head, head_dim=head_dim,
+              n_vocab=c["vocab_size"], eps=c["rms_norm_eps"], theta=theta, rope_divisors=divisors, rope="half",
               activation=c["hidden_act"], window=hf_window(c))
     ternary = hf_ternary_kind(c)
     m.embed = Dense(hf_values(st["model.embed_tokens.weight"]))

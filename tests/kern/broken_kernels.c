@@ -74,6 +74,18 @@ static void broken_attention(const kern_attn *a) {
     c_table.attention(&less);
 }
 
+/* Forgets a span when there are three. */
+static void broken_attention_fold(const kern_attn *a, const float *partial, size_t first, size_t n) {
+    c_table.attention_fold(a, partial, first, n > 2 ? n - 1 : n);
+}
+static void broken_attention_span(const kern_attn *a, size_t span, float *partial) {
+    c_table.attention_span(a, span, partial);
+    if (a->d == 100) spoil(&partial[16 + 99]);
+}
+static void broken_embed(float *dst, const kern_mat *w, size_t row) {
+    c_table.embed(dst, w, row == 2 && w->cols == 100 ? 1 : row);
+}
+
 const char *break_slot(kern *k, size_t i) {
     kern_init(&c_table, 0);
     switch (i) {
@@ -92,6 +104,9 @@ const char *break_slot(kern *k, size_t i) {
     case 12: return k->glu = broken_glu, "glu";
     case 13: return k->kv_store = broken_kv_store, "kv_store";
     case 14: return k->attention = broken_attention, "attention";
+    case 15: return k->attention_span = broken_attention_span, "attention_span";
+    case 16: return k->attention_fold = broken_attention_fold, "attention_fold";
+    case 17: return k->embed = broken_embed, "embed";
     default: return NULL;
     }
 }

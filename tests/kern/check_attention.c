@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * Attention over f32, f16 and q8 caches: head sizes with and without a tail, one and four heads on
- * one KV head, every visible range around the borders of a block, pages in random order. The last
- * page ends at the unreadable page. Rows outside [lo, hi) hold NaN: reading one shows.
+ * one KV head, every visible range around the borders of a block and of a span, pages in random
+ * order. The last page ends at the unreadable page. Rows outside [lo, hi) hold NaN: reading one
+ * shows. Attention span by span must give the bits of attention whole.
  */
 #include "checkern.h"
 
-enum { S_PAGES, S_Q, S_OUT, S_REF, MAX_BLOCKS = 9 };
+enum { S_PAGES, S_Q, S_OUT, S_REF, S_PARTIAL, MAX_BLOCKS = 18 };
 
-static const size_t borders[] = {0, 1, 63, 64, 65, 127, 500};
+static const size_t borders[] = {0, 1, 63, 64, 65, 127, 500, 513, 1100};
 
 static void fill_cache(checker *c, const kern_attn *a, uint8_t *pages, size_t n_blocks) {
     const size_t row = kern_kv_row_bytes(a->type, a->d);
@@ -21,6 +22,16 @@ static void fill_cache(checker *c, const kern_attn *a, uint8_t *pages, size_t n_
             c->ref.kv_store(page + (v ? a->v_at : a->k_at) + pos % KERN_KEYS * row, x, a->d,
                             a->type);
         }
+}
+
+/* The two slots that threads use, in place of the whole. */
+static void by_spans(checker *c, const kern *k, const kern_attn *a) {
+    const size_t first = a->lo / KERN_SPAN, n = (a->hi + KERN_SPAN - 1) / KERN_SPAN - first;
+    const size_t one = a->n_heads * kern_partial_floats(a->d);
+    float *partial =
+        (float *)(void *)space_take(c, S_PARTIAL, (first + n) * one * sizeof *partial, 0);
+    for (size_t span = first + n; span-- > first;) k->attention_span(a, span, partial + span * one);
+    k->attention_fold(a, partial, first, n);
 }
 
 static void attention_case(checker *c, kern_attn a) {
@@ -44,26 +55,31 @@ static void attention_case(checker *c, kern_attn a) {
     a.q = q;
     a.out = (float *)(void *)space_take(c, S_REF, n * 4, 0);
     c->ref.attention(&a);
-    for (size_t l = 0; l < c->n_levels; l++) {
-        size_t bad = 0;
+    for (size_t i = 0; i < 2 * c->n_levels; i++) {
+        size_t bad = 0, l = i / 2;
+        const bool spans = i & 1;
         const float *ref = (const float *)(const void *)c->space[S_REF].at;
         a.out = (float *)(void *)space_take(c, S_OUT, n * 4, 0);
-        c->table[l].attention(&a);
+        if (spans) by_spans(c, &c->table[l], &a);
+        else c->table[l].attention(&a);
         bool same = floats_equal(ref, a.out, n, &bad), whole = guards_intact(&c->space[S_OUT]);
+        if (spans) whole = whole && guards_intact(&c->space[S_PARTIAL]);
         /* NaN equals NaN, but here no result may be one: the inputs in range are finite. */
         bool number = a.out[bad] == a.out[bad];
         slot_verdict(c, l, same && whole && number,
-                     "cache type %d heads %zu d %zu positions [%zu, %zu): head %zu element %zu is "
+                     "%scache type %d heads %zu d %zu positions [%zu, %zu): head %zu element %zu is "
                      "%.9g, expected %.9g%s",
-                     (int)a.type, a.n_heads, a.d, a.lo, a.hi, bad / a.d, bad % a.d,
+                     spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.lo, a.hi, bad / a.d, bad % a.d,
                      (double)a.out[bad], (double)ref[bad], whole ? "" : "; guards overwritten");
     }
 }
 
 void check_attention(checker *c) {
     static const size_t sizes[] = {16, 64, 80, 100, 128, 256};
-    static const size_t groups[] = {1, 3, 4, 8};
-    if (!slot_begin(c, "attention")) return;
+    static const size_t groups[] = {1, 3, 4, 6};
+    if (!slot_begin(c, "attention") && !slot_begin(c, "attention_span") &&
+        !slot_begin(c, "attention_fold"))
+        return;
     for (int type = 0; type < 3; type++)
         for (size_t i = 0; i < BASE_COUNT(sizes); i++)
             for (size_t g = 0; g < BASE_COUNT(groups); g++)

@@ -147,6 +147,28 @@ static void check_kv_store(checker *c) {
         }
 }
 
+/* Rows of an embedding table; block types go through the reference decoder on every level. */
+static void check_embed(checker *c) {
+    static const uint32_t types[] = {QUANT_F16, QUANT_BF16, QUANT_F32, QUANT_Q8_0};
+    for (size_t i = 0; i < BASE_COUNT(lengths); i++)
+        for (size_t t = 0; t < BASE_COUNT(types); t++) {
+            const quant_info *info = quant_find(types[t]);
+            const size_t n = lengths[i], bytes = n / info->block_elems * info->block_bytes;
+            if (n % info->block_elems) continue;
+            uint8_t *data = space_take(c, S_X, 3 * bytes, t);
+            if (types[t] == QUANT_Q8_0) fill_blocks(c, data, info, 3 * n / 32, FILL_RANDOM);
+            else
+                for (size_t k = 0; k < 3 * bytes; k++) data[k] = (uint8_t)base_rng_below(&c->rng, 256);
+            const kern_mat w = {.data = data, .type = types[t], .rows = 3, .cols = n,
+                                .row_bytes = bytes};
+            c->ref.embed(take(c, S_REF, n), &w, 2);
+            for (size_t l = 0; l < c->n_levels; l++) {
+                c->table[l].embed(take(c, S_OUT, n), &w, 2);
+                verdict(c, l, n, n, info->name);
+            }
+        }
+}
+
 void check_rows(checker *c) {
     if (slot_begin(c, "quant_i8")) check_quantiser(c, true);
     if (slot_begin(c, "quant_q8")) check_quantiser(c, false);
@@ -157,4 +179,5 @@ void check_rows(checker *c) {
         check_glu(c, KERN_SILU);
     }
     if (slot_begin(c, "kv_store")) check_kv_store(c);
+    if (slot_begin(c, "embed")) check_embed(c);
 }

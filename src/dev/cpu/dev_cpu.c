@@ -148,9 +148,9 @@ static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
     size_t bytes;
     if (!base_mul_size(d->page_bytes, s->n_pages, &bytes) || !(d->pages = base_alloc_aligned(bytes)))
         return base_fail(err, ROTOR_E_NOMEM,
-                         "no memory for a cache of %u positions (%zu bytes each); "
+                         "no memory for a cache of %llu positions (%zu bytes each); "
                          "use a smaller --ctx or --kv q8",
-                         s->n_pages * KERN_KEYS, d->page_bytes / KERN_KEYS);
+                         (unsigned long long)s->n_pages * KERN_KEYS, d->page_bytes / KERN_KEYS);
     size_t heads = (size_t)CPU_SPLIT_ROWS * s->n_head;
     d->max_spans = ((size_t)s->n_pages * KERN_KEYS + KERN_SPAN - 1) / KERN_SPAN;
     if (!base_mul_size(heads * kern_partial_floats(s->d_head) * sizeof *d->partial, d->max_spans,

@@ -38,6 +38,12 @@ static kern_mm_fn product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) 
     }
 }
 
+/* A matrix that is not T2 may still have an output scale: the .scale tensor of some GGUF files. */
+static void scale_rows(const cpu_buf *dst, const kern_mat *w, size_t n_tok, size_t begin, size_t end) {
+    for (size_t b = 0; b < n_tok; b++)
+        for (size_t r = begin; r < end; r++) dst->x[b * dst->width + r] *= w->scale;
+}
+
 /* Rows of all matrices of the op are shared as one range, in units of 16. */
 static void do_matmul(const cpu_ctx *c, const dev_op *op) {
     const dev_cpu *d = c->d;
@@ -50,8 +56,11 @@ static void do_matmul(const cpu_ctx *c, const dev_op *op) {
     for (int i = 0; i < op->n_mats; i++) {
         const kern_mat *w = &d->mats[op->w[i]];
         const cpu_buf *dst = &d->bufs[op->dst[i]];
-        if (begin < w->rows && end > 0)
-            product_of(d, w, x.n_tok)(dst->x, dst->width, w, &x, begin, BASE_MIN(end, w->rows));
+        if (begin < w->rows && end > 0) {
+            const size_t stop = BASE_MIN(end, w->rows);
+            product_of(d, w, x.n_tok)(dst->x, dst->width, w, &x, begin, stop);
+            if (w->type != QUANT_I2_S && w->scale != 1.0f) scale_rows(dst, w, x.n_tok, begin, stop);
+        }
         begin = begin > w->rows ? begin - w->rows : 0;
         end = end > w->rows ? end - w->rows : 0;
         if (!end) break;
