@@ -31,6 +31,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(ROOT, "build", "test-logs")
 JOBS = os.environ.get("JOBS") or str(os.cpu_count() or 2)
 CI = bool(os.environ.get("CI"))
+NOTES_MAX = 25  # lines on the terminal about one suite
 SUITE_LIMIT_S = 1500  # no suite may hang a run for longer
 
 # What the checkers are told; ROTOR_TEST_QUICK shortens the longest tests under slow ones.
@@ -172,7 +173,9 @@ def count_meson_test(entry):
         failing = sorted(set(re.findall(r"\[  FAILED  \] ([A-Za-z_]\w*)", text)))
         note = "failed: %s %s" % (name, ", ".join(failing) or "(%s)" % entry["result"].lower())
         return Result(count["PASSED"], max(1, count["FAILED"]), count["SKIPPED"], [note])
-    return Result(count["PASSED"] or 1, 0, count["SKIPPED"])
+    skipped = sorted(set(re.findall(r"\[  SKIPPED \] ([A-Za-z_]\w*)", text)))
+    notes = ["skipped: %s %s" % (name, ", ".join(skipped))] if skipped else []
+    return Result(count["PASSED"] or 1 - bool(skipped), 0, count["SKIPPED"], notes)
 
 
 def find_python():
@@ -410,8 +413,10 @@ def run_tier(tier):
         rows.append((name, result, seconds))
         print(" %5d passed %3d failed %4d skipped %8.1f s" % (
             result.passed, result.failed, result.skipped, seconds), flush=True)
-        for note in dict.fromkeys(result.notes):
-            print("    " + note)
+        notes = list(dict.fromkeys(result.notes))
+        print("".join("    %s\n" % note for note in notes[:NOTES_MAX]), end="")
+        if len(notes) > NOTES_MAX:
+            print("    and %d more: %s" % (len(notes) - NOTES_MAX, os.path.relpath(log.path, ROOT)))
         if result.failed:
             log.show_end()
     return rows
@@ -430,9 +435,9 @@ def summary(rows):
 
 
 def clean_environment():
-    for name in [n for n in os.environ if n.startswith("ROTOR_") and n != "ROTOR_TEST_DATA"]:
+    for name in [n for n in os.environ if re.match("ROTOR_(?!TEST_)", n)]:
         del os.environ[name]
-    os.environ["ROTOR_CONFIG"] = os.devnull
+    os.environ["ROTOR_CONFIG"] = Log("no-settings").path  # an empty file
     if not os.environ.get("ROTOR_TEST_DATA"):
         os.environ.pop("ROTOR_TEST_DATA", None)
         print("ROTOR_TEST_DATA is not set: tests that need the large data are skipped")

@@ -194,7 +194,7 @@ static void edit_set_up(cli_term *t) {
     el_set(t->edit, EL_EDITOR, "emacs");
     el_set(t->edit, EL_PROMPT, prompt_now);
     el_set(t->edit, EL_GETCFN, read_char);
-    el_set(t->edit, EL_ADDFN, "rotor-paste", "takes a paste as it is", take_paste);
+    el_wset(t->edit, EL_ADDFN, L"rotor-paste", L"takes a paste as it is", take_paste); /* no copies */
     el_set(t->edit, EL_BIND, "\x1b[200~", "rotor-paste", NULL);
     el_set(t->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(t->edit, EL_BIND, "^W", "ed-delete-prev-word", NULL);

@@ -217,15 +217,17 @@ static void NAME(quant_i8)(int8_t *q, float *s, int32_t *sum, const float *x, si
     }
 }
 
-/* Blocks of 32: step = absmax / 127, q = round-half-even(x * (127 / absmax)); an all-zero block has
- * step 0. */
+/* Blocks of 32: step = absmax / 127, q = round-half-even(x * (127 / absmax)). A block below 1e-30,
+ * where 127 / absmax could overflow, counts as zero: step 0. */
+static inline float block_factor(float absmax32) { return absmax32 > 1e-30f ? 127.0f / absmax32 : 0; }
+
 static void NAME(quant_q8)(int8_t *q, float *s, int16_t *sum16, const float *x, size_t n,
                            size_t ldq) {
     for (size_t i = 0; i < ldq; i += 32) {
         size_t left = i < n ? (n - i < 32 ? n - i : 32) : 0;
         float m = absmax(x + i, left);
-        float inv = m > 0 ? 127.0f / m : 0;
-        s[i / 32] = m / 127.0f;
+        float inv = block_factor(m);
+        s[i / 32] = inv > 0 ? m / 127.0f : 0;
         for (size_t j = 0; j < 32; j += 16) {
             v16 v = j < left ? v16_load_n(x + i + j, lanes_at(j, left)) : v16_set(0);
             v16_store_i8(q + i + j, v16_mul(v, v16_set(inv)));
@@ -307,7 +309,7 @@ static void store_q8(uint8_t *dst, const float *x, size_t d) {
         size_t left = d - i < 32 ? d - i : 32;
         float m = absmax(x + i, left);
         uint16_t step = quant_f32_to_f16(m / 127.0f);
-        float inv = m > 0 ? 127.0f / m : 0;
+        float inv = block_factor(m);
         memcpy(dst, &step, 2);
         for (size_t j = 0; j < 32; j += 16) {
             v16 v = j < left ? v16_load_n(x + i + j, lanes_at(j, left)) : v16_set(0);

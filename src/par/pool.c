@@ -139,9 +139,10 @@ static void wake_sleepers(par_pool *p) {
 }
 
 static void wait_for_workers(par_pool *p) {
-    for (int i = 0; atomic_load_explicit(&p->left, memory_order_acquire) != 0; i++) {
+    for (int i = 0; atomic_load_explicit(&p->left, memory_order_acquire) != 0;) {
         spin_hint();
-        if (i > SPINS) base_thread_yield();
+        if (i < SPINS) i++; /* a job may take hours: the count must stop */
+        else base_thread_yield();
     }
 }
 
@@ -170,9 +171,10 @@ void par_barrier(par_pool *p) {
         atomic_store_explicit(&p->round, round + 1, memory_order_release);
         return;
     }
-    for (int i = 0; atomic_load_explicit(&p->round, memory_order_acquire) == round; i++) {
+    for (int i = 0; atomic_load_explicit(&p->round, memory_order_acquire) == round;) {
         spin_hint();
-        if (i > BARRIER_SPINS) base_thread_yield();
+        if (i < BARRIER_SPINS) i++;
+        else base_thread_yield();
     }
 }
 

@@ -8,6 +8,7 @@
 #include "run/run_internal.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 /* ==== The output head ================================================================================ */
@@ -16,7 +17,7 @@ typedef struct head_job {
     run_engine *e;      /* engine whose head is made */
     const model_mat *w; /* the file's head */
     uint32_t type;      /* QUANT_Q8_0 or QUANT_Q6_K */
-    bool failed;        /* some thread ran out of memory */
+    atomic_int status;  /* rotor_status of a thread that failed */
 } head_job;
 
 static void requantise_rows(void *arg, int thread, int n_threads) {
@@ -31,9 +32,12 @@ static void requantise_rows(void *arg, int thread, int n_threads) {
         uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
         k->embed(row, &src, r);
         if (job->type == QUANT_Q8_0) k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
-        else if (quant_encode(job->type, 1, w->cols, row, dst, NULL) != ROTOR_OK) job->failed = true;
+        else {
+            rotor_status st = quant_encode(job->type, 1, w->cols, row, dst, NULL);
+            if (st != ROTOR_OK) atomic_store(&job->status, st);
+        }
     }
-    if (!row) job->failed = true;
+    if (!row) atomic_store(&job->status, ROTOR_E_NOMEM);
     base_free(row);
 }
 
@@ -59,7 +63,13 @@ static rotor_status make_head(run_engine *e, rotor_error *err) {
     e->head_bytes = bytes;
     snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
     par_run(e->pool, requantise_rows, &job);
-    return job.failed ? base_fail_nomem(err, "making the q8 output head") : ROTOR_OK;
+    switch (atomic_load(&job.status)) {
+    case ROTOR_OK: return ROTOR_OK;
+    case ROTOR_E_NOMEM: return base_fail_nomem(err, "making the output head");
+    default:
+        return base_fail(err, ROTOR_E_FORMAT, "tensor %s cannot be stored as %s: a value is not finite or too large",
+                         w->name, quant_find(job.type)->name);
+    }
 }
 
 /* ==== Creation ========================================================================================= */
@@ -73,7 +83,8 @@ static rotor_status make_device(run_engine *e, rotor_error *err) {
         .max_rows = e->opt.chunk, .max_picked = e->opt.max_logits, .n_layer = hp->n_layer,
         .n_head = hp->n_head, .n_head_kv = hp->n_head_kv, .d_head = hp->d_head,
         .n_rot = hp->n_rot, .rope_interleaved = hp->rope_interleaved, .inv_freq = inv_freq,
-        .n_pages = e->opt.n_pages, .kv = e->opt.kv, .float_act = e->opt.float_act};
+        .n_pages = e->opt.n_pages, .kv = e->opt.kv, .float_act = e->opt.float_act,
+        .solo_bytes = e->opt.solo_bytes};
     rotor_status st = dev_cpu_create(&e->d, &e->k, e->pool, &shape, err);
     base_free(inv_freq);
     return st;
@@ -130,6 +141,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
     e->opt = *opt;
     if (e->opt.chunk == 0) e->opt.chunk = 256;
     if (e->opt.max_logits == 0) e->opt.max_logits = 16;
+    if (e->opt.solo_bytes == 0) e->opt.solo_bytes = 4 << 20;
     e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);
     kern_init(&e->k, opt->cpu);
     rotor_status st = set_up(e, err);

@@ -12,7 +12,7 @@
 
 /* ==== Pages =========================================================================================== */
 
-static uint32_t pages_for(uint32_t n_tok) { return (n_tok + KERN_KEYS - 1) / KERN_KEYS; }
+static uint32_t pages_for(uint32_t n_tok) { return n_tok / KERN_KEYS + (n_tok % KERN_KEYS != 0); }
 
 static void page_release(run_pages *p, uint32_t page) {
     assert(p->refs[page] > 0); /* S2 */

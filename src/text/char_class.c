@@ -17,6 +17,7 @@
 #define N CH_NUMBER
 #define S CH_SPACE
 #define E (CH_SPACE | CH_NEWLINE)
+/* clang-format off */
 const uint16_t text_ascii_class[128] = {
     R, R, R, R, R, R, R, R, R, S, E, S, S, E, R, R, /* 00 */
     R, R, R, R, R, R, R, R, R, R, R, R, R, R, R, R, /* 10 */
@@ -27,6 +28,7 @@ const uint16_t text_ascii_class[128] = {
     R, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, /* 60: ` is a symbol */
     L, L, L, L, L, L, L, L, L, L, L, P, R, P, R, R, /* 70: | and ~ are symbols */
 };
+/* clang-format on */
 
 static bool wide_space(int32_t cp) {
     return cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) ||

@@ -36,7 +36,7 @@ base_str json_str_of(const json_t *value) {
     return (base_str){json_string_value(value), json_string_length(value)};
 }
 
-/* ==== Normalizers ====================================================================================== */
+/* ==== Normalizers ============================================================================= */
 
 static rotor_status read_replace(json_reader *j, const json_t *o) {
     const json_t *pattern = json_object_get(o, "pattern");
@@ -123,7 +123,7 @@ rotor_status json_read_normalizer(json_reader *j, const json_t *o) {
     return ROTOR_OK;
 }
 
-/* ==== Pre-tokenizers ======================================================================================= */
+/* ==== Pre-tokenizers ========================================================================== */
 
 static rotor_status read_cut(json_reader *j, const json_t *o, step_cut *cut) {
     static const struct {
@@ -147,7 +147,8 @@ static rotor_status read_split(json_reader *j, const json_t *o) {
     text_step step = {.kind = STEP_REGEX, .invert = json_bool_or(o, "invert", false)};
     ROTOR_TRY(read_cut(j, o, &step.cut));
     if (literal.n) {
-        ROTOR_TRY(text_steps_add_text(&j->v->steps, STEP_LITERAL, 0, literal, (base_str){0}, j->err));
+        ROTOR_TRY(
+            text_steps_add_text(&j->v->steps, STEP_LITERAL, 0, literal, (base_str){0}, j->err));
         text_step *last = &j->v->steps.at[j->v->steps.n - 1];
         last->cut = step.cut;
         last->invert = step.invert;

@@ -24,7 +24,7 @@ static uint64_t mix(uint64_t x) {
     return x ^ x >> 32;
 }
 
-/* ==== Token index ================================================================================ */
+/* ==== Token index ============================================================================= */
 
 static bool slot_is(const text_vocab *v, uint64_t slot, uint64_t hash, const char *p, size_t n) {
     if (slot >> 32 != hash >> 32) return false;
@@ -88,7 +88,7 @@ uint32_t text_index_get(const text_vocab *v, const char *p, size_t n) {
     return text_index_find(v, text_index_hash(v, p, n), p, n);
 }
 
-/* ==== Merges ====================================================================================== */
+/* ==== Merges ================================================================================== */
 
 rotor_status text_merges_create(text_merges *m, size_t n) {
     size_t slots = slots_for(n);
@@ -129,7 +129,7 @@ void text_merges_free(text_merges *m) {
     memset(m, 0, sizeof *m);
 }
 
-/* ==== Trie ======================================================================================== */
+/* ==== Trie ==================================================================================== */
 
 static text_trie_edge *edge_slot(text_trie_edge *edges, size_t mask, uint32_t seed, uint32_t key) {
     size_t i = (size_t)mix((uint64_t)seed << 32 | key) & mask;

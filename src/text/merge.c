@@ -50,7 +50,7 @@ static void rate(merger *m, int32_t i) {
     a->into = id;
 }
 
-/* ==== Heap: smallest rank first, then leftmost ==================================================== */
+/* ==== Heap: smallest rank first, then leftmost ================================================ */
 
 static void sift_down(uint64_t *heap, size_t n, size_t i) {
     uint64_t x = heap[i];
@@ -89,7 +89,7 @@ static int32_t scan_first(const merger *m) {
     return best;
 }
 
-/* ==== Merging ====================================================================================== */
+/* ==== Merging ================================================================================= */
 
 static void join(merger *m, int32_t i) {
     symbol *a = &m->sym[i], *b = &m->sym[a->next];
@@ -168,7 +168,7 @@ static rotor_status merge_long(text_run *r, base_str piece) {
     return emit_symbols(r, &m);
 }
 
-/* ==== Pieces ======================================================================================== */
+/* ==== Pieces ================================================================================== */
 
 static text_cache_line *cache_line(const text_run *r, base_str piece, uint64_t key[2]) {
     memset(key, 0, 16);
@@ -188,7 +188,8 @@ static rotor_status merge_cached(text_run *r, base_str piece) {
     ROTOR_TRY(merge_short(r, piece));
     size_t n = r->out->n - before;
     if (n > BASE_COUNT(line->ids)) return ROTOR_OK;
-    *line = (text_cache_line){.key = {key[0], key[1]}, .n_key = (uint8_t)piece.n, .n_ids = (uint8_t)n};
+    *line =
+        (text_cache_line){.key = {key[0], key[1]}, .n_key = (uint8_t)piece.n, .n_ids = (uint8_t)n};
     if (n) memcpy(line->ids, r->out->ids + before, n * sizeof line->ids[0]);
     return ROTOR_OK;
 }

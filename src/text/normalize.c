@@ -11,7 +11,7 @@
 
 #include <utf8proc.h>
 
-/* ==== Normal forms ================================================================================== */
+/* ==== Normal forms ============================================================================ */
 
 typedef struct points {
     int32_t *cp; /* owned code points */
@@ -125,7 +125,7 @@ static bool normal_forms(base_str in, step_kind kind, base_buf *out) {
     return ok;
 }
 
-/* ==== Character by character ========================================================================= */
+/* ==== Character by character ================================================================== */
 
 static bool put(base_buf *out, int32_t cp) {
     char bytes[4];
@@ -190,7 +190,7 @@ static bool bert_clean(base_str in, bool clean, bool space_han, base_buf *out) {
     return true;
 }
 
-/* ==== Strings and spaces ================================================================================ */
+/* ==== Strings and spaces ====================================================================== */
 
 static bool replace_literal(const text_step *step, base_str in, base_buf *out) {
     size_t done = 0;

@@ -47,7 +47,7 @@ void text_steps_free(text_steps *s) {
     memset(s, 0, sizeof *s);
 }
 
-/* ==== Matches and gaps to pieces ===================================================================== */
+/* ==== Matches and gaps to pieces ============================================================== */
 
 enum { NOTHING, MATCH, GAP };
 
@@ -136,7 +136,7 @@ static rotor_status cut_text(cutter *c) {
     return release(c);
 }
 
-/* ==== Steps that rewrite what they cut ================================================================= */
+/* ==== Steps that rewrite what they cut ======================================================== */
 
 static bool starts_with(base_str s, const char *p, size_t n) {
     return s.n >= n && memcmp(s.p, p, n) == 0;
@@ -190,7 +190,7 @@ rotor_status text_run_normal(text_run *r, base_str in, base_str *out) {
         base_buf_reset(b);
         ROTOR_TRY(text_normalize_step(r, &r->steps->at[i], in, b));
         if (i) base_buf_reset(&r->bufs[i - 1]);
-        in = (base_str){b->data, b->len};
+        in = (base_str){b->data ? b->data : "", b->len};
     }
     *out = in;
     return ROTOR_OK;

@@ -4,8 +4,14 @@
  * WordPiece, and the streaming detokenizer.
  *
  * A text_vocab is immutable after creation and shared by any number of threads; encoding keeps its
- * scratch on the heap per call. Text is bytes: invalid UTF-8 is never an error, byte-level models
- * carry it through unchanged.
+ * scratch on the heap per call. Text is bytes: invalid UTF-8 is never an error. Byte-level models
+ * treat a bad byte as one character of the class "other" and carry it through unchanged, so that
+ * any bytes survive a round trip; SentencePiece models write it as a byte token if they have one,
+ * else as the unknown token; WordPiece drops it.
+ *
+ * Plain text never becomes a control token: those are recognised only with TEXT_PARSE_SPECIAL,
+ * leftmost and longest, in the text as given (also those that a tokenizer.json marks
+ * "normalized").
  */
 #ifndef TEXT_H
 #define TEXT_H
@@ -58,7 +64,8 @@ void text_vocab_free(text_vocab **v);
 
 size_t text_n_tokens(const text_vocab *v);
 text_model text_model_of(const text_vocab *v);
-base_str text_pre(const text_vocab *v); /* rule set in use, for the start-up line */
+/* Rule set in use, for the start-up line; "tokenizer.json" for its own, "none" without one. */
+base_str text_pre(const text_vocab *v);
 /* The rule set whose expression is written exactly so in a tokenizer.json; NULL: none. */
 const char *text_pre_of_regex(base_str pattern);
 /* Text of a token as stored (specials literal, others mapped back to raw bytes); borrowed. */
@@ -71,7 +78,7 @@ uint32_t text_eos(const text_vocab *v);
 bool text_adds_bos(const text_vocab *v);
 bool text_is_eog(const text_vocab *v, uint32_t id); /* ends a generation */
 
-/* ---- Encoding --------------------------------------------------------------------------------------- */
+/* ---- Encoding -------------------------------------------------------------------------------- */
 
 enum { /* flags of text_encode */
     TEXT_ADD_BOS = 1,       /* put the beginning-of-text id (WordPiece: [CLS]) in front, once, if the vocabulary asks for it */
@@ -96,7 +103,7 @@ rotor_status text_encode(const text_vocab *v, base_str text, unsigned flags, tex
 rotor_status text_split(base_str pre, base_str text, void (*fn)(void *user, base_str piece),
                         void *user, rotor_error *err);
 
-/* ---- Decoding ---------------------------------------------------------------------------------------- */
+/* ---- Decoding -------------------------------------------------------------------------------- */
 
 /* Turns ids to text one at a time and never emits half a UTF-8 sequence: bytes wait until the
  * sequence is whole or proven invalid. Invalid bytes become U+FFFD unless raw is set. */

@@ -22,7 +22,7 @@ enum {
 #define TEXT_NO_RANK UINT32_MAX
 #define SPACE_MARK   "\xE2\x96\x81" /* U+2581, a space in SentencePiece and WordPiece tokens */
 
-/* ---- char_class.c: classes of code points --------------------------------------------------------- */
+/* ---- char_class.c: classes of code points ---------------------------------------------------- */
 
 enum {
     CH_UPPER = 1,   /* Lu, Lt */
@@ -55,7 +55,7 @@ bool text_is_word_char(int32_t cp); /* \w: letters, marks, digits, connectors */
 /* End of the longest run from i whose characters have a class in mask. */
 size_t text_class_run(const char *s, size_t n, size_t i, unsigned mask);
 
-/* ---- lookup.c: tables ------------------------------------------------------------------------------- */
+/* ---- lookup.c: tables ------------------------------------------------------------------------ */
 
 typedef struct text_token_ref {
     uint32_t at; /* first byte in the blob */
@@ -118,7 +118,7 @@ rotor_status text_trie_put(text_trie *t, base_str key, uint32_t id);
 bool text_trie_step(const text_trie *t, uint32_t *node, uint8_t byte);
 void text_trie_free(text_trie *t);
 
-/* ---- Steps ------------------------------------------------------------------------------------------- */
+/* ---- Steps ----------------------------------------------------------------------------------- */
 
 typedef enum step_kind {
     STEP_NFC, STEP_NFD, STEP_NFKC, STEP_NFKD, /* Unicode normal forms */
@@ -175,7 +175,7 @@ rotor_status text_steps_add_text(text_steps *s, step_kind kind, unsigned flags, 
 rotor_status text_steps_add_bert(text_steps *steps, bool lower, rotor_error *err);
 void text_steps_free(text_steps *s);
 
-/* ---- pre.c: named rule sets ---------------------------------------------------------------------------- */
+/* ---- pre.c: named rule sets ------------------------------------------------------------------ */
 
 typedef struct text_rule {
     const char *name;          /* shown to people */
@@ -213,7 +213,7 @@ size_t text_match_cjk(const char *s, size_t n, size_t i, size_t *skip);
 size_t text_match_space(const char *s, size_t n, size_t i, size_t *skip);
 size_t text_match_bert_punct(const char *s, size_t n, size_t i, size_t *skip);
 
-/* ---- regex.c (PCRE2, optional) --------------------------------------------------------------------------- */
+/* ---- regex.c (PCRE2, optional) --------------------------------------------------------------- */
 
 /* cut_short: the pattern is shown in messages at most this long. */
 rotor_status text_regex_compile(text_regex **out, base_str pattern, rotor_error *err);
@@ -226,13 +226,13 @@ rotor_status text_regex_next(const text_regex *re, text_regex_scratch **scratch,
                              size_t from, bool *found, size_t *start, size_t *end,
                              rotor_error *err);
 
-/* ---- normalize.c, charsmap.c -------------------------------------------------------------------------------- */
+/* ---- normalize.c, charsmap.c ----------------------------------------------------------------- */
 
 rotor_status text_charsmap_create(text_charsmap **out, base_str blob, rotor_error *err);
 void text_charsmap_free(text_charsmap **map);
 void text_charsmap_apply(const text_charsmap *map, base_str in, base_buf *out);
 
-/* ---- The vocabulary ------------------------------------------------------------------------------------------ */
+/* ---- The vocabulary -------------------------------------------------------------------------- */
 
 enum { /* token flags */
     TOK_TYPE = 7,        /* text_token_type */
@@ -245,6 +245,7 @@ enum { /* token flags */
 struct text_vocab {
     text_model model;         /* algorithm */
     const text_rule *rule;    /* TEXT_BPE: named rule set; NULL: steps of a tokenizer.json */
+    const char *pre;          /* shown to people; NULL: the name of rule, or none */
     size_t n_tokens;          /* ids */
     char *blob;               /* all token bytes, owned */
     size_t blob_n, blob_cap;  /* bytes used, bytes allocated */
@@ -328,7 +329,7 @@ static inline text_token_type text_type_at(const text_vocab *v, uint32_t id) {
     return (text_token_type)(v->flags[id] & TOK_TYPE);
 }
 
-/* ---- One call of text_encode ------------------------------------------------------------------------------------ */
+/* ---- One call of text_encode ----------------------------------------------------------------- */
 
 typedef struct text_cache_line {
     uint64_t key[2];  /* bytes of the piece, zero padded */

@@ -11,7 +11,7 @@
 
 enum { CACHE_FROM_BYTES = 2048, CACHE_LINES = 2048 };
 
-/* ==== Lists of ids ===================================================================================== */
+/* ==== Lists of ids ============================================================================ */
 
 void text_ids_free(text_ids *ids) {
     base_free(ids->ids);
@@ -31,7 +31,7 @@ rotor_status text_ids_push(text_ids *ids, uint32_t id) {
     return ROTOR_OK;
 }
 
-/* ==== One run ============================================================================================= */
+/* ==== One run ================================================================================= */
 
 void *text_run_work(text_run *r, size_t bytes) {
     if (bytes <= r->work_bytes) return r->work;
@@ -65,7 +65,7 @@ static rotor_status encode_plain(text_run *r, base_str text, bool starts_text) {
     return text_run_steps(r, r->steps->n_normal, text);
 }
 
-/* ==== Special tokens ======================================================================================= */
+/* ==== Special tokens ========================================================================== */
 
 static bool is_word_char(base_str s, size_t at, bool before) {
     if (before) {
@@ -125,7 +125,7 @@ static rotor_status encode_stretches(text_run *r, base_str s, bool parse_special
     return encode_plain(r, (base_str){s.p + done, s.n - done}, done == 0);
 }
 
-/* ==== The two entrances ======================================================================================= */
+/* ==== The two entrances ======================================================================= */
 
 /* Puts the prefix in front of ids[from..) unless the text itself began with it. */
 static rotor_status put_around(const text_vocab *v, unsigned flags, text_ids *out, size_t from,
@@ -148,6 +148,7 @@ rotor_status text_encode(const text_vocab *v, base_str text, unsigned flags, tex
     rotor_status st = ROTOR_OK;
     if (text.n >= UINT32_MAX)
         return base_fail(err, ROTOR_E_ARG, "tokenizer: a text of %zu bytes, at most 4 GiB", text.n);
+    if (!text.n) text.p = "";
     if (text.n >= CACHE_FROM_BYTES) { /* without a cache all works, more slowly */
         r.cache = base_alloc_array(CACHE_LINES, sizeof *r.cache);
         r.cache_lines = CACHE_LINES;

@@ -16,8 +16,8 @@ rotor_status text_unigram_prepare(text_vocab *v, rotor_error *err) {
     for (size_t id = 0; id < v->n_tokens; id++) {
         if (text_type_at(v, (uint32_t)id) != TEXT_NORMAL || !v->tokens[id].n) continue;
         if (!isfinite(v->scores[id]))
-            return base_fail(err, ROTOR_E_FORMAT, "vocabulary: the score of token %zu is not finite",
-                             id);
+            return base_fail(err, ROTOR_E_FORMAT,
+                             "vocabulary: the score of token %zu is not finite", id);
         worst = fmin(worst, v->scores[id]);
         rotor_status st = text_trie_put(&v->plain, text_token(v, (uint32_t)id), (uint32_t)id);
         if (st == ROTOR_E_NOMEM) return base_fail_nomem(err, "building the token tree");

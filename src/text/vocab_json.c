@@ -9,7 +9,7 @@
  */
 #include "text/json_internal.h"
 
-/* ==== Tokens ============================================================================================ */
+/* ==== Tokens ================================================================================== */
 
 /* Largest id and total bytes; every id is checked here, once. */
 typedef struct census {
@@ -122,7 +122,7 @@ static void set_tokens(json_reader *j) {
     }
 }
 
-/* ==== Models ============================================================================================== */
+/* ==== Models ================================================================================== */
 
 static rotor_status read_merges(json_reader *j) {
     const json_t *merges = json_object_get(j->model, "merges"), *value;
@@ -204,6 +204,7 @@ static rotor_status pick_model(json_reader *j) {
         return base_fail(j->err, ROTOR_E_FORMAT, "tokenizer.json: model.vocab does not fit '%.60s'",
                          type);
     v->phantom = !v->bytes_are_symbols;
+    v->pre = "tokenizer.json";
     return ROTOR_OK;
 }
 
@@ -215,7 +216,7 @@ static rotor_status read_model(json_reader *j) {
     }
 }
 
-/* ==== What goes around a text ================================================================================ */
+/* ==== What goes around a text ================================================================= */
 
 static rotor_status add_affix(json_reader *j, bool front, json_int_t id) {
     text_vocab *v = j->v;
@@ -297,7 +298,7 @@ static void read_config(json_reader *j) {
     text_vocab_add_eog(v, v->eos);
 }
 
-/* ==== The whole file ========================================================================================== */
+/* ==== The whole file ========================================================================== */
 
 static rotor_status build(json_reader *j) {
     census c = {0};

@@ -77,9 +77,9 @@ static rotor_status read_lines(text_vocab *v, base_str ranks, rotor_error *err) 
         base_buf_reset(&b);
         if (!base_buf_reserve(&b, line.code.n)) st = base_fail_nomem(err, "reading a rank file");
         else if (!text_base64(line.code, b.data, &n) || !n || v->tokens[line.rank].n)
-            st = base_fail(err, ROTOR_E_FORMAT,
-                           "rank file: the line before byte %zu has bad base64 or a rank seen before",
-                           at);
+            st = base_fail(
+                err, ROTOR_E_FORMAT,
+                "rank file: the line before byte %zu has bad base64 or a rank seen before", at);
         else text_vocab_set(v, line.rank, (base_str){b.data, n}, TEXT_NORMAL);
     }
     base_buf_free(&b);
@@ -111,8 +111,9 @@ rotor_status text_vocab_from_ranks(text_vocab **out, base_str ranks, base_str pr
     ROTOR_TRY(count_lines(ranks, &n, err));
     ROTOR_TRY(check_specials(specials, n_specials, first_special, &bytes, err));
     if (n_specials && first_special < n)
-        return base_fail(err, ROTOR_E_ARG, "rank file: special tokens start at %u, inside %zu ranks",
-                         first_special, n);
+        return base_fail(err, ROTOR_E_ARG,
+                         "rank file: special tokens start at %u, inside %zu ranks", first_special,
+                         n);
     if (n_specials) n = first_special + n_specials;
     ROTOR_TRY(text_vocab_new(&v, n, bytes, err));
     v->model = TEXT_BPE;

@@ -82,10 +82,11 @@ static rotor_status pick_rule(text_vocab *v, const text_spec *s, rotor_error *er
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "vocabulary: pre-tokenizer '%.*s' is not implemented", shown, s->pre.p);
     if (!known)
-        base_log_printf(s->log, BASE_LOG_WARN,
-                        "vocabulary: pre-tokenizer '%.*s' is %s; text is split by the default rules "
-                        "and the model's answers may suffer", shown, s->pre.n ? s->pre.p : "",
-                        s->pre.n ? "not known" : "missing");
+        base_log_printf(
+            s->log, BASE_LOG_WARN,
+            "vocabulary: pre-tokenizer '%.*s' is %s; text is split by the default rules "
+            "and the model's answers may suffer",
+            shown, s->pre.n ? s->pre.p : "", s->pre.n ? "not known" : "missing");
     v->whole_piece = v->rule->ignore_merges;
     return text_rule_steps(v->rule, &v->steps, err);
 }

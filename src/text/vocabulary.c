@@ -132,9 +132,10 @@ static rotor_status find_byte_tokens(text_vocab *v, rotor_error *err) {
         if (text_type_at(v, (uint32_t)id) != TEXT_BYTE) continue;
         base_str t = text_token(v, (uint32_t)id);
         if (!text_parse_byte_token(t, &b))
-            return base_fail(err, ROTOR_E_FORMAT,
-                             "vocabulary: token %zu is a byte token but reads '%.*s', expected <0xHH>",
-                             id, (int)BASE_MIN(t.n, 40u), t.p);
+            return base_fail(
+                err, ROTOR_E_FORMAT,
+                "vocabulary: token %zu is a byte token but reads '%.*s', expected <0xHH>", id,
+                (int)BASE_MIN(t.n, 40u), t.p);
         v->byte_id[b] = (uint32_t)id;
     }
     return ROTOR_OK;
@@ -232,8 +233,8 @@ rotor_status text_vocab_set_scores(text_vocab *v, const float *scores, rotor_err
     if (!v->order) return base_fail_nomem(err, "ordering a vocabulary");
     for (size_t id = 0; id < v->n_tokens; id++) {
         if (!isfinite(scores[id]))
-            return base_fail(err, ROTOR_E_FORMAT, "vocabulary: the score of token %zu is not finite",
-                             id);
+            return base_fail(err, ROTOR_E_FORMAT,
+                             "vocabulary: the score of token %zu is not finite", id);
         v->order[id] = BASE_MIN(descending(scores[id]), TEXT_NO_RANK - 1);
     }
     return ROTOR_OK;
@@ -243,13 +244,13 @@ void text_vocab_add_eog(text_vocab *v, uint32_t id) {
     if (id < v->n_tokens) v->flags[id] |= TOK_EOG;
 }
 
-/* ==== What it knows =============================================================================== */
+/* ==== What it knows =========================================================================== */
 
 size_t text_n_tokens(const text_vocab *v) { return v->n_tokens; }
 text_model text_model_of(const text_vocab *v) { return v->model; }
 
 base_str text_pre(const text_vocab *v) {
-    return base_str_of(v->rule ? v->rule->name : "tokenizer.json");
+    return base_str_of(v->rule ? v->rule->name : v->pre ? v->pre : "none");
 }
 
 base_str text_token(const text_vocab *v, uint32_t id) {

@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (zero) config = (base_str){(const char *)zero + 1, size - n - 1};
     if (text_vocab_from_json(&v, json, config, NULL, &err)) return 0;
     base_str s = {probe, sizeof probe - 1};
-    if (text_encode(v, s, TEXT_ADD_BOS | TEXT_ADD_EOS | TEXT_PARSE_SPECIAL, &ids, &err) == ROTOR_OK) {
+    if (text_encode(v, s, TEXT_ADD_BOS | TEXT_ADD_EOS | TEXT_PARSE_SPECIAL, &ids, &err) ==
+        ROTOR_OK) {
         for (size_t i = 0; i < ids.n; i++) assert(ids.ids[i] < text_n_tokens(v));
         assert(text_decode(v, ids.ids, ids.n, true, &text) == ROTOR_OK);
     }

@@ -36,9 +36,11 @@ def quantise_token(x):
 
 
 def quantise_blocks(x):
-    """One scale per 32 elements: scaled values [T, B, 32], not yet rounded, and scales [T, B] as f32. A zero block gives 0s."""
+    """One scale per 32 elements: scaled values [T, B, 32], not yet rounded, and scales [T, B] as f32. Blocks
+    below 1e-30 count as zero and give 0s."""
     b = x.reshape(len(x), -1, 32)
     peak = np.abs(b).max(axis=-1)
+    peak = np.where(peak > 1e-30, peak, 0)
     factor = np.divide(127.0, peak, out=np.zeros_like(peak), where=peak > 0)
     return b * factor[..., None], np.float32(peak / 127.0).astype(np.float64)
 

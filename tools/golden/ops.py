@@ -138,6 +138,9 @@ def quant_q8():
     for n, scale in [(32, 1), (1, 5), (100, 1e-5), (128, 1e10), (352, 2), (47, 1e-20)]:
         one(away_from_ties(lambda: f32(scale * rng.standard_normal(n)), lambda x: ref.quantise_blocks(padded(x)[None])[0]))
     ties = np.concatenate([np.arange(15) + 0.5, -np.arange(15) - 0.5, [127, -127]])
+    tiny = np.zeros(96)
+    tiny[3], tiny[40], tiny[70] = 1e-40, -1e-31, 2e-29
+    one(tiny)
     one(np.concatenate([ties, np.zeros(32), ties + np.where(np.abs(ties) < 100, 60, 0)]))
 
 
@@ -256,6 +259,9 @@ def kv_store():
             x[:8] = [1e-8, -3e-8, 6.1e-5, 0, -0.0, 2049, 2051, 65500]    # subnormal halves and ties between halves
             x[32:] = 0
             x[32:35] = [127, 0.5, -1.5]
+        if d == 100:
+            x[64:96] = 0
+            x[70] = 1e-40
         step, q, _ = q8_rows(wide(x)[None])
         row = b"".join(step[0, i].tobytes() + q[0, i].tobytes() for i in range(len(step[0])))
         case("kv_store", [d], x, x.astype(np.float16).view(np.uint8), np.frombuffer(row, np.uint8))

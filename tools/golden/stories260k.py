@@ -94,7 +94,9 @@ def main(checkpoint, tokenizer, out):
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": (g.STRING, tokens),
         "tokenizer.ggml.scores": (g.FLOAT32, scores), "tokenizer.ggml.token_type": (g.I32, types),
-        "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.eot_token_id": 1,  # its stories are separated by the beginning-of-text token
+        "tokenizer.ggml.unknown_token_id": 0,
         "tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": False,
         "tokenizer.ggml.add_space_prefix": True,
     }

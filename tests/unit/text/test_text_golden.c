@@ -49,7 +49,9 @@ static void check(const char *name, text_vocab *v, unsigned flags) {
 }
 
 static void gpt2(void **state) { (void)state, check("gpt2", help_gpt2(), TEXT_PARSE_SPECIAL); }
-static void llama3(void **state) { (void)state, check("llama3", help_llama3(), TEXT_PARSE_SPECIAL); }
+static void llama3(void **state) {
+    (void)state, check("llama3", help_llama3(), TEXT_PARSE_SPECIAL);
+}
 static void o200k(void **state) { (void)state, check("o200k", help_o200k(), TEXT_PARSE_SPECIAL); }
 
 /* The same hashes again, by way of merges and ignore_merges instead of ranks. */

@@ -136,6 +136,7 @@ static void o200k_published(void **state) {
 static void bos_and_eos(void **state) {
     (void)state;
     text_vocab *spm = help_vocab("llama-spm", TEXT_SPM);
+    assert_string_equal(text_pre(spm).p, "none");
     check_ids(spm, "a", TEXT_ADD_BOS, "1 263");
     check_ids(spm, "", TEXT_ADD_BOS, "1");
     check_ids(spm, "", 0, "");
@@ -208,7 +209,8 @@ static void plain_text_stays_plain(void **state) {
             text_ids ids = help_encode(all[k], base_str_of(texts[i]), 0);
             for (size_t j = 0; j < ids.n; j++)
                 if (text_type(all[k], ids.ids[j]) == TEXT_CONTROL)
-                    fail_msg("vocabulary %zu: '%s' gives control token %u", k, texts[i], ids.ids[j]);
+                    fail_msg("vocabulary %zu: '%s' gives control token %u", k, texts[i],
+                             ids.ids[j]);
             text_ids_free(&ids);
         }
         text_vocab_free(&all[k]);

@@ -78,10 +78,11 @@ static const char *const regexes[][2] = {
               "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" SPACES},
     {"qwen35", "(?:)" CONTRACTIONS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{L}\\\\p{M}]+|\\\\p{N}| "
                "?[^\\\\s\\\\p{L}\\\\p{M}\\\\p{N}]+[\\\\r\\\\n]*|" SPACES},
-    {"gpt-4o", "(?:)[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*"
-               "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+" CONTRACTIONS "?|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
-               "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*"
-               CONTRACTIONS "?|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|" SPACES},
+    {"gpt-4o",
+     "(?:)[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*"
+     "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+" CONTRACTIONS "?|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
+     "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+     "*" CONTRACTIONS "?|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|" SPACES},
 };
 
 static text_vocab *regex_vocab(const char *regex) {

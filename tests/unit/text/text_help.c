@@ -58,7 +58,7 @@ static text_vocab *create(const text_spec *s) {
     return v;
 }
 
-/* ==== Fixtures ========================================================================================= */
+/* ==== Fixtures ================================================================================ */
 
 typedef struct tokens {
     base_str *text; /* [n] */
@@ -218,7 +218,8 @@ static size_t add_cuts(const text_vocab *v, uint32_t id, base_str *merges, base_
     uint64_t cuts[128];
     size_t n = 0;
     for (size_t i = 1; i < t.n && n < BASE_COUNT(cuts); i++) {
-        uint32_t a = text_find(v, (base_str){t.p, i}), b = text_find(v, (base_str){t.p + i, t.n - i});
+        uint32_t a = text_find(v, (base_str){t.p, i}),
+                 b = text_find(v, (base_str){t.p + i, t.n - i});
         if (a != TEXT_NO_ID && b != TEXT_NO_ID) cuts[n++] = (uint64_t)a << 32 | b;
         for (size_t k = n; k > 1 && cuts[k - 1] < cuts[k - 2]; k--) {
             uint64_t swap = cuts[k - 1];
@@ -267,7 +268,7 @@ text_vocab *help_llama3_merges(size_t *n_merges, uint64_t *load_us) {
     return v;
 }
 
-/* ==== GGUF ================================================================================================ */
+/* ==== GGUF ==================================================================================== */
 
 enum { GGUF_STRING = 8, GGUF_ARRAY = 9 };
 
@@ -365,7 +366,7 @@ text_vocab *help_gguf(const char *name) {
     return v;
 }
 
-/* ==== Random strings ======================================================================================== */
+/* ==== Random strings ========================================================================== */
 
 enum { MAX_GROUPS = 32, MAX_ATOMS = 64 };
 

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * run: pages under a random life. Sessions are made, extended together in mixed batches, forked,
+ * rewound, filled beyond the pool and freed; after every step the page counts must add up, and what
+ * a session answers must be the bits of a session that never shared anything.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cpu/cpu.h"
+#include "run/run_internal.h"
+#include "tiny_model.h"
+
+enum { N = 6, PAGES = 14, MAX_TOK = 400, CHUNK = 48, STEPS = 1500 };
+
+typedef struct world {
+    par_pool *pool;     /* threads */
+    model *m;           /* weights */
+    run_engine *e;      /* the engine that is shared */
+    run_engine *alone;  /* an engine whose sessions share nothing */
+    run_session *s[N];  /* NULL: none now */
+    base_rng rng;       /* of the operations */
+    unsigned full, bad; /* how often a step was refused, by reason */
+    unsigned copied;    /* how often a step took more pages than borders were crossed */
+} world;
+
+static run_engine *engine(const world *w, uint32_t n_pages) {
+    const run_options o = {.cpu = cpu_detect(),
+                           .kv = KERN_KV_F16,
+                           .n_pages = n_pages,
+                           .chunk = CHUNK,
+                           .max_logits = CHUNK};
+    run_engine *e = NULL;
+    rotor_error err = {0};
+    if (run_create(&e, w->m, w->pool, &o, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    return e;
+}
+
+/* S1, S2: every page is held as often as it is listed, or free exactly once. */
+static void pages_add_up(const world *w) {
+    const run_pages *p = &w->e->pages;
+    uint32_t refs[PAGES] = {0}, on_stack[PAGES] = {0};
+    for (int i = 0; i < N; i++) {
+        const run_session *s = w->s[i];
+        if (!s) continue;
+        assert_int_equal(s->n_pages, (s->len + KERN_KEYS - 1) / KERN_KEYS);
+        for (uint32_t b = 0; b < s->n_pages; b++) refs[s->pages[b]]++;
+    }
+    for (uint32_t i = 0; i < p->n_free; i++) on_stack[p->free[i]]++;
+    for (uint32_t i = 0; i < PAGES; i++) {
+        assert_int_equal(p->refs[i], refs[i]);
+        assert_int_equal(on_stack[i], refs[i] == 0);
+    }
+}
+
+/* One more token on the session and on a fresh one with the same history: the same logits. */
+static void answers_like_alone(world *w, run_session *s) {
+    run_session *fresh = NULL;
+    if (s->len == 0 || s->len == s->max_tok) return;
+    run_row row = {s, base_rng_below(&w->rng, 97), true};
+    if (run_eval(w->e, &row, 1, NULL) != ROTOR_OK) return; /* the pool is full */
+    assert_int_equal(run_session_create(&fresh, w->alone, MAX_TOK, NULL), ROTOR_OK);
+    assert_int_equal(run_session_sync(fresh, s->tokens, s->len, NULL, NULL, NULL, NULL), ROTOR_OK);
+    assert_memory_equal(run_logits(w->alone, 0), run_logits(w->e, 0), 97 * sizeof(float));
+    run_session_free(&fresh);
+}
+
+static run_session *any(world *w) {
+    return w->s[base_rng_below(&w->rng, N)];
+}
+
+/* Rows of several sessions, each as often as it falls; now and then a token that does not exist. */
+static void extend(world *w) {
+    run_row rows[CHUNK];
+    uint32_t len[N] = {0}, n = 0, want = 1 + base_rng_below(&w->rng, CHUNK),
+             free_before = w->e->pages.n_free;
+    bool spoil = base_rng_below(&w->rng, 8) == 0;
+    uint32_t borders = 0;
+    while (n < want) {
+        run_session *s = any(w);
+        if (s)
+            rows[n++] = (run_row){s, base_rng_below(&w->rng, 97), base_rng_below(&w->rng, 4) == 0};
+        else if (base_rng_below(&w->rng, 20) == 0)
+            break;
+    }
+    if (n == 0) return;
+    if (spoil) rows[n - 1].token = 97;
+    for (int i = 0; i < N; i++) len[i] = w->s[i] ? w->s[i]->len : 0;
+    rotor_status st = run_eval(w->e, rows, n, NULL);
+    for (int i = 0; i < N; i++) {
+        uint32_t mine = 0;
+        for (uint32_t r = 0; r < n; r++) mine += rows[r].s == w->s[i];
+        if (!w->s[i]) continue;
+        assert_int_equal(w->s[i]->len, len[i] + (st == ROTOR_OK ? mine : 0));
+        borders +=
+            (len[i] + mine + KERN_KEYS - 1) / KERN_KEYS - (len[i] + KERN_KEYS - 1) / KERN_KEYS;
+    }
+    w->full += st == ROTOR_E_FULL;
+    w->bad += st == ROTOR_E_ARG;
+    w->copied += st == ROTOR_OK && free_before - w->e->pages.n_free > borders;
+}
+
+static void one_step(world *w) {
+    const uint32_t i = base_rng_below(&w->rng, N), what = base_rng_below(&w->rng, 10);
+    if (!w->s[i]) {
+        uint32_t max = 1 + base_rng_below(&w->rng, MAX_TOK);
+        assert_int_equal(run_session_create(&w->s[i], w->e, max, NULL), ROTOR_OK);
+        const run_session *src = any(w);
+        if (src && src != w->s[i] && src->len) {
+            uint32_t n = base_rng_below(&w->rng, src->len + 1);
+            rotor_status st = run_session_fork(w->s[i], src, n, NULL);
+            assert_int_equal(st, n > max ? ROTOR_E_FULL : ROTOR_OK);
+        }
+    } else if (what == 0)
+        run_session_free(&w->s[i]);
+    else if (what <= 2)
+        run_session_rewind(w->s[i], base_rng_below(&w->rng, w->s[i]->len + 1));
+    else if (what == 3)
+        answers_like_alone(w, w->s[i]);
+    else
+        extend(w);
+}
+
+static void a_random_life_keeps_pages_and_answers(void **state) {
+    (void)state;
+    char path[96];
+    world w = {0};
+    const model_options mo = {.i2s = -1};
+    const tiny_shape small = {1, 64, 2, 1, 64, 97, 512};
+    base_rng_seed(&w.rng, 77);
+    tiny_write(tiny_path(path, "pages.gguf"), TINY_LLAMA_F32, small, 3, NULL);
+    assert_int_equal(par_create(&w.pool, 2, false, NULL), ROTOR_OK);
+    assert_int_equal(model_open(&w.m, path, &mo, NULL), ROTOR_OK);
+    w.e = engine(&w, PAGES);
+    w.alone = engine(&w, 7);
+    for (int i = 0; i < STEPS; i++) {
+        one_step(&w);
+        pages_add_up(&w);
+    }
+    for (int i = 0; i < N; i++) run_session_free(&w.s[i]);
+    assert_int_equal(run_free_pages(w.e), PAGES);
+    assert_true(w.full > 20 && w.bad > 20 && w.copied > 20); /* every border was visited */
+    run_free(&w.e);
+    run_free(&w.alone);
+    model_close(&w.m);
+    par_free(&w.pool);
+    unlink(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_random_life_keeps_pages_and_answers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
