@@ -173,7 +173,9 @@ def count_meson_test(entry):
         failing = sorted(set(re.findall(r"\[  FAILED  \] ([A-Za-z_]\w*)", text)))
         note = "failed: %s %s" % (name, ", ".join(failing) or "(%s)" % entry["result"].lower())
         return Result(count["PASSED"], max(1, count["FAILED"]), count["SKIPPED"], [note])
-    return Result(count["PASSED"] or 1, 0, count["SKIPPED"])
+    skipped = sorted(set(re.findall(r"\[  SKIPPED \] ([A-Za-z_]\w*)", text)))
+    notes = ["skipped: %s %s" % (name, ", ".join(skipped))] if skipped else []
+    return Result(count["PASSED"] or 1 - bool(skipped), 0, count["SKIPPED"], notes)
 
 
 def find_python():

@@ -220,17 +220,22 @@ static void unpack_q6_k(tile *t, job *j, const rows *r, size_t v) {
 
 /* Every other type, block by block through quant. */
 static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
-    for (size_t i = 0; i < VI_ROWS; i++)
-        for (size_t k = 0; k < j->n_k; k++) {
-            quant_block32 block;
-            quant_unpack32(j->w->type, r->p[i], j->k + k, &block);
-            for (size_t c = 0; c < 32; c++)
-                t->code[k][v][c / 4][4 * i + c % 4] = (uint8_t)block.q[c] ^ VI_BIAS8;
+    quant_block32 block[VI_ROWS];
+    const uint8_t *codes[VI_ROWS];
+    for (size_t i = 0; i < VI_ROWS; i++) codes[i] = (const uint8_t *)block[i].q;
+    for (size_t k = 0; k < j->n_k; k++) {
+        vi c[8];
+        for (size_t i = 0; i < VI_ROWS; i++) {
+            quant_unpack32(j->w->type, r->p[i], j->k + k, &block[i]);
             for (size_t h = 0; h < 2; h++) {
-                t->a[k][v][h][i] = block.a[h];
-                t->b[k][v][h][i] = block.b[h];
+                t->a[k][v][h][i] = block[i].a[h];
+                t->b[k][v][h][i] = block[i].b[h];
             }
         }
+        transpose4(c, codes, 0);
+        transpose4(c + 4, codes, 16);
+        for (int i = 0; i < 8; i++) vi_store(t->code[k][v][i], vi_xor(c[i], vi_set8(VI_BIAS8)));
+    }
 }
 
 /* ==== Multiplying ================================================================================= */
