@@ -63,6 +63,7 @@ typedef struct dev_shape {
     uint32_t n_pages;       /* cache pages of KERN_KEYS positions */
     kern_kv kv;             /* cache type */
     bool float_act;         /* --act f32: products take float activations */
+    uint64_t solo_bytes;    /* steps that read fewer weight bytes (times rows) run on one thread */
 } dev_shape;
 
 /* One step's rows. Borrowed for the call. */

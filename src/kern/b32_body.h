@@ -74,11 +74,21 @@ INLINE void prefetch(job *j, size_t n_bytes) {
     for (; j->next < j->due && j->next < j->stop; j->next += 64) __builtin_prefetch(j->next, 0, 2);
 }
 
+/* Bytes, or pairs of bytes, that stand `step` bytes apart in each row: out[k][row]. A whole tile has
+ * all its offsets known when this is compiled. */
+#define GATHER(out, n_bytes, r, start, step, n)                                                    \
+    for (size_t i = 0; i < VI_ROWS; i++) {                                                         \
+        const uint8_t *from = (r)->p[i] + (start);                                                 \
+        if ((n) == BLOCKS)                                                                         \
+            for (size_t k = 0; k < BLOCKS; k++) memcpy(&(out)[k][i], from + k * (step), n_bytes);  \
+        else                                                                                       \
+            for (size_t k = 0; k < (n); k++) memcpy(&(out)[k][i], from + k * (step), n_bytes);     \
+    }
+
 /* f16 scales that stand `step` bytes apart. */
-INLINE void half_scales(tile *t, const job *j, const rows *r, size_t v, size_t step) {
+INLINE void half_scales(tile *t, const job *j, const rows *r, size_t v, const size_t step) {
     _Alignas(64) uint16_t d[BLOCKS][VI_ROWS];
-    for (size_t i = 0; i < VI_ROWS; i++)
-        for (size_t k = 0; k < j->n_k; k++) memcpy(&d[k][i], r->p[i] + (j->k + k) * step, 2);
+    GATHER(d, 2, r, j->k * step, step, j->n_k)
     for (size_t k = 0; k < j->n_k; k++) vf_store(t->a[k][v][0], vf_from_half(d[k]));
 }
 
@@ -120,8 +130,7 @@ static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
                                               12, 11, 10, 9,  8,  6,  4,  0};
     _Alignas(64) uint8_t e[BLOCKS][VI_ROWS];
     const vi low = vi_set8(15), table = vi_set_table(value_plus_12);
-    for (size_t i = 0; i < VI_ROWS; i++)
-        for (size_t k = 0; k < j->n_k; k++) e[k][i] = r->p[i][(j->k + k) * 17];
+    GATHER(e, 1, r, j->k * 17, 17, j->n_k)
     for (size_t k = 0; k < j->n_k; k++) {
         vi c[4];
         prefetch(j, 17 * VI_ROWS);
@@ -220,17 +229,22 @@ static void unpack_q6_k(tile *t, job *j, const rows *r, size_t v) {
 
 /* Every other type, block by block through quant. */
 static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
-    for (size_t i = 0; i < VI_ROWS; i++)
-        for (size_t k = 0; k < j->n_k; k++) {
-            quant_block32 block;
-            quant_unpack32(j->w->type, r->p[i], j->k + k, &block);
-            for (size_t c = 0; c < 32; c++)
-                t->code[k][v][c / 4][4 * i + c % 4] = (uint8_t)block.q[c] ^ VI_BIAS8;
+    quant_block32 block[VI_ROWS];
+    const uint8_t *codes[VI_ROWS];
+    for (size_t i = 0; i < VI_ROWS; i++) codes[i] = (const uint8_t *)block[i].q;
+    for (size_t k = 0; k < j->n_k; k++) {
+        vi c[8];
+        for (size_t i = 0; i < VI_ROWS; i++) {
+            quant_unpack32(j->w->type, r->p[i], j->k + k, &block[i]);
             for (size_t h = 0; h < 2; h++) {
-                t->a[k][v][h][i] = block.a[h];
-                t->b[k][v][h][i] = block.b[h];
+                t->a[k][v][h][i] = block[i].a[h];
+                t->b[k][v][h][i] = block[i].b[h];
             }
         }
+        transpose4(c, codes, 0);
+        transpose4(c + 4, codes, 16);
+        for (int i = 0; i < 8; i++) vi_store(t->code[k][v][i], vi_xor(c[i], vi_set8(VI_BIAS8)));
+    }
 }
 
 /* ==== Multiplying ================================================================================= */

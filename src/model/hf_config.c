@@ -60,7 +60,7 @@ static bool has_class(const json_t *config, const char *name) {
 
 /* 1bitLLM's checkpoints say model_type llama but need the sub-norms of their own class. */
 static base_str family(const json_t *config) {
-    if (has_class(config, "BitnetForCausalLM") || json_object_get(config, "weight_bits"))
+    if (has_class(config, "BitnetForCausalLM") || json_is_integer(json_object_get(config, "weight_bits")))
         return base_str_of("bitnet-1bitllm");
     return get_str(config, "model_type");
 }

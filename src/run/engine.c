@@ -83,7 +83,8 @@ static rotor_status make_device(run_engine *e, rotor_error *err) {
         .max_rows = e->opt.chunk, .max_picked = e->opt.max_logits, .n_layer = hp->n_layer,
         .n_head = hp->n_head, .n_head_kv = hp->n_head_kv, .d_head = hp->d_head,
         .n_rot = hp->n_rot, .rope_interleaved = hp->rope_interleaved, .inv_freq = inv_freq,
-        .n_pages = e->opt.n_pages, .kv = e->opt.kv, .float_act = e->opt.float_act};
+        .n_pages = e->opt.n_pages, .kv = e->opt.kv, .float_act = e->opt.float_act,
+        .solo_bytes = e->opt.solo_bytes};
     rotor_status st = dev_cpu_create(&e->d, &e->k, e->pool, &shape, err);
     base_free(inv_freq);
     return st;
@@ -140,6 +141,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
     e->opt = *opt;
     if (e->opt.chunk == 0) e->opt.chunk = 256;
     if (e->opt.max_logits == 0) e->opt.max_logits = 16;
+    if (e->opt.solo_bytes == 0) e->opt.solo_bytes = 4 << 20;
     e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);
     kern_init(&e->k, opt->cpu);
     rotor_status st = set_up(e, err);

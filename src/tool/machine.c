@@ -22,12 +22,15 @@ void tool_machine_get(tool_machine *m) {
     m->available_bytes = base_available_memory_bytes();
 }
 
-enum { ROUNDS = 6, PEAK_ROUNDS = 1 << 20, MAX_THREADS = 1024 };
+/* Many short rounds and the best of them: on a shared machine most are disturbed, few are not. Each
+ * reads another part of the memory, so that none finds its part in a cache. */
+enum { ROUNDS = 48, PARTS = 8, PEAK_ROUNDS = 1 << 19, MAX_THREADS = 1024 };
 
 typedef struct probe {
     int n_threads;              /* of the pool */
     uint64_t *data;             /* memory to read, 64-byte aligned */
-    size_t n_words;             /* of data */
+    size_t n_words;             /* of data, a multiple of PARTS */
+    size_t part;                /* being read in this round */
     unsigned cpu;               /* CPU_* flags */
     uint64_t work[MAX_THREADS]; /* words or multiply-adds of each thread, and a sink */
     uint32_t sink[MAX_THREADS]; /* results nobody needs */
@@ -38,17 +41,21 @@ typedef struct probe {
 static void touch(void *arg, int thread, int n_threads) {
     probe *p = arg;
     size_t begin, end;
-    par_slice(p->n_words, 512, thread, n_threads, &begin, &end);
-    for (size_t i = begin; i < end; i++) p->data[i] = i;
+    for (size_t part = 0; part < PARTS; part++) {
+        uint64_t *data = p->data + part * (p->n_words / PARTS);
+        par_slice(p->n_words / PARTS, 512, thread, n_threads, &begin, &end);
+        for (size_t i = begin; i < end; i++) data[i] = i;
+    }
 }
 
 static void read_slice(void *arg, int thread, int n_threads) {
     probe *p = arg;
     size_t begin, end;
     uint64_t sum[8] = {0};
-    par_slice(p->n_words, 512, thread, n_threads, &begin, &end);
+    const uint64_t *data = p->data + p->part * (p->n_words / PARTS);
+    par_slice(p->n_words / PARTS, 512, thread, n_threads, &begin, &end);
     for (size_t i = begin; i + 8 <= end; i += 8)
-        for (int k = 0; k < 8; k++) sum[k] ^= p->data[i + (size_t)k];
+        for (int k = 0; k < 8; k++) sum[k] ^= data[i + (size_t)k];
     for (int k = 0; k < 8; k++) p->work[thread] ^= sum[k];
 }
 
@@ -62,6 +69,7 @@ static void multiply(void *arg, int thread, int n_threads) {
 static void best_of(probe *p, par_pool *pool, par_fn fn, uint64_t work_units) {
     for (int r = 0; r < ROUNDS; r++) {
         uint64_t start = base_now_us(), units = work_units;
+        p->part = (size_t)r % PARTS;
         par_run(pool, fn, p);
         uint64_t took = BASE_MAX(base_now_us() - start, 1);
         for (int t = 0; t < p->n_threads && !work_units; t++) units += p->work[t];
@@ -79,7 +87,7 @@ static void measure(void *arg) {
     if (p->st != ROTOR_OK) return;
     if (p->data) {
         par_run(pool, touch, p);
-        best_of(p, pool, read_slice, p->n_words * sizeof *p->data);
+        best_of(p, pool, read_slice, p->n_words / PARTS * sizeof *p->data);
     } else {
         best_of(p, pool, multiply, 0);
     }
@@ -103,7 +111,7 @@ rotor_status tool_measure_read(int n_threads, double *gb_per_s, rotor_error *err
     bytes = BASE_MAX(bytes, least);
     p->n_threads = n_threads;
     p->data = base_alloc_aligned(bytes);
-    p->n_words = bytes / sizeof *p->data;
+    p->n_words = bytes / sizeof *p->data / PARTS * PARTS;
     rotor_status st = p->data ? run_probe(p, err) : base_fail_nomem(err, "measuring memory");
     if (st == ROTOR_OK) *gb_per_s = p->best / 1e3;
     base_free_aligned(p->data);

@@ -30,7 +30,7 @@ static const text_vocab *vocab_of(text_model model) {
     static text_vocab *made[4];
     static char names[256][8];
     static const char *const more[] = {"<s>", "</s>", "a", "b", "\xE2\x96\x81", "ab",
-                                       "\xE2\x96\x81" "a", "the", "\xC3\xA9", "##b"};
+                                       ("\xE2\x96\x81" "a"), "the", "\xC3\xA9", "##b"};
     static const int32_t more_types[] = {3, 3, 1, 1, 1, 1, 1, 1, 1, 1};
     base_str tokens[266];
     float scores[266];

@@ -117,8 +117,12 @@ static void set_weights(bench *b, checker *c, uint32_t type) {
         for (size_t i = 0; i < WEIGHT_BYTES; i += 17) b->weights[i] = (uint8_t)(112 + i % 13);
     else if (info && (info->flags & QUANT_BLOCK32))
         fill_blocks(c, b->weights, info, WEIGHT_BYTES / info->block_bytes, FILL_RANDOM);
-    if (type == QUANT_F16 || type == QUANT_BF16 || type == QUANT_F32) /* no huge exponents */
-        for (size_t i = 0; i < WEIGHT_BYTES / 4; i++) w[i] &= 0xBBFFBBFFu;
+    /* Plain types: magnitudes near 2^-7, no products below the normal range. */
+    for (size_t i = 0; i < WEIGHT_BYTES / 4; i++) {
+        if (type == QUANT_F16) w[i] = (w[i] & 0x83FF83FFu) | 0x24002400u;
+        if (type == QUANT_BF16) w[i] = (w[i] & 0x807F807Fu) | 0x3C003C00u;
+        if (type == QUANT_F32) w[i] = (w[i] & 0x807FFFFFu) | 0x3C000000u;
+    }
 }
 
 static void set_activations(bench *b, job *j, size_t cols, size_t n_tok) {

@@ -2,6 +2,7 @@
 """rotor bench, info and models: keys, tables and what is found where."""
 import json
 import os
+import shutil
 
 import pytest
 
@@ -63,6 +64,8 @@ def cache(rotor, tmp_path):
         (snapshot.parent.parent / "refs" / "main").write_text("c0ffee")
         for name in files:
             rotor("synth", "bitnet-tiny", "-o", snapshot / name)
+    folder = root / "models--org--folder" / "snapshots" / "beef"  # no refs: the only snapshot counts
+    shutil.copytree(os.path.join(os.environ["ROTOR_SOURCE_ROOT"], "tests", "data", "golden", "hf-llama-tied"), folder)
     return root
 
 
@@ -73,9 +76,9 @@ def test_models_lists_the_cache_and_the_folder(rotor, cache, tmp_path, monkeypat
     rotor("synth", "llama-tiny", "-o", "mine.gguf")
     env = {"HF_HUB_CACHE": str(cache)}
     listed = json.loads(rotor("models", "--json", env=env).stdout)
-    assert [m["name"] for m in listed] == ["(default)", "org/one", "org/two:a-Q4.gguf", "org/two:b-Q8.gguf", "other/one",
+    assert [m["name"] for m in listed] == ["(default)", "org/folder", "org/one", "org/two:a-Q4.gguf", "org/two:b-Q8.gguf", "other/one",
                                            "mine.gguf"]
-    assert listed[1]["architecture"] == "bitnet-b1.58" and listed[1]["n_ctx"] == 512 and listed[1]["type"] == "I2_S"
+    assert listed[2]["architecture"] == "bitnet-b1.58" and listed[2]["n_ctx"] == 512 and listed[2]["type"] == "I2_S"
     r = rotor("models", env=env)
     assert "mine.gguf" in r.stdout and str(cache) in r.stderr
     home = rotor("models", env={"HF_HUB_CACHE": "", "HF_HOME": "", "XDG_CACHE_HOME": "", "HOME": str(tmp_path)})
@@ -88,6 +91,7 @@ def test_models_are_found_by_name(rotor, cache):
     def name_of(word):
         return json.loads(rotor("inspect", word, "--json", env=env).stdout)["file"]
     assert name_of("org/one").endswith("models--org--one/snapshots/c0ffee/m.gguf")
+    assert name_of("org/folder").endswith("models--org--folder/snapshots/beef")
     assert name_of("two:Q8").endswith("b-Q8.gguf")
     assert "org/one, other/one" in rotor("inspect", "one", env=env, status=2).stderr
     assert "org/two:a-Q4.gguf, org/two:b-Q8.gguf" in rotor("inspect", "org/two", env=env, status=2).stderr

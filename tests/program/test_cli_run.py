@@ -9,6 +9,8 @@ import time
 import numpy as np
 import pytest
 
+pytestmark = [pytest.mark.cpu, pytest.mark.threads]  # again for each --cpu level, and under TSan
+
 STORY = ", there was a little girl named Lily. She loved to play outside in the park."
 ONCE = ["-p", "Once upon a time", "--temp", "0"]
 

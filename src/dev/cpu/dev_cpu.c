@@ -87,12 +87,15 @@ static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_err
     dev_cpu *d = (dev_cpu *)base;
     base_free(d->ops);
     d->n_ops = 0;
+    d->op_bytes = 0;
     d->ops = base_alloc_array(n, sizeof *ops);
     if (!d->ops) return base_fail_nomem(err, "recording a step");
     for (size_t i = 0; i < n; i++) {
         check_op(d, &ops[i]);
         if (ops[i].kind == DEV_QUANT_I8 || ops[i].kind == DEV_QUANT_Q8)
             ROTOR_TRY(want_int8(d, &d->bufs[ops[i].src], err));
+        for (int m = 0; m < ops[i].n_mats && ops[i].kind == DEV_MATMUL; m++)
+            d->op_bytes += (uint64_t)d->mats[ops[i].w[m]].rows * d->mats[ops[i].w[m]].row_bytes;
         d->ops[i] = ops[i];
     }
     d->n_ops = n;

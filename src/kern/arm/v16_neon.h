@@ -41,6 +41,12 @@ static inline void v16_raw16_n(uint16_t t[16], const uint8_t *p, size_t n) {
     memset(t, 0, 32);
     memcpy(t, p, 2 * n);
 }
+static inline v16 v16_set_f16(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, 2);
+    float32x4_t x = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h)));
+    return (v16){{x, x, x, x}};
+}
 static inline v16 v16_load_f16_n(const uint8_t *p, size_t n) {
     uint16_t t[16];
     v16 v;

@@ -37,6 +37,12 @@ static inline v16 v16_load_n(const float *p, size_t n) {
 static inline void v16_store(float *p, v16 a) { memcpy(p, a.l, sizeof a.l); }
 static inline void v16_store_n(float *p, v16 a, size_t n) { memcpy(p, a.l, n * sizeof *p); }
 
+/* All lanes the f16 at p. */
+static inline v16 v16_set_f16(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, 2);
+    return v16_set(quant_f16_to_f32(h));
+}
 static inline v16 v16_load_f16_n(const uint8_t *p, size_t n) {
     v16 r = v16_set(0);
     for (size_t i = 0; i < n; i++) {

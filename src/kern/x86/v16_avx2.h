@@ -47,6 +47,12 @@ static inline v16 v16_from_bf16(__m256i h) {
     return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)),
                  _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
 }
+static inline v16 v16_set_f16(const uint8_t *p) {
+    int16_t h;
+    memcpy(&h, p, 2);
+    __m256 x = _mm256_cvtph_ps(_mm_set1_epi16(h));
+    return (v16){x, x};
+}
 static inline __m256i v16_raw16_n(const uint8_t *p, size_t n) {
     if (n == 16) return _mm256_loadu_si256((const __m256i *)p);
     uint8_t t[32] = {0};

@@ -11,23 +11,39 @@
 
 typedef __m512 v16;
 
+#define V16_MANY /* 32 registers of 16 lanes */
+
 static inline __mmask16 v16_first(size_t n) { return (__mmask16)((1u << n) - 1u); }
 
 static inline v16 v16_set(float x) { return _mm512_set1_ps(x); }
 static inline v16 v16_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline v16 v16_load_n(const float *p, size_t n) {
-    return _mm512_maskz_loadu_ps(v16_first(n), p);
+    return n == 16 ? v16_load(p) : _mm512_maskz_loadu_ps(v16_first(n), p);
 }
 static inline void v16_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
 static inline void v16_store_n(float *p, v16 a, size_t n) {
+    if (n == 16) {
+        v16_store(p, a);
+        return;
+    }
     _mm512_mask_storeu_ps(p, v16_first(n), a);
 }
 
+static inline v16 v16_set_f16(const uint8_t *p) {
+    int16_t h;
+    memcpy(&h, p, 2);
+    return _mm512_cvtph_ps(_mm256_set1_epi16(h));
+}
+/* A whole vector without a mask: the branch is predicted, the mask would cost a port. */
+static inline __m256i v16_raw16_n(const uint8_t *p, size_t n) {
+    return n == 16 ? _mm256_loadu_si256((const __m256i *)p)
+                   : _mm256_maskz_loadu_epi16(v16_first(n), p);
+}
 static inline v16 v16_load_f16_n(const uint8_t *p, size_t n) {
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v16_first(n), p));
+    return _mm512_cvtph_ps(v16_raw16_n(p, n));
 }
 static inline v16 v16_load_bf16_n(const uint8_t *p, size_t n) {
-    __m512i w = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(v16_first(n), p));
+    __m512i w = _mm512_cvtepu16_epi32(v16_raw16_n(p, n));
     return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
 }
 static inline void v16_store_f16_n(uint8_t *p, v16 a, size_t n) {

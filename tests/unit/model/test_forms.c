@@ -185,17 +185,26 @@ static void run_as_many(void *n_threads, void (*fn)(void *, int, int), void *arg
 static void any_number_of_threads_repacks_alike(void **state) {
     (void)state;
     forge f;
+    rotor_error err = {0};
     forge_start(&f, "bitnet", QUANT_TQ1_0);
-    model *one = must_open(&f);
+    model *one = must_open(&f), *m = NULL;
     for (int n = 3; n < 5000; n *= 11) {
         const model_options o = {.i2s = -1, .parallel = {run_as_many, &n}};
-        model *m = NULL;
         assert_int_equal(forge_open(&f, &m, &o, NULL), ROTOR_OK);
         assert_memory_equal(m->layers[0].q.data, one->layers[0].q.data, 256 * 64);
         model_close(&m);
     }
     model_close(&one);
     forge_end(&f);
+    for (int n = 3; n < 5000;
+         n *= 11) { /* a fault in the last row reaches its own thread's message */
+        const model_options o = {.i2s = -1, .parallel = {run_as_many, &n}};
+        forge_start(&f, "bitnet", QUANT_TQ2_0);
+        forge_part_of(&f, "blk.0.ffn_up.weight")->bytes[255 * 66] = 0xFF;
+        assert_int_equal(forge_open(&f, &m, &o, &err), ROTOR_E_FORMAT);
+        assert_non_null(strstr(err.message, "row 255"));
+        forge_end(&f);
+    }
 }
 
 /* ==== Frequencies

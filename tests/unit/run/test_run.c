@@ -42,7 +42,7 @@ static void rig_up(rig *r, const char *path, setting set) {
     const model_options mo = {.i2s = -1, .parallel = {share, r->pool}};
     if (model_open(&r->m, path, &mo, &err) != ROTOR_OK) fail_msg("%s", err.message);
     const run_options ro = {.cpu = set.cpu & cpu_detect(), .kv = set.kv, .chunk = set.chunk,
-                            .n_pages = set.n_pages ? set.n_pages : 70};
+                            .n_pages = set.n_pages ? set.n_pages : 70, .solo_bytes = 1};
     if (run_create(&r->e, r->m, r->pool, &ro, &err) != ROTOR_OK) fail_msg("%s", err.message);
     assert_int_equal(run_session_create(&r->s, r->e, 4200, &err), ROTOR_OK);
 }
