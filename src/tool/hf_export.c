@@ -12,7 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* ==== Tensors ================================================================================ */
+/* ==== Tensors ================================================================================= */
 
 static rotor_status add_matrix(conv *c, const char *name, const model_mat *m,
                                const quant_info *wanted, uint32_t pair_heads) {
@@ -90,7 +90,7 @@ static rotor_status add_layer(conv *c, const model *m, uint32_t n, bool pairs) {
     return ROTOR_OK;
 }
 
-/* ==== Keys =================================================================================== */
+/* ==== Keys ==================================================================================== */
 
 static void put_u32(conv *c, const char *arch, const char *tail, uint32_t v) {
     char key[96];

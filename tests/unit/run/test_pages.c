@@ -73,9 +73,7 @@ static void answers_like_alone(world *w, run_session *s) {
     run_session_free(&fresh);
 }
 
-static run_session *any(world *w) {
-    return w->s[base_rng_below(&w->rng, N)];
-}
+static run_session *any(world *w) { return w->s[base_rng_below(&w->rng, N)]; }
 
 /* Rows of several sessions, each as often as it falls; now and then a token that does not exist. */
 static void extend(world *w) {

@@ -112,9 +112,9 @@ static void add_length(void *user, base_str piece) {
 
 static void splits(void **state) {
     (void)state;
-    static const char *const rules[] = {"gpt-2", "llama3", "qwen2", "qwen35", "gpt-4o", "falcon",
-                                        "starcoder", "mpt", "deepseek-llm", "deepseek-coder",
-                                        "default"};
+    static const char *const rules[] = {"gpt-2",        "llama3",         "qwen2",     "qwen35",
+                                        "gpt-4o",       "falcon",         "starcoder", "mpt",
+                                        "deepseek-llm", "deepseek-coder", "default"};
     base_buf s = {0};
     for (size_t r = 0; r < BASE_COUNT(rules); r++) {
         char file[128];
@@ -143,25 +143,17 @@ static int teardown(void **state) { return (void)state, help_atoms_free(atoms), 
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gpt2),
-        cmocka_unit_test(llama3),
-        cmocka_unit_test(o200k),
-        cmocka_unit_test(llama3_by_merges),
-        cmocka_unit_test(hf_qwen2),
-        cmocka_unit_test(hf_llama3),
-        cmocka_unit_test(hf_o200k),
-        cmocka_unit_test(hf_llama2),
-        cmocka_unit_test(hf_metaspace),
-        cmocka_unit_test(hf_unigram_bytes),
-        cmocka_unit_test(hf_wordpiece),
-        cmocka_unit_test(hf_wordpiece_cased),
+        cmocka_unit_test(gpt2),         cmocka_unit_test(llama3),
+        cmocka_unit_test(o200k),        cmocka_unit_test(llama3_by_merges),
+        cmocka_unit_test(hf_qwen2),     cmocka_unit_test(hf_llama3),
+        cmocka_unit_test(hf_o200k),     cmocka_unit_test(hf_llama2),
+        cmocka_unit_test(hf_metaspace), cmocka_unit_test(hf_unigram_bytes),
+        cmocka_unit_test(hf_wordpiece), cmocka_unit_test(hf_wordpiece_cased),
         cmocka_unit_test(hf_unigram),
 #ifdef ROTOR_HAVE_PCRE2
-        cmocka_unit_test(hf_regex),
-        cmocka_unit_test(hf_odd),
+        cmocka_unit_test(hf_regex),     cmocka_unit_test(hf_odd),
 #endif
-        cmocka_unit_test(sp_unigram),
-        cmocka_unit_test(sp_bpe),
+        cmocka_unit_test(sp_unigram),   cmocka_unit_test(sp_bpe),
         cmocka_unit_test(splits),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

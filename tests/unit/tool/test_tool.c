@@ -49,7 +49,7 @@ static int remove_folder(void **state) {
     return rmdir(folder);
 }
 
-/* ==== NumPy ================================================================================== */
+/* ==== NumPy =================================================================================== */
 
 static void numpy_files_come_back(void **state) {
     (void)state;
@@ -122,7 +122,7 @@ static void bad_numpy_files_are_refused(void **state) {
     unlink(path);
 }
 
-/* ==== Scores ================================================================================= */
+/* ==== Scores ================================================================================== */
 
 static void perplexity_of_known_distributions(void **state) {
     (void)state;
@@ -152,7 +152,7 @@ static void kld_of_known_distributions(void **state) {
     tool_kld_free(&k);
 }
 
-/* ==== Files ================================================================================== */
+/* ==== Files =================================================================================== */
 
 static rotor_status synth(const char *path, bool sparse) {
     tool_synth_options opt = {.seed = 3, .sparse = sparse};
