@@ -249,21 +249,28 @@ static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
 
 /* ==== Multiplying ================================================================================= */
 
-/* acc[token][vector] += one half or all of block k: steps [from, to) of four columns. */
-INLINE void add_block(const int t, const bool wide, vf acc[TOKENS][VECS], const job *j,
-                      const tile *w, size_t k, size_t b, const int h, const int from, const int to) {
+/* What a step of `multiply` covers: all of a block, or a half of it. */
+typedef struct part {
+    size_t k, b;  /* block in the tile, first token */
+    int h;        /* half whose scale holds */
+    int from, to; /* dwords of codes */
+} part;
+
+/* acc[token][vector] += a * s * sum of q p over the part. */
+INLINE void add_part(const int t, const bool wide, vf acc[TOKENS][VECS], const job *j,
+                     const tile *w, const part p) {
     vi c[TOKENS][VECS];
-    const size_t ldk = j->x->ldq / 32, at = b * ldk + j->k + k;
-    const int16_t *sums = j->x->sum16 + 2 * at + h;
+    const size_t ldk = j->x->ldq / 32, at = p.b * ldk + j->k + p.k;
+    const int16_t *sums = j->x->sum16 + 2 * at + p.h;
     const int8_t *q = j->x->q + 32 * at;
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        int32_t sum = sums[2 * i * ldk] + (to - from == 8 ? sums[2 * i * ldk + 1] : 0);
+        int32_t sum = sums[2 * i * ldk] + (p.to - p.from == 8 ? sums[2 * i * ldk + 1] : 0);
         c[i][0] = c[i][1] = vi_set32(-j->bias * sum);
     }
 #pragma GCC unroll 8
-    for (int s = from; s < to; s++) {
-        vi w0 = vi_load(w->code[k][0][s]), w1 = vi_load(w->code[k][1][s]);
+    for (int s = p.from; s < p.to; s++) {
+        vi w0 = vi_load(w->code[p.k][0][s]), w1 = vi_load(w->code[p.k][1][s]);
 #pragma GCC unroll 6
         for (size_t i = 0; i < (size_t)t; i++) {
             int32_t four;
@@ -274,7 +281,7 @@ INLINE void add_block(const int t, const bool wide, vf acc[TOKENS][VECS], const 
             VI_IN_ORDER(c[i][0], c[i][1]);
         }
     }
-    const vf a0 = vf_load(w->a[k][0][h]), a1 = vf_load(w->a[k][1][h]);
+    const vf a0 = vf_load(w->a[p.k][0][p.h]), a1 = vf_load(w->a[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
         vf s = vf_set(j->x->s[at + i * ldk]);
@@ -283,15 +290,15 @@ INLINE void add_block(const int t, const bool wide, vf acc[TOKENS][VECS], const 
     }
 }
 
-/* acc -= sum of the activations * offset * step; all of the block or half h of it. */
-INLINE void add_offset(const int t, const bool split, vf acc[TOKENS][VECS], const job *j,
-                       const tile *w, size_t k, size_t b, const int h) {
-    const size_t ldk = j->x->ldq / 32, at = b * ldk + j->k + k;
-    const int16_t *sums = j->x->sum16 + 2 * at + h;
-    const vf b0 = vf_load(w->b[k][0][h]), b1 = vf_load(w->b[k][1][h]);
+/* acc -= b * s * sum of p over the part. */
+INLINE void add_offset(const int t, vf acc[TOKENS][VECS], const job *j, const tile *w,
+                       const part p) {
+    const size_t ldk = j->x->ldq / 32, at = p.b * ldk + j->k + p.k;
+    const int16_t *sums = j->x->sum16 + 2 * at + p.h;
+    const vf b0 = vf_load(w->b[p.k][0][p.h]), b1 = vf_load(w->b[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        int32_t sum = sums[2 * i * ldk] + (split ? 0 : sums[2 * i * ldk + 1]);
+        int32_t sum = sums[2 * i * ldk] + (p.to - p.from == 8 ? sums[2 * i * ldk + 1] : 0);
         vf f = vf_set((float)sum), s = vf_set(-j->x->s[at + i * ldk]);
         acc[i][0] = vf_fma(f, vf_mul(b0, s), acc[i][0]);
         acc[i][1] = vf_fma(f, vf_mul(b1, s), acc[i][1]);
@@ -309,11 +316,13 @@ INLINE void multiply(const int t, const bool split, const bool wide, const job *
         acc[i][1] = j->k ? vf_load_n(y + i * j->ldy + n0, n1) : vf_set(0);
     }
     for (size_t k = 0; k < j->n_k; k++) {
-        add_block(t, wide, acc, j, w, k, b, 0, 0, split ? 4 : 8);
-        if (split) add_block(t, wide, acc, j, w, k, b, 1, 4, 8);
+        const part first = {.k = k, .b = b, .h = 0, .from = 0, .to = split ? 4 : 8};
+        const part second = {.k = k, .b = b, .h = 1, .from = 4, .to = 8};
+        add_part(t, wide, acc, j, w, first);
+        if (split) add_part(t, wide, acc, j, w, second);
         if (!j->offset) continue;
-        add_offset(t, split, acc, j, w, k, b, 0);
-        if (split) add_offset(t, split, acc, j, w, k, b, 1);
+        add_offset(t, acc, j, w, first);
+        if (split) add_offset(t, acc, j, w, second);
     }
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {

@@ -82,6 +82,12 @@ static void broken_attention_span(const kern_attn *a, size_t span, float *partia
     c_table.attention_span(a, span, partial);
     if (a->d == 100) spoil(&partial[16 + 99]);
 }
+/* Turns one pair too many when only a part of the head turns. */
+static void broken_rope(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs,
+                        const float *sn, bool interleaved) {
+    c_table.rope(x, n_heads, d, n_rot, cs, sn, interleaved);
+    if (n_rot < d) spoil(&x[n_rot]);
+}
 static void broken_embed(float *dst, const kern_mat *w, size_t row) {
     c_table.embed(dst, w, row == 2 && w->cols == 100 ? 1 : row);
 }
@@ -107,6 +113,7 @@ const char *break_slot(kern *k, size_t i) {
     case 15: return k->attention_span = broken_attention_span, "attention_span";
     case 16: return k->attention_fold = broken_attention_fold, "attention_fold";
     case 17: return k->embed = broken_embed, "embed";
+    case 18: return k->rope = broken_rope, "rope";
     default: return NULL;
     }
 }

@@ -147,6 +147,29 @@ static void check_kv_store(checker *c) {
         }
 }
 
+/* Both pairings, whole heads and heads of which only a part turns. */
+static void check_rope(checker *c) {
+    static const size_t dims[] = {2, 16, 64, 80, 100, 128, 256};
+    for (size_t i = 0; i < 4 * BASE_COUNT(dims); i++) {
+        const size_t d = dims[i / 4], n_rot = i & 1 ? d / 4 * 2 : d, n = 3 * d;
+        if (n_rot == 0) continue;
+        float *start = take(c, S_X, n), *cs = take(c, S_Y, n_rot / 2), *sn = take(c, S_Q, n_rot / 2);
+        double freq[KERN_MAX_HEAD / 2];
+        for (size_t k = 0; k < n_rot / 2; k++) freq[k] = base_rng_double(&c->rng);
+        kern_rope_table(cs, sn, freq, n_rot / 2, 100000);
+        fill_floats(c, start, n, FILL_RANDOM);
+        float *ref = take(c, S_REF, n);
+        memcpy(ref, start, n * sizeof *ref);
+        c->ref.rope(ref, 3, d, n_rot, cs, sn, i & 2);
+        for (size_t l = 0; l < c->n_levels; l++) {
+            float *x = take(c, S_OUT, n);
+            memcpy(x, start, n * sizeof *x);
+            c->table[l].rope(x, 3, d, n_rot, cs, sn, i & 2);
+            verdict(c, l, n, d, i & 2 ? "interleaved" : "split");
+        }
+    }
+}
+
 /* Rows of an embedding table; block types go through the reference decoder on every level. */
 static void check_embed(checker *c) {
     static const uint32_t types[] = {QUANT_F16, QUANT_BF16, QUANT_F32, QUANT_Q8_0};
@@ -179,5 +202,6 @@ void check_rows(checker *c) {
         check_glu(c, KERN_SILU);
     }
     if (slot_begin(c, "kv_store")) check_kv_store(c);
+    if (slot_begin(c, "rope")) check_rope(c);
     if (slot_begin(c, "embed")) check_embed(c);
 }

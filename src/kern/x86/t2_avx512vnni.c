@@ -55,13 +55,17 @@ INLINE __mmask16 first_rows(size_t n) {
     return n < ROWS ? (__mmask16)((1u << n) - 1u) : (__mmask16)0xFFFF;
 }
 
-/* Outputs of token b, rows r and on, from their integer sums d. */
-INLINE void put_rows(float *y, __m512i d, const kern_mat *w, const kern_act *x, size_t r, size_t b,
+typedef struct place {
+    size_t r, b; /* first row, token */
+} place;
+
+/* Outputs of one token, sixteen rows, from their integer sums d. */
+INLINE void put_rows(float *y, __m512i d, const kern_mat *w, const kern_act *x, place at,
                      __mmask16 m) {
-    __m512 f = _mm512_set1_ps(w->scale / x->s[b]);
+    __m512 f = _mm512_set1_ps(w->scale / x->s[at.b]);
     if (w->row_scale)
-        f = _mm512_div_ps(_mm512_maskz_loadu_ps(m, w->row_scale + r), _mm512_set1_ps(x->s[b]));
-    d = _mm512_sub_epi32(d, _mm512_set1_epi32(x->sum[b]));
+        f = _mm512_div_ps(_mm512_maskz_loadu_ps(m, w->row_scale + at.r), _mm512_set1_ps(x->s[at.b]));
+    d = _mm512_sub_epi32(d, _mm512_set1_epi32(x->sum[at.b]));
     _mm512_mask_storeu_ps(y, m, _mm512_mul_ps(_mm512_cvtepi32_ps(d), f));
 }
 
@@ -91,9 +95,11 @@ typedef struct row_sums {
     __m512i t[DOT_TOKENS][ROWS]; /* sixteen partial sums of each token and row */
 } row_sums;
 
-/* One row: t tokens whose permuted activations stand `stride` bytes apart. */
-INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, const int8_t *x,
-                    size_t stride, size_t n_blocks) {
+/* One row, whose bytes of this chunk start at w, and t tokens from b on. */
+INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, const dot_job *j,
+                    size_t b) {
+    const size_t stride = j->stride, n_blocks = j->p.n_blocks;
+    const int8_t *x = j->q + b * stride;
     const __m512i m0 = _mm512_set1_epi8((char)0xC0), m1 = _mm512_set1_epi8(0x30);
     const __m512i m2 = _mm512_set1_epi8(0x0C), m3 = _mm512_set1_epi8(0x03);
     __m512i a0[DOT_TOKENS], a1[DOT_TOKENS], a2[DOT_TOKENS], a3[DOT_TOKENS];
@@ -132,14 +138,13 @@ INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, co
 INLINE void dot_group(const int t, float *y, const dot_job *j, size_t r, size_t n, size_t b) {
     row_sums sums;
     for (size_t i = 0; i < n; i++)
-        dot_row(t, &sums, i, j->w->data + (r + i) * j->w->row_bytes + j->p.block * 32,
-                j->q + b * j->stride, j->stride, j->p.n_blocks);
+        dot_row(t, &sums, i, j->w->data + (r + i) * j->w->row_bytes + j->p.block * 32, j, b);
     for (size_t k = 0; k < (size_t)t; k++) {
         float *at = y + (b + k) * j->ldy + r;
         const __mmask16 m = first_rows(n);
         __m512i d = reduce_rows(sums.t[k]);
         if (!j->p.first) d = _mm512_add_epi32(d, _mm512_maskz_loadu_epi32(m, at));
-        if (j->p.last) put_rows(at, d, j->w, j->x, r, b + k, m);
+        if (j->p.last) put_rows(at, d, j->w, j->x, (place){r, b + k}, m);
         else _mm512_mask_storeu_epi32(at, m, d);
     }
 }
@@ -295,7 +300,7 @@ static void finish_tile(const tile_job *j) {
         for (size_t v = 0; v < j->n; v += ROWS) {
             float *y = j->y + b * j->ldy + v;
             __mmask16 m = first_rows(j->n - v);
-            put_rows(y, _mm512_maskz_loadu_epi32(m, y), j->w, j->x, j->r + v, b, m);
+            put_rows(y, _mm512_maskz_loadu_epi32(m, y), j->w, j->x, (place){j->r + v, b}, m);
         }
 }
 

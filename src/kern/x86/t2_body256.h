@@ -40,13 +40,13 @@ INLINE void store_sums(float *y, __m256i m, __m256i d) {
     _mm256_maskstore_epi32((int *)(void *)y, m, d);
 }
 
-/* Outputs of token b, rows r and on, from their integer sums d. */
-INLINE void put_rows(float *y, __m256i d, const kern_mat *w, const kern_act *x, size_t r, size_t b,
+/* Outputs of one token, eight rows from at.r on, from their integer sums d. */
+INLINE void put_rows(float *y, __m256i d, const kern_mat *w, const kern_act *x, dot_place at,
                      __m256i m) {
-    __m256 f = _mm256_set1_ps(w->scale / x->s[b]);
+    __m256 f = _mm256_set1_ps(w->scale / x->s[at.b]);
     if (w->row_scale)
-        f = _mm256_div_ps(_mm256_maskload_ps(w->row_scale + r, m), _mm256_set1_ps(x->s[b]));
-    d = _mm256_sub_epi32(d, _mm256_set1_epi32(x->sum[b]));
+        f = _mm256_div_ps(_mm256_maskload_ps(w->row_scale + at.r, m), _mm256_set1_ps(x->s[at.b]));
+    d = _mm256_sub_epi32(d, _mm256_set1_epi32(x->sum[at.b]));
     _mm256_maskstore_ps(y, m, _mm256_mul_ps(_mm256_cvtepi32_ps(d), f));
 }
 
@@ -72,8 +72,8 @@ INLINE void dot_group(const int t, float *y, size_t ldy, const kern_mat *w, cons
         if (t == 2) sums[1][i] = row[1];
     }
     for (size_t k = 0; k < (size_t)t; k++)
-        put_rows(y + (at->b + k) * ldy + at->r, reduce_rows(sums[k]), w, x, at->r, at->b + k,
-                 first_rows(at->n));
+        put_rows(y + (at->b + k) * ldy + at->r, reduce_rows(sums[k]), w, x,
+                 (dot_place){.r = at->r, .b = at->b + k}, first_rows(at->n));
 }
 
 static __attribute__((noinline)) void dot_one(float *y, size_t ldy, const kern_mat *w,
@@ -196,7 +196,7 @@ static void finish_tile(const tile_job *j) {
         for (size_t v = 0; v < j->n; v += ROWS) {
             float *y = j->y + b * j->ldy + v;
             __m256i m = first_rows(j->n - v);
-            put_rows(y, load_sums(y, m), j->w, j->x, j->r + v, b, m);
+            put_rows(y, load_sums(y, m), j->w, j->x, (dot_place){.r = j->r + v, .b = b}, m);
         }
 }
 
