@@ -3,17 +3,17 @@
  * Block formats x int8, once for every instruction set; meaning and order of sums in b32_c.c.
  * A file per instruction set includes a vi header (vectors of VI_ROWS 32-bit lanes) and then this.
  *
- * The lane is the row. Two vectors of rows and sixteen blocks of 32 columns are unpacked into a tile
- * on the stack, transposed so that dword j of a row's codes (columns 4 j .. 4 j + 3) stands in the
- * lane of that row:
+ * The lane is the row. Two vectors of rows and sixteen blocks of 32 columns are unpacked into a
+ * tile on the stack, transposed so that dword j of a row's codes (columns 4 j .. 4 j + 3) stands in
+ * the lane of that row:
  *
  *   code[k][v][j]   | row 0: 4 bytes | row 1 | ...            k block, v vector of rows, j = 0 .. 7
  *   a[k][v][h]      | row 0: float   | row 1 | ...            h half of 16 columns (kern_split16)
  *
  * then every token multiplies it: eight dot products against broadcast activations give one sum per
  * row, with no horizontal additions and one scale product for all rows. Codes are made non-negative
- * by a bias; the accumulator starts at minus bias times the sum of the activations. Between tiles of
- * columns y holds the accumulators: a float stored and loaded keeps its bits.
+ * by a bias; the accumulator starts at minus bias times the sum of the activations. Between tiles
+ * of columns y holds the accumulators: a float stored and loaded keeps its bits.
  *
  * While one tile of rows is unpacked the bytes of the next are prefetched in address order, so that
  * memory sees one linear stream although sixteen rows are read at a time.
@@ -28,9 +28,9 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    VECS = 2,                    /* vectors of rows in a tile */
-    TILE_ROWS = VECS * VI_ROWS,  /* rows in a tile */
-    BLOCKS = 16                  /* blocks of 32 columns in a tile: two super-blocks */
+    VECS = 2,                   /* vectors of rows in a tile */
+    TILE_ROWS = VECS * VI_ROWS, /* rows in a tile */
+    BLOCKS = 16                 /* blocks of 32 columns in a tile: two super-blocks */
 };
 
 typedef struct tile {
@@ -48,7 +48,8 @@ typedef struct job {
     size_t k, n_k;     /* first block, blocks in this tile */
     int32_t bias;      /* added to the codes */
     bool offset;       /* the type has offsets */
-    const uint8_t *next, *due, *stop; /* prefetch: next byte, bytes owed by now, end of the matrix */
+    const uint8_t *next, *due,
+        *stop; /* prefetch: next byte, bytes owed by now, end of the matrix */
 } job;
 
 /* One vector of rows being unpacked. */
@@ -56,11 +57,12 @@ typedef struct rows {
     const uint8_t *p[VI_ROWS]; /* start of each row; past the end the last row again */
 } rows;
 
-/* ==== Unpacking =================================================================================== */
+/* ==== Unpacking =============================================================================== */
 
 /* Sixteen bytes of each row, transposed: dword j of every row in out[j]. */
 INLINE void transpose4(vi out[4], const uint8_t *const *p, size_t at) {
-    vi z0 = vi_rows(p, at), z1 = vi_rows(p + 1, at), z2 = vi_rows(p + 2, at), z3 = vi_rows(p + 3, at);
+    vi z0 = vi_rows(p, at), z1 = vi_rows(p + 1, at), z2 = vi_rows(p + 2, at),
+       z3 = vi_rows(p + 3, at);
     vi t0 = vi_lo32(z0, z1), t1 = vi_lo32(z2, z3), t2 = vi_hi32(z0, z1), t3 = vi_hi32(z2, z3);
     out[0] = vi_lo64(t0, t1);
     out[1] = vi_hi64(t0, t1);
@@ -74,8 +76,8 @@ INLINE void prefetch(job *j, size_t n_bytes) {
     for (; j->next < j->due && j->next < j->stop; j->next += 64) __builtin_prefetch(j->next, 0, 2);
 }
 
-/* Bytes, or pairs of bytes, that stand `step` bytes apart in each row: out[k][row]. A whole tile has
- * all its offsets known when this is compiled. */
+/* Bytes, or pairs of bytes, that stand `step` bytes apart in each row: out[k][row]. A whole tile
+ * has all its offsets known when this is compiled. */
 #define GATHER(out, n_bytes, r, start, step, n)                                                    \
     for (size_t i = 0; i < VI_ROWS; i++) {                                                         \
         const uint8_t *from = (r)->p[i] + (start);                                                 \
@@ -165,8 +167,7 @@ INLINE void q4_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
 #define HIGH(g)                                                                                    \
     GROUP(4 + (g), vi_or(FIELD(w2, 8 * (g), 4), vi_shl32(FIELD(w0, 8 * (g) + 6, 2), 4)),           \
           vi_or(FIELD(w2, 8 * (g) + 4, 4), vi_shl32(FIELD(w1, 8 * (g) + 6, 2), 4)))
-    LOW(0) LOW(1) LOW(2) LOW(3)
-    HIGH(0) HIGH(1) HIGH(2) HIGH(3)
+    LOW(0) LOW(1) LOW(2) LOW(3) HIGH(0) HIGH(1) HIGH(2) HIGH(3)
 #undef GROUP
 #undef LOW
 #undef HIGH
@@ -194,7 +195,8 @@ INLINE void q6_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
     for (size_t g = 0; g < 8; g += 2) {
         vi four = row_dwords(r, at + 192 + 2 * g);
 #define SCALE(g, h, n)                                                                             \
-    vf_store(t->a[k + (g)][v][h], vf_mul(d, vi_to_float(vi_sra32(vi_shl32(four, 24 - 8 * (n)), 24))));
+    vf_store(t->a[k + (g)][v][h],                                                                  \
+             vf_mul(d, vi_to_float(vi_sra32(vi_shl32(four, 24 - 8 * (n)), 24))));
         SCALE(g, 0, 0)
         SCALE(g, 1, 1)
         SCALE(g + 1, 0, 2)
@@ -247,7 +249,7 @@ static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
-/* ==== Multiplying ================================================================================= */
+/* ==== Multiplying ============================================================================= */
 
 /* What a step of `multiply` covers: all of a block, or a half of it. */
 typedef struct part {
@@ -358,7 +360,7 @@ MULTIPLY_FNS(halves, true, false)
 MULTIPLY_FNS(whole_wide, false, true)
 MULTIPLY_FNS(halves_wide, true, true)
 
-/* ==== The loop over tiles ========================================================================= */
+/* ==== The loop over tiles ===================================================================== */
 
 /* How a type is unpacked and what its codes are. */
 typedef struct format {
@@ -369,12 +371,18 @@ typedef struct format {
 
 static format format_of(uint32_t type) {
     switch (type) {
-    case QUANT_Q8_0: return (format){unpack_q8_0, whole_wide, VI_BIAS8};
-    case QUANT_Q4_0: return (format){unpack_q4_0, whole, 8};
-    case QUANT_MXFP4: return (format){unpack_mxfp4, whole, 12};
-    case QUANT_Q4_K: return (format){unpack_q4_k, whole, 0};
-    case QUANT_Q6_K: return (format){unpack_q6_k, halves, 32};
-    default: return (format){unpack_other, kern_split16(type) ? halves_wide : whole_wide, VI_BIAS8};
+    case QUANT_Q8_0:
+        return (format){unpack_q8_0, whole_wide, VI_BIAS8};
+    case QUANT_Q4_0:
+        return (format){unpack_q4_0, whole, 8};
+    case QUANT_MXFP4:
+        return (format){unpack_mxfp4, whole, 12};
+    case QUANT_Q4_K:
+        return (format){unpack_q4_k, whole, 0};
+    case QUANT_Q6_K:
+        return (format){unpack_q6_k, halves, 32};
+    default:
+        return (format){unpack_other, kern_split16(type) ? halves_wide : whole_wide, VI_BIAS8};
     }
 }
 

@@ -11,7 +11,7 @@
 
 #include "kern/kern_internal.h"
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE  static inline __attribute__((always_inline))
 #define NAME(x) x##_dotprod
 
 typedef struct operands {

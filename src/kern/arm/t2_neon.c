@@ -9,7 +9,7 @@
 
 #include "kern/kern_internal.h"
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE  static inline __attribute__((always_inline))
 #define NAME(x) x##_neon
 
 typedef struct operands {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Vectors of four 32-bit lanes for b32_body.h, in NEON; with VI_DOTPROD defined the dot products are
- * single instructions. A lane is a row of weights. Codes are signed bytes, so eight-bit codes need
- * no bias; all others stay below 64.
+ * Vectors of four 32-bit lanes for b32_body.h, in NEON; with VI_DOTPROD defined the dot products
+ * are single instructions. A lane is a row of weights. Codes are signed bytes, so eight-bit codes
+ * need no bias; all others stay below 64.
  */
 #ifndef VI_NEON_H
 #define VI_NEON_H
@@ -19,7 +19,9 @@ enum { VI_ROWS = 4, VI_BIAS8 = 0 };
 static inline uint8x16_t vi_u8(vi a) { return vreinterpretq_u8_s32(a); }
 static inline vi vi_of_u8(uint8x16_t a) { return vreinterpretq_s32_u8(a); }
 
-static inline vi vi_rows(const uint8_t *const *p, size_t at) { return vi_of_u8(vld1q_u8(p[0] + at)); }
+static inline vi vi_rows(const uint8_t *const *p, size_t at) {
+    return vi_of_u8(vld1q_u8(p[0] + at));
+}
 static inline vi vi_lo32(vi a, vi b) { return vzip1q_s32(a, b); }
 static inline vi vi_hi32(vi a, vi b) { return vzip2q_s32(a, b); }
 static inline vi vi_lo64(vi a, vi b) {

@@ -5,27 +5,28 @@
  *
  * Dot form, up to eight tokens: eight rows, one after another in one linear stream, then their
  * partial sums are reduced together. A 32-byte load is one block, so field f (bits 7-6 first) meets
- * columns 32 f .. 32 f + 31 as they stand. Two tokens share a load; further pairs of tokens find the
- * eight rows in the first-level cache.
+ * columns 32 f .. 32 f + 31 as they stand. Two tokens share a load; further pairs of tokens find
+ * the eight rows in the first-level cache.
  *
  * Tile form: 64 rows x 512 columns as bytes (32 KB of stack), sixteen rows at a time:
  *
- *   tile   byte (((g * 128 + k) * 2 + v) * 8 + r) * 4 + i = code of row 16 g + 8 v + r, column 4 k + i
+ *   tile   byte (((g * 128 + k) * 2 + v) * 8 + r) * 4 + i = code of row 16 g + 8 v + r, column 4 k
+ * + i
  *
  * y holds the integer sums until the last chunk of columns is in.
  */
 #include "kern/kern_internal.h"
 
 enum {
-    ROWS = 8,         /* rows of a vector */
-    DOT_MOST = 8,     /* most tokens of the dot form */
-    TILE_ROWS = 64,   /* rows unpacked together */
-    TILE_COLS = 512,  /* columns of an unpacked tile */
+    ROWS = 8,        /* rows of a vector */
+    DOT_MOST = 8,    /* most tokens of the dot form */
+    TILE_ROWS = 64,  /* rows unpacked together */
+    TILE_COLS = 512, /* columns of an unpacked tile */
     TILE_BLOCKS = TILE_COLS / 128,
     GROUP_BYTES = 16 * TILE_COLS /* of sixteen rows in a tile */
 };
 
-/* ==== Results ===================================================================================== */
+/* ==== Results ================================================================================= */
 
 /* Lanes 0 .. n - 1 all ones. */
 INLINE __m256i first_rows(size_t n) {
@@ -50,7 +51,7 @@ INLINE void put_rows(float *y, __m256i d, const kern_mat *w, const kern_act *x, 
     _mm256_maskstore_ps(y, m, _mm256_mul_ps(_mm256_cvtepi32_ps(d), f));
 }
 
-/* ==== Dot form ==================================================================================== */
+/* ==== Dot form ================================================================================ */
 
 /* Lane i of the result is the sum of all lanes of v[i]. */
 INLINE __m256i reduce_rows(const __m256i v[ROWS]) {
@@ -94,7 +95,7 @@ static void NAME(gemv_t2_i8)(float *y, size_t ldy, const kern_mat *w, const kern
     }
 }
 
-/* ==== Tile form =================================================================================== */
+/* ==== Tile form =============================================================================== */
 
 /* v[i] dword j becomes v[j] dword i. */
 INLINE void transpose8(__m256i v[8]) {
@@ -202,9 +203,13 @@ static void finish_tile(const tile_job *j) {
 
 static void tile_rows(tile_job *j) {
     static void (*const group[])(const tile_job *, const uint8_t *, size_t, size_t) = {
-        tile_1, tile_2, tile_3, tile_4,
+        tile_1,
+        tile_2,
+        tile_3,
+        tile_4,
 #if T2_TILE_TOKENS == 6
-        tile_5, tile_6
+        tile_5,
+        tile_6
 #endif
     };
     _Alignas(32) uint8_t tile[TILE_ROWS * TILE_COLS];
