@@ -222,8 +222,10 @@ static rotor_status verify(view *v, rotor_error *err) {
     cli_progress_end(&p);
     if (st != ROTOR_OK) return json_decref(v->bad), st;
     const tool_verify_result *r = &v->verdict;
+    const char *known = layer < 0 ? tool_known_file(v->f) : NULL;
     if (v->root) {
         json_t *o = json_object();
+        json_object_set_new(o, "known_file", known ? json_string(known) : json_null());
         set_num(o, "values", r->n_values);
         set_num(o, "good_tensors", r->n_tensors);
         set_num(o, "bad_tensors", r->n_bad);
@@ -235,6 +237,7 @@ static rotor_status verify(view *v, rotor_error *err) {
                  "cannot be decoded\n",
                  (unsigned long long)r->n_values, (unsigned long long)r->n_tensors,
                  (unsigned long long)r->n_bad, (unsigned long long)r->n_skipped);
+        if (known) cli_outf("known file     %s\n", known);
     }
     return ROTOR_OK;
 }

@@ -97,6 +97,9 @@ typedef void (*tool_bad_fn)(void *user, base_str tensor, const char *why);
 rotor_status tool_verify(const tool_file *f, int layer, tool_i2s order, tool_bad_fn bad, void *user,
                          const tool_progress *progress, tool_verify_result *out, rotor_error *err);
 
+/* Which published file this is, by size and SHA-256; NULL: none that is known. Static. */
+const char *tool_known_file(const tool_file *f);
+
 typedef struct tool_stats {
     uint64_t n;                  /* values */
     uint64_t minus, zero, plus;  /* ternary: codes of each kind; else: signs */
