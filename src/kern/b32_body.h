@@ -94,6 +94,13 @@ INLINE void half_scales(tile *t, const job *j, const rows *r, size_t v, const si
     for (size_t k = 0; k < j->n_k; k++) vf_store(t->a[k][v][0], vf_from_half(d[k]));
 }
 
+/* Dword `at` of every row in one vector. */
+INLINE vi row_dwords(const rows *r, size_t at) {
+    _Alignas(64) uint32_t d[VI_ROWS];
+    for (size_t i = 0; i < VI_ROWS; i++) memcpy(&d[i], r->p[i] + at, 4);
+    return vi_load(d);
+}
+
 static void unpack_q8_0(tile *t, job *j, const rows *r, size_t v) {
     half_scales(t, j, r, v, 34);
     for (size_t k = 0; k < j->n_k; k++) {
@@ -115,6 +122,42 @@ static void unpack_q4_0(tile *t, job *j, const rows *r, size_t v) {
         for (int i = 0; i < 4; i++) {
             vi_store(t->code[k][v][i], vi_and(c[i], low));
             vi_store(t->code[k][v][i + 4], vi_and(vi_shr16(c[i], 4), low));
+        }
+    }
+}
+
+/* d | fifth bits u32 | nibbles: bit e is 16 of element e. */
+static void unpack_q5_0(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15), nibble = vi_set32(15), fifth = vi_set8(16);
+    half_scales(t, j, r, v, 22);
+    for (size_t k = 0; k < j->n_k; k++) {
+        const size_t at = (j->k + k) * 22;
+        vi c[4], bits = row_dwords(r, at + 2);
+        prefetch(j, 22 * VI_ROWS);
+        transpose4(c, r->p, at + 6);
+        for (int i = 0; i < 8; i++, bits = vi_shr32(bits, 4)) {
+            /* Four bits to bit 4 of four bytes: the shifted copies do not overlap. */
+            vi high = vi_and(vi_mul32(vi_and(bits, nibble), vi_set32(0x02040810)), fifth);
+            vi q = vi_and(i < 4 ? c[i] : vi_shr16(c[i - 4], 4), low);
+            vi_store(t->code[k][v][i], vi_or(q, high));
+        }
+    }
+}
+
+static void unpack_iq4_nl(tile *t, job *j, const rows *r, size_t v) {
+    static const int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                      1,    13,   25,  38,  53,  69,  89,  113};
+    uint8_t biased[16];
+    for (int i = 0; i < 16; i++) biased[i] = (uint8_t)values[i] ^ VI_BIAS8;
+    const vi low = vi_set8(15), table = vi_set_table(biased);
+    half_scales(t, j, r, v, 18);
+    for (size_t k = 0; k < j->n_k; k++) {
+        vi c[4];
+        prefetch(j, 18 * VI_ROWS);
+        transpose4(c, r->p, (j->k + k) * 18 + 2);
+        for (int i = 0; i < 4; i++) {
+            vi_store(t->code[k][v][i], vi_look_up(table, vi_and(c[i], low)));
+            vi_store(t->code[k][v][i + 4], vi_look_up(table, vi_and(vi_shr16(c[i], 4), low)));
         }
     }
 }
@@ -145,14 +188,7 @@ static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
-/* Dword `at` of every row in one vector. */
-INLINE vi row_dwords(const rows *r, size_t at) {
-    _Alignas(64) uint32_t d[VI_ROWS];
-    for (size_t i = 0; i < VI_ROWS; i++) memcpy(&d[i], r->p[i] + at, 4);
-    return vi_load(d);
-}
-
-/* Bits [from, from + n) of every lane, as a float. */
+/* Bits [from, from + n) of every lane. */
 #define FIELD(x, from, n) vi_and(vi_shr32(x, from), vi_set32((1 << (n)) - 1))
 
 /* The eight scales and offsets of Q4_K: 6 bits each in twelve bytes (block32.c, scale_min). */
@@ -185,6 +221,32 @@ static void unpack_q4_k(tile *t, job *j, const rows *r, size_t v) {
         for (int i = 0; i < 8; i++) {
             vi_store(t->code[k][v][i], vi_and(c[i], low));
             vi_store(t->code[k + 1][v][i], vi_and(vi_shr16(c[i], 4), low));
+        }
+    }
+}
+
+/* As Q4_K, with 32 bytes of fifth bits before the nibbles: bit g of byte l belongs to group g. */
+static void unpack_q5_k(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15), fifth = vi_set8(16);
+    for (size_t k = 0; k < j->n_k; k += 8) {
+        const size_t at = (j->k + k) / 8 * 176;
+        q4_k_scales(t, r, k, v, at);
+        for (size_t s = 0; s < 8; s += 4) { /* columns 0-15 and 16-31 of all groups */
+            vi h[4], c[4];
+            prefetch(j, 88 * VI_ROWS);
+            transpose4(h, r->p, at + 16 + 4 * s);
+#define PAIR(g, first, second)                                                                     \
+    transpose4(c, r->p, at + 48 + 16 * (g) + 4 * s);                                               \
+    for (size_t i = 0; i < 4; i++) {                                                               \
+        vi_store(t->code[k + (g)][v][s + i], vi_or(vi_and(c[i], low), vi_and(first, fifth)));      \
+        vi_store(t->code[k + (g) + 1][v][s + i],                                                   \
+                 vi_or(vi_and(vi_shr16(c[i], 4), low), vi_and(second, fifth)));                    \
+    }
+            PAIR(0, vi_shl16(h[i], 4), vi_shl16(h[i], 3))
+            PAIR(2, vi_shl16(h[i], 2), vi_shl16(h[i], 1))
+            PAIR(4, h[i], vi_shr16(h[i], 1))
+            PAIR(6, vi_shr16(h[i], 2), vi_shr16(h[i], 3))
+#undef PAIR
         }
     }
 }
@@ -375,10 +437,16 @@ static format format_of(uint32_t type) {
         return (format){unpack_q8_0, whole_wide, VI_BIAS8};
     case QUANT_Q4_0:
         return (format){unpack_q4_0, whole, 8};
+    case QUANT_Q5_0:
+        return (format){unpack_q5_0, whole, 16};
+    case QUANT_IQ4_NL:
+        return (format){unpack_iq4_nl, whole_wide, VI_BIAS8};
     case QUANT_MXFP4:
         return (format){unpack_mxfp4, whole, 12};
     case QUANT_Q4_K:
         return (format){unpack_q4_k, whole, 0};
+    case QUANT_Q5_K:
+        return (format){unpack_q5_k, whole, 0};
     case QUANT_Q6_K:
         return (format){unpack_q6_k, halves, 32};
     default:

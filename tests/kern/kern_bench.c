@@ -248,7 +248,9 @@ int run_bench(const checker *given, int n_threads) {
         uint32_t type;     /* weights */
     } blocks[] = {{"mm_b32_q8 Q8_0", QUANT_Q8_0},   {"mm_b32_q8 Q4_0", QUANT_Q4_0},
                   {"mm_b32_q8 Q4_K", QUANT_Q4_K},   {"mm_b32_q8 Q6_K", QUANT_Q6_K},
-                  {"mm_b32_q8 MXFP4", QUANT_MXFP4}, {"mm_b32_q8 Q5_0", QUANT_Q5_0}};
+                  {"mm_b32_q8 MXFP4", QUANT_MXFP4}, {"mm_b32_q8 Q5_0", QUANT_Q5_0},
+                  {"mm_b32_q8 Q5_K", QUANT_Q5_K},   {"mm_b32_q8 IQ4_NL", QUANT_IQ4_NL},
+                  {"mm_b32_q8 Q3_K", QUANT_Q3_K}};
     for (size_t i = 0; i < BASE_COUNT(blocks); i++)
         bench_type(&b, c, blocks[i].type, blocks[i].label, offsetof(kern, mm_b32_q8));
     bench_type(&b, c, QUANT_F16, "mm_f16", offsetof(kern, mm_f16));

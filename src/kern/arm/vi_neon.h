@@ -44,6 +44,7 @@ static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 static inline vi vi_xor(vi a, vi b) { return veorq_s32(a, b); }
 static inline vi vi_add32(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub32(vi a, vi b) { return vsubq_s32(a, b); }
+static inline vi vi_mul32(vi a, vi b) { return vmulq_s32(a, b); }
 static inline vi vi_if_less32(vi a, vi b, vi x, vi y) { return vbslq_s32(vcltq_s32(a, b), x, y); }
 /* Shifts by a register: a shift right by 0 has no immediate form. */
 static inline vi vi_shift16(vi a, int n) {

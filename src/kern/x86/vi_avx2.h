@@ -42,6 +42,7 @@ static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
 static inline vi vi_add32(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_sub32(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+static inline vi vi_mul32(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
 static inline vi vi_if_less32(vi a, vi b, vi x, vi y) {
     return _mm256_blendv_epi8(y, x, _mm256_cmpgt_epi32(b, a));
 }
