@@ -138,10 +138,14 @@ def build(log, folder, options, env=None):
 
 
 def meson_suite(log, folder, suites=(), rooms=None, wrapper=None, env=None, slow=1):
-    """Runs the tests of the given suites (and only of these rooms, when given)."""
-    tests = [t for t in meson_json(folder, "--tests")
-             if any(s.split(":")[-1] in suites for s in t["suite"])
-             and (rooms is None or t["name"] in rooms)]
+    """Runs the tests of the given suites, and of these only those of the given rooms. slow: by how
+    much a checker stretches their time limits; such a run leaves the checker of the checker out."""
+    tests = []
+    for test in meson_json(folder, "--tests"):
+        of = {suite.split(":")[-1] for suite in test["suite"]}
+        if of & set(suites) and (rooms is None or of & {"room-" + room for room in rooms}):
+            if slow == 1 or test["name"] != "kern_self_test":
+                tests.append(test)
     if not tests:
         return Result(notes=["%s: no tests yet" % "/".join(suites)])
     for old in glob.glob(os.path.join(ROOT, folder, "meson-logs", "testlog*.json")):
@@ -315,9 +319,11 @@ def old_processor(log):
     """The one binary on a processor without AVX: no instruction strays out of its kernel file."""
     if os.uname().machine != "x86_64" or not have("qemu-x86_64"):
         return missing("qemu-x86_64 on an x86-64 host")
-    rooms = {"base", "cpu", "quant", "kern", "text", "run"}
-    return meson_suite(log, "build", ["unit", "kern"], rooms=rooms,
-                       wrapper="qemu-x86_64 -cpu Nehalem", env=QUICK, slow=10)
+    story = log.run(["qemu-x86_64", "-cpu", "Nehalem", "build/rotor", "run", "-p", "Once", "-n", "8"])
+    return meson_suite(log, "build", ["unit"], rooms={"base", "cpu", "quant", "kern"},
+                       wrapper="qemu-x86_64 -cpu Nehalem", env=QUICK, slow=10).add(
+                           Result(failed=1, notes=["rotor run failed"]) if story else
+                           Result(passed=1))
 
 
 def aarch64(log):
@@ -336,7 +342,7 @@ def valgrind(log):
     """Reads of uninitialised memory, in the rooms that take bytes from outside."""
     if not have("valgrind"):
         return missing("valgrind")
-    return meson_suite(log, "build", ["unit"], rooms={"base", "quant", "text", "file", "chat"},
+    return meson_suite(log, "build", ["unit"], rooms={"base", "text", "file"},
                        wrapper="valgrind -q --error-exitcode=9 --leak-check=full", env=QUICK, slow=20)
 
 
