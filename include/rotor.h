@@ -14,8 +14,9 @@
  *
  * Option structs begin with their size and come from their ..._default() function, so that old
  * programs keep working with new libraries: fields are only added, at the end, to multiples of 8
- * bytes. A newer struct than the library knows is fine as long as its new fields are zero. Strings are UTF-8. Pointers are borrowed for the call
- * unless a comment says otherwise. Nothing here prints, exits or reads the environment.
+ * bytes. A newer struct than the library knows is fine as long as its new fields are zero. Strings
+ * are UTF-8. Pointers are borrowed for the call unless a comment says otherwise. Nothing here
+ * prints, exits or reads the environment.
  */
 #ifndef ROTOR_H
 #define ROTOR_H
@@ -38,10 +39,15 @@ ROTOR_API const char *rotor_features(void);
 typedef struct rotor_engine rotor_engine;
 typedef struct rotor_session rotor_session;
 
-/* ---- Engine ------------------------------------------------------------------------------------- */
+/* ---- Engine ---------------------------------------------------------------------------------- */
 
 typedef enum rotor_kv { ROTOR_KV_F16, ROTOR_KV_F32, ROTOR_KV_Q8 } rotor_kv;
-typedef enum rotor_head { ROTOR_HEAD_AUTO, ROTOR_HEAD_FILE, ROTOR_HEAD_Q8, ROTOR_HEAD_Q6 } rotor_head;
+typedef enum rotor_head {
+    ROTOR_HEAD_AUTO,
+    ROTOR_HEAD_FILE,
+    ROTOR_HEAD_Q8,
+    ROTOR_HEAD_Q6
+} rotor_head;
 typedef enum rotor_i2s { ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S_4ROW } rotor_i2s;
 
 typedef struct rotor_engine_options {
@@ -61,7 +67,7 @@ typedef struct rotor_engine_options {
     const char *cpu;           /* highest CPU level to use ("c", "avx2", …); NULL: all */
     const char *chat_template; /* built-in name or Jinja text; NULL: the model's */
     void (*log)(void *user, int level, const char *line); /* 0 error … 3 debug; NULL: silent */
-    void *log_user;            /* passed to log */
+    void *log_user;                                       /* passed to log */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 
@@ -69,41 +75,43 @@ ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 ROTOR_API rotor_status rotor_engine_open(rotor_engine **out, const char *path,
                                          const rotor_engine_options *opt, rotor_error *err);
 /* A GGUF image in memory, borrowed until close; name appears in messages. */
-ROTOR_API rotor_status rotor_engine_open_memory(rotor_engine **out, const void *data, size_t n_bytes,
-                                                const char *name, const rotor_engine_options *opt,
-                                                rotor_error *err);
+ROTOR_API rotor_status rotor_engine_open_memory(rotor_engine **out, const void *data,
+                                                size_t n_bytes, const char *name,
+                                                const rotor_engine_options *opt, rotor_error *err);
 /* After its sessions. NULL is fine; *e becomes NULL. */
 ROTOR_API void rotor_engine_close(rotor_engine **e);
 
 typedef struct rotor_engine_info {
-    uint32_t size;             /* set by the caller: sizeof(rotor_engine_info); kept */
-    const char *name;          /* model's own name; these strings live as long as the engine */
-    const char *architecture;  /* "bitnet-b1.58", "llama", … */
-    const char *type_name;     /* storage of the projections */
-    const char *template_line; /* which chat template, and why; or why the model's own is unusable */
-    const char *head;          /* output head in use */
-    const char *cpu;           /* CPU level in use */
+    uint32_t size;            /* set by the caller: sizeof(rotor_engine_info); kept */
+    const char *name;         /* model's own name; these strings live as long as the engine */
+    const char *architecture; /* "bitnet-b1.58", "llama", … */
+    const char *type_name;    /* storage of the projections */
+    const char
+        *template_line; /* which chat template, and why; or why the model's own is unusable */
+    const char *head;   /* output head in use */
+    const char *cpu;    /* CPU level in use */
     uint32_t n_vocab, n_embd, n_layer, n_head, n_head_kv, n_ff; /* shape */
-    uint32_t n_ctx_train;      /* context of the model */
-    uint32_t n_ctx;            /* context of a session */
-    int32_t threads;           /* in use */
-    uint64_t n_params;         /* weights */
-    uint64_t file_bytes;       /* of the model file */
-    uint64_t kv_bytes;         /* cache of all sessions */
-    uint64_t step_bytes;       /* weight bytes read per decoded token */
-    float temperature, top_p, min_p, repeat_penalty; /* model's own sampling defaults, < 0: not said */
-    int32_t top_k;             /* likewise */
-    bool has_template;         /* the model file brings a chat template or has a built-in one */
+    uint32_t n_ctx_train;                                       /* context of the model */
+    uint32_t n_ctx;                                             /* context of a session */
+    int32_t threads;                                            /* in use */
+    uint64_t n_params;                                          /* weights */
+    uint64_t file_bytes;                                        /* of the model file */
+    uint64_t kv_bytes;                                          /* cache of all sessions */
+    uint64_t step_bytes; /* weight bytes read per decoded token */
+    float temperature, top_p, min_p,
+        repeat_penalty; /* model's own sampling defaults, < 0: not said */
+    int32_t top_k;      /* likewise */
+    bool has_template;  /* the model file brings a chat template or has a built-in one */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 
-/* ---- Text and ids ---------------------------------------------------------------------------------- */
+/* ---- Text and ids ---------------------------------------------------------------------------- */
 
 #define ROTOR_NO_ID UINT32_MAX
 
-enum { /* flags of rotor_tokenize */
-    ROTOR_TOK_BOS = 1,    /* put the beginning-of-text id in front if the model wants one */
-    ROTOR_TOK_SPECIAL = 2 /* recognise control tokens in the text */
+enum {                       /* flags of rotor_tokenize */
+       ROTOR_TOK_BOS = 1,    /* put the beginning-of-text id in front if the model wants one */
+       ROTOR_TOK_SPECIAL = 2 /* recognise control tokens in the text */
 };
 /* Ids of text[n_bytes] in a new array *ids (free with rotor_free). Thread-safe. */
 ROTOR_API rotor_status rotor_tokenize(const rotor_engine *e, const char *text, size_t n_bytes,
@@ -132,7 +140,7 @@ ROTOR_API const char *rotor_chat_stop(const rotor_engine *e, size_t i);
 /* Names of the built-in chat templates; NULL past the end. */
 ROTOR_API const char *rotor_chat_template_name(size_t i);
 
-/* ---- Session ------------------------------------------------------------------------------------------ */
+/* ---- Session --------------------------------------------------------------------------------- */
 
 /* max_tok: positions; 0: the engine's context. */
 ROTOR_API rotor_status rotor_session_create(rotor_session **out, rotor_engine *e, uint32_t max_tok,
@@ -152,7 +160,7 @@ ROTOR_API rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, 
                                       bool (*fn)(void *user, size_t pos, const float *logits),
                                       void *user, rotor_error *err);
 
-/* ---- Generation --------------------------------------------------------------------------------------- */
+/* ---- Generation ------------------------------------------------------------------------------ */
 
 typedef struct rotor_token {
     uint32_t id;   /* vocabulary id */
@@ -201,16 +209,16 @@ typedef enum rotor_finish {
 } rotor_finish;
 
 typedef struct rotor_gen_result {
-    char *text;            /* owned by the result, NUL-terminated */
-    size_t n_bytes;        /* of text */
-    uint32_t *ids;         /* generated ids, owned by the result */
-    size_t n_ids;          /* how many */
-    rotor_finish finish;   /* why it ended */
-    uint32_t n_prompt;     /* prompt tokens */
-    uint32_t n_reused;     /* of which the cache already held */
-    uint64_t prompt_us;    /* microseconds for the prompt */
-    uint64_t first_us;     /* from the call to the first token */
-    uint64_t decode_us;    /* from the first to the last generated token */
+    char *text;          /* owned by the result, NUL-terminated */
+    size_t n_bytes;      /* of text */
+    uint32_t *ids;       /* generated ids, owned by the result */
+    size_t n_ids;        /* how many */
+    rotor_finish finish; /* why it ended */
+    uint32_t n_prompt;   /* prompt tokens */
+    uint32_t n_reused;   /* of which the cache already held */
+    uint64_t prompt_us;  /* microseconds for the prompt */
+    uint64_t first_us;   /* from the call to the first token */
+    uint64_t decode_us;  /* from the first to the last generated token */
 } rotor_gen_result;
 ROTOR_API void rotor_gen_result_free(rotor_gen_result *r);
 

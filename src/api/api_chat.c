@@ -38,9 +38,7 @@ const char *rotor_chat_stop(const rotor_engine *e, size_t i) {
     return e && e->tmpl ? chat_stop_text(e->tmpl, i) : NULL;
 }
 
-const char *rotor_chat_template_name(size_t i) {
-    return chat_builtin_name(i);
-}
+const char *rotor_chat_template_name(size_t i) { return chat_builtin_name(i); }
 
 static rotor_status render(const rotor_engine *e, const rotor_message *messages, size_t n,
                            chat_prompt *out, rotor_error *err) {

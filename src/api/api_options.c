@@ -9,9 +9,7 @@
 
 #include <assert.h>
 
-const char *rotor_version(void) {
-    return ROTOR_VERSION;
-}
+const char *rotor_version(void) { return ROTOR_VERSION; }
 
 const char *rotor_features(void) {
     return

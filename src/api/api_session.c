@@ -31,12 +31,8 @@ void rotor_session_free(rotor_session **s) {
     *s = NULL;
 }
 
-uint32_t rotor_session_len(const rotor_session *s) {
-    return s ? run_session_len(s->run) : 0;
-}
-uint32_t rotor_session_max(const rotor_session *s) {
-    return s ? run_session_max(s->run) : 0;
-}
+uint32_t rotor_session_len(const rotor_session *s) { return s ? run_session_len(s->run) : 0; }
+uint32_t rotor_session_max(const rotor_session *s) { return s ? run_session_max(s->run) : 0; }
 
 void rotor_session_rewind(rotor_session *s, uint32_t n_keep) {
     if (s && n_keep < run_session_len(s->run)) run_session_rewind(s->run, n_keep);

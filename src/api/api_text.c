@@ -4,9 +4,7 @@
  */
 #include "api/api_internal.h"
 
-void rotor_free(void *p) {
-    base_free(p);
-}
+void rotor_free(void *p) { base_free(p); }
 
 static rotor_status no_vocab(const rotor_engine *e, rotor_error *err) {
     return base_fail(err, ROTOR_E_UNSUPPORTED, "%s has no vocabulary: it can only be given ids",

@@ -73,9 +73,7 @@ size_t rotor_mlp_n_outputs(const rotor_mlp *m) {
 /* ==== Building
  * ==================================================================================== */
 
-static size_t padded(size_t n) {
-    return (n + 31) / 32 * 32;
-}
+static size_t padded(size_t n) { return (n + 31) / 32 * 32; }
 
 static bool regrow(void *array, size_t n_bytes) {
     void **at = array;

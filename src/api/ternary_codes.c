@@ -28,9 +28,7 @@ static uint64_t keep_codes(uint64_t w, size_t at, size_t n) {
     return left >= 32 ? w : w & (((uint64_t)1 << 2 * left) - 1);
 }
 
-static uint64_t swap_pairs(uint64_t w) {
-    return (w & high_bits) >> 1 | (w & low_bits) << 1;
-}
+static uint64_t swap_pairs(uint64_t w) { return (w & high_bits) >> 1 | (w & low_bits) << 1; }
 
 static unsigned count_bits(uint64_t w) {
     w -= w >> 1 & low_bits;
@@ -45,17 +43,11 @@ static rotor_status illegal(size_t at, uint64_t bad, rotor_error *err) {
     return base_fail(err, ROTOR_E_FORMAT, "position %zu: illegal ternary code 11", 4 * at + k);
 }
 
-size_t rotor_ternary_bytes(size_t n) {
-    return n / 4 + (n % 4 != 0);
-}
-size_t rotor_ternary_plane_words(size_t n) {
-    return n / 64 + (n % 64 != 0);
-}
+size_t rotor_ternary_bytes(size_t n) { return n / 4 + (n % 4 != 0); }
+size_t rotor_ternary_plane_words(size_t n) { return n / 64 + (n % 64 != 0); }
 
 /* Two's complement 0, 01, 11 to 00, 10, 01: the low bit moves up, a negative value flips both. */
-static unsigned code_of(int8_t v) {
-    return ((unsigned)v & 1u) << 1 ^ ((unsigned)(v >> 7) & 3u);
-}
+static unsigned code_of(int8_t v) { return ((unsigned)v & 1u) << 1 ^ ((unsigned)(v >> 7) & 3u); }
 
 rotor_status rotor_ternary_pack(const int8_t *values, size_t n, uint8_t *codes, rotor_error *err) {
     bool bad = false;
@@ -170,15 +162,9 @@ int64_t rotor_ternary_dot_planes(const uint64_t *a_plus, const uint64_t *a_minus
 /* ==== Quantisers
  * ================================================================================== */
 
-float rotor_ternary_absmean(const float *x, size_t n, int8_t *t) {
-    return quant_absmean(x, n, t);
-}
-float rotor_ternary_sign(const float *x, size_t n, int8_t *t) {
-    return quant_sign(x, n, t);
-}
-float rotor_ternary_int8(const float *x, size_t n, int8_t *q) {
-    return quant_int8_sym(x, n, q);
-}
+float rotor_ternary_absmean(const float *x, size_t n, int8_t *t) { return quant_absmean(x, n, t); }
+float rotor_ternary_sign(const float *x, size_t n, int8_t *t) { return quant_sign(x, n, t); }
+float rotor_ternary_int8(const float *x, size_t n, int8_t *q) { return quant_int8_sym(x, n, q); }
 
 float rotor_ternary_threshold(const float *x, size_t n, float theta, int8_t *t) {
     return quant_threshold(x, n, theta, t);

@@ -35,9 +35,7 @@ static const layout_row layouts[] = {
     [ROTOR_TERNARY_IQ2_BN_R4] = {"IQ2_BN_R4", QUANT_IQ2_BN_R4, 0},
 };
 
-static bool is_layout(rotor_ternary_layout l) {
-    return (unsigned)l < BASE_COUNT(layouts);
-}
+static bool is_layout(rotor_ternary_layout l) { return (unsigned)l < BASE_COUNT(layouts); }
 
 const char *rotor_ternary_layout_name(rotor_ternary_layout layout) {
     return is_layout(layout) ? layouts[layout].name : NULL;

@@ -40,11 +40,11 @@ rotor_status base_fail_nomem(rotor_error *err, const char *what);
         if (try_status_ != ROTOR_OK) return try_status_;                                           \
     } while (0)
 
-#define BASE_COUNT(a)   (sizeof(a) / sizeof((a)[0]))
-#define BASE_MIN(a, b)  ((a) < (b) ? (a) : (b))
-#define BASE_MAX(a, b)  ((a) > (b) ? (a) : (b))
+#define BASE_COUNT(a)  (sizeof(a) / sizeof((a)[0]))
+#define BASE_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define BASE_MAX(a, b) ((a) > (b) ? (a) : (b))
 
-/* ---- Checked sizes: false means the result does not fit --------------------------------------- */
+/* ---- Checked sizes: false means the result does not fit -------------------------------------- */
 
 bool base_mul_size(size_t a, size_t b, size_t *out);
 bool base_add_size(size_t a, size_t b, size_t *out);
@@ -53,7 +53,7 @@ bool base_add_u64(uint64_t a, uint64_t b, uint64_t *out);
 /* Rounds up to a multiple of align (a power of two). */
 bool base_round_up_u64(uint64_t a, uint64_t align, uint64_t *out);
 
-/* ---- Memory ----------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 void *base_alloc(size_t bytes);                      /* zeroed, 16-byte aligned; NULL when out */
 void *base_alloc_array(size_t n, size_t elem_bytes); /* zeroed, overflow checked */
@@ -80,7 +80,7 @@ rotor_status base_arena_create(base_arena *a, size_t cap_bytes);
 void *base_arena_take(base_arena *a, size_t bytes); /* NULL when the arena is exhausted */
 void base_arena_free(base_arena *a);
 
-/* ---- Bytes and text --------------------------------------------------------------------------- */
+/* ---- Bytes and text -------------------------------------------------------------------------- */
 
 /* A borrowed slice of bytes; not NUL-terminated. */
 typedef struct base_str {
@@ -112,7 +112,7 @@ int base_utf8_decode(const char *s, size_t n, int32_t *cp);
 /* Writes 1-4 bytes; cp must be a Unicode scalar value. */
 int base_utf8_encode(uint32_t cp, char out[4]);
 
-/* ---- String map: borrowed key slices to 32-bit values, seeded against chosen-key attacks -------- */
+/* ---- String map: borrowed key slices to 32-bit values, seeded against chosen-key attacks ----- */
 
 typedef struct base_map base_map;
 rotor_status base_map_create(base_map **out, size_t expected_n);
@@ -122,7 +122,7 @@ rotor_status base_map_put(base_map *m, base_str key, uint32_t value, bool *exist
 bool base_map_get(const base_map *m, base_str key, uint32_t *value);
 size_t base_map_count(const base_map *m);
 
-/* ---- Random numbers and hashes ------------------------------------------------------------------ */
+/* ---- Random numbers and hashes --------------------------------------------------------------- */
 
 /* xoshiro256**, seeded by splitmix64: same seed, same sequence, on every machine. */
 typedef struct base_rng {
@@ -138,7 +138,7 @@ uint64_t base_hash64(const void *p, size_t n_bytes, uint64_t seed);
 /* SHA-256 of a byte range; out[32]. */
 void base_sha256(const void *p, size_t n_bytes, uint8_t out[32]);
 
-/* ---- Log: a library never prints ---------------------------------------------------------------- */
+/* ---- Log: a library never prints ------------------------------------------------------------- */
 
 typedef enum base_log_level {
     BASE_LOG_ERROR,
@@ -153,11 +153,11 @@ typedef struct base_log {
 void base_log_printf(const base_log *log, base_log_level level, const char *fmt, ...)
     BASE_PRINTF(3, 4);
 
-/* ---- Operating system (base/os_*.c) --------------------------------------------------------------- */
+/* ---- Operating system (base/os_*.c) ---------------------------------------------------------- */
 
-uint64_t base_now_us(void);        /* monotonic */
-int64_t base_unix_s(void);         /* wall clock: seconds since 1970-01-01 UTC */
-uint64_t base_random_seed(void);   /* from the kernel; never fails */
+uint64_t base_now_us(void);      /* monotonic */
+int64_t base_unix_s(void);       /* wall clock: seconds since 1970-01-01 UTC */
+uint64_t base_random_seed(void); /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);
 uint64_t base_available_memory_bytes(void);
 uint64_t base_peak_rss_bytes(void);
@@ -218,9 +218,9 @@ rotor_status base_cond_create(base_cond **out);
 void base_cond_free(base_cond **c);
 void base_cond_wait(base_cond *c, base_mutex *m);
 void base_cond_broadcast(base_cond *c);
-int base_cpu_count(void);             /* logical CPUs this process may use */
-int base_core_count(void);            /* of these, how many have a core of their own */
-void base_thread_pin(int cpu_index);  /* binds the calling thread; a hint */
+int base_cpu_count(void);            /* logical CPUs this process may use */
+int base_core_count(void);           /* of these, how many have a core of their own */
+void base_thread_pin(int cpu_index); /* binds the calling thread; a hint */
 void base_thread_yield(void);
 
 #endif

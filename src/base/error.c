@@ -45,7 +45,7 @@ void base_log_printf(const base_log *log, base_log_level level, const char *fmt,
     log->fn(log->user, level, line);
 }
 
-/* ==== Checked sizes ============================================================================ */
+/* ==== Checked sizes =========================================================================== */
 
 bool base_mul_size(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
 bool base_add_size(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }

@@ -15,9 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static atomic_long fault_left;         /* 0: off; n: the n-th event from now fails */
-static atomic_bool fault_fired;        /* set when it did */
-static atomic_uint_fast64_t n_allocs;  /* allocations since the start of the process */
+static atomic_long fault_left;        /* 0: off; n: the n-th event from now fails */
+static atomic_bool fault_fired;       /* set when it did */
+static atomic_uint_fast64_t n_allocs; /* allocations since the start of the process */
 
 void base_fault_after(long n) {
     atomic_store(&fault_fired, false);
@@ -73,7 +73,7 @@ void *base_alloc_aligned(size_t bytes) {
 
 void base_free_aligned(void *p) { os_pages_free(p); }
 
-/* ==== Arena ===================================================================================== */
+/* ==== Arena =================================================================================== */
 
 rotor_status base_arena_create(base_arena *a, size_t cap_bytes) {
     a->mem = base_alloc_aligned(cap_bytes ? cap_bytes : 64);
@@ -84,7 +84,8 @@ rotor_status base_arena_create(base_arena *a, size_t cap_bytes) {
 
 void *base_arena_take(base_arena *a, size_t bytes) {
     uint64_t padded;
-    if (!base_round_up_u64(bytes ? bytes : 1, 64, &padded) || padded > a->cap - a->used) return NULL;
+    if (!base_round_up_u64(bytes ? bytes : 1, 64, &padded) || padded > a->cap - a->used)
+        return NULL;
     void *p = a->mem + a->used;
     a->used += (size_t)padded;
     return p;
@@ -95,7 +96,7 @@ void base_arena_free(base_arena *a) {
     memset(a, 0, sizeof *a);
 }
 
-/* ==== Slices and buffers ========================================================================= */
+/* ==== Slices and buffers ====================================================================== */
 
 base_str base_str_of(const char *cstr) { return (base_str){cstr, strlen(cstr)}; }
 
@@ -154,7 +155,7 @@ void base_buf_free(base_buf *b) {
     memset(b, 0, sizeof *b);
 }
 
-/* ==== UTF-8 ====================================================================================== */
+/* ==== UTF-8 =================================================================================== */
 
 static int utf8_tail(const char *s, size_t n, int len, int32_t *cp, int32_t min) {
     if ((size_t)len > n) goto bad;

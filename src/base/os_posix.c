@@ -24,14 +24,15 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ==== Pages ====================================================================================== */
+/* ==== Pages =================================================================================== */
 
 enum { PAGE_HEADER = 64, HUGE = 2 << 20 };
 
 /* Layout: | 64-byte header: offset to the start of the mapping, its length | block … | */
 void *os_pages_alloc(size_t bytes) {
     uint64_t total;
-    if (!base_round_up_u64(bytes, 64, &total) || !base_add_u64(total, PAGE_HEADER, &total)) return NULL;
+    if (!base_round_up_u64(bytes, 64, &total) || !base_add_u64(total, PAGE_HEADER, &total))
+        return NULL;
     size_t align = total >= HUGE ? HUGE : 64;
     uint8_t *raw = NULL;
     if (align == 64) {
@@ -51,11 +52,13 @@ void os_pages_free(void *p) {
     if (!p) return;
     uint8_t *raw = (uint8_t *)p - PAGE_HEADER;
     uint64_t mapped = ((uint64_t *)raw)[0];
-    if (mapped) munmap(raw, mapped);
-    else free(raw);
+    if (mapped)
+        munmap(raw, mapped);
+    else
+        free(raw);
 }
 
-/* ==== Clock, seed, memory ======================================================================== */
+/* ==== Clock, seed, memory ===================================================================== */
 
 uint64_t base_now_us(void) {
     struct timespec t;
@@ -95,7 +98,7 @@ uint64_t base_peak_rss_bytes(void) {
     return getrusage(RUSAGE_SELF, &u) == 0 ? (uint64_t)u.ru_maxrss * 1024u : 0;
 }
 
-/* ==== Reading ==================================================================================== */
+/* ==== Reading ================================================================================= */
 
 static int64_t mtime_ns(const struct stat *st) {
     return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
@@ -103,7 +106,8 @@ static int64_t mtime_ns(const struct stat *st) {
 
 static rotor_status read_all(base_file *f, int fd, rotor_error *err) {
     uint8_t *data = base_alloc_aligned(f->size);
-    if (!data) return base_fail(err, ROTOR_E_NOMEM, "%s: no memory for %zu bytes", f->path, f->size);
+    if (!data)
+        return base_fail(err, ROTOR_E_NOMEM, "%s: no memory for %zu bytes", f->path, f->size);
     for (size_t at = 0; at < f->size;) {
         ssize_t n = mem_fault_now() ? -1 : pread(fd, data + at, f->size - at, (off_t)at);
         if (n < 0 && errno == EINTR) continue;
@@ -132,8 +136,7 @@ static rotor_status open_regular(base_file *f, int fd, bool map, rotor_error *er
     struct stat st;
     if (fstat(fd, &st) != 0)
         return base_fail(err, ROTOR_E_IO, "%s: cannot read its size: %s", f->path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return base_fail(err, ROTOR_E_IO, "%s: not a regular file", f->path);
+    if (!S_ISREG(st.st_mode)) return base_fail(err, ROTOR_E_IO, "%s: not a regular file", f->path);
     if ((uint64_t)st.st_size > SIZE_MAX / 2)
         return base_fail(err, ROTOR_E_IO, "%s: too large for this machine", f->path);
     f->size = (size_t)st.st_size;
@@ -149,18 +152,24 @@ rotor_status base_file_open(base_file *f, const char *path, bool map, rotor_erro
     if (!f->path) return base_fail_nomem(err, "opening a file");
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     rotor_status st;
-    if (fd < 0) st = base_fail(err, ROTOR_E_IO, "%s: cannot open: %s", path, strerror(errno));
-    else st = open_regular(f, fd, map, err);
-    if (st == ROTOR_OK && f->mapped) f->fd = fd;
-    else if (fd >= 0) close(fd);
+    if (fd < 0)
+        st = base_fail(err, ROTOR_E_IO, "%s: cannot open: %s", path, strerror(errno));
+    else
+        st = open_regular(f, fd, map, err);
+    if (st == ROTOR_OK && f->mapped)
+        f->fd = fd;
+    else if (fd >= 0)
+        close(fd);
     if (st != ROTOR_OK) base_file_close(f);
     return st;
 }
 
 void base_file_close(base_file *f) {
     if (!f) return;
-    if (f->mapped) munmap((void *)(uintptr_t)f->data, f->size);
-    else base_free_aligned((void *)(uintptr_t)f->data);
+    if (f->mapped)
+        munmap((void *)(uintptr_t)f->data, f->size);
+    else
+        base_free_aligned((void *)(uintptr_t)f->data);
     if (f->fd >= 0 && f->mapped) close(f->fd);
     base_free(f->path);
     memset(f, 0, sizeof *f);
@@ -171,9 +180,10 @@ rotor_status base_file_unchanged(const base_file *f, rotor_error *err) {
     struct stat st;
     if (!f->mapped) return ROTOR_OK;
     if (fstat(f->fd, &st) != 0 || (uint64_t)st.st_size != f->size || mtime_ns(&st) != f->mtime_ns)
-        return base_fail(err, ROTOR_E_IO,
-                         "%s: the file changed while it was in use (it had %zu bytes); load it again",
-                         f->path, f->size);
+        return base_fail(
+            err, ROTOR_E_IO,
+            "%s: the file changed while it was in use (it had %zu bytes); load it again", f->path,
+            f->size);
     return ROTOR_OK;
 }
 
@@ -185,7 +195,7 @@ void base_file_drop(const base_file *f, size_t offset, size_t n_bytes) {
     if (begin < end) madvise((void *)(uintptr_t)(f->data + begin), end - begin, MADV_DONTNEED);
 }
 
-/* ==== Writing ==================================================================================== */
+/* ==== Writing ================================================================================= */
 
 enum { OUT_BUF = 1 << 18 };
 
@@ -257,7 +267,8 @@ rotor_status base_out_skip(base_out *o, uint64_t n_bytes, rotor_error *err) {
 static rotor_status finish(base_out *o, rotor_error *err) {
     ROTOR_TRY(flush(o, err));
     if (ftruncate(o->fd, (off_t)o->pos) != 0 || fsync(o->fd) != 0)
-        return base_fail(err, ROTOR_E_IO, "%s: cannot finish writing: %s", o->path, strerror(errno));
+        return base_fail(err, ROTOR_E_IO, "%s: cannot finish writing: %s", o->path,
+                         strerror(errno));
     int fd = o->fd;
     o->fd = -1;
     if (close(fd) != 0 || rename(o->tmp_path, o->path) != 0)
@@ -284,7 +295,7 @@ void base_out_abort(base_out *o) {
     o->fd = -1;
 }
 
-/* ==== Paths ====================================================================================== */
+/* ==== Paths =================================================================================== */
 
 base_path_kind base_path_kind_of(const char *path) {
     struct stat st;

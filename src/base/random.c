@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-/* ==== Random numbers ============================================================================ */
+/* ==== Random numbers ========================================================================== */
 
 static uint64_t splitmix(uint64_t *x) {
     uint64_t z = (*x += 0x9E3779B97F4A7C15u);
@@ -47,7 +47,7 @@ float base_rng_normal(base_rng *r) {
     return (float)(sqrt(-2.0 * log(1.0 - u)) * cos(6.283185307179586 * v));
 }
 
-/* ==== Table hash ================================================================================= */
+/* ==== Table hash ============================================================================== */
 
 static uint64_t fold(uint64_t a, uint64_t b) {
     __uint128_t p = (__uint128_t)a * b;
@@ -69,7 +69,7 @@ uint64_t base_hash64(const void *data, size_t n_bytes, uint64_t seed) {
     return fold(h ^ n_bytes, 0x589965CC75374CC3u);
 }
 
-/* ==== SHA-256 ==================================================================================== */
+/* ==== SHA-256 ================================================================================= */
 
 static const uint32_t sha_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -98,7 +98,8 @@ static void sha_block(uint32_t h[8], const uint8_t *p) {
         uint32_t e = v[4], a = v[0];
         uint32_t t1 = v[7] + (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
                       sha_k[i] + w[i];
-        uint32_t t2 = (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+        uint32_t t2 =
+            (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
         memmove(v + 1, v, 7 * sizeof v[0]);
         v[4] += t1;
         v[0] = t1 + t2;
@@ -116,7 +117,8 @@ void base_sha256(const void *data, size_t n_bytes, uint8_t out[32]) {
     if (n) memcpy(last, p, n);
     last[n] = 0x80;
     size_t total = n < 56 ? 64 : 128;
-    for (int i = 0; i < 8; i++) last[total - 1 - (size_t)i] = (uint8_t)((uint64_t)n_bytes * 8 >> 8 * i);
+    for (int i = 0; i < 8; i++)
+        last[total - 1 - (size_t)i] = (uint8_t)((uint64_t)n_bytes * 8 >> 8 * i);
     for (size_t at = 0; at < total; at += 64) sha_block(h, last + at);
     for (int i = 0; i < 32; i++) out[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i % 4)));
 }

@@ -112,9 +112,7 @@ const chat_builtin *chat_builtin_find(base_str name) {
     return NULL;
 }
 
-const char *chat_builtin_stop(const chat_builtin *b, size_t i) {
-    return i ? NULL : b->stop;
-}
+const char *chat_builtin_stop(const chat_builtin *b, size_t i) { return i ? NULL : b->stop; }
 
 /* ==== Rendering =============================================================================== */
 

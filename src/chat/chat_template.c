@@ -80,9 +80,7 @@ rotor_status chat_render(const chat_template *t, const chat_message *messages, s
 
 /* ==== Choosing ================================================================================ */
 
-static int64_t machine_clock(void) {
-    return base_unix_s();
-}
+static int64_t machine_clock(void) { return base_unix_s(); }
 
 static bool looks_like_jinja(base_str s) {
     for (size_t i = 0; i + 1 < s.n; i++)
@@ -181,9 +179,7 @@ void chat_template_free(chat_template **t) {
     *t = NULL;
 }
 
-const char *chat_template_describe(const chat_template *t) {
-    return t->describe;
-}
+const char *chat_template_describe(const chat_template *t) { return t->describe; }
 
 const char *chat_stop_text(const chat_template *t, size_t i) {
     return t->builtin ? chat_builtin_stop(t->builtin, i) : NULL;

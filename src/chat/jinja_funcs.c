@@ -166,6 +166,4 @@ static const jin_func functions[] = {
     {"strftime_now", "format", jin_strftime_now},
 };
 
-const jin_func *jin_func_at(size_t i) {
-    return i < BASE_COUNT(functions) ? &functions[i] : NULL;
-}
+const jin_func *jin_func_at(size_t i) { return i < BASE_COUNT(functions) ? &functions[i] : NULL; }

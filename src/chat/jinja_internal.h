@@ -121,42 +121,20 @@ struct jin_macro {
     jin_scope *scope;    /* where it was defined */
 };
 
-static inline jin_val jin_of_bool(bool b) {
-    return (jin_val){JIN_BOOL, {.b = b}};
-}
-static inline jin_val jin_of_int(int64_t i) {
-    return (jin_val){JIN_INT, {.i = i}};
-}
-static inline jin_val jin_of_float(double f) {
-    return (jin_val){JIN_FLOAT, {.f = f}};
-}
-static inline jin_val jin_of_str(jin_str s) {
-    return (jin_val){JIN_STR, {.s = s}};
-}
-static inline jin_val jin_of_text(base_str s) {
-    return jin_of_str((jin_str){s.p, s.n, NULL});
-}
-static inline jin_val jin_none(void) {
-    return (jin_val){.kind = JIN_NONE};
-}
+static inline jin_val jin_of_bool(bool b) { return (jin_val){JIN_BOOL, {.b = b}}; }
+static inline jin_val jin_of_int(int64_t i) { return (jin_val){JIN_INT, {.i = i}}; }
+static inline jin_val jin_of_float(double f) { return (jin_val){JIN_FLOAT, {.f = f}}; }
+static inline jin_val jin_of_str(jin_str s) { return (jin_val){JIN_STR, {.s = s}}; }
+static inline jin_val jin_of_text(base_str s) { return jin_of_str((jin_str){s.p, s.n, NULL}); }
+static inline jin_val jin_none(void) { return (jin_val){.kind = JIN_NONE}; }
 static inline jin_val jin_undefined(base_str name) {
     return (jin_val){JIN_UNDEFINED, {.name = name}};
 }
-static inline base_str jin_bytes(jin_str s) {
-    return (base_str){s.p, s.n};
-}
-static inline bool jin_is_list(jin_val v) {
-    return v.kind == JIN_LIST || v.kind == JIN_TUPLE;
-}
-static inline bool jin_is_int(jin_val v) {
-    return v.kind == JIN_INT || v.kind == JIN_BOOL;
-}
-static inline bool jin_is_number(jin_val v) {
-    return jin_is_int(v) || v.kind == JIN_FLOAT;
-}
-static inline int64_t jin_int(jin_val v) {
-    return v.kind == JIN_BOOL ? v.u.b : v.u.i;
-}
+static inline base_str jin_bytes(jin_str s) { return (base_str){s.p, s.n}; }
+static inline bool jin_is_list(jin_val v) { return v.kind == JIN_LIST || v.kind == JIN_TUPLE; }
+static inline bool jin_is_int(jin_val v) { return v.kind == JIN_INT || v.kind == JIN_BOOL; }
+static inline bool jin_is_number(jin_val v) { return jin_is_int(v) || v.kind == JIN_FLOAT; }
+static inline int64_t jin_int(jin_val v) { return v.kind == JIN_BOOL ? v.u.b : v.u.i; }
 static inline double jin_float(jin_val v) {
     return v.kind == JIN_FLOAT ? v.u.f : (double)jin_int(v);
 }

@@ -67,12 +67,8 @@ static bool is_letter(int32_t cp) {
     utf8proc_category_t c = utf8proc_category(cp);
     return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;
 }
-static bool is_digit(int32_t cp) {
-    return utf8proc_category(cp) == UTF8PROC_CATEGORY_ND;
-}
-static bool is_letter_or_digit(int32_t cp) {
-    return is_letter(cp) || is_digit(cp);
-}
+static bool is_digit(int32_t cp) { return utf8proc_category(cp) == UTF8PROC_CATEGORY_ND; }
+static bool is_letter_or_digit(int32_t cp) { return is_letter(cp) || is_digit(cp); }
 
 static rotor_status m_isalpha(jin_rt *rt, jin_val self, jin_args *a, jin_val *out) {
     return (void)a, all_of(rt, self.u.s, is_letter, out);

@@ -100,9 +100,7 @@ jin_str jin_slice(jin_str s, size_t begin, size_t n) {
     return (jin_str){s.p + begin, n, marked ? s.user + begin : s.user};
 }
 
-bool jin_user_at(jin_str s, size_t i) {
-    return s.user && (s.user == jin_all_user || s.user[i]);
-}
+bool jin_user_at(jin_str s, size_t i) { return s.user && (s.user == jin_all_user || s.user[i]); }
 
 static rotor_status put_room(jin_rt *rt, size_t n) {
     if (n > JIN_MAX_OUT_BYTES - rt->out.len)
@@ -132,9 +130,7 @@ rotor_status jin_put_text(jin_rt *rt, const char *cstr) {
     return jin_put_marked(rt, cstr, strlen(cstr), false);
 }
 
-size_t jin_mark(const jin_rt *rt) {
-    return rt->out.len;
-}
+size_t jin_mark(const jin_rt *rt) { return rt->out.len; }
 
 rotor_status jin_cut(jin_rt *rt, size_t mark, jin_val *out) {
     size_t n = rt->out.len - mark;

@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ==== Near misses ============================================================================ */
+/* ==== Near misses ============================================================================= */
 
 enum { NAME_MAX_BYTES = 32 };
 
@@ -60,7 +60,7 @@ static const char *option_name_at(const void *ctx, size_t i) {
     return cli_options[i].verbs & verb_bit ? cli_options[i].name : "";
 }
 
-/* ==== Values ================================================================================= */
+/* ==== Values ================================================================================== */
 
 static bool same_word(const char *p, size_t n, const char *word) {
     return strlen(word) == n && strncmp(p, word, n) == 0;
@@ -136,7 +136,7 @@ rotor_status cli_set(cli_args *a, cli_opt id, const char *text, const char *wher
     return ROTOR_OK;
 }
 
-/* ==== Command line =========================================================================== */
+/* ==== Command line ============================================================================ */
 
 cli_opt cli_find_option(const char *name, size_t n_bytes, uint32_t verb_bit) {
     for (int i = 0; i < CLI_N_OPTS; i++)
@@ -232,7 +232,7 @@ void cli_args_free(cli_args *a) {
     memset(a, 0, sizeof *a);
 }
 
-/* ==== Environment and configuration file ===================================================== */
+/* ==== Environment and configuration file ====================================================== */
 
 static rotor_status read_environment(cli_args *a, const char *(*get_env)(const char *name),
                                      rotor_error *err) {
@@ -304,26 +304,14 @@ rotor_status cli_settings(cli_args *a, const char *config, const char *config_na
     return ROTOR_OK;
 }
 
-/* ==== Asking ================================================================================= */
+/* ==== Asking ================================================================================== */
 
-bool cli_given(const cli_args *a, cli_opt o) {
-    return a->value[o].given;
-}
-bool cli_on(const cli_args *a, cli_opt o) {
-    return a->value[o].i != 0;
-}
-int64_t cli_int(const cli_args *a, cli_opt o) {
-    return a->value[o].i;
-}
-double cli_real(const cli_args *a, cli_opt o) {
-    return a->value[o].f;
-}
-const char *cli_text(const cli_args *a, cli_opt o) {
-    return a->value[o].text;
-}
-const char *cli_word(const cli_args *a, size_t i) {
-    return i < a->n_words ? a->words[i] : NULL;
-}
+bool cli_given(const cli_args *a, cli_opt o) { return a->value[o].given; }
+bool cli_on(const cli_args *a, cli_opt o) { return a->value[o].i != 0; }
+int64_t cli_int(const cli_args *a, cli_opt o) { return a->value[o].i; }
+double cli_real(const cli_args *a, cli_opt o) { return a->value[o].f; }
+const char *cli_text(const cli_args *a, cli_opt o) { return a->value[o].text; }
+const char *cli_word(const cli_args *a, size_t i) { return i < a->n_words ? a->words[i] : NULL; }
 
 tool_i2s cli_i2s(const cli_args *a) {
     static const tool_i2s order[] = {TOOL_I2S_X86, TOOL_I2S_X86, TOOL_I2S_ARM, TOOL_I2S_4ROW};

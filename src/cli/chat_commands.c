@@ -27,7 +27,7 @@ static void say_result(const chat_talk *t, rotor_status st, const rotor_error *e
     if (st != ROTOR_OK) say(t, "rotor: %s", err->message);
 }
 
-/* ==== Conversation =========================================================================== */
+/* ==== Conversation ============================================================================ */
 
 static void do_clear(chat_talk *t, const char *argument) {
     (void)argument;
@@ -110,7 +110,7 @@ static void do_load(chat_talk *t, const char *argument) {
         say(t, "rotor: %s", err.message);
 }
 
-/* ==== Settings =============================================================================== */
+/* ==== Settings ================================================================================ */
 
 static const cli_opt settable[] = {OPT_TEMP,   OPT_TOP_K, OPT_TOP_P,    OPT_MIN_P,
                                    OPT_REPEAT, OPT_SEED,  OPT_N_PREDICT};
@@ -193,7 +193,7 @@ static void do_exit(chat_talk *t, const char *argument) {
     t->leave = true;
 }
 
-/* ==== The table ============================================================================== */
+/* ==== The table =============================================================================== */
 
 static void do_help(chat_talk *t, const char *argument);
 

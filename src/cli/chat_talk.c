@@ -55,7 +55,7 @@ void chat_free(chat_talk *t) {
     rotor_engine_close(&t->e);
 }
 
-/* ==== Answering ============================================================================== */
+/* ==== Answering =============================================================================== */
 
 typedef struct answer {
     chat_talk *t;          /* conversation */
@@ -163,7 +163,7 @@ rotor_status chat_answer(chat_talk *t, rotor_error *err) {
     return st;
 }
 
-/* ==== The file =============================================================================== */
+/* ==== The file ================================================================================ */
 
 static json_t *to_json(const chat_talk *t) {
     json_t *root = json_object(), *list = json_array();

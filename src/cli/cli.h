@@ -16,25 +16,25 @@
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
-/* ---- Verbs ---------------------------------------------------------------------------------- */
+/* ---- Verbs ----------------------------------------------------------------------------------- */
 
 enum { /* bits of cli_option.verbs */
-    VERB_RUN = 1 << 0,
-    VERB_CHAT = 1 << 1,
-    VERB_BENCH = 1 << 2,
-    VERB_SYNTH = 1 << 3,
-    VERB_INSPECT = 1 << 4,
-    VERB_CONVERT = 1 << 5,
-    VERB_QUANTIZE = 1 << 6,
-    VERB_TOKENIZE = 1 << 7,
-    VERB_LOGITS = 1 << 8,
-    VERB_PERPLEXITY = 1 << 9,
-    VERB_INFO = 1 << 10,
-    VERB_MODELS = 1 << 11,
-    VERB_HELP = 1 << 12,
-    VERB_VERSION = 1 << 13,
-    VERBS_ENGINE = VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY,
-    VERBS_ALL = (1 << 14) - 1
+       VERB_RUN = 1 << 0,
+       VERB_CHAT = 1 << 1,
+       VERB_BENCH = 1 << 2,
+       VERB_SYNTH = 1 << 3,
+       VERB_INSPECT = 1 << 4,
+       VERB_CONVERT = 1 << 5,
+       VERB_QUANTIZE = 1 << 6,
+       VERB_TOKENIZE = 1 << 7,
+       VERB_LOGITS = 1 << 8,
+       VERB_PERPLEXITY = 1 << 9,
+       VERB_INFO = 1 << 10,
+       VERB_MODELS = 1 << 11,
+       VERB_HELP = 1 << 12,
+       VERB_VERSION = 1 << 13,
+       VERBS_ENGINE = VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY,
+       VERBS_ALL = (1 << 14) - 1
 };
 
 struct cli_args;
@@ -48,31 +48,79 @@ typedef struct cli_verb {
     int (*run)(const struct cli_args *); /* exit status */
 } cli_verb;
 
-const cli_verb *cli_verb_at(size_t i);            /* NULL past the end */
-const cli_verb *cli_verb_find(const char *name);  /* NULL: none */
+const cli_verb *cli_verb_at(size_t i);           /* NULL past the end */
+const cli_verb *cli_verb_find(const char *name); /* NULL: none */
 
-/* ---- Options -------------------------------------------------------------------------------- */
+/* ---- Options --------------------------------------------------------------------------------- */
 
 typedef enum cli_opt {
-    OPT_HELP, OPT_JSON, OPT_LOG_LEVEL, OPT_NO_PROGRESS,
-    OPT_THREADS, OPT_CTX, OPT_CTX_PPL, OPT_DEVICE, OPT_CPU, OPT_KV, OPT_HEAD, OPT_HEAD_EXACT,
-    OPT_ACT, OPT_CHUNK, OPT_LAYERS, OPT_NO_MMAP, OPT_I2S, OPT_TEMPLATE,
-    OPT_PROMPT, OPT_N_PREDICT, OPT_ECHO, OPT_CHAT, OPT_SYSTEM, OPT_BEAMS, OPT_IGNORE_EOS,
-    OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT, OPT_SEED, OPT_STOP,
-    OPT_NO_HISTORY, OPT_COLOR,
-    OPT_N_PROMPT, OPT_N_GEN, OPT_REPS, OPT_DEPTH, OPT_OPS, OPT_COMPARE, OPT_PRESET,
-    OPT_OUTPUT, OPT_OUTPUT_LOGITS, OPT_VOCAB, OPT_SPARSE, OPT_VERIFY, OPT_LAYER, OPT_STATS,
-    OPT_TYPE, OPT_HEAD_TYPE,
-    OPT_IDS, OPT_DECODE, OPT_LINES, OPT_SPECIAL, OPT_BOS,
-    OPT_TOKENS, OPT_ALL, OPT_KLD, OPT_WINDOWS,
+    OPT_HELP,
+    OPT_JSON,
+    OPT_LOG_LEVEL,
+    OPT_NO_PROGRESS,
+    OPT_THREADS,
+    OPT_CTX,
+    OPT_CTX_PPL,
+    OPT_DEVICE,
+    OPT_CPU,
+    OPT_KV,
+    OPT_HEAD,
+    OPT_HEAD_EXACT,
+    OPT_ACT,
+    OPT_CHUNK,
+    OPT_LAYERS,
+    OPT_NO_MMAP,
+    OPT_I2S,
+    OPT_TEMPLATE,
+    OPT_PROMPT,
+    OPT_N_PREDICT,
+    OPT_ECHO,
+    OPT_CHAT,
+    OPT_SYSTEM,
+    OPT_BEAMS,
+    OPT_IGNORE_EOS,
+    OPT_TEMP,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_MIN_P,
+    OPT_REPEAT,
+    OPT_SEED,
+    OPT_STOP,
+    OPT_NO_HISTORY,
+    OPT_COLOR,
+    OPT_N_PROMPT,
+    OPT_N_GEN,
+    OPT_REPS,
+    OPT_DEPTH,
+    OPT_OPS,
+    OPT_COMPARE,
+    OPT_PRESET,
+    OPT_OUTPUT,
+    OPT_OUTPUT_LOGITS,
+    OPT_VOCAB,
+    OPT_SPARSE,
+    OPT_VERIFY,
+    OPT_LAYER,
+    OPT_STATS,
+    OPT_TYPE,
+    OPT_HEAD_TYPE,
+    OPT_IDS,
+    OPT_DECODE,
+    OPT_LINES,
+    OPT_SPECIAL,
+    OPT_BOS,
+    OPT_TOKENS,
+    OPT_ALL,
+    OPT_KLD,
+    OPT_WINDOWS,
     CLI_N_OPTS
 } cli_opt;
 
 typedef enum cli_type { CLI_FLAG, CLI_INT, CLI_REAL, CLI_TEXT, CLI_CHOICE } cli_type;
 
-enum { /* cli_option.flags */
-    CLI_MANY = 1, /* may be given several times */
-    CLI_SAVED = 2 /* may stand in the configuration file and in ROTOR_<NAME> */
+enum {               /* cli_option.flags */
+       CLI_MANY = 1, /* may be given several times */
+       CLI_SAVED = 2 /* may stand in the configuration file and in ROTOR_<NAME> */
 };
 
 typedef struct cli_option {
@@ -136,13 +184,12 @@ tool_i2s cli_i2s(const cli_args *a);
 /* Parses "1,2 3" into a new array (base_free). */
 rotor_status cli_parse_ids(const char *text, uint32_t **ids, size_t *n, rotor_error *err);
 
-
-/* ---- Help ----------------------------------------------------------------------------------- */
+/* ---- Help ------------------------------------------------------------------------------------ */
 
 void cli_help_all(base_buf *out);
 void cli_help_verb(base_buf *out, const cli_verb *verb);
 
-/* ---- Speaking (report.c) -------------------------------------------------------------------- */
+/* ---- Speaking (report.c) --------------------------------------------------------------------- */
 
 /* "rotor: verb: message" on standard error; returns CLI_FAILED. */
 int cli_fail(const cli_args *a, const rotor_error *err);
@@ -165,24 +212,24 @@ const char *cli_bytes(uint64_t bytes, char out[32]);
 
 /* Progress on standard error: only on a terminal, only after a second, unless --no-progress. */
 typedef struct cli_progress {
-    const cli_args *a;   /* whose flags decide */
-    const char *what;    /* label */
-    uint64_t start_us;   /* when it began */
-    uint64_t shown_us;   /* last drawn; 0: never */
+    const cli_args *a; /* whose flags decide */
+    const char *what;  /* label */
+    uint64_t start_us; /* when it began */
+    uint64_t shown_us; /* last drawn; 0: never */
 } cli_progress;
 void cli_progress_start(cli_progress *p, const cli_args *a, const char *what);
 /* Matches the progress callbacks of tool: user is the cli_progress; false after Ctrl-C. */
 bool cli_progress_step(void *user, uint64_t done, uint64_t total);
 void cli_progress_end(cli_progress *p);
 
-/* ---- JSON (json_out.c): jansson values that never fail on foreign bytes --------------------- */
+/* ---- JSON (json_out.c): jansson values that never fail on foreign bytes ---------------------- */
 
 struct json_t;
 struct json_t *cli_json_text(const char *s, size_t n_bytes); /* invalid UTF-8 becomes U+FFFD */
 /* Prints and frees; returns CLI_DONE, or CLI_FAILED when memory ran out. */
 int cli_json_print(const cli_args *a, struct json_t *v);
 
-/* ---- Terminal and signals (os_terminal.c) --------------------------------------------------- */
+/* ---- Terminal and signals (os_terminal.c) ---------------------------------------------------- */
 
 bool cli_is_terminal(int fd);
 int cli_terminal_columns(void);
@@ -195,7 +242,7 @@ void cli_die_interrupted(void);
 /* All of standard input, byte for byte. */
 rotor_status cli_read_stdin(base_buf *out, rotor_error *err);
 
-/* ---- Models (model_ref.c, engine_options.c) --------------------------------------------------------- */
+/* ---- Models (model_ref.c, engine_options.c) -------------------------------------------------- */
 
 /* Where a MODEL argument leads. */
 typedef struct cli_model {
@@ -221,7 +268,7 @@ double cli_rate(uint64_t n, uint64_t us);
 /* "prompt 12 tok 103.2 t/s | decode 64 tok 41.0 t/s | first token 120 ms | context 76 of 4096" */
 void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max);
 
-/* ---- Verbs ---------------------------------------------------------------------------------- */
+/* ---- Verbs ----------------------------------------------------------------------------------- */
 
 int verb_run(const cli_args *a);
 int verb_chat(const cli_args *a);

@@ -92,9 +92,7 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e) {
     return g;
 }
 
-double cli_rate(uint64_t n, uint64_t us) {
-    return us ? (double)n * 1e6 / (double)us : 0;
-}
+double cli_rate(uint64_t n, uint64_t us) { return us ? (double)n * 1e6 / (double)us : 0; }
 
 void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max) {
     uint32_t fresh = r->n_prompt - r->n_reused;

@@ -32,9 +32,7 @@ static int not_a_verb(const char *word) {
     return cli_usage(NULL, "no verb '%s'", word);
 }
 
-static const char *from_environment(const char *name) {
-    return getenv(name);
-}
+static const char *from_environment(const char *name) { return getenv(name); }
 
 /* Path of the configuration file, which may not exist; NULL: no home. */
 static char *config_path(void) {

@@ -52,17 +52,13 @@ static void show_text(cli_markdown *m, const char *text, unsigned style, base_bu
 
 /* ==== Inside a line =========================================================================== */
 
-static bool is_blank(char c) {
-    return c == ' ' || c == '\t' || c == '\n' || !c;
-}
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || !c; }
 
 static bool is_word(char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c < 0;
 }
 
-static bool is_punctuation(char c) {
-    return c > ' ' && c < 127 && !is_word(c);
-}
+static bool is_punctuation(char c) { return c > ' ' && c < 127 && !is_word(c); }
 
 /* One step of a run of * or _ with n left; returns the marks it used. A lone * inside a word and
  * a _ beside one are text: 2*3, some_name. */

@@ -26,21 +26,15 @@ void cli_catch_interrupt(bool on) {
     sigaction(SIGINT, &act, NULL);
 }
 
-bool cli_interrupted(void) {
-    return interrupted != 0;
-}
-void cli_clear_interrupt(void) {
-    interrupted = 0;
-}
+bool cli_interrupted(void) { return interrupted != 0; }
+void cli_clear_interrupt(void) { interrupted = 0; }
 
 void cli_die_interrupted(void) {
     cli_catch_interrupt(false);
     raise(SIGINT);
 }
 
-bool cli_is_terminal(int fd) {
-    return isatty(fd) == 1;
-}
+bool cli_is_terminal(int fd) { return isatty(fd) == 1; }
 
 int cli_terminal_columns(void) {
     struct winsize w;

@@ -11,9 +11,7 @@
 
 static int out_errno; /* first failure of standard output; 0: none */
 
-static const char *verb_name(const cli_args *a) {
-    return a && a->verb ? a->verb->name : NULL;
-}
+static const char *verb_name(const cli_args *a) { return a && a->verb ? a->verb->name : NULL; }
 
 static void complain(const cli_args *a, const char *message) {
     const char *verb = verb_name(a);
@@ -56,9 +54,7 @@ int cli_status(const cli_args *a, rotor_status st, const rotor_error *err) {
     return st == ROTOR_E_ARG ? cli_usage(a, "%s", err->message) : cli_fail(a, err);
 }
 
-static bool level_shown(const cli_args *a, int level) {
-    return level <= cli_int(a, OPT_LOG_LEVEL);
-}
+static bool level_shown(const cli_args *a, int level) { return level <= cli_int(a, OPT_LOG_LEVEL); }
 
 void cli_log(const cli_args *a, int level, const char *fmt, ...) {
     if (!level_shown(a, level)) return;
@@ -73,7 +69,7 @@ void cli_log_line(void *user, int level, const char *line) {
     cli_log(user, level, level <= BASE_LOG_WARN ? "rotor: %s" : "%s", line);
 }
 
-/* ==== Standard output ======================================================================== */
+/* ==== Standard output ========================================================================= */
 
 void cli_out(const void *p, size_t n_bytes) {
     if (n_bytes && fwrite(p, 1, n_bytes, stdout) != n_bytes && !out_errno) out_errno = errno;
@@ -105,7 +101,7 @@ const char *cli_bytes(uint64_t bytes, char out[32]) {
     return out;
 }
 
-/* ==== Progress =============================================================================== */
+/* ==== Progress ================================================================================ */
 
 enum { PROGRESS_AFTER_US = 1000000, PROGRESS_EVERY_US = 100000 };
 

@@ -26,9 +26,7 @@ void cli_entry_reset(cli_entry *e) {
     *e = (cli_entry){.quoted = false};
 }
 
-static bool quotes_at(const char *p) {
-    return memcmp(p, "\"\"\"", 3) == 0;
-}
+static bool quotes_at(const char *p) { return memcmp(p, "\"\"\"", 3) == 0; }
 
 bool cli_entry_add(cli_entry *e, const char *line, size_t n_bytes) {
     const char *p = line;
@@ -194,7 +192,8 @@ static void edit_set_up(cli_term *t) {
     el_set(t->edit, EL_EDITOR, "emacs");
     el_set(t->edit, EL_PROMPT, prompt_now);
     el_set(t->edit, EL_GETCFN, read_char);
-    el_wset(t->edit, EL_ADDFN, L"rotor-paste", L"takes a paste as it is", take_paste); /* no copies */
+    el_wset(t->edit, EL_ADDFN, L"rotor-paste", L"takes a paste as it is",
+            take_paste); /* no copies */
     el_set(t->edit, EL_BIND, "\x1b[200~", "rotor-paste", NULL);
     el_set(t->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(t->edit, EL_BIND, "^W", "ed-delete-prev-word", NULL);

@@ -13,7 +13,7 @@
 
 #include "base/base.h"
 
-/* ---- A message in the making; no terminal needed ----------------------------------------------
+/* ---- A message in the making; no terminal needed ------------------------------------------------
  */
 
 typedef struct cli_entry {
@@ -26,14 +26,14 @@ typedef struct cli_entry {
 bool cli_entry_add(cli_entry *e, const char *line, size_t n_bytes);
 void cli_entry_reset(cli_entry *e);
 
-/* ---- Colour ------------------------------------------------------------------------------------
+/* ---- Colour -------------------------------------------------------------------------------------
  */
 
 /* when: "auto", "always" or "never"; environment values may be NULL. auto: on a terminal that is
  * not "dumb", unless NO_COLOR is set to anything but the empty text. */
 bool cli_wants_colour(const char *when, bool is_terminal, const char *no_color, const char *term);
 
-/* ---- The prompt --------------------------------------------------------------------------------
+/* ---- The prompt ---------------------------------------------------------------------------------
  */
 
 typedef struct cli_term cli_term;

@@ -41,7 +41,7 @@ typedef struct bench {
     json_t *ops;                   /* list of --ops with --json */
 } bench;
 
-/* ==== Measuring ============================================================================== */
+/* ==== Measuring =============================================================================== */
 
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -178,17 +178,11 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* ==== Reporting ============================================================================== */
+/* ==== Reporting =============================================================================== */
 
-static double read_gbps(const bench *b) {
-    return b->bytes_per_tok * b->decode.median / 1e9;
-}
-static double prompt_gmacs(const bench *b) {
-    return b->macs_per_tok * b->prompt.median / 1e9;
-}
-static double share(double part, double whole) {
-    return whole > 0 ? 100 * part / whole : 0;
-}
+static double read_gbps(const bench *b) { return b->bytes_per_tok * b->decode.median / 1e9; }
+static double prompt_gmacs(const bench *b) { return b->macs_per_tok * b->prompt.median / 1e9; }
+static double share(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
 
 static void test_name(const bench *b, const char *kind, size_t n, char out[48]) {
     if (b->depth)
@@ -283,7 +277,7 @@ static json_t *to_json(const bench *b) {
     return o;
 }
 
-/* ==== Single products ======================================================================== */
+/* ==== Single products ========================================================================= */
 
 static void on_op(void *user, const tool_op_time *t) {
     bench *b = user;
@@ -319,7 +313,7 @@ static rotor_status measure_ops(bench *b, const cli_model *m, rotor_error *err) 
     return tool_bench_ops(&m->src, &opt, on_op, b, err);
 }
 
-/* ==== Comparing ============================================================================== */
+/* ==== Comparing =============================================================================== */
 
 static void compare_one(const json_t *old, const json_t *now, const char *tps,
                         const char *samples_key) {
@@ -356,7 +350,7 @@ static rotor_status compare(const bench *b, const json_t *now, rotor_error *err)
     return ROTOR_OK;
 }
 
-/* ==== The verb =============================================================================== */
+/* ==== The verb ================================================================================ */
 
 static rotor_status make_preset(const cli_args *a, cli_model *m, rotor_error *err) {
     const char *tmp = getenv("TMPDIR");

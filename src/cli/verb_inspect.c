@@ -24,7 +24,7 @@ static bool shown(const view *v, size_t i) {
 
 static const uint64_t contexts[] = {512, 2048, 4096, 8192, 32768, 131072};
 
-/* ==== Text =================================================================================== */
+/* ==== Text ==================================================================================== */
 
 static void fact_str(const char *label, base_str s) {
     if (s.n) cli_outf("%-14s %.*s\n", label, (int)s.n, s.p);
@@ -110,7 +110,7 @@ static void text_tensors(const view *v) {
     }
 }
 
-/* ==== JSON =================================================================================== */
+/* ==== JSON ==================================================================================== */
 
 static void set_num(json_t *o, const char *key, uint64_t v) {
     json_object_set_new(o, key, json_integer((json_int_t)v));
@@ -197,7 +197,7 @@ static void json_tensors(const view *v) {
     json_object_set_new(v->root, "tensors", list);
 }
 
-/* ==== Verify and stats ======================================================================= */
+/* ==== Verify and stats ======================================================================== */
 
 static void on_bad(void *user, base_str tensor, const char *why) {
     view *v = user;
@@ -222,8 +222,10 @@ static rotor_status verify(view *v, rotor_error *err) {
     cli_progress_end(&p);
     if (st != ROTOR_OK) return json_decref(v->bad), st;
     const tool_verify_result *r = &v->verdict;
+    const char *known = layer < 0 ? tool_known_file(v->f) : NULL;
     if (v->root) {
         json_t *o = json_object();
+        json_object_set_new(o, "known_file", known ? json_string(known) : json_null());
         set_num(o, "values", r->n_values);
         set_num(o, "good_tensors", r->n_tensors);
         set_num(o, "bad_tensors", r->n_bad);
@@ -235,6 +237,7 @@ static rotor_status verify(view *v, rotor_error *err) {
                  "cannot be decoded\n",
                  (unsigned long long)r->n_values, (unsigned long long)r->n_tensors,
                  (unsigned long long)r->n_bad, (unsigned long long)r->n_skipped);
+        if (known) cli_outf("known file     %s\n", known);
     }
     return ROTOR_OK;
 }
@@ -292,7 +295,7 @@ static rotor_status stats(view *v, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* ==== The verb =============================================================================== */
+/* ==== The verb ================================================================================ */
 
 static rotor_status show(view *v, const char *name, rotor_error *err) {
     bool brief = cli_on(v->a, OPT_STATS) || cli_on(v->a, OPT_VERIFY);

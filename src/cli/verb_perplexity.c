@@ -35,12 +35,8 @@ typedef struct ppl_job {
     cli_progress progress; /* over positions */
 } ppl_job;
 
-static size_t scored_from(const ppl_job *j) {
-    return j->ctx / 2;
-}
-static size_t scored_per_window(const ppl_job *j) {
-    return j->ctx - 1 - scored_from(j);
-}
+static size_t scored_from(const ppl_job *j) { return j->ctx / 2; }
+static size_t scored_per_window(const ppl_job *j) { return j->ctx - 1 - scored_from(j); }
 
 static rotor_status compare(ppl_job *j, size_t pos, const float *logits) {
     size_t row = j->base_is_full ? j->window * j->ctx + pos

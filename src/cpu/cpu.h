@@ -22,7 +22,8 @@ enum {
 };
 
 unsigned cpu_detect(void);
-/* "avx2" -> every flag up to and including that level; "c" -> none. Fails listing the good names. */
+/* "avx2" -> every flag up to and including that level; "c" -> none. Fails listing the good names.
+ */
 rotor_status cpu_parse_mask(const char *name, unsigned *mask, rotor_error *err);
 /* Name of the highest level inside flags: what `--cpu` would call it. */
 const char *cpu_level_name(unsigned flags);

@@ -38,31 +38,32 @@ typedef enum dev_kind {
 } dev_kind;
 
 typedef struct dev_op {
-    dev_kind kind;      /* what */
-    bool picked;        /* acts on the picked rows (after DEV_PICK), not on all */
-    uint8_t n_mats;     /* DEV_MATMUL: 1-3 products of one input in one hand-over */
-    dev_buf dst[3];     /* outputs */
-    dev_buf src, src2;  /* inputs */
-    dev_mat w[3];       /* matrices */
-    dev_vec vec;        /* norm gain */
-    uint32_t layer;     /* cache layer */
-    uint32_t n_heads;   /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
-    uint32_t window;    /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
-    float eps;          /* DEV_RMSNORM */
-    kern_glu glu;       /* DEV_GLU */
+    dev_kind kind;     /* what */
+    bool picked;       /* acts on the picked rows (after DEV_PICK), not on all */
+    uint8_t n_mats;    /* DEV_MATMUL: 1-3 products of one input in one hand-over */
+    dev_buf dst[3];    /* outputs */
+    dev_buf src, src2; /* inputs */
+    dev_mat w[3];      /* matrices */
+    dev_vec vec;       /* norm gain */
+    uint32_t layer;    /* cache layer */
+    uint32_t n_heads;  /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
+    uint32_t window;   /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
+    float eps;         /* DEV_RMSNORM */
+    kern_glu glu;      /* DEV_GLU */
 } dev_op;
 
 /* Shapes every op of a list shares. */
 typedef struct dev_shape {
-    uint32_t max_rows;      /* largest step */
-    uint32_t max_picked;    /* most rows with logits in a step */
+    uint32_t max_rows;                           /* largest step */
+    uint32_t max_picked;                         /* most rows with logits in a step */
     uint32_t n_layer, n_head, n_head_kv, d_head; /* of the cache and attention */
-    uint32_t n_rot;         /* rotated dimensions of a head */
-    bool rope_interleaved;  /* pairing */
-    const double *inv_freq; /* [n_rot / 2], borrowed during creation */
-    uint32_t n_pages;       /* cache pages of KERN_KEYS positions */
-    kern_kv kv;             /* cache type */
-    bool float_act;         /* --act f32: products take float activations */
+    uint32_t n_rot;                              /* rotated dimensions of a head */
+    bool rope_interleaved;                       /* pairing */
+    const double *inv_freq;                      /* [n_rot / 2], borrowed during creation */
+    uint32_t n_pages;                            /* cache pages of KERN_KEYS positions */
+    kern_kv kv;                                  /* cache type */
+    bool float_act;                              /* --act f32: products take float activations */
+    uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) run on one thread */
 } dev_shape;
 
 /* One step's rows. Borrowed for the call. */

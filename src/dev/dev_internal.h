@@ -8,8 +8,8 @@
 #include "dev/dev.h"
 
 typedef struct dev_vtable {
-    const char *name;         /* "cpu" */
-    void (*free)(dev *d);     /* releases everything, the struct included */
+    const char *name;     /* "cpu" */
+    void (*free)(dev *d); /* releases everything, the struct included */
     rotor_status (*add_mat)(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);
     rotor_status (*add_vec)(dev *d, const float *v, size_t n, dev_vec *out, rotor_error *err);
     rotor_status (*add_buf)(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err);

@@ -18,7 +18,7 @@ typedef struct file_model file_model;
 typedef enum file_kind { FILE_GGUF, FILE_SAFETENSORS } file_kind;
 
 typedef struct file_options {
-    bool no_map;       /* read into memory instead of mapping */
+    bool no_map;         /* read into memory instead of mapping */
     const base_log *log; /* warnings; may be NULL */
 } file_options;
 
@@ -41,7 +41,7 @@ rotor_status file_unchanged(const file_model *m, rotor_error *err);
 size_t file_n_shards(const file_model *m);
 const base_file *file_shard(const file_model *m, size_t i);
 
-/* ---- Tensors ------------------------------------------------------------------------------------ */
+/* ---- Tensors --------------------------------------------------------------------------------- */
 
 typedef struct file_tensor {
     base_str name;          /* unique over all shards */
@@ -56,22 +56,33 @@ typedef struct file_tensor {
 } file_tensor;
 
 size_t file_n_tensors(const file_model *m);
-const file_tensor *file_tensor_at(const file_model *m, size_t i); /* in file order */
+const file_tensor *file_tensor_at(const file_model *m, size_t i);           /* in file order */
 const file_tensor *file_tensor_find(const file_model *m, const char *name); /* NULL: absent */
 
-/* ---- GGUF metadata (none in safetensors) ---------------------------------------------------------- */
+/* ---- GGUF metadata (none in safetensors) ----------------------------------------------------- */
 
 typedef enum file_kv_type {
-    FILE_U8, FILE_I8, FILE_U16, FILE_I16, FILE_U32, FILE_I32, FILE_F32, FILE_BOOL, FILE_STR,
-    FILE_ARR, FILE_U64, FILE_I64, FILE_F64
+    FILE_U8,
+    FILE_I8,
+    FILE_U16,
+    FILE_I16,
+    FILE_U32,
+    FILE_I32,
+    FILE_F32,
+    FILE_BOOL,
+    FILE_STR,
+    FILE_ARR,
+    FILE_U64,
+    FILE_I64,
+    FILE_F64
 } file_kv_type;
 
 typedef struct file_kv {
-    base_str key;          /* unique */
-    file_kv_type type;     /* FILE_ARR for arrays */
-    file_kv_type elem;     /* element type of an array, else same as type */
-    uint64_t n;            /* elements; 1 for scalars */
-    const uint8_t *data;   /* first value byte (strings: the length field), any alignment */
+    base_str key;           /* unique */
+    file_kv_type type;      /* FILE_ARR for arrays */
+    file_kv_type elem;      /* element type of an array, else same as type */
+    uint64_t n;             /* elements; 1 for scalars */
+    const uint8_t *data;    /* first value byte (strings: the length field), any alignment */
     const uint64_t *str_at; /* string arrays: offset of each element's length field from data */
 } file_kv;
 
@@ -87,14 +98,14 @@ bool file_kv_f64(const file_kv *kv, uint64_t i, double *out); /* any number */
 bool file_kv_bool(const file_kv *kv, uint64_t i, bool *out);
 bool file_kv_str(const file_kv *kv, uint64_t i, base_str *out);
 
-/* ---- HF folders ------------------------------------------------------------------------------------ */
+/* ---- HF folders ------------------------------------------------------------------------------ */
 
 /* Whole text of a side file of the folder ("config.json", "tokenizer.json", "1_Pooling/config.json"
  * …; the list stands in hf_folder.c); empty and false when it does not exist. Beside a bare
  * .safetensors file, its own folder is searched. */
 bool file_side(const file_model *m, const char *name, base_str *text);
 
-/* ---- Writing GGUF ------------------------------------------------------------------------------------
+/* ---- Writing GGUF -------------------------------------------------------------------------------
  * create; put metadata; declare tensors; begin (writes the header); write each tensor's bytes in
  * declared order; commit. The file appears under its name only at commit. */
 typedef struct file_writer file_writer;

@@ -300,30 +300,14 @@ void file_close(file_model **model) {
 /* ==== Looking things up
  * =========================================================================== */
 
-file_kind file_kind_of(const file_model *m) {
-    return m->kind;
-}
-const char *file_path(const file_model *m) {
-    return m->path;
-}
-size_t file_n_shards(const file_model *m) {
-    return m->n_shards;
-}
-const base_file *file_shard(const file_model *m, size_t i) {
-    return &m->shards[i];
-}
-size_t file_n_tensors(const file_model *m) {
-    return m->n_tensors;
-}
-const file_tensor *file_tensor_at(const file_model *m, size_t i) {
-    return &m->tensors[i];
-}
-size_t file_n_kvs(const file_model *m) {
-    return m->n_kvs;
-}
-const file_kv *file_kv_at(const file_model *m, size_t i) {
-    return &m->kvs[i];
-}
+file_kind file_kind_of(const file_model *m) { return m->kind; }
+const char *file_path(const file_model *m) { return m->path; }
+size_t file_n_shards(const file_model *m) { return m->n_shards; }
+const base_file *file_shard(const file_model *m, size_t i) { return &m->shards[i]; }
+size_t file_n_tensors(const file_model *m) { return m->n_tensors; }
+const file_tensor *file_tensor_at(const file_model *m, size_t i) { return &m->tensors[i]; }
+size_t file_n_kvs(const file_model *m) { return m->n_kvs; }
+const file_kv *file_kv_at(const file_model *m, size_t i) { return &m->kvs[i]; }
 
 uint64_t file_total_bytes(const file_model *m) {
     uint64_t total = 0;

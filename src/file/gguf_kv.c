@@ -10,12 +10,8 @@ static const char *const type_names[] = {"u8",   "i8",     "u16",   "i16", "u32"
                                          "bool", "string", "array", "u64", "i64", "f64"};
 static const uint8_t type_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
-uint32_t kv_value_bytes(uint32_t type) {
-    return type <= FILE_F64 ? type_bytes[type] : 0;
-}
-const char *kv_type_name(uint32_t type) {
-    return type <= FILE_F64 ? type_names[type] : "unknown";
-}
+uint32_t kv_value_bytes(uint32_t type) { return type <= FILE_F64 ? type_bytes[type] : 0; }
+const char *kv_type_name(uint32_t type) { return type <= FILE_F64 ? type_names[type] : "unknown"; }
 
 /* *above_i64: v holds the bits of a u64 that an i64 cannot. */
 static bool integer(const file_kv *kv, uint64_t i, int64_t *v, bool *above_i64) {

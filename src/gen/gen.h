@@ -13,7 +13,7 @@
 #include "run/run.h"
 #include "text/text.h"
 
-/* ---- Sampler -------------------------------------------------------------------------------------- */
+/* ---- Sampler --------------------------------------------------------------------------------- */
 
 typedef struct gen_bias {
     uint32_t id; /* token */
@@ -34,7 +34,7 @@ typedef struct gen_sampling {
     size_t n_bias;           /* how many */
     /* May rewrite logits[n_vocab] before anything else; NULL: none. */
     void (*hook)(void *user, float *logits, uint32_t n_vocab);
-    void *hook_user;         /* passed back */
+    void *hook_user; /* passed back */
 } gen_sampling;
 
 gen_sampling gen_sampling_default(void); /* temperature 0.8, top_k 40, top_p 0.95, min_p 0.05 */
@@ -60,7 +60,7 @@ rotor_status gen_sample(gen_sampler *s, const float *logits, const uint32_t *his
                         size_t n_history, gen_choice *choice, gen_choice *top, size_t n_top,
                         rotor_error *err);
 
-/* ---- Generation -------------------------------------------------------------------------------------- */
+/* ---- Generation ------------------------------------------------------------------------------ */
 
 typedef enum gen_finish {
     GEN_FINISH_NONE,   /* still running */
@@ -73,40 +73,40 @@ typedef enum gen_finish {
 } gen_finish;
 
 typedef struct gen_options {
-    gen_sampling sampling;      /* how to choose */
-    uint32_t max_new_tok;       /* 0: until the context is full */
-    const base_str *stops;      /* [n_stops] stop strings, borrowed */
-    size_t n_stops;             /* how many */
-    bool ignore_eog;            /* keep going past end-of-generation tokens */
-    bool render_special;        /* show control tokens */
-    size_t n_top;               /* alternatives reported per token */
-    run_progress on_prompt;     /* prompt progress; may be NULL */
+    gen_sampling sampling;  /* how to choose */
+    uint32_t max_new_tok;   /* 0: until the context is full */
+    const base_str *stops;  /* [n_stops] stop strings, borrowed */
+    size_t n_stops;         /* how many */
+    bool ignore_eog;        /* keep going past end-of-generation tokens */
+    bool render_special;    /* show control tokens */
+    size_t n_top;           /* alternatives reported per token */
+    run_progress on_prompt; /* prompt progress; may be NULL */
     /* Called once per generated token with the text that is now safe to show (whole UTF-8
      * characters, stop strings held back; often empty), and once more, with choice and top NULL, if
      * the end releases text that was held back. top[n_top]. false stops. May be NULL. */
     bool (*on_text)(void *user, base_str text, const gen_choice *choice, const gen_choice *top);
-    void *user;                 /* passed to both callbacks */
+    void *user; /* passed to both callbacks */
 } gen_options;
 
 typedef struct gen_result {
-    text_ids ids;            /* generated tokens, without an end-of-generation one; owned */
-    base_buf text;           /* their text up to a stop string; owned */
-    gen_finish finish;       /* why it ended */
-    uint32_t n_prompt;       /* prompt tokens */
-    uint32_t n_reused;       /* of which the cache already held */
-    uint64_t prompt_us;      /* time for the prompt */
-    uint64_t decode_us;      /* time from first to last generated token */
-    uint64_t first_tok_us;   /* from the call to the first sampled token */
+    text_ids ids;          /* generated tokens, without an end-of-generation one; owned */
+    base_buf text;         /* their text up to a stop string; owned */
+    gen_finish finish;     /* why it ended */
+    uint32_t n_prompt;     /* prompt tokens */
+    uint32_t n_reused;     /* of which the cache already held */
+    uint64_t prompt_us;    /* time for the prompt */
+    uint64_t decode_us;    /* time from first to last generated token */
+    uint64_t first_tok_us; /* from the call to the first sampled token */
 } gen_result;
 void gen_result_free(gen_result *r);
 
-/* Continues the session to prompt[n], n >= 1, and generates. The session afterwards holds the prompt
- * and the answer, except a last token that nothing was asked after: the next run adds it.
+/* Continues the session to prompt[n], n >= 1, and generates. The session afterwards holds the
+ * prompt and the answer, except a last token that nothing was asked after: the next run adds it.
  * Allocates before the first token only, unless tokens are longer than 16 bytes on average. */
 rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const gen_options *opt,
                      gen_result *out, rotor_error *err);
 
-/* ---- Beam search ---------------------------------------------------------------------------------------- */
+/* ---- Beam search ----------------------------------------------------------------------------- */
 
 typedef struct gen_beam {
     text_ids ids;  /* tokens of this beam, without the ending one; owned */
@@ -118,11 +118,10 @@ typedef struct gen_beam {
  * score -INFINITY where there are fewer); gen_beams_free frees them. The session ends with the
  * prompt; the engine needs pages for 2 * width forks. */
 rotor_status gen_beam_search(run_session *s, const uint32_t *prompt, uint32_t n, uint32_t width,
-                             uint32_t max_new_tok, float alpha, gen_beam **beams,
-                             rotor_error *err);
+                             uint32_t max_new_tok, float alpha, gen_beam **beams, rotor_error *err);
 void gen_beams_free(gen_beam *beams, uint32_t width);
 
-/* ---- A batch of generations that share each step (continuous batching) ------------------------------------ */
+/* ---- A batch of generations that share each step (continuous batching) ----------------------- */
 
 typedef struct gen_batch gen_batch;
 rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs, rotor_error *err);

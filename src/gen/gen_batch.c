@@ -136,20 +136,14 @@ static rotor_status job_end(gen_batch *b, job *j, gen_finish finish, rotor_error
     return status;
 }
 
-static bool decoding(const job *j) {
-    return j->handle && j->at == j->task.r.n_prompt;
-}
+static bool decoding(const job *j) { return j->handle && j->at == j->task.r.n_prompt; }
 
 /* One row, with logits, is all the job needs: decoding, or before the last token of its prompt. */
-static bool needs_one_row(const job *j) {
-    return j->handle && j->at + 1 >= j->task.r.n_prompt;
-}
+static bool needs_one_row(const job *j) { return j->handle && j->at + 1 >= j->task.r.n_prompt; }
 
 /* ==== One step ================================================================================ */
 
-static job *in_turn(gen_batch *b, uint32_t i) {
-    return &b->jobs[(b->turn + i) % b->max_jobs];
-}
+static job *in_turn(gen_batch *b, uint32_t i) { return &b->jobs[(b->turn + i) % b->max_jobs]; }
 
 static void add_row(gen_batch *b, job *j, uint32_t token, bool want_logits) {
     if (want_logits) j->logits = b->n_logits++;

@@ -96,9 +96,7 @@ static rotor_status pass_on(gen_task *t, const gen_choice *choice, rotor_error *
     return ROTOR_OK;
 }
 
-static bool knows(const gen_task *t, uint32_t id) {
-    return t->v && id < text_n_tokens(t->v);
-}
+static bool knows(const gen_task *t, uint32_t id) { return t->v && id < text_n_tokens(t->v); }
 
 static rotor_status take_text(gen_task *t, const gen_choice *choice, rotor_error *err) {
     base_buf_reset(&t->piece);

@@ -110,9 +110,7 @@ void gen_sampler_free(gen_sampler **s) {
     *s = NULL;
 }
 
-void gen_sampler_reset(gen_sampler *s, uint64_t seed) {
-    base_rng_seed(&s->rng, seed);
-}
+void gen_sampler_reset(gen_sampler *s, uint64_t seed) { base_rng_seed(&s->rng, seed); }
 
 /* ==== Logits ================================================================================== */
 

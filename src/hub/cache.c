@@ -23,7 +23,7 @@ char *hub_root(const hub_places *p) {
     return b.data;
 }
 
-/* ==== Listing ================================================================================ */
+/* ==== Listing ================================================================================= */
 
 typedef struct list {
     hub_entry *at; /* owned */
@@ -173,7 +173,7 @@ void hub_entries_free(hub_entry *entries, size_t n) {
     base_free(entries);
 }
 
-/* ==== Names ================================================================================== */
+/* ==== Names =================================================================================== */
 
 static bool fits(const hub_entry *e, const char *name) {
     const char *colon = strchr(name, ':');

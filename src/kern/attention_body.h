@@ -23,7 +23,7 @@ typedef struct softmax_state {
     float a[KERN_MAX_HEAD + 16]; /* sum of exp(score - m) * value; whole lanes */
 } softmax_state;
 
-/* ==== Folding ========================================================================================= */
+/* ==== Folding ================================================================================= */
 
 static void state_reset(softmax_state *st, size_t d) {
     st->m = -INFINITY;
@@ -48,7 +48,7 @@ static void state_output(const softmax_state *st, float *out, size_t d) {
         v16_store_n(out + i, v16_mul(v16_load(st->a + i), inv), lanes_at(i, d));
 }
 
-/* ==== One block ======================================================================================= */
+/* ==== One block =============================================================================== */
 
 typedef struct key_range {
     const uint8_t *k, *v; /* first key and value row of the block */
@@ -106,7 +106,8 @@ INLINE void attend_block(const int n, softmax_state *st, const kern_attn *a, con
                          size_t block) {
     const uint8_t *page = a->pages + (size_t)a->page_ids[block] * a->page_bytes;
     const size_t first = block * KERN_KEYS;
-    const key_range r = {.k = page + a->k_at, .v = page + a->v_at,
+    const key_range r = {.k = page + a->k_at,
+                         .v = page + a->v_at,
                          .row_bytes = kern_kv_row_bytes(a->type, a->d),
                          .j0 = a->lo > first ? a->lo - first : 0,
                          .j1 = a->hi - first < KERN_KEYS ? a->hi - first : KERN_KEYS};
@@ -117,9 +118,10 @@ INLINE void attend_block(const int n, softmax_state *st, const kern_attn *a, con
     for (int h = 0; h < n; h++) state_fold(&st[h], m[h], l[h], values[h], a->d);
 }
 
-/* ==== One span ======================================================================================== */
+/* ==== One span ================================================================================ */
 
-INLINE void attend_span(const int n, softmax_state *st, const kern_attn *a, size_t head, size_t span) {
+INLINE void attend_span(const int n, softmax_state *st, const kern_attn *a, size_t head,
+                        size_t span) {
     size_t lo = BASE_MAX(a->lo, span * KERN_SPAN), hi = BASE_MIN(a->hi, (span + 1) * KERN_SPAN);
     for (int h = 0; h < n; h++) state_reset(&st[h], a->d);
     for (size_t block = lo / KERN_KEYS; block * KERN_KEYS < hi; block++)
@@ -134,14 +136,22 @@ static size_t heads_at(const kern_attn *a, size_t head) {
 /* States of heads_at(a, head) heads over one span. */
 static void span_states(softmax_state st[HEADS], const kern_attn *a, size_t head, size_t span) {
     switch (heads_at(a, head)) {
-    case 1: attend_span(1, st, a, head, span); break;
-    case 2: attend_span(2, st, a, head, span); break;
-    case 3: attend_span(3, st, a, head, span); break;
-    default: attend_span(4, st, a, head, span); break;
+    case 1:
+        attend_span(1, st, a, head, span);
+        break;
+    case 2:
+        attend_span(2, st, a, head, span);
+        break;
+    case 3:
+        attend_span(3, st, a, head, span);
+        break;
+    default:
+        attend_span(4, st, a, head, span);
+        break;
     }
 }
 
-/* ==== The slots ======================================================================================= */
+/* ==== The slots =============================================================================== */
 
 static void NAME(attention)(const kern_attn *a) {
     assert(a->d <= KERN_MAX_HEAD && a->lo < a->hi);

@@ -3,17 +3,17 @@
  * Block formats x int8, once for every instruction set; meaning and order of sums in b32_c.c.
  * A file per instruction set includes a vi header (vectors of VI_ROWS 32-bit lanes) and then this.
  *
- * The lane is the row. Two vectors of rows and sixteen blocks of 32 columns are unpacked into a tile
- * on the stack, transposed so that dword j of a row's codes (columns 4 j .. 4 j + 3) stands in the
- * lane of that row:
+ * The lane is the row. Two vectors of rows and sixteen blocks of 32 columns are unpacked into a
+ * tile on the stack, transposed so that dword j of a row's codes (columns 4 j .. 4 j + 3) stands in
+ * the lane of that row:
  *
  *   code[k][v][j]   | row 0: 4 bytes | row 1 | ...            k block, v vector of rows, j = 0 .. 7
  *   a[k][v][h]      | row 0: float   | row 1 | ...            h half of 16 columns (kern_split16)
  *
  * then every token multiplies it: eight dot products against broadcast activations give one sum per
  * row, with no horizontal additions and one scale product for all rows. Codes are made non-negative
- * by a bias; the accumulator starts at minus bias times the sum of the activations. Between tiles of
- * columns y holds the accumulators: a float stored and loaded keeps its bits.
+ * by a bias; the accumulator starts at minus bias times the sum of the activations. Between tiles
+ * of columns y holds the accumulators: a float stored and loaded keeps its bits.
  *
  * While one tile of rows is unpacked the bytes of the next are prefetched in address order, so that
  * memory sees one linear stream although sixteen rows are read at a time.
@@ -28,9 +28,9 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    VECS = 2,                    /* vectors of rows in a tile */
-    TILE_ROWS = VECS * VI_ROWS,  /* rows in a tile */
-    BLOCKS = 16                  /* blocks of 32 columns in a tile: two super-blocks */
+    VECS = 2,                   /* vectors of rows in a tile */
+    TILE_ROWS = VECS * VI_ROWS, /* rows in a tile */
+    BLOCKS = 16                 /* blocks of 32 columns in a tile: two super-blocks */
 };
 
 typedef struct tile {
@@ -48,7 +48,8 @@ typedef struct job {
     size_t k, n_k;     /* first block, blocks in this tile */
     int32_t bias;      /* added to the codes */
     bool offset;       /* the type has offsets */
-    const uint8_t *next, *due, *stop; /* prefetch: next byte, bytes owed by now, end of the matrix */
+    const uint8_t *next, *due,
+        *stop; /* prefetch: next byte, bytes owed by now, end of the matrix */
 } job;
 
 /* One vector of rows being unpacked. */
@@ -56,11 +57,12 @@ typedef struct rows {
     const uint8_t *p[VI_ROWS]; /* start of each row; past the end the last row again */
 } rows;
 
-/* ==== Unpacking =================================================================================== */
+/* ==== Unpacking =============================================================================== */
 
 /* Sixteen bytes of each row, transposed: dword j of every row in out[j]. */
 INLINE void transpose4(vi out[4], const uint8_t *const *p, size_t at) {
-    vi z0 = vi_rows(p, at), z1 = vi_rows(p + 1, at), z2 = vi_rows(p + 2, at), z3 = vi_rows(p + 3, at);
+    vi z0 = vi_rows(p, at), z1 = vi_rows(p + 1, at), z2 = vi_rows(p + 2, at),
+       z3 = vi_rows(p + 3, at);
     vi t0 = vi_lo32(z0, z1), t1 = vi_lo32(z2, z3), t2 = vi_hi32(z0, z1), t3 = vi_hi32(z2, z3);
     out[0] = vi_lo64(t0, t1);
     out[1] = vi_hi64(t0, t1);
@@ -74,12 +76,29 @@ INLINE void prefetch(job *j, size_t n_bytes) {
     for (; j->next < j->due && j->next < j->stop; j->next += 64) __builtin_prefetch(j->next, 0, 2);
 }
 
+/* Bytes, or pairs of bytes, that stand `step` bytes apart in each row: out[k][row]. A whole tile
+ * has all its offsets known when this is compiled. */
+#define GATHER(out, n_bytes, r, start, step, n)                                                    \
+    for (size_t i = 0; i < VI_ROWS; i++) {                                                         \
+        const uint8_t *from = (r)->p[i] + (start);                                                 \
+        if ((n) == BLOCKS)                                                                         \
+            for (size_t k = 0; k < BLOCKS; k++) memcpy(&(out)[k][i], from + k * (step), n_bytes);  \
+        else                                                                                       \
+            for (size_t k = 0; k < (n); k++) memcpy(&(out)[k][i], from + k * (step), n_bytes);     \
+    }
+
 /* f16 scales that stand `step` bytes apart. */
-INLINE void half_scales(tile *t, const job *j, const rows *r, size_t v, size_t step) {
+INLINE void half_scales(tile *t, const job *j, const rows *r, size_t v, const size_t step) {
     _Alignas(64) uint16_t d[BLOCKS][VI_ROWS];
-    for (size_t i = 0; i < VI_ROWS; i++)
-        for (size_t k = 0; k < j->n_k; k++) memcpy(&d[k][i], r->p[i] + (j->k + k) * step, 2);
+    GATHER(d, 2, r, j->k * step, step, j->n_k)
     for (size_t k = 0; k < j->n_k; k++) vf_store(t->a[k][v][0], vf_from_half(d[k]));
+}
+
+/* Dword `at` of every row in one vector. */
+INLINE vi row_dwords(const rows *r, size_t at) {
+    _Alignas(64) uint32_t d[VI_ROWS];
+    for (size_t i = 0; i < VI_ROWS; i++) memcpy(&d[i], r->p[i] + at, 4);
+    return vi_load(d);
 }
 
 static void unpack_q8_0(tile *t, job *j, const rows *r, size_t v) {
@@ -107,6 +126,42 @@ static void unpack_q4_0(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
+/* d | fifth bits u32 | nibbles: bit e is 16 of element e. */
+static void unpack_q5_0(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15), nibble = vi_set32(15), fifth = vi_set8(16);
+    half_scales(t, j, r, v, 22);
+    for (size_t k = 0; k < j->n_k; k++) {
+        const size_t at = (j->k + k) * 22;
+        vi c[4], bits = row_dwords(r, at + 2);
+        prefetch(j, 22 * VI_ROWS);
+        transpose4(c, r->p, at + 6);
+        for (int i = 0; i < 8; i++, bits = vi_shr32(bits, 4)) {
+            /* Four bits to bit 4 of four bytes: the shifted copies do not overlap. */
+            vi high = vi_and(vi_mul32(vi_and(bits, nibble), vi_set32(0x02040810)), fifth);
+            vi q = vi_and(i < 4 ? c[i] : vi_shr16(c[i - 4], 4), low);
+            vi_store(t->code[k][v][i], vi_or(q, high));
+        }
+    }
+}
+
+static void unpack_iq4_nl(tile *t, job *j, const rows *r, size_t v) {
+    static const int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                      1,    13,   25,  38,  53,  69,  89,  113};
+    uint8_t biased[16];
+    for (int i = 0; i < 16; i++) biased[i] = (uint8_t)values[i] ^ VI_BIAS8;
+    const vi low = vi_set8(15), table = vi_set_table(biased);
+    half_scales(t, j, r, v, 18);
+    for (size_t k = 0; k < j->n_k; k++) {
+        vi c[4];
+        prefetch(j, 18 * VI_ROWS);
+        transpose4(c, r->p, (j->k + k) * 18 + 2);
+        for (int i = 0; i < 4; i++) {
+            vi_store(t->code[k][v][i], vi_look_up(table, vi_and(c[i], low)));
+            vi_store(t->code[k][v][i + 4], vi_look_up(table, vi_and(vi_shr16(c[i], 4), low)));
+        }
+    }
+}
+
 /* 2^(E - 128) with the subnormals of E = 0 and 1. */
 INLINE vf e8m0(const uint8_t *e) {
     vi n = vi_from_u8(e);
@@ -120,8 +175,7 @@ static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
                                               12, 11, 10, 9,  8,  6,  4,  0};
     _Alignas(64) uint8_t e[BLOCKS][VI_ROWS];
     const vi low = vi_set8(15), table = vi_set_table(value_plus_12);
-    for (size_t i = 0; i < VI_ROWS; i++)
-        for (size_t k = 0; k < j->n_k; k++) e[k][i] = r->p[i][(j->k + k) * 17];
+    GATHER(e, 1, r, j->k * 17, 17, j->n_k)
     for (size_t k = 0; k < j->n_k; k++) {
         vi c[4];
         prefetch(j, 17 * VI_ROWS);
@@ -134,14 +188,7 @@ static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
-/* Dword `at` of every row in one vector. */
-INLINE vi row_dwords(const rows *r, size_t at) {
-    _Alignas(64) uint32_t d[VI_ROWS];
-    for (size_t i = 0; i < VI_ROWS; i++) memcpy(&d[i], r->p[i] + at, 4);
-    return vi_load(d);
-}
-
-/* Bits [from, from + n) of every lane, as a float. */
+/* Bits [from, from + n) of every lane. */
 #define FIELD(x, from, n) vi_and(vi_shr32(x, from), vi_set32((1 << (n)) - 1))
 
 /* The eight scales and offsets of Q4_K: 6 bits each in twelve bytes (block32.c, scale_min). */
@@ -156,8 +203,7 @@ INLINE void q4_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
 #define HIGH(g)                                                                                    \
     GROUP(4 + (g), vi_or(FIELD(w2, 8 * (g), 4), vi_shl32(FIELD(w0, 8 * (g) + 6, 2), 4)),           \
           vi_or(FIELD(w2, 8 * (g) + 4, 4), vi_shl32(FIELD(w1, 8 * (g) + 6, 2), 4)))
-    LOW(0) LOW(1) LOW(2) LOW(3)
-    HIGH(0) HIGH(1) HIGH(2) HIGH(3)
+    LOW(0) LOW(1) LOW(2) LOW(3) HIGH(0) HIGH(1) HIGH(2) HIGH(3)
 #undef GROUP
 #undef LOW
 #undef HIGH
@@ -179,13 +225,40 @@ static void unpack_q4_k(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
+/* As Q4_K, with 32 bytes of fifth bits before the nibbles: bit g of byte l belongs to group g. */
+static void unpack_q5_k(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15), fifth = vi_set8(16);
+    for (size_t k = 0; k < j->n_k; k += 8) {
+        const size_t at = (j->k + k) / 8 * 176;
+        q4_k_scales(t, r, k, v, at);
+        for (size_t s = 0; s < 8; s += 4) { /* columns 0-15 and 16-31 of all groups */
+            vi h[4], c[4];
+            prefetch(j, 88 * VI_ROWS);
+            transpose4(h, r->p, at + 16 + 4 * s);
+#define PAIR(g, first, second)                                                                     \
+    transpose4(c, r->p, at + 48 + 16 * (g) + 4 * s);                                               \
+    for (size_t i = 0; i < 4; i++) {                                                               \
+        vi_store(t->code[k + (g)][v][s + i], vi_or(vi_and(c[i], low), vi_and(first, fifth)));      \
+        vi_store(t->code[k + (g) + 1][v][s + i],                                                   \
+                 vi_or(vi_and(vi_shr16(c[i], 4), low), vi_and(second, fifth)));                    \
+    }
+            PAIR(0, vi_shl16(h[i], 4), vi_shl16(h[i], 3))
+            PAIR(2, vi_shl16(h[i], 2), vi_shl16(h[i], 1))
+            PAIR(4, h[i], vi_shr16(h[i], 1))
+            PAIR(6, vi_shr16(h[i], 2), vi_shr16(h[i], 3))
+#undef PAIR
+        }
+    }
+}
+
 /* The sixteen signed scales of Q6_K. */
 INLINE void q6_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
     vf d = vf_from_half32(vi_shr32(row_dwords(r, at + 206), 16));
     for (size_t g = 0; g < 8; g += 2) {
         vi four = row_dwords(r, at + 192 + 2 * g);
 #define SCALE(g, h, n)                                                                             \
-    vf_store(t->a[k + (g)][v][h], vf_mul(d, vi_to_float(vi_sra32(vi_shl32(four, 24 - 8 * (n)), 24))));
+    vf_store(t->a[k + (g)][v][h],                                                                  \
+             vf_mul(d, vi_to_float(vi_sra32(vi_shl32(four, 24 - 8 * (n)), 24))));
         SCALE(g, 0, 0)
         SCALE(g, 1, 1)
         SCALE(g + 1, 0, 2)
@@ -238,23 +311,30 @@ static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
-/* ==== Multiplying ================================================================================= */
+/* ==== Multiplying ============================================================================= */
 
-/* acc[token][vector] += one half or all of block k: steps [from, to) of four columns. */
-INLINE void add_block(const int t, const bool wide, vf acc[TOKENS][VECS], const job *j,
-                      const tile *w, size_t k, size_t b, const int h, const int from, const int to) {
+/* What a step of `multiply` covers: all of a block, or a half of it. */
+typedef struct part {
+    size_t k, b;  /* block in the tile, first token */
+    int h;        /* half whose scale holds */
+    int from, to; /* dwords of codes */
+} part;
+
+/* acc[token][vector] += a * s * sum of q p over the part. */
+INLINE void add_part(const int t, const bool wide, vf acc[TOKENS][VECS], const job *j,
+                     const tile *w, const part p) {
     vi c[TOKENS][VECS];
-    const size_t ldk = j->x->ldq / 32, at = b * ldk + j->k + k;
-    const int16_t *sums = j->x->sum16 + 2 * at + h;
+    const size_t ldk = j->x->ldq / 32, at = p.b * ldk + j->k + p.k;
+    const int16_t *sums = j->x->sum16 + 2 * at + p.h;
     const int8_t *q = j->x->q + 32 * at;
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        int32_t sum = sums[2 * i * ldk] + (to - from == 8 ? sums[2 * i * ldk + 1] : 0);
+        int32_t sum = sums[2 * i * ldk] + (p.to - p.from == 8 ? sums[2 * i * ldk + 1] : 0);
         c[i][0] = c[i][1] = vi_set32(-j->bias * sum);
     }
 #pragma GCC unroll 8
-    for (int s = from; s < to; s++) {
-        vi w0 = vi_load(w->code[k][0][s]), w1 = vi_load(w->code[k][1][s]);
+    for (int s = p.from; s < p.to; s++) {
+        vi w0 = vi_load(w->code[p.k][0][s]), w1 = vi_load(w->code[p.k][1][s]);
 #pragma GCC unroll 6
         for (size_t i = 0; i < (size_t)t; i++) {
             int32_t four;
@@ -265,7 +345,7 @@ INLINE void add_block(const int t, const bool wide, vf acc[TOKENS][VECS], const 
             VI_IN_ORDER(c[i][0], c[i][1]);
         }
     }
-    const vf a0 = vf_load(w->a[k][0][h]), a1 = vf_load(w->a[k][1][h]);
+    const vf a0 = vf_load(w->a[p.k][0][p.h]), a1 = vf_load(w->a[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
         vf s = vf_set(j->x->s[at + i * ldk]);
@@ -274,15 +354,15 @@ INLINE void add_block(const int t, const bool wide, vf acc[TOKENS][VECS], const 
     }
 }
 
-/* acc -= sum of the activations * offset * step; all of the block or half h of it. */
-INLINE void add_offset(const int t, const bool split, vf acc[TOKENS][VECS], const job *j,
-                       const tile *w, size_t k, size_t b, const int h) {
-    const size_t ldk = j->x->ldq / 32, at = b * ldk + j->k + k;
-    const int16_t *sums = j->x->sum16 + 2 * at + h;
-    const vf b0 = vf_load(w->b[k][0][h]), b1 = vf_load(w->b[k][1][h]);
+/* acc -= b * s * sum of p over the part. */
+INLINE void add_offset(const int t, vf acc[TOKENS][VECS], const job *j, const tile *w,
+                       const part p) {
+    const size_t ldk = j->x->ldq / 32, at = p.b * ldk + j->k + p.k;
+    const int16_t *sums = j->x->sum16 + 2 * at + p.h;
+    const vf b0 = vf_load(w->b[p.k][0][p.h]), b1 = vf_load(w->b[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        int32_t sum = sums[2 * i * ldk] + (split ? 0 : sums[2 * i * ldk + 1]);
+        int32_t sum = sums[2 * i * ldk] + (p.to - p.from == 8 ? sums[2 * i * ldk + 1] : 0);
         vf f = vf_set((float)sum), s = vf_set(-j->x->s[at + i * ldk]);
         acc[i][0] = vf_fma(f, vf_mul(b0, s), acc[i][0]);
         acc[i][1] = vf_fma(f, vf_mul(b1, s), acc[i][1]);
@@ -300,11 +380,13 @@ INLINE void multiply(const int t, const bool split, const bool wide, const job *
         acc[i][1] = j->k ? vf_load_n(y + i * j->ldy + n0, n1) : vf_set(0);
     }
     for (size_t k = 0; k < j->n_k; k++) {
-        add_block(t, wide, acc, j, w, k, b, 0, 0, split ? 4 : 8);
-        if (split) add_block(t, wide, acc, j, w, k, b, 1, 4, 8);
+        const part first = {.k = k, .b = b, .h = 0, .from = 0, .to = split ? 4 : 8};
+        const part second = {.k = k, .b = b, .h = 1, .from = 4, .to = 8};
+        add_part(t, wide, acc, j, w, first);
+        if (split) add_part(t, wide, acc, j, w, second);
         if (!j->offset) continue;
-        add_offset(t, split, acc, j, w, k, b, 0);
-        if (split) add_offset(t, split, acc, j, w, k, b, 1);
+        add_offset(t, acc, j, w, first);
+        if (split) add_offset(t, acc, j, w, second);
     }
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
@@ -340,7 +422,7 @@ MULTIPLY_FNS(halves, true, false)
 MULTIPLY_FNS(whole_wide, false, true)
 MULTIPLY_FNS(halves_wide, true, true)
 
-/* ==== The loop over tiles ========================================================================= */
+/* ==== The loop over tiles ===================================================================== */
 
 /* How a type is unpacked and what its codes are. */
 typedef struct format {
@@ -351,12 +433,24 @@ typedef struct format {
 
 static format format_of(uint32_t type) {
     switch (type) {
-    case QUANT_Q8_0: return (format){unpack_q8_0, whole_wide, VI_BIAS8};
-    case QUANT_Q4_0: return (format){unpack_q4_0, whole, 8};
-    case QUANT_MXFP4: return (format){unpack_mxfp4, whole, 12};
-    case QUANT_Q4_K: return (format){unpack_q4_k, whole, 0};
-    case QUANT_Q6_K: return (format){unpack_q6_k, halves, 32};
-    default: return (format){unpack_other, kern_split16(type) ? halves_wide : whole_wide, VI_BIAS8};
+    case QUANT_Q8_0:
+        return (format){unpack_q8_0, whole_wide, VI_BIAS8};
+    case QUANT_Q4_0:
+        return (format){unpack_q4_0, whole, 8};
+    case QUANT_Q5_0:
+        return (format){unpack_q5_0, whole, 16};
+    case QUANT_IQ4_NL:
+        return (format){unpack_iq4_nl, whole_wide, VI_BIAS8};
+    case QUANT_MXFP4:
+        return (format){unpack_mxfp4, whole, 12};
+    case QUANT_Q4_K:
+        return (format){unpack_q4_k, whole, 0};
+    case QUANT_Q5_K:
+        return (format){unpack_q5_k, whole, 0};
+    case QUANT_Q6_K:
+        return (format){unpack_q6_k, halves, 32};
+    default:
+        return (format){unpack_other, kern_split16(type) ? halves_wide : whole_wide, VI_BIAS8};
     }
 }
 

@@ -19,10 +19,11 @@
 static inline size_t lanes_at(size_t i, size_t n) { return n - i < 16 ? n - i : 16; }
 
 /* ==== Exponential ================================================================================
- * exp(x) = 2^n * p(r), n = round(x / ln 2), r = x - n ln 2 in two parts, p a degree-7 polynomial for
+ * exp(x) = 2^n * p(r), n = round(x / ln 2), r = x - n ln 2 in two parts, p a degree-7 polynomial
+ * for
  * [-ln2/2, ln2/2] (coefficients of Cephes' expf). Measured against exp in double on every float of
- * [-87.3, 88.3] beyond 5e-10: at most 0.90 units in the last place, 7.6e-8 relative. Below -87.3 the
- * result is 0, above 88.3 it stays at exp(88.3). */
+ * [-87.3, 88.3] beyond 5e-10: at most 0.90 units in the last place, 7.6e-8 relative. Below -87.3
+ * the result is 0, above 88.3 it stays at exp(88.3). */
 static inline v16 lanes_exp(v16 x) {
     const v16 low = v16_set(-87.3f);
     v16 y = v16_if_less(v16_set(88.3f), x, v16_set(88.3f), x);
@@ -47,7 +48,7 @@ static float scalar_exp(float x) {
     return t[0];
 }
 
-/* ==== Float matrix products ========================================================================
+/* ==== Float matrix products ======================================================================
  * Tiles of R rows x T tokens, each output in an accumulator of its own that sums its columns in
  * order. One token takes four rows at once, because one chain of multiply-adds would wait for
  * itself; the four rows of the next tile are prefetched meanwhile, as one linear stream. */
@@ -63,12 +64,12 @@ static inline v16 load_f32_n(const uint8_t *p, size_t n) {
 #define MM_STEP(R, T, elem_bytes, LOAD_N, n)                                                       \
     do {                                                                                           \
         v16 wv[R];                                                                                 \
-        _Pragma("GCC unroll 4") for (size_t i = 0; i < R; i++)                                     \
-            wv[i] = LOAD_N(row + i * w->row_bytes + c * elem_bytes, n);                            \
+        _Pragma("GCC unroll 4") for (size_t i = 0; i < R; i++) wv[i] =                             \
+            LOAD_N(row + i * w->row_bytes + c * elem_bytes, n);                                    \
         _Pragma("GCC unroll 4") for (size_t k = 0; k < T; k++) {                                   \
             v16 xv = v16_load_n(xb + k * x->ldx + c, n);                                           \
-            _Pragma("GCC unroll 4") for (size_t i = 0; i < R; i++)                                 \
-                acc[i][k] = v16_fma(wv[i], xv, acc[i][k]);                                         \
+            _Pragma("GCC unroll 4") for (size_t i = 0; i < R; i++) acc[i][k] =                     \
+                v16_fma(wv[i], xv, acc[i][k]);                                                     \
         }                                                                                          \
     } while (0)
 
@@ -89,8 +90,8 @@ static inline v16 load_f32_n(const uint8_t *p, size_t n) {
         }                                                                                          \
         if (c < w->cols) MM_STEP(R, T, elem_bytes, LOAD_N, w->cols - c);                           \
         _Pragma("GCC unroll 4") for (size_t i = 0; i < R; i++)                                     \
-            _Pragma("GCC unroll 4") for (size_t k = 0; k < T; k++)                                 \
-                y[(b + k) * ldy + r + i] = v16_sum(acc[i][k]);                                     \
+            _Pragma("GCC unroll 4") for (size_t k = 0; k < T; k++) y[(b + k) * ldy + r + i] =      \
+                v16_sum(acc[i][k]);                                                                \
     }
 
 #ifdef V16_MANY /* registers for 16 accumulators */
@@ -117,7 +118,8 @@ static inline v16 load_f32_n(const uint8_t *p, size_t n) {
 
 enum { MM_BLOCK = 32 }; /* rows that stay in a cache while the tokens pass */
 
-/* Within a block of rows the tokens of a tile stay in the first-level cache, the rows in the second. */
+/* Within a block of rows the tokens of a tile stay in the first-level cache, the rows in the
+ * second. */
 #define MM_PLAIN(name, elem_bytes, LOAD_N)                                                         \
     MM_TILES(name, elem_bytes, LOAD_N)                                                             \
     static void NAME(name)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,             \
@@ -196,7 +198,7 @@ static void NAME(mm_b32_f32)(float *y, size_t ldy, const kern_mat *w, const kern
         }
 }
 
-/* ==== Activations to int8 ============================================================================ */
+/* ==== Activations to int8 ===================================================================== */
 
 static float absmax(const float *x, size_t n) {
     v16 m = v16_set(0);
@@ -219,7 +221,9 @@ static void NAME(quant_i8)(int8_t *q, float *s, int32_t *sum, const float *x, si
 
 /* Blocks of 32: step = absmax / 127, q = round-half-even(x * (127 / absmax)). A block below 1e-30,
  * where 127 / absmax could overflow, counts as zero: step 0. */
-static inline float block_factor(float absmax32) { return absmax32 > 1e-30f ? 127.0f / absmax32 : 0; }
+static inline float block_factor(float absmax32) {
+    return absmax32 > 1e-30f ? 127.0f / absmax32 : 0;
+}
 
 static void NAME(quant_q8)(int8_t *q, float *s, int16_t *sum16, const float *x, size_t n,
                            size_t ldq) {
@@ -236,7 +240,7 @@ static void NAME(quant_q8)(int8_t *q, float *s, int16_t *sum16, const float *x, 
     }
 }
 
-/* ==== Element-wise ==================================================================================== */
+/* ==== Element-wise ============================================================================ */
 
 static void NAME(rmsnorm)(float *dst, const float *x, const float *gain, size_t n, float eps) {
     v16 ss = v16_set(0);
@@ -282,8 +286,10 @@ static void rope_split(float *x, size_t half, const float *cs, const float *sn) 
 static void NAME(rope)(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs,
                        const float *sn, bool interleaved) {
     for (size_t h = 0; h < n_heads; h++)
-        if (interleaved) rope_interleaved(x + h * d, n_rot / 2, cs, sn);
-        else rope_split(x + h * d, n_rot / 2, cs, sn);
+        if (interleaved)
+            rope_interleaved(x + h * d, n_rot / 2, cs, sn);
+        else
+            rope_split(x + h * d, n_rot / 2, cs, sn);
 }
 
 static inline v16 lanes_glu(v16 g, kern_glu act) {
@@ -302,7 +308,7 @@ static void NAME(glu)(float *dst, const float *g, const float *u, size_t n, kern
     }
 }
 
-/* ==== The KV cache ====================================================================================== */
+/* ==== The KV cache ============================================================================ */
 
 static void store_q8(uint8_t *dst, const float *x, size_t d) {
     for (size_t i = 0; i < d; i += 32, dst += 34) {
@@ -319,8 +325,10 @@ static void store_q8(uint8_t *dst, const float *x, size_t d) {
 }
 
 static void NAME(kv_store)(uint8_t *dst, const float *x, size_t d, kern_kv type) {
-    if (type == KERN_KV_F32) memcpy(dst, x, d * sizeof *x);
-    else if (type == KERN_KV_Q8) store_q8(dst, x, d);
+    if (type == KERN_KV_F32)
+        memcpy(dst, x, d * sizeof *x);
+    else if (type == KERN_KV_Q8)
+        store_q8(dst, x, d);
     else
         for (size_t i = 0; i < d; i += 16) {
             size_t k = lanes_at(i, d);
@@ -339,7 +347,7 @@ static inline v16 load_kv(const uint8_t *row, size_t i, size_t d, kern_kv type) 
 
 #include "kern/attention_body.h"
 
-/* ==== Rows of a table ===================================================================================== */
+/* ==== Rows of a table ========================================================================= */
 
 static void NAME(embed)(float *dst, const kern_mat *w, size_t row) {
     assert(row < w->rows);
@@ -358,7 +366,7 @@ static void NAME(embed)(float *dst, const kern_mat *w, size_t row) {
     }
 }
 
-/* ==== The slots this file fills ============================================================================ */
+/* ==== The slots this file fills =============================================================== */
 
 void NAME(kern_fill_float)(kern *k) {
     k->mm_f32 = NAME(mm_f32);

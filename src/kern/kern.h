@@ -19,33 +19,33 @@
 #include "quant/quant.h"
 
 enum {
-    KERN_KEYS = 64,      /* positions in a block of keys: the unit of attention and of cache pages */
-    KERN_SPAN = 512,     /* positions folded together before spans are folded */
-    KERN_MAX_HEAD = 512, /* largest head size */
+    KERN_KEYS = 64,  /* positions in a block of keys: the unit of attention and of cache pages */
+    KERN_SPAN = 512, /* positions folded together before spans are folded */
+    KERN_MAX_HEAD = 512,  /* largest head size */
     KERN_ALIGN_COLS = 128 /* activation rows are padded with zeros to a multiple of this */
 };
 
-/* ---- Operands of a matrix product ------------------------------------------------------------- */
+/* ---- Operands of a matrix product ------------------------------------------------------------ */
 
 /* A weight matrix [rows, cols] at rest. Borrowed. */
 typedef struct kern_mat {
-    const uint8_t *data;    /* first byte of row 0, any alignment */
-    uint32_t type;          /* QUANT_I2_S: T2 rows; a QUANT_BLOCK32 type; QUANT_F16, BF16, F32 */
-    size_t rows;            /* outputs */
-    size_t cols;            /* inputs, K */
-    size_t row_bytes;       /* distance between rows */
-    float scale;            /* of all rows (T2; for other types the device multiplies the outputs) */
+    const uint8_t *data; /* first byte of row 0, any alignment */
+    uint32_t type;       /* QUANT_I2_S: T2 rows; a QUANT_BLOCK32 type; QUANT_F16, BF16, F32 */
+    size_t rows;         /* outputs */
+    size_t cols;         /* inputs, K */
+    size_t row_bytes;    /* distance between rows */
+    float scale;         /* of all rows (T2; for other types the device multiplies the outputs) */
     const float *row_scale; /* [rows] instead of scale, or NULL (T2) */
 } kern_mat;
 
 /* B activation rows of K columns, float and, once quantised, int8. Borrowed. */
 typedef struct kern_act {
-    const float *x;       /* [B, K] distance ldx: for float kernels */
-    size_t ldx;           /* floats between rows of x */
-    const int8_t *q;      /* [B, ldq], zero-padded: for integer kernels */
-    size_t ldq;           /* bytes between rows of q: K rounded up to KERN_ALIGN_COLS */
-    const float *s;       /* T2: [B], 127 / absmax of the row; block types: [B, ldq/32], absmax/127 */
-    const int32_t *sum;   /* T2: [B], sum of the row's q */
+    const float *x;     /* [B, K] distance ldx: for float kernels */
+    size_t ldx;         /* floats between rows of x */
+    const int8_t *q;    /* [B, ldq], zero-padded: for integer kernels */
+    size_t ldq;         /* bytes between rows of q: K rounded up to KERN_ALIGN_COLS */
+    const float *s;     /* T2: [B], 127 / absmax of the row; block types: [B, ldq/32], absmax/127 */
+    const int32_t *sum; /* T2: [B], sum of the row's q */
     const int16_t *sum16; /* block types: [B, ldq/16], sums of 16 q */
     size_t n_tok;         /* B */
 } kern_act;
@@ -54,7 +54,7 @@ typedef struct kern_act {
 typedef void (*kern_mm_fn)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                            size_t row_begin, size_t row_end);
 
-/* ---- Attention ------------------------------------------------------------------------------------ */
+/* ---- Attention ------------------------------------------------------------------------------- */
 
 typedef enum kern_kv { KERN_KV_F32, KERN_KV_F16, KERN_KV_Q8 } kern_kv;
 
@@ -80,7 +80,7 @@ typedef struct kern_attn {
     size_t lo, hi;            /* visible positions */
 } kern_attn;
 
-/* ---- The table -------------------------------------------------------------------------------------- */
+/* ---- The table ------------------------------------------------------------------------------- */
 
 /* Gated activations: dst = act(g) * u. */
 typedef enum kern_glu { KERN_RELU2, KERN_SILU } kern_glu;
@@ -102,7 +102,7 @@ typedef struct kern {
 
     /* dst[n] = x[n] / sqrt(mean(x^2) + eps) * gain[n]; dst may be x. */
     void (*rmsnorm)(float *dst, const float *x, const float *gain, size_t n, float eps);
-    void (*add)(float *dst, const float *x, size_t n);                        /* dst += x */
+    void (*add)(float *dst, const float *x, size_t n); /* dst += x */
     void (*glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act);
     /* Rotates pairs of x[n_heads, d] by the angles whose cosine and sine are cs[n_rot/2] and
      * sn[n_rot/2]; pairs are (i, i + n_rot/2), or (2i, 2i+1) when interleaved. */

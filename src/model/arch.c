@@ -33,7 +33,7 @@ const model_arch *model_arch_find_hf(base_str model_type) {
     return NULL;
 }
 
-/* ==== Typed metadata ================================================================================= */
+/* ==== Typed metadata ========================================================================== */
 
 static const file_kv *arch_kv(const model_loader *ld, const char *tail) {
     char key[128];
@@ -41,7 +41,8 @@ static const file_kv *arch_kv(const model_loader *ld, const char *tail) {
     return file_kv_find(ld->f, key);
 }
 
-static rotor_status get_u32(const model_loader *ld, const char *tail, bool required, uint32_t *out) {
+static rotor_status get_u32(const model_loader *ld, const char *tail, bool required,
+                            uint32_t *out) {
     const file_kv *kv = arch_kv(ld, tail);
     uint64_t v;
     if (!kv && !required) return ROTOR_OK;
@@ -70,7 +71,7 @@ static rotor_status get_f64(const model_loader *ld, const char *tail, double *ou
     return ROTOR_OK;
 }
 
-/* ==== Rope scaling ===================================================================================== */
+/* ==== Rope scaling ============================================================================ */
 
 static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
     const file_kv *kv = arch_kv(ld, "rope.scaling.type");
@@ -83,8 +84,9 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
     ROTOR_TRY(get_f64(ld, "rope.scale_linear", &hp->rope_factor)); /* older files */
     ROTOR_TRY(get_f64(ld, "rope.scaling.factor", &hp->rope_factor));
     if (kv && !file_kv_str(kv, 0, &type))
-        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: metadata key %s.rope.scaling.type is not a string",
-                         file_path(ld->f), ld->arch->name);
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: metadata key %s.rope.scaling.type is not a string", file_path(ld->f),
+                         ld->arch->name);
     if (hp->rope_factor == 0) hp->rope_factor = 1.0; /* how some writers say none */
     if (base_str_is(type, "none") || (!kv && hp->rope_factor == 1.0)) return ROTOR_OK;
     if (kv && !base_str_is(type, "linear"))
@@ -116,7 +118,7 @@ static const char *arch_list(char buf[256]) {
     return buf;
 }
 
-/* ==== Hyper-parameters =================================================================================== */
+/* ==== Hyper-parameters ======================================================================== */
 
 rotor_status model_gguf_hparams(model_loader *ld) {
     model_hparams *hp = &ld->m->hp;
@@ -173,21 +175,24 @@ rotor_status model_check_hparams(const model_hparams *hp, const char *path, roto
                              bounds[i].name, (unsigned long long)bounds[i].v,
                              (unsigned long long)bounds[i].lo, (unsigned long long)bounds[i].hi);
     if (hp->n_head % hp->n_head_kv != 0)
-        return base_fail(err, ROTOR_E_FORMAT, "%s: %u attention heads cannot share %u key/value heads",
-                         path, hp->n_head, hp->n_head_kv);
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: %u attention heads cannot share %u key/value heads", path, hp->n_head,
+                         hp->n_head_kv);
     if (hp->n_rot % 2 != 0)
         return base_fail(err, ROTOR_E_FORMAT, "%s: %u rotated dimensions, expected an even number",
                          path, hp->n_rot);
     if (hp->rope_scaling == MODEL_ROPE_LLAMA3 &&
-        !(hp->rope_orig_ctx >= 1 && hp->rope_low > 0 && hp->rope_high > hp->rope_low && hp->rope_high < 1e9))
-        return base_fail(err, ROTOR_E_FORMAT,
-                         "%s: llama3 rope scaling with factors %g to %g and an original context of %u is out of "
-                         "range",
-                         path, hp->rope_low, hp->rope_high, hp->rope_orig_ctx);
+        !(hp->rope_orig_ctx >= 1 && hp->rope_low > 0 && hp->rope_high > hp->rope_low &&
+          hp->rope_high < 1e9))
+        return base_fail(
+            err, ROTOR_E_FORMAT,
+            "%s: llama3 rope scaling with factors %g to %g and an original context of %u is out of "
+            "range",
+            path, hp->rope_low, hp->rope_high, hp->rope_orig_ctx);
     if (!(hp->eps > 0 && hp->eps < 1) || !(hp->rope_base > 0 && hp->rope_base < 1e30) ||
         !(hp->rope_factor > 0 && hp->rope_factor < 1e9))
         return base_fail(err, ROTOR_E_FORMAT,
-                         "%s: norm epsilon %g, rope base %g or rope factor %g is out of range", path,
-                         (double)hp->eps, hp->rope_base, hp->rope_factor);
+                         "%s: norm epsilon %g, rope base %g or rope factor %g is out of range",
+                         path, (double)hp->eps, hp->rope_base, hp->rope_factor);
     return ROTOR_OK;
 }

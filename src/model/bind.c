@@ -37,13 +37,15 @@ static const role FFN_SUB = {"blk.%u.ffn_sub_norm", "model.layers.%u.mlp.ffn_sub
                              "model.layers.%u.mlp.ffn_layernorm"};
 static const role DOWN = {"blk.%u.ffn_down", "model.layers.%u.mlp.down_proj", NULL};
 
-/* ==== Lookup ========================================================================================= */
+/* ==== Lookup ================================================================================== */
 
 static void spell(char out[160], const char *pattern, uint32_t layer, const char *tail) {
     int n = 0;
     const char *mark = strstr(pattern, "%u");
-    if (mark) n = snprintf(out, 160, "%.*s%u%s", (int)(mark - pattern), pattern, layer, mark + 2);
-    else n = snprintf(out, 160, "%s", pattern);
+    if (mark)
+        n = snprintf(out, 160, "%.*s%u%s", (int)(mark - pattern), pattern, layer, mark + 2);
+    else
+        n = snprintf(out, 160, "%s", pattern);
     snprintf(out + n, 160 - (size_t)n, "%s", tail);
 }
 
@@ -79,10 +81,11 @@ static rotor_status bad_shape(const model_loader *ld, const file_tensor *t, uint
                      (unsigned long long)cols);
 }
 
-/* ==== Vectors ========================================================================================= */
+/* ==== Vectors ================================================================================= */
 
 static quant_tensor view(const file_tensor *t) {
-    return (quant_tensor){.type = t->info->id, .rows = t->rows, .cols = t->dims[0], .data = t->data};
+    return (quant_tensor){
+        .type = t->info->id, .rows = t->rows, .cols = t->dims[0], .data = t->data};
 }
 
 rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err) {
@@ -96,18 +99,21 @@ rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err) {
     return quant_decode_rows(&v, 0, 1, out, err);
 }
 
-static rotor_status bind_vector(model_loader *ld, const file_tensor *t, size_t n, const float **out) {
+static rotor_status bind_vector(model_loader *ld, const file_tensor *t, size_t n,
+                                const float **out) {
     const quant_tensor v = view(t);
     if (t->rows != 1 || t->dims[0] != n) return bad_shape(ld, t, 1, n);
     if (t->info->id != QUANT_F32 && t->info->id != QUANT_F16 && t->info->id != QUANT_BF16)
-        return base_fail(ld->err, ROTOR_E_UNSUPPORTED, "%s: norm %.*s has type %s, expected F32, F16 or BF16",
-                         file_path(ld->f), (int)t->name.n, t->name.p, t->info->name);
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: norm %.*s has type %s, expected F32, F16 or BF16", file_path(ld->f),
+                         (int)t->name.n, t->name.p, t->info->name);
     float *copy = model_take(ld->m, n * sizeof *copy);
     if (!copy) return base_fail_nomem(ld->err, "loading norms");
     ROTOR_TRY(quant_decode_rows(&v, 0, 1, copy, ld->err));
     for (size_t i = 0; i < n; i++)
         if (!(copy[i] - copy[i] == 0))
-            return base_fail(ld->err, ROTOR_E_FORMAT, "%s: norm %.*s holds a value that is not finite at %zu",
+            return base_fail(ld->err, ROTOR_E_FORMAT,
+                             "%s: norm %.*s holds a value that is not finite at %zu",
                              file_path(ld->f), (int)t->name.n, t->name.p, i);
     *out = copy;
     return ROTOR_OK;
@@ -127,7 +133,7 @@ static rotor_status bias(model_loader *ld, const role *r, uint32_t layer, size_t
     return t ? bind_vector(ld, t, n, out) : ROTOR_OK;
 }
 
-/* ==== Matrices ========================================================================================= */
+/* ==== Matrices ================================================================================ */
 
 static rotor_status keep_name(model_loader *ld, const file_tensor *t, model_mat *out) {
     char *name = model_take(ld->m, t->name.n + 1);
@@ -205,7 +211,7 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     return norm(ld, &FFN_SUB, l, ff, &w->ffn_sub_norm);
 }
 
-/* ==== Embedding and head ================================================================================= */
+/* ==== Embedding and head ====================================================================== */
 
 static rotor_status table(model_loader *ld, const file_tensor *t, model_mat *out) {
     *out = (model_mat){.rows = (size_t)t->rows, .cols = ld->m->hp.n_embd, .scale = 1.0f};
@@ -226,7 +232,8 @@ static rotor_status embedding_and_head(model_loader *ld) {
     m->tied = ld->hf ? m->tied || !head : !head;
     if (m->tied) return m->head = m->embd, ROTOR_OK;
     ROTOR_TRY(table(ld, head, &m->head));
-    return m->head.rows == m->embd.rows ? ROTOR_OK : bad_shape(ld, head, m->embd.rows, m->embd.cols);
+    return m->head.rows == m->embd.rows ? ROTOR_OK
+                                        : bad_shape(ld, head, m->embd.rows, m->embd.cols);
 }
 
 /* Llama 3.1 and later GGUF files carry their long-context scaling as one divisor per frequency. */
@@ -271,9 +278,10 @@ static rotor_status refuse_unused(const model_loader *ld) {
         bool outside = base_str_is(name, "output.bias") || base_str_is(name, "lm_head.bias") ||
                        base_str_is(name, "token_embd_norm.weight");
         if (outside || layer_of(ld, name) < ld->m->hp.n_layer)
-            return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                             "%s: tensor %.*s is no part of architecture %s as this program knows it",
-                             file_path(ld->f), (int)name.n, name.p, ld->arch->name);
+            return base_fail(
+                ld->err, ROTOR_E_UNSUPPORTED,
+                "%s: tensor %.*s is no part of architecture %s as this program knows it",
+                file_path(ld->f), (int)name.n, name.p, ld->arch->name);
         if (layer_of(ld, name) == UINT32_MAX && n_unused++ == 0) first = i;
     }
     if (n_unused) {

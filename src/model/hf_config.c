@@ -26,7 +26,8 @@ static rotor_status parse_side(model_loader *ld, const char *name, json_t **out)
     return ROTOR_OK;
 }
 
-static rotor_status get_u32(const model_loader *ld, const json_t *j, const char *key, uint32_t *out) {
+static rotor_status get_u32(const model_loader *ld, const json_t *j, const char *key,
+                            uint32_t *out) {
     const json_t *v = json_object_get(j, key);
     if (!v || json_is_null(v)) return ROTOR_OK;
     if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > UINT32_MAX)
@@ -47,7 +48,7 @@ static base_str get_str(const json_t *j, const char *key) {
     return (base_str){json_string_value(v), json_string_length(v)};
 }
 
-/* ==== Architecture ===================================================================================== */
+/* ==== Architecture ============================================================================ */
 
 static bool has_class(const json_t *config, const char *name) {
     const json_t *list = json_object_get(config, "architectures");
@@ -60,29 +61,32 @@ static bool has_class(const json_t *config, const char *name) {
 
 /* 1bitLLM's checkpoints say model_type llama but need the sub-norms of their own class. */
 static base_str family(const json_t *config) {
-    if (has_class(config, "BitnetForCausalLM") || json_is_integer(json_object_get(config, "weight_bits")))
+    if (has_class(config, "BitnetForCausalLM") ||
+        json_is_integer(json_object_get(config, "weight_bits")))
         return base_str_of("bitnet-1bitllm");
     return get_str(config, "model_type");
 }
 
-/* quantization_mode "online": the float projections are latent weights. In an "offline" checkpoint a
- * float projection is one that was not converted and stays dense. */
+/* quantization_mode "online": the float projections are latent weights. In an "offline" checkpoint
+ * a float projection is one that was not converted and stays dense. */
 static rotor_status quantised_at_load(model_loader *ld, const json_t *q) {
     base_str mode = get_str(q, "quantization_mode");
     const json_t *dense = json_object_get(q, "modules_to_not_convert");
     if (mode.n && !base_str_is(mode, "online") && !base_str_is(mode, "offline"))
-        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: quantization_mode \"%.*s\" is unknown, expected \"online\" or "
-                         "\"offline\"",
-                         file_path(ld->f), (int)mode.n, mode.p);
+        return base_fail(
+            ld->err, ROTOR_E_UNSUPPORTED,
+            "%s: config.json: quantization_mode \"%.*s\" is unknown, expected \"online\" or "
+            "\"offline\"",
+            file_path(ld->f), (int)mode.n, mode.p);
     ld->master = base_str_is(mode, "online");
     for (size_t i = 0; ld->master && i < json_array_size(dense); i++) {
         const char *name = json_string_value(json_array_get(dense, i));
         if (!name || strcmp(name, "lm_head") != 0)
-            return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                             "%s: config.json: modules_to_not_convert names \"%s\"; only lm_head can stay "
-                             "dense in a checkpoint that is quantised at load",
-                             file_path(ld->f), name ? name : "");
+            return base_fail(
+                ld->err, ROTOR_E_UNSUPPORTED,
+                "%s: config.json: modules_to_not_convert names \"%s\"; only lm_head can stay "
+                "dense in a checkpoint that is quantised at load",
+                file_path(ld->f), name ? name : "");
     }
     return ROTOR_OK;
 }
@@ -103,8 +107,10 @@ static rotor_status quantization(model_loader *ld, const json_t *config) {
                          file_path(ld->f));
     ROTOR_TRY(quantised_at_load(ld, q));
     ld->m->hp.w1a8 = true;
-    if (base_str_is(cls, "autobitlinear")) ld->scale_rule = MODEL_SCALE_MULTIPLY;
-    else if (cls.n == 0 || base_str_is(cls, "bitlinear")) ld->scale_rule = MODEL_SCALE_DIVIDE;
+    if (base_str_is(cls, "autobitlinear"))
+        ld->scale_rule = MODEL_SCALE_MULTIPLY;
+    else if (cls.n == 0 || base_str_is(cls, "bitlinear"))
+        ld->scale_rule = MODEL_SCALE_DIVIDE;
     else
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: linear_class \"%.*s\" is unknown, expected "
@@ -113,7 +119,7 @@ static rotor_status quantization(model_loader *ld, const json_t *config) {
     return ROTOR_OK;
 }
 
-/* ==== Rope ============================================================================================== */
+/* ==== Rope ==================================================================================== */
 
 static rotor_status rope(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
@@ -121,16 +127,17 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
     const json_t *p = json_object_get(config, "rope_parameters"); /* newer configs */
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)p, key, v)
-        if (json_is_object(v))
-            return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                             "%s: config.json: rope_parameters that differ between layers (\"%s\") are not "
-                             "supported",
-                             file_path(ld->f), key);
+    json_object_foreach((json_t *)(uintptr_t)p, key, v) if (json_is_object(v)) return base_fail(
+        ld->err, ROTOR_E_UNSUPPORTED,
+        "%s: config.json: rope_parameters that differ between layers (\"%s\") are not "
+        "supported",
+        file_path(ld->f), key);
     if (!json_is_object(s)) s = p;
-    if (get_number(config, "partial_rotary_factor", get_number(p, "partial_rotary_factor", 1.0)) != 1.0)
+    if (get_number(config, "partial_rotary_factor", get_number(p, "partial_rotary_factor", 1.0)) !=
+        1.0)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: partial_rotary_factor is not supported", file_path(ld->f));
+                         "%s: config.json: partial_rotary_factor is not supported",
+                         file_path(ld->f));
     hp->rope_base = get_number(config, "rope_theta", get_number(p, "rope_theta", 10000.0));
     hp->rope_factor = get_number(s, "factor", 1.0);
     hp->n_rot = hp->d_head;
@@ -148,7 +155,7 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
     return get_u32(ld, s, "original_max_position_embeddings", &hp->rope_orig_ctx);
 }
 
-/* ==== The whole config ==================================================================================== */
+/* ==== The whole config ======================================================================== */
 
 static rotor_status numbers(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
@@ -182,10 +189,11 @@ static rotor_status refuse_unknown(const model_loader *ld, const json_t *config)
                          "%s: config.json: mlp_bias is not supported for architecture %s",
                          file_path(ld->f), ld->arch->name);
     if (json_is_true(json_object_get(config, "use_sliding_window")))
-        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: use_sliding_window (a window in some layers only) is not "
-                         "supported",
-                         file_path(ld->f));
+        return base_fail(
+            ld->err, ROTOR_E_UNSUPPORTED,
+            "%s: config.json: use_sliding_window (a window in some layers only) is not "
+            "supported",
+            file_path(ld->f));
     return ROTOR_OK;
 }
 
@@ -213,7 +221,7 @@ rotor_status model_hf_hparams(model_loader *ld) {
     return st;
 }
 
-/* ==== Generation settings and chat template ================================================================ */
+/* ==== Generation settings and chat template =================================================== */
 
 static rotor_status keep_text(model *m, base_str text, rotor_error *err) {
     char *copy = model_take(m, text.n + 1);
@@ -242,7 +250,8 @@ static void read_sampling(model_sampling *s, const json_t *j) {
 }
 
 static void add_eog(text_vocab *v, const json_t *eos) {
-    if (json_is_integer(eos) && json_integer_value(eos) >= 0 && json_integer_value(eos) < TEXT_NO_ID)
+    if (json_is_integer(eos) && json_integer_value(eos) >= 0 &&
+        json_integer_value(eos) < TEXT_NO_ID)
         text_vocab_add_eog(v, (uint32_t)json_integer_value(eos));
     for (size_t i = 0; i < json_array_size(eos); i++) add_eog(v, json_array_get(eos, i));
 }

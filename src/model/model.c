@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-/* ==== Memory of the model ============================================================================= */
+/* ==== Memory of the model ===================================================================== */
 
 void *model_take(model *m, size_t bytes) {
     struct model_blocks *b = base_alloc(sizeof *b);
@@ -43,7 +43,7 @@ void model_close(model **mp) {
     *mp = NULL;
 }
 
-/* ==== Texts ============================================================================================= */
+/* ==== Texts =================================================================================== */
 
 static rotor_status set_name(model_loader *ld) {
     const file_kv *kv = file_kv_find(ld->f, "general.name");
@@ -62,7 +62,8 @@ static void gguf_texts(model_loader *ld) {
     const struct {
         const char *key; /* metadata key */
         float *out;      /* where it goes */
-    } floats[] = {{"general.sampling.temp", &s->temperature}, {"general.sampling.top_p", &s->top_p},
+    } floats[] = {{"general.sampling.temp", &s->temperature},
+                  {"general.sampling.top_p", &s->top_p},
                   {"general.sampling.min_p", &s->min_p}};
     for (size_t i = 0; i < BASE_COUNT(floats); i++) {
         const file_kv *kv = file_kv_find(ld->f, floats[i].key);
@@ -73,22 +74,23 @@ static void gguf_texts(model_loader *ld) {
     if (kv) file_kv_str(kv, 0, &ld->m->chat_template);
 }
 
-/* A vocabulary longer than the embedding would look up rows that are not there: a GGUF file with one
- * is inconsistent; folders whose tokenizer grew a padding token are common, and run_eval refuses the
- * ids. */
+/* A vocabulary longer than the embedding would look up rows that are not there: a GGUF file with
+ * one is inconsistent; folders whose tokenizer grew a padding token are common, and run_eval
+ * refuses the ids. */
 static rotor_status load_vocab(model_loader *ld) {
     model *m = ld->m;
     bool has = ld->hf || file_kv_find(ld->f, "tokenizer.ggml.tokens");
     rotor_status st = has ? model_vocab(&m->vocab, ld->f, ld->opt->log, ld->err) : ROTOR_OK;
     if (st == ROTOR_E_NOTFOUND || !has) {
-        base_log_printf(ld->opt->log, BASE_LOG_WARN, "%s: no vocabulary; only token ids can be used",
-                        file_path(ld->f));
+        base_log_printf(ld->opt->log, BASE_LOG_WARN,
+                        "%s: no vocabulary; only token ids can be used", file_path(ld->f));
         return ROTOR_OK;
     }
     ROTOR_TRY(st);
     if (ld->hf && text_n_tokens(m->vocab) > m->hp.n_vocab)
         base_log_printf(ld->opt->log, BASE_LOG_WARN,
-                        "%s: the tokenizer has %zu tokens, the embedding only %u rows; the others cannot be used",
+                        "%s: the tokenizer has %zu tokens, the embedding only %u rows; the others "
+                        "cannot be used",
                         file_path(ld->f), text_n_tokens(m->vocab), m->hp.n_vocab);
     else if (text_n_tokens(m->vocab) > m->hp.n_vocab)
         return base_fail(ld->err, ROTOR_E_FORMAT,
@@ -100,7 +102,7 @@ static rotor_status load_vocab(model_loader *ld) {
     return ROTOR_OK;
 }
 
-/* ==== Opening ============================================================================================ */
+/* ==== Opening ================================================================================= */
 
 static const char *storage_name(const model *m, bool packed) {
     const model_mat *w = &m->layers[0].q;
@@ -126,7 +128,8 @@ static rotor_status load(model_loader *ld) {
     if (ld->opt->max_layers) m->hp.n_layer = BASE_MIN(m->hp.n_layer, ld->opt->max_layers);
     ROTOR_TRY(set_name(ld));
     ROTOR_TRY(model_bind(ld));
-    m->type_name = storage_name(m, ld->hf && file_tensor_find(ld->f, m->layers[0].q.name)->info->id == QUANT_U8);
+    m->type_name = storage_name(
+        m, ld->hf && file_tensor_find(ld->f, m->layers[0].q.name)->info->id == QUANT_U8);
     ROTOR_TRY(load_vocab(ld));
     if (ld->hf) return model_hf_texts(ld);
     gguf_texts(ld);
@@ -142,8 +145,10 @@ static rotor_status open_file(model **out, file_model *f, const model_options *o
     ld.used = base_alloc_array(file_n_tensors(f), sizeof *ld.used);
     rotor_status st = ld.used ? load(&ld) : base_fail_nomem(err, "loading a model");
     base_free(ld.used);
-    if (st == ROTOR_OK) *out = m;
-    else model_close(&m);
+    if (st == ROTOR_OK)
+        *out = m;
+    else
+        model_close(&m);
     return st;
 }
 
@@ -162,7 +167,7 @@ rotor_status model_open_memory(model **out, const void *data, size_t n_bytes, co
     return open_file(out, f, opt, err);
 }
 
-/* ==== Facts ================================================================================================ */
+/* ==== Facts =================================================================================== */
 
 uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem) {
     return (uint64_t)(2.0 * hp->n_layer * hp->n_head_kv * hp->d_head * bytes_per_elem);

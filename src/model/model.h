@@ -16,32 +16,37 @@
 
 typedef enum model_glu { MODEL_RELU2, MODEL_SILU } model_glu; /* gate activation */
 
-typedef enum model_rope_scaling { MODEL_ROPE_NONE, MODEL_ROPE_LINEAR, MODEL_ROPE_LLAMA3 } model_rope_scaling;
+typedef enum model_rope_scaling {
+    MODEL_ROPE_NONE,
+    MODEL_ROPE_LINEAR,
+    MODEL_ROPE_LLAMA3
+} model_rope_scaling;
 
 /* Numbers of a decoder; letters as in docs/shapes.md. All checked at open. */
 typedef struct model_hparams {
-    uint32_t n_vocab;   /* V: rows of the embedding */
-    uint32_t n_embd;    /* D */
-    uint32_t n_layer;   /* L */
-    uint32_t n_head;    /* H */
-    uint32_t n_head_kv; /* K, divides H */
-    uint32_t d_head;    /* d */
-    uint32_t n_ff;      /* F */
-    uint32_t n_ctx;     /* T the model was trained for */
-    uint32_t n_rot;     /* leading dimensions of a head that are rotated, even, <= d */
-    float eps;          /* of every norm */
-    double rope_base;   /* theta */
+    uint32_t n_vocab;                /* V: rows of the embedding */
+    uint32_t n_embd;                 /* D */
+    uint32_t n_layer;                /* L */
+    uint32_t n_head;                 /* H */
+    uint32_t n_head_kv;              /* K, divides H */
+    uint32_t d_head;                 /* d */
+    uint32_t n_ff;                   /* F */
+    uint32_t n_ctx;                  /* T the model was trained for */
+    uint32_t n_rot;                  /* leading dimensions of a head that are rotated, even, <= d */
+    float eps;                       /* of every norm */
+    double rope_base;                /* theta */
     model_rope_scaling rope_scaling; /* kind of frequency scaling */
-    double rope_factor; /* of the scaling */
-    double rope_low, rope_high; /* llama3: low and high frequency factors */
-    uint32_t rope_orig_ctx;     /* llama3: context before scaling */
-    const float *rope_divisors; /* [n_rot / 2], each divides its frequency (rope_freqs.weight), or NULL */
-    bool rope_interleaved;      /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
-    uint32_t window;            /* positions a query sees, itself included; 0: all */
-    bool sub_norms;             /* norms before the o and down projections (BitNet) */
-    bool qk_norm;               /* each head of q and k is normed before rotation */
-    bool w1a8;                  /* ternary projections: one int8 scale per token */
-    model_glu glu;              /* gate activation */
+    double rope_factor;              /* of the scaling */
+    double rope_low, rope_high;      /* llama3: low and high frequency factors */
+    uint32_t rope_orig_ctx;          /* llama3: context before scaling */
+    const float
+        *rope_divisors; /* [n_rot / 2], each divides its frequency (rope_freqs.weight), or NULL */
+    bool rope_interleaved; /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
+    uint32_t window;       /* positions a query sees, itself included; 0: all */
+    bool sub_norms;        /* norms before the o and down projections (BitNet) */
+    bool qk_norm;          /* each head of q and k is normed before rotation */
+    bool w1a8;             /* ternary projections: one int8 scale per token */
+    model_glu glu;         /* gate activation */
 } model_hparams;
 
 /* One weight matrix [rows, cols]. data NULL: the model does not have it. */
@@ -56,14 +61,14 @@ typedef struct model_mat {
 } model_mat;
 
 typedef struct model_layer {
-    const float *attn_norm;     /* [D] */
-    model_mat q, k, v, o;       /* [H*d, D] [K*d, D] [K*d, D] [D, H*d] */
+    const float *attn_norm;                         /* [D] */
+    model_mat q, k, v, o;                           /* [H*d, D] [K*d, D] [K*d, D] [D, H*d] */
     const float *q_bias, *k_bias, *v_bias, *o_bias; /* [rows] or NULL */
-    const float *q_norm, *k_norm; /* [d] or NULL */
-    const float *attn_sub_norm; /* [H*d] or NULL */
-    const float *ffn_norm;      /* [D] */
-    model_mat gate, up, down;   /* [F, D] [F, D] [D, F] */
-    const float *ffn_sub_norm;  /* [F] or NULL */
+    const float *q_norm, *k_norm;                   /* [d] or NULL */
+    const float *attn_sub_norm;                     /* [H*d] or NULL */
+    const float *ffn_norm;                          /* [D] */
+    model_mat gate, up, down;                       /* [F, D] [F, D] [D, F] */
+    const float *ffn_sub_norm;                      /* [F] or NULL */
 } model_layer;
 
 /* What the file says about sampling; negative or 0: not said. */
@@ -73,22 +78,22 @@ typedef struct model_sampling {
 } model_sampling;
 
 typedef struct model {
-    model_hparams hp;         /* checked numbers */
-    const char *arch;         /* row name: "bitnet-b1.58", "llama" … */
-    const char *name;         /* general.name or folder name */
-    const char *type_name;    /* storage of the projections: "I2_S", "Q8_0", "ternary (HF packed)" */
-    model_mat embd;           /* [V, D] */
-    model_mat head;           /* [V, D]; the embedding itself when tied */
-    bool tied;                /* head is the embedding */
-    const float *out_norm;    /* [D] */
-    model_layer *layers;      /* [n_layer] */
-    text_vocab *vocab;        /* owned; NULL when the file carries none */
-    base_str chat_template;   /* Jinja text of the file, empty: none */
-    model_sampling sampling;  /* from generation_config.json */
-    uint64_t n_params;        /* weights of all matrices and norms */
-    uint64_t file_bytes;      /* size of all files */
-    uint64_t owned_bytes;     /* repacked copies and norms */
-    file_model *file;         /* owned; NULL for none */
+    model_hparams hp;        /* checked numbers */
+    const char *arch;        /* row name: "bitnet-b1.58", "llama" … */
+    const char *name;        /* general.name or folder name */
+    const char *type_name;   /* storage of the projections: "I2_S", "Q8_0", "ternary (HF packed)" */
+    model_mat embd;          /* [V, D] */
+    model_mat head;          /* [V, D]; the embedding itself when tied */
+    bool tied;               /* head is the embedding */
+    const float *out_norm;   /* [D] */
+    model_layer *layers;     /* [n_layer] */
+    text_vocab *vocab;       /* owned; NULL when the file carries none */
+    base_str chat_template;  /* Jinja text of the file, empty: none */
+    model_sampling sampling; /* from generation_config.json */
+    uint64_t n_params;       /* weights of all matrices and norms */
+    uint64_t file_bytes;     /* size of all files */
+    uint64_t owned_bytes;    /* repacked copies and norms */
+    file_model *file;        /* owned; NULL for none */
     struct model_blocks *blocks; /* owned memory */
 } model;
 

@@ -35,15 +35,15 @@ struct model_blocks {
 };
 
 typedef struct model_loader {
-    model *m;                  /* being filled */
-    const file_model *f;       /* open file */
-    const model_arch *arch;    /* chosen row */
-    const model_options *opt;  /* as given */
+    model *m;                    /* being filled */
+    const file_model *f;         /* open file */
+    const model_arch *arch;      /* chosen row */
+    const model_options *opt;    /* as given */
     model_scale_rule scale_rule; /* HF packed weights */
-    bool hf;                   /* names and shapes of a HF folder */
-    bool master;               /* float projections stand for ternary ones */
-    bool *used;                /* [file_n_tensors] tensors that became a role, owned */
-    rotor_error *err;          /* where messages go */
+    bool hf;                     /* names and shapes of a HF folder */
+    bool master;                 /* float projections stand for ternary ones */
+    bool *used;                  /* [file_n_tensors] tensors that became a role, owned */
+    rotor_error *err;            /* where messages go */
 } model_loader;
 
 const model_arch *model_arch_find(base_str name);
@@ -62,15 +62,15 @@ typedef struct model_ternary_src {
     const file_tensor *t;     /* the tensor */
     const file_tensor *scale; /* HF weight_scale or GGUF .scale [1]; NULL: none */
     bool packed;              /* HF: four rows in a byte */
-    bool master;              /* float weights: ternary times a constant (GGUF), or to be quantised */
+    bool master; /* float weights: ternary times a constant (GGUF), or to be quantised */
 } model_ternary_src;
 /* Makes out (rows and cols set) a T2 matrix: in place when the bytes allow, else repacked. */
 rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, model_mat *out);
 
 /* Value of a one-element float tensor. */
 rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err);
-/* What a scale tensor (HF weight_scale, the .scale of older GGUF conversions; NULL: none) multiplies
- * the outputs of matrix `name` by. */
+/* What a scale tensor (HF weight_scale, the .scale of older GGUF conversions; NULL: none)
+ * multiplies the outputs of matrix `name` by. */
 rotor_status model_scale_of(const model_loader *ld, const file_tensor *scale, const char *name,
                             float *out);
 /* HF side files. */

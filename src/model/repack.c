@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Ternary weights to T2 (quant.h), whatever the file stores: I2_S in place when it is T2 already,
- * TQ1_0, TQ2_0, IQ1_BN, IQ2_BN and the other I2_S orders repacked losslessly, four-rows-in-a-byte HF
- * weights unpacked, and float master weights quantised once by absmean.
+ * TQ1_0, TQ2_0, IQ1_BN, IQ2_BN and the other I2_S orders repacked losslessly, four-rows-in-a-byte
+ * HF weights unpacked, and float master weights quantised once by absmean.
  *
  * An illegal code is an error naming tensor, row and column; it is never read as zero. Rows are
  * shared among the threads of options.parallel; each row is independent, so the result is not.
@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-/* ==== Sharing rows =================================================================================== */
+/* ==== Sharing rows ============================================================================ */
 
 typedef struct row_job {
     model_loader *ld;             /* loader */
@@ -19,19 +19,21 @@ typedef struct row_job {
     quant_tensor view;            /* the source tensor */
     model_mat *out;               /* rows, cols, row_bytes set */
     uint8_t *dst;                 /* T2 rows being written; NULL: only checked */
-    float *scales;                /* [rows] scale of each row, or mean of |w| (master, first round) */
-    float extra;                  /* scale tensor beside the weights: multiplies all scales */
-    float absmean;                /* master, second round; 0: each row has its own scale */
-    bool *mixed;                  /* [n_threads] some row has several scales */
-    rotor_error *errs;            /* [n_threads] first failure of each */
+    float *scales;     /* [rows] scale of each row, or mean of |w| (master, first round) */
+    float extra;       /* scale tensor beside the weights: multiplies all scales */
+    float absmean;     /* master, second round; 0: each row has its own scale */
+    bool *mixed;       /* [n_threads] some row has several scales */
+    rotor_error *errs; /* [n_threads] first failure of each */
 } row_job;
 
 enum { MAX_THREADS = 256 }; /* threads that share rows; more would look on */
 
 static void run_rows(row_job *job, void (*fn)(void *, int, int)) {
     const model_parallel *p = &job->ld->opt->parallel;
-    if (p->pool) p->run(p->pool, fn, job);
-    else fn(job, 0, 1);
+    if (p->pool)
+        p->run(p->pool, fn, job);
+    else
+        fn(job, 0, 1);
 }
 
 /* False when this thread has no rows: it must not touch its error or flag then. */
@@ -49,12 +51,16 @@ static rotor_status round_of(row_job *job, void (*fn)(void *, int, int)) {
     rotor_status st = ROTOR_OK;
     job->errs = base_alloc_array(MAX_THREADS, sizeof *job->errs);
     job->mixed = base_alloc_array(MAX_THREADS, sizeof *job->mixed);
-    if (job->errs && job->mixed) run_rows(job, fn);
-    else st = base_fail_nomem(job->ld->err, "loading ternary weights");
+    if (job->errs && job->mixed)
+        run_rows(job, fn);
+    else
+        st = base_fail_nomem(job->ld->err, "loading ternary weights");
     for (int i = 0; job->errs && st == ROTOR_OK && i < MAX_THREADS; i++) {
         if (job->errs[i].code == ROTOR_OK) continue;
         const char *advice = job->view.type == QUANT_I2_S
-            ? "; the file may be written in another I2_S byte order: try --i2s-layout arm or 4row" : "";
+                                 ? "; the file may be written in another I2_S byte order: try "
+                                   "--i2s-layout arm or 4row"
+                                 : "";
         st = base_fail(job->ld->err, job->errs[i].code, "%s: tensor %s: %s%s",
                        file_path(job->ld->f), job->out->name, job->errs[i].message, advice);
     }
@@ -63,7 +69,7 @@ static rotor_status round_of(row_job *job, void (*fn)(void *, int, int)) {
     return st;
 }
 
-/* ==== I2_S in place ===================================================================================== */
+/* ==== I2_S in place =========================================================================== */
 
 /* 32 bytes at a time: a code 3 is a pair of ones in an even-odd bit pair. */
 static bool has_code_3(const uint8_t *p, size_t n) {
@@ -82,15 +88,16 @@ static void check_rows(void *arg, int thread, int n_threads) {
         if (!has_code_3(row, out->row_bytes)) continue;
         size_t at = 0;
         while (!has_code_3(row + at, 1)) at++;
-        base_fail(&job->errs[thread], ROTOR_E_FORMAT, "illegal ternary code in row %zu, byte %zu", r,
-                  at);
+        base_fail(&job->errs[thread], ROTOR_E_FORMAT, "illegal ternary code in row %zu, byte %zu",
+                  r, at);
         return;
     }
 }
 
 static rotor_status finite_scale(const row_job *job, float scale) {
     if (isfinite(scale)) return ROTOR_OK;
-    return base_fail(job->ld->err, ROTOR_E_FORMAT, "%s: tensor %s: a scale is %g, expected a finite number",
+    return base_fail(job->ld->err, ROTOR_E_FORMAT,
+                     "%s: tensor %s: a scale is %g, expected a finite number",
                      file_path(job->ld->f), job->out->name, (double)scale);
 }
 
@@ -104,7 +111,7 @@ static rotor_status in_place(row_job *job) {
     return finite_scale(job, out->scale);
 }
 
-/* ==== Repacking ========================================================================================== */
+/* ==== Repacking =============================================================================== */
 
 /* A scale of 0 makes the row zero whatever its codes say. */
 static rotor_status read_row(const row_job *job, size_t r, int8_t *t, bool *uniform,
@@ -169,14 +176,14 @@ static rotor_status repack(row_job *job, bool *block_scales) {
     return *block_scales ? ROTOR_OK : settle_scales(job);
 }
 
-/* ==== Float weights ========================================================================================= */
+/* ==== Float weights =========================================================================== */
 
 static bool read_float_row(const row_job *job, int thread, size_t r, float *row) {
     if (quant_decode_rows(&job->view, r, r + 1, row, &job->errs[thread]) != ROTOR_OK) return false;
     for (size_t c = 0; c < job->out->cols; c++)
         if (!isfinite(row[c])) {
-            base_fail(&job->errs[thread], ROTOR_E_FORMAT, "row %zu, column %zu holds a value that is not finite",
-                      r, c);
+            base_fail(&job->errs[thread], ROTOR_E_FORMAT,
+                      "row %zu, column %zu holds a value that is not finite", r, c);
             return false;
         }
     return true;
@@ -263,7 +270,7 @@ static rotor_status quantise_master(row_job *job) {
     return finite_scale(job, job->out->scale);
 }
 
-/* ==== The choice ============================================================================================== */
+/* ==== The choice ============================================================================== */
 
 rotor_status model_scale_of(const model_loader *ld, const file_tensor *scale, const char *name,
                             float *out) {
@@ -273,7 +280,8 @@ rotor_status model_scale_of(const model_loader *ld, const file_tensor *scale, co
     rotor_status st = model_scalar(scale, &s, ld->err);
     if (st != ROTOR_OK) return base_fail_in(ld->err, st, "%s", file_path(ld->f));
     if (!(s > 0 && s < INFINITY))
-        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: the scale of tensor %s is %g, expected a positive number",
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: the scale of tensor %s is %g, expected a positive number",
                          file_path(ld->f), name, (double)s);
     *out = ld->hf && ld->scale_rule == MODEL_SCALE_DIVIDE ? 1.0f / s : s;
     return ROTOR_OK;
@@ -284,8 +292,10 @@ static rotor_status make_copy(row_job *job, bool *block_scales) {
     job->dst = model_take(job->ld->m, out->rows * out->row_bytes);
     job->scales = base_alloc_array(out->rows, sizeof *job->scales);
     rotor_status st;
-    if (!job->dst || !job->scales) st = base_fail_nomem(job->ld->err, "loading ternary weights");
-    else st = job->src->master ? quantise_master(job) : repack(job, block_scales);
+    if (!job->dst || !job->scales)
+        st = base_fail_nomem(job->ld->err, "loading ternary weights");
+    else
+        st = job->src->master ? quantise_master(job) : repack(job, block_scales);
     base_free(job->scales);
     return st;
 }
@@ -295,15 +305,19 @@ rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, 
     row_job job = {.ld = ld, .src = src, .out = out};
     bool block_scales = false;
     ROTOR_TRY(model_scale_of(ld, src->scale, out->name, &job.extra));
-    job.view = (quant_tensor){.type = src->t->info->id, .i2s = order, .rows = out->rows,
-                              .cols = out->cols, .data = src->t->data};
+    job.view = (quant_tensor){.type = src->t->info->id,
+                              .i2s = order,
+                              .rows = out->rows,
+                              .cols = out->cols,
+                              .data = src->t->data};
     out->type = QUANT_I2_S;
     out->row_bytes = quant_t2_row_bytes(out->cols);
     if (job.view.type == QUANT_I2_S && order == QUANT_I2S_X86 && out->cols % 128 == 0)
         return in_place(&job);
     ROTOR_TRY(make_copy(&job, &block_scales));
     if (!block_scales) return ROTOR_OK;
-    /* Blocks of a row with scales of their own: computed in the block format, the copy given back. */
+    /* Blocks of a row with scales of their own: computed in the block format, the copy given back.
+     */
     model_give_back(ld->m, job.dst);
     out->type = job.view.type;
     out->data = src->t->data;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Tokenizer metadata to a vocabulary. GGUF keys become a text_spec; what a key's type or length must
- * be is checked here, because the arrays are read through their declared types.
+ * Tokenizer metadata to a vocabulary. GGUF keys become a text_spec; what a key's type or length
+ * must be is checked here, because the arrays are read through their declared types.
  */
 #include "model/model_internal.h"
 
@@ -77,7 +77,8 @@ static rotor_status algorithm(const file_model *f, text_spec *spec, rotor_error 
     static const struct {
         const char *name; /* tokenizer.ggml.model */
         text_model model; /* what it means */
-    } kinds[] = {{"gpt2", TEXT_BPE}, {"llama", TEXT_SPM}, {"t5", TEXT_UNIGRAM}, {"bert", TEXT_WORDPIECE}};
+    } kinds[] = {
+        {"gpt2", TEXT_BPE}, {"llama", TEXT_SPM}, {"t5", TEXT_UNIGRAM}, {"bert", TEXT_WORDPIECE}};
     base_str name = string_of(f, "tokenizer.ggml.model");
     for (size_t i = 0; i < BASE_COUNT(kinds); i++)
         if (base_str_is(name, kinds[i].name)) return spec->model = kinds[i].model, ROTOR_OK;
@@ -101,7 +102,8 @@ static rotor_status end_ids(const file_model *f, text_spec *spec, vocab_arrays *
     if (!a->eogs) return base_fail_nomem(err, "reading the vocabulary");
     for (uint64_t i = 0; i < kv->n; i++) {
         uint64_t id;
-        if (file_kv_u64(kv, i, &id) && id < spec->n_tokens) a->eogs[spec->n_extra_eog++] = (uint32_t)id;
+        if (file_kv_u64(kv, i, &id) && id < spec->n_tokens)
+            a->eogs[spec->n_extra_eog++] = (uint32_t)id;
     }
     spec->extra_eog = a->eogs;
     return ROTOR_OK;
@@ -112,8 +114,10 @@ static rotor_status fill(const file_model *f, text_spec *spec, vocab_arrays *a, 
     ROTOR_TRY(strings(f, "tokenizer.ggml.tokens", &a->tokens, &spec->n_tokens, err));
     if (!a->tokens) return bad_key(f, "tokenizer.ggml.tokens", "is missing", err);
     ROTOR_TRY(strings(f, "tokenizer.ggml.merges", &a->merges, &spec->n_merges, err));
-    ROTOR_TRY(numbers(f, "tokenizer.ggml.scores", FILE_F32, spec->n_tokens, (void **)&a->scores, err));
-    ROTOR_TRY(numbers(f, "tokenizer.ggml.token_type", FILE_I32, spec->n_tokens, (void **)&a->types, err));
+    ROTOR_TRY(
+        numbers(f, "tokenizer.ggml.scores", FILE_F32, spec->n_tokens, (void **)&a->scores, err));
+    ROTOR_TRY(
+        numbers(f, "tokenizer.ggml.token_type", FILE_I32, spec->n_tokens, (void **)&a->types, err));
     spec->tokens = a->tokens;
     spec->merges = a->merges;
     spec->scores = a->scores;
@@ -165,5 +169,6 @@ static rotor_status from_folder(text_vocab **out, const file_model *f, const bas
 
 rotor_status model_vocab(text_vocab **out, const file_model *f, const base_log *log,
                          rotor_error *err) {
-    return file_kind_of(f) == FILE_GGUF ? from_gguf(out, f, log, err) : from_folder(out, f, log, err);
+    return file_kind_of(f) == FILE_GGUF ? from_gguf(out, f, log, err)
+                                        : from_folder(out, f, log, err);
 }

@@ -27,7 +27,8 @@ void par_run(par_pool *p, par_fn fn, void *arg);
 /* Inside a job: waits until every thread of the pool is here. Called by all threads alike. */
 void par_barrier(par_pool *p);
 
-/* Contiguous share of n items for one thread, borders on multiples of align (the last may be odd). */
+/* Contiguous share of n items for one thread, borders on multiples of align (the last may be odd).
+ */
 void par_slice(size_t n, size_t align, int thread, int n_threads, size_t *begin, size_t *end);
 
 #endif

@@ -141,8 +141,10 @@ static void wake_sleepers(par_pool *p) {
 static void wait_for_workers(par_pool *p) {
     for (int i = 0; atomic_load_explicit(&p->left, memory_order_acquire) != 0;) {
         spin_hint();
-        if (i < SPINS) i++; /* a job may take hours: the count must stop */
-        else base_thread_yield();
+        if (i < SPINS)
+            i++; /* a job may take hours: the count must stop */
+        else
+            base_thread_yield();
     }
 }
 
@@ -173,8 +175,10 @@ void par_barrier(par_pool *p) {
     }
     for (int i = 0; atomic_load_explicit(&p->round, memory_order_acquire) == round;) {
         spin_hint();
-        if (i < BARRIER_SPINS) i++;
-        else base_thread_yield();
+        if (i < BARRIER_SPINS)
+            i++;
+        else
+            base_thread_yield();
     }
 }
 

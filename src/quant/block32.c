@@ -18,9 +18,7 @@ static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
 /* E2M1 doubled, to be multiplied by half the block scale. */
 static const int8_t e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-static float f16_at(const uint8_t *p) {
-    return f16_f32(load_u16(p));
-}
+static float f16_at(const uint8_t *p) { return f16_f32(load_u16(p)); }
 
 static void one_scale(quant_block32 *o, float a, float b) {
     o->a[0] = o->a[1] = a;

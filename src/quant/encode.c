@@ -57,9 +57,7 @@ static bool encode_q4_0(const float *x, uint8_t *dst) {
     return store_scale(dst, d);
 }
 
-static int clamp6(int q) {
-    return BASE_MAX(-32, BASE_MIN(31, q));
-}
+static int clamp6(int q) { return BASE_MAX(-32, BASE_MIN(31, q)); }
 
 /* Scale s minimising sum (x - s q)^2 for the codes that the peak's own scale gives. */
 static float fit_scale(const float x[16]) {

@@ -8,15 +8,7 @@
  */
 #include "quant/quant_internal.h"
 
-float quant_f16_to_f32(uint16_t h) {
-    return f16_f32(h);
-}
-uint16_t quant_f32_to_f16(float f) {
-    return f32_f16(f);
-}
-float quant_bf16_to_f32(uint16_t h) {
-    return bf16_f32(h);
-}
-uint16_t quant_f32_to_bf16(float f) {
-    return f32_bf16(f);
-}
+float quant_f16_to_f32(uint16_t h) { return f16_f32(h); }
+uint16_t quant_f32_to_f16(float f) { return f32_f16(f); }
+float quant_bf16_to_f32(uint16_t h) { return bf16_f32(h); }
+uint16_t quant_f32_to_bf16(float f) { return f32_bf16(f); }

@@ -14,24 +14,52 @@
 
 /* GGUF type ids, plus a few of our own above 0x10000 that no GGUF file may carry. */
 typedef enum quant_type {
-    QUANT_F32 = 0, QUANT_F16 = 1, QUANT_Q4_0 = 2, QUANT_Q4_1 = 3, QUANT_Q5_0 = 6, QUANT_Q5_1 = 7,
-    QUANT_Q8_0 = 8, QUANT_Q8_1 = 9, QUANT_Q2_K = 10, QUANT_Q3_K = 11, QUANT_Q4_K = 12,
-    QUANT_Q5_K = 13, QUANT_Q6_K = 14, QUANT_Q8_K = 15, QUANT_IQ4_NL = 20, QUANT_IQ4_XS = 23,
-    QUANT_I8 = 24, QUANT_I16 = 25, QUANT_I32 = 26, QUANT_I64 = 27, QUANT_F64 = 28, QUANT_BF16 = 30,
-    QUANT_TQ1_0 = 34, QUANT_TQ2_0 = 35, QUANT_I2_S = 36, QUANT_TL1 = 38, QUANT_MXFP4 = 39,
-    QUANT_Q1_0 = 41, QUANT_Q2_0 = 42, QUANT_IQ1_BN = 134, QUANT_IQ2_BN = 135,
+    QUANT_F32 = 0,
+    QUANT_F16 = 1,
+    QUANT_Q4_0 = 2,
+    QUANT_Q4_1 = 3,
+    QUANT_Q5_0 = 6,
+    QUANT_Q5_1 = 7,
+    QUANT_Q8_0 = 8,
+    QUANT_Q8_1 = 9,
+    QUANT_Q2_K = 10,
+    QUANT_Q3_K = 11,
+    QUANT_Q4_K = 12,
+    QUANT_Q5_K = 13,
+    QUANT_Q6_K = 14,
+    QUANT_Q8_K = 15,
+    QUANT_IQ4_NL = 20,
+    QUANT_IQ4_XS = 23,
+    QUANT_I8 = 24,
+    QUANT_I16 = 25,
+    QUANT_I32 = 26,
+    QUANT_I64 = 27,
+    QUANT_F64 = 28,
+    QUANT_BF16 = 30,
+    QUANT_TQ1_0 = 34,
+    QUANT_TQ2_0 = 35,
+    QUANT_I2_S = 36,
+    QUANT_TL1 = 38,
+    QUANT_MXFP4 = 39,
+    QUANT_Q1_0 = 41,
+    QUANT_Q2_0 = 42,
+    QUANT_IQ1_BN = 134,
+    QUANT_IQ2_BN = 135,
     QUANT_IQ2_BN_R4 = 335,
     QUANT_U8 = 0x10001,   /* the safetensors types that GGUF lacks, from here on */
     QUANT_BOOL = 0x10002, /* one byte, 0 or 1 */
-    QUANT_U16 = 0x10003, QUANT_U32 = 0x10004, QUANT_U64 = 0x10005, QUANT_F8_E4M3 = 0x10006,
+    QUANT_U16 = 0x10003,
+    QUANT_U32 = 0x10004,
+    QUANT_U64 = 0x10005,
+    QUANT_F8_E4M3 = 0x10006,
     QUANT_F8_E5M2 = 0x10007
 } quant_type;
 
-enum { /* quant_info.flags */
-    QUANT_CAN_DECODE = 1, /* quant_decode_rows works */
-    QUANT_CAN_ENCODE = 2, /* quant_encode_rows works */
-    QUANT_TERNARY = 4,    /* quant_ternary_row works */
-    QUANT_BLOCK32 = 8     /* quant_unpack32 works: product with int8 activations is defined */
+enum {                       /* quant_info.flags */
+       QUANT_CAN_DECODE = 1, /* quant_decode_rows works */
+       QUANT_CAN_ENCODE = 2, /* quant_encode_rows works */
+       QUANT_TERNARY = 4,    /* quant_ternary_row works */
+       QUANT_BLOCK32 = 8     /* quant_unpack32 works: product with int8 activations is defined */
 };
 
 typedef struct quant_info {
@@ -89,7 +117,7 @@ typedef struct quant_block32 {
 void quant_unpack32(uint32_t type, const uint8_t *row, uint64_t block, quant_block32 *out);
 bool quant_has_offset(uint32_t type); /* b is not always zero */
 
-/* ---- Ternary ------------------------------------------------------------------------------------- */
+/* ---- Ternary --------------------------------------------------------------------------------- */
 
 /* Ternary values of one row as int8 in {-1, 0, +1}, and the row's scale. TQ1_0 and TQ2_0 keep one
  * f16 scale per 256: *uniform is false when non-zero blocks disagree, and *scale is the first.
@@ -115,15 +143,15 @@ rotor_status quant_hf_row(const uint8_t *packed, uint64_t rows, uint64_t cols, u
 void quant_hf_pack(const int8_t *src, uint64_t rows, uint64_t cols, uint8_t *packed);
 
 /* Quantisers. n values in, ternary out; the scale returned is what multiplies the ternary value. */
-float quant_absmean(const float *x, size_t n, int8_t *t);           /* BitNet: mean|x|, RNE, clamp */
+float quant_absmean(const float *x, size_t n, int8_t *t); /* BitNet: mean|x|, RNE, clamp */
 float quant_threshold(const float *x, size_t n, float theta, int8_t *t); /* |x| > theta -> sign */
-float quant_sign(const float *x, size_t n, int8_t *t);              /* +-1, zero to +1; mean|x| */
+float quant_sign(const float *x, size_t n, int8_t *t); /* +-1, zero to +1; mean|x| */
 /* q = RNE(x * 127/m), m = max(max|x|, 1e-5); returns m/127, the step. |x - q*step| <= step/2. */
 float quant_int8_sym(const float *x, size_t n, int8_t *q);
 /* x ~ (q - zero) * step over [min(x,0), max(x,0)]; returns step. |x - decoded| <= step. */
 float quant_int8_asym(const float *x, size_t n, int8_t *q, int32_t *zero);
 
-/* ---- Half and bfloat, exact and branch-light: the same bits as the hardware conversions ------------ */
+/* ---- Half and bfloat, exact and branch-light: the same bits as the hardware conversions ------ */
 float quant_f16_to_f32(uint16_t h);
 uint16_t quant_f32_to_f16(float f); /* round to nearest even */
 float quant_bf16_to_f32(uint16_t h);

@@ -15,9 +15,7 @@
 #define ALWAYS_INLINE inline
 #endif
 
-static inline uint16_t load_u16(const uint8_t *p) {
-    return (uint16_t)(p[0] | p[1] << 8);
-}
+static inline uint16_t load_u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
 static inline uint32_t load_u32(const uint8_t *p) {
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
@@ -89,9 +87,7 @@ static inline int32_t max_magnitude_bits(const float *x, uint64_t n) {
     return top;
 }
 
-static inline float bf16_f32(uint16_t h) {
-    return bits_f32((uint32_t)h << 16);
-}
+static inline float bf16_f32(uint16_t h) { return bits_f32((uint32_t)h << 16); }
 
 static inline uint16_t f32_bf16(float f) {
     uint32_t u = f32_bits(f);

@@ -72,9 +72,7 @@ static const quant_info registry[] = {
     {QUANT_F8_E5M2, "F8_E5M2", 1, 1, 0, 0, 0},
 };
 
-const quant_info *quant_at(size_t i) {
-    return i < BASE_COUNT(registry) ? &registry[i] : NULL;
-}
+const quant_info *quant_at(size_t i) { return i < BASE_COUNT(registry) ? &registry[i] : NULL; }
 
 const quant_info *quant_find(uint32_t id) {
     for (size_t i = 0; i < BASE_COUNT(registry); i++)
@@ -82,9 +80,7 @@ const quant_info *quant_find(uint32_t id) {
     return NULL;
 }
 
-static char lower(char c) {
-    return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c;
-}
+static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c; }
 
 const quant_info *quant_find_name(base_str name) {
     for (size_t i = 0; i < BASE_COUNT(registry); i++) {

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-/* ==== The output head ================================================================================ */
+/* ==== The output head ========================================================================= */
 
 typedef struct head_job {
     run_engine *e;      /* engine whose head is made */
@@ -31,7 +31,8 @@ static void requantise_rows(void *arg, int thread, int n_threads) {
     for (size_t r = begin; row && r < end; r++) {
         uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
         k->embed(row, &src, r);
-        if (job->type == QUANT_Q8_0) k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
+        if (job->type == QUANT_Q8_0)
+            k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
         else {
             rotor_status st = quant_encode(job->type, 1, w->cols, row, dst, NULL);
             if (st != ROTOR_OK) atomic_store(&job->status, st);
@@ -58,32 +59,47 @@ static rotor_status make_head(run_engine *e, rotor_error *err) {
     ROTOR_TRY(quant_tensor_bytes(quant_find(job.type), w->rows, w->cols, &bytes, err));
     e->head_copy = base_alloc_aligned(bytes);
     if (!e->head_copy) return base_fail_nomem(err, "making the q8 output head");
-    e->head = (kern_mat){.data = e->head_copy, .type = job.type, .rows = w->rows, .cols = w->cols,
-                         .row_bytes = bytes / w->rows, .scale = 1.0f};
+    e->head = (kern_mat){.data = e->head_copy,
+                         .type = job.type,
+                         .rows = w->rows,
+                         .cols = w->cols,
+                         .row_bytes = bytes / w->rows,
+                         .scale = 1.0f};
     e->head_bytes = bytes;
     snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
     par_run(e->pool, requantise_rows, &job);
     switch (atomic_load(&job.status)) {
-    case ROTOR_OK: return ROTOR_OK;
-    case ROTOR_E_NOMEM: return base_fail_nomem(err, "making the output head");
+    case ROTOR_OK:
+        return ROTOR_OK;
+    case ROTOR_E_NOMEM:
+        return base_fail_nomem(err, "making the output head");
     default:
-        return base_fail(err, ROTOR_E_FORMAT, "tensor %s cannot be stored as %s: a value is not finite or too large",
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "tensor %s cannot be stored as %s: a value is not finite or too large",
                          w->name, quant_find(job.type)->name);
     }
 }
 
-/* ==== Creation ========================================================================================= */
+/* ==== Creation ================================================================================ */
 
 static rotor_status make_device(run_engine *e, rotor_error *err) {
     const model_hparams *hp = &e->m->hp;
     double *inv_freq = base_alloc_array(hp->n_rot / 2 + 1, sizeof *inv_freq);
     if (!inv_freq) return base_fail_nomem(err, "creating an engine");
     model_rope_freqs(hp, inv_freq);
-    const dev_shape shape = {
-        .max_rows = e->opt.chunk, .max_picked = e->opt.max_logits, .n_layer = hp->n_layer,
-        .n_head = hp->n_head, .n_head_kv = hp->n_head_kv, .d_head = hp->d_head,
-        .n_rot = hp->n_rot, .rope_interleaved = hp->rope_interleaved, .inv_freq = inv_freq,
-        .n_pages = e->opt.n_pages, .kv = e->opt.kv, .float_act = e->opt.float_act};
+    const dev_shape shape = {.max_rows = e->opt.chunk,
+                             .max_picked = e->opt.max_logits,
+                             .n_layer = hp->n_layer,
+                             .n_head = hp->n_head,
+                             .n_head_kv = hp->n_head_kv,
+                             .d_head = hp->d_head,
+                             .n_rot = hp->n_rot,
+                             .rope_interleaved = hp->rope_interleaved,
+                             .inv_freq = inv_freq,
+                             .n_pages = e->opt.n_pages,
+                             .kv = e->opt.kv,
+                             .float_act = e->opt.float_act,
+                             .solo_bytes = e->opt.solo_bytes};
     rotor_status st = dev_cpu_create(&e->d, &e->k, e->pool, &shape, err);
     base_free(inv_freq);
     return st;
@@ -97,10 +113,11 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
         dev_buf *out; /* handle to fill */
         size_t width; /* floats per row */
         bool picked;  /* only rows with logits */
-    } list[] = {{&b->x, hp->n_embd, false}, {&b->h, hp->n_embd, false}, {&b->q, q, false},
-                {&b->k, kv, false},         {&b->v, kv, false},         {&b->a, q, false},
-                {&b->g, hp->n_ff, false},   {&b->u, hp->n_ff, false},   {&b->px, hp->n_embd, true},
-                {&b->logits, hp->n_vocab, true}};
+    } list[] = {{&b->x, hp->n_embd, false}, {&b->h, hp->n_embd, false},
+                {&b->q, q, false},          {&b->k, kv, false},
+                {&b->v, kv, false},         {&b->a, q, false},
+                {&b->g, hp->n_ff, false},   {&b->u, hp->n_ff, false},
+                {&b->px, hp->n_embd, true}, {&b->logits, hp->n_vocab, true}};
     for (size_t i = 0; i < BASE_COUNT(list); i++)
         ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].picked, list[i].out, err));
     return ROTOR_OK;
@@ -140,6 +157,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
     e->opt = *opt;
     if (e->opt.chunk == 0) e->opt.chunk = 256;
     if (e->opt.max_logits == 0) e->opt.max_logits = 16;
+    if (e->opt.solo_bytes == 0) e->opt.solo_bytes = 4 << 20;
     e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);
     kern_init(&e->k, opt->cpu);
     rotor_status st = set_up(e, err);
@@ -164,7 +182,7 @@ void run_free(run_engine **ep) {
     *ep = NULL;
 }
 
-/* ==== Facts ============================================================================================ */
+/* ==== Facts =================================================================================== */
 
 const model *run_model(const run_engine *e) { return e->m; }
 uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
@@ -183,4 +201,6 @@ dev_counters run_counters(const run_engine *e) {
     return c;
 }
 
-const float *run_logits(const run_engine *e, uint32_t i) { return dev_read(e->d, e->buf.logits, i); }
+const float *run_logits(const run_engine *e, uint32_t i) {
+    return dev_read(e->d, e->buf.logits, i);
+}

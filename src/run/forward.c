@@ -4,7 +4,8 @@
  * what stands before it are the words it is written in. It is recorded once, as ops on handles, and
  * replayed by the device for every step.
  *
- * B tokens in a step, D model, H heads, K key/value heads, d head size, F feed-forward, V vocabulary.
+ * B tokens in a step, D model, H heads, K key/value heads, d head size, F feed-forward, V
+ * vocabulary.
  */
 #include "run/run_internal.h"
 
@@ -13,23 +14,24 @@
 enum { MAX_OPS_PER_LAYER = 32, MAX_OPS_OUTSIDE = 16 };
 
 typedef struct pass {
-    run_engine *e;     /* engine being set up */
-    dev_op *ops;       /* list being written, room for all */
-    size_t n;          /* ops so far */
-    rotor_status st;   /* first failure; later words do nothing */
-    rotor_error *err;  /* its message */
-    dev_buf int8_of;   /* buffer whose int8 form is fresh … */
+    run_engine *e;      /* engine being set up */
+    dev_op *ops;        /* list being written, room for all */
+    size_t n;           /* ops so far */
+    rotor_status st;    /* first failure; later words do nothing */
+    rotor_error *err;   /* its message */
+    dev_buf int8_of;    /* buffer whose int8 form is fresh … */
     dev_kind int8_kind; /* … and which form it is */
-    bool picked;       /* after pick(): ops act on the picked rows */
+    bool picked;        /* after pick(): ops act on the picked rows */
 } pass;
 
-/* ==== Words ======================================================================================== */
+/* ==== Words =================================================================================== */
 
 static dev_op *emit(pass *p, dev_op op) {
     assert(p->n < MAX_OPS_OUTSIDE + (size_t)p->e->m->hp.n_layer * MAX_OPS_PER_LAYER);
     op.picked = p->picked;
     for (int i = 0; i < BASE_MAX(op.n_mats, 1); i++)
-        if (op.dst[i] == p->int8_of) p->int8_of = DEV_NONE; /* overwritten: the int8 form is stale */
+        if (op.dst[i] == p->int8_of)
+            p->int8_of = DEV_NONE; /* overwritten: the int8 form is stale */
     p->ops[p->n] = op;
     return &p->ops[p->n++];
 }
@@ -52,7 +54,10 @@ static dev_vec bind_vec(pass *p, const float *v, size_t n) {
 }
 
 static void norm(pass *p, dev_buf dst, dev_buf src, const float *gain, size_t n) {
-    emit(p, (dev_op){.kind = DEV_RMSNORM, .dst = {dst}, .src = src, .vec = bind_vec(p, gain, n),
+    emit(p, (dev_op){.kind = DEV_RMSNORM,
+                     .dst = {dst},
+                     .src = src,
+                     .vec = bind_vec(p, gain, n),
                      .eps = p->e->m->hp.eps});
 }
 
@@ -60,8 +65,12 @@ static void norm(pass *p, dev_buf dst, dev_buf src, const float *gain, size_t n)
 static void head_norm(pass *p, dev_buf x, const float *gain, uint32_t n_heads) {
     const model_hparams *hp = &p->e->m->hp;
     if (gain)
-        emit(p, (dev_op){.kind = DEV_RMSNORM, .dst = {x}, .src = x, .n_heads = n_heads,
-                         .vec = bind_vec(p, gain, hp->d_head), .eps = hp->eps});
+        emit(p, (dev_op){.kind = DEV_RMSNORM,
+                         .dst = {x},
+                         .src = x,
+                         .n_heads = n_heads,
+                         .vec = bind_vec(p, gain, hp->d_head),
+                         .eps = hp->eps});
 }
 
 static void bias(pass *p, dev_buf x, const float *b, size_t n) {
@@ -106,15 +115,15 @@ static void add(pass *p, dev_buf dst, dev_buf src) {
     emit(p, (dev_op){.kind = DEV_ADD, .dst = {dst}, .src = src});
 }
 
-/* ==== The pass ===================================================================================== */
+/* ==== The pass ================================================================================ */
 
 static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
     const kern_mat qkv[] = {run_mat(&w->q), run_mat(&w->k), run_mat(&w->v)};
 
-    norm(p, b->h, b->x, w->attn_norm, hp->n_embd);                 /* h[B,D] */
-    linear(p, b->h, 3, qkv, (dev_buf[]){b->q, b->k, b->v});        /* q[B,H*d] k,v[B,K*d] */
+    norm(p, b->h, b->x, w->attn_norm, hp->n_embd);          /* h[B,D] */
+    linear(p, b->h, 3, qkv, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
     bias(p, b->q, w->q_bias, w->q.rows);
     bias(p, b->k, w->k_bias, w->k.rows);
     bias(p, b->v, w->v_bias, w->v.rows);
@@ -122,12 +131,16 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     head_norm(p, b->k, w->k_norm, hp->n_head_kv);
     rope(p, b->q, hp->n_head);
     rope(p, b->k, hp->n_head_kv);
-    emit(p, (dev_op){.kind = DEV_KV_APPEND, .dst = {DEV_NONE}, .src = b->k, .src2 = b->v,
-                     .layer = layer});
-    emit(p, (dev_op){.kind = DEV_ATTENTION, .dst = {b->a}, .src = b->q, .layer = layer,
+    emit(p,
+         (dev_op){
+             .kind = DEV_KV_APPEND, .dst = {DEV_NONE}, .src = b->k, .src2 = b->v, .layer = layer});
+    emit(p, (dev_op){.kind = DEV_ATTENTION,
+                     .dst = {b->a},
+                     .src = b->q,
+                     .layer = layer,
                      .window = hp->window});
     if (w->attn_sub_norm) norm(p, b->a, b->a, w->attn_sub_norm, (size_t)hp->n_head * hp->d_head);
-    linear1(p, b->h, b->a, &w->o);                                 /* h[B,D] */
+    linear1(p, b->h, b->a, &w->o); /* h[B,D] */
     bias(p, b->h, w->o_bias, hp->n_embd);
     add(p, b->x, b->h);
 }
@@ -137,12 +150,15 @@ static void ffn_block(pass *p, const model_layer *w) {
     const model_hparams *hp = &p->e->m->hp;
     const kern_mat gate_up[] = {run_mat(&w->gate), run_mat(&w->up)};
 
-    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);                  /* h[B,D] */
-    linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u});          /* g,u[B,F] */
-    emit(p, (dev_op){.kind = DEV_GLU, .dst = {b->g}, .src = b->g, .src2 = b->u,
+    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);         /* h[B,D] */
+    linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
+    emit(p, (dev_op){.kind = DEV_GLU,
+                     .dst = {b->g},
+                     .src = b->g,
+                     .src2 = b->u,
                      .glu = hp->glu == MODEL_RELU2 ? KERN_RELU2 : KERN_SILU});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
-    linear1(p, b->h, b->g, &w->down);                              /* h[B,D] */
+    linear1(p, b->h, b->g, &w->down); /* h[B,D] */
     add(p, b->x, b->h);
 }
 
@@ -150,15 +166,15 @@ static void decoder(pass *p) {
     const model *m = p->e->m;
     const run_bufs *b = &p->e->buf;
 
-    embed(p, b->x, &m->embd);                                      /* x[B,D] */
+    embed(p, b->x, &m->embd); /* x[B,D] */
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         attention_block(p, &m->layers[l], l);
         ffn_block(p, &m->layers[l]);
     }
-    p->picked = true;                                              /* only rows with logits */
+    p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});
-    norm(p, b->px, b->px, m->out_norm, m->hp.n_embd);              /* px[picked,D] */
-    linear(p, b->px, 1, &p->e->head, &b->logits);                  /* logits[picked,V] */
+    norm(p, b->px, b->px, m->out_norm, m->hp.n_embd); /* px[picked,D] */
+    linear(p, b->px, 1, &p->e->head, &b->logits);     /* logits[picked,V] */
 }
 
 rotor_status run_record_forward(run_engine *e, rotor_error *err) {

@@ -10,39 +10,39 @@
 
 /* Cache pages and who holds them. */
 typedef struct run_pages {
-    uint32_t *refs; /* [n] sessions that hold the page; 0: free */
-    uint32_t *free; /* [n_free] stack of free pages */
-    uint32_t n;     /* all pages */
+    uint32_t *refs;  /* [n] sessions that hold the page; 0: free */
+    uint32_t *free;  /* [n_free] stack of free pages */
+    uint32_t n;      /* all pages */
     uint32_t n_free; /* on the stack */
 } run_pages;
 
 /* Buffers of the forward pass; widths in docs/shapes.md letters. */
 typedef struct run_bufs {
-    dev_buf x;         /* [B, D] residual stream */
-    dev_buf h;         /* [B, D] normed input of a block, and its output before the add */
-    dev_buf q;         /* [B, H*d] queries */
-    dev_buf k, v;      /* [B, K*d] keys and values */
-    dev_buf a;         /* [B, H*d] attention output */
-    dev_buf g, u;      /* [B, F] gate and up */
-    dev_buf px;        /* [picked, D] final norm of the rows with logits */
-    dev_buf logits;    /* [picked, V] */
+    dev_buf x;      /* [B, D] residual stream */
+    dev_buf h;      /* [B, D] normed input of a block, and its output before the add */
+    dev_buf q;      /* [B, H*d] queries */
+    dev_buf k, v;   /* [B, K*d] keys and values */
+    dev_buf a;      /* [B, H*d] attention output */
+    dev_buf g, u;   /* [B, F] gate and up */
+    dev_buf px;     /* [picked, D] final norm of the rows with logits */
+    dev_buf logits; /* [picked, V] */
 } run_bufs;
 
 struct run_engine {
-    const model *m;       /* borrowed */
-    par_pool *pool;       /* borrowed */
-    run_options opt;      /* with defaults filled in */
-    kern k;               /* kernel table of this engine */
-    dev *d;               /* owned */
-    run_bufs buf;         /* handles on d */
-    run_pages pages;      /* of the cache */
-    kern_mat head;        /* output head in use */
-    uint8_t *head_copy;   /* owned: requantised head, or NULL */
-    char head_name[48];   /* "q8", "file (F16)" */
-    uint64_t head_bytes;  /* bytes a step reads of the head */
+    const model *m;                 /* borrowed */
+    par_pool *pool;                 /* borrowed */
+    run_options opt;                /* with defaults filled in */
+    kern k;                         /* kernel table of this engine */
+    dev *d;                         /* owned */
+    run_bufs buf;                   /* handles on d */
+    run_pages pages;                /* of the cache */
+    kern_mat head;                  /* output head in use */
+    uint8_t *head_copy;             /* owned: requantised head, or NULL */
+    char head_name[48];             /* "q8", "file (F16)" */
+    uint64_t head_bytes;            /* bytes a step reads of the head */
     uint32_t *token, *pos, *picked; /* [chunk] the step being built */
-    const uint32_t **table; /* [chunk] page table of each row's session */
-    run_row *rows;          /* [chunk] rows of a prompt chunk */
+    const uint32_t **table;         /* [chunk] page table of each row's session */
+    run_row *rows;                  /* [chunk] rows of a prompt chunk */
 };
 
 struct run_session {
@@ -58,8 +58,13 @@ struct run_session {
 rotor_status run_record_forward(run_engine *e, rotor_error *err);
 
 static inline kern_mat run_mat(const model_mat *w) {
-    return (kern_mat){.data = w->data, .type = w->type, .rows = w->rows, .cols = w->cols,
-                      .row_bytes = w->row_bytes, .scale = w->scale, .row_scale = w->row_scale};
+    return (kern_mat){.data = w->data,
+                      .type = w->type,
+                      .rows = w->rows,
+                      .cols = w->cols,
+                      .row_bytes = w->row_bytes,
+                      .scale = w->scale,
+                      .row_scale = w->row_scale};
 }
 
 #endif

@@ -3,14 +3,14 @@
  * Sessions: token timelines over shared cache pages, and the step that extends them.
  *
  * Invariants: (S1) a session holds exactly the pages of its len positions; (S2) refs[p] counts the
- * sessions that hold p, and p is on the free stack exactly when it is 0; (S3) a page is written only
- * while one session holds it: extending into a shared page copies it first.
+ * sessions that hold p, and p is on the free stack exactly when it is 0; (S3) a page is written
+ * only while one session holds it: extending into a shared page copies it first.
  */
 #include "run/run_internal.h"
 
 #include <assert.h>
 
-/* ==== Pages =========================================================================================== */
+/* ==== Pages =================================================================================== */
 
 static uint32_t pages_for(uint32_t n_tok) { return n_tok / KERN_KEYS + (n_tok % KERN_KEYS != 0); }
 
@@ -27,7 +27,8 @@ static bool page_take(run_pages *p, uint32_t *page) {
     return true;
 }
 
-/* Makes the page of position len writable: a new one at a border, a copy where it is shared (S3). */
+/* Makes the page of position len writable: a new one at a border, a copy where it is shared (S3).
+ */
 static bool own_page(run_session *s) {
     run_pages *p = &s->e->pages;
     uint32_t block = s->len / KERN_KEYS, page;
@@ -44,7 +45,7 @@ static bool own_page(run_session *s) {
     return true;
 }
 
-/* ==== Timelines ======================================================================================= */
+/* ==== Timelines =============================================================================== */
 
 rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_tok,
                                 rotor_error *err) {
@@ -88,8 +89,9 @@ rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t
                               rotor_error *err) {
     assert(dst->e == src->e && dst->len == 0 && n <= src->len);
     if (n > dst->max_tok)
-        return base_fail(err, ROTOR_E_FULL, "the session holds %u tokens at most, %u were to be shared",
-                         dst->max_tok, n);
+        return base_fail(err, ROTOR_E_FULL,
+                         "the session holds %u tokens at most, %u were to be shared", dst->max_tok,
+                         n);
     memcpy(dst->tokens, src->tokens, n * sizeof *src->tokens);
     for (uint32_t i = 0; i < pages_for(n); i++) {
         dst->pages[i] = src->pages[i];
@@ -100,14 +102,14 @@ rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t
     return ROTOR_OK;
 }
 
-/* ==== A step ============================================================================================ */
+/* ==== A step ================================================================================== */
 
 /* Adds one token to its session's timeline and to the step. */
 static rotor_status extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err) {
     run_session *s = row->s;
     if (row->token >= e->m->hp.n_vocab)
-        return base_fail(err, ROTOR_E_ARG, "token id %u is outside the vocabulary of %u", row->token,
-                         e->m->hp.n_vocab);
+        return base_fail(err, ROTOR_E_ARG, "token id %u is outside the vocabulary of %u",
+                         row->token, e->m->hp.n_vocab);
     if (s->len == s->max_tok)
         return base_fail(err, ROTOR_E_FULL,
                          "the context is full: %u tokens; use a larger --ctx or a shorter prompt",
@@ -135,8 +137,12 @@ rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_erro
     }
     assert(n_picked <= e->opt.max_logits);
     if (st == ROTOR_OK) {
-        const dev_step step = {.n_rows = n, .token = e->token, .pos = e->pos, .pages = e->table,
-                               .n_picked = n_picked, .picked = e->picked};
+        const dev_step step = {.n_rows = n,
+                               .token = e->token,
+                               .pos = e->pos,
+                               .pages = e->table,
+                               .n_picked = n_picked,
+                               .picked = e->picked};
         st = dev_run(e->d, &step, err);
     }
     if (st != ROTOR_OK)
@@ -144,7 +150,7 @@ rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_erro
     return st;
 }
 
-/* ==== Bringing a timeline up to date ======================================================================= */
+/* ==== Bringing a timeline up to date ========================================================== */
 
 static uint32_t common_prefix(const run_session *s, const uint32_t *tokens, uint32_t n) {
     uint32_t i = 0;
@@ -168,7 +174,8 @@ rotor_status run_session_sync(run_session *s, const uint32_t *tokens, uint32_t n
                          "the prompt has %u tokens, the context holds %u; use a larger --ctx or a "
                          "shorter prompt",
                          n, s->max_tok);
-    uint32_t at = BASE_MIN(common_prefix(s, tokens, n), n - 1); /* the last token gives the logits */
+    uint32_t at =
+        BASE_MIN(common_prefix(s, tokens, n), n - 1); /* the last token gives the logits */
     const uint32_t chunk = s->e->opt.chunk;
     if (n_reused) *n_reused = at;
     run_session_rewind(s, at);

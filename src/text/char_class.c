@@ -41,24 +41,31 @@ unsigned text_class_of(int32_t cp) {
     if (wide_space(cp)) return CH_SPACE;
     switch (utf8proc_category(cp)) {
     case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LT: return CH_UPPER;
-    case UTF8PROC_CATEGORY_LL: return CH_LOWER;
+    case UTF8PROC_CATEGORY_LT:
+        return CH_UPPER;
+    case UTF8PROC_CATEGORY_LL:
+        return CH_LOWER;
     case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: return CH_CASELESS;
+    case UTF8PROC_CATEGORY_LO:
+        return CH_CASELESS;
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME: return CH_MARK;
+    case UTF8PROC_CATEGORY_ME:
+        return CH_MARK;
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO: return CH_NUMBER;
+    case UTF8PROC_CATEGORY_NO:
+        return CH_NUMBER;
     case UTF8PROC_CATEGORY_PC:
     case UTF8PROC_CATEGORY_PD:
     case UTF8PROC_CATEGORY_PS:
     case UTF8PROC_CATEGORY_PE:
     case UTF8PROC_CATEGORY_PI:
     case UTF8PROC_CATEGORY_PF:
-    case UTF8PROC_CATEGORY_PO: return CH_PUNCT;
-    default: return CH_REST;
+    case UTF8PROC_CATEGORY_PO:
+        return CH_PUNCT;
+    default:
+        return CH_REST;
     }
 }
 

@@ -30,7 +30,8 @@ rotor_status text_charsmap_create(text_charsmap **out, base_str blob, rotor_erro
     if (blob.n < 4 || tree_bytes % 4 || tree_bytes > blob.n - 4)
         return base_fail(err, ROTOR_E_FORMAT,
                          "charsmap: %zu bytes with a tree of %u bytes, expected a multiple of 4 "
-                         "that fits", blob.n, tree_bytes);
+                         "that fits",
+                         blob.n, tree_bytes);
     text_charsmap *m = base_alloc(sizeof *m);
     if (!m) goto fail;
     m->n_units = tree_bytes / 4;

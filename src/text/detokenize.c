@@ -61,8 +61,10 @@ static void feed_all(text_stream *s, const char *p, size_t n, base_buf *out) {
 static void feed_phantom(text_stream *s, base_str t, base_buf *out) {
     for (size_t i = 0; i < t.n;) {
         if (t.n - i >= 3 && memcmp(t.p + i, SPACE_MARK, 3) == 0) {
-            if (s->at_start && s->v->drop_first_space) s->at_start = false;
-            else feed_all(s, " ", 1, out);
+            if (s->at_start && s->v->drop_first_space)
+                s->at_start = false;
+            else
+                feed_all(s, " ", 1, out);
             i += 3;
         } else {
             feed_all(s, t.p + i++, 1, out);
@@ -79,13 +81,17 @@ static void feed_token(text_stream *s, uint32_t id, base_buf *out) {
     case TEXT_UNKNOWN:
         if (s->render_special) feed_all(s, t.p, t.n, out);
         return;
-    case TEXT_USER_DEFINED: feed_all(s, t.p, t.n, out); return;
+    case TEXT_USER_DEFINED:
+        feed_all(s, t.p, t.n, out);
+        return;
     case TEXT_BYTE:
         if (text_parse_byte_token(t, &byte)) feed_all(s, (const char *)&byte, 1, out);
         return;
     default:
-        if (v->phantom) feed_phantom(s, t, out);
-        else feed_all(s, t.p, t.n, out);
+        if (v->phantom)
+            feed_phantom(s, t, out);
+        else
+            feed_all(s, t.p, t.n, out);
     }
 }
 

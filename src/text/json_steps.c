@@ -45,6 +45,9 @@ static rotor_status read_replace(json_reader *j, const json_t *o) {
     base_str content = json_str_of(json_object_get(o, "content"));
     if (literal.n)
         return text_steps_add_text(&j->v->steps, STEP_REPLACE, 0, literal, content, j->err);
+    if (base_str_is(regex, " {2,}")) /* in T5 and its kin; spares them PCRE2 */
+        return text_steps_add_text(&j->v->steps, STEP_REPLACE, 1, base_str_of(" "), content,
+                                   j->err);
     text_step step = {.kind = STEP_REPLACE_REGEX, .b_n = content.n};
     if (!regex.n)
         return base_fail(j->err, ROTOR_E_FORMAT, "tokenizer.json: Replace without a pattern");
@@ -64,11 +67,10 @@ static rotor_status read_charsmap(json_reader *j, const json_t *o) {
     if (!code.n) return ROTOR_OK;
     char *blob = base_alloc(code.n);
     if (!blob) return base_fail_nomem(j->err, "reading tokenizer.json");
-    rotor_status st =
-        text_base64(code, blob, &n)
-            ? text_charsmap_create(&step.map, (base_str){blob, n}, j->err)
-            : base_fail(j->err, ROTOR_E_FORMAT,
-                        "tokenizer.json: precompiled_charsmap is not base64");
+    rotor_status st = text_base64(code, blob, &n)
+                          ? text_charsmap_create(&step.map, (base_str){blob, n}, j->err)
+                          : base_fail(j->err, ROTOR_E_FORMAT,
+                                      "tokenizer.json: precompiled_charsmap is not base64");
     base_free(blob);
     return st ? st : add(j, step);
 }
@@ -243,7 +245,7 @@ bool json_mentions_byte_level(const json_t *o, const char *list) {
     if (strcmp(json_type_of(o), "ByteLevel") == 0) return true;
     const json_t *item;
     size_t i;
-    json_array_foreach(json_object_get(o, list), i, item)
-        if (strcmp(json_type_of(item), "ByteLevel") == 0) return true;
+    json_array_foreach(json_object_get(o, list), i,
+                       item) if (strcmp(json_type_of(item), "ByteLevel") == 0) return true;
     return false;
 }

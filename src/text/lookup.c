@@ -72,8 +72,10 @@ void text_index_prefetch(const text_vocab *v, uint64_t hash, int stage) {
     }
     if (!*slot) return;
     const text_token_ref *ref = &v->tokens[(uint32_t)*slot - 1];
-    if (stage == 1) __builtin_prefetch(ref);
-    else __builtin_prefetch(v->blob + ref->at);
+    if (stage == 1)
+        __builtin_prefetch(ref);
+    else
+        __builtin_prefetch(v->blob + ref->at);
 }
 
 uint32_t text_index_find(const text_vocab *v, uint64_t hash, const char *p, size_t n) {
@@ -179,8 +181,7 @@ rotor_status text_trie_put(text_trie *t, base_str key, uint32_t id) {
 
 bool text_trie_step(const text_trie *t, uint32_t *node, uint8_t byte) {
     if (!t->edges) return false;
-    const text_trie_edge *e =
-        edge_slot(t->edges, t->mask, t->seed, (*node << 8 | byte) + 1);
+    const text_trie_edge *e = edge_slot(t->edges, t->mask, t->seed, (*node << 8 | byte) + 1);
     if (!e->key) return false;
     *node = e->node;
     return true;

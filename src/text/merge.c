@@ -234,8 +234,7 @@ rotor_status text_emit_unknown(text_run *r, const char *p, size_t n) {
     bool bytes = !v->bytes_are_symbols;
     for (size_t i = 0; i < n && bytes; i++) bytes = v->byte_id[(uint8_t)p[i]] != TEXT_NO_ID;
     if (bytes) {
-        for (size_t i = 0; i < n; i++)
-            ROTOR_TRY(text_ids_push(r->out, v->byte_id[(uint8_t)p[i]]));
+        for (size_t i = 0; i < n; i++) ROTOR_TRY(text_ids_push(r->out, v->byte_id[(uint8_t)p[i]]));
         return ROTOR_OK;
     }
     bool fused = r->after_unknown && v->fuse_unk;

@@ -49,8 +49,10 @@ static void flush(text_merge_queue *q) {
     for (int i = 0; i < q->n; i++) {
         text_queued_merge *m = &q->waiting[i];
         bool good = find_parts(q, m);
-        if (good) text_merges_prefetch(&q->v->merges, m->id[0], m->id[1]);
-        else m->id[2] = TEXT_NO_ID;
+        if (good)
+            text_merges_prefetch(&q->v->merges, m->id[0], m->id[1]);
+        else
+            m->id[2] = TEXT_NO_ID;
         q->n_bad += !good;
     }
     for (int i = 0; i < q->n; i++) {
@@ -67,8 +69,10 @@ static bool take_half(text_merge_queue *q, base_str half, size_t *n) {
     *n = half.n;
     if (!half.n || !base_buf_reserve(&q->bytes, half.n)) return false;
     char *to = q->bytes.data + q->bytes.len;
-    if (!q->v->bytes_are_symbols) memcpy(to, half.p, half.n);
-    else if (!text_unmap(half, to, n)) return false;
+    if (!q->v->bytes_are_symbols)
+        memcpy(to, half.p, half.n);
+    else if (!text_unmap(half, to, n))
+        return false;
     q->bytes.len += *n;
     return true;
 }

@@ -77,8 +77,8 @@ static bool normal_form(points *p, base_str in, step_kind kind, base_buf *out) {
     if (kind == STEP_NFKC || kind == STEP_NFKD) options |= UTF8PROC_COMPAT;
     if (!decompose(p, in, (utf8proc_option_t)options)) return false;
     if (compose && p->n) {
-        utf8proc_ssize_t n = utf8proc_normalize_utf32(p->cp, (utf8proc_ssize_t)p->n,
-                                                      (utf8proc_option_t)options);
+        utf8proc_ssize_t n =
+            utf8proc_normalize_utf32(p->cp, (utf8proc_ssize_t)p->n, (utf8proc_option_t)options);
         if (n < 0) return false;
         p->n = (size_t)n;
     }
@@ -90,9 +90,7 @@ static bool normal_form(points *p, base_str in, step_kind kind, base_buf *out) {
     return true;
 }
 
-static bool is_ascii(const char *s, size_t n, size_t i) {
-    return i >= n || (uint8_t)s[i] < 0x80;
-}
+static bool is_ascii(const char *s, size_t n, size_t i) { return i >= n || (uint8_t)s[i] < 0x80; }
 
 /* The stretch from i that is normalised as a whole: up to the next ASCII character or bad byte. */
 static size_t stretch_end(base_str in, size_t i) {
@@ -114,8 +112,10 @@ static bool normal_forms(base_str in, step_kind kind, base_buf *out) {
         while (end < in.n && is_ascii(in.p, in.n, end) && is_ascii(in.p, in.n, end + 1)) end++;
         if (end == i) {
             end = stretch_end(in, i);
-            if (end > i) ok = normal_form(&p, (base_str){in.p + i, end - i}, kind, out);
-            else ok = base_buf_append(out, in.p + end++, 1);
+            if (end > i)
+                ok = normal_form(&p, (base_str){in.p + i, end - i}, kind, out);
+            else
+                ok = base_buf_append(out, in.p + end++, 1);
         } else {
             ok = base_buf_append(out, in.p + i, end - i);
         }
@@ -137,9 +137,12 @@ static bool lower(base_str in, base_buf *out) {
         int32_t cp;
         size_t len = (size_t)base_utf8_decode(in.p + i, in.n - i, &cp);
         bool ok;
-        if (cp < 0) ok = base_buf_append(out, in.p + i, len);
-        else if (cp == 0x130) ok = base_buf_puts(out, "i\xCC\x87"); /* the one that becomes two */
-        else ok = put(out, utf8proc_tolower(cp));
+        if (cp < 0)
+            ok = base_buf_append(out, in.p + i, len);
+        else if (cp == 0x130)
+            ok = base_buf_puts(out, "i\xCC\x87"); /* the one that becomes two */
+        else
+            ok = put(out, utf8proc_tolower(cp));
         if (!ok) return false;
         i += len;
     }
@@ -178,12 +181,15 @@ static bool bert_clean(base_str in, bool clean, bool space_han, base_buf *out) {
         int32_t cp;
         size_t len = (size_t)base_utf8_decode(in.p + i, in.n - i, &cp);
         bool ok = true;
-        if (clean && is_deleted_by_bert(cp)) ok = true;
-        else if (clean && text_class_of(cp) & CH_SPACE) ok = base_buf_puts(out, " ");
+        if (clean && is_deleted_by_bert(cp))
+            ok = true;
+        else if (clean && text_class_of(cp) & CH_SPACE)
+            ok = base_buf_puts(out, " ");
         else if (space_han && is_han(cp))
             ok = base_buf_puts(out, " ") && base_buf_append(out, in.p + i, len) &&
                  base_buf_puts(out, " ");
-        else ok = base_buf_append(out, in.p + i, len);
+        else
+            ok = base_buf_append(out, in.p + i, len);
         if (!ok) return false;
         i += len;
     }
@@ -191,6 +197,19 @@ static bool bert_clean(base_str in, bool clean, bool space_han, base_buf *out) {
 }
 
 /* ==== Strings and spaces ====================================================================== */
+
+static bool replace_runs(const text_step *step, base_str in, base_buf *out) {
+    for (size_t i = 0; i < in.n;) {
+        size_t start = i;
+        while (i < in.n && in.p[i] == step->a[0]) i++;
+        bool ok = i - start > 1 ? base_buf_append(out, step->b, step->b_n)
+                                : base_buf_append(out, in.p + start, i - start);
+        start = i;
+        while (i < in.n && in.p[i] != step->a[0]) i++;
+        if (!ok || !base_buf_append(out, in.p + start, i - start)) return false;
+    }
+    return true;
+}
 
 static bool replace_literal(const text_step *step, base_str in, base_buf *out) {
     size_t done = 0;
@@ -262,19 +281,39 @@ rotor_status text_normalize_step(text_run *r, const text_step *step, base_str in
     case STEP_NFKD:
         if (!normal_forms(in, step->kind, out)) out->failed = true;
         break;
-    case STEP_LOWER: lower(in, out); break;
-    case STEP_STRIP_ACCENTS: strip_accents(in, step->flags & 1, out); break;
-    case STEP_BERT_CLEAN: bert_clean(in, step->flags & 1, step->flags & 2, out); break;
-    case STEP_REPLACE: replace_literal(step, in, out); break;
-    case STEP_REPLACE_REGEX: ROTOR_TRY(replace_regex(r, step, in, out)); break;
-    case STEP_PREPEND: prepend(step, in, out); break;
+    case STEP_LOWER:
+        lower(in, out);
+        break;
+    case STEP_STRIP_ACCENTS:
+        strip_accents(in, step->flags & 1, out);
+        break;
+    case STEP_BERT_CLEAN:
+        bert_clean(in, step->flags & 1, step->flags & 2, out);
+        break;
+    case STEP_REPLACE:
+        if (step->flags & 1)
+            replace_runs(step, in, out);
+        else
+            replace_literal(step, in, out);
+        break;
+    case STEP_REPLACE_REGEX:
+        ROTOR_TRY(replace_regex(r, step, in, out));
+        break;
+    case STEP_PREPEND:
+        prepend(step, in, out);
+        break;
     case STEP_STRIP:
         part = stripped(in, step->flags & 1, step->flags & 2);
         base_buf_append(out, part.p, part.n);
         break;
-    case STEP_SQUEEZE: squeeze(in, out); break;
-    case STEP_CHARSMAP: text_charsmap_apply(step->map, in, out); break;
-    default: break;
+    case STEP_SQUEEZE:
+        squeeze(in, out);
+        break;
+    case STEP_CHARSMAP:
+        text_charsmap_apply(step->map, in, out);
+        break;
+    default:
+        break;
     }
     return out->failed ? base_fail_nomem(r->err, "normalising text") : ROTOR_OK;
 }

@@ -47,9 +47,12 @@ static bool translate(base_str in, base_buf *out) {
         char c = in.p[i], d = i + 1 < in.n ? in.p[i + 1] : 0;
         if (c == '\\' && d) {
             if (d == 'h' || d == 'H' || d == 'R' || d == 'X') return false;
-            if (d == 's') base_buf_printf(out, in_class ? "%s" : "[%s]", white);
-            else if (d == 'S' && !in_class) base_buf_printf(out, "[^%s]", white);
-            else base_buf_append(out, in.p + i, 2);
+            if (d == 's')
+                base_buf_printf(out, in_class ? "%s" : "[%s]", white);
+            else if (d == 'S' && !in_class)
+                base_buf_printf(out, "[^%s]", white);
+            else
+                base_buf_append(out, in.p + i, 2);
             i++;
             continue;
         }
@@ -76,7 +79,8 @@ static rotor_status compile(text_regex *re, base_str pattern, rotor_error *err) 
     if (!translate(pattern, &b)) {
         st = base_fail(err, ROTOR_E_UNSUPPORTED,
                        "tokenizer.json: the expression '%.*s' uses set operations or escapes that "
-                       "PCRE2 reads differently", shown, pattern.p);
+                       "PCRE2 reads differently",
+                       shown, pattern.p);
         goto done;
     }
     if (!context || b.failed || !base_buf_reserve(&b, 1)) {
@@ -110,8 +114,10 @@ rotor_status text_regex_compile(text_regex **out, base_str pattern, rotor_error 
     if (!re) return base_fail_nomem(err, "compiling an expression");
     re->memory = pcre2_general_context_create(take, give, NULL);
     re->pattern = base_strndup(pattern.p ? pattern.p : "", pattern.n);
-    if (re->memory && re->pattern) st = compile(re, pattern, err);
-    else base_fail_nomem(err, "compiling an expression");
+    if (re->memory && re->pattern)
+        st = compile(re, pattern, err);
+    else
+        base_fail_nomem(err, "compiling an expression");
     if (st) return text_regex_free(&re), st;
     *out = re;
     return ROTOR_OK;
@@ -169,7 +175,8 @@ rotor_status text_regex_next(const text_regex *re, text_regex_scratch **scratch,
         if (rc < 0)
             return base_fail(err, ROTOR_E_UNSUPPORTED,
                              "tokenizer: the expression '%.60s' took too long on a text of %zu "
-                             "bytes (PCRE2 code %d)", re->pattern, text.n, rc);
+                             "bytes (PCRE2 code %d)",
+                             re->pattern, text.n, rc);
         const size_t *span = pcre2_get_ovector_pointer(s->data);
         if (span[1] > span[0]) {
             *start = span[0];

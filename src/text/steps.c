@@ -84,11 +84,19 @@ static rotor_status add_stretch(cutter *c, size_t start, size_t end, bool match)
     int what = match != c->step->invert ? MATCH : GAP;
     bool joins = false;
     switch (c->step->cut) {
-    case CUT_ISOLATED: return pass_on(c, start, end);
-    case CUT_REMOVED: return what == MATCH ? ROTOR_OK : pass_on(c, start, end);
-    case CUT_CONTIGUOUS: joins = c->waits == what; break;
-    case CUT_WITH_PREVIOUS: joins = what == MATCH && c->waits == GAP; break;
-    case CUT_WITH_NEXT: joins = what == GAP && c->waits == MATCH; break;
+    case CUT_ISOLATED:
+        return pass_on(c, start, end);
+    case CUT_REMOVED:
+        return what == MATCH ? ROTOR_OK : pass_on(c, start, end);
+    case CUT_CONTIGUOUS:
+        joins = c->waits == what;
+        break;
+    case CUT_WITH_PREVIOUS:
+        joins = what == MATCH && c->waits == GAP;
+        break;
+    case CUT_WITH_NEXT:
+        joins = what == GAP && c->waits == MATCH;
+        break;
     }
     if (!joins) return hold(c, start, end, what);
     c->end = end;

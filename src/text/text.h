@@ -24,30 +24,35 @@ typedef enum text_model { TEXT_BPE, TEXT_SPM, TEXT_UNIGRAM, TEXT_WORDPIECE } tex
 
 /* GGUF token types. */
 typedef enum text_token_type {
-    TEXT_UNDEFINED = 0, TEXT_NORMAL = 1, TEXT_UNKNOWN = 2, TEXT_CONTROL = 3,
-    TEXT_USER_DEFINED = 4, TEXT_UNUSED = 5, TEXT_BYTE = 6
+    TEXT_UNDEFINED = 0,
+    TEXT_NORMAL = 1,
+    TEXT_UNKNOWN = 2,
+    TEXT_CONTROL = 3,
+    TEXT_USER_DEFINED = 4,
+    TEXT_UNUSED = 5,
+    TEXT_BYTE = 6
 } text_token_type;
 
 #define TEXT_NO_ID UINT32_MAX
 
 /* What a vocabulary is made from; mirrors the tokenizer.ggml.* keys. Borrowed during creation. */
 typedef struct text_spec {
-    text_model model;        /* algorithm */
-    base_str pre;            /* pre-tokenizer name for TEXT_BPE; empty: "default" with a warning */
-    const base_str *tokens;  /* [n_tokens] text as in the file */
-    const float *scores;     /* [n_tokens] or NULL */
-    const int32_t *types;    /* [n_tokens] text_token_type or NULL (all normal) */
-    size_t n_tokens;         /* vocabulary size */
-    const base_str *merges;  /* [n_merges] "left right" */
-    size_t n_merges;         /* 0 for models without merges */
-    base_str charsmap;       /* precompiled normaliser of unigram models; empty: none */
+    text_model model;       /* algorithm */
+    base_str pre;           /* pre-tokenizer name for TEXT_BPE; empty: "default" with a warning */
+    const base_str *tokens; /* [n_tokens] text as in the file */
+    const float *scores;    /* [n_tokens] or NULL */
+    const int32_t *types;   /* [n_tokens] text_token_type or NULL (all normal) */
+    size_t n_tokens;        /* vocabulary size */
+    const base_str *merges; /* [n_merges] "left right" */
+    size_t n_merges;        /* 0 for models without merges */
+    base_str charsmap;      /* precompiled normaliser of unigram models; empty: none */
     uint32_t bos, eos, unk, sep, pad, cls, mask; /* TEXT_NO_ID: the model kind's default */
-    uint32_t eot, eom;       /* end of turn, end of message; TEXT_NO_ID: none */
-    const uint32_t *extra_eog; /* further end-of-generation ids */
-    size_t n_extra_eog;      /* how many */
-    int add_bos, add_eos, add_space_prefix; /* 1, 0, or -1: the model kind's default */
-    bool remove_extra_whitespaces;          /* unigram */
-    const base_log *log;     /* warnings; may be NULL */
+    uint32_t eot, eom;                           /* end of turn, end of message; TEXT_NO_ID: none */
+    const uint32_t *extra_eog;                   /* further end-of-generation ids */
+    size_t n_extra_eog;                          /* how many */
+    int add_bos, add_eos, add_space_prefix;      /* 1, 0, or -1: the model kind's default */
+    bool remove_extra_whitespaces;               /* unigram */
+    const base_log *log;                         /* warnings; may be NULL */
 } text_spec;
 
 rotor_status text_vocab_create(text_vocab **out, const text_spec *spec, rotor_error *err);
@@ -58,7 +63,8 @@ rotor_status text_vocab_from_json(text_vocab **out, base_str tokenizer_json, bas
 rotor_status text_vocab_from_ranks(text_vocab **out, base_str ranks, base_str pre,
                                    const base_str *specials, size_t n_specials,
                                    uint32_t first_special, rotor_error *err);
-/* Marks an id as ending a generation; ids outside the vocabulary are ignored. Before sharing only. */
+/* Marks an id as ending a generation; ids outside the vocabulary are ignored. Before sharing only.
+ */
 void text_vocab_add_eog(text_vocab *v, uint32_t id);
 void text_vocab_free(text_vocab **v);
 
@@ -80,11 +86,12 @@ bool text_is_eog(const text_vocab *v, uint32_t id); /* ends a generation */
 
 /* ---- Encoding -------------------------------------------------------------------------------- */
 
-enum { /* flags of text_encode */
-    TEXT_ADD_BOS = 1,       /* put the beginning-of-text id (WordPiece: [CLS]) in front, once, if the vocabulary asks for it */
-    TEXT_ADD_EOS = 2,       /* likewise at the end (WordPiece: [SEP]) */
-    TEXT_PARSE_SPECIAL = 4, /* recognise control tokens; user-defined ones always are */
-    TEXT_FORCE_BOS = 8      /* put it there even if the vocabulary does not ask for it */
+enum {                   /* flags of text_encode */
+       TEXT_ADD_BOS = 1, /* put the beginning-of-text id (WordPiece: [CLS]) in front, once, if the
+                            vocabulary asks for it */
+       TEXT_ADD_EOS = 2, /* likewise at the end (WordPiece: [SEP]) */
+       TEXT_PARSE_SPECIAL = 4, /* recognise control tokens; user-defined ones always are */
+       TEXT_FORCE_BOS = 8      /* put it there even if the vocabulary does not ask for it */
 };
 
 /* A growing list of ids; zero-initialise, free with text_ids_free. */
@@ -108,12 +115,12 @@ rotor_status text_split(base_str pre, base_str text, void (*fn)(void *user, base
 /* Turns ids to text one at a time and never emits half a UTF-8 sequence: bytes wait until the
  * sequence is whole or proven invalid. Invalid bytes become U+FFFD unless raw is set. */
 typedef struct text_stream {
-    const text_vocab *v;   /* borrowed */
-    char wait[4];          /* bytes of an unfinished sequence */
-    int n_wait;            /* how many */
-    bool at_start;         /* nothing emitted yet: a leading space may be dropped */
-    bool render_special;   /* print control tokens too */
-    bool raw;              /* pass bytes through unchecked */
+    const text_vocab *v; /* borrowed */
+    char wait[4];        /* bytes of an unfinished sequence */
+    int n_wait;          /* how many */
+    bool at_start;       /* nothing emitted yet: a leading space may be dropped */
+    bool render_special; /* print control tokens too */
+    bool raw;            /* pass bytes through unchecked */
 } text_stream;
 void text_stream_init(text_stream *s, const text_vocab *v);
 /* Appends what may be shown after this id to *out. */

@@ -25,16 +25,16 @@ enum {
 /* ---- char_class.c: classes of code points ---------------------------------------------------- */
 
 enum {
-    CH_UPPER = 1,   /* Lu, Lt */
-    CH_LOWER = 2,   /* Ll */
+    CH_UPPER = 1,    /* Lu, Lt */
+    CH_LOWER = 2,    /* Ll */
     CH_CASELESS = 4, /* Lm, Lo */
-    CH_MARK = 8,    /* Mn, Mc, Me */
-    CH_NUMBER = 16, /* Nd, Nl, No */
-    CH_SPACE = 32,  /* the 25 White_Space code points */
+    CH_MARK = 8,     /* Mn, Mc, Me */
+    CH_NUMBER = 16,  /* Nd, Nl, No */
+    CH_SPACE = 32,   /* the 25 White_Space code points */
     CH_NEWLINE = 64, /* CR and LF, also CH_SPACE */
-    CH_PUNCT = 128, /* general category P */
-    CH_REST = 256,  /* symbols, controls, unassigned */
-    CH_BAD = 512    /* a byte that is not UTF-8 */
+    CH_PUNCT = 128,  /* general category P */
+    CH_REST = 256,   /* symbols, controls, unassigned */
+    CH_BAD = 512     /* a byte that is not UTF-8 */
 };
 #define CH_LETTER (CH_UPPER | CH_LOWER | CH_CASELESS)
 #define CH_CASED  (CH_UPPER | CH_LOWER)
@@ -121,11 +121,14 @@ void text_trie_free(text_trie *t);
 /* ---- Steps ----------------------------------------------------------------------------------- */
 
 typedef enum step_kind {
-    STEP_NFC, STEP_NFD, STEP_NFKC, STEP_NFKD, /* Unicode normal forms */
+    STEP_NFC,
+    STEP_NFD,
+    STEP_NFKC,
+    STEP_NFKD,          /* Unicode normal forms */
     STEP_LOWER,         /* simple lower case */
     STEP_STRIP_ACCENTS, /* drop Mn, with flag 1 all marks */
     STEP_BERT_CLEAN,    /* flag 1: delete controls, white space to ' '; flag 2: spaces round CJK */
-    STEP_REPLACE,       /* a -> b, literal */
+    STEP_REPLACE,       /* a -> b, literal; flag 1: runs of two or more a, which is one byte */
     STEP_REPLACE_REGEX, /* re -> b, literal */
     STEP_PREPEND,       /* a in front of a text that is not empty */
     STEP_STRIP,         /* white space: flag 1 left, flag 2 right */
@@ -133,15 +136,19 @@ typedef enum step_kind {
     STEP_CHARSMAP,      /* precompiled SentencePiece normaliser */
     STEP_FIRST_SPLIT,   /* ---- from here on steps cut ---- */
     STEP_MATCH = STEP_FIRST_SPLIT, /* built-in expression */
-    STEP_REGEX,         /* compiled expression */
-    STEP_LITERAL,       /* occurrences of a */
-    STEP_METASPACE,     /* ' ' -> a, prefix (flag 1: always, 2: at the very start), flag 4: cut */
-    STEP_PREFIX_SPACE   /* one space in front unless there is one */
+    STEP_REGEX,                    /* compiled expression */
+    STEP_LITERAL,                  /* occurrences of a */
+    STEP_METASPACE,   /* ' ' -> a, prefix (flag 1: always, 2: at the very start), flag 4: cut */
+    STEP_PREFIX_SPACE /* one space in front unless there is one */
 } step_kind;
 
 /* What happens to the stretches a splitting step finds. */
 typedef enum step_cut {
-    CUT_ISOLATED, CUT_REMOVED, CUT_WITH_PREVIOUS, CUT_WITH_NEXT, CUT_CONTIGUOUS
+    CUT_ISOLATED,
+    CUT_REMOVED,
+    CUT_WITH_PREVIOUS,
+    CUT_WITH_NEXT,
+    CUT_CONTIGUOUS
 } step_cut;
 
 /* Matches at s[i]: returns the end (> i), or i for no match with *skip = the next place to try. */
@@ -178,10 +185,10 @@ void text_steps_free(text_steps *s);
 /* ---- pre.c: named rule sets ------------------------------------------------------------------ */
 
 typedef struct text_rule {
-    const char *name;          /* shown to people */
-    bool ignore_merges;        /* a piece that is a token needs no merging */
-    bool add_bos;              /* default of the flag */
-    text_match_fn passes[7];   /* expressions, NULL-terminated */
+    const char *name;        /* shown to people */
+    bool ignore_merges;      /* a piece that is a token needs no merging */
+    bool add_bos;            /* default of the flag */
+    text_match_fn passes[7]; /* expressions, NULL-terminated */
 } text_rule;
 /* NULL: a known name whose rules are not implemented. *known is false for a strange name (the
  * default rules are returned then). */
@@ -234,12 +241,12 @@ void text_charsmap_apply(const text_charsmap *map, base_str in, base_buf *out);
 
 /* ---- The vocabulary -------------------------------------------------------------------------- */
 
-enum { /* token flags */
-    TOK_TYPE = 7,        /* text_token_type */
-    TOK_EOG = 8,         /* ends a generation */
-    TOK_EAT_LEFT = 16,   /* a special token that swallows white space on its left */
-    TOK_EAT_RIGHT = 32,  /* and on its right */
-    TOK_WHOLE_WORD = 64  /* matched only between non-word characters */
+enum {                     /* token flags */
+       TOK_TYPE = 7,       /* text_token_type */
+       TOK_EOG = 8,        /* ends a generation */
+       TOK_EAT_LEFT = 16,  /* a special token that swallows white space on its left */
+       TOK_EAT_RIGHT = 32, /* and on its right */
+       TOK_WHOLE_WORD = 64 /* matched only between non-word characters */
 };
 
 struct text_vocab {
@@ -272,8 +279,8 @@ struct text_vocab {
     text_steps steps;         /* normalise, then split */
     uint32_t bos, eos, unk;   /* TEXT_NO_ID: none */
     uint32_t prefix[TEXT_MAX_AFFIX], suffix[TEXT_MAX_AFFIX]; /* put around a text */
-    int n_prefix, n_suffix;   /* how many */
-    bool add_bos, add_eos;    /* whether TEXT_ADD_BOS / TEXT_ADD_EOS do anything */
+    int n_prefix, n_suffix;                                  /* how many */
+    bool add_bos, add_eos; /* whether TEXT_ADD_BOS / TEXT_ADD_EOS do anything */
 };
 
 /* vocabulary.c: building. */
@@ -308,11 +315,11 @@ typedef struct text_queued_merge {
     uint32_t rank;    /* order */
 } text_queued_merge;
 typedef struct text_merge_queue {
-    text_vocab *v;                        /* receives them */
-    base_buf bytes;                       /* raw bytes of those that wait */
+    text_vocab *v;                         /* receives them */
+    base_buf bytes;                        /* raw bytes of those that wait */
     text_queued_merge waiting[TEXT_QUEUE]; /* in order */
-    int n;                                /* how many wait */
-    size_t n_all, n_bad;                  /* added so far, left out so far */
+    int n;                                 /* how many wait */
+    size_t n_all, n_bad;                   /* added so far, left out so far */
 } text_merge_queue;
 rotor_status text_merges_begin(text_merge_queue *q, text_vocab *v, size_t n, rotor_error *err);
 void text_merges_add(text_merge_queue *q, base_str left, base_str right, uint32_t rank);
@@ -332,28 +339,28 @@ static inline text_token_type text_type_at(const text_vocab *v, uint32_t id) {
 /* ---- One call of text_encode ----------------------------------------------------------------- */
 
 typedef struct text_cache_line {
-    uint64_t key[2];  /* bytes of the piece, zero padded */
-    uint32_t ids[6];  /* its ids */
-    uint8_t n_key;    /* bytes; 0: empty line */
-    uint8_t n_ids;    /* ids */
+    uint64_t key[2]; /* bytes of the piece, zero padded */
+    uint32_t ids[6]; /* its ids */
+    uint8_t n_key;   /* bytes; 0: empty line */
+    uint8_t n_ids;   /* ids */
 } text_cache_line;
 
 typedef struct text_run {
-    const text_vocab *v;            /* borrowed */
-    const text_steps *steps;        /* of v, or of text_split */
-    text_ids *out;                  /* results */
-    rotor_error *err;               /* where failures are explained */
+    const text_vocab *v;                                       /* borrowed */
+    const text_steps *steps;                                   /* of v, or of text_split */
+    text_ids *out;                                             /* results */
+    rotor_error *err;                                          /* where failures are explained */
     rotor_status (*piece)(struct text_run *r, base_str piece); /* takes what the steps make */
-    void *user;                     /* for piece */
-    base_buf bufs[TEXT_MAX_STEPS];  /* texts that steps had to rewrite */
-    const char *origin;             /* start of the fragment, when it starts the whole text */
-    text_regex_scratch *regex;      /* made on first use */
-    void *work;                     /* scratch of the model, grown as needed */
-    size_t work_bytes;              /* its size */
-    base_buf word;                  /* scratch of WordPiece */
-    bool after_unknown;             /* the id before this one stands for unknown bytes */
-    text_cache_line *cache;         /* recent pieces; NULL for short texts */
-    size_t cache_lines;             /* a power of two */
+    void *user;                                                /* for piece */
+    base_buf bufs[TEXT_MAX_STEPS];                             /* texts that steps had to rewrite */
+    const char *origin;        /* start of the fragment, when it starts the whole text */
+    text_regex_scratch *regex; /* made on first use */
+    void *work;                /* scratch of the model, grown as needed */
+    size_t work_bytes;         /* its size */
+    base_buf word;             /* scratch of WordPiece */
+    bool after_unknown;        /* the id before this one stands for unknown bytes */
+    text_cache_line *cache;    /* recent pieces; NULL for short texts */
+    size_t cache_lines;        /* a power of two */
 } text_run;
 
 void *text_run_work(text_run *r, size_t bytes); /* NULL when out of memory */

@@ -52,9 +52,12 @@ void text_run_free(text_run *r) {
 
 static rotor_status model_piece(text_run *r, base_str piece) {
     switch (r->v->model) {
-    case TEXT_UNIGRAM: return text_unigram_piece(r, piece);
-    case TEXT_WORDPIECE: return text_wordpiece_piece(r, piece);
-    default: return text_bpe_piece(r, piece);
+    case TEXT_UNIGRAM:
+        return text_unigram_piece(r, piece);
+    case TEXT_WORDPIECE:
+        return text_wordpiece_piece(r, piece);
+    default:
+        return text_bpe_piece(r, piece);
     }
 }
 
@@ -183,8 +186,10 @@ rotor_status text_split(base_str pre, base_str text, void (*fn)(void *user, base
     split_user u = {fn, user};
     const text_rule *rule = text_rule_find(pre, &known);
     if (!rule)
-        return base_fail(err, ROTOR_E_UNSUPPORTED, "tokenizer: the rules of pre '%.*s' are not "
-                         "implemented", (int)BASE_MIN(pre.n, 60u), pre.p);
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "tokenizer: the rules of pre '%.*s' are not "
+                         "implemented",
+                         (int)BASE_MIN(pre.n, 60u), pre.p);
     text_run r = {.steps = &steps, .err = err, .piece = show_piece, .user = &u};
     rotor_status st = text_rule_steps(rule, &steps, err);
     if (st == ROTOR_OK) st = text_run_steps(&r, 0, text);

@@ -89,8 +89,10 @@ static void set_model_token(json_reader *j, uint32_t id, base_str text, base_str
     uint8_t byte;
     text_vocab *v = j->v;
     bool fallback = json_bool_or(j->model, "byte_fallback", false);
-    if (v->bytes_are_symbols) text_vocab_set_mapped(v, id, text, TEXT_NORMAL);
-    else if (v->model == TEXT_WORDPIECE) set_word_token(v, id, text, inner);
+    if (v->bytes_are_symbols)
+        text_vocab_set_mapped(v, id, text, TEXT_NORMAL);
+    else if (v->model == TEXT_WORDPIECE)
+        set_word_token(v, id, text, inner);
     else
         text_vocab_set(v, id, text,
                        fallback && text_parse_byte_token(text, &byte) ? TEXT_BYTE : TEXT_NORMAL);
@@ -132,7 +134,8 @@ static rotor_status read_merges(json_reader *j) {
         return base_fail(j->err, ROTOR_E_FORMAT, "tokenizer.json: model.merges is missing");
     ROTOR_TRY(text_merges_begin(&q, j->v, json_array_size(merges), j->err));
     json_array_foreach(merges, i, value) {
-        if (json_is_string(value)) text_merges_add_line(&q, json_str_of(value), (uint32_t)i);
+        if (json_is_string(value))
+            text_merges_add_line(&q, json_str_of(value), (uint32_t)i);
         else
             text_merges_add(&q, json_str_of(json_array_get(value, 0)),
                             json_str_of(json_array_get(value, 1)), (uint32_t)i);
@@ -158,8 +161,8 @@ static rotor_status read_unigram(json_reader *j) {
     v->fuse_unk = true;
     v->scores = base_alloc_array(v->n_tokens, sizeof *v->scores);
     if (!v->scores) return base_fail_nomem(j->err, "reading tokenizer.json");
-    json_array_foreach(json_object_get(j->model, "vocab"), i, value)
-        v->scores[i] = json_number_value(json_array_get(value, 1));
+    json_array_foreach(json_object_get(j->model, "vocab"), i, value) v->scores[i] =
+        json_number_value(json_array_get(value, 1));
     return text_unigram_prepare(v, j->err);
 }
 
@@ -177,7 +180,8 @@ static void find_unknown(json_reader *j) {
     if (json_is_integer(id) && json_integer_value(id) >= 0 &&
         (size_t)json_integer_value(id) < v->n_tokens)
         v->unk = (uint32_t)json_integer_value(id);
-    else if (text.n) v->unk = text_find(v, text);
+    else if (text.n)
+        v->unk = text_find(v, text);
     if (v->unk == TEXT_NO_ID || text_type_at(v, v->unk) == TEXT_CONTROL) return;
     v->flags[v->unk] = (uint8_t)((v->flags[v->unk] & ~TOK_TYPE) | TEXT_UNKNOWN);
 }
@@ -210,9 +214,12 @@ static rotor_status pick_model(json_reader *j) {
 
 static rotor_status read_model(json_reader *j) {
     switch (j->v->model) {
-    case TEXT_UNIGRAM: return read_unigram(j);
-    case TEXT_WORDPIECE: return read_wordpiece(j);
-    default: return read_bpe(j);
+    case TEXT_UNIGRAM:
+        return read_unigram(j);
+    case TEXT_WORDPIECE:
+        return read_wordpiece(j);
+    default:
+        return read_bpe(j);
     }
 }
 
@@ -341,8 +348,10 @@ rotor_status text_vocab_from_json(text_vocab **out, base_str tokenizer_json, bas
     st = json_is_object(j.model)
              ? build(&j)
              : base_fail(err, ROTOR_E_FORMAT, "tokenizer.json: model is missing");
-    if (st == ROTOR_OK) *out = j.v;
-    else text_vocab_free(&j.v);
+    if (st == ROTOR_OK)
+        *out = j.v;
+    else
+        text_vocab_free(&j.v);
 done:
     json_decref(root);
     json_decref(config);

@@ -75,12 +75,14 @@ static rotor_status read_lines(text_vocab *v, base_str ranks, rotor_error *err) 
     for (size_t at = 0; st == ROTOR_OK && at < ranks.n && next_line(ranks, &at, &line);) {
         size_t n;
         base_buf_reset(&b);
-        if (!base_buf_reserve(&b, line.code.n)) st = base_fail_nomem(err, "reading a rank file");
+        if (!base_buf_reserve(&b, line.code.n))
+            st = base_fail_nomem(err, "reading a rank file");
         else if (!text_base64(line.code, b.data, &n) || !n || v->tokens[line.rank].n)
             st = base_fail(
                 err, ROTOR_E_FORMAT,
                 "rank file: the line before byte %zu has bad base64 or a rank seen before", at);
-        else text_vocab_set(v, line.rank, (base_str){b.data, n}, TEXT_NORMAL);
+        else
+            text_vocab_set(v, line.rank, (base_str){b.data, n}, TEXT_NORMAL);
     }
     base_buf_free(&b);
     return st;

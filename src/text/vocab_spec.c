@@ -192,10 +192,14 @@ rotor_status text_steps_add_bert(text_steps *steps, bool lower, rotor_error *err
 
 static rotor_status setup_model(text_vocab *v, const text_spec *s, rotor_error *err) {
     switch (s->model) {
-    case TEXT_BPE: return setup_bpe(v, s, err);
-    case TEXT_SPM: return setup_spm(v, s, err);
-    case TEXT_UNIGRAM: return setup_unigram(v, s, err);
-    case TEXT_WORDPIECE: return setup_wordpiece(v, s, err);
+    case TEXT_BPE:
+        return setup_bpe(v, s, err);
+    case TEXT_SPM:
+        return setup_spm(v, s, err);
+    case TEXT_UNIGRAM:
+        return setup_unigram(v, s, err);
+    case TEXT_WORDPIECE:
+        return setup_wordpiece(v, s, err);
     }
     return base_fail(err, ROTOR_E_ARG, "vocabulary: model kind %d", (int)s->model);
 }

@@ -156,8 +156,9 @@ static rotor_status collect_specials(text_vocab *v) {
 
 /* Tokens that end a generation whatever the file says about them. */
 static const char *const eog_texts[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>",
-    "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "<|end_of_text|>", "<end_of_utterance>",
+    "<|eot_id|>", "<|im_end|>",    "<|end|>",         "<|return|>",
+    "<|call|>",   "<end_of_turn>", "<|endoftext|>",   "</s>",
+    "<|eom_id|>", "<EOT>",         "<|end_of_text|>", "<end_of_utterance>",
 };
 
 static uint32_t find_control(text_vocab *v, const char *text, bool retype, const base_log *log) {
@@ -166,8 +167,10 @@ static uint32_t find_control(text_vocab *v, const char *text, bool retype, const
     text_token_type type = text_type_at(v, id);
     if (type == TEXT_CONTROL || type == TEXT_USER_DEFINED) return id;
     if (!retype || strncmp(text, "<|", 2) != 0) return TEXT_NO_ID;
-    base_log_printf(log, BASE_LOG_WARN, "vocabulary: token %u '%s' is not marked as control; it is "
-                    "treated as such", id, text);
+    base_log_printf(log, BASE_LOG_WARN,
+                    "vocabulary: token %u '%s' is not marked as control; it is "
+                    "treated as such",
+                    id, text);
     v->flags[id] = (uint8_t)((v->flags[id] & ~TOK_TYPE) | TEXT_CONTROL);
     return id;
 }
@@ -200,8 +203,7 @@ static bool no_inner_marks(const text_vocab *v) {
     return true;
 }
 
-rotor_status text_vocab_finish(text_vocab *v, bool retype, const base_log *log,
-                               rotor_error *err) {
+rotor_status text_vocab_finish(text_vocab *v, bool retype, const base_log *log, rotor_error *err) {
     if (text_index_build(v) != ROTOR_OK) return base_fail_nomem(err, "indexing a vocabulary");
     discover_eog(v, retype, log);
     ROTOR_TRY(find_byte_tokens(v, err));

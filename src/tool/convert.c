@@ -14,7 +14,7 @@
 
 #define SCALE_KEY "rotor.scale_f32."
 
-/* ==== Types ================================================================================== */
+/* ==== Types =================================================================================== */
 
 static const uint32_t writable[] = {QUANT_F32,   QUANT_F16,    QUANT_BF16,  QUANT_Q8_0,
                                     QUANT_Q6_K,  QUANT_Q4_0,   QUANT_I2_S,  QUANT_TQ1_0,
@@ -83,7 +83,7 @@ conv_tensor *conv_add(conv *c) {
     return t;
 }
 
-/* ==== Plan of a GGUF file ==================================================================== */
+/* ==== Plan of a GGUF file ===================================================================== */
 
 static bool ends_with(base_str s, const char *end) {
     size_t n = strlen(end);
@@ -147,7 +147,7 @@ static rotor_status plan_file(conv *c, const file_model *f) {
     return ROTOR_OK;
 }
 
-/* ==== Writing ================================================================================ */
+/* ==== Writing ================================================================================= */
 
 static rotor_status declare_all(conv *c) {
     for (size_t i = 0; i < c->n; i++) {

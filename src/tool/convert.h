@@ -12,35 +12,35 @@
 
 /* One tensor's values as rows, from a file's bytes or from a model's T2 rows. */
 typedef struct conv_source {
-    quant_tensor view;      /* type, shape and bytes; unused fields of T2 sources are 0 */
-    const model_mat *t2;    /* T2 rows and scales instead of view.data; NULL: view */
-    uint32_t pair_heads;    /* > 0: this many heads whose halves become adjacent pairs */
-    const float *kept;      /* [1] or [rows] exact scales from metadata, owned by the plan; NULL */
-    size_t n_kept;          /* 1 or rows */
+    quant_tensor view;   /* type, shape and bytes; unused fields of T2 sources are 0 */
+    const model_mat *t2; /* T2 rows and scales instead of view.data; NULL: view */
+    uint32_t pair_heads; /* > 0: this many heads whose halves become adjacent pairs */
+    const float *kept;   /* [1] or [rows] exact scales from metadata, owned by the plan; NULL */
+    size_t n_kept;       /* 1 or rows */
 } conv_source;
 
 typedef struct conv_tensor {
-    char name[64];       /* in the new file */
-    uint32_t n_dims;     /* 1..4 */
-    uint64_t dims[4];    /* fastest first */
-    uint32_t type;       /* to write */
-    conv_source from;    /* values */
-    bool ternary;        /* values are -1, 0, +1 times a scale */
-    float *scale;        /* ternary: [rows] exact scales, owned */
-    const float *plain;  /* instead of from: float values of a vector, borrowed; NULL: from */
+    char name[64];      /* in the new file */
+    uint32_t n_dims;    /* 1..4 */
+    uint64_t dims[4];   /* fastest first */
+    uint32_t type;      /* to write */
+    conv_source from;   /* values */
+    bool ternary;       /* values are -1, 0, +1 times a scale */
+    float *scale;       /* ternary: [rows] exact scales, owned */
+    const float *plain; /* instead of from: float values of a vector, borrowed; NULL: from */
 } conv_tensor;
 
 typedef struct conv {
-    const tool_convert_options *opt; /* what was asked */
-    tool_convert_report report;      /* counts */
-    file_writer *w;                  /* new file */
-    par_pool *pool;                  /* rows are shared among its threads */
-    conv_tensor *list;               /* plan, owned */
-    size_t n, cap;                   /* used, allocated */
-    const quant_info *type;          /* of matrices; NULL: as they are */
-    const quant_info *head_type;     /* of embedding and head; NULL: as they are */
+    const tool_convert_options *opt;  /* what was asked */
+    tool_convert_report report;       /* counts */
+    file_writer *w;                   /* new file */
+    par_pool *pool;                   /* rows are shared among its threads */
+    conv_tensor *list;                /* plan, owned */
+    size_t n, cap;                    /* used, allocated */
+    const quant_info *type;           /* of matrices; NULL: as they are */
+    const quant_info *head_type;      /* of embedding and head; NULL: as they are */
     uint64_t total_bytes, done_bytes; /* progress */
-    rotor_error *err;                /* of the call */
+    rotor_error *err;                 /* of the call */
 } conv;
 
 /* Adds an empty tensor to the plan; NULL when out of memory. */

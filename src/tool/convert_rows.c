@@ -16,14 +16,12 @@
 
 enum { PIECE_VALUES = 1 << 21 };
 
-static bool is_tq(uint32_t type) {
-    return type == QUANT_TQ1_0 || type == QUANT_TQ2_0;
-}
+static bool is_tq(uint32_t type) { return type == QUANT_TQ1_0 || type == QUANT_TQ2_0; }
 static bool is_ternary_type(uint32_t type) {
     return (quant_find(type)->flags & QUANT_TERNARY) != 0;
 }
 
-/* ==== Reading rows =========================================================================== */
+/* ==== Reading rows ============================================================================ */
 
 /* The stored row that becomes row r when the halves of each head turn into adjacent pairs. */
 static uint64_t stored_row(const conv_source *s, uint64_t r) {
@@ -92,7 +90,7 @@ rotor_status conv_row_values(const conv_source *s, uint64_t row, float *dst, rot
     return st;
 }
 
-/* ==== Scales ================================================================================= */
+/* ==== Scales ================================================================================== */
 
 /* What a scale becomes in a type: one value sent there and back. */
 static float through_type(uint32_t type, float scale) {
@@ -225,7 +223,7 @@ rotor_status conv_settle_scales(conv *c, conv_tensor *t) {
     return keep_scales(c, t, same, common);
 }
 
-/* ==== Writing rows =========================================================================== */
+/* ==== Writing rows ============================================================================ */
 
 typedef struct emit {
     const conv_tensor *t; /* tensor */

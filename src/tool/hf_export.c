@@ -12,7 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* ==== Tensors ================================================================================ */
+/* ==== Tensors ================================================================================= */
 
 static rotor_status add_matrix(conv *c, const char *name, const model_mat *m,
                                const quant_info *wanted, uint32_t pair_heads) {
@@ -90,7 +90,7 @@ static rotor_status add_layer(conv *c, const model *m, uint32_t n, bool pairs) {
     return ROTOR_OK;
 }
 
-/* ==== Keys =================================================================================== */
+/* ==== Keys ==================================================================================== */
 
 static void put_u32(conv *c, const char *arch, const char *tail, uint32_t v) {
     char key[96];
@@ -108,13 +108,7 @@ static rotor_status put_rope(conv *c, const model *m, const char *arch) {
     char key[96];
     put_u32(c, arch, "rope.dimension_count", m->hp.n_rot);
     put_f32(c, arch, "rope.freq_base", m->hp.rope_base);
-    if (m->hp.rope_scaling == MODEL_ROPE_NONE) return ROTOR_OK;
-    if (m->hp.rope_scaling != MODEL_ROPE_LINEAR)
-        return base_fail(
-            c->err, ROTOR_E_UNSUPPORTED,
-            "%s: rope scaling \"llama3\" has no form in GGUF that this version reads; run the "
-            "folder as it is",
-            m->name);
+    if (m->hp.rope_scaling != MODEL_ROPE_LINEAR) return ROTOR_OK; /* llama3: add_rope_divisors */
     snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
     file_put_str(c->w, key, base_str_of("linear"));
     put_f32(c, arch, "rope.scaling.factor", m->hp.rope_factor);
@@ -146,6 +140,27 @@ static rotor_status put_keys(conv *c, const model *m, const char *arch) {
     return put_rope(c, m, arch);
 }
 
+/* Llama-3's frequency scaling has no keys in GGUF: a tensor holds what each frequency is divided
+ * by. */
+static rotor_status add_rope_divisors(conv *c, const model *m) {
+    const uint32_t n = m->hp.n_rot / 2;
+    if (m->hp.rope_scaling != MODEL_ROPE_LLAMA3) return ROTOR_OK;
+    double *freq = base_alloc_array(n, sizeof *freq);
+    float *divisor = base_alloc_array(n, sizeof *divisor);
+    rotor_status st = freq && divisor ? add_vector(c, "rope_freqs.weight", divisor, n)
+                                      : base_fail_nomem(c->err, "planning a conversion");
+    if (st == ROTOR_OK) {
+        model_rope_freqs(&m->hp, freq);
+        for (uint32_t i = 0; i < n; i++)
+            divisor[i] = (float)(pow(m->hp.rope_base, -2.0 * i / m->hp.n_rot) / freq[i]);
+        c->list[c->n - 1].scale = divisor; /* owned by the plan from here */
+    } else {
+        base_free(divisor);
+    }
+    base_free(freq);
+    return st;
+}
+
 rotor_status conv_plan_folder(conv *c, const model *m) {
     bool mistral = strcmp(m->arch, "mistral") == 0;
     const char *arch = mistral ? "llama" : m->arch; /* the same network under its usual name */
@@ -153,6 +168,7 @@ rotor_status conv_plan_folder(conv *c, const model *m) {
     ROTOR_TRY(put_keys(c, m, arch));
     ROTOR_TRY(conv_put_tokenizer(c, m));
     ROTOR_TRY(add_matrix(c, "token_embd.weight", &m->embd, c->head_type, 0));
+    ROTOR_TRY(add_rope_divisors(c, m));
     for (uint32_t n = 0; n < m->hp.n_layer; n++) ROTOR_TRY(add_layer(c, m, n, pairs));
     ROTOR_TRY(add_vector(c, "output_norm.weight", m->out_norm, m->hp.n_embd));
     if (!m->tied) ROTOR_TRY(add_matrix(c, "output.weight", &m->head, c->head_type, 0));

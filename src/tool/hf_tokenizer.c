@@ -36,7 +36,7 @@ static rotor_status parse(conv *c, const model *m, const char *name, json_t **ou
     return base_fail(c->err, ROTOR_E_FORMAT, "%s line %d: %s", name, why.line, why.text);
 }
 
-/* ==== Tokens ================================================================================= */
+/* ==== Tokens ================================================================================== */
 
 static rotor_status start_words(conv *c, const model *m, words *w) {
     w->n = BASE_MAX((size_t)m->hp.n_vocab, text_n_tokens(m->vocab));
@@ -78,7 +78,7 @@ static void gather_words(const model *m, const json_t *root, words *w) {
     }
 }
 
-/* ==== Merges ================================================================================= */
+/* ==== Merges ================================================================================== */
 
 /* "left right" of a merge written as text or as a pair; joined goes into b when needed. */
 static base_str merge_text(const json_t *merge, base_buf *b) {
@@ -137,7 +137,7 @@ static rotor_status score_words(conv *c, const json_t *merges, words *w) {
     return st == ROTOR_OK ? st : base_fail_nomem(c->err, "converting merges");
 }
 
-/* ==== Settings =============================================================================== */
+/* ==== Settings ================================================================================ */
 
 /* The rule set of a pre_tokenizer: bytes after GPT-2's expression, or after one that has a name. */
 static const char *rule_of(const json_t *pre) {

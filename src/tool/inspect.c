@@ -12,7 +12,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* ==== GGUF =================================================================================== */
+/* ==== GGUF ==================================================================================== */
 
 static base_str gguf_str(const file_model *f, const char *key) {
     const file_kv *kv = file_kv_find(f, key);
@@ -52,7 +52,7 @@ static void gguf_facts(tool_facts *t, const file_model *f) {
     if (!t->n_vocab && tokens && tokens->n <= UINT32_MAX) t->n_vocab = (uint32_t)tokens->n;
 }
 
-/* ==== HF folders ============================================================================= */
+/* ==== HF folders ============================================================================== */
 
 static uint32_t config_u32(const json_t *config, const char *key) {
     json_int_t v = json_integer_value(json_object_get(config, key));
@@ -82,7 +82,7 @@ static void folder_facts(tool_file *tf, const file_model *f) {
     json_decref(config);
 }
 
-/* ==== Both =================================================================================== */
+/* ==== Both ==================================================================================== */
 
 /* The type that most matrix bytes have. */
 static const char *main_type(const file_model *f) {
@@ -157,9 +157,7 @@ void tool_file_close(tool_file **f) {
     *f = NULL;
 }
 
-const tool_facts *tool_file_facts(const tool_file *f) {
-    return &f->facts;
-}
+const tool_facts *tool_file_facts(const tool_file *f) { return &f->facts; }
 
 tool_tensor tool_file_tensor(const tool_file *f, size_t i) {
     const file_tensor *t = file_tensor_at(f->f, i);
@@ -186,7 +184,7 @@ uint64_t tool_kv_bytes(const tool_facts *t, uint64_t n_ctx, double bytes_per_ele
     return (uint64_t)(per_tok * (full * (double)n_ctx + windowed * kept));
 }
 
-/* ==== Metadata as text ======================================================================= */
+/* ==== Metadata as text ======================================================================== */
 
 static void value_text(const file_kv *kv, uint64_t i, base_buf *out) {
     base_str s;
@@ -222,7 +220,7 @@ rotor_status tool_file_kv(const tool_file *f, size_t i, base_str *key, base_buf 
     return value->failed ? ROTOR_E_NOMEM : ROTOR_OK;
 }
 
-/* ==== Layers ================================================================================= */
+/* ==== Layers ================================================================================== */
 
 bool tool_in_layer(const tool_file *f, size_t i, uint32_t layer) {
     base_str name = file_tensor_at(f->f, i)->name;

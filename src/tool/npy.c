@@ -57,7 +57,7 @@ void tool_npy_abort(tool_npy_out *w) {
     w->left = 0;
 }
 
-/* ==== Reading ================================================================================ */
+/* ==== Reading ================================================================================= */
 
 static rotor_status bad(const char *path, const char *what, rotor_error *err) {
     return base_fail(err, ROTOR_E_FORMAT, "%s: %s; expected a NumPy file of float32 [rows, cols]",
@@ -113,6 +113,4 @@ void tool_npy_read(const tool_npy_in *r, size_t row, float *dst) {
     memcpy(dst, r->data + row * r->cols * sizeof *dst, r->cols * sizeof *dst);
 }
 
-void tool_npy_close(tool_npy_in *r) {
-    base_file_close(&r->file);
-}
+void tool_npy_close(tool_npy_in *r) { base_file_close(&r->file); }

@@ -27,9 +27,7 @@ void tool_score_add(tool_score *s, const float *logits, size_t n_vocab, uint32_t
     s->n++;
 }
 
-double tool_perplexity(const tool_score *s) {
-    return s->n ? exp(s->nll_sum / (double)s->n) : 0;
-}
+double tool_perplexity(const tool_score *s) { return s->n ? exp(s->nll_sum / (double)s->n) : 0; }
 
 double tool_perplexity_error(const tool_score *s) {
     if (s->n < 2) return 0;
@@ -38,7 +36,7 @@ double tool_perplexity_error(const tool_score *s) {
     return variance > 0 ? sqrt(variance) * tool_perplexity(s) : 0;
 }
 
-/* ==== KL divergence ========================================================================== */
+/* ==== KL divergence =========================================================================== */
 
 rotor_status tool_kld_add(tool_kld *k, const float *base, const float *logits, size_t n_vocab) {
     if (k->n == k->cap) {

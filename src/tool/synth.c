@@ -80,12 +80,8 @@ static const preset presets[] = {
 };
 /* clang-format on */
 
-const char *tool_preset_name(size_t i) {
-    return i < BASE_COUNT(presets) ? presets[i].name : NULL;
-}
-const char *tool_preset_help(size_t i) {
-    return i < BASE_COUNT(presets) ? presets[i].help : NULL;
-}
+const char *tool_preset_name(size_t i) { return i < BASE_COUNT(presets) ? presets[i].name : NULL; }
+const char *tool_preset_help(size_t i) { return i < BASE_COUNT(presets) ? presets[i].help : NULL; }
 
 static rotor_status find_preset(const char *name, const preset **out, rotor_error *err) {
     char names[240];
@@ -97,7 +93,7 @@ static rotor_status find_preset(const char *name, const preset **out, rotor_erro
     return base_fail(err, ROTOR_E_ARG, "no preset '%s'; there are %s", name, names);
 }
 
-/* ==== What tensors there are ================================================================= */
+/* ==== What tensors there are ================================================================== */
 
 typedef enum fill { FILL_MATRIX, FILL_GAIN, FILL_SMALL } fill;
 
@@ -223,7 +219,7 @@ static rotor_status make_plan(plan *pl, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* ==== Metadata =============================================================================== */
+/* ==== Metadata ================================================================================ */
 
 static const char *key(const preset *p, const char *tail, char out[96]) {
     snprintf(out, 96, "%s.%s", p->arch, tail);
@@ -262,7 +258,7 @@ static void put_moe(file_writer *w, const preset *p) {
     file_put_u32(w, key(p, "rope.scaling.original_context_length", k), 4096);
 }
 
-/* ==== Weights ================================================================================ */
+/* ==== Weights ================================================================================= */
 
 enum { PIECE = 1 << 20, NORMALS = 1 << 16 };
 

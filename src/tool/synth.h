@@ -13,13 +13,13 @@ typedef enum synth_tokens {
 } synth_tokens;
 
 typedef struct synth_vocab_plan {
-    synth_tokens kind;     /* which special tokens */
-    uint32_t n_vocab;      /* all tokens */
-    uint32_t n_special;    /* of which special, at the end */
-    uint32_t n_merges;     /* to write; at least n_vocab - n_special - 256 */
-    bool scores;           /* write tokenizer.ggml.scores (zeros) */
-    const char *pre;       /* tokenizer.ggml.pre; NULL: leave it out */
-    uint32_t eos;          /* offset of the end token among the specials */
+    synth_tokens kind;         /* which special tokens */
+    uint32_t n_vocab;          /* all tokens */
+    uint32_t n_special;        /* of which special, at the end */
+    uint32_t n_merges;         /* to write; at least n_vocab - n_special - 256 */
+    bool scores;               /* write tokenizer.ggml.scores (zeros) */
+    const char *pre;           /* tokenizer.ggml.pre; NULL: leave it out */
+    uint32_t eos;              /* offset of the end token among the specials */
     const char *chat_template; /* Jinja text */
 } synth_vocab_plan;
 

@@ -57,7 +57,7 @@ typedef struct vocab {
     strings merges; /* "left right" */
 } vocab;
 
-/* ==== Bytes as printable characters ========================================================== */
+/* ==== Bytes as printable characters =========================================================== */
 
 static bool prints_itself(unsigned b) {
     return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
@@ -94,7 +94,7 @@ static bool push_single_bytes(strings *s) {
     return true;
 }
 
-/* ==== Made-up tokens ========================================================================= */
+/* ==== Made-up tokens ========================================================================== */
 
 typedef struct word {
     bool space;                /* starts with a space */
@@ -160,7 +160,7 @@ static rotor_status make_words(vocab *v, size_t n_words, size_t n_merges, rotor_
     return ROTOR_OK;
 }
 
-/* ==== Special tokens ========================================================================= */
+/* ==== Special tokens ========================================================================== */
 
 /* Text of special token i of n and whether it is only padding. */
 static bool special_text(const synth_vocab_plan *p, uint32_t i, char out[48]) {
@@ -215,7 +215,7 @@ static rotor_status push_specials(vocab *v, const synth_vocab_plan *p, int32_t *
     return ROTOR_OK;
 }
 
-/* ==== Ranks ================================================================================== */
+/* ==== Ranks =================================================================================== */
 
 static int base64_digit(char c) {
     if (c >= 'A' && c <= 'Z') return c - 'A';
@@ -323,7 +323,7 @@ static rotor_status words_from_ranks(vocab *v, size_t n_expected, base_str text,
     return st;
 }
 
-/* ==== Putting it into the file =============================================================== */
+/* ==== Putting it into the file ================================================================ */
 
 static rotor_status put_strings(file_writer *w, const char *key, const strings *s,
                                 rotor_error *err) {

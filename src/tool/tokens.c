@@ -46,9 +46,7 @@ void tool_vocab_close(tool_vocab **v) {
     *v = NULL;
 }
 
-size_t tool_vocab_size(const tool_vocab *v) {
-    return text_n_tokens(v->v);
-}
+size_t tool_vocab_size(const tool_vocab *v) { return text_n_tokens(v->v); }
 
 rotor_status tool_tokenize(const tool_vocab *v, const char *text, size_t n_bytes, unsigned flags,
                            uint32_t **ids, size_t *n, rotor_error *err) {

@@ -25,13 +25,13 @@ typedef struct tool_source {
     const char *name; /* of data, for messages */
 } tool_source;
 
-/* ---- Model files of published shapes (synth.c, synth_vocab.c) ------------------------------- */
+/* ---- Model files of published shapes (synth.c, synth_vocab.c) -------------------------------- */
 
 typedef struct tool_synth_options {
-    uint64_t seed;          /* of the weights */
-    uint32_t layers;        /* 0: the preset's */
-    const char *vocab;      /* GGUF file or "base64 rank" lines to take tokens from; NULL: made up */
-    bool sparse;            /* leave matrices as holes */
+    uint64_t seed;     /* of the weights */
+    uint32_t layers;   /* 0: the preset's */
+    const char *vocab; /* GGUF file or "base64 rank" lines to take tokens from; NULL: made up */
+    bool sparse;       /* leave matrices as holes */
     tool_progress progress; /* in bytes */
 } tool_synth_options;
 
@@ -41,38 +41,38 @@ const char *tool_preset_help(size_t i);
 rotor_status tool_synth(const char *preset, const char *path, const tool_synth_options *opt,
                         rotor_error *err);
 
-/* ---- Describing files (inspect.c, verify.c) ------------------------------------------------- */
+/* ---- Describing files (inspect.c, verify.c) -------------------------------------------------- */
 
 typedef struct tool_file tool_file;
 
 typedef struct tool_tensor {
-    base_str name;     /* as in the file */
-    const char *type;  /* "Q4_K" */
-    uint32_t n_dims;   /* 1..4 */
-    uint64_t dims[4];  /* fastest first */
-    uint64_t bytes;    /* in the file */
-    uint64_t offset;   /* absolute, in its shard */
-    bool decodable;    /* verify and stats work on it */
-    bool ternary;      /* values -1, 0, +1 times a scale */
+    base_str name;    /* as in the file */
+    const char *type; /* "Q4_K" */
+    uint32_t n_dims;  /* 1..4 */
+    uint64_t dims[4]; /* fastest first */
+    uint64_t bytes;   /* in the file */
+    uint64_t offset;  /* absolute, in its shard */
+    bool decodable;   /* verify and stats work on it */
+    bool ternary;     /* values -1, 0, +1 times a scale */
 } tool_tensor;
 
 /* What the metadata says; 0 or empty: not said. Strings live as long as the file. */
 typedef struct tool_facts {
-    const char *format;        /* "GGUF", "safetensors" */
-    base_str architecture;     /* "bitnet-b1.58" */
-    base_str name, license;    /* of the model */
-    base_str tokenizer, pre;   /* algorithm and pre-tokenizer */
-    const char *type;          /* type of most matrix weights */
+    const char *format;      /* "GGUF", "safetensors" */
+    base_str architecture;   /* "bitnet-b1.58" */
+    base_str name, license;  /* of the model */
+    base_str tokenizer, pre; /* algorithm and pre-tokenizer */
+    const char *type;        /* type of most matrix weights */
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, d_key, d_value; /* shape */
-    uint32_t n_ctx;            /* context of training */
-    uint32_t n_vocab;          /* tokens */
-    uint32_t n_expert, n_expert_used; /* mixture of experts */
-    uint32_t window;           /* sliding window of alternate layers, tokens */
-    uint64_t n_params;         /* elements of all tensors */
-    uint64_t file_bytes;       /* all files */
-    uint64_t tensor_bytes;     /* all tensors */
-    size_t n_tensors, n_kvs;   /* how many */
-    bool loadable;             /* the architecture is one that loads */
+    uint32_t n_ctx;                                                    /* context of training */
+    uint32_t n_vocab;                                                  /* tokens */
+    uint32_t n_expert, n_expert_used;                                  /* mixture of experts */
+    uint32_t window;         /* sliding window of alternate layers, tokens */
+    uint64_t n_params;       /* elements of all tensors */
+    uint64_t file_bytes;     /* all files */
+    uint64_t tensor_bytes;   /* all tensors */
+    size_t n_tensors, n_kvs; /* how many */
+    bool loadable;           /* the architecture is one that loads */
 } tool_facts;
 
 rotor_status tool_file_open(tool_file **out, const tool_source *src, rotor_error *err);
@@ -87,21 +87,24 @@ uint64_t tool_kv_bytes(const tool_facts *facts, uint64_t n_ctx, double bytes_per
 typedef enum tool_i2s { TOOL_I2S_X86, TOOL_I2S_ARM, TOOL_I2S_4ROW } tool_i2s; /* as quant_i2s */
 
 typedef struct tool_verify_result {
-    uint64_t n_values;   /* decoded */
-    uint64_t n_tensors;  /* decoded and found good */
-    uint64_t n_bad;      /* with an illegal code or a value that is not finite */
-    uint64_t n_skipped;  /* of types that cannot be decoded */
+    uint64_t n_values;  /* decoded */
+    uint64_t n_tensors; /* decoded and found good */
+    uint64_t n_bad;     /* with an illegal code or a value that is not finite */
+    uint64_t n_skipped; /* of types that cannot be decoded */
 } tool_verify_result;
 /* Decodes every block of the file (layer < 0) or of one layer; told of each bad tensor. */
 typedef void (*tool_bad_fn)(void *user, base_str tensor, const char *why);
 rotor_status tool_verify(const tool_file *f, int layer, tool_i2s order, tool_bad_fn bad, void *user,
                          const tool_progress *progress, tool_verify_result *out, rotor_error *err);
 
+/* Which published file this is, by size and SHA-256; NULL: none that is known. Static. */
+const char *tool_known_file(const tool_file *f);
+
 typedef struct tool_stats {
-    uint64_t n;                 /* values */
-    uint64_t minus, zero, plus; /* ternary: codes of each kind; else: signs */
-    uint64_t n_not_finite;      /* NaN and infinities */
-    double min, max, mean, rms; /* of the finite values, scales applied */
+    uint64_t n;                  /* values */
+    uint64_t minus, zero, plus;  /* ternary: codes of each kind; else: signs */
+    uint64_t n_not_finite;       /* NaN and infinities */
+    double min, max, mean, rms;  /* of the finite values, scales applied */
     double scale_min, scale_max; /* ternary: smallest and largest row scale */
 } tool_stats;
 rotor_status tool_tensor_stats(const tool_file *f, size_t i, tool_i2s order, tool_stats *out,
@@ -109,7 +112,7 @@ rotor_status tool_tensor_stats(const tool_file *f, size_t i, tool_i2s order, too
 /* Does tensor i belong to this layer ("blk.N." or "layers.N.")? */
 bool tool_in_layer(const tool_file *f, size_t i, uint32_t layer);
 
-/* ---- Token ids (tokens.c) ------------------------------------------------------------------- */
+/* ---- Token ids (tokens.c) -------------------------------------------------------------------- */
 
 typedef struct tool_vocab tool_vocab;
 typedef void (*tool_log_fn)(void *user, int level, const char *line);
@@ -128,7 +131,7 @@ rotor_status tool_tokenize(const tool_vocab *v, const char *text, size_t n_bytes
 rotor_status tool_detokenize(const tool_vocab *v, const uint32_t *ids, size_t n, bool special,
                              base_buf *out, rotor_error *err);
 
-/* ---- NumPy files (npy.c): float32 [rows, cols], row by row ---------------------------------- */
+/* ---- NumPy files (npy.c): float32 [rows, cols], row by row ----------------------------------- */
 
 typedef struct tool_npy_out {
     base_out out; /* the file */
@@ -150,7 +153,7 @@ rotor_status tool_npy_open(tool_npy_in *r, const char *path, rotor_error *err);
 void tool_npy_read(const tool_npy_in *r, size_t row, float *dst); /* dst[cols] */
 void tool_npy_close(tool_npy_in *r);
 
-/* ---- Perplexity and KL divergence (perplexity.c) -------------------------------------------- */
+/* ---- Perplexity and KL divergence (perplexity.c) --------------------------------------------- */
 
 typedef struct tool_score {
     double nll_sum; /* of negative log-likelihoods, natural */
@@ -174,12 +177,12 @@ rotor_status tool_kld_add(tool_kld *k, const float *base, const float *logits, s
 tool_kld_result tool_kld_finish(tool_kld *k); /* sorts */
 void tool_kld_free(tool_kld *k);
 
-/* ---- Converting (convert.c, hf_export.c, hf_tokenizer.c) ------------------------------------ */
+/* ---- Converting (convert.c, hf_export.c, hf_tokenizer.c) ------------------------------------- */
 
 typedef struct tool_convert_options {
-    const char *type;      /* of the matrices; NULL: as they are (HF ternary: I2_S) */
-    const char *head_type; /* of embedding and output head; NULL: as they are */
-    tool_i2s order;        /* of I2_S tensors read */
+    const char *type;       /* of the matrices; NULL: as they are (HF ternary: I2_S) */
+    const char *head_type;  /* of embedding and output head; NULL: as they are */
+    tool_i2s order;         /* of I2_S tensors read */
     tool_progress progress; /* in tensors' bytes */
     /* Told of each change that is not exact ("tensor blk.0.attn_q.weight: scale 0.1 rounded …"). */
     void (*note)(void *user, const char *line);
@@ -197,14 +200,14 @@ rotor_status tool_convert(const char *in, const char *out, const tool_convert_op
 /* The i-th type that convert can write; NULL past the end. */
 const char *tool_convert_type(size_t i);
 
-/* ---- This machine (machine.c) --------------------------------------------------------------- */
+/* ---- This machine (machine.c) ---------------------------------------------------------------- */
 
 typedef struct tool_machine {
-    char cpu_name[128];        /* marketing name */
-    const char *cpu_level;     /* best instruction set level */
-    int n_cpus;                /* logical processors this process may use */
-    uint64_t memory_bytes;     /* installed */
-    uint64_t available_bytes;  /* free for use now */
+    char cpu_name[128];       /* marketing name */
+    const char *cpu_level;    /* best instruction set level */
+    int n_cpus;               /* logical processors this process may use */
+    uint64_t memory_bytes;    /* installed */
+    uint64_t available_bytes; /* free for use now */
 } tool_machine;
 void tool_machine_get(tool_machine *m);
 /* Plain read of memory by n_threads pinned threads, GB/s (best of several rounds). */
@@ -214,14 +217,14 @@ rotor_status tool_measure_int8(int n_threads, double *gmac_per_s, rotor_error *e
 
 /* One matrix product of a model, timed on its own. */
 typedef struct tool_op_time {
-    const char *name;     /* tensor name of the first layer, or the head */
-    const char *type;     /* its storage */
-    size_t rows, cols;    /* shape */
-    uint64_t bytes;       /* read per call */
-    double us_one;        /* median time for one token */
-    double gb_per_s;      /* reached with one token */
-    double us_many;       /* median time for n_tok tokens */
-    double gmac_per_s;    /* reached with n_tok tokens */
+    const char *name;  /* tensor name of the first layer, or the head */
+    const char *type;  /* its storage */
+    size_t rows, cols; /* shape */
+    uint64_t bytes;    /* read per call */
+    double us_one;     /* median time for one token */
+    double gb_per_s;   /* reached with one token */
+    double us_many;    /* median time for n_tok tokens */
+    double gmac_per_s; /* reached with n_tok tokens */
 } tool_op_time;
 typedef struct tool_ops_options {
     int n_threads;        /* threads */

@@ -22,7 +22,7 @@ quant_tensor tool_view(const tool_file *f, size_t i, tool_i2s order) {
                           .data = t->data};
 }
 
-/* ==== Verify ================================================================================= */
+/* ==== Verify ================================================================================== */
 
 enum { MAX_THREADS = 64, RUN_VALUES = 1 << 16 };
 
@@ -109,7 +109,7 @@ static rotor_status verify_all(par_pool *pool, const tool_file *f, int layer, to
     return ROTOR_OK;
 }
 
-/* ==== Stats ================================================================================== */
+/* ==== Stats =================================================================================== */
 
 typedef struct sums {
     double sum, sq; /* of finite values */

@@ -20,18 +20,21 @@
 #include <string.h>
 
 struct CMUnitTest {
-    const char *name;             /* of the test function */
-    void (*test_func)(void **);   /* the test */
-    int (*setup_func)(void **);   /* runs before, may be NULL */
+    const char *name;              /* of the test function */
+    void (*test_func)(void **);    /* the test */
+    int (*setup_func)(void **);    /* runs before, may be NULL */
     int (*teardown_func)(void **); /* runs after, may be NULL */
-    void *initial_state;          /* what *state starts as */
+    void *initial_state;           /* what *state starts as */
 };
 
 static jmp_buf cm_leave; /* where a failed or skipped test goes back to: 1 failed, 2 skipped */
 
-#define cmocka_unit_test(f) {#f, f, NULL, NULL, NULL}
-#define cmocka_unit_test_setup_teardown(f, setup, teardown) {#f, f, setup, teardown, NULL}
-#define cmocka_unit_test_prestate(f, state) {#f, f, NULL, NULL, state}
+#define cmocka_unit_test(f)                                                                        \
+    { #f, f, NULL, NULL, NULL }
+#define cmocka_unit_test_setup_teardown(f, setup, teardown)                                        \
+    { #f, f, setup, teardown, NULL }
+#define cmocka_unit_test_prestate(f, state)                                                        \
+    { #f, f, NULL, NULL, state }
 #define cmocka_run_group_tests(tests, setup, teardown)                                             \
     cm_run_group(tests, sizeof(tests) / sizeof((tests)[0]), setup, teardown)
 
@@ -77,13 +80,13 @@ static inline void cm_floats(double a, double b, double epsilon, const char *fil
     do {                                                                                           \
         if (!(c)) fail_msg("%s is false", #c);                                                     \
     } while (0)
-#define assert_false(c)                    assert_true(!(c))
-#define assert_non_null(p)                 assert_true((p) != NULL)
-#define assert_null(p)                     assert_true((p) == NULL)
-#define assert_ptr_equal(a, b)             assert_true((const void *)(a) == (const void *)(b))
-#define assert_ptr_not_equal(a, b)         assert_true((const void *)(a) != (const void *)(b))
-#define assert_int_equal(a, b)             cm_integers(a, ==, b)
-#define assert_int_not_equal(a, b)         cm_integers(a, !=, b)
+#define assert_false(c)            assert_true(!(c))
+#define assert_non_null(p)         assert_true((p) != NULL)
+#define assert_null(p)             assert_true((p) == NULL)
+#define assert_ptr_equal(a, b)     assert_true((const void *)(a) == (const void *)(b))
+#define assert_ptr_not_equal(a, b) assert_true((const void *)(a) != (const void *)(b))
+#define assert_int_equal(a, b)     cm_integers(a, ==, b)
+#define assert_int_not_equal(a, b) cm_integers(a, !=, b)
 #define assert_in_range(v, low, high)                                                              \
     do {                                                                                           \
         cm_integers(v, >=, low);                                                                   \

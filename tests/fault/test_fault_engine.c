@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The public API from file to text while something fails: each allocation and read in turn, and
- * each length a cut file can have. Every run must end in success or in one clear error, with nothing
- * leaked (the address checker's build watches) and nothing half made.
+ * each length a cut file can have. Every run must end in success or in one clear error, with
+ * nothing leaked (the address checker's build watches) and nothing half made.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,12 +70,14 @@ static void every_cut_is_an_error(void **state) {
     opt.threads = 1;
     tiny_write(tiny_path(path, "cut.gguf"), TINY_BITNET, smallest, 2, NULL);
     assert_int_equal(base_file_open(&f, path, false, NULL), ROTOR_OK);
-    for (size_t n = 0; n + 32 < f.size; n += n < 8192 ? 1 : 61) { /* the header whole, data in steps */
+    for (size_t n = 0; n + 32 < f.size;
+         n += n < 8192 ? 1 : 61) { /* the header whole, data in steps */
         rotor_engine *e = NULL;
         rotor_error err = {0};
         uint8_t *exact = malloc(n ? n : 1); /* a block of this size: reading past it shows */
         memcpy(exact, f.data, n);
-        assert_int_not_equal(rotor_engine_open_memory(&e, exact, n, "cut.gguf", &opt, &err), ROTOR_OK);
+        assert_int_not_equal(rotor_engine_open_memory(&e, exact, n, "cut.gguf", &opt, &err),
+                             ROTOR_OK);
         assert_null(e);
         assert_non_null(strstr(err.message, "cut.gguf"));
         free(exact);

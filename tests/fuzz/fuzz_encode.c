@@ -11,9 +11,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const rules[] = {"gpt-2", "llama3", "qwen2", "qwen35", "gpt-4o", "falcon",
-                                    "starcoder", "mpt", "deepseek-llm", "deepseek-coder",
-                                    "default"};
+static const char *const rules[] = {"gpt-2",        "llama3",         "qwen2",     "qwen35",
+                                    "gpt-4o",       "falcon",         "starcoder", "mpt",
+                                    "deepseek-llm", "deepseek-coder", "default"};
 
 typedef struct cover {
     const char *next; /* where the next piece must start */
@@ -29,8 +29,17 @@ static void check_piece(void *user, base_str piece) {
 static const text_vocab *vocab_of(text_model model) {
     static text_vocab *made[4];
     static char names[256][8];
-    static const char *const more[] = {"<s>", "</s>", "a", "b", "\xE2\x96\x81", "ab",
-                                       ("\xE2\x96\x81" "a"), "the", "\xC3\xA9", "##b"};
+    static const char *const more[] = {"<s>",
+                                       "</s>",
+                                       "a",
+                                       "b",
+                                       "\xE2\x96\x81",
+                                       "ab",
+                                       ("\xE2\x96\x81"
+                                        "a"),
+                                       "the",
+                                       "\xC3\xA9",
+                                       "##b"};
     static const int32_t more_types[] = {3, 3, 1, 1, 1, 1, 1, 1, 1, 1};
     base_str tokens[266];
     float scores[266];
@@ -53,11 +62,26 @@ static const text_vocab *vocab_of(text_model model) {
     }
     for (int i = 0; i < 266; i++) scores[i] = (float)-i;
     base_str merges[] = {base_str_of("a b"), base_str_of("t h"), base_str_of("th e")};
-    text_spec s = {.model = model, .pre = base_str_of("llama3"), .tokens = tokens, .scores = scores,
-                   .types = types, .n_tokens = 266, .merges = merges, .n_merges = 3, .bos = 256,
-                   .eos = 257, .unk = TEXT_NO_ID, .sep = 257, .pad = TEXT_NO_ID, .cls = 256,
-                   .mask = TEXT_NO_ID, .eot = TEXT_NO_ID, .eom = TEXT_NO_ID, .add_bos = -1,
-                   .add_eos = -1, .add_space_prefix = -1};
+    text_spec s = {.model = model,
+                   .pre = base_str_of("llama3"),
+                   .tokens = tokens,
+                   .scores = scores,
+                   .types = types,
+                   .n_tokens = 266,
+                   .merges = merges,
+                   .n_merges = 3,
+                   .bos = 256,
+                   .eos = 257,
+                   .unk = TEXT_NO_ID,
+                   .sep = 257,
+                   .pad = TEXT_NO_ID,
+                   .cls = 256,
+                   .mask = TEXT_NO_ID,
+                   .eot = TEXT_NO_ID,
+                   .eom = TEXT_NO_ID,
+                   .add_bos = -1,
+                   .add_eos = -1,
+                   .add_space_prefix = -1};
     if (text_vocab_create(&made[model], &s, NULL)) abort();
     return made[model];
 }

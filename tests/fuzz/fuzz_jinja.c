@@ -11,9 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 
-static int64_t fixed_clock(void) {
-    return 1000000000;
-}
+static int64_t fixed_clock(void) { return 1000000000; }
 
 static void check_parts(const chat_prompt *p) {
     size_t at = 0;

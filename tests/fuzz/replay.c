@@ -77,15 +77,16 @@ static void run_input(const uint8_t *bytes, size_t n_bytes) {
 
 /* Numbers at the borders of the usual types: sizes, counts and offsets go wrong there. */
 static uint64_t border_number(base_rng *rng) {
-    static const uint64_t borders[] = {0,       1,         0x7f,       0x80,
-                                       0xff,    0x100,     0x7fff,     0xffff,
-                                       0x10000, INT32_MAX, UINT32_MAX, 0x100000000,
+    static const uint64_t borders[] = {0,        1,         0x7f,       0x80,
+                                       0xff,     0x100,     0x7fff,     0xffff,
+                                       0x10000,  INT32_MAX, UINT32_MAX, 0x100000000,
                                        1u << 20, INT64_MAX, UINT64_MAX, UINT64_MAX / 2 + 2};
     uint64_t number = borders[base_rng_below(rng, BASE_COUNT(borders))];
     return base_rng_below(rng, 2) ? number : number - 1;
 }
 
-/* One small change inside bytes[0..n); returns the new length. other: a second seed to take from. */
+/* One small change inside bytes[0..n); returns the new length. other: a second seed to take from.
+ */
 static size_t mutate_once(base_rng *rng, uint8_t *bytes, size_t n, const base_file *other) {
     if (n == 0) {
         bytes[0] = (uint8_t)base_rng_below(rng, 256);
@@ -95,27 +96,36 @@ static size_t mutate_once(base_rng *rng, uint8_t *bytes, size_t n, const base_fi
     size_t span = 1 + base_rng_below(rng, 16);
     if (span > n - at) span = n - at;
     switch (base_rng_below(rng, 8)) {
-    case 0: bytes[at] ^= (uint8_t)(1u << base_rng_below(rng, 8)); return n;
-    case 1: bytes[at] = (uint8_t)base_rng_below(rng, 256); return n;
+    case 0:
+        bytes[at] ^= (uint8_t)(1u << base_rng_below(rng, 8));
+        return n;
+    case 1:
+        bytes[at] = (uint8_t)base_rng_below(rng, 256);
+        return n;
     case 2: { /* a number in the place of one of 1, 2, 4 or 8 bytes, little endian */
         uint64_t number = border_number(rng);
         size_t width = (size_t)1 << base_rng_below(rng, 4);
         for (size_t i = 0; i < width && at + i < n; i++) bytes[at + i] = (uint8_t)(number >> 8 * i);
         return n;
     }
-    case 3: memmove(bytes + at, bytes + at + span, n - at - span); return n - span; /* delete */
-    case 4: /* repeat a piece */
+    case 3:
+        memmove(bytes + at, bytes + at + span, n - at - span);
+        return n - span; /* delete */
+    case 4:              /* repeat a piece */
         if (n + span > INPUT_MAX_BYTES) return n;
         memmove(bytes + at + span, bytes + at, n - at);
         return n + span;
-    case 5: return at; /* cut */
-    case 6: { /* overwrite with a piece of another seed */
+    case 5:
+        return at; /* cut */
+    case 6: {      /* overwrite with a piece of another seed */
         if (other->size == 0) return n;
         size_t from = base_rng_below(rng, (uint32_t)BASE_MIN(other->size, UINT32_MAX));
         memcpy(bytes + at, other->data + from, BASE_MIN(span, other->size - from));
         return n;
     }
-    default: memset(bytes + at, (int)base_rng_below(rng, 256), span); return n;
+    default:
+        memset(bytes + at, (int)base_rng_below(rng, 256), span);
+        return n;
     }
 }
 

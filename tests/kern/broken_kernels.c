@@ -15,7 +15,8 @@ static void spoil(void *p) {
 
 static void spoil_product(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t begin,
                           size_t end) {
-    /* Only the last row of the last token, and only for an odd number of columns beyond one tile. */
+    /* Only the last row of the last token, and only for an odd number of columns beyond one tile.
+     */
     if (end > begin && (w->cols % 512 == 0 || w->cols % 128 == 1))
         spoil(&y[(x->n_tok - 1) * ldy + end - 1]);
 }
@@ -75,12 +76,19 @@ static void broken_attention(const kern_attn *a) {
 }
 
 /* Forgets a span when there are three. */
-static void broken_attention_fold(const kern_attn *a, const float *partial, size_t first, size_t n) {
+static void broken_attention_fold(const kern_attn *a, const float *partial, size_t first,
+                                  size_t n) {
     c_table.attention_fold(a, partial, first, n > 2 ? n - 1 : n);
 }
 static void broken_attention_span(const kern_attn *a, size_t span, float *partial) {
     c_table.attention_span(a, span, partial);
     if (a->d == 100) spoil(&partial[16 + 99]);
+}
+/* Turns one pair too many when only a part of the head turns. */
+static void broken_rope(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs,
+                        const float *sn, bool interleaved) {
+    c_table.rope(x, n_heads, d, n_rot, cs, sn, interleaved);
+    if (n_rot < d) spoil(&x[n_rot]);
 }
 static void broken_embed(float *dst, const kern_mat *w, size_t row) {
     c_table.embed(dst, w, row == 2 && w->cols == 100 ? 1 : row);
@@ -89,24 +97,45 @@ static void broken_embed(float *dst, const kern_mat *w, size_t row) {
 const char *break_slot(kern *k, size_t i) {
     kern_init(&c_table, 0);
     switch (i) {
-    case 0: return k->gemv_t2_i8 = broken_gemv_t2_i8, "gemv_t2_i8";
-    case 1: return k->gemm_t2_i8 = broken_gemm_t2_i8, "gemm_t2_i8";
-    case 2: return k->mm_b32_q8 = broken_mm_b32_q8, "mm_b32_q8";
-    case 3: return k->mm_f32 = broken_mm_f32, "mm_f32";
-    case 4: return k->mm_f16 = broken_mm_f16, "mm_f16";
-    case 5: return k->mm_bf16 = broken_mm_bf16, "mm_bf16";
-    case 6: return k->mm_t2_f32 = broken_mm_t2_f32, "mm_t2_f32";
-    case 7: return k->mm_b32_f32 = broken_mm_b32_f32, "mm_b32_f32";
-    case 8: return k->quant_i8 = broken_quant_i8, "quant_i8";
-    case 9: return k->quant_q8 = broken_quant_q8, "quant_q8";
-    case 10: return k->rmsnorm = broken_rmsnorm, "rmsnorm";
-    case 11: return k->add = broken_add, "add";
-    case 12: return k->glu = broken_glu, "glu";
-    case 13: return k->kv_store = broken_kv_store, "kv_store";
-    case 14: return k->attention = broken_attention, "attention";
-    case 15: return k->attention_span = broken_attention_span, "attention_span";
-    case 16: return k->attention_fold = broken_attention_fold, "attention_fold";
-    case 17: return k->embed = broken_embed, "embed";
-    default: return NULL;
+    case 0:
+        return k->gemv_t2_i8 = broken_gemv_t2_i8, "gemv_t2_i8";
+    case 1:
+        return k->gemm_t2_i8 = broken_gemm_t2_i8, "gemm_t2_i8";
+    case 2:
+        return k->mm_b32_q8 = broken_mm_b32_q8, "mm_b32_q8";
+    case 3:
+        return k->mm_f32 = broken_mm_f32, "mm_f32";
+    case 4:
+        return k->mm_f16 = broken_mm_f16, "mm_f16";
+    case 5:
+        return k->mm_bf16 = broken_mm_bf16, "mm_bf16";
+    case 6:
+        return k->mm_t2_f32 = broken_mm_t2_f32, "mm_t2_f32";
+    case 7:
+        return k->mm_b32_f32 = broken_mm_b32_f32, "mm_b32_f32";
+    case 8:
+        return k->quant_i8 = broken_quant_i8, "quant_i8";
+    case 9:
+        return k->quant_q8 = broken_quant_q8, "quant_q8";
+    case 10:
+        return k->rmsnorm = broken_rmsnorm, "rmsnorm";
+    case 11:
+        return k->add = broken_add, "add";
+    case 12:
+        return k->glu = broken_glu, "glu";
+    case 13:
+        return k->kv_store = broken_kv_store, "kv_store";
+    case 14:
+        return k->attention = broken_attention, "attention";
+    case 15:
+        return k->attention_span = broken_attention_span, "attention_span";
+    case 16:
+        return k->attention_fold = broken_attention_fold, "attention_fold";
+    case 17:
+        return k->embed = broken_embed, "embed";
+    case 18:
+        return k->rope = broken_rope, "rope";
+    default:
+        return NULL;
     }
 }

@@ -60,17 +60,20 @@ static void attention_case(checker *c, kern_attn a) {
         const bool spans = i & 1;
         const float *ref = (const float *)(const void *)c->space[S_REF].at;
         a.out = (float *)(void *)space_take(c, S_OUT, n * 4, 0);
-        if (spans) by_spans(c, &c->table[l], &a);
-        else c->table[l].attention(&a);
+        if (spans)
+            by_spans(c, &c->table[l], &a);
+        else
+            c->table[l].attention(&a);
         bool same = floats_equal(ref, a.out, n, &bad), whole = guards_intact(&c->space[S_OUT]);
         if (spans) whole = whole && guards_intact(&c->space[S_PARTIAL]);
         /* NaN equals NaN, but here no result may be one: the inputs in range are finite. */
         bool number = a.out[bad] == a.out[bad];
-        slot_verdict(c, l, same && whole && number,
-                     "%scache type %d heads %zu d %zu positions [%zu, %zu): head %zu element %zu is "
-                     "%.9g, expected %.9g%s",
-                     spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.lo, a.hi, bad / a.d, bad % a.d,
-                     (double)a.out[bad], (double)ref[bad], whole ? "" : "; guards overwritten");
+        slot_verdict(
+            c, l, same && whole && number,
+            "%scache type %d heads %zu d %zu positions [%zu, %zu): head %zu element %zu is "
+            "%.9g, expected %.9g%s",
+            spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.lo, a.hi, bad / a.d,
+            bad % a.d, (double)a.out[bad], (double)ref[bad], whole ? "" : "; guards overwritten");
     }
 }
 
@@ -85,7 +88,10 @@ void check_attention(checker *c) {
             for (size_t g = 0; g < BASE_COUNT(groups); g++)
                 for (size_t lo = 0; lo < BASE_COUNT(borders); lo++)
                     for (size_t hi = lo + 1; hi < BASE_COUNT(borders); hi++)
-                        attention_case(c, (kern_attn){.type = (kern_kv)type, .d = sizes[i],
-                                                      .n_heads = groups[g], .scale = 0.125f,
-                                                      .lo = borders[lo], .hi = borders[hi]});
+                        attention_case(c, (kern_attn){.type = (kern_kv)type,
+                                                      .d = sizes[i],
+                                                      .n_heads = groups[g],
+                                                      .scale = 0.125f,
+                                                      .lo = borders[lo],
+                                                      .hi = borders[hi]});
 }

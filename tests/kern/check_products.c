@@ -44,7 +44,7 @@ static void compare(checker *c, size_t at, const product *p) {
     }
 }
 
-/* ==== Shapes ====================================================================================== */
+/* ==== Shapes ================================================================================== */
 
 static const size_t some_rows[] = {1, 3, 4, 5, 33, 67};
 static const size_t some_tokens[] = {1, 2, 3, 5, 8, 17, 64};
@@ -74,7 +74,7 @@ static uint8_t *take_weights(checker *c, kern_mat *w) {
     return p;
 }
 
-/* ==== Activations ================================================================================= */
+/* ==== Activations ============================================================================= */
 
 static void take_floats(checker *c, kern_act *x, size_t cols, fill f) {
     x->ldx = cols + base_rng_below(&c->rng, 5);
@@ -123,7 +123,7 @@ static void take_codes_block(checker *c, kern_act *x, size_t cols, fill f) {
     x->q = q, x->s = s, x->sum16 = sum16;
 }
 
-/* ==== The families ================================================================================ */
+/* ==== The families ============================================================================ */
 
 static void ternary_case(checker *c, size_t at, product p, bool float_acts) {
     static int8_t t[65536];
@@ -141,8 +141,10 @@ static void ternary_case(checker *c, size_t at, product p, bool float_acts) {
         for (size_t r = 0; r < p.w.rows; r++) s[r] = random_float(c);
         p.w.row_scale = s;
     }
-    if (float_acts) take_floats(c, &p.x, p.w.cols, p.xf);
-    else take_codes_row(c, &p.x, p.w.cols, p.xf);
+    if (float_acts)
+        take_floats(c, &p.x, p.w.cols, p.xf);
+    else
+        take_codes_row(c, &p.x, p.w.cols, p.xf);
     choose_range(c, &p);
     compare(c, at, &p);
 }
@@ -153,8 +155,10 @@ static void block_case(checker *c, size_t at, product p, const quant_info *info,
     p.w.row_bytes = p.w.cols / info->block_elems * info->block_bytes;
     uint8_t *data = take_weights(c, &p.w);
     fill_blocks(c, data, info, p.w.rows * p.w.cols / info->block_elems, p.wf);
-    if (float_acts) take_floats(c, &p.x, p.w.cols, p.xf);
-    else take_codes_block(c, &p.x, p.w.cols, p.xf);
+    if (float_acts)
+        take_floats(c, &p.x, p.w.cols, p.xf);
+    else
+        take_codes_block(c, &p.x, p.w.cols, p.xf);
     choose_range(c, &p);
     compare(c, at, &p);
 }
@@ -169,8 +173,10 @@ static void plain_case(checker *c, size_t at, product p, const quant_info *info)
         fill_floats(c, &v, 1, p.wf);
         if (p.wf == FILL_ALTERNATE && base_rng_below(&c->rng, 200) == 0) v = INFINITY;
         uint16_t h = info->id == QUANT_F16 ? quant_f32_to_f16(v) : quant_f32_to_bf16(v);
-        if (info->id == QUANT_F32) memcpy(data + 4 * i, &v, 4);
-        else memcpy(data + 2 * i, &h, 2);
+        if (info->id == QUANT_F32)
+            memcpy(data + 4 * i, &v, 4);
+        else
+            memcpy(data + 2 * i, &h, 2);
     }
     take_floats(c, &p.x, p.w.cols, p.xf);
     choose_range(c, &p);
@@ -217,7 +223,8 @@ static void shapes(checker *c, size_t at, case_fn fn, const quant_info *info, si
 
 /* Sizes a block type can have: whole blocks, odd counts of them, one row longer than a chunk. */
 static void block_shapes(checker *c, size_t at, case_fn fn, size_t max_cols) {
-    static const size_t block_cols[] = {32, 64, 96, 160, 256, 512, 544, 768, 2560, 2880, 4352, 9216};
+    static const size_t block_cols[] = {32,  64,  96,   160,  256,  512,
+                                        544, 768, 2560, 2880, 4352, 9216};
     const quant_info *info;
     for (size_t i = 0; (info = quant_at(i)) != NULL; i++)
         for (size_t k = 0; (info->flags & QUANT_BLOCK32) && k < BASE_COUNT(block_cols); k++)
@@ -228,7 +235,8 @@ static void block_shapes(checker *c, size_t at, case_fn fn, size_t max_cols) {
                         p.w.cols = block_cols[k], p.w.rows = some_rows[r];
                         p.x.n_tok = some_tokens[b], p.ldy = p.w.rows + base_rng_below(&c->rng, 3);
                         if (f == 0) p.xf = FILL_RANDOM;
-                        if (p.w.cols > max_cols || p.w.rows * p.w.cols * p.x.n_tok > 1200000) continue;
+                        if (p.w.cols > max_cols || p.w.rows * p.w.cols * p.x.n_tok > 1200000)
+                            continue;
                         if (f > 0 && (p.w.rows > 5 || p.w.cols * p.x.n_tok > 6000)) continue;
                         fn(c, at, &p, info);
                     }

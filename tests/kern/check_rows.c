@@ -9,7 +9,7 @@
 
 enum { S_X, S_Y, S_Q, S_STEP, S_SUM, S_OUT, S_REF };
 
-static const size_t lengths[] = {1,  2,  7,  8,   15,  16,  17,  31,  32,   33,  63,
+static const size_t lengths[] = {1,  2,  7,  8,   15,  16,  17,  31,  32,   33,   63,
                                  64, 80, 96, 100, 127, 128, 129, 256, 2560, 2752, 6912};
 
 static float *take(checker *c, size_t which, size_t n) {
@@ -18,7 +18,8 @@ static float *take(checker *c, size_t which, size_t n) {
 
 /* Compares n floats at S_OUT with those at S_REF. */
 static void verdict(checker *c, size_t level, size_t n, size_t len, const char *what) {
-    const float *ref = (float *)(void *)c->space[S_REF].at, *out = (float *)(void *)c->space[S_OUT].at;
+    const float *ref = (float *)(void *)c->space[S_REF].at,
+                *out = (float *)(void *)c->space[S_OUT].at;
     size_t bad = 0;
     bool good = floats_equal(ref, out, n, &bad);
     slot_verdict(c, level, good && guards_intact(&c->space[S_OUT]),
@@ -26,7 +27,7 @@ static void verdict(checker *c, size_t level, size_t n, size_t len, const char *
                  (double)(n ? out[bad] : 0), (double)(n ? ref[bad] : 0));
 }
 
-/* ==== Quantisers ================================================================================== */
+/* ==== Quantisers ============================================================================== */
 
 typedef struct quantised {
     uint8_t bytes[3 * 8192 + 4096]; /* q, then steps, then sums */
@@ -42,8 +43,10 @@ static void quantise(checker *c, const kern *k, bool rows, const float *x, size_
     int8_t *q = (int8_t *)space_take(c, S_Q, ldq, 0);
     float *s = (float *)(void *)space_take(c, S_STEP, s_bytes, 0);
     void *sum = space_take(c, S_SUM, sum_bytes, 0);
-    if (rows) k->quant_i8(q, s, sum, x, n, ldq);
-    else k->quant_q8(q, s, sum, x, n, ldq);
+    if (rows)
+        k->quant_i8(q, s, sum, x, n, ldq);
+    else
+        k->quant_q8(q, s, sum, x, n, ldq);
     memcpy(out->bytes, q, ldq);
     memcpy(out->bytes + ldq, s, s_bytes);
     memcpy(out->bytes + ldq + s_bytes, sum, sum_bytes);
@@ -71,7 +74,7 @@ static void check_quantiser(checker *c, bool rows) {
         }
 }
 
-/* ==== Element-wise ================================================================================ */
+/* ==== Element-wise ============================================================================ */
 
 static void check_rmsnorm(checker *c) {
     for (size_t i = 0; i < BASE_COUNT(lengths); i++)
@@ -147,6 +150,30 @@ static void check_kv_store(checker *c) {
         }
 }
 
+/* Both pairings, whole heads and heads of which only a part turns. */
+static void check_rope(checker *c) {
+    static const size_t dims[] = {2, 16, 64, 80, 100, 128, 256};
+    for (size_t i = 0; i < 4 * BASE_COUNT(dims); i++) {
+        const size_t d = dims[i / 4], n_rot = i & 1 ? d / 4 * 2 : d, n = 3 * d;
+        if (n_rot == 0) continue;
+        float *start = take(c, S_X, n), *cs = take(c, S_Y, n_rot / 2),
+              *sn = take(c, S_Q, n_rot / 2);
+        double freq[KERN_MAX_HEAD / 2];
+        for (size_t k = 0; k < n_rot / 2; k++) freq[k] = base_rng_double(&c->rng);
+        kern_rope_table(cs, sn, freq, n_rot / 2, 100000);
+        fill_floats(c, start, n, FILL_RANDOM);
+        float *ref = take(c, S_REF, n);
+        memcpy(ref, start, n * sizeof *ref);
+        c->ref.rope(ref, 3, d, n_rot, cs, sn, i & 2);
+        for (size_t l = 0; l < c->n_levels; l++) {
+            float *x = take(c, S_OUT, n);
+            memcpy(x, start, n * sizeof *x);
+            c->table[l].rope(x, 3, d, n_rot, cs, sn, i & 2);
+            verdict(c, l, n, d, i & 2 ? "interleaved" : "split");
+        }
+    }
+}
+
 /* Rows of an embedding table; block types go through the reference decoder on every level. */
 static void check_embed(checker *c) {
     static const uint32_t types[] = {QUANT_F16, QUANT_BF16, QUANT_F32, QUANT_Q8_0};
@@ -156,11 +183,13 @@ static void check_embed(checker *c) {
             const size_t n = lengths[i], bytes = n / info->block_elems * info->block_bytes;
             if (n % info->block_elems) continue;
             uint8_t *data = space_take(c, S_X, 3 * bytes, t);
-            if (types[t] == QUANT_Q8_0) fill_blocks(c, data, info, 3 * n / 32, FILL_RANDOM);
+            if (types[t] == QUANT_Q8_0)
+                fill_blocks(c, data, info, 3 * n / 32, FILL_RANDOM);
             else
-                for (size_t k = 0; k < 3 * bytes; k++) data[k] = (uint8_t)base_rng_below(&c->rng, 256);
-            const kern_mat w = {.data = data, .type = types[t], .rows = 3, .cols = n,
-                                .row_bytes = bytes};
+                for (size_t k = 0; k < 3 * bytes; k++)
+                    data[k] = (uint8_t)base_rng_below(&c->rng, 256);
+            const kern_mat w = {
+                .data = data, .type = types[t], .rows = 3, .cols = n, .row_bytes = bytes};
             c->ref.embed(take(c, S_REF, n), &w, 2);
             for (size_t l = 0; l < c->n_levels; l++) {
                 c->table[l].embed(take(c, S_OUT, n), &w, 2);
@@ -179,5 +208,6 @@ void check_rows(checker *c) {
         check_glu(c, KERN_SILU);
     }
     if (slot_begin(c, "kv_store")) check_kv_store(c);
+    if (slot_begin(c, "rope")) check_rope(c);
     if (slot_begin(c, "embed")) check_embed(c);
 }

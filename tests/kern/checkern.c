@@ -24,14 +24,19 @@ typedef struct options {
 static bool parse(options *o, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         const bool more = i + 1 < argc;
-        if (!strcmp(argv[i], "--cpu") && more) o->cpu = argv[++i];
-        else if (!strcmp(argv[i], "--slot") && more) o->slot = argv[++i];
-        else if (!strcmp(argv[i], "--threads") && more) o->n_threads = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--self-test")) o->self_test = true;
+        if (!strcmp(argv[i], "--cpu") && more)
+            o->cpu = argv[++i];
+        else if (!strcmp(argv[i], "--slot") && more)
+            o->slot = argv[++i];
+        else if (!strcmp(argv[i], "--threads") && more)
+            o->n_threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--self-test"))
+            o->self_test = true;
         else if (!strcmp(argv[i], "--bench")) {
             o->bench = true;
             if (more && argv[i + 1][0] != '-') o->slot = argv[++i];
-        } else return false;
+        } else
+            return false;
     }
     return o->n_threads > 0;
 }

@@ -16,9 +16,9 @@ enum { MAX_LEVELS = 8, GUARD_BYTES = 64, SPACES = 8 };
 
 /* One region of memory that ends at an unreadable page. */
 typedef struct guarded {
-    uint8_t *base; /* first usable byte */
-    uint8_t *end;  /* first unreadable byte */
-    uint8_t *at;   /* current operand: [at, at + n_bytes) */
+    uint8_t *base;  /* first usable byte */
+    uint8_t *end;   /* first unreadable byte */
+    uint8_t *at;    /* current operand: [at, at + n_bytes) */
     size_t n_bytes; /* of the current operand */
 } guarded;
 
@@ -52,9 +52,10 @@ void slot_verdict(checker *c, size_t level, bool good, const char *fmt, ...) BAS
 /* Equal bits, or both NaN, element by element; *at is the first difference. */
 bool floats_equal(const float *a, const float *b, size_t n, size_t *at);
 
-float random_float(checker *c);                            /* normal, scale varying with the draw */
+float random_float(checker *c); /* normal, scale varying with the draw */
 void fill_floats(checker *c, float *x, size_t n, fill f);
-void fill_ternary(checker *c, int8_t *t, size_t n, fill f); /* FILL_LOW: all -1, FILL_HIGH: all +1 */
+void fill_ternary(checker *c, int8_t *t, size_t n,
+                  fill f); /* FILL_LOW: all -1, FILL_HIGH: all +1 */
 /* Random bytes with scales of a sane size; LOW and HIGH set every code bit to 0 and 1. */
 void fill_blocks(checker *c, uint8_t *p, const quant_info *info, size_t n_blocks, fill f);
 

@@ -2,9 +2,10 @@
  *
  * checkern --bench: how fast each slot of each level is, beside a plain read of the same memory.
  *
- * Times are processor time. Weights are larger than any cache and are read once per call, split between threads as a model
- * splits them. Memory speed drifts, so each timing stands between two plain reads: the last column
- * is the median of the ratios, never a ratio of medians taken minutes apart.
+ * Times are processor time. Weights are larger than any cache and are read once per call, split
+ * between threads as a model splits them. Memory speed drifts, so each timing stands between two
+ * plain reads: the last column is the median of the ratios, never a ratio of medians taken minutes
+ * apart.
  */
 #include "checkern.h"
 
@@ -18,22 +19,22 @@
 enum { WEIGHT_BYTES = 192 << 20, MAX_TOKENS = 512, ROUNDS = 7, MAX_COLS = 6912 };
 
 typedef struct bench {
-    uint8_t *weights;     /* WEIGHT_BYTES of random codes */
-    float *y;             /* results */
-    float *xf;            /* [MAX_TOKENS, MAX_COLS] */
-    int8_t *q;            /* the same quantised */
-    float *s;             /* scales, sized for blocks */
-    int32_t *sum;         /* sums, sized for blocks of 16 */
-    par_pool *pool;       /* pinned */
+    uint8_t *weights; /* WEIGHT_BYTES of random codes */
+    float *y;         /* results */
+    float *xf;        /* [MAX_TOKENS, MAX_COLS] */
+    int8_t *q;        /* the same quantised */
+    float *s;         /* scales, sized for blocks */
+    int32_t *sum;     /* sums, sized for blocks of 16 */
+    par_pool *pool;   /* pinned */
 } bench;
 
 typedef struct job {
-    kern_mm_fn fn;       /* NULL: the plain read */
-    kern_mat w;          /* weights */
-    kern_act x;          /* activations */
-    float *y;            /* results */
-    size_t passes;       /* calls per thread */
-    uint64_t sink[64];   /* sum of each thread's plain read */
+    kern_mm_fn fn;     /* NULL: the plain read */
+    kern_mat w;        /* weights */
+    kern_act x;        /* activations */
+    float *y;          /* results */
+    size_t passes;     /* calls per thread */
+    uint64_t sink[64]; /* sum of each thread's plain read */
 } job;
 
 static uint64_t plain_read(const uint8_t *p, size_t n_bytes) {
@@ -54,9 +55,11 @@ static void run_job(void *arg, int thread, int n_threads) {
     par_slice(j->w.rows, 16, thread, n_threads, &begin, &end);
     if (begin == end) return;
     for (size_t i = 0; i < j->passes; i++) {
-        if (j->fn) j->fn(j->y, j->w.rows, &j->w, &j->x, begin, end);
-        else j->sink[thread % 64] += plain_read(j->w.data + begin * j->w.row_bytes,
-                                                (end - begin) * j->w.row_bytes);
+        if (j->fn)
+            j->fn(j->y, j->w.rows, &j->w, &j->x, begin, end);
+        else
+            j->sink[thread % 64] +=
+                plain_read(j->w.data + begin * j->w.row_bytes, (end - begin) * j->w.row_bytes);
     }
 }
 
@@ -96,16 +99,19 @@ static void time_product(bench *b, const char *level, const char *label, job *j,
         ratio[i] = 0.5 * (before + after) / secs[i];
         before = after;
     }
-    double t = median(secs, ROUNDS) / (double)j->passes, bytes = (double)(j->w.rows * j->w.row_bytes);
+    double t = median(secs, ROUNDS) / (double)j->passes,
+           bytes = (double)(j->w.rows * j->w.row_bytes);
     printf("%-11s %-24s %5zu x %-3zu %12.0f ns %7.1f GB/s %8.1f GMAC/s", level, label, j->w.cols,
            j->x.n_tok, t * 1e9, bytes / t * 1e-9,
            (double)(j->w.rows * j->w.cols * j->x.n_tok) / t * 1e-9);
-    if (n_bytes <= (2u << 20)) printf("\n"); /* from a cache: no share of a memory read */
-    else printf(" %6.0f %%\n", 100 * median(ratio, ROUNDS));
+    if (n_bytes <= (2u << 20))
+        printf("\n"); /* from a cache: no share of a memory read */
+    else
+        printf(" %6.0f %%\n", 100 * median(ratio, ROUNDS));
     fflush(stdout);
 }
 
-/* ==== Which products ============================================================================== */
+/* ==== Which products ========================================================================== */
 
 static void set_weights(bench *b, checker *c, uint32_t type) {
     uint32_t *w = (uint32_t *)(void *)b->weights;
@@ -127,8 +133,13 @@ static void set_weights(bench *b, checker *c, uint32_t type) {
 
 static void set_activations(bench *b, job *j, size_t cols, size_t n_tok) {
     j->w.cols = cols;
-    j->x = (kern_act){.x = b->xf, .ldx = cols, .q = b->q, .s = b->s, .sum = b->sum,
-                      .sum16 = (const int16_t *)(const void *)b->sum, .n_tok = n_tok};
+    j->x = (kern_act){.x = b->xf,
+                      .ldx = cols,
+                      .q = b->q,
+                      .s = b->s,
+                      .sum = b->sum,
+                      .sum16 = (const int16_t *)(const void *)b->sum,
+                      .n_tok = n_tok};
     j->x.ldq = (cols + KERN_ALIGN_COLS - 1) / KERN_ALIGN_COLS * KERN_ALIGN_COLS;
 }
 
@@ -152,10 +163,12 @@ static void bench_type(bench *b, checker *c, uint32_t type, const char *label, s
                 set_activations(b, &j, cols[k], tokens[t]);
                 j.w.type = type;
                 j.w.scale = 1;
-                j.w.row_bytes = type == QUANT_I2_S ? quant_t2_row_bytes(cols[k])
-                                                   : cols[k] / info->block_elems * info->block_bytes;
+                j.w.row_bytes = type == QUANT_I2_S
+                                    ? quant_t2_row_bytes(cols[k])
+                                    : cols[k] / info->block_elems * info->block_bytes;
                 size_t n = WEIGHT_BYTES; /* fewer where arithmetic decides */
-                if (c->table[l].cpu == 0 || tokens[t] > 4) n = tokens[t] > 64 ? 2u << 20 : 24u << 20;
+                if (c->table[l].cpu == 0 || tokens[t] > 4)
+                    n = tokens[t] > 64 ? 2u << 20 : 24u << 20;
                 time_product(b, c->level[l], label, &j, n);
                 if (tokens[t] == 1) time_product(b, c->level[l], "  from cache", &j, 1u << 20);
             }
@@ -172,7 +185,7 @@ static bool bench_create(bench *b, int n_threads) {
            par_create(&b->pool, n_threads, true, NULL) == ROTOR_OK;
 }
 
-/* ==== The other slots ============================================================================= */
+/* ==== The other slots ========================================================================= */
 
 static void bench_attention(bench *b, const checker *c) {
     enum { D = 128, HEADS = 4, POSITIONS = 4096 };
@@ -182,9 +195,16 @@ static void bench_attention(bench *b, const checker *c) {
     for (size_t l = 0; l < c->n_levels; l++)
         for (int t = 0; t < 3; t++) {
             const size_t row = kern_kv_row_bytes((kern_kv)t, D);
-            kern_attn a = {.q = b->xf, .out = b->y, .n_heads = HEADS, .d = D, .scale = 0.1f,
-                           .type = (kern_kv)t, .pages = b->weights, .page_ids = ids,
-                           .page_bytes = 2 * KERN_KEYS * row, .v_at = KERN_KEYS * row,
+            kern_attn a = {.q = b->xf,
+                           .out = b->y,
+                           .n_heads = HEADS,
+                           .d = D,
+                           .scale = 0.1f,
+                           .type = (kern_kv)t,
+                           .pages = b->weights,
+                           .page_ids = ids,
+                           .page_bytes = 2 * KERN_KEYS * row,
+                           .v_at = KERN_KEYS * row,
                            .hi = POSITIONS};
             double secs[ROUNDS];
             for (size_t p = 0; p < 2 * POSITIONS; p++)
@@ -195,9 +215,13 @@ static void bench_attention(bench *b, const checker *c) {
                 secs[i] = (double)(base_now_us() - start) * 0.25e-6;
             }
             double s = median(secs, ROUNDS);
-            printf("%-11s attention %s, 4 heads, d 128, 4096 positions, 1 thread %9.0f us %6.1f GB/s\n",
-                   c->level[l], t == 0 ? "f32" : t == 1 ? "f16" : "q8 ", s * 1e6,
-                   (double)(2 * POSITIONS * row) / s * 1e-9);
+            printf("%-11s attention %s, 4 heads, d 128, 4096 positions, 1 thread %9.0f us %6.1f "
+                   "GB/s\n",
+                   c->level[l],
+                   t == 0   ? "f32"
+                   : t == 1 ? "f16"
+                            : "q8 ",
+                   s * 1e6, (double)(2 * POSITIONS * row) / s * 1e-9);
         }
 }
 
@@ -213,16 +237,20 @@ int run_bench(const checker *given, int n_threads) {
         b.q[i] = (int8_t)((int)base_rng_below(&c->rng, 255) - 127);
     }
     for (size_t i = 0; i < MAX_TOKENS * MAX_COLS / 32; i++) b.s[i] = 0.01f;
-    printf("%d threads, medians of %d; the last column is the speed of a plain read just before and "
-           "after\n", n_threads, ROUNDS);
+    printf(
+        "%d threads, medians of %d; the last column is the speed of a plain read just before and "
+        "after\n",
+        n_threads, ROUNDS);
     bench_type(&b, c, QUANT_I2_S, "gemv_t2_i8", offsetof(kern, gemv_t2_i8));
     bench_type(&b, c, QUANT_I2_S, "gemm_t2_i8", offsetof(kern, gemm_t2_i8));
     static const struct named {
         const char *label; /* as printed */
         uint32_t type;     /* weights */
-    } blocks[] = {{"mm_b32_q8 Q8_0", QUANT_Q8_0}, {"mm_b32_q8 Q4_0", QUANT_Q4_0},
-                  {"mm_b32_q8 Q4_K", QUANT_Q4_K}, {"mm_b32_q8 Q6_K", QUANT_Q6_K},
-                  {"mm_b32_q8 MXFP4", QUANT_MXFP4}, {"mm_b32_q8 Q5_0", QUANT_Q5_0}};
+    } blocks[] = {{"mm_b32_q8 Q8_0", QUANT_Q8_0},   {"mm_b32_q8 Q4_0", QUANT_Q4_0},
+                  {"mm_b32_q8 Q4_K", QUANT_Q4_K},   {"mm_b32_q8 Q6_K", QUANT_Q6_K},
+                  {"mm_b32_q8 MXFP4", QUANT_MXFP4}, {"mm_b32_q8 Q5_0", QUANT_Q5_0},
+                  {"mm_b32_q8 Q5_K", QUANT_Q5_K},   {"mm_b32_q8 IQ4_NL", QUANT_IQ4_NL},
+                  {"mm_b32_q8 Q3_K", QUANT_Q3_K}};
     for (size_t i = 0; i < BASE_COUNT(blocks); i++)
         bench_type(&b, c, blocks[i].type, blocks[i].label, offsetof(kern, mm_b32_q8));
     bench_type(&b, c, QUANT_F16, "mm_f16", offsetof(kern, mm_f16));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Operands of the checks: memory that ends at an unreadable page, guard bytes, and numbers chosen to
- * hurt: random, all zero, all lowest, all highest, alternating extremes.
+ * Operands of the checks: memory that ends at an unreadable page, guard bytes, and numbers chosen
+ * to hurt: random, all zero, all lowest, all highest, alternating extremes.
  */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "checkern.h"
@@ -19,7 +19,7 @@ const char *fill_name(fill f) {
     return names[f];
 }
 
-/* ==== Memory ====================================================================================== */
+/* ==== Memory ================================================================================== */
 
 void spaces_create(checker *c) {
     for (size_t i = 0; i < SPACES; i++) {
@@ -53,7 +53,7 @@ bool guards_intact(const guarded *g) {
     return true;
 }
 
-/* ==== Verdicts ==================================================================================== */
+/* ==== Verdicts ================================================================================ */
 
 bool slot_begin(checker *c, const char *slot) {
     c->slot = slot;
@@ -79,7 +79,7 @@ bool floats_equal(const float *a, const float *b, size_t n, size_t *at) {
     return true;
 }
 
-/* ==== Numbers ===================================================================================== */
+/* ==== Numbers ================================================================================= */
 
 float random_float(checker *c) {
     static const float scales[] = {1, 1, 1, 1, 1, 0.01f, 30, 1e-4f};
@@ -88,22 +88,22 @@ float random_float(checker *c) {
 
 void fill_floats(checker *c, float *x, size_t n, fill f) {
     for (size_t i = 0; i < n; i++)
-        x[i] = f == FILL_RANDOM      ? random_float(c)
-               : f == FILL_ZERO      ? 0
-               : f == FILL_LOW       ? -3.0f
-               : f == FILL_HIGH      ? 60000.0f
-               : i & 1               ? -1.5f
-                                     : 2e-7f;
+        x[i] = f == FILL_RANDOM ? random_float(c)
+               : f == FILL_ZERO ? 0
+               : f == FILL_LOW  ? -3.0f
+               : f == FILL_HIGH ? 60000.0f
+               : i & 1          ? -1.5f
+                                : 2e-7f;
 }
 
 void fill_ternary(checker *c, int8_t *t, size_t n, fill f) {
     for (size_t i = 0; i < n; i++)
-        t[i] = (int8_t)(f == FILL_RANDOM      ? (int)base_rng_below(&c->rng, 3) - 1
-                        : f == FILL_ZERO      ? 0
-                        : f == FILL_LOW       ? -1
-                        : f == FILL_HIGH      ? 1
-                        : i & 1               ? -1
-                                              : 1);
+        t[i] = (int8_t)(f == FILL_RANDOM ? (int)base_rng_below(&c->rng, 3) - 1
+                        : f == FILL_ZERO ? 0
+                        : f == FILL_LOW  ? -1
+                        : f == FILL_HIGH ? 1
+                        : i & 1          ? -1
+                                         : 1);
 }
 
 /* Byte offsets of the f16 numbers of a block; -1: no second one. */
@@ -112,9 +112,9 @@ static const struct half_fields {
     int first;     /* offset of the scale */
     int second;    /* offset of the minimum's scale */
 } half_fields[] = {
-    {QUANT_Q4_0, 0, -1},   {QUANT_Q4_1, 0, 2},   {QUANT_Q5_0, 0, -1},  {QUANT_Q5_1, 0, 2},
-    {QUANT_Q8_0, 0, -1},   {QUANT_IQ4_NL, 0, -1}, {QUANT_Q2_K, 80, 82}, {QUANT_Q3_K, 108, -1},
-    {QUANT_Q4_K, 0, 2},    {QUANT_Q5_K, 0, 2},   {QUANT_Q6_K, 208, -1}, {QUANT_IQ4_XS, 0, -1},
+    {QUANT_Q4_0, 0, -1},   {QUANT_Q4_1, 0, 2},    {QUANT_Q5_0, 0, -1},   {QUANT_Q5_1, 0, 2},
+    {QUANT_Q8_0, 0, -1},   {QUANT_IQ4_NL, 0, -1}, {QUANT_Q2_K, 80, 82},  {QUANT_Q3_K, 108, -1},
+    {QUANT_Q4_K, 0, 2},    {QUANT_Q5_K, 0, 2},    {QUANT_Q6_K, 208, -1}, {QUANT_IQ4_XS, 0, -1},
     {QUANT_TQ1_0, 52, -1}, {QUANT_TQ2_0, 64, -1},
 };
 
@@ -127,10 +127,10 @@ static void put_half(checker *c, uint8_t *p, fill f) {
 void fill_blocks(checker *c, uint8_t *p, const quant_info *info, size_t n_blocks, fill f) {
     for (size_t b = 0; b < n_blocks; b++, p += info->block_bytes) {
         for (size_t i = 0; i < info->block_bytes; i++)
-            p[i] = (uint8_t)(f == FILL_LOW       ? 0x80
-                             : f == FILL_HIGH    ? 0x7F
-                             : f == FILL_ZERO    ? 0
-                                                 : base_rng_below(&c->rng, 256));
+            p[i] = (uint8_t)(f == FILL_LOW    ? 0x80
+                             : f == FILL_HIGH ? 0x7F
+                             : f == FILL_ZERO ? 0
+                                              : base_rng_below(&c->rng, 256));
         bool known = info->id == QUANT_MXFP4;
         if (known && f != FILL_LOW) p[0] = (uint8_t)(112 + base_rng_below(&c->rng, 12));
         if (known && f == FILL_ALTERNATE) p[0] = (uint8_t)base_rng_below(&c->rng, 4);

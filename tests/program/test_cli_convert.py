@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """rotor convert and rotor quantize: nothing lost among ternary types, HF folders give the same logits."""
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -113,6 +114,25 @@ def test_folders_give_the_same_logits(rotor, source_root, tmp_path, folder):
         assert a.tobytes() == b.tobytes() and Header(out).count("I2_S") > 0
 
 
+def test_llama3_rope_scaling_becomes_a_tensor_of_divisors(rotor, source_root, tmp_path):
+    folder, out = tmp_path / "hf", tmp_path / "m.gguf"
+    shutil.copytree(source_root / "tests" / "data" / "golden" / "hf-llama-tied", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_scaling"] = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                              "original_max_position_embeddings": 32}
+    (folder / "config.json").write_text(json.dumps(config))
+    rotor("convert", folder, "-o", out)
+    divisors = np.frombuffer(g.read_gguf(out)[1]["rope_freqs.weight"].data, np.float32)
+    assert divisors[0] == 1.0 and np.isclose(divisors[-1], 8.0)
+    a, b, plain = tmp_path / "a.npy", tmp_path / "b.npy", tmp_path / "c.npy"
+    words = ["--tokens", ",".join(str(5 + i) for i in range(40)), "--all", "-o"]
+    rotor("logits", folder, *words, a)
+    rotor("logits", out, *words, b)
+    rotor("logits", source_root / "tests" / "data" / "golden" / "hf-llama-tied", *words, plain)
+    a, b, plain = np.load(a), np.load(b), np.load(plain)
+    assert np.abs(a - b).max() <= 2e-5 * np.abs(a).max() < np.abs(a - plain).max()
+
+
 def test_folder_to_another_type(rotor, source_root, tmp_path):
     out = tmp_path / "m.gguf"
     rotor("convert", source_root / "tests" / "data" / "golden" / "hf-llama-tied", "-o", out, "--type", "Q8_0", "--head", "F16")
@@ -133,7 +153,6 @@ def byte_letters():
 
 
 def test_tokenizer_gives_the_same_ids(rotor, source_root, tmp_path):
-    import shutil
     folder, out = tmp_path / "hf", tmp_path / "m.gguf"
     shutil.copytree(source_root / "tests" / "data" / "golden" / "hf-llama-tied", folder)
     merges = [["t", "h"], ["th", "e"], ["Ġ", "the"], ["h", "e"], ["l", "l"]]

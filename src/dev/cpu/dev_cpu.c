@@ -43,8 +43,8 @@ static rotor_status cpu_add_buf(dev *base, size_t width, bool picked, dev_buf *o
     cpu_buf *list = list_grow(d->bufs, d->n_bufs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
-    cpu_buf b = {.width = width, .picked = picked,
-                 .rows = picked ? d->shape.max_picked : d->shape.max_rows};
+    cpu_buf b = {
+        .width = width, .picked = picked, .rows = picked ? d->shape.max_picked : d->shape.max_rows};
     size_t floats, bytes;
     if (!base_mul_size(width, b.rows, &floats) || !base_mul_size(floats, sizeof *b.x, &bytes) ||
         !(b.x = base_alloc_aligned(bytes)))
@@ -87,12 +87,15 @@ static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_err
     dev_cpu *d = (dev_cpu *)base;
     base_free(d->ops);
     d->n_ops = 0;
+    d->op_bytes = 0;
     d->ops = base_alloc_array(n, sizeof *ops);
     if (!d->ops) return base_fail_nomem(err, "recording a step");
     for (size_t i = 0; i < n; i++) {
         check_op(d, &ops[i]);
         if (ops[i].kind == DEV_QUANT_I8 || ops[i].kind == DEV_QUANT_Q8)
             ROTOR_TRY(want_int8(d, &d->bufs[ops[i].src], err));
+        for (int m = 0; m < ops[i].n_mats && ops[i].kind == DEV_MATMUL; m++)
+            d->op_bytes += (uint64_t)d->mats[ops[i].w[m]].rows * d->mats[ops[i].w[m]].row_bytes;
         d->ops[i] = ops[i];
     }
     d->n_ops = n;
@@ -136,17 +139,24 @@ static void cpu_free(dev *base) {
     base_free(d);
 }
 
-static const dev_vtable cpu_vtable = {
-    .name = "cpu", .free = cpu_free, .add_mat = cpu_add_mat, .add_vec = cpu_add_vec,
-    .add_buf = cpu_add_buf, .record = cpu_record, .run = cpu_run, .read = cpu_read,
-    .copy_page = cpu_copy_page, .memory_bytes = cpu_memory_bytes};
+static const dev_vtable cpu_vtable = {.name = "cpu",
+                                      .free = cpu_free,
+                                      .add_mat = cpu_add_mat,
+                                      .add_vec = cpu_add_vec,
+                                      .add_buf = cpu_add_buf,
+                                      .record = cpu_record,
+                                      .run = cpu_run,
+                                      .read = cpu_read,
+                                      .copy_page = cpu_copy_page,
+                                      .memory_bytes = cpu_memory_bytes};
 
 static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
     const dev_shape *s = &d->shape;
     d->block_bytes = KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
     d->page_bytes = (size_t)s->n_layer * s->n_head_kv * 2 * d->block_bytes;
     size_t bytes;
-    if (!base_mul_size(d->page_bytes, s->n_pages, &bytes) || !(d->pages = base_alloc_aligned(bytes)))
+    if (!base_mul_size(d->page_bytes, s->n_pages, &bytes) ||
+        !(d->pages = base_alloc_aligned(bytes)))
         return base_fail(err, ROTOR_E_NOMEM,
                          "no memory for a cache of %llu positions (%zu bytes each); "
                          "use a smaller --ctx or --kv q8",

@@ -39,6 +39,7 @@ typedef struct dev_cpu {
     size_t n_bufs;      /* in use */
     dev_op *ops;        /* the recorded list, owned */
     size_t n_ops;       /* in use */
+    uint64_t op_bytes;  /* weight bytes one token reads: the measure of a step's work */
     uint8_t *pages;     /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
     size_t page_bytes;  /* all layers, KV heads, keys and values of KERN_KEYS positions */
     size_t block_bytes; /* keys (or values) of one layer and KV head in a page */

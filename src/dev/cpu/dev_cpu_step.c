@@ -19,27 +19,37 @@ typedef struct cpu_ctx {
     int n_threads;        /* all of them */
 } cpu_ctx;
 
+static void meet(const cpu_ctx *c) {
+    if (c->n_threads > 1) par_barrier(c->d->pool);
+}
+
 static uint32_t op_rows(const cpu_ctx *c, const dev_op *op) {
     return op->picked ? c->step->n_picked : c->step->n_rows;
 }
 
 static float *row_of(const cpu_buf *b, size_t row) { return b->x + row * b->width; }
 
-/* ==== Products ==================================================================================== */
+/* ==== Products ================================================================================ */
 
 static kern_mm_fn product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) {
     const kern *k = d->k;
     switch (w->type) {
-    case QUANT_F32: return k->mm_f32;
-    case QUANT_F16: return k->mm_f16;
-    case QUANT_BF16: return k->mm_bf16;
-    case QUANT_I2_S: return d->shape.float_act ? k->mm_t2_f32 : n_tok == 1 ? k->gemv_t2_i8 : k->gemm_t2_i8;
-    default: return d->shape.float_act ? k->mm_b32_f32 : k->mm_b32_q8;
+    case QUANT_F32:
+        return k->mm_f32;
+    case QUANT_F16:
+        return k->mm_f16;
+    case QUANT_BF16:
+        return k->mm_bf16;
+    case QUANT_I2_S:
+        return d->shape.float_act ? k->mm_t2_f32 : n_tok == 1 ? k->gemv_t2_i8 : k->gemm_t2_i8;
+    default:
+        return d->shape.float_act ? k->mm_b32_f32 : k->mm_b32_q8;
     }
 }
 
 /* A matrix that is not T2 may still have an output scale: the .scale tensor of some GGUF files. */
-static void scale_rows(const cpu_buf *dst, const kern_mat *w, size_t n_tok, size_t begin, size_t end) {
+static void scale_rows(const cpu_buf *dst, const kern_mat *w, size_t n_tok, size_t begin,
+                       size_t end) {
     for (size_t b = 0; b < n_tok; b++)
         for (size_t r = begin; r < end; r++) dst->x[b * dst->width + r] *= w->scale;
 }
@@ -48,8 +58,14 @@ static void scale_rows(const cpu_buf *dst, const kern_mat *w, size_t n_tok, size
 static void do_matmul(const cpu_ctx *c, const dev_op *op) {
     const dev_cpu *d = c->d;
     const cpu_buf *src = &d->bufs[op->src];
-    const kern_act x = {.x = src->x, .ldx = src->width, .q = src->q, .ldq = src->ldq, .s = src->s,
-                        .sum = src->sum, .sum16 = src->sum16, .n_tok = op_rows(c, op)};
+    const kern_act x = {.x = src->x,
+                        .ldx = src->width,
+                        .q = src->q,
+                        .ldq = src->ldq,
+                        .s = src->s,
+                        .sum = src->sum,
+                        .sum16 = src->sum16,
+                        .n_tok = op_rows(c, op)};
     size_t total = 0, begin, end;
     for (int i = 0; i < op->n_mats; i++) total += d->mats[op->w[i]].rows;
     par_slice(total, 16, c->thread, c->n_threads, &begin, &end);
@@ -67,7 +83,7 @@ static void do_matmul(const cpu_ctx *c, const dev_op *op) {
     }
 }
 
-/* ==== Attention and its cache ======================================================================== */
+/* ==== Attention and its cache ================================================================= */
 
 /* Attention of one token and KV head. */
 static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, size_t head) {
@@ -78,11 +94,17 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
     const size_t hi = (size_t)c->step->pos[row] + 1;
     return (kern_attn){.q = row_of(&d->bufs[op->src], row) + at,
                        .out = row_of(&d->bufs[op->dst[0]], row) + at,
-                       .n_heads = group, .d = s->d_head,
-                       .scale = 1.0f / __builtin_sqrtf((float)s->d_head), .type = s->kv,
-                       .pages = d->pages, .page_ids = c->step->pages[row],
-                       .page_bytes = d->page_bytes, .k_at = k_at, .v_at = k_at + d->block_bytes,
-                       .lo = op->window && hi > op->window ? hi - op->window : 0, .hi = hi};
+                       .n_heads = group,
+                       .d = s->d_head,
+                       .scale = 1.0f / __builtin_sqrtf((float)s->d_head),
+                       .type = s->kv,
+                       .pages = d->pages,
+                       .page_ids = c->step->pages[row],
+                       .page_bytes = d->page_bytes,
+                       .k_at = k_at,
+                       .v_at = k_at + d->block_bytes,
+                       .lo = op->window && hi > op->window ? hi - op->window : 0,
+                       .hi = hi};
 }
 
 /* Partial states of (row, KV head): [span][query head of the group]. */
@@ -101,10 +123,10 @@ static void attend_split(const cpu_ctx *c, const dev_op *op) {
         const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
         for (size_t span = a.lo / KERN_SPAN; span * KERN_SPAN < a.hi; span++, turn++)
             if (turn % all == me)
-                d->k->attention_span(&a, span, partial_of(d, i / n_kv, i % n_kv) +
-                                                   span * a.n_heads * stride);
+                d->k->attention_span(&a, span,
+                                     partial_of(d, i / n_kv, i % n_kv) + span * a.n_heads * stride);
     }
-    par_barrier(d->pool);
+    meet(c);
     for (size_t i = me; i < c->step->n_rows * n_kv; i += all) {
         const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
         size_t first = a.lo / KERN_SPAN, end = (a.hi + KERN_SPAN - 1) / KERN_SPAN;
@@ -139,7 +161,7 @@ static void kv_append_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     }
 }
 
-/* ==== Everything that works on one row =============================================================== */
+/* ==== Everything that works on one row ======================================================== */
 
 static void quant_row(const dev_cpu *d, const cpu_buf *b, size_t row, bool blocks) {
     int8_t *q = b->q + row * b->ldq;
@@ -167,25 +189,38 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     case DEV_EMBED:
         d->k->embed(row_of(dst, row), &d->mats[op->w[0]], c->step->token[row]);
         break;
-    case DEV_RMSNORM: norm_row(c, op, row); break;
-    case DEV_BIAS: d->k->add(row_of(dst, row), d->vecs[op->vec].v, dst->width); break;
-    case DEV_QUANT_I8: quant_row(d, src, row, false); break;
-    case DEV_QUANT_Q8: quant_row(d, src, row, true); break;
+    case DEV_RMSNORM:
+        norm_row(c, op, row);
+        break;
+    case DEV_BIAS:
+        d->k->add(row_of(dst, row), d->vecs[op->vec].v, dst->width);
+        break;
+    case DEV_QUANT_I8:
+        quant_row(d, src, row, false);
+        break;
+    case DEV_QUANT_Q8:
+        quant_row(d, src, row, true);
+        break;
     case DEV_ROPE:
         d->k->rope(row_of(dst, row), op->n_heads, d->shape.d_head, d->shape.n_rot,
                    d->cs + row * half, d->sn + row * half, d->shape.rope_interleaved);
         break;
-    case DEV_KV_APPEND: kv_append_row(c, op, row); break;
+    case DEV_KV_APPEND:
+        kv_append_row(c, op, row);
+        break;
     case DEV_GLU:
         d->k->glu(row_of(dst, row), row_of(src, row), row_of(&d->bufs[op->src2], row), dst->width,
                   op->glu);
         break;
-    case DEV_ADD: d->k->add(row_of(dst, row), row_of(src, row), dst->width); break;
+    case DEV_ADD:
+        d->k->add(row_of(dst, row), row_of(src, row), dst->width);
+        break;
     case DEV_PICK:
         memcpy(row_of(dst, row), row_of(src, c->step->picked[row]), dst->width * sizeof(float));
         break;
     case DEV_MATMUL:
-    case DEV_ATTENTION: assert(!"shared otherwise");
+    case DEV_ATTENTION:
+        assert(!"shared otherwise");
     }
 }
 
@@ -195,7 +230,7 @@ static void do_rows(const cpu_ctx *c, const dev_op *op) {
     for (size_t row = begin; row < end; row++) do_row(c, op, row);
 }
 
-/* ==== The walk ========================================================================================= */
+/* ==== The walk ================================================================================ */
 
 static void make_angles(const cpu_ctx *c) {
     const dev_cpu *d = c->d;
@@ -214,10 +249,13 @@ static void walk(void *arg, int thread, int n_threads) {
     for (size_t i = 0; i < c.d->n_ops; i++) {
         const dev_op *op = &c.d->ops[i];
         if (op_rows(&c, op) == 0) continue; /* nobody wants logits: the head is skipped */
-        if (op->kind == DEV_MATMUL) do_matmul(&c, op);
-        else if (op->kind == DEV_ATTENTION) do_attention(&c, op);
-        else do_rows(&c, op);
-        par_barrier(c.d->pool);
+        if (op->kind == DEV_MATMUL)
+            do_matmul(&c, op);
+        else if (op->kind == DEV_ATTENTION)
+            do_attention(&c, op);
+        else
+            do_rows(&c, op);
+        meet(&c);
     }
 }
 
@@ -226,7 +264,12 @@ rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err) {
     (void)err;
     assert(step->n_rows <= d->shape.max_rows && step->n_picked <= d->shape.max_picked);
     cpu_ctx ctx = {.d = d, .step = step};
-    par_run(d->pool, walk, &ctx);
+    /* A small step is faster alone than with the barriers between its ops: about 0.1 us each on a
+     * quiet machine, many times that on a busy one. */
+    if (d->op_bytes * step->n_rows < d->shape.solo_bytes)
+        walk(&ctx, 0, 1);
+    else
+        par_run(d->pool, walk, &ctx);
     d->base.counters.steps++;
     d->base.counters.dispatches += d->n_ops;
     return ROTOR_OK;

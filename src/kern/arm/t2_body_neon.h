@@ -13,25 +13,20 @@
 
 enum { ROW_BLOCK = 32 /* rows that stay in a cache while the tokens pass */ };
 
-static inline void put(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t r,
-                       size_t b, int32_t d) {
-    y[b * ldy + r] = (float)(d - x->sum[b]) * t2_factor(w, x, r, b);
-}
-
-INLINE void pair_tokens(const int rows, const int t, float *y, size_t ldy, const kern_mat *w,
-                        const kern_act *x, const place *at) {
+INLINE void pair_tokens(const int rows, const int t, float *y, size_t ldy, const operands *o) {
+    const kern_mat *w = o->w;
+    const kern_act *x = o->x;
     int32_t d[2][4];
-    const uint8_t *row = w->data + at->r * w->row_bytes;
-    pair_sums(rows, t, d, row, w->row_bytes, x->q + at->b * x->ldq, x->ldq, (w->cols + 127) / 128);
-    for (int i = 0; i < rows; i++)
-        for (int k = 0; k < t; k++)
-            put(y, ldy, w, x, at->r + (size_t)i, at->b + (size_t)k, d[i][k]);
+    pair_sums(rows, t, d, o);
+    for (size_t i = 0; i < (size_t)rows; i++)
+        for (size_t k = 0; k < (size_t)t; k++)
+            y[(o->b + k) * ldy + o->r + i] =
+                (float)(d[i][k] - x->sum[o->b + k]) * t2_factor(w, x, o->r + i, o->b + k);
 }
 
 #define PAIR_FN(name, rows, t)                                                                     \
-    static __attribute__((noinline)) void name(float *y, size_t ldy, const kern_mat *w,            \
-                                               const kern_act *x, const place *at) {               \
-        pair_tokens(rows, t, y, ldy, w, x, at);                                                    \
+    static __attribute__((noinline)) void name(float *y, size_t ldy, const operands *o) {          \
+        pair_tokens(rows, t, y, ldy, o);                                                           \
     }
 PAIR_FN(one_by_one, 1, 1)
 PAIR_FN(one_by_four, 1, 4)
@@ -40,8 +35,8 @@ PAIR_FN(two_by_four, 2, 4)
 
 static void NAME(gemv_t2_i8)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                              size_t row_begin, size_t row_end) {
-    for (place at = {.r = row_begin}; at.r < row_end; at.r++)
-        for (at.b = 0; at.b < x->n_tok; at.b++) one_by_one(y, ldy, w, x, &at);
+    for (operands o = {.w = w, .x = x, .r = row_begin}; o.r < row_end; o.r++)
+        for (o.b = 0; o.b < x->n_tok; o.b++) one_by_one(y, ldy, &o);
 }
 
 static void NAME(gemm_t2_i8)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
@@ -54,9 +49,9 @@ static void NAME(gemm_t2_i8)(float *y, size_t ldy, const kern_mat *w, const kern
         const size_t r1 = r0 + ROW_BLOCK < row_end ? r0 + ROW_BLOCK : row_end;
         for (size_t b = 0, t; b < x->n_tok; b += t) {
             t = x->n_tok - b >= 4 ? 4 : 1;
-            place at = {.r = r0, .b = b};
-            for (; at.r + 2 <= r1; at.r += 2) (t == 4 ? two_by_four : two_by_one)(y, ldy, w, x, &at);
-            if (at.r < r1) (t == 4 ? one_by_four : one_by_one)(y, ldy, w, x, &at);
+            operands o = {.w = w, .x = x, .r = r0, .b = b};
+            for (; o.r + 2 <= r1; o.r += 2) (t == 4 ? two_by_four : two_by_one)(y, ldy, &o);
+            if (o.r < r1) (t == 4 ? one_by_four : one_by_one)(y, ldy, &o);
         }
     }
 }

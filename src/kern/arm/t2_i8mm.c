@@ -11,12 +11,14 @@
 
 #include "kern/kern_internal.h"
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE  static inline __attribute__((always_inline))
 #define NAME(x) x##_i8mm
 
-typedef struct place {
-    size_t r, b; /* first row, first token */
-} place;
+typedef struct operands {
+    const kern_mat *w; /* weights */
+    const kern_act *x; /* activations */
+    size_t r, b;       /* first row, first token */
+} operands;
 
 /* The first (or last) eight bytes of a and b in one register. */
 INLINE int8x16_t zip_low(int8x16_t a, int8x16_t b) {
@@ -27,8 +29,10 @@ INLINE int8x16_t zip_high(int8x16_t a, int8x16_t b) {
 }
 
 /* d[row][token]: sums of code * activation. */
-INLINE void pair_sums(const int rows, const int t, int32_t d[2][4], const uint8_t *w,
-                      size_t row_bytes, const int8_t *q, size_t ldq, size_t n_blocks) {
+INLINE void pair_sums(const int rows, const int t, int32_t d[2][4], const operands *o) {
+    const size_t row_bytes = o->w->row_bytes, ldq = o->x->ldq, n_blocks = (o->w->cols + 127) / 128;
+    const uint8_t *w = o->w->data + o->r * row_bytes;
+    const int8_t *q = o->x->q + o->b * ldq;
     const uint8x16_t three = vdupq_n_u8(3);
     const uint8_t *w1 = rows == 2 ? w + row_bytes : w;
     int32x4_t s[2] = {vdupq_n_s32(0), vdupq_n_s32(0)}; /* tokens 0, 1 and 2, 3 */

@@ -78,10 +78,9 @@ static inline void v16_store_f16_n(uint8_t *p, v16 a, size_t n) {
 static inline v16 v16_load_i8(const int8_t *p) {
     int8x16_t b = vld1q_s8(p);
     int16x8_t lo = vmovl_s8(vget_low_s8(b)), hi = vmovl_s8(vget_high_s8(b));
-    return (v16){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))),
-                  vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
-                  vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))),
-                  vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi)))}};
+    return (v16){
+        {vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
+         vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi)))}};
 }
 static inline void v16_store_i8(int8_t *p, v16 a) {
     int32x4_t w[4];

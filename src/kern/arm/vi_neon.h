@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Vectors of four 32-bit lanes for b32_body.h, in NEON; with VI_DOTPROD defined the dot products are
- * single instructions. A lane is a row of weights. Codes are signed bytes, so eight-bit codes need
- * no bias; all others stay below 64.
+ * Vectors of four 32-bit lanes for b32_body.h, in NEON; with VI_DOTPROD defined the dot products
+ * are single instructions. A lane is a row of weights. Codes are signed bytes, so eight-bit codes
+ * need no bias; all others stay below 64.
  */
 #ifndef VI_NEON_H
 #define VI_NEON_H
@@ -19,7 +19,9 @@ enum { VI_ROWS = 4, VI_BIAS8 = 0 };
 static inline uint8x16_t vi_u8(vi a) { return vreinterpretq_u8_s32(a); }
 static inline vi vi_of_u8(uint8x16_t a) { return vreinterpretq_s32_u8(a); }
 
-static inline vi vi_rows(const uint8_t *const *p, size_t at) { return vi_of_u8(vld1q_u8(p[0] + at)); }
+static inline vi vi_rows(const uint8_t *const *p, size_t at) {
+    return vi_of_u8(vld1q_u8(p[0] + at));
+}
 static inline vi vi_lo32(vi a, vi b) { return vzip1q_s32(a, b); }
 static inline vi vi_hi32(vi a, vi b) { return vzip2q_s32(a, b); }
 static inline vi vi_lo64(vi a, vi b) {
@@ -42,6 +44,7 @@ static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 static inline vi vi_xor(vi a, vi b) { return veorq_s32(a, b); }
 static inline vi vi_add32(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub32(vi a, vi b) { return vsubq_s32(a, b); }
+static inline vi vi_mul32(vi a, vi b) { return vmulq_s32(a, b); }
 static inline vi vi_if_less32(vi a, vi b, vi x, vi y) { return vbslq_s32(vcltq_s32(a, b), x, y); }
 /* Shifts by a register: a shift right by 0 has no immediate form. */
 static inline vi vi_shift16(vi a, int n) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Block formats x int8 with AVX-VNNI: b32_body.h with eight rows in a vector. Four tokens of two vectors
- * keep the 8 integer accumulators in registers; the float ones live on the stack, touched once in
- * eight steps.
+ * Block formats x int8 with AVX-VNNI: b32_body.h with eight rows in a vector. Four tokens of two
+ * vectors keep the 8 integer accumulators in registers; the float ones live on the stack, touched
+ * once in eight steps.
  */
 #define VI_VNNI
 #include "kern/x86/vi_avx2.h"
 
-#define NAME(x) x##_avxvnni
+#define NAME(x)    x##_avxvnni
 #define B32_TOKENS 4
 enum { TOKENS = B32_TOKENS };
 #include "kern/b32_body.h"

@@ -5,15 +5,15 @@
  * vpmaddubsw adds pairs of code * activation in int16. Dot form with one shift: v & 03h and
  * (v >> 4) & 03h go into a sum of weight 1, v & 0Ch and (v >> 4) & 0Ch into one of weight 4; both
  * are widened to int32 every 8 blocks. Bounds for codes up to 2, which is what a checked tensor
- * holds: weight 4 adds 2 * (8 * 128 * 2) = 4,096 a block, 8 blocks reach -32,768 and +32,512. Tile form:
- * 2 * 128 * 2 = 512 a step of four columns, 64 steps reach -32,768 and +32,512.
+ * holds: weight 4 adds 2 * (8 * 128 * 2) = 4,096 a block, 8 blocks reach -32,768 and +32,512. Tile
+ * form: 2 * 128 * 2 = 512 a step of four columns, 64 steps reach -32,768 and +32,512.
  */
 #include <immintrin.h>
 
 #include "kern/kern_internal.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#define NAME(x) x##_avx2
+#define INLINE         static inline __attribute__((always_inline))
+#define NAME(x)        x##_avx2
 #define T2_TILE_TOKENS 4
 
 enum {
@@ -95,8 +95,8 @@ INLINE void tile_sums16(const int t, __m256i sum[TILE_TOKENS][2], const uint8_t 
 }
 
 /* acc[token][vector]: sixteen rows against t tokens over n steps of four columns. */
-INLINE void tile_sums(const int t, __m256i acc[TILE_TOKENS][2], const uint8_t *tile, const int8_t *q,
-                      size_t ldq, size_t n) {
+INLINE void tile_sums(const int t, __m256i acc[TILE_TOKENS][2], const uint8_t *tile,
+                      const int8_t *q, size_t ldq, size_t n) {
     const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 4
     for (int i = 0; i < t; i++) acc[i][0] = acc[i][1] = _mm256_setzero_si256();

@@ -20,9 +20,10 @@
  *
  *   tile   byte ((k * 4 + v) * 16 + r) * 4 + i = code of row 16 v + r, column 4 k + i
  *
- * While columns are cut into chunks, y holds the integer sums; at the end they become floats. Bounds: a lane of the C0h accumulator grows by at most 192 * 128 * 4 = 98,304 a step and
- * a chunk of the dot form has at most 128 steps; the total is bounded in t2_c.c.
- * Per output: cols / 4 bytes of weights from memory (dot form), once per call (tile form).
+ * While columns are cut into chunks, y holds the integer sums; at the end they become floats.
+ * Bounds: a lane of the C0h accumulator grows by at most 192 * 128 * 4 = 98,304 a step and a chunk
+ * of the dot form has at most 128 steps; the total is bounded in t2_c.c. Per output: cols / 4 bytes
+ * of weights from memory (dot form), once per call (tile form).
  */
 #include <assert.h>
 #include <immintrin.h>
@@ -33,14 +34,14 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    ROWS = 16,           /* rows reduced together */
-    DOT_TOKENS = 4,      /* tokens that share a masked weight: 16 accumulators */
-    DOT_MOST = 8,        /* most tokens of the dot form */
-    DOT_BYTES = 32768,   /* activations copied at once, all tokens of a call together */
-    AHEAD = 12288,       /* prefetch distance, bytes */
-    TILE_ROWS = 64,      /* four vectors of rows */
-    TILE_COLS = 512,     /* columns of an unpacked tile */
-    TILE_TOKENS = 6      /* with four vectors of rows: 24 accumulators */
+    ROWS = 16,         /* rows reduced together */
+    DOT_TOKENS = 4,    /* tokens that share a masked weight: 16 accumulators */
+    DOT_MOST = 8,      /* most tokens of the dot form */
+    DOT_BYTES = 32768, /* activations copied at once, all tokens of a call together */
+    AHEAD = 12288,     /* prefetch distance, bytes */
+    TILE_ROWS = 64,    /* four vectors of rows */
+    TILE_COLS = 512,   /* columns of an unpacked tile */
+    TILE_TOKENS = 6    /* with four vectors of rows: 24 accumulators */
 };
 
 /* Where a chunk of columns stands in the sum of its outputs. */
@@ -49,29 +50,35 @@ typedef struct part {
     bool first, last;       /* chunk of the row; last is used by the dot form only */
 } part;
 
-/* ==== Results ===================================================================================== */
+/* ==== Results ================================================================================= */
 
 INLINE __mmask16 first_rows(size_t n) {
     return n < ROWS ? (__mmask16)((1u << n) - 1u) : (__mmask16)0xFFFF;
 }
 
-/* Outputs of token b, rows r and on, from their integer sums d. */
-INLINE void put_rows(float *y, __m512i d, const kern_mat *w, const kern_act *x, size_t r, size_t b,
+typedef struct place {
+    size_t r, b; /* first row, token */
+} place;
+
+/* Outputs of one token, sixteen rows, from their integer sums d. */
+INLINE void put_rows(float *y, __m512i d, const kern_mat *w, const kern_act *x, place at,
                      __mmask16 m) {
-    __m512 f = _mm512_set1_ps(w->scale / x->s[b]);
+    __m512 f = _mm512_set1_ps(w->scale / x->s[at.b]);
     if (w->row_scale)
-        f = _mm512_div_ps(_mm512_maskz_loadu_ps(m, w->row_scale + r), _mm512_set1_ps(x->s[b]));
-    d = _mm512_sub_epi32(d, _mm512_set1_epi32(x->sum[b]));
+        f = _mm512_div_ps(_mm512_maskz_loadu_ps(m, w->row_scale + at.r),
+                          _mm512_set1_ps(x->s[at.b]));
+    d = _mm512_sub_epi32(d, _mm512_set1_epi32(x->sum[at.b]));
     _mm512_mask_storeu_ps(y, m, _mm512_mul_ps(_mm512_cvtepi32_ps(d), f));
 }
 
-/* ==== Dot form ==================================================================================== */
+/* ==== Dot form ================================================================================ */
 
 /* Columns of one chunk in the order of the weight bytes; an odd last block stands beside zeros. */
 static void permute(int8_t *dst, const int8_t *q, size_t n_blocks) {
     for (size_t i = 0; i < n_blocks; i += 2, q += 256)
         for (size_t f = 0; f < 4; f++, dst += 64) {
-            __m256i lo = _mm256_loadu_si256((const __m256i *)(q + 32 * f)), hi = _mm256_setzero_si256();
+            __m256i lo = _mm256_loadu_si256((const __m256i *)(q + 32 * f)),
+                    hi = _mm256_setzero_si256();
             if (i + 1 < n_blocks) hi = _mm256_loadu_si256((const __m256i *)(q + 128 + 32 * f));
             _mm256_store_si256((__m256i *)dst, lo);
             _mm256_store_si256((__m256i *)(dst + 32), hi);
@@ -91,9 +98,11 @@ typedef struct row_sums {
     __m512i t[DOT_TOKENS][ROWS]; /* sixteen partial sums of each token and row */
 } row_sums;
 
-/* One row: t tokens whose permuted activations stand `stride` bytes apart. */
-INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, const int8_t *x,
-                    size_t stride, size_t n_blocks) {
+/* One row, whose bytes of this chunk start at w, and t tokens from b on. */
+INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, const dot_job *j,
+                    size_t b) {
+    const size_t stride = j->stride, n_blocks = j->p.n_blocks;
+    const int8_t *x = j->q + b * stride;
     const __m512i m0 = _mm512_set1_epi8((char)0xC0), m1 = _mm512_set1_epi8(0x30);
     const __m512i m2 = _mm512_set1_epi8(0x0C), m3 = _mm512_set1_epi8(0x03);
     __m512i a0[DOT_TOKENS], a1[DOT_TOKENS], a2[DOT_TOKENS], a3[DOT_TOKENS];
@@ -117,8 +126,7 @@ INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, co
     }
     /* The loop ends here for the register allocator too: what follows must not make it spill. */
 #pragma GCC unroll 4
-    for (int k = 0; k < t; k++)
-        __asm__("" : "+v"(a0[k]), "+v"(a1[k]), "+v"(a2[k]), "+v"(a3[k]));
+    for (int k = 0; k < t; k++) __asm__("" : "+v"(a0[k]), "+v"(a1[k]), "+v"(a2[k]), "+v"(a3[k]));
 #pragma GCC unroll 4
     for (int k = 0; k < t; k++) {
         __m512i high = _mm512_add_epi32(_mm512_srai_epi32(a0[k], 6), _mm512_srai_epi32(a1[k], 4));
@@ -132,15 +140,16 @@ INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, co
 INLINE void dot_group(const int t, float *y, const dot_job *j, size_t r, size_t n, size_t b) {
     row_sums sums;
     for (size_t i = 0; i < n; i++)
-        dot_row(t, &sums, i, j->w->data + (r + i) * j->w->row_bytes + j->p.block * 32,
-                j->q + b * j->stride, j->stride, j->p.n_blocks);
+        dot_row(t, &sums, i, j->w->data + (r + i) * j->w->row_bytes + j->p.block * 32, j, b);
     for (size_t k = 0; k < (size_t)t; k++) {
         float *at = y + (b + k) * j->ldy + r;
         const __mmask16 m = first_rows(n);
         __m512i d = reduce_rows(sums.t[k]);
         if (!j->p.first) d = _mm512_add_epi32(d, _mm512_maskz_loadu_epi32(m, at));
-        if (j->p.last) put_rows(at, d, j->w, j->x, r, b + k, m);
-        else _mm512_mask_storeu_epi32(at, m, d);
+        if (j->p.last)
+            put_rows(at, d, j->w, j->x, (place){r, b + k}, m);
+        else
+            _mm512_mask_storeu_epi32(at, m, d);
     }
 }
 
@@ -155,10 +164,11 @@ DOT_GROUP_FN(3)
 DOT_GROUP_FN(4)
 
 static void dot_rows(float *y, dot_job *j, size_t begin, size_t end) {
-    static void (*const group[])(float *, const dot_job *, size_t, size_t, size_t) = {
-        dot_1, dot_2, dot_3, dot_4};
+    static void (*const group[])(float *, const dot_job *, size_t, size_t, size_t) = {dot_1, dot_2,
+                                                                                      dot_3, dot_4};
     const kern_act *x = j->x;
-    const size_t blocks = (j->w->cols + 127) / 128, most = DOT_BYTES / 128 / (x->n_tok + x->n_tok % 2);
+    const size_t blocks = (j->w->cols + 127) / 128,
+                 most = DOT_BYTES / 128 / (x->n_tok + x->n_tok % 2);
     for (part *p = &j->p; p->block < blocks; p->block += p->n_blocks) {
         p->n_blocks = blocks - p->block < most ? blocks - p->block : most / 2 * 2;
         p->first = p->block == 0;
@@ -184,7 +194,7 @@ static void gemv_t2_i8_avx512vnni(float *y, size_t ldy, const kern_mat *w, const
     dot_rows(y, &j, row_begin, row_end);
 }
 
-/* ==== Tile form =================================================================================== */
+/* ==== Tile form =============================================================================== */
 
 /* Sixteen rows of up to two blocks to bytes, the row as the lane. */
 static void unpack_rows(uint8_t *tile, const uint8_t *const rows[ROWS], size_t at, bool two) {
@@ -233,8 +243,7 @@ INLINE void tile_tokens(const int t, const tile_job *j, const uint8_t *tile, siz
     const int8_t *q = j->x->q + b * ldq + j->p.block * 128;
     float *y = j->y + b * ldy;
 #pragma GCC unroll 4
-    for (size_t v = 0; v < 4; v++)
-        m[v] = first_rows(j->n > v * ROWS ? j->n - v * ROWS : 0);
+    for (size_t v = 0; v < 4; v++) m[v] = first_rows(j->n > v * ROWS ? j->n - v * ROWS : 0);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++)
 #pragma GCC unroll 4
@@ -295,21 +304,23 @@ static void finish_tile(const tile_job *j) {
         for (size_t v = 0; v < j->n; v += ROWS) {
             float *y = j->y + b * j->ldy + v;
             __mmask16 m = first_rows(j->n - v);
-            put_rows(y, _mm512_maskz_loadu_epi32(m, y), j->w, j->x, j->r + v, b, m);
+            put_rows(y, _mm512_maskz_loadu_epi32(m, y), j->w, j->x, (place){j->r + v, b}, m);
         }
 }
 
 static void tile_rows(tile_job *j, size_t rows_after) {
-    static void (*const group[])(const tile_job *, const uint8_t *, size_t) = {
-        tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
+    static void (*const group[])(const tile_job *, const uint8_t *,
+                                 size_t) = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
     _Alignas(64) uint8_t tile[TILE_ROWS * TILE_COLS];
     const size_t blocks = (j->w->cols + 127) / 128, most = TILE_COLS / 128, n_tok = j->x->n_tok;
     for (part *p = &j->p; p->block < blocks; p->block += p->n_blocks) {
         p->n_blocks = blocks - p->block < most ? blocks - p->block : most;
         p->first = p->block == 0;
         unpack_tile(tile, j->w, j->r, j->n, p);
-        if (p->block + most < blocks) prefetch_rows(j->w, j->r, j->n, p->block + most);
-        else prefetch_rows(j->w, j->r + j->n, rows_after, 0);
+        if (p->block + most < blocks)
+            prefetch_rows(j->w, j->r, j->n, p->block + most);
+        else
+            prefetch_rows(j->w, j->r + j->n, rows_after, 0);
         for (size_t b = 0, t; b < n_tok; b += t) {
             t = n_tok - b >= 9 || n_tok - b == 6 ? 6 : n_tok - b > 6 ? 4 : n_tok - b;
             group[t - 1](j, tile, b);

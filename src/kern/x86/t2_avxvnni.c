@@ -10,8 +10,8 @@
 
 #include "kern/kern_internal.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#define NAME(x) x##_avxvnni
+#define INLINE         static inline __attribute__((always_inline))
+#define NAME(x)        x##_avxvnni
 #define T2_TILE_TOKENS 6
 
 enum { TILE_TOKENS = T2_TILE_TOKENS, AHEAD = 12288 /* prefetch distance, bytes */ };
@@ -50,14 +50,15 @@ INLINE void dot_row(const int t, __m256i out[2], const uint8_t *w, const int8_t 
         __asm__("" : "+x"(a[k][0]), "+x"(a[k][1]), "+x"(a[k][2]), "+x"(a[k][3]));
 #pragma GCC unroll 2
     for (int k = 0; k < t; k++) {
-        __m256i high = _mm256_add_epi32(_mm256_srai_epi32(a[k][0], 6), _mm256_srai_epi32(a[k][1], 4));
+        __m256i high =
+            _mm256_add_epi32(_mm256_srai_epi32(a[k][0], 6), _mm256_srai_epi32(a[k][1], 4));
         out[k] = _mm256_add_epi32(_mm256_add_epi32(high, a[k][3]), _mm256_srai_epi32(a[k][2], 2));
     }
 }
 
 /* acc[token][vector]: sixteen rows against t tokens over n steps of four columns. */
-INLINE void tile_sums(const int t, __m256i acc[TILE_TOKENS][2], const uint8_t *tile, const int8_t *q,
-                      size_t ldq, size_t n) {
+INLINE void tile_sums(const int t, __m256i acc[TILE_TOKENS][2], const uint8_t *tile,
+                      const int8_t *q, size_t ldq, size_t n) {
 #pragma GCC unroll 6
     for (int i = 0; i < t; i++) {
         acc[i][0] = acc[i][1] = _mm256_setzero_si256();

@@ -5,27 +5,28 @@
  *
  * Dot form, up to eight tokens: eight rows, one after another in one linear stream, then their
  * partial sums are reduced together. A 32-byte load is one block, so field f (bits 7-6 first) meets
- * columns 32 f .. 32 f + 31 as they stand. Two tokens share a load; further pairs of tokens find the
- * eight rows in the first-level cache.
+ * columns 32 f .. 32 f + 31 as they stand. Two tokens share a load; further pairs of tokens find
+ * the eight rows in the first-level cache.
  *
  * Tile form: 64 rows x 512 columns as bytes (32 KB of stack), sixteen rows at a time:
  *
- *   tile   byte (((g * 128 + k) * 2 + v) * 8 + r) * 4 + i = code of row 16 g + 8 v + r, column 4 k + i
+ *   tile   byte (((g * 128 + k) * 2 + v) * 8 + r) * 4 + i = code of row 16 g + 8 v + r, column 4 k
+ * + i
  *
  * y holds the integer sums until the last chunk of columns is in.
  */
 #include "kern/kern_internal.h"
 
 enum {
-    ROWS = 8,         /* rows of a vector */
-    DOT_MOST = 8,     /* most tokens of the dot form */
-    TILE_ROWS = 64,   /* rows unpacked together */
-    TILE_COLS = 512,  /* columns of an unpacked tile */
+    ROWS = 8,        /* rows of a vector */
+    DOT_MOST = 8,    /* most tokens of the dot form */
+    TILE_ROWS = 64,  /* rows unpacked together */
+    TILE_COLS = 512, /* columns of an unpacked tile */
     TILE_BLOCKS = TILE_COLS / 128,
     GROUP_BYTES = 16 * TILE_COLS /* of sixteen rows in a tile */
 };
 
-/* ==== Results ===================================================================================== */
+/* ==== Results ================================================================================= */
 
 /* Lanes 0 .. n - 1 all ones. */
 INLINE __m256i first_rows(size_t n) {
@@ -40,17 +41,17 @@ INLINE void store_sums(float *y, __m256i m, __m256i d) {
     _mm256_maskstore_epi32((int *)(void *)y, m, d);
 }
 
-/* Outputs of token b, rows r and on, from their integer sums d. */
-INLINE void put_rows(float *y, __m256i d, const kern_mat *w, const kern_act *x, size_t r, size_t b,
+/* Outputs of one token, eight rows from at.r on, from their integer sums d. */
+INLINE void put_rows(float *y, __m256i d, const kern_mat *w, const kern_act *x, dot_place at,
                      __m256i m) {
-    __m256 f = _mm256_set1_ps(w->scale / x->s[b]);
+    __m256 f = _mm256_set1_ps(w->scale / x->s[at.b]);
     if (w->row_scale)
-        f = _mm256_div_ps(_mm256_maskload_ps(w->row_scale + r, m), _mm256_set1_ps(x->s[b]));
-    d = _mm256_sub_epi32(d, _mm256_set1_epi32(x->sum[b]));
+        f = _mm256_div_ps(_mm256_maskload_ps(w->row_scale + at.r, m), _mm256_set1_ps(x->s[at.b]));
+    d = _mm256_sub_epi32(d, _mm256_set1_epi32(x->sum[at.b]));
     _mm256_maskstore_ps(y, m, _mm256_mul_ps(_mm256_cvtepi32_ps(d), f));
 }
 
-/* ==== Dot form ==================================================================================== */
+/* ==== Dot form ================================================================================ */
 
 /* Lane i of the result is the sum of all lanes of v[i]. */
 INLINE __m256i reduce_rows(const __m256i v[ROWS]) {
@@ -72,8 +73,8 @@ INLINE void dot_group(const int t, float *y, size_t ldy, const kern_mat *w, cons
         if (t == 2) sums[1][i] = row[1];
     }
     for (size_t k = 0; k < (size_t)t; k++)
-        put_rows(y + (at->b + k) * ldy + at->r, reduce_rows(sums[k]), w, x, at->r, at->b + k,
-                 first_rows(at->n));
+        put_rows(y + (at->b + k) * ldy + at->r, reduce_rows(sums[k]), w, x,
+                 (dot_place){.r = at->r, .b = at->b + k}, first_rows(at->n));
 }
 
 static __attribute__((noinline)) void dot_one(float *y, size_t ldy, const kern_mat *w,
@@ -94,7 +95,7 @@ static void NAME(gemv_t2_i8)(float *y, size_t ldy, const kern_mat *w, const kern
     }
 }
 
-/* ==== Tile form =================================================================================== */
+/* ==== Tile form =============================================================================== */
 
 /* v[i] dword j becomes v[j] dword i. */
 INLINE void transpose8(__m256i v[8]) {
@@ -196,15 +197,19 @@ static void finish_tile(const tile_job *j) {
         for (size_t v = 0; v < j->n; v += ROWS) {
             float *y = j->y + b * j->ldy + v;
             __m256i m = first_rows(j->n - v);
-            put_rows(y, load_sums(y, m), j->w, j->x, j->r + v, b, m);
+            put_rows(y, load_sums(y, m), j->w, j->x, (dot_place){.r = j->r + v, .b = b}, m);
         }
 }
 
 static void tile_rows(tile_job *j) {
     static void (*const group[])(const tile_job *, const uint8_t *, size_t, size_t) = {
-        tile_1, tile_2, tile_3, tile_4,
+        tile_1,
+        tile_2,
+        tile_3,
+        tile_4,
 #if T2_TILE_TOKENS == 6
-        tile_5, tile_6
+        tile_5,
+        tile_6
 #endif
     };
     _Alignas(32) uint8_t tile[TILE_ROWS * TILE_COLS];

@@ -78,8 +78,8 @@ static inline v16 v16_load_i8(const int8_t *p) {
 static inline void v16_store_i8(int8_t *p, v16 a) {
     __m256i w = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
     w = _mm256_permute4x64_epi64(w, 0xD8); /* undo the lane interleave of packs */
-    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(w),
-                                                   _mm256_extracti128_si256(w, 1)));
+    _mm_storeu_si128((__m128i *)p,
+                     _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
 }
 
 static inline v16 v16_add(v16 a, v16 b) {

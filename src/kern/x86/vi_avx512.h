@@ -38,6 +38,7 @@ static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 static inline vi vi_add32(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub32(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+static inline vi vi_mul32(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 static inline vi vi_if_less32(vi a, vi b, vi x, vi y) {
     return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(a, b), y, x);
 }

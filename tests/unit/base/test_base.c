@@ -69,7 +69,8 @@ static void utf8_round_trips_and_rejects(void **state) {
         if (n > 1) assert_int_equal(base_utf8_decode(buf, (size_t)n - 1, &back), 1);
         if (n > 1) assert_int_equal(back, -1);
     }
-    const char *bad[] = {"\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xFF", "\x80"};
+    const char *bad[] = {"\xC0\x80",         "\xE0\x80\x80", "\xED\xA0\x80",
+                         "\xF4\x90\x80\x80", "\xFF",         "\x80"};
     for (size_t i = 0; i < BASE_COUNT(bad); i++) {
         int32_t cp;
         assert_int_equal(base_utf8_decode(bad[i], strlen(bad[i]), &cp), 1);
@@ -183,8 +184,10 @@ static void writing_survives_every_fault(void **state) {
         rotor_status st = base_out_open(&o, path, NULL);
         if (st == ROTOR_OK) {
             st = base_out_write(&o, "x", 1, NULL);
-            if (st == ROTOR_OK) st = base_out_commit(&o, NULL);
-            else base_out_abort(&o);
+            if (st == ROTOR_OK)
+                st = base_out_commit(&o, NULL);
+            else
+                base_out_abort(&o);
         }
         bool fired = base_fault_fired();
         base_fault_after(0);

@@ -16,14 +16,10 @@
 
 #define MSG(role, content)                                                                         \
     {                                                                                              \
-        {role, sizeof(role) - 1}, {                                                                \
-            content, sizeof(content) - 1                                                           \
-        }                                                                                          \
+        {role, sizeof(role) - 1}, { content, sizeof(content) - 1 }                                 \
     }
 
-static int64_t fixed_clock(void) {
-    return 1709164799;
-} /* 2024-02-28 23:59:59 UTC */
+static int64_t fixed_clock(void) { return 1709164799; } /* 2024-02-28 23:59:59 UTC */
 
 static rotor_status create(chat_template **out, const char *source, rotor_error *err) {
     chat_hints hints = {.architecture = base_str_of("llama"),

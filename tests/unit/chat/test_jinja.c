@@ -16,9 +16,7 @@
 #include "chat/jinja_internal.h"
 
 static int64_t golden_now;
-static int64_t fixed_clock(void) {
-    return golden_now;
-}
+static int64_t fixed_clock(void) { return golden_now; }
 
 static json_t *load(const char *name) {
     char path[512];

@@ -156,9 +156,7 @@ static void the_command_line_beats_the_environment_beats_the_file(void **state) 
     cli_args_free(&a);
 }
 
-static const char *word_at(const void *ctx, size_t i) {
-    return ((const char *const *)ctx)[i];
-}
+static const char *word_at(const void *ctx, size_t i) { return ((const char *const *)ctx)[i]; }
 
 static void near_misses(void **state) {
     (void)state;

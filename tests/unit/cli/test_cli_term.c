@@ -120,9 +120,7 @@ static void on_interrupt(int sig) {
     (void)sig;
     pressed = 1;
 }
-static bool interrupted(void) {
-    return pressed != 0;
-}
+static bool interrupted(void) { return pressed != 0; }
 
 /* The child: reads messages and writes "R:bytes;" lines to fd until the end. */
 static void child_at_terminal(int fd, const char *history) {

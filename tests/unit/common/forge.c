@@ -114,15 +114,9 @@ static forge_key *key_of(forge *f, const char *key, file_kv_type type) {
     return &f->keys[i];
 }
 
-void forge_u32(forge *f, const char *key, uint32_t v) {
-    key_of(f, key, FILE_U32)->number = v;
-}
-void forge_f32(forge *f, const char *key, float v) {
-    key_of(f, key, FILE_F32)->number = (double)v;
-}
-void forge_str(forge *f, const char *key, const char *v) {
-    key_of(f, key, FILE_STR)->text = v;
-}
+void forge_u32(forge *f, const char *key, uint32_t v) { key_of(f, key, FILE_U32)->number = v; }
+void forge_f32(forge *f, const char *key, float v) { key_of(f, key, FILE_F32)->number = (double)v; }
+void forge_str(forge *f, const char *key, const char *v) { key_of(f, key, FILE_STR)->text = v; }
 
 void forge_list(forge *f, const char *key, uint32_t a, uint32_t b) {
     forge_key *k = key_of(f, key, FILE_ARR);

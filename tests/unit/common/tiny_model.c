@@ -13,8 +13,8 @@
 #include "file/file.h"
 #include "quant/quant.h"
 
-const char *const tiny_names[TINY_KINDS] = {"bitnet I2_S", "bitnet TQ2_0", "llama F32", "llama Q8_0",
-                                            "llama Q6_K"};
+const char *const tiny_names[TINY_KINDS] = {"bitnet I2_S", "bitnet TQ2_0", "llama F32",
+                                            "llama Q8_0", "llama Q6_K"};
 
 typedef struct writer {
     file_writer *w;   /* file being written */
@@ -64,16 +64,23 @@ static void tensor(writer *w, const char *name, uint32_t type, uint64_t rows, ui
 }
 
 static void layer(writer *w, uint32_t l) {
-    static const uint32_t types[TINY_KINDS] = {QUANT_I2_S, QUANT_TQ2_0, QUANT_F32, QUANT_Q8_0, QUANT_Q6_K};
+    static const uint32_t types[TINY_KINDS] = {QUANT_I2_S, QUANT_TQ2_0, QUANT_F32, QUANT_Q8_0,
+                                               QUANT_Q6_K};
     const uint32_t t = types[w->kind], d = w->s.n_embd, kv = d / w->s.n_head * w->s.n_head_kv;
     const struct {
         const char *name; /* role */
         uint32_t type;    /* storage */
         uint64_t rows, cols;
-    } list[] = {{"attn_norm", QUANT_F32, 1, d}, {"attn_q", t, d, d}, {"attn_k", t, kv, d},
-                {"attn_v", t, kv, d}, {"attn_output", t, d, d}, {"ffn_norm", QUANT_F32, 1, d},
-                {"ffn_gate", t, w->s.n_ff, d}, {"ffn_up", t, w->s.n_ff, d},
-                {"ffn_down", t, d, w->s.n_ff}, {"attn_sub_norm", QUANT_F32, 1, d},
+    } list[] = {{"attn_norm", QUANT_F32, 1, d},
+                {"attn_q", t, d, d},
+                {"attn_k", t, kv, d},
+                {"attn_v", t, kv, d},
+                {"attn_output", t, d, d},
+                {"ffn_norm", QUANT_F32, 1, d},
+                {"ffn_gate", t, w->s.n_ff, d},
+                {"ffn_up", t, w->s.n_ff, d},
+                {"ffn_down", t, d, w->s.n_ff},
+                {"attn_sub_norm", QUANT_F32, 1, d},
                 {"ffn_sub_norm", QUANT_F32, 1, w->s.n_ff}};
     size_t n = w->kind <= TINY_BITNET_TQ ? BASE_COUNT(list) : BASE_COUNT(list) - 2;
     for (size_t i = 0; i < n; i++) {

@@ -22,98 +22,40 @@ typedef struct bad_case {
 
 #define CASE(name) static void name(base_buf *b)
 
-/* ---- Header ---- */
-CASE(empty) {
-    (void)b;
-}
-CASE(short_magic) {
-    base_buf_append(b, "GGU", 3);
-}
-CASE(wrong_magic) {
-    base_buf_append(b, "GGUX0000", 8);
-}
-CASE(old_ggml) {
-    base_buf_append(b, "tjgg0000", 8);
-}
-CASE(no_version) {
-    base_buf_append(b, "GGUF", 4);
-}
-CASE(version_0) {
-    put_head(b, 0, 0), b->data[4] = 0;
-}
-CASE(version_1) {
-    put_head(b, 0, 0), b->data[4] = 1;
-}
-CASE(version_4) {
-    put_head(b, 0, 0), b->data[4] = 4;
-}
-CASE(big_endian) {
-    put_head(b, 0, 0), b->data[4] = 0, b->data[7] = 3;
-}
-CASE(short_counts) {
-    put_head(b, 0, 0), b->len = 20;
-}
-CASE(absurd_tensors) {
-    put_head(b, (uint64_t)1 << 40, 0);
-}
-CASE(absurd_kvs) {
-    put_head(b, 0, (uint64_t)1 << 40);
-}
-CASE(wrapping_tensors) {
-    put_head(b, UINT64_MAX / 56 + 1, 0);
-}
-CASE(wrapping_kvs) {
-    put_head(b, 0, UINT64_MAX);
-}
-CASE(negative_kvs) {
-    put_head(b, 0, (uint64_t)1 << 63), put_data(b, 32, 64);
-}
-CASE(too_many_kvs) {
-    put_head(b, 0, 65537), put_data(b, 32, 65537 * 14);
-}
+/* ---- Header ---------------------------------------------------------------------------------- */
+CASE(empty) { (void)b; }
+CASE(short_magic) { base_buf_append(b, "GGU", 3); }
+CASE(wrong_magic) { base_buf_append(b, "GGUX0000", 8); }
+CASE(old_ggml) { base_buf_append(b, "tjgg0000", 8); }
+CASE(no_version) { base_buf_append(b, "GGUF", 4); }
+CASE(version_0) { put_head(b, 0, 0), b->data[4] = 0; }
+CASE(version_1) { put_head(b, 0, 0), b->data[4] = 1; }
+CASE(version_4) { put_head(b, 0, 0), b->data[4] = 4; }
+CASE(big_endian) { put_head(b, 0, 0), b->data[4] = 0, b->data[7] = 3; }
+CASE(short_counts) { put_head(b, 0, 0), b->len = 20; }
+CASE(absurd_tensors) { put_head(b, (uint64_t)1 << 40, 0); }
+CASE(absurd_kvs) { put_head(b, 0, (uint64_t)1 << 40); }
+CASE(wrapping_tensors) { put_head(b, UINT64_MAX / 56 + 1, 0); }
+CASE(wrapping_kvs) { put_head(b, 0, UINT64_MAX); }
+CASE(negative_kvs) { put_head(b, 0, (uint64_t)1 << 63), put_data(b, 32, 64); }
+CASE(too_many_kvs) { put_head(b, 0, 65537), put_data(b, 32, 65537 * 14); }
 
-/* ---- Strings and keys ---- */
-CASE(key_past_end) {
-    put_head(b, 0, 1), put_le(b, (uint64_t)1 << 40, 8), put_data(b, 32, 32);
-}
-CASE(key_wraps) {
-    put_head(b, 0, 1), put_le(b, UINT64_MAX - 7, 8), put_data(b, 32, 32);
-}
-CASE(key_long) {
-    put_head(b, 0, 1), put_le(b, 1025, 8), put_data(b, 32, 2048);
-}
-CASE(key_empty) {
-    put_head(b, 0, 1), put_u32_kv(b, "", 1), put_data(b, 32, 32);
-}
-CASE(key_nul) {
-    put_head(b, 0, 1), put_u32_kv(b, "a?b", 1), b->data[33] = 0;
-}
-CASE(key_newline) {
-    put_head(b, 0, 1), put_u32_kv(b, "a\nb", 1);
-}
-CASE(key_twice) {
-    put_head(b, 0, 2), put_u32_kv(b, "same", 1), put_u32_kv(b, "same", 2);
-}
-CASE(value_past_end) {
-    put_head(b, 0, 1), put_key(b, "k", FILE_STR), put_le(b, 1 << 20, 8);
-}
-CASE(value_huge) {
-    put_head(b, 0, 1), put_key(b, "k", FILE_STR), put_le(b, (uint64_t)1 << 33, 8);
-}
+/* ---- Strings and keys ------------------------------------------------------------------------ */
+CASE(key_past_end) { put_head(b, 0, 1), put_le(b, (uint64_t)1 << 40, 8), put_data(b, 32, 32); }
+CASE(key_wraps) { put_head(b, 0, 1), put_le(b, UINT64_MAX - 7, 8), put_data(b, 32, 32); }
+CASE(key_long) { put_head(b, 0, 1), put_le(b, 1025, 8), put_data(b, 32, 2048); }
+CASE(key_empty) { put_head(b, 0, 1), put_u32_kv(b, "", 1), put_data(b, 32, 32); }
+CASE(key_nul) { put_head(b, 0, 1), put_u32_kv(b, "a?b", 1), b->data[33] = 0; }
+CASE(key_newline) { put_head(b, 0, 1), put_u32_kv(b, "a\nb", 1); }
+CASE(key_twice) { put_head(b, 0, 2), put_u32_kv(b, "same", 1), put_u32_kv(b, "same", 2); }
+CASE(value_past_end) { put_head(b, 0, 1), put_key(b, "k", FILE_STR), put_le(b, 1 << 20, 8); }
+CASE(value_huge) { put_head(b, 0, 1), put_key(b, "k", FILE_STR), put_le(b, (uint64_t)1 << 33, 8); }
 
-/* ---- Values ---- */
-CASE(type_13) {
-    put_head(b, 0, 1), put_key(b, "k", 13), put_data(b, 32, 32);
-}
-CASE(type_255) {
-    put_head(b, 0, 1), put_key(b, "k", 255), put_data(b, 32, 32);
-}
-CASE(type_all_ones) {
-    put_head(b, 0, 1), put_key(b, "k", UINT32_MAX), put_data(b, 32, 32);
-}
-CASE(bool_2) {
-    put_head(b, 0, 1), put_key(b, "k", FILE_BOOL), put_le(b, 2, 1);
-}
+/* ---- Values ---------------------------------------------------------------------------------- */
+CASE(type_13) { put_head(b, 0, 1), put_key(b, "k", 13), put_data(b, 32, 32); }
+CASE(type_255) { put_head(b, 0, 1), put_key(b, "k", 255), put_data(b, 32, 32); }
+CASE(type_all_ones) { put_head(b, 0, 1), put_key(b, "k", UINT32_MAX), put_data(b, 32, 32); }
+CASE(bool_2) { put_head(b, 0, 1), put_key(b, "k", FILE_BOOL), put_le(b, 2, 1); }
 
 static void array(base_buf *b, uint32_t elem, uint64_t n) {
     put_head(b, 0, 1);
@@ -121,70 +63,36 @@ static void array(base_buf *b, uint32_t elem, uint64_t n) {
     put_le(b, elem, 4);
     put_le(b, n, 8);
 }
-CASE(array_nested) {
-    array(b, FILE_ARR, 1), put_data(b, 32, 64);
-}
-CASE(array_type_255) {
-    array(b, 255, 1), put_data(b, 32, 64);
-}
-CASE(array_2_63) {
-    array(b, FILE_U8, (uint64_t)1 << 63);
-}
-CASE(array_wraps) {
-    array(b, FILE_U64, UINT64_MAX / 8 + 2), put_data(b, 32, 64);
-}
-CASE(array_past_end) {
-    array(b, FILE_U64, 20), put_data(b, 32, 64);
-}
-CASE(array_strings_absurd) {
-    array(b, FILE_STR, 1 << 20), put_data(b, 32, 64);
-}
-CASE(array_string_cut) {
-    array(b, FILE_STR, 2), put_text(b, "fine"), put_le(b, 50, 8);
-}
+CASE(array_nested) { array(b, FILE_ARR, 1), put_data(b, 32, 64); }
+CASE(array_type_255) { array(b, 255, 1), put_data(b, 32, 64); }
+CASE(array_2_63) { array(b, FILE_U8, (uint64_t)1 << 63); }
+CASE(array_wraps) { array(b, FILE_U64, UINT64_MAX / 8 + 2), put_data(b, 32, 64); }
+CASE(array_past_end) { array(b, FILE_U64, 20), put_data(b, 32, 64); }
+CASE(array_strings_absurd) { array(b, FILE_STR, 1 << 20), put_data(b, 32, 64); }
+CASE(array_string_cut) { array(b, FILE_STR, 2), put_text(b, "fine"), put_le(b, 50, 8); }
 CASE(array_string_huge) {
     array(b, FILE_STR, 1), put_le(b, (1 << 20) + 1, 8);
     put_data(b, 32, (1 << 20) + 64);
 }
-CASE(array_bool_7) {
-    array(b, FILE_BOOL, 3), put_le(b, 0x070101, 3);
-}
+CASE(array_bool_7) { array(b, FILE_BOOL, 3), put_le(b, 0x070101, 3); }
 
-/* ---- Alignment ---- */
+/* ---- Alignment ------------------------------------------------------------------------------- */
 static void alignment(base_buf *b, uint32_t type, uint64_t v, int n) {
     put_head(b, 0, 1);
     put_key(b, "general.alignment", type);
     put_le(b, v, n);
 }
-CASE(align_0) {
-    alignment(b, FILE_U32, 0, 4);
-}
-CASE(align_1) {
-    alignment(b, FILE_U32, 1, 4);
-}
-CASE(align_3) {
-    alignment(b, FILE_U32, 3, 4);
-}
-CASE(align_24) {
-    alignment(b, FILE_U32, 24, 4);
-}
-CASE(align_2_30) {
-    alignment(b, FILE_U32, 1u << 30, 4);
-}
-CASE(align_2_31) {
-    alignment(b, FILE_U32, 1u << 31, 4);
-}
-CASE(align_i32) {
-    alignment(b, FILE_I32, 32, 4);
-}
-CASE(align_u64) {
-    alignment(b, FILE_U64, 32, 8);
-}
-CASE(align_text) {
-    put_head(b, 0, 1), put_text_kv(b, "general.alignment", "32");
-}
+CASE(align_0) { alignment(b, FILE_U32, 0, 4); }
+CASE(align_1) { alignment(b, FILE_U32, 1, 4); }
+CASE(align_3) { alignment(b, FILE_U32, 3, 4); }
+CASE(align_24) { alignment(b, FILE_U32, 24, 4); }
+CASE(align_2_30) { alignment(b, FILE_U32, 1u << 30, 4); }
+CASE(align_2_31) { alignment(b, FILE_U32, 1u << 31, 4); }
+CASE(align_i32) { alignment(b, FILE_I32, 32, 4); }
+CASE(align_u64) { alignment(b, FILE_U64, 32, 8); }
+CASE(align_text) { put_head(b, 0, 1), put_text_kv(b, "general.alignment", "32"); }
 
-/* ---- Tensor infos ---- */
+/* ---- Tensor infos ---------------------------------------------------------------------------- */
 static void one(base_buf *b, uint64_t cols, uint64_t rows, uint32_t type, uint64_t offset) {
     put_head(b, 1, 0);
     put_tensor(b, "w", cols, rows, type, offset);
@@ -200,99 +108,37 @@ static void dims(base_buf *b, uint32_t n, uint64_t last) {
     put_le(b, 0, 8);
     put_data(b, 32, 256);
 }
-CASE(dims_0) {
-    dims(b, 0, 1);
-}
-CASE(dims_5) {
-    dims(b, 5, 1);
-}
-CASE(dims_8) {
-    dims(b, 8, 1);
-}
-CASE(dims_2_31) {
-    dims(b, 1u << 31, 1);
-}
-CASE(zero_dim_0) {
-    dims(b, 1, 0);
-}
-CASE(zero_dim_1) {
-    dims(b, 2, 0);
-}
-CASE(zero_dim_2) {
-    dims(b, 3, 0);
-}
-CASE(zero_dim_3) {
-    dims(b, 4, 0);
-}
-CASE(product_wraps) {
-    one(b, (uint64_t)1 << 32, (uint64_t)1 << 32, QUANT_F32, 0);
-}
-CASE(bytes_wrap) {
-    one(b, (uint64_t)1 << 61, 2, QUANT_F32, 0);
-}
-CASE(dim_all_ones) {
-    one(b, UINT64_MAX, 1, QUANT_I8, 0);
-}
-CASE(size_2_61) {
-    one(b, (uint64_t)1 << 61, 1, QUANT_Q4_0, 0);
-}
-CASE(removed_4) {
-    one(b, 32, 1, 4, 0);
-}
-CASE(removed_5) {
-    one(b, 32, 1, 5, 0);
-}
-CASE(removed_31) {
-    one(b, 32, 1, 31, 0);
-}
-CASE(removed_33) {
-    one(b, 32, 1, 33, 0);
-}
-CASE(removed_37) {
-    one(b, 32, 1, 37, 0);
-}
-CASE(tl1) {
-    one(b, 32, 1, 38, 0);
-}
-CASE(unknown_43) {
-    one(b, 32, 1, 43, 0);
-}
-CASE(unknown_255) {
-    one(b, 32, 1, 255, 0);
-}
-CASE(unknown_private) {
-    one(b, 32, 1, 137, 0);
-}
-CASE(unknown_2_31) {
-    one(b, 32, 1, 0x80000000u, 0);
-}
-CASE(our_own_ids) {
-    one(b, 32, 1, QUANT_U8, 0);
-}
-CASE(half_a_block) {
-    one(b, 33, 1, QUANT_Q8_0, 0);
-}
-CASE(i2s_odd) {
-    one(b, 3, 3, QUANT_I2_S, 0);
-}
-CASE(misaligned) {
-    one(b, 8, 1, QUANT_F32, 16);
-}
-CASE(offset_past_end) {
-    one(b, 8, 1, QUANT_F32, 1 << 20);
-}
-CASE(offset_2_63) {
-    one(b, 8, 1, QUANT_F32, (uint64_t)1 << 63);
-}
-CASE(one_byte_short) {
-    one(b, 64, 1, QUANT_F32, 0), b->len--;
-}
-CASE(no_data) {
-    put_head(b, 1, 0), put_tensor(b, "w", 8, 1, 0, 0);
-}
-CASE(name_empty) {
-    put_head(b, 1, 0), put_tensor(b, "", 8, 1, 0, 0), put_data(b, 32, 64);
-}
+CASE(dims_0) { dims(b, 0, 1); }
+CASE(dims_5) { dims(b, 5, 1); }
+CASE(dims_8) { dims(b, 8, 1); }
+CASE(dims_2_31) { dims(b, 1u << 31, 1); }
+CASE(zero_dim_0) { dims(b, 1, 0); }
+CASE(zero_dim_1) { dims(b, 2, 0); }
+CASE(zero_dim_2) { dims(b, 3, 0); }
+CASE(zero_dim_3) { dims(b, 4, 0); }
+CASE(product_wraps) { one(b, (uint64_t)1 << 32, (uint64_t)1 << 32, QUANT_F32, 0); }
+CASE(bytes_wrap) { one(b, (uint64_t)1 << 61, 2, QUANT_F32, 0); }
+CASE(dim_all_ones) { one(b, UINT64_MAX, 1, QUANT_I8, 0); }
+CASE(size_2_61) { one(b, (uint64_t)1 << 61, 1, QUANT_Q4_0, 0); }
+CASE(removed_4) { one(b, 32, 1, 4, 0); }
+CASE(removed_5) { one(b, 32, 1, 5, 0); }
+CASE(removed_31) { one(b, 32, 1, 31, 0); }
+CASE(removed_33) { one(b, 32, 1, 33, 0); }
+CASE(removed_37) { one(b, 32, 1, 37, 0); }
+CASE(tl1) { one(b, 32, 1, 38, 0); }
+CASE(unknown_43) { one(b, 32, 1, 43, 0); }
+CASE(unknown_255) { one(b, 32, 1, 255, 0); }
+CASE(unknown_private) { one(b, 32, 1, 137, 0); }
+CASE(unknown_2_31) { one(b, 32, 1, 0x80000000u, 0); }
+CASE(our_own_ids) { one(b, 32, 1, QUANT_U8, 0); }
+CASE(half_a_block) { one(b, 33, 1, QUANT_Q8_0, 0); }
+CASE(i2s_odd) { one(b, 3, 3, QUANT_I2_S, 0); }
+CASE(misaligned) { one(b, 8, 1, QUANT_F32, 16); }
+CASE(offset_past_end) { one(b, 8, 1, QUANT_F32, 1 << 20); }
+CASE(offset_2_63) { one(b, 8, 1, QUANT_F32, (uint64_t)1 << 63); }
+CASE(one_byte_short) { one(b, 64, 1, QUANT_F32, 0), b->len--; }
+CASE(no_data) { put_head(b, 1, 0), put_tensor(b, "w", 8, 1, 0, 0); }
+CASE(name_empty) { put_head(b, 1, 0), put_tensor(b, "", 8, 1, 0, 0), put_data(b, 32, 64); }
 CASE(name_64) {
     put_head(b, 1, 0);
     put_tensor(b, "0123456789012345678901234567890123456789012345678901234567890123", 8, 1, 0, 0);
@@ -309,18 +155,10 @@ static void two(base_buf *b, const char *name, uint64_t offset_a, uint64_t offse
     put_tensor(b, name, 16, 1, QUANT_F32, offset_b);
     put_data(b, 32, 256);
 }
-CASE(name_twice) {
-    two(b, "first", 0, 64);
-}
-CASE(overlap) {
-    two(b, "second", 0, 32);
-}
-CASE(overlap_backwards) {
-    two(b, "second", 32, 0);
-}
-CASE(same_place) {
-    two(b, "second", 64, 64);
-}
+CASE(name_twice) { two(b, "first", 0, 64); }
+CASE(overlap) { two(b, "second", 0, 32); }
+CASE(overlap_backwards) { two(b, "second", 32, 0); }
+CASE(same_place) { two(b, "second", 64, 64); }
 CASE(sizes_sum_past_2_64) {
     put_head(b, 4, 0);
     for (int i = 0; i < 4; i++) {
@@ -330,7 +168,7 @@ CASE(sizes_sum_past_2_64) {
     put_data(b, 32, 64);
 }
 
-/* ---- Type ids with two meanings ---- */
+/* ---- Type ids with two meanings -------------------------------------------------------------- */
 static void bitnet_two(base_buf *b, const char *arch, uint32_t type, uint64_t cols, uint64_t next) {
     put_head(b, 2, 1);
     put_text_kv(b, "general.architecture", arch);
@@ -341,23 +179,13 @@ static void bitnet_two(base_buf *b, const char *arch, uint32_t type, uint64_t co
 CASE(tl2) {
     bitnet_two(b, "bitnet-b1.58", QUANT_MXFP4, 768, 1312);
 } /* 5 bits for 3 weights, + 32 */
-CASE(q2_0_group_128) {
-    bitnet_two(b, "llama", QUANT_Q2_0, 768, 1632);
-} /* 34 bytes for 128 */
+CASE(q2_0_group_128) { bitnet_two(b, "llama", QUANT_Q2_0, 768, 1632); } /* 34 bytes for 128 */
 
-/* ---- Splits ---- */
-CASE(split_in_memory) {
-    put_head(b, 0, 1), put_u32_kv(b, "split.count", 3);
-}
-CASE(split_0) {
-    put_head(b, 0, 1), put_u32_kv(b, "split.count", 0);
-}
-CASE(split_absurd) {
-    put_head(b, 0, 1), put_u32_kv(b, "split.count", 70000);
-}
-CASE(split_text) {
-    put_head(b, 0, 1), put_text_kv(b, "split.count", "2");
-}
+/* ---- Splits ---------------------------------------------------------------------------------- */
+CASE(split_in_memory) { put_head(b, 0, 1), put_u32_kv(b, "split.count", 3); }
+CASE(split_0) { put_head(b, 0, 1), put_u32_kv(b, "split.count", 0); }
+CASE(split_absurd) { put_head(b, 0, 1), put_u32_kv(b, "split.count", 70000); }
+CASE(split_text) { put_head(b, 0, 1), put_text_kv(b, "split.count", "2"); }
 
 #define BAD(fn, status, message)                                                                   \
     { #fn, fn, ROTOR_E_##status, message }

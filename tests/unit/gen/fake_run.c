@@ -23,9 +23,7 @@ struct run_session {
     uint32_t *tokens; /* [max] */
 };
 
-static uint32_t pages(uint32_t n) {
-    return (n + FAKE_PAGE - 1) / FAKE_PAGE;
-}
+static uint32_t pages(uint32_t n) { return (n + FAKE_PAGE - 1) / FAKE_PAGE; }
 
 run_engine *fake_engine(const fake_options *o) {
     run_engine *e = calloc(1, sizeof *e);
@@ -47,30 +45,14 @@ void fake_engine_free(run_engine **e) {
     *e = NULL;
 }
 
-uint64_t fake_evals(const run_engine *e) {
-    return e->n_evals;
-}
-const model *run_model(const run_engine *e) {
-    return &e->m;
-}
-uint32_t run_chunk(const run_engine *e) {
-    return e->o.chunk;
-}
-uint32_t run_max_logits(const run_engine *e) {
-    return e->o.max_logits;
-}
-run_engine *run_session_engine(const run_session *s) {
-    return s->e;
-}
-uint32_t run_session_max(const run_session *s) {
-    return s->max;
-}
-uint32_t run_session_len(const run_session *s) {
-    return s->n;
-}
-const uint32_t *run_session_tokens(const run_session *s) {
-    return s->tokens;
-}
+uint64_t fake_evals(const run_engine *e) { return e->n_evals; }
+const model *run_model(const run_engine *e) { return &e->m; }
+uint32_t run_chunk(const run_engine *e) { return e->o.chunk; }
+uint32_t run_max_logits(const run_engine *e) { return e->o.max_logits; }
+run_engine *run_session_engine(const run_session *s) { return s->e; }
+uint32_t run_session_max(const run_session *s) { return s->max; }
+uint32_t run_session_len(const run_session *s) { return s->n; }
+const uint32_t *run_session_tokens(const run_session *s) { return s->tokens; }
 const float *run_logits(const run_engine *e, uint32_t i) {
     assert(i < e->o.max_logits);
     return e->logits + (size_t)i * e->o.n_vocab;

@@ -48,9 +48,7 @@ static void rank_all(uint32_t v) {
     qsort(ranked, v, sizeof *ranked, by_rank);
 }
 
-static double weight_of(uint32_t id) {
-    return exp((double)logits[id] - (double)logits[ranked[0]]);
-}
+static double weight_of(uint32_t id) { return exp((double)logits[id] - (double)logits[ranked[0]]); }
 
 /* Survivors are ranked[0 .. n). */
 static uint32_t naive_survivors(const gen_sampling *o, uint32_t v) {

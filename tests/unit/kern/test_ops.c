@@ -40,21 +40,11 @@ static const void *array(const op_case *c, uint32_t i, uint32_t kind) {
     return c->a[i];
 }
 
-static const float *f32s(const op_case *c, uint32_t i) {
-    return array(c, i, F32);
-}
-static const double *f64s(const op_case *c, uint32_t i) {
-    return array(c, i, F64);
-}
-static const int8_t *i8s(const op_case *c, uint32_t i) {
-    return array(c, i, I8);
-}
-static const uint8_t *bytes(const op_case *c, uint32_t i) {
-    return array(c, i, U8);
-}
-static size_t param(const op_case *c, int i) {
-    return (size_t)c->p[i];
-}
+static const float *f32s(const op_case *c, uint32_t i) { return array(c, i, F32); }
+static const double *f64s(const op_case *c, uint32_t i) { return array(c, i, F64); }
+static const int8_t *i8s(const op_case *c, uint32_t i) { return array(c, i, I8); }
+static const uint8_t *bytes(const op_case *c, uint32_t i) { return array(c, i, U8); }
+static size_t param(const op_case *c, int i) { return (size_t)c->p[i]; }
 
 static const uint8_t *read_case(const uint8_t *at, op_case *c) {
     uint32_t n_params, elem_bytes[] = {1, 1, 2, 4, 4, 8};
@@ -116,9 +106,7 @@ static void equal_bytes(const op_case *c, const char *what, const void *got, con
                      c->level, i, n, ((const uint8_t *)got)[i], ((const uint8_t *)want)[i]);
 }
 
-static float *floats(size_t n) {
-    return calloc(n ? n : 1, sizeof(float));
-}
+static float *floats(size_t n) { return calloc(n ? n : 1, sizeof(float)); }
 
 /* ==== Element-wise ops
  * ================================================================================= */
@@ -460,7 +448,8 @@ static void spans_give_the_same_bits(const kern *k, const op_case *c, const kern
     float *partial = floats(end * stride), *out = floats(n);
     kern_attn a = *whole;
     a.out = out;
-    for (size_t span = first; span < end; span++) k->attention_span(&a, span, partial + span * stride);
+    for (size_t span = first; span < end; span++)
+        k->attention_span(&a, span, partial + span * stride);
     k->attention_fold(&a, partial, first, end - first);
     equal_bytes(c, "spans", out, whole->out, n * sizeof *out);
     free(partial);
@@ -543,7 +532,8 @@ int main(void) {
         cmocka_unit_test(attention_agrees),
     };
     /* A slot more in the table needs a case here (19 pointers behind the flags). */
-    _Static_assert(sizeof(kern) == sizeof(void *) + 19 * sizeof(void *), "a slot has no golden case");
+    _Static_assert(sizeof(kern) == sizeof(void *) + 19 * sizeof(void *),
+                   "a slot has no golden case");
     char path[512];
     const char *root = getenv("ROTOR_SOURCE_ROOT");
     base_file f;

@@ -148,7 +148,8 @@ static void unknown_architectures_are_named(void **state) {
     image im;
     image_make(&im, TINY_BITNET, NULL);
     memcpy(after(&im, "general.architecture") + 12, "botnet-b1.58", 12);
-    must_refuse(&im, ROTOR_E_UNSUPPORTED, "\"botnet-b1.58\" is not supported; these load: bitnet-b1.58");
+    must_refuse(&im, ROTOR_E_UNSUPPORTED,
+                "\"botnet-b1.58\" is not supported; these load: bitnet-b1.58");
     image_drop(&im);
 }
 

@@ -14,9 +14,7 @@
 #include "quant/quant.h"
 
 /* The example sequence of the notes: code(i) = (i^2 + floor(i / 5)) mod 3. */
-static int8_t example(unsigned i) {
-    return (int8_t)((i * i + i / 5) % 3) - 1;
-}
+static int8_t example(unsigned i) { return (int8_t)((i * i + i / 5) % 3) - 1; }
 
 typedef struct layout {
     uint32_t type;   /* ternary type */

@@ -17,7 +17,7 @@
 #include "run/run_internal.h"
 #include "tiny_model.h"
 
-enum { N = 6, PAGES = 14, MAX_TOK = 400, CHUNK = 48, STEPS = 1500 };
+enum { N = 5, PAGES = 26, MAX_TOK = 900, CHUNK = 48, STEPS = 1200 };
 
 typedef struct world {
     par_pool *pool;     /* threads */
@@ -27,12 +27,14 @@ typedef struct world {
     run_session *s[N];  /* NULL: none now */
     base_rng rng;       /* of the operations */
     unsigned full, bad; /* how often a step was refused, by reason */
-    unsigned copied;    /* how often a step took more pages than borders were crossed */
+    unsigned split;  /* steps of few rows with one beyond KERN_SPAN: threads share its attention */
+    unsigned copied; /* how often a step took more pages than borders were crossed */
 } world;
 
 static run_engine *engine(const world *w, uint32_t n_pages) {
     const run_options o = {.cpu = cpu_detect(),
                            .kv = KERN_KV_F16,
+                           .head = RUN_HEAD_Q8,
                            .n_pages = n_pages,
                            .chunk = CHUNK,
                            .max_logits = CHUNK};
@@ -71,9 +73,7 @@ static void answers_like_alone(world *w, run_session *s) {
     run_session_free(&fresh);
 }
 
-static run_session *any(world *w) {
-    return w->s[base_rng_below(&w->rng, N)];
-}
+static run_session *any(world *w) { return w->s[base_rng_below(&w->rng, N)]; }
 
 /* Rows of several sessions, each as often as it falls; now and then a token that does not exist. */
 static void extend(world *w) {
@@ -84,7 +84,7 @@ static void extend(world *w) {
     uint32_t borders = 0;
     while (n < want) {
         run_session *s = any(w);
-        if (s)
+        if (s && (s->len + CHUNK < s->max_tok || base_rng_below(&w->rng, 60) == 0))
             rows[n++] = (run_row){s, base_rng_below(&w->rng, 97), base_rng_below(&w->rng, 4) == 0};
         else if (base_rng_below(&w->rng, 20) == 0)
             break;
@@ -101,15 +101,17 @@ static void extend(world *w) {
         borders +=
             (len[i] + mine + KERN_KEYS - 1) / KERN_KEYS - (len[i] + KERN_KEYS - 1) / KERN_KEYS;
     }
+    for (int i = 0; i < N; i++)
+        w->split += st == ROTOR_OK && n <= 8 && w->s[i] && len[i] > KERN_SPAN;
     w->full += st == ROTOR_E_FULL;
     w->bad += st == ROTOR_E_ARG;
     w->copied += st == ROTOR_OK && free_before - w->e->pages.n_free > borders;
 }
 
 static void one_step(world *w) {
-    const uint32_t i = base_rng_below(&w->rng, N), what = base_rng_below(&w->rng, 10);
+    const uint32_t i = base_rng_below(&w->rng, N), what = base_rng_below(&w->rng, 30);
     if (!w->s[i]) {
-        uint32_t max = 1 + base_rng_below(&w->rng, MAX_TOK);
+        uint32_t max = MAX_TOK - base_rng_below(&w->rng, MAX_TOK * 3 / 4);
         assert_int_equal(run_session_create(&w->s[i], w->e, max, NULL), ROTOR_OK);
         const run_session *src = any(w);
         if (src && src != w->s[i] && src->len) {
@@ -119,9 +121,9 @@ static void one_step(world *w) {
         }
     } else if (what == 0)
         run_session_free(&w->s[i]);
-    else if (what <= 2)
-        run_session_rewind(w->s[i], base_rng_below(&w->rng, w->s[i]->len + 1));
-    else if (what == 3)
+    else if (what <= 4)
+        run_session_rewind(w->s[i], w->s[i]->len - base_rng_below(&w->rng, w->s[i]->len / 2 + 1));
+    else if (what <= 6)
         answers_like_alone(w, w->s[i]);
     else
         extend(w);
@@ -138,14 +140,16 @@ static void a_random_life_keeps_pages_and_answers(void **state) {
     assert_int_equal(par_create(&w.pool, 2, false, NULL), ROTOR_OK);
     assert_int_equal(model_open(&w.m, path, &mo, NULL), ROTOR_OK);
     w.e = engine(&w, PAGES);
-    w.alone = engine(&w, 7);
+    w.alone = engine(&w, MAX_TOK / KERN_KEYS + 1);
     for (int i = 0; i < STEPS; i++) {
         one_step(&w);
         pages_add_up(&w);
     }
     for (int i = 0; i < N; i++) run_session_free(&w.s[i]);
     assert_int_equal(run_free_pages(w.e), PAGES);
-    assert_true(w.full > 20 && w.bad > 20 && w.copied > 20); /* every border was visited */
+    print_message("%u full, %u bad, %u copied, %u split\n", w.full, w.bad, w.copied, w.split);
+    assert_true(w.full > 20 && w.bad > 20 && w.copied > 20 &&
+                w.split > 20); /* every border was visited */
     run_free(&w.e);
     run_free(&w.alone);
     model_close(&w.m);

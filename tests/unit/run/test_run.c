@@ -16,13 +16,13 @@
 #include "run/run.h"
 #include "tiny_model.h"
 
-/* ==== A model on an engine ============================================================================ */
+/* ==== A model on an engine ==================================================================== */
 
 typedef struct rig {
-    par_pool *pool;  /* threads */
-    model *m;        /* weights */
-    run_engine *e;   /* engine */
-    run_session *s;  /* one session */
+    par_pool *pool; /* threads */
+    model *m;       /* weights */
+    run_engine *e;  /* engine */
+    run_session *s; /* one session */
 } rig;
 
 typedef struct setting {
@@ -41,8 +41,11 @@ static void rig_up(rig *r, const char *path, setting set) {
     assert_int_equal(par_create(&r->pool, set.n_threads, false, &err), ROTOR_OK);
     const model_options mo = {.i2s = -1, .parallel = {share, r->pool}};
     if (model_open(&r->m, path, &mo, &err) != ROTOR_OK) fail_msg("%s", err.message);
-    const run_options ro = {.cpu = set.cpu & cpu_detect(), .kv = set.kv, .chunk = set.chunk,
-                            .n_pages = set.n_pages ? set.n_pages : 70};
+    const run_options ro = {.cpu = set.cpu & cpu_detect(),
+                            .kv = set.kv,
+                            .chunk = set.chunk,
+                            .n_pages = set.n_pages ? set.n_pages : 70,
+                            .solo_bytes = 1};
     if (run_create(&r->e, r->m, r->pool, &ro, &err) != ROTOR_OK) fail_msg("%s", err.message);
     assert_int_equal(run_session_create(&r->s, r->e, 4200, &err), ROTOR_OK);
 }
@@ -72,8 +75,8 @@ static void same_bits(const rig *r, const float *a, const float *b, const char *
     if (memcmp(a, b, r->m->hp.n_vocab * sizeof *a) == 0) return;
     for (uint32_t i = 0; i < r->m->hp.n_vocab; i++)
         if (memcmp(a + i, b + i, 4) != 0)
-            fail_msg("%s at %u positions: logit %u is %.9g, expected %.9g", what, n, i, (double)b[i],
-                     (double)a[i]);
+            fail_msg("%s at %u positions: logit %u is %.9g, expected %.9g", what, n, i,
+                     (double)b[i], (double)a[i]);
 }
 
 static const uint32_t lengths[] = {1, 31, 32, 33, 127, 512};
@@ -81,7 +84,7 @@ static const uint32_t lengths[] = {1, 31, 32, 33, 127, 512};
 /* Under a checker that slows the program ten times, the longest runs are shortened. */
 static bool quick(void) { return getenv("ROTOR_TEST_QUICK") != NULL; }
 
-/* ==== One path against another ========================================================================== */
+/* ==== One path against another ================================================================ */
 
 static void check_paths(const char *path, tiny_kind kind) {
     rig ref;
@@ -136,7 +139,8 @@ static void every_cpu_level_and_thread_count_is_the_same_bits(void **state) {
                 for (int threads = 1; threads <= 4; threads++) {
                     rig r;
                     bool top = (cpu_detect() & ~mask) == 0; /* all thread counts at the top level */
-                    if ((cpu_detect() & mask) != mask || (!top && threads != 1 + (int)i % 4)) continue;
+                    if ((cpu_detect() & mask) != mask || (!top && threads != 1 + (int)i % 4))
+                        continue;
                     rig_up(&r, path, (setting){mask, threads, 64, (kern_kv)kv, 0});
                     float *got = logits_after(&r, 129);
                     same_bits(&ref, want, got, level, 129);
@@ -175,7 +179,7 @@ static void four_thousand_positions_are_the_same_bits(void **state) {
     unlink(path);
 }
 
-/* ==== Neighbours and shared pages ========================================================================== */
+/* ==== Neighbours and shared pages ============================================================= */
 
 static void batch_neighbours_do_not_matter(void **state) {
     (void)state;
@@ -226,7 +230,7 @@ static void forks_share_pages_and_part_ways(void **state) {
         assert_int_equal(run_eval(a.e, &row, 1, NULL), ROTOR_OK);
     }
     float *forked = memcpy(malloc(97 * 4), run_logits(a.e, 0), 97 * 4);
-    float *original = logits_after(&a, 130);       /* … and the original is untouched */
+    float *original = logits_after(&a, 130); /* … and the original is untouched */
     float *want = logits_after(&b, 130);
     same_bits(&a, want, original, "original after a fork", 130);
     run_session_rewind(b.s, 80);
@@ -246,7 +250,7 @@ static void forks_share_pages_and_part_ways(void **state) {
     unlink(path);
 }
 
-/* ==== Limits ================================================================================================ */
+/* ==== Limits ================================================================================== */
 
 static void full_pools_and_bad_tokens_change_nothing(void **state) {
     (void)state;

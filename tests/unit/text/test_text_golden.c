@@ -65,7 +65,6 @@ static void llama3_by_merges(void **state) {
                       (double)load_us * 1e-3);
         assert_int_equal(n, 280147);
         assert_true(text_adds_bos(v) && text_bos(v) == 128000);
-        assert_true(load_us < 3000000);
     }
     check("llama3", v, TEXT_PARSE_SPECIAL);
 }
@@ -83,8 +82,8 @@ JSON_TEST(hf_metaspace, "hf-metaspace")
 JSON_TEST(hf_unigram_bytes, "hf-unigram-bytes")
 JSON_TEST(hf_wordpiece, "hf-wordpiece")
 JSON_TEST(hf_wordpiece_cased, "hf-wordpiece-cased")
-#ifdef ROTOR_HAVE_PCRE2
 JSON_TEST(hf_unigram, "hf-unigram")
+#ifdef ROTOR_HAVE_PCRE2
 JSON_TEST(hf_regex, "hf-regex")
 JSON_TEST(hf_odd, "hf-odd")
 #endif
@@ -113,9 +112,9 @@ static void add_length(void *user, base_str piece) {
 
 static void splits(void **state) {
     (void)state;
-    static const char *const rules[] = {"gpt-2", "llama3", "qwen2", "qwen35", "gpt-4o", "falcon",
-                                        "starcoder", "mpt", "deepseek-llm", "deepseek-coder",
-                                        "default"};
+    static const char *const rules[] = {"gpt-2",        "llama3",         "qwen2",     "qwen35",
+                                        "gpt-4o",       "falcon",         "starcoder", "mpt",
+                                        "deepseek-llm", "deepseek-coder", "default"};
     base_buf s = {0};
     for (size_t r = 0; r < BASE_COUNT(rules); r++) {
         char file[128];
@@ -144,25 +143,17 @@ static int teardown(void **state) { return (void)state, help_atoms_free(atoms), 
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gpt2),
-        cmocka_unit_test(llama3),
-        cmocka_unit_test(o200k),
-        cmocka_unit_test(llama3_by_merges),
-        cmocka_unit_test(hf_qwen2),
-        cmocka_unit_test(hf_llama3),
-        cmocka_unit_test(hf_o200k),
-        cmocka_unit_test(hf_llama2),
-        cmocka_unit_test(hf_metaspace),
-        cmocka_unit_test(hf_unigram_bytes),
-        cmocka_unit_test(hf_wordpiece),
-        cmocka_unit_test(hf_wordpiece_cased),
-#ifdef ROTOR_HAVE_PCRE2
+        cmocka_unit_test(gpt2),         cmocka_unit_test(llama3),
+        cmocka_unit_test(o200k),        cmocka_unit_test(llama3_by_merges),
+        cmocka_unit_test(hf_qwen2),     cmocka_unit_test(hf_llama3),
+        cmocka_unit_test(hf_o200k),     cmocka_unit_test(hf_llama2),
+        cmocka_unit_test(hf_metaspace), cmocka_unit_test(hf_unigram_bytes),
+        cmocka_unit_test(hf_wordpiece), cmocka_unit_test(hf_wordpiece_cased),
         cmocka_unit_test(hf_unigram),
-        cmocka_unit_test(hf_regex),
-        cmocka_unit_test(hf_odd),
+#ifdef ROTOR_HAVE_PCRE2
+        cmocka_unit_test(hf_regex),     cmocka_unit_test(hf_odd),
 #endif
-        cmocka_unit_test(sp_unigram),
-        cmocka_unit_test(sp_bpe),
+        cmocka_unit_test(sp_unigram),   cmocka_unit_test(sp_bpe),
         cmocka_unit_test(splits),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "text_help.h"
 
@@ -23,12 +24,15 @@ static base_buf repeat(const char *atom, size_t n) {
 
 /* ==== Long runs =============================================================================== */
 
+/* Processor time, so that a busy machine does not fail the test. */
+static double seconds_used(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
 /* Encodes and decodes; a quadratic method would take hours, so the bound can be generous. */
 static void encode_within(const char *name, const text_vocab *v, base_str text, bool round_trip) {
-    uint64_t start = base_now_us();
+    double start = seconds_used();
     text_ids ids = help_encode(v, text, 0);
-    double seconds = (double)(base_now_us() - start) * 1e-6;
-    if (seconds > 0.5) print_message("%s: %.2f s for %zu bytes\n", name, seconds, text.n);
+    double seconds = seconds_used() - start;
+    if (seconds > 2) print_message("%s: %.2f s for %zu bytes\n", name, seconds, text.n);
     assert_true(seconds < 20);
     if (round_trip) {
         base_buf back = {0};
@@ -42,15 +46,19 @@ static void encode_within(const char *name, const text_vocab *v, base_str text, 
 
 static void long_runs_stay_linear(void **state) {
     (void)state;
-    static const char *const atoms[] = {"a", " ", "\n", "1", "!", "\xCC\x81", "あ", "A", "'s", " \n",
-                                        "aA", "\xFF", "ab ", "\xCC\x96\xCC\x81", "中A", "\t x"};
+    static const char *const atoms[] = {
+        "a",  " ",   "\n", "1",    "!",   "\xCC\x81",         "あ",  "A",
+        "'s", " \n", "aA", "\xFF", "ab ", "\xCC\x96\xCC\x81", "中A", "\t x"};
     static const struct {
         const char *name;
         text_model model;
         bool whole; /* decoding gives the text back */
-    } vocabs[] = {{"gpt2", TEXT_BPE, true},           {"llama-spm", TEXT_SPM, true},
-                  {"hf-llama3", TEXT_BPE, true},      {"hf-qwen2", TEXT_BPE, false},
-                  {"hf-o200k", TEXT_BPE, true},       {"hf-llama2", TEXT_SPM, true},
+    } vocabs[] = {{"gpt2", TEXT_BPE, true},
+                  {"llama-spm", TEXT_SPM, true},
+                  {"hf-llama3", TEXT_BPE, true},
+                  {"hf-qwen2", TEXT_BPE, false},
+                  {"hf-o200k", TEXT_BPE, true},
+                  {"hf-llama2", TEXT_SPM, true},
                   {"hf-unigram-bytes", TEXT_UNIGRAM, false},
                   {"sp-unigram", TEXT_UNIGRAM, false},
                   {"bert-bge", TEXT_WORDPIECE, false}};
@@ -61,7 +69,7 @@ static void long_runs_stay_linear(void **state) {
                         : json ? help_json(name)
                                : help_vocab(name, vocabs[k].model);
         for (size_t i = 0; i < BASE_COUNT(atoms); i++) {
-            base_buf text = repeat(atoms[i], 1000000 / strlen(atoms[i]));
+            base_buf text = repeat(atoms[i], i < 7 ? 1000000 : 100000); /* seven classic ones */
             encode_within(name, v, help_str(&text), vocabs[k].whole);
             base_buf_free(&text);
         }
@@ -73,22 +81,22 @@ static void count_piece(void *user, base_str piece) { *(size_t *)user += piece.n
 
 static void every_rule_set_is_linear(void **state) {
     (void)state;
-    static const char *const rules[] = {"gpt-2", "llama3", "qwen2", "qwen35", "gpt-4o", "falcon",
-                                        "starcoder", "mpt", "deepseek-llm", "deepseek-coder",
-                                        "default"};
-    static const char *const atoms[] = {"a", " ", "\n", "1", "!", "\xCC\x81", "あ", "A", "\r\n ",
-                                        "aA'S", "\xFF", " \t", "中A"};
+    static const char *const rules[] = {"gpt-2",        "llama3",         "qwen2",     "qwen35",
+                                        "gpt-4o",       "falcon",         "starcoder", "mpt",
+                                        "deepseek-llm", "deepseek-coder", "default"};
+    static const char *const atoms[] = {"a", " ",     "\n",   "1",    "!",   "\xCC\x81", "あ",
+                                        "A", "\r\n ", "aA'S", "\xFF", " \t", "中A"};
     for (size_t r = 0; r < BASE_COUNT(rules); r++)
         for (size_t i = 0; i < BASE_COUNT(atoms); i++) {
             base_buf text = repeat(atoms[i], 300000);
             base_buf_puts(&text, "x"); /* what ends a run of spaces decides how it is cut */
             size_t bytes = 0;
-            uint64_t start = base_now_us();
-            assert_int_equal(text_split(base_str_of(rules[r]), help_str(&text), count_piece, &bytes,
-                                        NULL),
-                             ROTOR_OK);
+            double start = seconds_used();
+            assert_int_equal(
+                text_split(base_str_of(rules[r]), help_str(&text), count_piece, &bytes, NULL),
+                ROTOR_OK);
             assert_int_equal(bytes, text.len);
-            assert_true(base_now_us() - start < 30000000);
+            assert_true(seconds_used() - start < 10);
             base_buf_free(&text);
         }
 }
@@ -96,11 +104,11 @@ static void every_rule_set_is_linear(void **state) {
 /* ==== Malformed vocabularies ================================================================== */
 
 typedef struct small {
-    base_str tokens[8];  /* texts */
-    float scores[8];     /* of SPM and unigram */
-    int32_t types[8];    /* token types */
-    base_str merges[6];  /* BPE */
-    text_spec spec;      /* refers to the rest */
+    base_str tokens[8]; /* texts */
+    float scores[8];    /* of SPM and unigram */
+    int32_t types[8];   /* token types */
+    base_str merges[6]; /* BPE */
+    text_spec spec;     /* refers to the rest */
 } small;
 
 /* a, b, ab, <s>, bytes 00 and 01: enough for every model. */
@@ -119,12 +127,26 @@ static small *small_new(text_model model) {
     s->merges[3] = base_str_of("a ");
     s->merges[4] = base_str_of("b a");
     s->merges[5] = base_str_of("");
-    s->spec = (text_spec){.model = model, .pre = base_str_of("gpt-2"), .tokens = s->tokens,
-                          .scores = s->scores, .types = s->types, .n_tokens = 8,
-                          .merges = s->merges, .n_merges = 6, .bos = 3, .eos = TEXT_NO_ID,
-                          .unk = TEXT_NO_ID, .sep = TEXT_NO_ID, .pad = TEXT_NO_ID,
-                          .cls = TEXT_NO_ID, .mask = TEXT_NO_ID, .eot = TEXT_NO_ID,
-                          .eom = TEXT_NO_ID, .add_bos = -1, .add_eos = -1, .add_space_prefix = -1};
+    s->spec = (text_spec){.model = model,
+                          .pre = base_str_of("gpt-2"),
+                          .tokens = s->tokens,
+                          .scores = s->scores,
+                          .types = s->types,
+                          .n_tokens = 8,
+                          .merges = s->merges,
+                          .n_merges = 6,
+                          .bos = 3,
+                          .eos = TEXT_NO_ID,
+                          .unk = TEXT_NO_ID,
+                          .sep = TEXT_NO_ID,
+                          .pad = TEXT_NO_ID,
+                          .cls = TEXT_NO_ID,
+                          .mask = TEXT_NO_ID,
+                          .eot = TEXT_NO_ID,
+                          .eom = TEXT_NO_ID,
+                          .add_bos = -1,
+                          .add_eos = -1,
+                          .add_space_prefix = -1};
     return s;
 }
 
@@ -215,10 +237,10 @@ static void pre_tokenizers_by_name(void **state) {
         const char *pre;
         rotor_status status;
         int warnings;
-    } cases[] = {{"gpt-2", ROTOR_OK, 0},     {"llama-bpe", ROTOR_OK, 0},
-                 {"falcon3", ROTOR_OK, 0},   {"", ROTOR_OK, 1},
-                 {"no-such", ROTOR_OK, 1},   {"tekken", ROTOR_E_UNSUPPORTED, 0},
-                 {"default", ROTOR_OK, 0},   {"deepseek-v3", ROTOR_E_UNSUPPORTED, 0}};
+    } cases[] = {{"gpt-2", ROTOR_OK, 0},   {"llama-bpe", ROTOR_OK, 0},
+                 {"falcon3", ROTOR_OK, 0}, {"", ROTOR_OK, 1},
+                 {"no-such", ROTOR_OK, 1}, {"tekken", ROTOR_E_UNSUPPORTED, 0},
+                 {"default", ROTOR_OK, 0}, {"deepseek-v3", ROTOR_E_UNSUPPORTED, 0}};
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
         s->spec.pre = base_str_of(cases[i].pre);
         warnings = 0;
@@ -259,9 +281,17 @@ static void charsmaps_are_checked(void **state) {
 
 static void bad_rank_files_are_refused(void **state) {
     (void)state;
-    static const char *const bad[] = {"YQ== ", "YQ==", "YQ== x\n", " 0\n", "YQ= 0\n", "Y!== 0\n",
-                                      "YQ== 0\nYg== 0\n", "YQ== 99999999999\n", "YQ== 0 1\n",
-                                      "YQ== 2097152\n", "\n"};
+    static const char *const bad[] = {"YQ== ",
+                                      "YQ==",
+                                      "YQ== x\n",
+                                      " 0\n",
+                                      "YQ= 0\n",
+                                      "Y!== 0\n",
+                                      "YQ== 0\nYg== 0\n",
+                                      "YQ== 99999999999\n",
+                                      "YQ== 0 1\n",
+                                      "YQ== 2097152\n",
+                                      "\n"};
     text_vocab *v = NULL;
     base_str special = base_str_of("<x>"), pre = base_str_of("llama3");
     for (size_t i = 0; i < BASE_COUNT(bad); i++) {
@@ -272,9 +302,9 @@ static void bad_rank_files_are_refused(void **state) {
     }
     assert_int_equal(text_vocab_from_ranks(&v, base_str_of("YQ== 5\n"), pre, &special, 1, 5, NULL),
                      ROTOR_E_ARG);
-    assert_int_equal(text_vocab_from_ranks(&v, base_str_of("YQ== 5\r\nYg== 0"), pre, &special, 1, 9,
-                                           NULL),
-                     ROTOR_OK);
+    assert_int_equal(
+        text_vocab_from_ranks(&v, base_str_of("YQ== 5\r\nYg== 0"), pre, &special, 1, 9, NULL),
+        ROTOR_OK);
     assert_int_equal(text_n_tokens(v), 10);
     assert_int_equal(text_find(v, special), 9);
     assert_int_equal(text_find(v, base_str_of("a")), 5);
@@ -373,9 +403,11 @@ static void odd_json_is_refused(void **state) {
 #ifdef ROTOR_HAVE_PCRE2
 static rotor_status with_regex(const char *regex, base_str text, rotor_error *err) {
     base_buf b = {0};
-    base_buf_printf(&b, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},"
-                        "\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\","
-                        "\"pattern\":{\"Regex\":\"%s\"}}}", regex);
+    base_buf_printf(&b,
+                    "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},"
+                    "\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\","
+                    "\"pattern\":{\"Regex\":\"%s\"}}}",
+                    regex);
     text_vocab *v = NULL;
     text_ids ids = {0};
     rotor_status st = text_vocab_from_json(&v, help_str(&b), (base_str){0}, NULL, err);
@@ -487,10 +519,11 @@ static void faults_while_creating(void **state) {
 
 static void faults_while_encoding(void **state) {
     (void)state;
-    static const char *const names[] = {"hf-llama3", "hf-qwen2", "hf-llama2", "hf-metaspace",
-                                        "hf-unigram-bytes", "hf-wordpiece",
+    static const char *const names[] = {"hf-llama3",    "hf-qwen2",         "hf-llama2",
+                                        "hf-metaspace", "hf-unigram-bytes", "hf-unigram",
+                                        "hf-wordpiece",
 #ifdef ROTOR_HAVE_PCRE2
-                                        "hf-odd", "hf-unigram", "hf-regex"
+                                        "hf-odd",       "hf-regex"
 #endif
     };
     base_buf text = repeat("Hello  World 中文 é́ <|im_end|> foo_bar1234 don't\r\n", 60);

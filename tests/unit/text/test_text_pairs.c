@@ -84,8 +84,8 @@ static void o200k_pairs(void **state) { (void)state, check_data("gpt-4o", help_o
 
 static void gguf_pairs(void **state) {
     (void)state;
-    static const char *const names[] = {"gpt-2", "llama-spm", "bert-bge", "mpt", "starcoder",
-                                        "phi-3", "deepseek-llm", "deepseek-coder"};
+    static const char *const names[] = {"gpt-2",     "llama-spm", "bert-bge",     "mpt",
+                                        "starcoder", "phi-3",     "deepseek-llm", "deepseek-coder"};
     for (size_t i = 0; i < BASE_COUNT(names); i++) {
         print_message("%s\n", names[i]);
         check_data(names[i], help_gguf(names[i]));
@@ -199,11 +199,15 @@ static void config_names_tokens(void **state) {
 /* User text never becomes a control token, whatever it spells. */
 static void plain_text_stays_plain(void **state) {
     (void)state;
-    text_vocab *all[] = {help_vocab("llama-spm", TEXT_SPM), help_gpt2(),
-                         help_vocab("bert-bge", TEXT_WORDPIECE), help_json("hf-llama2"),
-                         help_json("hf-unigram"), help_json("hf-llama3")};
-    static const char *const texts[] = {"<s>", "</s>", "<unk>", "<|endoftext|>", "[CLS]", "[SEP]",
-                                        "<|begin_of_text|>", "a</s>b", "<0x41>", "<pad>"};
+    text_vocab *all[] = {help_vocab("llama-spm", TEXT_SPM),
+                         help_gpt2(),
+                         help_vocab("bert-bge", TEXT_WORDPIECE),
+                         help_json("hf-llama2"),
+                         help_json("hf-unigram"),
+                         help_json("hf-llama3")};
+    static const char *const texts[] = {
+        "<s>",    "</s>",   "<unk>", "<|endoftext|>", "[CLS]", "[SEP]", "<|begin_of_text|>",
+        "a</s>b", "<0x41>", "<pad>"};
     for (size_t k = 0; k < BASE_COUNT(all); k++) {
         for (size_t i = 0; i < BASE_COUNT(texts); i++) {
             text_ids ids = help_encode(all[k], base_str_of(texts[i]), 0);

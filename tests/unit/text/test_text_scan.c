@@ -41,7 +41,11 @@ static void known_cases(void **state) {
     check_split("gpt-4o", "\n \n\n x", "\n \n\n| x");
     check_split("llama-bpe", "3333", "333|3");
     check_split("llama-bpe", "can'T 'S", "can|'T| '|S");
-    check_split("llama-bpe", "a\xC2\xA0" "b  c\t\td", "a|\xC2\xA0" "b| | c|\t|\td");
+    check_split("llama-bpe",
+                "a\xC2\xA0"
+                "b  c\t\td",
+                "a|\xC2\xA0"
+                "b| | c|\t|\td");
     check_split("llama-bpe", "x \r\n  y ", "x| \r\n| | y| ");
     check_split("qwen2", "33x", "3|3|x");
     check_split("gpt-2", "can'T don't", "can|'|T| don|'t");
@@ -52,7 +56,10 @@ static void known_cases(void **state) {
     check_split("falcon", "x1234, y", "x|123|4|,| y");
     check_split("deepseek-llm", "Hi 中文 12\n  ", "Hi| |中文| |12|\n|  ");
     check_split("gpt-2", "", "");
-    check_split("llama-bpe", "a\xFF\xFE" "b\xE4\xB8", "a|\xFF\xFE|b|\xE4\xB8");
+    check_split("llama-bpe",
+                "a\xFF\xFE"
+                "b\xE4\xB8",
+                "a|\xFF\xFE|b|\xE4\xB8");
 }
 
 static void unknown_names(void **state) {
@@ -89,9 +96,11 @@ static text_vocab *regex_vocab(const char *regex) {
     base_buf b = {0};
     rotor_error err = {0};
     text_vocab *v = NULL;
-    base_buf_printf(&b, "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\","
-                        "\"pattern\":{\"Regex\":\"%s\"}},\"model\":{\"type\":\"BPE\",\"merges\":[],"
-                        "\"vocab\":{\"a\":0}}}", regex);
+    base_buf_printf(&b,
+                    "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\","
+                    "\"pattern\":{\"Regex\":\"%s\"}},\"model\":{\"type\":\"BPE\",\"merges\":[],"
+                    "\"vocab\":{\"a\":0}}}",
+                    regex);
     if (text_vocab_from_json(&v, help_str(&b), (base_str){0}, NULL, &err))
         fail_msg("%s", err.message);
     base_buf_free(&b);

@@ -25,12 +25,24 @@ typedef struct small {
 /* Tokens and merges are given as words between single spaces ("_" stands for the space of a merge
  * and "▁" for itself). */
 static void small_init(small *s, text_model model, const char *pre, char *tokens, char *merges) {
-    *s = (small){.spec = {.model = model, .pre = base_str_of(pre), .tokens = s->tokens,
-                          .scores = s->scores, .types = s->types, .merges = s->merges,
-                          .bos = TEXT_NO_ID, .eos = TEXT_NO_ID, .unk = TEXT_NO_ID,
-                          .sep = TEXT_NO_ID, .pad = TEXT_NO_ID, .cls = TEXT_NO_ID,
-                          .mask = TEXT_NO_ID, .eot = TEXT_NO_ID, .eom = TEXT_NO_ID, .add_bos = -1,
-                          .add_eos = -1, .add_space_prefix = 0}};
+    *s = (small){.spec = {.model = model,
+                          .pre = base_str_of(pre),
+                          .tokens = s->tokens,
+                          .scores = s->scores,
+                          .types = s->types,
+                          .merges = s->merges,
+                          .bos = TEXT_NO_ID,
+                          .eos = TEXT_NO_ID,
+                          .unk = TEXT_NO_ID,
+                          .sep = TEXT_NO_ID,
+                          .pad = TEXT_NO_ID,
+                          .cls = TEXT_NO_ID,
+                          .mask = TEXT_NO_ID,
+                          .eot = TEXT_NO_ID,
+                          .eom = TEXT_NO_ID,
+                          .add_bos = -1,
+                          .add_eos = -1,
+                          .add_space_prefix = 0}};
     char *at;
     for (char *t = strtok_r(tokens, " ", &at); t; t = strtok_r(NULL, " ", &at)) {
         size_t i = s->spec.n_tokens++;
@@ -125,7 +137,8 @@ static void wordpiece_starts_and_limits(void **state) {
     (void)state;
     small s;
     char tokens[] = "[UNK] \xE2\x96\x81 \xE2\x96\x81"
-                    "a b a", merges[] = "";
+                    "a b a",
+         merges[] = "";
     char word[102];
     small_init(&s, TEXT_WORDPIECE, "", tokens, merges);
     s.spec.unk = 0;
@@ -150,7 +163,8 @@ static void cased_wordpiece_is_recognised(void **state) {
     small s;
     char tokens[] = "[UNK] \xE2\x96\x81"
                     "a \xE2\x96\x81"
-                    "B", merges[] = "";
+                    "B",
+         merges[] = "";
     small_init(&s, TEXT_WORDPIECE, "", tokens, merges);
     s.spec.unk = 0;
     check_small(&s, "a A B b", 0, "1 0 2 0");
@@ -203,7 +217,8 @@ static void unknown_bytes(void **state) {
 static void append_piece(void *user, base_str piece) {
     void **both = user;
     text_ids one = help_encode(both[0], piece, 0);
-    for (size_t i = 0; i < one.n; i++) assert_int_equal(text_ids_push(both[1], one.ids[i]), ROTOR_OK);
+    for (size_t i = 0; i < one.n; i++)
+        assert_int_equal(text_ids_push(both[1], one.ids[i]), ROTOR_OK);
     text_ids_free(&one);
 }
 

@@ -43,8 +43,12 @@ static void any_bytes_round_trip(void **state) {
 static void random_strings_round_trip(void **state) {
     (void)state;
     help_atoms *atoms = help_atoms_read();
-    text_vocab *all[] = {help_gpt2(), help_vocab("llama-spm", TEXT_SPM), help_json("hf-llama3"),
-                         help_vocab("sp-bpe", TEXT_SPM), help_llama3(), help_o200k()};
+    text_vocab *all[] = {help_gpt2(),
+                         help_vocab("llama-spm", TEXT_SPM),
+                         help_json("hf-llama3"),
+                         help_vocab("sp-bpe", TEXT_SPM),
+                         help_llama3(),
+                         help_o200k()};
     base_buf s = {0};
     for (uint64_t i = 0; i < 3000; i++) {
         help_random_string(atoms, i, &s);
@@ -82,7 +86,8 @@ static void streams_emit_whole_characters(void **state) {
         assert_in_range(s.n_wait, 0, 3);
     }
     assert_int_equal(text_stream_end(&s, &all), ROTOR_OK);
-    base_buf_puts(&want, "Ж中文😀é 👨‍👩‍👧 नमस्ते\xEF\xBF\xBD\xEF\xBF\xBD ok");
+    base_buf_puts(
+        &want, "Ж中文😀é 👨‍👩‍👧 नमस्ते\xEF\xBF\xBD\xEF\xBF\xBD ok");
     assert_string_equal(all.data, want.data);
     base_buf_free(&all);
     base_buf_free(&want);
@@ -125,8 +130,10 @@ static void invalid_bytes_become_replacements(void **state) {
         }
         assert_int_equal(text_stream_end(&s, &got), ROTOR_OK);
         for (const char *p = cases[i].want; *p; p++) {
-            if (*p == 'R') base_buf_puts(&want, "\xEF\xBF\xBD");
-            else base_buf_append(&want, p, 1);
+            if (*p == 'R')
+                base_buf_puts(&want, "\xEF\xBF\xBD");
+            else
+                base_buf_append(&want, p, 1);
         }
         assert_string_equal(got.data, want.data);
         base_buf_free(&got);

@@ -45,9 +45,17 @@ bool help_data(const char *name, base_buf *out) {
 }
 
 static text_spec empty_spec(void) {
-    return (text_spec){.bos = TEXT_NO_ID, .eos = TEXT_NO_ID, .unk = TEXT_NO_ID, .sep = TEXT_NO_ID,
-                       .pad = TEXT_NO_ID, .cls = TEXT_NO_ID, .mask = TEXT_NO_ID,
-                       .eot = TEXT_NO_ID, .eom = TEXT_NO_ID, .add_bos = -1, .add_eos = -1,
+    return (text_spec){.bos = TEXT_NO_ID,
+                       .eos = TEXT_NO_ID,
+                       .unk = TEXT_NO_ID,
+                       .sep = TEXT_NO_ID,
+                       .pad = TEXT_NO_ID,
+                       .cls = TEXT_NO_ID,
+                       .mask = TEXT_NO_ID,
+                       .eot = TEXT_NO_ID,
+                       .eom = TEXT_NO_ID,
+                       .add_bos = -1,
+                       .add_eos = -1,
                        .add_space_prefix = -1};
 }
 
@@ -204,9 +212,12 @@ static base_str printable(base_str bytes, base_buf *out) {
         uint8_t b = (uint8_t)bytes.p[i];
         uint32_t cp = b;
         char c[4];
-        if (b <= 0x20) cp = 0x100u + b;
-        else if (b >= 0x7F && b <= 0xA0) cp = 0x121u + b - 0x7F;
-        else if (b == 0xAD) cp = 0x143;
+        if (b <= 0x20)
+            cp = 0x100u + b;
+        else if (b >= 0x7F && b <= 0xA0)
+            cp = 0x121u + b - 0x7F;
+        else if (b == 0xAD)
+            cp = 0x143;
         base_buf_append(out, c, (size_t)base_utf8_encode(cp, c));
     }
     return (base_str){out->data + start, out->len - start};
@@ -309,8 +320,10 @@ static void take_array(gguf_vocab *g, base_str key, const char **p) {
     for (uint64_t i = 0; i < n; i++) {
         base_str s = {0};
         uint64_t x = 0;
-        if (type == GGUF_STRING) s = take_str(p);
-        else x = take(p, scalar_bytes(type));
+        if (type == GGUF_STRING)
+            s = take_str(p);
+        else
+            x = take(p, scalar_bytes(type));
         if (base_str_is(key, "tokenizer.ggml.tokens")) g->t.text[i] = s;
         if (base_str_is(key, "tokenizer.ggml.merges")) g->merges[i] = s;
         if (base_str_is(key, "tokenizer.ggml.scores")) memcpy(&g->t.score[i], &x, 4);
@@ -322,7 +335,7 @@ static void take_scalar(text_spec *s, base_str key, uint64_t x) {
     struct {
         const char *key;
         uint32_t *id;
-    } ids[] = {{"bos_token_id", &s->bos}, {"eos_token_id", &s->eos},
+    } ids[] = {{"bos_token_id", &s->bos},     {"eos_token_id", &s->eos},
                {"unknown_token_id", &s->unk}, {"seperator_token_id", &s->sep},
                {"padding_token_id", &s->pad}, {"cls_token_id", &s->cls},
                {"mask_token_id", &s->mask}};
@@ -350,9 +363,12 @@ text_vocab *help_gguf(const char *name) {
     for (uint64_t n = take(&p, 8), i = 0; i < n; i++) {
         base_str key = take_str(&p), value = {0};
         uint64_t type = take(&p, 4);
-        if (type == GGUF_ARRAY) take_array(&g, key, &p);
-        else if (type == GGUF_STRING) value = take_str(&p);
-        else take_scalar(&g.spec, key, take(&p, scalar_bytes(type)));
+        if (type == GGUF_ARRAY)
+            take_array(&g, key, &p);
+        else if (type == GGUF_STRING)
+            value = take_str(&p);
+        else
+            take_scalar(&g.spec, key, take(&p, scalar_bytes(type)));
         if (base_str_is(key, "tokenizer.ggml.model")) g.spec.model = model_called(value);
         if (base_str_is(key, "tokenizer.ggml.pre")) g.spec.pre = value;
     }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tool/inspect.h"
 #include "tool/tool.h"
 
 static char folder[64];
@@ -49,7 +50,7 @@ static int remove_folder(void **state) {
     return rmdir(folder);
 }
 
-/* ==== NumPy ================================================================================== */
+/* ==== NumPy =================================================================================== */
 
 static void numpy_files_come_back(void **state) {
     (void)state;
@@ -122,7 +123,7 @@ static void bad_numpy_files_are_refused(void **state) {
     unlink(path);
 }
 
-/* ==== Scores ================================================================================= */
+/* ==== Scores ================================================================================== */
 
 static void perplexity_of_known_distributions(void **state) {
     (void)state;
@@ -152,7 +153,7 @@ static void kld_of_known_distributions(void **state) {
     tool_kld_free(&k);
 }
 
-/* ==== Files ================================================================================== */
+/* ==== Files =================================================================================== */
 
 static rotor_status synth(const char *path, bool sparse) {
     tool_synth_options opt = {.seed = 3, .sparse = sparse};
@@ -307,8 +308,19 @@ static void the_machine_can_be_measured(void **state) {
     assert_true(gb > 0.05 && gb < 5000 && macs > 0.05 && macs < 1e6);
 }
 
+static void published_files_are_known_by_size_and_hash(void **state) {
+    (void)state;
+    const tool_known list[] = {
+        {"other", 4, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abc", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}};
+    assert_string_equal(tool_known_in(list, 2, "abc", 3), "abc");
+    assert_null(tool_known_in(list, 2, "abd", 3));
+    assert_null(tool_known_in(list, 2, "abcd", 4));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(published_files_are_known_by_size_and_hash),
         cmocka_unit_test(numpy_files_come_back),
         cmocka_unit_test(an_incomplete_numpy_file_never_appears),
         cmocka_unit_test(bad_numpy_files_are_refused),
