@@ -222,5 +222,8 @@ int base_cpu_count(void);            /* logical CPUs this process may use */
 int base_core_count(void);           /* of these, how many have a core of their own */
 void base_thread_pin(int cpu_index); /* binds the calling thread; a hint */
 void base_thread_yield(void);
+/* Waits until fd can be read (true) or, after SIGINT, interrupted() says so (false; may be NULL).
+ */
+bool base_wait_readable(int fd, bool (*interrupted)(void));
 
 #endif

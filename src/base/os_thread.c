@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -35,7 +36,12 @@ rotor_status base_thread_start(base_thread **out, void (*fn)(void *), void *arg)
     if (!t) return ROTOR_E_NOMEM;
     t->fn = fn;
     t->arg = arg;
-    if (pthread_create(&t->id, NULL, trampoline, t) != 0) return base_free(t), ROTOR_E_NOMEM;
+    sigset_t all, before; /* signals are the program's: its own threads take them, never ours */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&t->id, NULL, trampoline, t);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) return base_free(t), ROTOR_E_NOMEM;
     *out = t;
     return ROTOR_OK;
 }

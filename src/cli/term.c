@@ -80,9 +80,16 @@ static bool was_interrupted(cli_term *t) {
     return t->stopped;
 }
 
+/* Waits for input; false after Ctrl-C. */
+static bool wait_for_input(cli_term *t) {
+    if (!t->stopped) t->stopped = !base_wait_readable(t->o.in_fd, t->o.interrupted);
+    return !t->stopped;
+}
+
 /* 1, 0 at the end of the input or after Ctrl-C. */
 static int next_byte(cli_term *t, char *c) {
     while (t->at == t->n_chunk) {
+        if (!wait_for_input(t)) return 0;
         ssize_t n = read(t->o.in_fd, t->chunk, sizeof t->chunk);
         if (n < 0 && errno == EINTR && !was_interrupted(t)) continue;
         if (n <= 0) return 0;
@@ -124,11 +131,12 @@ static char *prompt_now(EditLine *edit) {
 }
 
 static int read_byte(cli_term *t, char *c) {
-    for (;;) {
+    while (wait_for_input(t)) {
         ssize_t n = read(t->o.in_fd, c, 1);
         if (n == 1) return 1;
-        if (n == 0 || errno != EINTR || was_interrupted(t)) return 0;
+        if (n == 0 || errno != EINTR) return 0;
     }
+    return 0;
 }
 
 /* libedit's source of characters: 1, 0 at the end, -1 when the line is to be given up. */
