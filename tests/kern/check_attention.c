@@ -87,11 +87,13 @@ void check_attention(checker *c) {
         for (size_t i = 0; i < BASE_COUNT(sizes); i++)
             for (size_t g = 0; g < BASE_COUNT(groups); g++)
                 for (size_t lo = 0; lo < BASE_COUNT(borders); lo++)
-                    for (size_t hi = lo + 1; hi < BASE_COUNT(borders); hi++)
+                    for (size_t hi = lo + 1; hi < BASE_COUNT(borders); hi++) {
+                        if (too_long(sizes[i] * groups[g] * (borders[hi] - borders[lo]))) continue;
                         attention_case(c, (kern_attn){.type = (kern_kv)type,
                                                       .d = sizes[i],
                                                       .n_heads = groups[g],
                                                       .scale = 0.125f,
                                                       .lo = borders[lo],
                                                       .hi = borders[hi]});
+                    }
 }

@@ -215,6 +215,7 @@ static void shapes(checker *c, size_t at, case_fn fn, const quant_info *info, si
                     p.ldy = p.w.rows + base_rng_below(&c->rng, 3);
                     if (at == offsetof(kern, gemv_t2_i8) && p.x.n_tok > 1) continue;
                     if (p.w.cols > max_cols || !affordable(p.w.rows, p.w.cols, p.x.n_tok)) continue;
+                    if (too_long(p.w.rows * p.w.cols * p.x.n_tok)) continue;
                     if (f > 0 && (p.w.rows > 5 || p.x.n_tok > 8 || p.w.cols * p.x.n_tok > 70000))
                         continue;
                     fn(c, at, &p, info);
@@ -237,6 +238,7 @@ static void block_shapes(checker *c, size_t at, case_fn fn, size_t max_cols) {
                         if (f == 0) p.xf = FILL_RANDOM;
                         if (p.w.cols > max_cols || p.w.rows * p.w.cols * p.x.n_tok > 1200000)
                             continue;
+                        if (too_long(p.w.rows * p.w.cols * p.x.n_tok)) continue;
                         if (f > 0 && (p.w.rows > 5 || p.w.cols * p.x.n_tok > 6000)) continue;
                         fn(c, at, &p, info);
                     }

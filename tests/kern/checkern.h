@@ -59,6 +59,8 @@ void fill_ternary(checker *c, int8_t *t, size_t n,
 /* Random bytes with scales of a sane size; LOW and HIGH set every code bit to 0 and 1. */
 void fill_blocks(checker *c, uint8_t *p, const quant_info *info, size_t n_blocks, fill f);
 
+/* True for cases to leave out under a slow checker or an emulator (ROTOR_TEST_QUICK is set). */
+bool too_long(size_t multiplications);
 void check_products(checker *c);  /* matrix products */
 void check_rows(checker *c);      /* quantisers, norms, activations, cache rows */
 void check_attention(checker *c); /* attention */
