@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * run_internal: the structures of run's files. engine.c owns the engine, forward.c records the
- * pass, session.c keeps timelines and pages.
+ * run_internal: the structures of run's files. engine.c owns the engine, head.c makes the
+ * output head, forward.c records the pass, session.c keeps timelines and pages.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H
@@ -40,6 +40,10 @@ struct run_engine {
     uint8_t *head_copy;             /* owned: requantised head, or NULL */
     char head_name[48];             /* "q8", "file (F16)" */
     uint64_t head_bytes;            /* bytes a step reads of the head */
+    bool staged;                    /* the device has planes of the head: no head in the pass */
+    dev_mat staged_mat;             /* staged: the file's head */
+    uint32_t n_picked;              /* rows with logits in the last step … */
+    bool screened, have_logits;     /* … and what has been made of them, when staged */
     uint32_t *token, *pos, *picked; /* [chunk] the step being built */
     const uint32_t **table;         /* [chunk] page table of each row's session */
     run_row *rows;                  /* [chunk] rows of a prompt chunk */
@@ -54,6 +58,8 @@ struct run_session {
     uint32_t n_pages; /* held: ceil(len / KERN_KEYS) */
 };
 
+/* head.c: the head that e->opt asks for. */
+rotor_status run_make_head(run_engine *e, rotor_error *err);
 /* Records the whole forward pass on e->d. */
 rotor_status run_record_forward(run_engine *e, rotor_error *err);
 

@@ -31,7 +31,7 @@ static float *row_of(const cpu_buf *b, size_t row) { return b->x + row * b->widt
 
 /* ==== Products ================================================================================ */
 
-static kern_mm_fn product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) {
+kern_mm_fn cpu_product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) {
     const kern *k = d->k;
     switch (w->type) {
     case QUANT_F32:
@@ -74,7 +74,7 @@ static void do_matmul(const cpu_ctx *c, const dev_op *op) {
         const cpu_buf *dst = &d->bufs[op->dst[i]];
         if (begin < w->rows && end > 0) {
             const size_t stop = BASE_MIN(end, w->rows);
-            product_of(d, w, x.n_tok)(dst->x, dst->width, w, &x, begin, stop);
+            cpu_product_of(d, w, x.n_tok)(dst->x, dst->width, w, &x, begin, stop);
             if (w->type != QUANT_I2_S && w->scale != 1.0f) scale_rows(dst, w, x.n_tok, begin, stop);
         }
         begin = begin > w->rows ? begin - w->rows : 0;
@@ -273,4 +273,32 @@ rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err) {
     d->base.counters.steps++;
     d->base.counters.dispatches += d->n_ops;
     return ROTOR_OK;
+}
+
+/* One op outside the list, on the picked rows. */
+typedef struct lone {
+    dev_cpu *d;    /* the device */
+    dev_op op;     /* the product */
+    dev_step step; /* only the number of rows counts */
+} lone;
+
+static void do_lone(void *arg, int thread, int n_threads) {
+    const lone *l = arg;
+    const cpu_ctx c = {.d = l->d, .step = &l->step, .thread = thread, .n_threads = n_threads};
+    do_matmul(&c, &l->op);
+}
+
+void cpu_product(dev *base, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows) {
+    dev_cpu *d = (dev_cpu *)base;
+    lone l = {
+        .d = d,
+        .op = {.kind = DEV_MATMUL, .picked = true, .n_mats = 1, .dst = {dst}, .src = src, .w = {w}},
+        .step = {.n_rows = n_rows, .n_picked = n_rows}};
+    const kern_mat *m = &d->mats[w];
+    assert(n_rows <= d->bufs[dst].rows && m->cols == d->bufs[src].width);
+    if ((uint64_t)m->rows * m->row_bytes * n_rows < d->shape.solo_bytes)
+        do_lone(&l, 0, 1);
+    else
+        par_run(d->pool, do_lone, &l);
+    base->counters.dispatches++;
 }

@@ -531,8 +531,9 @@ int main(void) {
         cmocka_unit_test(cache_rows_are_exact),
         cmocka_unit_test(attention_agrees),
     };
-    /* A slot more in the table needs a case here (19 pointers behind the flags). */
-    _Static_assert(sizeof(kern) == sizeof(void *) + 19 * sizeof(void *),
+    /* A slot more in the table needs a case here (22 pointers behind the flags, three of them the
+     * staged head's, which test_head.c holds against sums in double). */
+    _Static_assert(sizeof(kern) == sizeof(void *) + 22 * sizeof(void *),
                    "a slot has no golden case");
     char path[512];
     const char *root = getenv("ROTOR_SOURCE_ROOT");
