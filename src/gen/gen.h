@@ -60,6 +60,14 @@ rotor_status gen_sample(gen_sampler *s, const float *logits, const uint32_t *his
                         size_t n_history, gen_choice *choice, gen_choice *top, size_t n_top,
                         rotor_error *err);
 
+/* What a choice needs to know of the logits when nobody asks for log-probabilities: for
+ * run_candidates. False: all of them. Valid until the next call for this sampler. */
+bool gen_sampler_want(gen_sampler *s, const uint32_t *history, size_t n_history, run_want *want);
+/* gen_sample from what was found for that want: the same token from the same draw; its logprob is
+ * NAN. False, and nothing drawn: none of the logits found is finite; gen_sample must say. */
+bool gen_sample_found(gen_sampler *s, const run_want *want, const run_found *f,
+                      const uint32_t *history, size_t n_history, gen_choice *choice);
+
 /* ---- Generation ------------------------------------------------------------------------------ */
 
 typedef enum gen_finish {
@@ -80,6 +88,7 @@ typedef struct gen_options {
     bool ignore_eog;        /* keep going past end-of-generation tokens */
     bool render_special;    /* show control tokens */
     size_t n_top;           /* alternatives reported per token */
+    bool no_logprobs;       /* nobody reads choice->logprob: NAN where that saves work */
     run_progress on_prompt; /* prompt progress; may be NULL */
     /* Called once per generated token with the text that is now safe to show (whole UTF-8
      * characters, stop strings held back; often empty), and once more, with choice and top NULL, if

@@ -195,7 +195,7 @@ static rotor_status job_advance(gen_batch *b, job *j, rotor_error *err) {
     }
     if (j->cancel) return job_end(b, j, GEN_FINISH_CANCEL, err);
     if (j->logits == TEXT_NO_ID) return ROTOR_OK;
-    rotor_status status = gen_task_take(t, run_logits(b->e, j->logits), &j->token, err);
+    rotor_status status = gen_task_take(t, j->logits, &j->token, err);
     if (status != ROTOR_OK) t->r.finish = GEN_FINISH_ERROR;
     if (t->r.finish != GEN_FINISH_NONE) job_leave(b, j);
     return status;

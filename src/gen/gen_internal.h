@@ -79,9 +79,10 @@ typedef struct gen_task {
 rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const gen_options *opt,
                            rotor_error *err);
 void gen_task_free(gen_task *t);
-/* Chooses the next token from the logits after the timeline's last one and passes its text on.
- * Either t->r.finish is set afterwards, or *id is to be evaluated next. */
-rotor_status gen_task_take(gen_task *t, const float *logits, uint32_t *id, rotor_error *err);
+/* Chooses the next token after the timeline's last one, which was wanted row i of the engine's last
+ * step, and passes its text on. Either t->r.finish is set afterwards, or *id is to be evaluated
+ * next. */
+rotor_status gen_task_take(gen_task *t, uint32_t i, uint32_t *id, rotor_error *err);
 /* Ends the generation and releases the text held back. */
 rotor_status gen_task_end(gen_task *t, gen_finish finish, rotor_error *err);
 /* Gives the result away. */

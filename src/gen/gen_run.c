@@ -15,7 +15,7 @@ static rotor_status decode(gen_task *t, rotor_error *err) {
     run_engine *e = run_session_engine(t->s);
     while (t->r.finish == GEN_FINISH_NONE) {
         run_row row = {.s = t->s, .want_logits = true};
-        ROTOR_TRY(gen_task_take(t, run_logits(e, 0), &row.token, err));
+        ROTOR_TRY(gen_task_take(t, 0, &row.token, err));
         if (t->r.finish != GEN_FINISH_NONE) break;
         rotor_error why;
         rotor_status status = run_eval(e, &row, 1, &why);

@@ -137,12 +137,26 @@ static bool ends(const gen_task *t, uint32_t id) {
     return !t->opt->ignore_eog && knows(t, id) && text_is_eog(t->v, id);
 }
 
-rotor_status gen_task_take(gen_task *t, const float *logits, uint32_t *id, rotor_error *err) {
+/* From the few logits a staged head finds, where they are enough; else from all. */
+static rotor_status choose(gen_task *t, uint32_t i, gen_choice *choice, rotor_error *err) {
+    run_engine *e = run_session_engine(t->s);
+    const uint32_t *tokens = run_session_tokens(t->s), len = run_session_len(t->s);
+    const bool nobody_looks = !t->opt->n_top && (!t->opt->on_text || t->opt->no_logprobs);
+    run_want want;
+    run_found found;
+    if (nobody_looks && gen_sampler_want(t->sampler, tokens, len, &want) &&
+        run_candidates(e, i, &want, &found) &&
+        gen_sample_found(t->sampler, &want, &found, tokens, len, choice))
+        return ROTOR_OK;
+    return gen_sample(t->sampler, run_logits(e, i), tokens, len, choice, t->top, t->opt->n_top,
+                      err);
+}
+
+rotor_status gen_task_take(gen_task *t, uint32_t i, uint32_t *id, rotor_error *err) {
     assert(t->r.finish == GEN_FINISH_NONE && t->r.ids.n < t->r.ids.cap);
     gen_choice choice;
     uint32_t len = run_session_len(t->s);
-    ROTOR_TRY(gen_sample(t->sampler, logits, run_session_tokens(t->s), len, &choice, t->top,
-                         t->opt->n_top, err));
+    ROTOR_TRY(choose(t, i, &choice, err));
     note_time(t);
     if (ends(t, choice.id)) return gen_task_end(t, GEN_FINISH_EOG, err);
     t->r.ids.ids[t->r.ids.n++] = choice.id;
