@@ -4,7 +4,8 @@
  * there (what a kernel does between two widenings): 32 products for two instructions. f32: fused
  * multiply-add, eight at a time.
  *
- * The products are volatile asm: every one is the same, and the compiler would compute it once.
+ * The pair is volatile asm: all products are the same, so that the compiler would compute them
+ * once, and it likes to spill the sums.
  */
 #include <immintrin.h>
 
@@ -20,8 +21,9 @@ uint64_t peak_avx2(uint64_t rounds, uint32_t *sink) {
     for (uint64_t r = 0; r < rounds; r++) {
         __m256i products;
 #define STEP(i)                                                                                    \
-    __asm__ volatile("vpmaddubsw %2, %1, %0" : "=x"(products) : "x"(a), "x"(b));                   \
-    acc##i = _mm256_add_epi16(acc##i, products);
+    __asm__ volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"                                  \
+                     : "+x"(acc##i), "=&x"(products)                                               \
+                     : "x"(a), "x"(b));
         SUMS(STEP)
     }
     uint32_t lanes[8];
