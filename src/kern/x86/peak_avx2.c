@@ -16,7 +16,9 @@
 
 uint64_t peak_avx2(uint64_t rounds, uint32_t *sink) {
     const __m256i a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(*sink ? 2 : 1);
-#define START(i) __m256i acc##i = _mm256_setzero_si256();
+#define START(i)                                                                                   \
+    __m256i acc##i = _mm256_setzero_si256();                                                       \
+    __asm__ volatile("" : "+x"(acc##i));
     SUMS(START)
     for (uint64_t r = 0; r < rounds; r++) {
         __m256i products;
@@ -37,7 +39,9 @@ uint64_t peak_avx2(uint64_t rounds, uint32_t *sink) {
 
 uint64_t peak_f32_avx2(uint64_t rounds, float *sink) {
     const __m256 a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(*sink != 0 ? 0.25f : 0.5f);
-#define START_F(i) __m256 acc##i = _mm256_setzero_ps();
+#define START_F(i)                                                                                 \
+    __m256 acc##i = _mm256_setzero_ps();                                                           \
+    __asm__ volatile("" : "+x"(acc##i));
     SUMS(START_F)
     for (uint64_t r = 0; r < rounds; r++) {
 #define STEP_F(i) acc##i = _mm256_fmadd_ps(acc##i, a, b);
