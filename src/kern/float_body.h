@@ -366,6 +366,38 @@ static void NAME(embed)(float *dst, const kern_mat *w, size_t row) {
     }
 }
 
+/* ==== The peak ================================================================================
+ * Multiply-adds on registers alone, in enough sums that none waits for another: what a float
+ * product or attention can at most reach. */
+
+#ifdef V16_MANY
+#define PEAK_SUMS(do)                                                                              \
+    do (0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
+enum { PEAK_N = 12 };
+#else
+#define PEAK_SUMS(do)                                                                              \
+    do (0) do(1) do(2) do(3) do(4)
+enum { PEAK_N = 5 }; /* a v16 is several registers */
+#endif
+
+uint64_t NAME(peak_f32)(uint64_t rounds, uint32_t *sink) {
+    const v16 a = v16_set(*sink ? 2.0f : 1.0f), b = v16_set(*sink ? 0.5f : 1.0f);
+#define START(i) v16 acc##i = v16_set(0);
+    PEAK_SUMS(START)
+    for (uint64_t r = 0; r < rounds; r++) {
+#define STEP(i) acc##i = v16_fma(a, b, acc##i);
+        PEAK_SUMS(STEP)
+    }
+    v16 all = v16_set(0);
+#define JOIN(i) all = v16_add(all, acc##i);
+    PEAK_SUMS(JOIN)
+    *sink += v16_sum(all) > 0;
+    return rounds * PEAK_N * 16;
+}
+#undef START
+#undef STEP
+#undef JOIN
+
 /* ==== The slots this file fills =============================================================== */
 
 void NAME(kern_fill_float)(kern *k) {

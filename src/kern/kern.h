@@ -132,5 +132,7 @@ void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uin
 /* Multiply-adds done by `rounds` of the fastest int8 loop these flags allow, on this thread; *sink
  * keeps the result from being optimised away. For measuring, not for models. */
 uint64_t kern_int8_peak(unsigned cpu, uint64_t rounds, uint32_t *sink);
+/* The same for float: what attention and float products are a share of. */
+uint64_t kern_f32_peak(unsigned cpu, uint64_t rounds, uint32_t *sink);
 
 #endif

@@ -47,5 +47,10 @@ void kern_fill_b32_dotprod(kern *k);
 /* peak_*.c: the loops behind kern_int8_peak. */
 uint64_t peak_avx2(uint64_t rounds, uint32_t *sink);
 uint64_t peak_avx512vnni(uint64_t rounds, uint32_t *sink);
+/* float_body.h: the loop behind kern_f32_peak. */
+uint64_t peak_f32_c(uint64_t rounds, uint32_t *sink);
+uint64_t peak_f32_avx2(uint64_t rounds, uint32_t *sink);
+uint64_t peak_f32_avx512(uint64_t rounds, uint32_t *sink);
+uint64_t peak_f32_neon(uint64_t rounds, uint32_t *sink);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The int8 multiply-add peak of one thread: a loop that does nothing but the widest multiply-add
- * the processor has, on registers. What a matrix product reaches is told as a share of this.
+ * The int8 and float multiply-add peaks of one thread: loops that do nothing but the widest
+ * multiply-add the processor has, on registers. What a matrix product or attention reaches is told
+ * as a share of these.
  */
 #include "kern/kern_internal.h"
 
@@ -28,4 +29,15 @@ uint64_t kern_int8_peak(unsigned cpu, uint64_t rounds, uint32_t *sink) {
 #endif
     (void)cpu;
     return peak_c(rounds, sink);
+}
+
+uint64_t kern_f32_peak(unsigned cpu, uint64_t rounds, uint32_t *sink) {
+#if defined(__x86_64__)
+    if (cpu & CPU_AVX512) return peak_f32_avx512(rounds, sink);
+    if (cpu & CPU_AVX2) return peak_f32_avx2(rounds, sink);
+#elif defined(__aarch64__)
+    if (cpu & CPU_NEON) return peak_f32_neon(rounds, sink);
+#endif
+    (void)cpu;
+    return peak_f32_c(rounds, sink);
 }
