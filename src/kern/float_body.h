@@ -382,7 +382,7 @@ enum { PEAK_N = 5 }; /* a v16 is several registers */
 
 uint64_t NAME(peak_f32)(uint64_t rounds, uint32_t *sink) {
     const v16 a = v16_set(*sink ? 2.0f : 1.0f), b = v16_set(*sink ? 0.5f : 1.0f);
-#define START(i) v16 acc##i = v16_set(0);
+#define START(i) v16 acc##i = v16_set((float)i); /* equal sums would become one */
     PEAK_SUMS(START)
     for (uint64_t r = 0; r < rounds; r++) {
 #define STEP(i) acc##i = v16_fma(a, b, acc##i);

@@ -13,7 +13,7 @@
 uint64_t peak_avx2(uint64_t rounds, uint32_t *sink) {
     const __m256i a = _mm256_set1_epi8(1), ones = _mm256_set1_epi16(1);
     __m256i b = _mm256_set1_epi8(*sink ? 2 : 1);
-#define START(i) __m256i acc##i = _mm256_setzero_si256();
+#define START(i) __m256i acc##i = _mm256_set1_epi32(i); /* equal sums would become one */
     SUMS(START)
     for (uint64_t r = 0; r < rounds; r++) {
         b = _mm256_xor_si256(b, a); /* products differ from round to round */
