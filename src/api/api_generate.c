@@ -111,6 +111,7 @@ static rotor_status call_begin(call *c, const rotor_session *s, const rotor_gen_
                            .ignore_eog = o->ignore_eog,
                            .render_special = o->special,
                            .n_top = o->n_top,
+                           .no_logprobs = o->no_logprobs,
                            .on_prompt = o->on_prompt ? progress_to_caller : NULL,
                            .on_text = o->on_text ? text_to_caller : NULL,
                            .user = c};

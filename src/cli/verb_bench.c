@@ -58,29 +58,37 @@ static void summarise(series *s) {
     s->median = s->n % 2 ? s->tps[s->n / 2] : (s->tps[s->n / 2 - 1] + s->tps[s->n / 2]) / 2;
 }
 
-static rotor_status to_depth(bench *b, rotor_error *err) {
+/* One evaluation and its logits. The exact head is asked for what sampling by default asks for: the
+ * best 40; other heads compute all of them anyway. */
+static rotor_status eval(bench *b, size_t n, rotor_error *err) {
+    enum { BEST = 40 };
+    rotor_logit top[BEST];
     const float *logits;
+    if (strncmp(b->info.head, "exact", 5) == 0)
+        return rotor_eval_top(b->s, b->ids, n, top, BEST, err);
+    return rotor_eval(b->s, b->ids, n, &logits, err);
+}
+
+static rotor_status to_depth(bench *b, rotor_error *err) {
     if (b->depth == 0) return rotor_session_rewind(b->s, 0), ROTOR_OK;
     rotor_session_rewind(b->s, (uint32_t)b->depth);
     if (rotor_session_len(b->s) == b->depth) return ROTOR_OK;
-    return rotor_eval(b->s, b->ids, b->depth, &logits, err);
+    return eval(b, b->depth, err);
 }
 
 static rotor_status run_prompt(bench *b, double *tps, rotor_error *err) {
-    const float *logits;
     ROTOR_TRY(to_depth(b, err));
     uint64_t start = base_now_us();
-    ROTOR_TRY(rotor_eval(b->s, b->ids, b->depth + b->n_prompt, &logits, err));
+    ROTOR_TRY(eval(b, b->depth + b->n_prompt, err));
     *tps = cli_rate(b->n_prompt, base_now_us() - start);
     return ROTOR_OK;
 }
 
 static rotor_status run_decode(bench *b, double *tps, rotor_error *err) {
-    const float *logits;
     ROTOR_TRY(to_depth(b, err));
     uint64_t start = base_now_us();
     for (size_t i = 1; i <= b->n_gen; i++) {
-        ROTOR_TRY(rotor_eval(b->s, b->ids, b->depth + i, &logits, err));
+        ROTOR_TRY(eval(b, b->depth + i, err));
         if (cli_interrupted()) return base_fail(err, ROTOR_E_CANCELLED, "interrupted");
     }
     *tps = cli_rate(b->n_gen, base_now_us() - start);
@@ -161,9 +169,6 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     ROTOR_TRY(open_model(b, m, err));
     ROTOR_TRY(make_ids(b, err));
     b->macs_per_tok = count_macs(&m->src);
-    double per_position = b->info.n_ctx ? (double)b->info.kv_bytes / b->info.n_ctx : 0;
-    b->bytes_per_tok =
-        (double)b->info.step_bytes + per_position * ((double)b->depth + (double)b->n_gen / 2);
     b->total = (size_t)cli_int(b->a, OPT_REPS) * ((b->n_prompt > 0) + (b->n_gen > 0));
     if (b->n_prompt) ROTOR_TRY(run_prompt(b, &warm_up, err));
     b->first_ms = (double)(base_now_us() - start) / 1e3;
@@ -175,6 +180,10 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     if (b->n_gen) ROTOR_TRY(repeat(b, &b->decode, run_decode, err));
     cli_progress_end(&b->progress);
     measure_machine(b);
+    ROTOR_TRY(rotor_engine_get_info(b->e, &b->info)); /* the exact head's bytes are known now */
+    double per_position = b->info.n_ctx ? (double)b->info.kv_bytes / b->info.n_ctx : 0;
+    b->bytes_per_tok =
+        (double)b->info.step_bytes + per_position * ((double)b->depth + (double)b->n_gen / 2);
     return ROTOR_OK;
 }
 
@@ -208,6 +217,22 @@ static void text_row(const bench *b, const char *kind, size_t n, const series *s
              tail);
 }
 
+static double per_token(const bench *b, uint64_t sum) {
+    return b->info.head_tokens ? (double)sum / (double)b->info.head_tokens : 0;
+}
+
+/* What the exact head had to look at. */
+static void print_head(const bench *b) {
+    const rotor_engine_info *i = &b->info;
+    if (!i->head_tokens) return;
+    cli_outf("head %s: best 40 of %u, %.1f MB per token; rows left after 4 bits", i->head,
+             i->n_vocab, per_token(b, i->head_bytes) / 1e6);
+    for (int s = 0; s < 5 && i->head_survivors[s]; s++)
+        cli_outf("%s %.0f", s ? "," : "", per_token(b, i->head_survivors[s]));
+    cli_outf(", in full %.0f; whole head %llu of %llu times\n", per_token(b, i->head_rows),
+             (unsigned long long)i->head_whole, (unsigned long long)i->head_tokens);
+}
+
 static void print_text(const bench *b) {
     tool_machine m;
     char peak[32];
@@ -226,12 +251,28 @@ static void print_text(const bench *b) {
     if (b->decode.n) text_row(b, "tg", b->n_gen, &b->decode);
     cli_outf("load %.0f ms, load and first prompt %.0f ms, peak memory %s\n", b->load_ms,
              b->first_ms, cli_bytes(b->peak_bytes, peak));
+    print_head(b);
 }
 
 static json_t *samples(const series *s) {
     json_t *list = json_array();
     for (size_t i = 0; i < s->n; i++) json_array_append_new(list, json_real(s->tps[i]));
     return list;
+}
+
+/* Per token chosen through the exact head. */
+static json_t *head_json(const bench *b) {
+    const rotor_engine_info *i = &b->info;
+    json_t *o = json_object(), *rows = json_array();
+    for (int s = 0; s < 5; s++)
+        json_array_append_new(rows, json_real(per_token(b, i->head_survivors[s])));
+    json_object_set_new(o, "best", json_integer(40));
+    json_object_set_new(o, "bytes_per_token", json_real(per_token(b, i->head_bytes)));
+    json_object_set_new(o, "rows_left", rows);
+    json_object_set_new(o, "rows_in_full", json_real(per_token(b, i->head_rows)));
+    json_object_set_new(o, "tokens", json_integer((json_int_t)i->head_tokens));
+    json_object_set_new(o, "whole_head", json_integer((json_int_t)i->head_whole));
+    return o;
 }
 
 static json_t *to_json(const bench *b) {
@@ -273,6 +314,7 @@ static json_t *to_json(const bench *b) {
     json_object_set_new(o, "machine_int8_gmacs", json_real(b->machine_gmacs));
     json_object_set_new(o, "prompt_share",
                         json_real(share(prompt_gmacs(b), b->machine_gmacs) / 100));
+    if (i->head_tokens) json_object_set_new(o, "head_stages", head_json(b));
     if (b->ops) json_object_set(o, "ops", b->ops);
     return o;
 }

@@ -32,8 +32,8 @@
  * The errors are measured, not estimated: head_pack adds the squares of what it left over, in units
  * of f, and rounds up. Its t = w * (1 / f) is within 2^-15 of w / f (|t| <= 128, two roundings),
  * the difference to the middle adds 2^-17: each element within 2^-14, together at most 2^-14 D
- * sqrt(sum of 32 u^2), which is added to the length; the float sums of 32 squares lose less than
- * 2^-18 of themselves. Rows that are not finite, or longer than 1e15, get error INFINITY: no stage
+ * sqrt(sum of 32 u^2), which is added to the length; the float sums lose less than (K / 32 + 64)
+ * 2^-23 of themselves. Rows that are not finite, or longer than 1e15, get error INFINITY: no stage
  * can drop them, so that they reach the exact product whatever they are.
  *
  * Comparing: row r can be among the best k if z_r + bound_r >= the k-th largest z - bound. At least
