@@ -16,7 +16,8 @@ enum { SUMS = KERN_HEAD_STAGES + 1 }; /* squares of each stage's error, and of t
 
 typedef struct head_block {
     _Alignas(64) float w[32];         /* weights, zero past the end of the row; then in steps */
-    _Alignas(64) uint8_t c[32];       /* codes */
+    _Alignas(64) int32_t code[32];    /* 0 … 255 */
+    _Alignas(64) uint8_t c[32];       /* the codes as bytes */
     _Alignas(64) float sum[SUMS][16]; /* squares so far, in row steps */
 } head_block;
 
@@ -24,7 +25,7 @@ typedef struct head_block {
 static uint32_t largest_bits(const float *w, size_t n) {
     uint32_t lane[16] = {0}, most = 0, bits[16];
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
+    for (const size_t whole = n & ~(size_t)15; i < whole; i += 16) {
         memcpy(bits, w + i, sizeof bits);
         for (int l = 0; l < 16; l++) {
             const uint32_t b = bits[l] & 0x7FFFFFFF;
@@ -47,14 +48,13 @@ static float of_bits(uint32_t bits) {
 
 /* Codes of one block. */
 static void block_codes(head_block *k, float inverse) {
-    int32_t code[32];
     for (int i = 0; i < 32; i++) {
         k->w[i] *= inverse;
         int32_t c = (int32_t)(k->w[i] + 128.0f);
         c = c < 255 ? c : 255;
-        code[i] = c > 0 ? c : 0;
+        k->code[i] = c > 0 ? c : 0;
     }
-    for (int i = 0; i < 32; i++) k->c[i] = (uint8_t)code[i];
+    for (int i = 0; i < 32; i++) k->c[i] = (uint8_t)k->code[i];
 }
 
 static inline float square(float x) { return x * x; }
@@ -63,7 +63,7 @@ static inline float square(float x) { return x * x; }
  * open. */
 static void block_errors(head_block *k, float weight) {
     for (int i = 0; i < 16; i++) {
-        const int32_t c = k->c[i], d = k->c[i + 16];
+        const int32_t c = k->code[i], d = k->code[i + 16];
         const float t = k->w[i], u = k->w[i + 16];
 #define LEAVES(s, mask, middle)                                                                    \
     k->sum[s][i] += weight * (square(t - ((float)(c & (mask)) - (middle))) +                       \
