@@ -96,7 +96,6 @@ static size_t place_x16(kern_x16 *x, uint8_t *mem, size_t cols) {
     const size_t ldc = round_up(cols, KERN_ALIGN_COLS);
     size_t at = 0;
     x->x = (int16_t *)(void *)part(mem, &at, ldc * 2);
-    x->minus = (int16_t *)(void *)part(mem, &at, ldc * 2);
     x->high = (int8_t *)part(mem, &at, ldc);
     x->low = (int8_t *)part(mem, &at, ldc);
     x->sum15 = (int32_t *)(void *)part(mem, &at, ldc / 32 * sizeof(int32_t));
@@ -133,7 +132,6 @@ bool kern_x16_fill(kern_x16 *x, const kern_planes *p, const float *v) {
         square += (double)v[i] * (double)v[i];
         lost += d * d;
         x->x[i] = (int16_t)code;
-        x->minus[i] = (int16_t)-code;
         x->low[i] = (int8_t)low;
         x->high[i] = (int8_t)((code - low) / 256);
     }

@@ -102,7 +102,7 @@ typedef struct kern_planes {
 
 /* One activation row in 16 bits, and what is needed to bound its products. */
 typedef struct kern_x16 {
-    int16_t *x, *minus;  /* [ldc] codes within +-32639, zero-padded, and their negatives */
+    int16_t *x;          /* [ldc] codes within +-32639, zero-padded */
     int8_t *high, *low;  /* [ldc] code = 256 high + low */
     int32_t *sum15;      /* [ldc / 32] 15 times the sum of a block's codes */
     float step;          /* value of a code */

@@ -14,16 +14,16 @@
 
 enum { REFINE_BLOCKS = 64 };
 
-/* Sixteen columns: the lanes whose bit is set take x, the others -x. */
-INLINE __m256i choose(uint32_t bits, const int16_t *x, const int16_t *minus) {
+/* Sixteen columns; those whose bit is set are negated. */
+INLINE __m256i negate_set(uint32_t bits, const int16_t *x) {
     const __m256i one = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
                                           8192, 16384, INT16_MIN);
     __m256i set = _mm256_cmpeq_epi16(_mm256_and_si256(_mm256_set1_epi16((int16_t)bits), one), one);
-    return _mm256_blendv_epi8(_mm256_load_si256((const __m256i *)(const void *)minus),
-                              _mm256_load_si256((const __m256i *)(const void *)x), set);
+    return _mm256_sign_epi16(_mm256_load_si256((const __m256i *)(const void *)x),
+                             _mm256_or_si256(set, _mm256_set1_epi16(1)));
 }
 
-/* Blocks [from, to) of one row. */
+/* Blocks [from, to) of one row, negated. */
 INLINE int64_t refine_part(const kern_x16 *x, const uint8_t *bits, const uint8_t *u, size_t from,
                            size_t to) {
     __m256i a0 = _mm256_setzero_si256(), a1 = a0;
@@ -31,8 +31,8 @@ INLINE int64_t refine_part(const kern_x16 *x, const uint8_t *bits, const uint8_t
         uint32_t m;
         memcpy(&m, bits + 4 * b, 4);
         const __m256i scale = _mm256_set1_epi16(u[b]);
-        __m256i v0 = choose(m & 0xFFFF, x->x + 32 * b, x->minus + 32 * b);
-        __m256i v1 = choose(m >> 16, x->x + 32 * b + 16, x->minus + 32 * b + 16);
+        __m256i v0 = negate_set(m & 0xFFFF, x->x + 32 * b);
+        __m256i v1 = negate_set(m >> 16, x->x + 32 * b + 16);
         a0 = _mm256_add_epi32(a0, _mm256_madd_epi16(v0, scale));
         a1 = _mm256_add_epi32(a1, _mm256_madd_epi16(v1, scale));
     }
@@ -46,7 +46,7 @@ INLINE int64_t refine_part(const kern_x16 *x, const uint8_t *bits, const uint8_t
 
 static void head_refine_avx2(float *y, const kern_planes *p, const kern_x16 *x, size_t plane,
                              const uint32_t *ids, size_t n) {
-    enum { AHEAD_ROWS = 8 };
+    enum { AHEAD_ROWS = 32 };
     const size_t blocks = p->ldc / 32;
     for (size_t j = 0; j < n; j++) {
         const size_t r = ids[j], ahead = ids[j + AHEAD_ROWS < n ? j + AHEAD_ROWS : n - 1];
@@ -55,7 +55,7 @@ static void head_refine_avx2(float *y, const kern_planes *p, const kern_x16 *x, 
         for (size_t at = 0; at < p->ldc / 8; at += 64)
             __builtin_prefetch(p->bits[plane] + ahead * (p->ldc / 8) + at);
         for (size_t c = 0; c < blocks; c += REFINE_BLOCKS)
-            sum +=
+            sum -=
                 refine_part(x, bits, u, c, blocks - c < REFINE_BLOCKS ? blocks : c + REFINE_BLOCKS);
         y[j] = head_add(y[j], sum, p, x, plane, r);
     }
