@@ -14,7 +14,7 @@
 
 struct rotor_engine {
     model *m;                 /* owned */
-    par_pool *pool;           /* owned */
+    par_pool *pool;           /* owned, unless opt.threads_of */
     run_engine *run;          /* owned */
     chat_template *tmpl;      /* owned; NULL: the model's own cannot be used */
     rotor_error tmpl_error;   /* why not */
@@ -24,6 +24,7 @@ struct rotor_engine {
     unsigned cpu;             /* CPU_* flags in use */
     uint32_t n_ctx;           /* positions per session */
     uint64_t kv_bytes;        /* cache of all sessions */
+    uint64_t vocab_hash;      /* of its words; 0: not made yet */
 };
 
 struct rotor_session {
@@ -36,6 +37,9 @@ struct rotor_session {
  */
 rotor_status api_take_options(void *dst, size_t dst_bytes, const void *src, const char *what,
                               rotor_error *err);
+
+/* Whether the draft session may guess for s: ROTOR_E_ARG says why not. */
+rotor_status api_check_draft(rotor_session *s, rotor_session *draft, rotor_error *err);
 
 /* A new array of the ids, never NULL; the list is emptied. */
 uint32_t *api_take_ids(text_ids *ids);
