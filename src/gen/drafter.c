@@ -195,11 +195,18 @@ static void guess_from_model(gen_drafter *d, const gen_sampler *like, uint32_t r
 
 /* ==== Guessing and judging ==================================================================== */
 
+/* A probe is in vain if the model has had its chances, or is so slow that no luck would pay. */
+static bool model_is_hopeless(const gen_drafter *d, const gen_plan *plan) {
+    double us =
+        plan->row_us + d->draft_us / 2; /* the time may have been measured in a bad moment */
+    return d->n_probes >= MODEL_PROBES || plan->us < us * plan->tokens;
+}
+
 static void guess_from_both(gen_drafter *d, const gen_sampler *like, uint32_t room,
                             gen_plan *plan) {
     if (d->index.head) guess_from_timeline(d, room, plan);
-    bool given_up = d->probe && d->n_probes >= MODEL_PROBES;
-    if (d->n == 0 && d->s && !given_up) guess_from_model(d, like, room, plan);
+    if (d->n == 0 && d->s && !(d->probe && model_is_hopeless(d, plan)))
+        guess_from_model(d, like, room, plan);
 }
 
 void gen_drafter_guess(gen_drafter *d, const gen_sampler *like, uint32_t room, gen_plan *plan) {
