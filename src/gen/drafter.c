@@ -31,7 +31,7 @@ enum {
     FEW = 8                /* tokens to catch up with that do not count as a guess's time */
 };
 
-/* What is expected of a kind before anything is known, with the weight of PRIOR judgements. */
+/* What is expected of a kind before anything is known, as so many judgements. */
 static const float prior[GEN_DRAFT_KINDS + 1] = {0.3f, 0.4f, 0.5f, 0.6f,  0.7f,  0.8f, 0.1f,
                                                  0.3f, 0.5f, 0.7f, 0.85f, 0.95f, 0.7f};
 static const float prior_weight = 2;
@@ -60,6 +60,9 @@ rotor_status gen_drafter_init(gen_drafter *d, run_session *s, const gen_options 
     rotor_status status = ROTOR_OK;
     d->max = BASE_MIN(opt->draft_max ? opt->draft_max : DEFAULT_MAX, (uint32_t)GEN_DRAFT_MAX);
     d->patience = MIN_PATIENCE;
+    d->always = opt->draft_always;
+    for (uint32_t i = 0; i <= GEN_DRAFT_KINDS; i++)
+        d->odds[i] = (gen_odds){prior[i] * prior_weight, prior_weight};
     d->line = base_alloc_array((size_t)max_tok + 1, sizeof *d->line);
     if (!d->line) status = ROTOR_E_NOMEM;
     if (status == ROTOR_OK && opt->lookup_min)
@@ -88,11 +91,11 @@ void gen_drafter_add(gen_drafter *d, const uint32_t *tokens, uint32_t n) {
 
 static double chance(const gen_drafter *d, uint32_t kind) {
     const gen_odds *o = &d->odds[kind];
-    return (double)((o->right + prior_weight * prior[kind]) / (o->judged + prior_weight));
+    return (double)(o->right / o->judged);
 }
 
 static bool pays(const gen_drafter *d, const gen_plan *plan, double right, double us) {
-    if (d->probe && d->n == 0) return true;
+    if (d->always || (d->probe && d->n == 0)) return true;
     return right * plan->us > us * plan->tokens;
 }
 
@@ -143,7 +146,7 @@ static uint32_t kind_of_logprob(float logprob) {
 static bool catch_up(gen_drafter *d, uint32_t *n_fed) {
     run_engine *e = run_session_engine(d->s);
     const uint32_t *have = run_session_tokens(d->s);
-    uint32_t at = BASE_MIN(d->agreed, run_session_len(d->s));
+    uint32_t at = BASE_MIN(d->agreed, run_session_len(d->s)), n_vocab = run_model(e)->hp.n_vocab;
     run_row rows[64];
     while (at < run_session_len(d->s) && at < d->n_line && have[at] == d->line[at]) at++;
     if (at == d->n_line) at--; /* the last token gives the logits */
@@ -152,8 +155,10 @@ static bool catch_up(gen_drafter *d, uint32_t *n_fed) {
     run_session_rewind(d->s, at);
     while (at < d->n_line) {
         uint32_t n = BASE_MIN(d->n_line - at, BASE_MIN(run_chunk(e), (uint32_t)BASE_COUNT(rows)));
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = 0; i < n; i++) {
             rows[i] = (run_row){d->s, d->line[at + i], at + i + 1 == d->n_line};
+            if (rows[i].token >= n_vocab) return false; /* padding that only the other has */
+        }
         if (run_eval(e, rows, n, NULL) != ROTOR_OK) return false;
         d->agreed = at += n;
     }

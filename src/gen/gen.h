@@ -89,6 +89,7 @@ typedef struct gen_options {
     run_session *draft;     /* guess with this session of another engine, whose vocabulary agrees;
                                borrowed, its timeline is overwritten; NULL: do not */
     uint32_t draft_max;     /* guesses per step at most; 0: 8. Fewer where they do not pay */
+    bool draft_always;      /* guess draft_max tokens even where that does not pay */
     /* Called once per generated token with the text that is now safe to show (whole UTF-8
      * characters, stop strings held back; often empty), and once more, with choice and top NULL, if
      * the end releases text that was held back. top[n_top]. false stops. May be NULL. */

@@ -118,6 +118,7 @@ typedef struct gen_odds {
 
 typedef struct gen_drafter {
     uint32_t max;                  /* guesses per step at most; 0: no speculation */
+    bool always;                   /* guess whether it pays or not */
     uint32_t *line;                /* [max_tok + 1] timeline and the token to be evaluated; owned */
     uint32_t n_line;               /* in use */
     gen_ngram index;               /* of line; head NULL: no lookup */
