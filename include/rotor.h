@@ -205,9 +205,8 @@ typedef struct rotor_gen_options {
                            session, at least so many of them (2 is good); 0: off */
     uint32_t draft_max; /* guesses per step at most, up to 64; 0: 8. The engine's max_logits - 1 is
                            a limit too */
-    /* Guess with a smaller model: a session of another engine whose vocabulary is the same, else
-     * ROTOR_E_ARG says where it differs. Its timeline is overwritten. It is used by this call's
-     * thread. NULL: off */
+    /* Guess with a smaller model: a session of another engine that rotor_draft_check accepts. Its
+     * timeline is overwritten, by the thread of the call. NULL: off */
     rotor_session *draft;
 } rotor_gen_options;
 /* The model's own sampling settings over Rotor's defaults. e may be NULL. */
@@ -236,6 +235,10 @@ typedef struct rotor_gen_result {
     uint32_t n_accepted; /* of which right: tokens that needed no step of their own */
 } rotor_gen_result;
 ROTOR_API void rotor_gen_result_free(rotor_gen_result *r);
+
+/* Whether the session `draft`, of another engine, may guess for s: every id must stand for the same
+ * text in both models. ROTOR_E_ARG says where they differ. Slow the first time, then not. */
+ROTOR_API rotor_status rotor_draft_check(rotor_session *s, rotor_session *draft, rotor_error *err);
 
 /* Continues the session to ids[n], n >= 1, and generates. opt may be NULL. */
 ROTOR_API rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,

@@ -43,7 +43,8 @@ static rotor_status differ(const rotor_engine *own, const rotor_engine *draft, r
                      (int)BASE_MIN(x.n, (size_t)40), x.p);
 }
 
-rotor_status api_check_draft(rotor_session *s, rotor_session *draft, rotor_error *err) {
+rotor_status rotor_draft_check(rotor_session *s, rotor_session *draft, rotor_error *err) {
+    if (!s || !draft) return base_fail(err, ROTOR_E_ARG, "rotor_draft_check: a session is NULL");
     rotor_engine *own = s->e, *other = draft->e;
     if (own == other)
         return base_fail(err, ROTOR_E_ARG, "the draft session must be of another engine");

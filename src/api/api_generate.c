@@ -92,7 +92,7 @@ static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_option
     if (o->draft_max > MAX_DRAFT || o->lookup > MAX_DRAFT)
         return base_fail(err, ROTOR_E_ARG, "draft_max is %u and lookup %u, expected at most %d",
                          o->draft_max, o->lookup, MAX_DRAFT);
-    if (o->draft) ROTOR_TRY(api_check_draft(s, o->draft, err));
+    if (o->draft) ROTOR_TRY(rotor_draft_check(s, o->draft, err));
     rotor_status status = copy_lists(c, err);
     if (status != ROTOR_OK) {
         call_end(c);

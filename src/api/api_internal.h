@@ -38,9 +38,6 @@ struct rotor_session {
 rotor_status api_take_options(void *dst, size_t dst_bytes, const void *src, const char *what,
                               rotor_error *err);
 
-/* Whether the draft session may guess for s: ROTOR_E_ARG says why not. */
-rotor_status api_check_draft(rotor_session *s, rotor_session *draft, rotor_error *err);
-
 /* A new array of the ids, never NULL; the list is emptied. */
 uint32_t *api_take_ids(text_ids *ids);
 /* The buffer's text, NUL-terminated, never NULL on success; the buffer is emptied. */

@@ -269,7 +269,7 @@ typedef struct cli_draft {
     rotor_session *s; /* owned */
 } cli_draft;
 rotor_status cli_draft_open(cli_draft *d, const cli_args *a, const rotor_engine *own,
-                            rotor_error *err);
+                            rotor_session *s, rotor_error *err);
 void cli_draft_close(cli_draft *d);
 /* The exit status for a failed call: CLI_USAGE for a wrong argument, else CLI_FAILED; says why. */
 int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);

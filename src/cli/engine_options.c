@@ -108,13 +108,13 @@ static rotor_status open_draft(cli_draft *d, const cli_args *a, const cli_model 
 }
 
 rotor_status cli_draft_open(cli_draft *d, const cli_args *a, const rotor_engine *own,
-                            rotor_error *err) {
+                            rotor_session *s, rotor_error *err) {
     cli_model m;
     if (!cli_text(a, OPT_DRAFT)) return ROTOR_OK;
     ROTOR_TRY(cli_model_find(&m, cli_text(a, OPT_DRAFT), err));
     rotor_status st = open_draft(d, a, &m, own, err);
     cli_model_free(&m);
-    return st;
+    return st == ROTOR_OK ? rotor_draft_check(s, d->s, err) : st;
 }
 
 void cli_draft_close(cli_draft *d) {

@@ -158,7 +158,7 @@ static rotor_status open_all(run_job *j, const cli_model *m, rotor_error *err) {
     j->info.size = sizeof j->info;
     ROTOR_TRY(rotor_engine_get_info(j->e, &j->info));
     ROTOR_TRY(rotor_session_create(&j->s, j->e, 0, err));
-    return cli_draft_open(&j->draft, j->a, j->e, err);
+    return cli_draft_open(&j->draft, j->a, j->e, j->s, err);
 }
 
 int verb_run(const cli_args *a) {
