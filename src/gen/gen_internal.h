@@ -94,6 +94,7 @@ typedef struct gen_pace {
     double n, x, y, xx, xy; /* decayed sums over steps: count, rows, microseconds */
     double row_us;          /* slope: one row more */
     double base_us;         /* what no row causes */
+    uint32_t n_slow;        /* steps left out just now because they were too slow */
 } gen_pace;
 void gen_pace_note(gen_pace *p, uint32_t rows, uint64_t us);
 

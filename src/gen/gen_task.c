@@ -169,10 +169,9 @@ static rotor_status take_one(gen_task *t, const float *logits, uint32_t len, uin
 /* ==== Steps =================================================================================== */
 
 void gen_task_guess(gen_task *t, uint32_t room, gen_plan *plan) {
-    uint32_t tokens_left = t->max_new_tok - (uint32_t)t->r.ids.n;
-    uint32_t places_left = run_session_max(t->s) - run_session_len(t->s);
-    room = BASE_MIN(room, BASE_MIN(tokens_left, places_left) - 1);
-    gen_drafter_guess(&t->draft, t->sampler, room, plan);
+    uint32_t left = t->max_new_tok - (uint32_t)t->r.ids.n; /* no more than there are positions */
+    assert(left >= 1 && left <= run_session_max(t->s) - run_session_len(t->s));
+    gen_drafter_guess(&t->draft, t->sampler, BASE_MIN(room, left - 1), plan);
 }
 
 rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32_t *id,

@@ -11,7 +11,8 @@
  * slope stays what it was, at the beginning a guess.
  *
  * Something else on the machine can make a step slow, nothing makes it fast: a step far slower than
- * expected counts only in part, one far faster shows that the past was disturbed, and replaces it.
+ * expected does not count, unless several follow each other; one far faster shows that the past was
+ * disturbed, and replaces it.
  *
  * Times decide only how much is guessed, never what is said.
  */
@@ -19,8 +20,11 @@
 
 static const double keep = 0.95;         /* weight of a step beside the one after it */
 static const double first_slope = 0.2;   /* of a row's share before it is known */
-static const double most_surprise = 4.0; /* times the expected: more is the machine's doing */
+static const double too_slow = 3.0;      /* times the expected */
+static const double too_fast = 0.5;      /* likewise */
 static const double least_spread = 0.02; /* variance of rows that a slope can be read from */
+
+enum { MOST_SLOW = 3 }; /* steps in a row that are too slow to count */
 
 static void fit(gen_pace *p) {
     double x = p->x / p->n, y = p->y / p->n, spread = p->xx / p->n - x * x;
@@ -34,11 +38,13 @@ static void fit(gen_pace *p) {
 
 void gen_pace_note(gen_pace *p, uint32_t rows, uint64_t us) {
     double x = rows, y = (double)us + 1; /* a clock that stood still still took something */
-    double expected = p->base_us + p->row_us * x;
-    if (p->n > 0 && y < expected / 2)
-        *p = (gen_pace){.row_us = p->row_us * y / expected};
-    else if (p->n > 0)
-        y = BASE_MIN(y, most_surprise * expected);
+    double surprise = p->n > 0 ? y / (p->base_us + p->row_us * x) : 1;
+    if (surprise > too_slow && p->n_slow < MOST_SLOW) {
+        p->n_slow++;
+        return;
+    }
+    if (surprise > too_slow || surprise < too_fast) *p = (gen_pace){.row_us = p->row_us * surprise};
+    p->n_slow = 0;
     p->n = p->n * keep + 1;
     p->x = p->x * keep + x;
     p->y = p->y * keep + y;

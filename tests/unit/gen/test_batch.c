@@ -196,7 +196,7 @@ static void guessing_jobs_equal_lone_ones(void **state) {
             tokens += g.jobs[i].r.ids.n;
         }
         assert_true(accepted <= drafted);
-        if (k) assert_int_equal(drafted == 0, k == 3); /* a step of one row has no room */
+        if (k) assert_int_equal(drafted == 0, k == 3);  /* a step of one row has no room */
         if (k == 2) assert_true(accepted * 4 > tokens); /* it is worth having */
         for (uint32_t i = 0; i < g.n; i++) same_alone(&g, &g.jobs[i]);
         for (int i = 0; i < 20; i++) run_session_free(&h.s[i]);
@@ -235,6 +235,31 @@ static void a_cancel_is_heeded_inside_a_draft(void **state) {
     }
 }
 
+/* Until the cache is full of tokens, guesses that do not fit it cost no further step. */
+static void guesses_that_do_not_fit_are_dropped(void **state) {
+    (void)state;
+    rig g;
+    base_rng r;
+    gen_batch *b = NULL;
+    uint32_t live, steps = 0;
+    base_rng_seed(&r, 15);
+    rig_up(&g, &(fake_options){.fn = repetitive, .n_pages = 20});
+    assert_int_equal(gen_batch_create(&b, g.e, 2, NULL), ROTOR_OK);
+    for (int i = 0; i < 2; i++) {
+        work *w = new_job(&g, &r, 100);
+        w->n_prompt = 2;
+        w->opt.max_new_tok = 0;
+        w->opt.lookup_min = 1;
+        w->opt.draft_always = true;
+        add(b, w);
+    }
+    do assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    while (live == 2 && ++steps == fake_evals(g.e));
+    assert_int_not_equal(live, 2);
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
 /* Prompts come before guesses: a step that is full of them has none. */
 static void guesses_take_only_spare_rows(void **state) {
     (void)state;
@@ -267,6 +292,34 @@ static void guesses_take_only_spare_rows(void **state) {
     while (live);
     same_alone(&g, &g.jobs[0]);
     same_alone(&g, &g.jobs[1]);
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
+/* The end of a prompt has its logits before guesses have theirs. */
+static void guesses_take_only_spare_logits(void **state) {
+    (void)state;
+    rig g;
+    base_rng r;
+    gen_batch *b = NULL;
+    uint32_t live;
+    base_rng_seed(&r, 14);
+    rig_up(&g, &(fake_options){.fn = repetitive, .max_logits = 3});
+    assert_int_equal(gen_batch_create(&b, g.e, 2, NULL), ROTOR_OK);
+    for (int i = 0; i < 2; i++) {
+        work *w = new_job(&g, &r, 100);
+        w->n_prompt = i ? 30 : 1;
+        w->opt.max_new_tok = 60;
+        w->opt.sampling.temperature = 0;
+        w->opt.lookup_min = 1;
+        w->opt.draft_always = true;
+    }
+    add(b, &g.jobs[0]);
+    for (int i = 0; i < 20; i++) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_true(g.jobs[0].seen.n > 20 && live == 1);
+    add(b, &g.jobs[1]);
+    assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_int_equal(g.jobs[1].seen.n, 1);
     gen_batch_free(&b);
     rig_down(&g);
 }
@@ -584,7 +637,9 @@ int main(void) {
         cmocka_unit_test(batched_jobs_equal_lone_ones),
         cmocka_unit_test(guessing_jobs_equal_lone_ones),
         cmocka_unit_test(a_cancel_is_heeded_inside_a_draft),
+        cmocka_unit_test(guesses_that_do_not_fit_are_dropped),
         cmocka_unit_test(guesses_take_only_spare_rows),
+        cmocka_unit_test(guesses_take_only_spare_logits),
         cmocka_unit_test(prompts_reuse_what_the_session_holds),
         cmocka_unit_test(decoding_rows_share_steps),
         cmocka_unit_test(jobs_are_cancelled_from_outside_and_inside),
