@@ -2,33 +2,36 @@
  *
  * Ternary x int8 with AVX-512 VNNI, tile form: many tokens. Meanings in t2_c.c.
  *
- * 64 rows x up to 1,280 columns are unpacked to bytes, the lane being the row, and four such
+ * 64 rows x up to 2,560 columns are unpacked to bytes, the lane being the row, and four such
  * vectors meet six tokens in 24 accumulators: no horizontal sums, and ten loads for 24 products.
  *
  *   tile   byte ((k * 4 + v) * 16 + r) * 4 + i = code of row 16 v + r, column 4 k + i
  *
  * The products saturate both vector ports, so all else must cost few instructions and no waiting.
- * The tile (80 KB) lies in the second-level cache: reading it keeps up with the products, writing
- * it does not (a line that misses the first level takes 4 to 8 cycles). So there are two tiles, and
- * the next one is unpacked piece by piece between the products of this one, 16 lines every 16 or
- * more steps; likewise one row of outputs and a few lines of packed weights are asked for at a
- * time.
+ * A tile (160 KB of stack) lies in the second-level cache: reading it keeps up with the products,
+ * writing it does not (a line that misses the first level takes 4 to 8 cycles). So there are two
+ * tiles, and the next one is unpacked piece by piece between the products of this one: 16 lines
+ * every 16 steps of four columns. The packed weights, the activations and the outputs that are
+ * needed soon are asked for at the same places, a few lines at a time.
  *
- * While columns are cut into chunks, y holds the integer sums; at the end they become floats.
- * Bounds: codes up to 3 grow a lane by 3 * 128 * 4 a step; the total is bounded in t2_c.c. Weights
- * are read from memory once per call.
+ * Longer rows are cut into chunks of columns; between them y holds the integer sums. Many tokens
+ * are cut into parts whose activations stay in the second-level cache; each reads the weights.
+ * Bounds: codes up to 3 grow a lane by 3 * 128 * 4 a step; the total is bounded in t2_c.c.
  */
 #include "kern/x86/t2_avx512.h"
 
 enum {
     VECS = 4,                /* vectors of rows */
     TILE_ROWS = VECS * ROWS, /* rows of a tile */
-    TILE_BLOCKS = 10,        /* most blocks of 128 columns of a tile */
+    TILE_BLOCKS = 20,        /* most blocks of 128 columns of a tile */
     STEP = TILE_ROWS * 4,    /* bytes of four columns */
     TILE_BYTES = TILE_BLOCKS * 32 * STEP,
-    TOKENS = 6, /* with four vectors of rows: 24 accumulators */
-    UNROLL = 4, /* steps between jumps */
-    LINE = 64   /* bytes of a cache line; columns between looks ahead */
+    TOKENS = 6,            /* with four vectors of rows: 24 accumulators */
+    UNROLL = 4,            /* steps between jumps */
+    TOKEN_BYTES = 3 << 19, /* activations worked on together: less than the second-level cache */
+    Q_AHEAD = 4,           /* prefetch distance in activations, lines of a row */
+    LINE_PIECES = 16,      /* pieces that read one line of each row */
+    LINE = 64              /* bytes of a cache line; columns between looks ahead */
 };
 
 /* A chunk of columns of some rows. */
@@ -36,15 +39,16 @@ typedef struct tile {
     uint8_t *code;                  /* unpacked */
     const uint8_t *rows[TILE_ROWS]; /* packed; rows past the end repeat the last one */
     size_t r, n;                    /* first row, rows that exist */
+    size_t c;                       /* number of the chunk in its rows */
     part p;                         /* columns */
     size_t piece, n_pieces;         /* pieces unpacked, pieces there are */
 } tile;
 
 /* What is needed soon and done little by little between products. */
 typedef struct ahead {
-    tile *next;            /* tile to unpack */
-    size_t pieces;         /* of it at a time */
-    const char *w, *w_end; /* packed weights to ask for: next byte, end */
+    tile *next, *later;    /* tiles to unpack: into code now, and after the next change of tiles */
+    size_t pieces;         /* of next at a time */
+    const int8_t *q;       /* activations that follow those of the tokens at hand */
     const char *y, *y_end; /* outputs of the tokens at hand to ask for: next row, last row */
     size_t y_step;         /* bytes between rows of y */
 } ahead;
@@ -68,12 +72,27 @@ INLINE void put_fields(uint8_t *code, __m512i v) {
     _mm512_store_si512(code + 24 * STEP, _mm512_and_si512(v, three));
 }
 
+/* Asks for four of the 64 lines that the pieces from i + 32 on, of this tile or the one after, will
+ * read: sixteen pieces read one line of each row. */
+INLINE void ask_packed(const tile *t, const tile *after, size_t i) {
+    const size_t row = i % LINE_PIECES * 4;
+    size_t line = i / LINE_PIECES + 2;
+    const size_t lines = (t->n_pieces + LINE_PIECES - 1) / LINE_PIECES;
+    if (line >= lines) {
+        line -= lines;
+        t = after;
+    }
+    for (size_t k = 0; k < 4; k++)
+        _mm_prefetch((const char *)t->rows[row + k] + line * LINE, _MM_HINT_T1);
+}
+
 /* A piece is half a block of sixteen rows: 16 vectors of the tile. */
-INLINE void unpack_piece(tile *t) {
+INLINE void unpack_piece(tile *t, const tile *after) {
     const size_t v = t->piece % VECS, half = t->piece / VECS % 2, k = t->piece / (2 * VECS);
     const uint8_t *const *rows = t->rows + v * ROWS;
     uint8_t *code = t->code + (k * 32 + half * 4) * STEP + v * 64;
     const size_t at = k * 32 + half * 16;
+    ask_packed(t, after, t->piece);
     __m512i z0 = four_rows(rows, at), z1 = four_rows(rows + 1, at);
     __m512i t0 = _mm512_unpacklo_epi32(z0, z1), t2 = _mm512_unpackhi_epi32(z0, z1);
     __m512i z2 = four_rows(rows + 2, at), z3 = four_rows(rows + 3, at);
@@ -85,20 +104,19 @@ INLINE void unpack_piece(tile *t) {
     t->piece++;
 }
 
-static __attribute__((noinline)) void unpack_rest(tile *t) {
-    while (t->piece < t->n_pieces) unpack_piece(t);
+static __attribute__((noinline)) void unpack_rest(tile *t, const tile *after) {
+    while (t->piece < t->n_pieces) unpack_piece(t, after);
 }
 
-/* Only one row of outputs, two lines of weights and a few pieces: a burst would stop the products.
+/* Only one row of outputs, a line of each token and a few pieces: a burst would stop the products.
  */
-INLINE void look_ahead(ahead *a) {
+INLINE void look_ahead(ahead *a, const int t, const int8_t *q, size_t ldq) {
+#pragma GCC unroll 6
+    for (size_t i = 0; i < (size_t)t; i++) _mm_prefetch((const char *)q + i * ldq, _MM_HINT_T0);
     for (size_t v = 0; v < VECS; v++) _mm_prefetch(a->y + v * LINE, _MM_HINT_T0);
     a->y += a->y < a->y_end ? a->y_step : 0;
-    _mm_prefetch(a->w, _MM_HINT_T1);
-    _mm_prefetch(a->w + LINE, _MM_HINT_T1);
-    a->w += a->w < a->w_end ? 2 * LINE : 0;
     for (size_t i = a->pieces; i > 0 && a->next->piece < a->next->n_pieces; i--)
-        unpack_piece(a->next);
+        unpack_piece(a->next, a->later);
 }
 
 /* ==== Multiplying ============================================================================= */
@@ -114,7 +132,7 @@ INLINE void multiply(const int t, tile_sums out, const uint8_t *code, const int8
 #pragma GCC unroll 4
         for (size_t v = 0; v < VECS; v++) acc[i][v] = _mm512_setzero_si512();
     for (; n > 0; n--) {
-        look_ahead(a);
+        look_ahead(a, t, n > Q_AHEAD ? q + Q_AHEAD * LINE : a->q + (Q_AHEAD - n) * LINE, ldq);
         for (int k = 0; k < LINE / 4; k += UNROLL)
 #pragma GCC unroll 4
             for (size_t u = 0; u < UNROLL; u++, code += STEP, q += 4) {
@@ -159,12 +177,13 @@ MULTIPLY_FN(6)
 /* ==== Results ================================================================================= */
 
 typedef struct job {
-    float *y;          /* [B, ldy] */
-    size_t ldy;        /* floats between tokens */
-    const kern_mat *w; /* weights */
-    const kern_act *x; /* activations */
-    size_t begin, end; /* rows */
-    size_t chunks;     /* of columns */
+    float *y;            /* [B, ldy] */
+    size_t ldy;          /* floats between tokens */
+    const kern_mat *w;   /* weights */
+    const kern_act *x;   /* activations */
+    size_t begin, end;   /* rows */
+    size_t chunks;       /* of columns */
+    size_t tok, tok_end; /* tokens */
 } job;
 
 /* Adds the sums of token b, rows [t->r, t->r + n), to those of earlier columns, or makes them
@@ -190,6 +209,7 @@ INLINE void put_token(const job *j, const tile *t, const int32_t *sums, size_t b
 static void set_tile(tile *t, const job *j, size_t r, size_t c) {
     const size_t blocks = (j->w->cols + 127) / 128;
     t->r = r;
+    t->c = c;
     t->n = j->end - r < TILE_ROWS ? j->end - r : TILE_ROWS;
     t->p.block = blocks * c / j->chunks;
     t->p.n_blocks = blocks * (c + 1) / j->chunks - t->p.block;
@@ -208,14 +228,17 @@ static void run_tile(const job *j, const tile *t, ahead *a) {
                                  ahead *) = {multiply_1, multiply_2, multiply_3,
                                              multiply_4, multiply_5, multiply_6};
     const kern_act *x = j->x;
-    const size_t groups = (x->n_tok + TOKENS - 1) / TOKENS, looks = t->p.n_blocks * 2;
+    const size_t n_tok = j->tok_end - j->tok, groups = (n_tok + TOKENS - 1) / TOKENS;
+    const size_t looks = t->p.n_blocks * 2, at = t->p.block * 128;
     _Alignas(64) tile_sums sums;
     a->pieces = (a->next->n_pieces + groups * looks - 1) / (groups * looks);
     for (size_t g = 0; g < groups; g++) {
-        const size_t b = x->n_tok * g / groups, n = x->n_tok * (g + 1) / groups - b;
+        const size_t b = j->tok + n_tok * g / groups, end = j->tok + n_tok * (g + 1) / groups;
+        const size_t n = end - b;
         a->y = (const char *)(j->y + b * j->ldy + t->r);
         a->y_end = a->y + (n - 1) * a->y_step;
-        group[n - 1](sums, t->code, x->q + b * x->ldq + t->p.block * 128, x->ldq, looks, a);
+        a->q = x->q + (g + 1 < groups ? end : j->tok) * x->ldq + at;
+        group[n - 1](sums, t->code, x->q + b * x->ldq + at, x->ldq, looks, a);
         for (size_t i = 0; i < n; i++)
             if (t->n == TILE_ROWS)
                 put_token(j, t, sums[i], b + i, TILE_ROWS);
@@ -224,44 +247,45 @@ static void run_tile(const job *j, const tile *t, ahead *a) {
     }
 }
 
-/* Packed weights of the rows after those of tile t, to be asked for. */
-static void ask_rows(ahead *a, const job *j, size_t r) {
-    if (r >= j->end) return;
-    const size_t n = j->end - r < TILE_ROWS ? j->end - r : TILE_ROWS;
-    a->w = (const char *)j->w->data + r * j->w->row_bytes;
-    a->w_end = a->w + n * j->w->row_bytes;
+/* What follows t: the next chunk of its rows, the next rows, or a tile without pieces. */
+static void set_after(tile *after, const job *j, const tile *t) {
+    const bool none = t->n_pieces == 0 || (t->p.last && t->r + t->n == j->end);
+    set_tile(after, j, t->p.last && !none ? t->r + t->n : t->r, t->p.last ? 0 : t->c + 1);
+    if (none) after->n_pieces = 0;
+}
+
+static void run_rows(const job *j) {
+    _Alignas(64) uint8_t code[2][TILE_BYTES];
+    tile tiles[3], *now = &tiles[0], *next = &tiles[1], *later = &tiles[2];
+    ahead a = {.y_step = j->ldy * sizeof *j->y};
+    set_tile(now, j, j->begin, 0);
+    set_after(next, j, now);
+    now->code = code[0];
+    next->code = code[1];
+    unpack_rest(now, next);
+    while (now->n_pieces > 0) {
+        set_after(later, j, next);
+        a.next = next;
+        a.later = later;
+        run_tile(j, now, &a);
+        unpack_rest(next, later);
+        later->code = now->code;
+        tile *t = now;
+        now = next;
+        next = later;
+        later = t;
+    }
 }
 
 void t2_tiles_avx512vnni(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                          size_t row_begin, size_t row_end) {
-    _Alignas(64) uint8_t code[2][TILE_BYTES];
-    const size_t blocks = (w->cols + 127) / 128;
-    const job j = {.y = y,
-                   .ldy = ldy,
-                   .w = w,
-                   .x = x,
-                   .begin = row_begin,
-                   .end = row_end,
-                   .chunks = (blocks + TILE_BLOCKS - 1) / TILE_BLOCKS};
-    tile tiles[2] = {{.code = code[0]}, {.code = code[1]}}, *now = &tiles[0], *next = &tiles[1];
-    ahead a = {.y_step = ldy * sizeof *y};
+    const size_t blocks = (w->cols + 127) / 128, parts = (x->n_tok * x->ldq - 1) / TOKEN_BYTES + 1;
+    job j = {.y = y, .ldy = ldy, .w = w, .x = x, .begin = row_begin, .end = row_end};
     if (row_begin == row_end) return;
-    a.w = a.w_end = (const char *)w->data + row_begin * w->row_bytes;
-    set_tile(now, &j, row_begin, 0);
-    unpack_rest(now);
-    for (size_t r = row_begin, c = 0; r < row_end;) {
-        /* One tile ahead what is unpacked next must be near; with one chunk a row, two. */
-        if (c == 0) ask_rows(&a, &j, r + (j.chunks > 1 ? 1 : 2) * TILE_ROWS);
-        if (++c == j.chunks) c = 0, r += TILE_ROWS;
-        if (r < row_end)
-            set_tile(next, &j, r, c);
-        else
-            next->piece = next->n_pieces = 0;
-        a.next = next;
-        run_tile(&j, now, &a);
-        unpack_rest(next);
-        tile *t = now;
-        now = next;
-        next = t;
+    j.chunks = (blocks + TILE_BLOCKS - 1) / TILE_BLOCKS;
+    for (size_t i = 0; i < parts; i++) {
+        j.tok = x->n_tok * i / parts;
+        j.tok_end = x->n_tok * (i + 1) / parts;
+        if (j.tok < j.tok_end) run_rows(&j);
     }
 }
