@@ -346,6 +346,7 @@ static inline v16 load_kv(const uint8_t *row, size_t i, size_t d, kern_kv type) 
 }
 
 #include "kern/attention_body.h"
+#include "kern/gemm_body.h"
 
 /* ==== Rows of a table ========================================================================= */
 
@@ -369,6 +370,7 @@ static void NAME(embed)(float *dst, const kern_mat *w, size_t row) {
 /* ==== The slots this file fills =============================================================== */
 
 void NAME(kern_fill_float)(kern *k) {
+    k->gemm_f32 = NAME(gemm_f32);
     k->mm_f32 = NAME(mm_f32);
     k->mm_f16 = NAME(mm_f16);
     k->mm_bf16 = NAME(mm_bf16);

@@ -80,6 +80,27 @@ typedef struct kern_attn {
     size_t lo, hi;            /* visible positions */
 } kern_attn;
 
+/* ---- Plain float products -------------------------------------------------------------------- */
+
+enum {
+    KERN_GEMM_KC = 192,  /* steps of k in a panel */
+    KERN_GEMM_MC = 384,  /* rows of A in a panel */
+    KERN_GEMM_SCRATCH = KERN_GEMM_KC * (KERN_GEMM_MC + 32) /* floats of scratch, 64-byte aligned */
+};
+
+/* C[m,n] = A[m,k] B[k,n], or C += A B. Element (i, j) of A is a[i * a_row + j * a_col], of B
+ * likewise; of each operand one stride is 1. C must not overlap A or B. */
+typedef struct kern_gemm {
+    const float *a;      /* A */
+    const float *b;      /* B */
+    float *c;            /* C[i, j] at c[i * ldc + j] */
+    size_t a_row, a_col; /* floats between rows and between columns of A */
+    size_t b_row, b_col; /* the same of B */
+    size_t ldc;          /* floats between rows of C */
+    size_t m, n, k;      /* rows of C, columns of C, inner size */
+    bool add;            /* C += instead of C = */
+} kern_gemm;
+
 /* ---- The table ------------------------------------------------------------------------------- */
 
 /* Gated activations: dst = act(g) * u. */
@@ -94,6 +115,9 @@ typedef struct kern {
     /* … and with float activations. */
     kern_mm_fn mm_f32, mm_f16, mm_bf16; /* plain types */
     kern_mm_fn mm_t2_f32, mm_b32_f32;   /* --act f32: decoded weights, nothing rounded */
+
+    /* Rows [row_begin, row_end) of C; scratch: KERN_GEMM_SCRATCH floats of this thread. */
+    void (*gemm_f32)(const kern_gemm *g, size_t row_begin, size_t row_end, float *scratch);
 
     /* Quantises one row x[n] into q[ldq] (zero-padded). i8: one scale a row (BitNet);
      * q8: one a block of 32. Outputs as in kern_act. */
