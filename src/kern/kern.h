@@ -83,8 +83,8 @@ typedef struct kern_attn {
 /* ---- Plain float products -------------------------------------------------------------------- */
 
 enum {
-    KERN_GEMM_KC = 192,  /* steps of k in a panel */
-    KERN_GEMM_MC = 384,  /* rows of A in a panel */
+    KERN_GEMM_KC = 192,                                    /* steps of k in a panel */
+    KERN_GEMM_MC = 384,                                    /* rows of A in a panel */
     KERN_GEMM_SCRATCH = KERN_GEMM_KC * (KERN_GEMM_MC + 32) /* floats of scratch, 64-byte aligned */
 };
 
@@ -127,6 +127,8 @@ typedef struct kern {
     /* dst[n] = x[n] / sqrt(mean(x^2) + eps) * gain[n]; dst may be x. */
     void (*rmsnorm)(float *dst, const float *x, const float *gain, size_t n, float eps);
     void (*add)(float *dst, const float *x, size_t n); /* dst += x */
+    /* x[n] becomes exp(x - max) / sum; returns the logarithm of the sum of exp(x), n >= 1. */
+    float (*softmax)(float *x, size_t n);
     void (*glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act);
     /* Rotates pairs of x[n_heads, d] by the angles whose cosine and sine are cs[n_rot/2] and
      * sn[n_rot/2]; pairs are (i, i + n_rot/2), or (2i, 2i+1) when interleaved. */
