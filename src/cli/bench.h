@@ -42,7 +42,7 @@ typedef struct bench {
     tool_rates last;                    /* newest sample */
     tool_series rates[TOOL_N_CEILINGS]; /* all samples */
     tool_stat machine[TOOL_N_CEILINGS]; /* of them */
-    tool_rates rates_median;            /* medians of them */
+    tool_rates rates_median;            /* medians of them; had: the least of all */
     double kv_bytes;                    /* cache read by a decoded token, on average */
     size_t n_asked;                     /* kinds of runs */
     bool has_energy;                    /* a counter could be read */
@@ -50,6 +50,8 @@ typedef struct bench {
     struct json_t *ops;                 /* list of --ops with --json */
 } bench;
 
+/* Other programs took so much of the processors that a probe's thread had no more than this. */
+#define BENCH_BUSY 0.9
 /* The samples of some ceiling lie further apart than this share of their median. */
 #define BENCH_UNSTABLE 0.15
 bool bench_stable(const bench *b);

@@ -71,9 +71,12 @@ static void text_machine(const bench *b) {
              cli_bytes(tool_probe_bytes(b->probe), size));
     for (int c = 0; c < TOOL_N_CEILINGS; c++)
         if (b->machine[c].spread > BENCH_UNSTABLE)
-            cli_outf("unstable  %s: samples differ by %.0f %%; others use this machine, trust the "
-                     "ranges more than the medians\n",
+            cli_outf("unstable  %s: samples differ by %.0f %%; trust the ranges more than the "
+                     "medians\n",
                      names[c], 100 * b->machine[c].spread);
+    if (b->rates_median.had <= BENCH_BUSY)
+        cli_outf("busy      other programs run: a thread of the probe had %.0f %% of a processor\n",
+                 100 * b->rates_median.had);
 }
 
 static void text_decode(const bench *b) {
@@ -227,6 +230,7 @@ static void json_machine(json_t *o, const bench *b) {
     set_stat(o, "machine_int8_gmacs", &b->machine[TOOL_INT8]);
     set_stat(o, "machine_f32_gmacs", &b->machine[TOOL_F32]);
     set_int(o, "machine_probe_bytes", tool_probe_bytes(b->probe));
+    set_real(o, "machine_cpu_share", b->rates_median.had);
     set_int(o, "machine_samples", b->machine[TOOL_READ].n);
     json_object_set_new(o, "machine_stable", json_boolean(bench_stable(b)));
 }

@@ -20,7 +20,7 @@ double bench_ratio(double part, double whole) { return whole > 0 ? part / whole 
 bool bench_stable(const bench *b) {
     for (int c = 0; c < TOOL_N_CEILINGS; c++)
         if (b->machine[c].spread > BENCH_UNSTABLE) return false;
-    return true;
+    return b->rates_median.had > BENCH_BUSY;
 }
 
 /* ==== Runs ==================================================================================== */
@@ -72,6 +72,7 @@ static rotor_status (*const runs[BENCH_KINDS])(bench *b, uint64_t *us, rotor_err
 
 static rotor_status take_probe(bench *b, rotor_error *err) {
     ROTOR_TRY(tool_probe_take(b->probe, &b->last, err));
+    b->rates_median.had = BASE_MIN(b->rates_median.had, b->last.had);
     for (int c = 0; c < TOOL_N_CEILINGS; c++)
         ROTOR_TRY(tool_series_add(&b->rates[c], b->last.of[c], err));
     return ROTOR_OK;
@@ -102,6 +103,7 @@ static rotor_status measure_run(bench *b, enum bench_kind kind, rotor_error *err
 static rotor_status repeat(bench *b, rotor_error *err) {
     size_t n = (size_t)cli_int(b->a, OPT_REPS), done = 0;
     cli_progress_start(&b->progress, b->a, "measuring");
+    b->rates_median.had = 1;
     ROTOR_TRY(take_probe(b, err));
     for (size_t i = 0; i < n; i++)
         for (int k = 0; k < BENCH_KINDS; k++) {

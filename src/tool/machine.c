@@ -39,18 +39,21 @@ enum {
 };
 
 struct tool_probe {
-    int n_threads;                         /* of the pool */
-    par_pool *pool;                        /* pinned, kept between samples, owned */
-    unsigned cpu;                          /* CPU_* flags */
-    uint64_t *data;                        /* memory to read, owned */
-    size_t n_words;                        /* of data */
-    tool_ceiling what;                     /* being sampled */
-    uint64_t rounds;                       /* of the arithmetic loop, this time */
-    uint64_t peak_rounds[TOOL_N_CEILINGS]; /* that take PEAK_US; 0: not known yet */
-    uint64_t work[MAX_THREADS];            /* multiply-adds of each thread; of reading, a sink */
-    uint32_t sink[MAX_THREADS];            /* results nobody needs */
-    float sink_f32[MAX_THREADS];           /* likewise */
-    double rate;                           /* result: billions of bytes or multiply-adds a second */
+    int n_threads;                 /* of the pool */
+    par_pool *pool;                /* pinned, kept between samples, owned */
+    unsigned cpu;                  /* CPU_* flags */
+    uint64_t *data;                /* memory to read, owned */
+    size_t n_words;                /* of data */
+    tool_ceiling what;             /* being sampled */
+    uint64_t rounds;               /* of the arithmetic loop, this time */
+    double best[TOOL_N_CEILINGS];  /* most rounds of the loop in a microsecond so far; 0: unknown */
+    uint64_t macs[MAX_THREADS];    /* multiply-adds of each thread, this time */
+    uint64_t wall_us[MAX_THREADS]; /* time of each thread in this sample */
+    uint64_t ran_us[MAX_THREADS];  /* of which it had a processor */
+    uint64_t sink_read[MAX_THREADS]; /* results nobody needs */
+    uint32_t sink_int8[MAX_THREADS]; /* likewise */
+    float sink_f32[MAX_THREADS];     /* likewise */
+    double rate;                     /* result: billions of bytes or multiply-adds a second */
 };
 
 /* ==== On every thread ========================================================================= */
@@ -62,22 +65,29 @@ static void touch(void *arg, int thread, int n_threads) {
     for (size_t i = begin; i < end; i++) p->data[i] = i;
 }
 
-static void read_slice(void *arg, int thread, int n_threads) {
-    tool_probe *p = arg;
+static void read_slice(tool_probe *p, int thread) {
     size_t begin, end;
     uint64_t sum[8] = {0};
     const uint64_t *data = p->data;
-    par_slice(p->n_words, 512, thread, n_threads, &begin, &end);
+    par_slice(p->n_words, 512, thread, p->n_threads, &begin, &end);
     for (size_t i = begin; i + 8 <= end; i += 8)
         for (int k = 0; k < 8; k++) sum[k] ^= data[i + (size_t)k];
-    for (int k = 0; k < 8; k++) p->work[thread] ^= sum[k];
+    for (int k = 0; k < 8; k++) p->sink_read[thread] ^= sum[k];
 }
 
-static void multiply(void *arg, int thread, int n_threads) {
+/* The job of a sample, with its clock. */
+static void work(void *arg, int thread, int n_threads) {
     tool_probe *p = arg;
+    uint64_t start = base_now_us(), ran = base_thread_cpu_us();
     (void)n_threads;
-    p->work[thread] = p->what == TOOL_INT8 ? kern_int8_peak(p->cpu, p->rounds, &p->sink[thread])
-                                           : kern_f32_peak(p->cpu, p->rounds, &p->sink_f32[thread]);
+    if (p->what == TOOL_READ)
+        read_slice(p, thread);
+    else
+        p->macs[thread] = p->what == TOOL_INT8
+                              ? kern_int8_peak(p->cpu, p->rounds, &p->sink_int8[thread])
+                              : kern_f32_peak(p->cpu, p->rounds, &p->sink_f32[thread]);
+    p->wall_us[thread] += base_now_us() - start;
+    p->ran_us[thread] += base_thread_cpu_us() - ran;
 }
 
 /* ==== One sample ============================================================================== */
@@ -85,28 +95,31 @@ static void multiply(void *arg, int thread, int n_threads) {
 static uint64_t run_multiply(tool_probe *p, uint64_t rounds, uint64_t *us) {
     uint64_t macs = 0, start = base_now_us();
     p->rounds = rounds;
-    par_run(p->pool, multiply, p);
+    par_run(p->pool, work, p);
     *us = BASE_MAX(base_now_us() - start, 1);
-    for (int t = 0; t < p->n_threads; t++) macs += p->work[t];
+    for (int t = 0; t < p->n_threads; t++) macs += p->macs[t];
     return macs;
 }
 
+/* How long a sample takes follows from the fastest run there was: one that others disturbed looks
+ * slow, and a sample made short for it would fit between two disturbances. */
 static void sample_arithmetic(tool_probe *p) {
-    uint64_t us, *rounds = &p->peak_rounds[p->what];
-    if (*rounds == 0) {
-        uint64_t trial = WARM_ROUNDS;
-        for (us = 0; us < PEAK_US / 8 && trial < UINT64_MAX / 64; trial *= 2)
-            run_multiply(p, trial, &us);
-        *rounds = trial / 2 * PEAK_US / us;
+    double *best = &p->best[p->what];
+    uint64_t us, macs, rounds = WARM_ROUNDS;
+    for (; *best == 0 || (double)rounds < *best * PEAK_US / 8; rounds *= 2) {
+        run_multiply(p, rounds, &us);
+        *best = BASE_MAX(*best, (double)rounds / (double)us);
     }
-    uint64_t macs = run_multiply(p, *rounds, &us);
+    rounds = BASE_MAX((uint64_t)(*best * PEAK_US), 1);
+    macs = run_multiply(p, rounds, &us);
+    *best = BASE_MAX(*best, (double)rounds / (double)us);
     p->rate = (double)macs / (double)us / 1e3;
 }
 
 static void sample_read(tool_probe *p) {
     uint64_t start = base_now_us(), us = 0, passes = 0;
     for (; us < READ_US; passes++, us = BASE_MAX(base_now_us() - start, 1))
-        par_run(p->pool, read_slice, p);
+        par_run(p->pool, work, p);
     p->rate = (double)(passes * p->n_words * sizeof *p->data) / (double)us / 1e3;
 }
 
@@ -175,13 +188,17 @@ void tool_probe_free(tool_probe **pp) {
 uint64_t tool_probe_bytes(const tool_probe *p) { return p->n_words * sizeof *p->data; }
 
 rotor_status tool_probe_take(tool_probe *p, tool_rates *out, rotor_error *err) {
-    tool_rates rates;
+    tool_rates rates = {.had = 1};
     base_sleep_us(SETTLE_US);
+    memset(p->wall_us, 0, sizeof p->wall_us);
+    memset(p->ran_us, 0, sizeof p->ran_us);
     for (int c = 0; c < TOOL_N_CEILINGS; c++) {
         p->what = (tool_ceiling)c;
         ROTOR_TRY(on_thread(p, sample, err));
         rates.of[c] = p->rate;
     }
+    for (int t = 0; t < p->n_threads; t++)
+        rates.had = BASE_MIN(rates.had, (double)p->ran_us[t] / (double)BASE_MAX(p->wall_us[t], 1));
     base_sleep_us(SETTLE_US);
     *out = rates;
     return ROTOR_OK;

@@ -46,7 +46,7 @@ tool_stat tool_series_stat(tool_series *s) {
 }
 
 tool_rates tool_rates_between(const tool_rates *a, const tool_rates *b) {
-    tool_rates r;
+    tool_rates r = {.had = BASE_MIN(a->had, b->had)};
     for (int c = 0; c < TOOL_N_CEILINGS; c++) r.of[c] = (a->of[c] + b->of[c]) / 2;
     return r;
 }

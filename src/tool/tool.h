@@ -216,6 +216,7 @@ void tool_machine_get(tool_machine *m);
 typedef enum tool_ceiling { TOOL_READ, TOOL_INT8, TOOL_F32, TOOL_N_CEILINGS } tool_ceiling;
 typedef struct tool_rates {
     double of[TOOL_N_CEILINGS]; /* by ceiling */
+    double had;                 /* share of its processor that the least lucky thread had, 0..1 */
 } tool_rates;
 
 /* Measures the ceilings again and again: n_threads pinned threads that stay alive and memory to

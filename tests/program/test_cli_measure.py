@@ -19,6 +19,7 @@ def test_bench_json_and_comparison(rotor, tmp_path):
     for key in ["machine_gbps", "machine_int8_gmacs", "machine_f32_gmacs", "prompt_share", "read_share"]:
         assert 0 < d[key + "_min"] <= d[key] <= d[key + "_max"], key
     assert d["machine_samples"] == 1 + 3 * 2 and d["machine_probe_bytes"] >= 64 << 20
+    assert 0 < d["machine_cpu_share"] <= 1
     assert isinstance(d["machine_stable"], bool) and d["decode_cached"] in (True, False)
     assert d["prompt_ceiling_tps"] == pytest.approx(1e6 / (d["prompt_int8_us"] + d["prompt_f32_us"]))
     # stories260K: 5 layers, 8 heads of 8, 4 of them with keys and values; f16 cache; 4 tokens see 2.5 keys on average

@@ -59,7 +59,7 @@ static void multiply_adds_are_those_of_the_shapes(void **state) {
 
 static void floors_are_the_longer_of_reading_and_multiplying(void **state) {
     (void)state;
-    const tool_rates r = {{[TOOL_READ] = 50, [TOOL_INT8] = 1000, [TOOL_F32] = 250}};
+    const tool_rates r = {{[TOOL_READ] = 50, [TOOL_INT8] = 1000, [TOOL_F32] = 250}, 1};
     const tool_work reads = {.bytes = 1e9, .int8_macs = 1e9};
     const tool_work multiplies = {.bytes = 1e6, .int8_macs = 2e9, .f32_macs = 0.25e9};
     const tool_work nothing = {0};
@@ -82,6 +82,7 @@ static void the_machine_can_be_measured(void **state) {
     assert_int_equal(tool_probe_bytes(p), bytes);
     for (int i = 0; i < 2; i++) assert_int_equal(tool_probe_take(p, &r[i], NULL), ROTOR_OK);
     for (int c = 0; c < TOOL_N_CEILINGS; c++) assert_true(r[0].of[c] > 0.02 && r[0].of[c] < 1e5);
+    assert_true(r[0].had > 0 && r[0].had <= 1);
     mean = tool_rates_between(&r[0], &r[1]);
     assert_true(near(mean.of[TOOL_F32], (r[0].of[TOOL_F32] + r[1].of[TOOL_F32]) / 2));
     tool_probe_free(&p);
