@@ -369,6 +369,7 @@ def all_tier():
                                       marker="threads")),
         *[("--cpu " + mask, mask_suite(mask)) for mask in cpu_masks()],
         ("machine", c_tests("build", "machine")),
+        ("instructions", python_tests("tests/instructions")),
         ("old processor", old_processor),
         ("aarch64", aarch64),
         ("valgrind", valgrind),
