@@ -4,6 +4,7 @@
  *   --cpu LEVEL   only that level        --slot NAME   only that slot
  *   --self-test   spoils one slot after another and demands that the checks notice
  *   --bench       times the slots instead        --threads N   for --bench
+ *   --bench peak  only shares of the int8 peak, on one thread
  * Exit 0: all equal; 1: differences; 2: bad usage.
  */
 #include "checkern.h"
