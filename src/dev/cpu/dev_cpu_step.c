@@ -340,21 +340,26 @@ static void do_behind(const cpu_ctx *c, const cpu_phase *ph) {
     }
 }
 
-/* Asks for the first weights of the next product, so that the memory is at work while the threads
- * meet and the next row is normed. */
+static void fetch(const void *p, size_t n_bytes) {
+    for (size_t i = 0; i < n_bytes; i += 64) __builtin_prefetch((const char *)p + i);
+}
+
+/* Asks for what the next product reads first, its norm's gain and the first weights, so that the
+ * memory is at work while the threads meet. */
 static void look_ahead(const cpu_ctx *c, const cpu_phase *ph) {
     const dev_cpu *d = c->d;
     const cpu_phase *last = d->phases + d->n_phases;
     while (ph < last && (ph->main == ph->end || d->ops[ph->main].kind != DEV_MATMUL)) ph++;
     if (ph == last) return;
-    const dev_op *op = &d->ops[ph->main];
+    const dev_op *op = &d->ops[ph->begin];
+    if (op->kind == DEV_RMSNORM) fetch(d->vecs[op->vec].v, d->vecs[op->vec].n * sizeof(float));
+    op = &d->ops[ph->main];
     for (int i = 0; i < op->n_mats; i++) {
         const kern_mat *w = &d->mats[op->w[i]];
         size_t begin, end;
         if (!my_rows(c, op, i, ph->apart, &begin, &end)) continue;
-        const uint8_t *at = w->data + begin * w->row_bytes;
-        const size_t n = BASE_MIN((end - begin) * w->row_bytes, (size_t)CPU_AHEAD_BYTES);
-        for (size_t b = 0; b < n; b += 64) __builtin_prefetch(at + b);
+        fetch(w->data + begin * w->row_bytes,
+              BASE_MIN((end - begin) * w->row_bytes, (size_t)CPU_AHEAD_BYTES));
         return;
     }
 }
