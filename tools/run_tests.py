@@ -345,7 +345,8 @@ def valgrind(log):
     if not have("valgrind"):
         return missing("valgrind")
     return meson_suite(log, "build", ["unit"], rooms={"base", "text", "file"},
-                       wrapper="valgrind -q --error-exitcode=9 --leak-check=full", env=QUICK, slow=20)
+                       wrapper="valgrind -q --error-exitcode=9 --leak-check=full --suppressions=%s" %
+                       os.path.join(ROOT, "tests/valgrind.supp"), env=QUICK, slow=20)
 
 
 def all_tier():

@@ -104,6 +104,15 @@ uint64_t base_peak_rss_bytes(void) {
     return getrusage(RUSAGE_SELF, &u) == 0 ? (uint64_t)u.ru_maxrss * 1024u : 0;
 }
 
+uint64_t base_cache_bytes(void) {
+    long bytes = 0;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (bytes <= 0) bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes > 0 ? (uint64_t)bytes : 0;
+}
+
 /* ==== Reading ================================================================================= */
 
 static int64_t mtime_ns(const struct stat *st) {

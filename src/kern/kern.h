@@ -129,8 +129,9 @@ bool kern_split16(uint32_t type);
 /* Cosines and sines of pos * inv_freq[i], i in [0, n): the same on every path. */
 void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uint32_t pos);
 
-/* Multiply-adds done by `rounds` of the fastest int8 loop these flags allow, on this thread; *sink
- * keeps the result from being optimised away. For measuring, not for models. */
+/* Multiply-adds done by `rounds` of the fastest int8 and f32 loop these flags allow, on this
+ * thread; *sink keeps the result from being optimised away. For measuring, not for models. */
 uint64_t kern_int8_peak(unsigned cpu, uint64_t rounds, uint32_t *sink);
+uint64_t kern_f32_peak(unsigned cpu, uint64_t rounds, float *sink);
 
 #endif
