@@ -81,7 +81,9 @@ static void free_buf(cpu_buf *b) {
 static void free_own(dev_cpu *d) {
     for (int i = 0; d->own && i < par_n_threads(d->pool); i++) free_buf(&d->own[i]);
     base_free(d->own);
+    base_free_aligned(d->claims);
     d->own = NULL;
+    d->claims = NULL;
 }
 
 /* A row of scratch for each thread, as wide as the widest buffer a product reads. */
@@ -92,7 +94,8 @@ static rotor_status make_own(dev_cpu *d, rotor_error *err) {
         if (d->ops[i].kind == DEV_MATMUL) width = BASE_MAX(width, d->bufs[d->ops[i].src].width);
     free_own(d);
     d->own = base_alloc_array(n, sizeof *d->own);
-    if (!d->own) return base_fail_nomem(err, "recording a step");
+    d->claims = base_alloc_aligned(n * sizeof *d->claims);
+    if (!d->own || !d->claims) return base_fail_nomem(err, "recording a step");
     for (size_t i = 0; i < n; i++) {
         d->own[i] = (cpu_buf){.width = width, .rows = 1};
         d->own[i].x = base_alloc_aligned(width * sizeof(float));

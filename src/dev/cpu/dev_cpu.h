@@ -8,6 +8,8 @@
 
 #include "dev/dev_internal.h"
 
+#include <stdatomic.h>
+
 typedef struct cpu_buf {
     float *x;       /* [rows, width], in the arena of the device */
     size_t width;   /* floats per row */
@@ -31,7 +33,15 @@ typedef struct cpu_phase {
     size_t main;  /* the op that is shared; equal to end: row work of one thread only */
     size_t end;   /* one past the last; row work behind main is on a thread's own outputs */
     bool apart;   /* the rows of each matrix of a product are shared apart, not as one range */
+    size_t chunk; /* rows of the product that a thread takes at once */
+    int set;      /* which of a thread's claims: products take turns */
 } cpu_phase;
+
+/* How many chunks of a thread's share have been taken, by itself or by others: of this product and,
+ * being cleared meanwhile, of the next. */
+typedef struct cpu_claim {
+    _Alignas(64) atomic_uint n[2]; /* of even and odd products */
+} cpu_claim;
 
 typedef struct cpu_op_time {
     uint64_t calls;   /* steps (kept by thread 0) */
@@ -61,9 +71,11 @@ typedef struct dev_cpu {
     dev_op *ops;         /* the recorded list, owned */
     size_t n_ops;        /* in use */
     cpu_phase *phases;   /* the plan of a step of one row, owned; room for n_ops */
+    int n_products;      /* of the plan */
     size_t n_phases;     /* in use */
     size_t first_picked; /* phases from here on work on the picked rows */
     cpu_buf *own;        /* [threads] a row of scratch for each, owned */
+    cpu_claim *claims;   /* [threads], owned */
     cpu_watch *watches;  /* [threads], owned; NULL: no account is kept */
     uint64_t op_bytes;   /* weight bytes one token reads: the measure of a step's work */
     uint8_t *pages;      /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
@@ -76,8 +88,9 @@ typedef struct dev_cpu {
 } dev_cpu;
 
 enum {
-    CPU_SPLIT_ROWS = 8,    /* steps of at most this many tokens share each token's attention */
-    CPU_AHEAD_BYTES = 4096 /* asked for before a product begins */
+    CPU_SPLIT_ROWS = 8,         /* steps of at most this many tokens share each token's attention */
+    CPU_AHEAD_BYTES = 4096,     /* asked for before a product begins */
+    CPU_CHUNK_BYTES = 128 << 10 /* of weights taken at once: some 10 us of reading */
 };
 
 /* Byte offset inside a page of the keys of (layer, head); the values follow block_bytes later. */

@@ -115,9 +115,25 @@ static size_t own_behind(const dev_cpu *d, size_t main, dev_buf from) {
 
 /* ==== The plan ================================================================================ */
 
+/* Rows of product `op` that make a chunk, in units of 16: an eighth of a thread's share, if that is
+ * not too little. */
+static size_t chunk_rows(const dev_cpu *d, const dev_op *op, bool apart) {
+    const size_t eighths = 8 * (size_t)par_n_threads(d->pool);
+    size_t row_bytes = 0, rows = 0;
+    for (int i = 0; i < op->n_mats; i++) {
+        if (apart || i == 0) row_bytes += d->mats[op->w[i]].row_bytes;
+        if (!apart || i == 0) rows += d->mats[op->w[i]].rows;
+    }
+    return (BASE_MAX(CPU_CHUNK_BYTES / row_bytes, rows / eighths) + 15) / 16 * 16;
+}
+
 static void add_phase(dev_cpu *d, cpu_phase ph) {
     for (size_t i = ph.main + 1; i < ph.end; i++)
         if (d->ops[i].kind == DEV_GLU) ph.apart = true;
+    if (ph.main < ph.end && d->ops[ph.main].kind == DEV_MATMUL) {
+        ph.chunk = chunk_rows(d, &d->ops[ph.main], ph.apart);
+        ph.set = d->n_products++ % 2;
+    }
     if (!d->ops[ph.begin].picked) d->first_picked = d->n_phases + 1;
     d->phases[d->n_phases++] = ph;
 }
@@ -137,6 +153,7 @@ static size_t add_shared(dev_cpu *d, size_t begin, size_t main) {
 void cpu_plan(dev_cpu *d) {
     assert(d->n_ops && d->ops[0].kind == DEV_EMBED); /* the angles are ready one meeting later */
     d->n_phases = d->first_picked = 0;
+    d->n_products = 0;
     for (size_t i = 0; i < d->n_ops;) {
         const size_t begin = i;
         while (i < d->n_ops && cpu_is_row_op(&d->ops[i]) &&

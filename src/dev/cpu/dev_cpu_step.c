@@ -81,36 +81,45 @@ static kern_act act_of(const cpu_buf *b, size_t n_tok) {
                       .n_tok = n_tok};
 }
 
-/* This thread's rows of matrix i of a product: the rows of all its matrices are shared as one
- * range, or each matrix apart, in units of 16. */
-static bool my_rows(const cpu_ctx *c, const dev_op *op, int i, bool apart, size_t *begin,
-                    size_t *end) {
-    const size_t rows = c->d->mats[op->w[i]].rows;
-    size_t before = 0, total = 0;
-    for (int j = 0; j < op->n_mats; j++) {
-        if (j == i) before = total;
-        total += c->d->mats[op->w[j]].rows;
-    }
-    if (apart) {
-        par_slice(rows, 16, c->thread, c->n_threads, begin, end);
-    } else {
-        par_slice(total, 16, c->thread, c->n_threads, begin, end);
-        *begin = BASE_MIN(*begin > before ? *begin - before : 0, rows);
-        *end = BASE_MIN(*end > before ? *end - before : 0, rows);
-    }
+/* Rows of an op's product: the rows of all its matrices stand one after another in one range, or,
+ * where rows of two matrices are needed together, the range is that of each. */
+static size_t all_rows(const dev_cpu *d, const dev_op *op, bool apart) {
+    size_t total = 0;
+    for (int i = 0; i < (apart ? 1 : op->n_mats); i++) total += d->mats[op->w[i]].rows;
+    return total;
+}
+
+/* What part of matrix i lies in rows [*begin, *end) of the range. */
+static bool rows_of_mat(const dev_cpu *d, const dev_op *op, int i, bool apart, size_t *begin,
+                        size_t *end) {
+    const size_t rows = d->mats[op->w[i]].rows;
+    size_t before = 0;
+    for (int j = 0; j < i && !apart; j++) before += d->mats[op->w[j]].rows;
+    *begin = BASE_MIN(*begin > before ? *begin - before : 0, rows);
+    *end = BASE_MIN(*end > before ? *end - before : 0, rows);
     return *begin < *end;
 }
 
-static void do_matmul(const cpu_ctx *c, const dev_op *op, const kern_act *x, bool apart) {
+/* Rows [begin, end) of the range. */
+static void product_rows(const cpu_ctx *c, const dev_op *op, const kern_act *x, bool apart,
+                         size_t begin, size_t end) {
     const dev_cpu *d = c->d;
     for (int i = 0; i < op->n_mats; i++) {
         const kern_mat *w = &d->mats[op->w[i]];
         const cpu_buf *dst = &d->bufs[op->dst[i]];
-        size_t begin, end;
-        if (!my_rows(c, op, i, apart, &begin, &end)) continue;
-        product_of(d, w, x->n_tok)(dst->x, dst->width, w, x, begin, end);
-        if (w->type != QUANT_I2_S && w->scale != 1.0f) scale_rows(dst, w, x->n_tok, begin, end);
+        size_t from = begin, to = end;
+        if (!rows_of_mat(d, op, i, apart, &from, &to)) continue;
+        product_of(d, w, x->n_tok)(dst->x, dst->width, w, x, from, to);
+        if (w->type != QUANT_I2_S && w->scale != 1.0f) scale_rows(dst, w, x->n_tok, from, to);
     }
+    lap(c, op, false);
+}
+
+static void do_matmul(const cpu_ctx *c, const dev_op *op) {
+    const kern_act x = act_of(&c->d->bufs[op->src], op_rows(c, op));
+    size_t begin, end;
+    par_slice(all_rows(c->d, op, false), 16, c->thread, c->n_threads, &begin, &end);
+    if (begin < end) product_rows(c, op, &x, false, begin, end);
 }
 
 /* ==== Everything that works on one row ======================================================== */
@@ -319,24 +328,51 @@ static kern_act own_input(const cpu_ctx *c, const cpu_phase *ph) {
     return act_of(&own, 1);
 }
 
-/* Row work behind a product, on the outputs this thread has made. */
-static void do_behind(const cpu_ctx *c, const cpu_phase *ph) {
+/* Row work behind rows [begin, end) of a product, by the thread that has made them. */
+static void do_behind(const cpu_ctx *c, const cpu_phase *ph, size_t begin, size_t end) {
     const dev_cpu *d = c->d;
     const dev_op *main = &d->ops[ph->main];
     for (size_t i = ph->main + 1; i < ph->end; i++) {
         const dev_op *op = &d->ops[i];
-        float *dst = d->bufs[op->dst[0]].x, *src;
+        float *dst = d->bufs[op->dst[0]].x;
         for (int m = 0; m < main->n_mats; m++) {
-            size_t begin, end;
+            size_t from = begin, to = end;
             const bool mine = op->kind == DEV_BIAS ? main->dst[m] == op->dst[0] : m == 0;
-            if (!mine || !my_rows(c, main, m, ph->apart, &begin, &end)) continue;
-            src = op->kind == DEV_BIAS ? NULL : d->bufs[op->src].x + begin;
-            if (op->kind == DEV_GLU)
-                d->k->glu(dst + begin, src, d->bufs[op->src2].x + begin, end - begin, op->glu);
+            if (!mine || !rows_of_mat(d, main, m, ph->apart, &from, &to)) continue;
+            if (op->kind == DEV_BIAS)
+                d->k->add(dst + from, d->vecs[op->vec].v + from, to - from);
+            else if (op->kind == DEV_ADD)
+                d->k->add(dst + from, d->bufs[op->src].x + from, to - from);
             else
-                d->k->add(dst + begin, src ? src : d->vecs[op->vec].v + begin, end - begin);
+                d->k->glu(dst + from, d->bufs[op->src].x + from, d->bufs[op->src2].x + from,
+                          to - from, op->glu);
         }
         lap(c, op, false);
+    }
+}
+
+/* A product of one row. Each thread has a contiguous share of the rows, one linear stream of
+ * memory, and takes it in chunks; one that is through, because its processor is faster or less
+ * disturbed, takes chunks that others have not begun. */
+static void do_product(const cpu_ctx *c, const cpu_phase *ph) {
+    dev_cpu *d = c->d;
+    const dev_op *op = &d->ops[ph->main];
+    const kern_act x = own_input(c, ph);
+    const size_t total = all_rows(d, op, ph->apart);
+    atomic_store_explicit(&d->claims[c->thread].n[1 - ph->set], 0, memory_order_relaxed);
+    for (int i = 0; i < c->n_threads; i++) {
+        const int whose = (c->thread + i) % c->n_threads;
+        atomic_uint *taken = &d->claims[whose].n[ph->set];
+        size_t begin, end;
+        par_slice(total, 16, whose, c->n_threads, &begin, &end);
+        const size_t chunk = c->n_threads == 1 ? total : ph->chunk;
+        for (;;) {
+            const size_t at =
+                begin + chunk * atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
+            if (at >= end) break;
+            product_rows(c, op, &x, ph->apart, at, BASE_MIN(at + chunk, end));
+            do_behind(c, ph, at, BASE_MIN(at + chunk, end));
+        }
     }
 }
 
@@ -354,12 +390,14 @@ static void look_ahead(const cpu_ctx *c, const cpu_phase *ph) {
     const dev_op *op = &d->ops[ph->begin];
     if (op->kind == DEV_RMSNORM) fetch(d->vecs[op->vec].v, d->vecs[op->vec].n * sizeof(float));
     op = &d->ops[ph->main];
+    size_t first, end;
+    par_slice(all_rows(d, op, ph->apart), 16, c->thread, c->n_threads, &first, &end);
     for (int i = 0; i < op->n_mats; i++) {
         const kern_mat *w = &d->mats[op->w[i]];
-        size_t begin, end;
-        if (!my_rows(c, op, i, ph->apart, &begin, &end)) continue;
-        fetch(w->data + begin * w->row_bytes,
-              BASE_MIN((end - begin) * w->row_bytes, (size_t)CPU_AHEAD_BYTES));
+        size_t from = first, to = end;
+        if (!rows_of_mat(d, op, i, ph->apart, &from, &to)) continue;
+        fetch(w->data + from * w->row_bytes,
+              BASE_MIN((to - from) * w->row_bytes, (size_t)CPU_AHEAD_BYTES));
         return;
     }
 }
@@ -369,10 +407,7 @@ static void do_phase(const cpu_ctx *c, const cpu_phase *ph) {
     if (ph->main == ph->end) {
         do_rows(c, ph->begin, ph->end);
     } else if (op->kind == DEV_MATMUL) {
-        const kern_act x = own_input(c, ph);
-        do_matmul(c, op, &x, ph->apart);
-        lap(c, op, false);
-        do_behind(c, ph);
+        do_product(c, ph);
     } else {
         do_attention(c, op, ph);
         lap(c, op, false);
@@ -401,12 +436,10 @@ static void walk_many(const cpu_ctx *c, size_t begin, size_t end) {
             do_rows(c, i, next);
             continue;
         }
-        if (ops[i].kind == DEV_MATMUL) {
-            const kern_act x = act_of(&c->d->bufs[ops[i].src], op_rows(c, &ops[i]));
-            do_matmul(c, &ops[i], &x, false);
-        } else {
+        if (ops[i].kind == DEV_MATMUL)
+            do_matmul(c, &ops[i]);
+        else
             do_attention(c, &ops[i], NULL);
-        }
         lap(c, &ops[i], false);
         next = i + 1;
     }
@@ -439,6 +472,8 @@ static void walk(void *arg, int thread, int n_threads) {
         c.watch->mark = base_now_ns();
     }
     make_angles(&c);
+    for (int i = 0; i < 2; i++)
+        atomic_store_explicit(&c.d->claims[thread].n[i], 0, memory_order_relaxed);
     walk_part(&c, 0, c.d->first_picked);
     walk_part(&c, c.d->first_picked, c.d->n_phases); /* no rows: nobody wants logits */
 }
