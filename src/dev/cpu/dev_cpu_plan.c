@@ -118,7 +118,7 @@ static size_t own_behind(const dev_cpu *d, size_t main, dev_buf from) {
 /* Rows of product `op` that make a chunk, in units of 16: an eighth of a thread's share, if that is
  * not too little. */
 static size_t chunk_rows(const dev_cpu *d, const dev_op *op, bool apart) {
-    const size_t eighths = 8 * (size_t)par_n_threads(d->pool);
+    const size_t eighths = 4 * (size_t)par_n_threads(d->pool);
     size_t row_bytes = 0, rows = 0;
     for (int i = 0; i < op->n_mats; i++) {
         if (apart || i == 0) row_bytes += d->mats[op->w[i]].row_bytes;
