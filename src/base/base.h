@@ -156,6 +156,7 @@ void base_log_printf(const base_log *log, base_log_level level, const char *fmt,
 /* ---- Operating system (base/os_*.c) ---------------------------------------------------------- */
 
 uint64_t base_now_us(void);      /* monotonic */
+uint64_t base_now_ns(void);      /* the same clock, finer */
 int64_t base_unix_s(void);       /* wall clock: seconds since 1970-01-01 UTC */
 uint64_t base_random_seed(void); /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);

@@ -48,6 +48,7 @@ typedef struct bench {
     bool has_energy;                    /* a counter could be read */
     cli_progress progress;              /* over repetitions */
     struct json_t *ops;                 /* list of --ops with --json */
+    struct json_t *step_ops;            /* the same of a whole step */
 } bench;
 
 /* Other programs took so much of the processors that a probe's thread had no more than this. */

@@ -259,6 +259,7 @@ json_t *bench_json(const bench *b) {
     set_real(o, "prompt_f32_us", prompt.f32_us);
     json_machine(o, b);
     if (b->ops) json_object_set(o, "ops", b->ops);
+    if (b->step_ops) json_object_set(o, "step_ops", b->step_ops);
     return o;
 }
 

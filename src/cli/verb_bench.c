@@ -218,6 +218,7 @@ static void release(bench *b) {
     }
     for (int c = 0; c < TOOL_N_CEILINGS; c++) tool_series_free(&b->rates[c]);
     json_decref(b->ops);
+    json_decref(b->step_ops);
     base_free(b->s);
     base_free(b->ids);
     base_free(b->next);
@@ -264,6 +265,43 @@ static rotor_status measure_ops(bench *b, const cli_model *m, rotor_error *err) 
     return tool_bench_ops(&m->src, &opt, on_op, b, err);
 }
 
+/* ==== A step, op by op ======================================================================== */
+
+static void on_step_op(void *user, const tool_step_op *t) {
+    bench *b = user;
+    if (!b->step_ops) {
+        cli_outf("%-12s %6.0f %10.1f us %10.1f us %5.1f %% %10.1f MB %7.1f GB/s\n", t->name,
+                 t->calls, t->work_us, t->wait_us, 100 * t->share, (double)t->bytes / 1e6,
+                 t->gb_per_s);
+        return;
+    }
+    json_t *o = json_object();
+    json_object_set_new(o, "name", json_string(t->name));
+    json_object_set_new(o, "calls", json_real(t->calls));
+    json_object_set_new(o, "work_us", json_real(t->work_us));
+    json_object_set_new(o, "wait_us", json_real(t->wait_us));
+    json_object_set_new(o, "share", json_real(t->share));
+    json_object_set_new(o, "bytes", json_integer((json_int_t)t->bytes));
+    json_object_set_new(o, "gbps", json_real(t->gb_per_s));
+    json_array_append_new(b->step_ops, o);
+}
+
+static rotor_status measure_step(bench *b, const cli_model *m, rotor_error *err) {
+    const tool_step_options opt = {.n_threads = b->info.threads,
+                                   .cpu = cli_text(b->a, OPT_CPU),
+                                   .n_tok = 1,
+                                   .depth = (uint32_t)b->depth,
+                                   .repetitions = 32};
+    tool_step_report r = {0};
+    if (!b->step_ops)
+        cli_outf("\none token     calls          work       waiting   share        reads\n");
+    ROTOR_TRY(tool_bench_step(&m->src, &opt, on_step_op, b, &r, err));
+    if (!b->step_ops)
+        cli_outf("%-12s %6.0f meetings of %d threads, %.1f us\n", "step", r.meetings,
+                 b->info.threads, r.step_us);
+    return ROTOR_OK;
+}
+
 /* ==== The verb ================================================================================ */
 
 static rotor_status make_preset(const cli_args *a, cli_model *m, rotor_error *err) {
@@ -287,8 +325,12 @@ static int report(bench *b, const cli_model *m) {
     bool as_json = cli_on(b->a, OPT_JSON);
     rotor_status st = ROTOR_OK;
     if (!as_json) bench_print(b);
-    if (as_json && cli_on(b->a, OPT_OPS)) b->ops = json_array();
+    if (as_json && cli_on(b->a, OPT_OPS)) {
+        b->ops = json_array();
+        b->step_ops = json_array();
+    }
     if (cli_on(b->a, OPT_OPS)) st = measure_ops(b, m, &err);
+    if (st == ROTOR_OK && cli_on(b->a, OPT_OPS)) st = measure_step(b, m, &err);
     json_t *o = bench_json(b);
     if (st == ROTOR_OK && cli_text(b->a, OPT_COMPARE)) st = bench_compare(b, o, &err);
     int status = cli_status(b->a, st, &err);

@@ -314,9 +314,8 @@ static void store_q8(uint8_t *dst, const float *x, size_t d) {
     for (size_t i = 0; i < d; i += 32, dst += 34) {
         size_t left = d - i < 32 ? d - i : 32;
         float m = absmax(x + i, left);
-        uint16_t step = quant_f32_to_f16(m / 127.0f);
         float inv = block_factor(m);
-        memcpy(dst, &step, 2);
+        v16_store_f16_n(dst, v16_set(m / 127.0f), 1);
         for (size_t j = 0; j < 32; j += 16) {
             v16 v = j < left ? v16_load_n(x + i + j, lanes_at(j, left)) : v16_set(0);
             v16_store_i8((int8_t *)dst + 2 + j, v16_mul(v, v16_set(inv)));

@@ -291,4 +291,29 @@ rotor_status tool_bench_ops(const tool_source *src, const tool_ops_options *opt,
                             void (*fn)(void *user, const tool_op_time *t), void *user,
                             rotor_error *err);
 
+/* One kind of op of a step (bench_step.c). */
+typedef struct tool_step_op {
+    const char *name; /* "attn q+k+v", "norm" … */
+    double calls;     /* per step */
+    double work_us;   /* per step, share of the wall */
+    double wait_us;   /* threads waiting for each other behind it, likewise */
+    double share;     /* of the step, 0..1 */
+    uint64_t bytes;   /* weights read per step */
+    double gb_per_s;  /* bytes in work_us */
+} tool_step_op;
+typedef struct tool_step_options {
+    int n_threads;        /* threads */
+    const char *cpu;      /* highest level; NULL: all */
+    uint32_t n_tok;       /* tokens of a step: 1 is a decode step */
+    uint32_t depth;       /* tokens in the cache before */
+    uint32_t repetitions; /* steps timed, at least 1 */
+} tool_step_options;
+typedef struct tool_step_report {
+    double step_us;  /* mean */
+    double meetings; /* of the threads per step */
+} tool_step_report;
+rotor_status tool_bench_step(const tool_source *src, const tool_step_options *opt,
+                             void (*fn)(void *user, const tool_step_op *op), void *user,
+                             tool_step_report *r, rotor_error *err);
+
 #endif
