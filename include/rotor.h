@@ -101,9 +101,11 @@ typedef struct rotor_engine_info {
     uint64_t kv_bytes;                                          /* cache of all sessions */
     uint64_t step_bytes; /* weight bytes read per decoded token */
     float temperature, top_p, min_p,
-        repeat_penalty; /* model's own sampling defaults, < 0: not said */
-    int32_t top_k;      /* likewise */
-    bool has_template;  /* the model file brings a chat template or has a built-in one */
+        repeat_penalty;    /* model's own sampling defaults, < 0: not said */
+    int32_t top_k;         /* likewise */
+    bool has_template;     /* the model file brings a chat template or has a built-in one */
+    uint64_t head_bytes;   /* of step_bytes, those of the output head */
+    uint64_t kv_tok_bytes; /* cache bytes of one position, all layers */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 
@@ -156,6 +158,11 @@ ROTOR_API void rotor_session_rewind(rotor_session *s, uint32_t n_keep);
  * after the last token, float[n_vocab], valid until the next call on the engine. */
 ROTOR_API rotor_status rotor_eval(rotor_session *s, const uint32_t *tokens, size_t n,
                                   const float **logits, rotor_error *err);
+/* One step for several sessions of one engine: tokens[i] is appended to sessions[i]; logits[i] is
+ * what follows it, valid until the next call on the engine. The weights are read once for all of
+ * them. n: 1 to the engine's max_logits. On failure no session has changed. */
+ROTOR_API rotor_status rotor_eval_together(rotor_session *const *sessions, const uint32_t *tokens,
+                                           size_t n, const float **logits, rotor_error *err);
 /* Evaluates tokens[n] from an empty timeline and hands every position's logits to fn in order;
  * false stops. */
 ROTOR_API rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, size_t n,

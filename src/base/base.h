@@ -156,12 +156,14 @@ void base_log_printf(const base_log *log, base_log_level level, const char *fmt,
 /* ---- Operating system (base/os_*.c) ---------------------------------------------------------- */
 
 uint64_t base_now_us(void);      /* monotonic */
+uint64_t base_now_ns(void);      /* the same clock, finer */
 int64_t base_unix_s(void);       /* wall clock: seconds since 1970-01-01 UTC */
 uint64_t base_random_seed(void); /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);
 uint64_t base_available_memory_bytes(void);
 uint64_t base_peak_rss_bytes(void);
 uint64_t base_cache_bytes(void); /* of the largest processor cache; 0: nobody says */
+uint64_t base_thread_cpu_us(void); /* processor time of the calling thread */
 void base_sleep_us(uint64_t us); /* at least so long; signals do not shorten it */
 
 /* Energy counters of the processor packages (RAPL): everything that runs on them, not this program

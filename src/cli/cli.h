@@ -95,6 +95,7 @@ typedef enum cli_opt {
     OPT_N_GEN,
     OPT_REPS,
     OPT_DEPTH,
+    OPT_SESSIONS,
     OPT_OPS,
     OPT_COMPARE,
     OPT_PRESET,

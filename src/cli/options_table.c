@@ -104,6 +104,8 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "how often each measurement is repeated, after one that does not count", VERB_BENCH, 0},
 [OPT_DEPTH] = {"depth", 'd', CLI_INT, MEASURE, "N", 0, 16777216, NULL, "0",
     "tokens already in the context", VERB_BENCH, 0},
+[OPT_SESSIONS] = {"sessions", 0, CLI_INT, MEASURE, "N", 2, 4096, NULL, NULL,
+    "also let N sessions decode together, and print the ratio to one", VERB_BENCH, 0},
 [OPT_OPS] = {"ops", 0, CLI_FLAG, MEASURE, NULL, 0, 0, NULL, NULL,
     "also time every matrix product of a layer and the head on its own", VERB_BENCH, 0},
 [OPT_PRESET] = {"preset", 0, CLI_TEXT, MEASURE, "NAME", 0, 0, NULL, NULL,

@@ -58,6 +58,7 @@ typedef struct model_mat {
     const uint8_t *data;    /* mapped or owned by the model */
     float scale;            /* of the whole matrix: multiplies every output */
     const float *row_scale; /* ternary: [rows] instead, or NULL */
+    bool unchecked;         /* ternary in place, codes not looked at yet: only while loading */
 } model_mat;
 
 typedef struct model_layer {
