@@ -3,7 +3,7 @@
  * Attention over the paged cache, a part of float_body.h.
  *
  * The order of every sum, which makes any division of the work give the same bits:
- *   score     s_j = scale * (sum over elements i, ascending, of q_i k_ji by fused multiply-add);
+ *   score     s_j = sum over elements i, ascending, of (scale q_i) k_ji by fused multiply-add;
  *   span      512 keys at absolute positions: m = largest visible score, p_j = exp(s_j - m),
  *             l = sum of p_j in lanes j mod 16, a = sum over visible j, ascending, of p_j v_j;
  *   result    spans folded in ascending order, the side with the smaller maximum being scaled.
@@ -73,7 +73,11 @@ INLINE void tile_body(const rows_kind kind, const int R, const int V, float *c, 
     EACH(r, R)
     EACH(v, V) acc[r][v] = fresh ? v16_set(0) : v16_load(c + (size_t)r * ldc + 16 * v);
     for (size_t k = 0; k < n; k++, p += step, ahead += ahead_step) {
-        EACH(i, tile_lines(kind, V)) __builtin_prefetch(ahead + 64 * i);
+        EACH(i, tile_lines(kind, V))
+        if (kind == ROWS_F32) /* a block of floats fills the first cache by itself */
+            __builtin_prefetch(ahead + 64 * i, 0, 2);
+        else
+            __builtin_prefetch(ahead + 64 * i);
         if (kind == ROWS_VALUE_Q8) {
             EACH(v, V) scale[v] = v16_set(row_scale[v / 2]);
             row_scale += b->row_scale_step;
@@ -137,6 +141,7 @@ static key_range visible(const kern_attn *a, size_t r, size_t start, size_t n) {
                        end > start ? BASE_MIN(end - start, n) : 0};
 }
 
+/* Whether row r sees keys of a span. */
 static bool sees_span(const kern_attn *a, size_t r, size_t span) {
     const size_t t = r / a->n_heads;
     return span >= kern_attn_first_span(a, t) && span < kern_attn_end_span(a, t);
@@ -145,7 +150,8 @@ static bool sees_span(const kern_attn *a, size_t r, size_t span) {
 /* Rows from r on that share a tile. */
 static size_t group_at(size_t r, size_t n_rows) {
     const size_t left = n_rows - r;
-    return n_rows > DIRECT_ROWS && left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    const bool six = n_rows > DIRECT_ROWS && left >= 6 && left != 8; /* eight: twice four */
+    return six ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 /* ==== One block of one span =================================================================== */
@@ -171,6 +177,12 @@ static const uint8_t *block_at(const kern_attn *a, size_t block, size_t offset) 
 
 static size_t vec_bytes(rows_kind kind) {
     return kind == ROWS_F32 ? 64 : kind == ROWS_F16 ? 32 : 16;
+}
+
+/* Whether every row sees all of the block. */
+static bool all_see(const span_work *w, size_t at) {
+    return visible(w->a, 0, w->start + at, KERN_KEYS).hi == KERN_KEYS &&
+           visible(w->a, w->n_rows - 1, w->start + at, KERN_KEYS).lo == 0;
 }
 
 /* Lets b fetch what lies ahead during the next n rows. */
@@ -199,22 +211,32 @@ static tile_rows rows_from(tile_rows b, rows_kind kind, size_t v) {
     return b;
 }
 
-/* Rows [j0, j1) of n in the cache become floats in panels, n_vecs vectors a row. */
+/* Rows of the cache become floats in a panel V vectors wide. */
+INLINE void fill_panel(const rows_kind kind, const int V, float *panel, const tile_rows *b,
+                       key_range rows) {
+    v16 scale[TILE_VECS];
+    const size_t lanes = V == 1 ? b->lanes : 16;
+    EACH(v, V) scale[v] = v16_set(0);
+    for (size_t j = rows.lo; j < rows.hi; j++) EACH(v, V) {
+            if (kind == ROWS_KEY_Q8)
+                scale[v] = v16_load_f16_n(b->key_scale + j / 32 * 2 * KERN_KEYS + 32 * v, 16);
+            if (kind == ROWS_VALUE_Q8)
+                scale[v] = v16_set(b->row_scale[j * b->row_scale_step + (size_t)(v / 2)]);
+            v16_store(panel + (j * V + (size_t)v) * 16,
+                      tile_load(kind, b->at + j * b->step, v, lanes, scale[v]));
+        }
+}
+
+/* All panels of a block of n rows, n_vecs vectors a row. */
 INLINE void fill_panels_of(const rows_kind kind, float *panel, const tile_rows *src, size_t n,
-                           size_t n_vecs, size_t j0, size_t j1) {
-    for (size_t v = 0, width; v < n_vecs; v += width) {
-        width = panel_width(v, n_vecs);
-        for (size_t j = j0; j < j1; j++)
-            for (size_t i = 0; i < width; i++) {
-                const tile_rows b = rows_from(*src, kind, v + i);
-                v16 scale = v16_set(0);
-                if (kind == ROWS_KEY_Q8)
-                    scale = v16_load_f16_n(b.key_scale + j / 32 * 2 * KERN_KEYS, 16);
-                if (kind == ROWS_VALUE_Q8) scale = v16_set(b.row_scale[j * b.row_scale_step]);
-                v16_store(panel + (v * n + j * width + i) * 16,
-                          tile_load(kind, b.at + j * b.step, 0, v + i + 1 < n_vecs ? 16 : b.lanes,
-                                    scale));
-            }
+                           size_t n_vecs, key_range rows) {
+    for (size_t v = 0; v < n_vecs; v += panel_width(v, n_vecs)) {
+        tile_rows b = rows_from(*src, kind, v);
+        if (v + 1 < n_vecs) b.lanes = 16;
+        if (panel_width(v, n_vecs) > 1)
+            fill_panel(kind, TILE_VECS, panel + v * n * 16, &b, rows);
+        else
+            fill_panel(kind, 1, panel + v * n * 16, &b, rows);
     }
 }
 
@@ -222,16 +244,16 @@ static void fill_panels(float *panel, rows_kind kind, const tile_rows *src, size
                         key_range rows) {
     switch (kind) {
     case ROWS_F32:
-        fill_panels_of(ROWS_F32, panel, src, n, n_vecs, rows.lo, rows.hi);
+        fill_panels_of(ROWS_F32, panel, src, n, n_vecs, rows);
         break;
     case ROWS_F16:
-        fill_panels_of(ROWS_F16, panel, src, n, n_vecs, rows.lo, rows.hi);
+        fill_panels_of(ROWS_F16, panel, src, n, n_vecs, rows);
         break;
     case ROWS_KEY_Q8:
-        fill_panels_of(ROWS_KEY_Q8, panel, src, n, n_vecs, rows.lo, rows.hi);
+        fill_panels_of(ROWS_KEY_Q8, panel, src, n, n_vecs, rows);
         break;
     case ROWS_VALUE_Q8:
-        fill_panels_of(ROWS_VALUE_Q8, panel, src, n, n_vecs, rows.lo, rows.hi);
+        fill_panels_of(ROWS_VALUE_Q8, panel, src, n, n_vecs, rows);
         break;
     }
 }
@@ -242,57 +264,81 @@ static tile_rows panel_at(const span_work *w, size_t v, size_t width, size_t n) 
         .at = (const uint8_t *)(w->panel + v * n * 16), .step = width * 64, .lanes = 16};
 }
 
-/* Scores of R rows with the keys of vectors v … of a block, one vector or TILE_VECS. */
-static void score_tile(span_work *w, tile_rows b, rows_kind kind, size_t r, size_t R, float *c,
+/* Scores of R rows with the keys of one vector or of TILE_VECS. */
+static void score_tile(span_work *w, tile_rows *b, rows_kind kind, size_t r, size_t R, float *c,
                        bool wide) {
     const size_t d = w->a->d, n = kind == ROWS_KEY_Q8 ? 32 : d;
     const tile_fn fn = tile_of(kind, R, wide);
-    const size_t line = tile_line(w, kind, wide);
     for (size_t k = 0; k < d; k += n) { /* codes: one scale at a time */
         const size_t rows = BASE_MIN(n, d - k);
-        fetch_ahead(w, &b, rows, line);
-        fn(c, KERN_SPAN, w->q + r * w->wide + k, w->wide, &b, rows, k == 0);
-        b.at += n * b.step;
-        b.key_scale += kind == ROWS_KEY_Q8 ? 2 * KERN_KEYS : 0;
+        fetch_ahead(w, b, rows, tile_line(w, kind, wide));
+        fn(c, KERN_SPAN, w->q + r * w->wide + k, w->wide, b, rows, k == 0);
+        if (kind != ROWS_KEY_Q8) continue;
+        b->at += n * b->step;
+        b->key_scale += 2 * KERN_KEYS;
     }
+}
+
+/* Scores of R rows that see keys [see.lo, see.hi) of a block, with those of TILE_VECS vectors. */
+static void score_rows(span_work *w, const tile_rows *keys, rows_kind kind, size_t r, size_t R,
+                       size_t at, size_t v, key_range see) {
+    const size_t lo = see.lo / 16, hi = (see.hi + 15) / 16;
+    float *c = w->s + r * KERN_SPAN + at + 16 * v;
+    if (lo <= v && hi >= v + TILE_VECS) {
+        tile_rows b = *keys;
+        score_tile(w, &b, kind, r, R, c, true);
+        return;
+    }
+    for (size_t i = 0; i < TILE_VECS; i++) {
+        tile_rows b = rows_from(*keys, kind, i);
+        if (v + i >= lo && v + i < hi) score_tile(w, &b, kind, r, R, c + 16 * i, false);
+    }
+}
+
+/* The keys of a block as they lie in the cache. */
+static rows_kind key_rows(const kern_attn *a, const uint8_t *block, tile_rows *b) {
+    const rows_kind kind = a->type == KERN_KV_F32   ? ROWS_F32
+                           : a->type == KERN_KV_F16 ? ROWS_F16
+                                                    : ROWS_KEY_Q8;
+    const size_t scales = kind == ROWS_KEY_Q8 ? 2 * KERN_KEYS * ((a->d + 31) / 32) : 0;
+    *b = (tile_rows){.at = block + scales,
+                     .step = KERN_KEYS / 16 * vec_bytes(kind),
+                     .lanes = 16,
+                     .key_scale = block};
+    return kind;
 }
 
 /* Scores of all rows that see keys of one block; at: its first key, from the start of the span. */
 static void block_scores(span_work *w, size_t at) {
     enum { VECS = KERN_KEYS / 16 };
     const kern_attn *a = w->a;
-    const size_t groups = (a->d + 31) / 32;
-    const uint8_t *k = block_at(a, (w->start + at) / KERN_KEYS, a->k_at);
-    tile_rows b = {.at = k, .lanes = 16, .key_scale = k};
-    rows_kind kind = a->type == KERN_KV_F32   ? ROWS_F32
-                     : a->type == KERN_KV_F16 ? ROWS_F16
-                                              : ROWS_KEY_Q8;
-    b.step = VECS * vec_bytes(kind);
-    if (kind == ROWS_KEY_Q8) b.at += 2 * KERN_KEYS * groups;
-    const bool direct = w->n_rows <= DIRECT_ROWS;
-    if (!direct) fill_panels(w->panel, kind, &b, a->d, VECS, (key_range){0, a->d});
+    const size_t first = w->start + at;
+    const bool direct = w->n_rows <= DIRECT_ROWS, full = all_see(w, at);
+    tile_rows b;
+    rows_kind kind = key_rows(a, block_at(a, first / KERN_KEYS, a->k_at), &b);
+    if (!direct) {
+        fill_panels(w->panel, kind, &b, a->d, VECS, (key_range){0, a->d});
+        kind = ROWS_F32;
+    }
     for (size_t v = 0; v < VECS; v += TILE_VECS) {
-        const tile_rows rows = direct ? rows_from(b, kind, v) : panel_at(w, v, TILE_VECS, a->d);
-        const rows_kind as = direct ? kind : ROWS_F32;
+        const tile_rows keys = direct ? rows_from(b, kind, v) : panel_at(w, v, TILE_VECS, a->d);
         for (size_t r = 0, R; r < w->n_rows; r += R) {
             R = group_at(r, w->n_rows);
-            const size_t lo = visible(a, r, w->start + at, KERN_KEYS).lo / 16;
-            const size_t hi = (visible(a, r + R - 1, w->start + at, KERN_KEYS).hi + 15) / 16;
-            float *c = w->s + r * KERN_SPAN + at + 16 * v;
-            if (lo <= v && hi >= v + TILE_VECS)
-                score_tile(w, rows, as, r, R, c, true);
-            else
-                for (size_t i = 0; i < TILE_VECS; i++)
-                    if (v + i >= lo && v + i < hi)
-                        score_tile(w, rows_from(rows, as, i), as, r, R, c + 16 * i, false);
+            key_range see = {0, KERN_KEYS};
+            if (!full) {
+                see.lo = visible(a, r, first, KERN_KEYS).lo;
+                see.hi = visible(a, r + R - 1, first, KERN_KEYS).hi;
+            }
+            score_rows(w, &keys, kind, r, R, at, v, see);
         }
     }
 }
 
 /* Adds the keys [j.lo, j.hi) of one block to the values of R rows; p: probability of the first row
  * and key, c: vector of the state of the first row. */
-static void value_tile(span_work *w, tile_rows b, rows_kind kind, size_t R, const float *p,
-                       float *c, bool wide, key_range j) {
+static void value_tile(span_work *w, const tile_rows *values, rows_kind kind, size_t R,
+                       const float *p, float *c, bool wide, key_range j) {
+    tile_rows b = *values;
     if (j.lo >= j.hi) return;
     fetch_ahead(w, &b, j.hi - j.lo, tile_line(w, kind, wide));
     b.at += j.lo * b.step;
@@ -300,84 +346,90 @@ static void value_tile(span_work *w, tile_rows b, rows_kind kind, size_t R, cons
     tile_of(kind, R, wide)(c, w->stride, p + j.lo, KERN_SPAN, &b, j.hi - j.lo, false);
 }
 
-/* Keys that all R rows see go together, those at the ends row by row. */
-static void value_rows(span_work *w, const tile_rows *b, rows_kind kind, size_t r, size_t R,
-                       size_t at, size_t v, bool wide) {
-    const kern_attn *a = w->a;
-    const float *p = w->s + r * KERN_SPAN + at;
-    float *c = w->states + r * w->stride + 16 + 16 * v;
-    const key_range first = visible(a, r, w->start + at, KERN_KEYS);
-    const key_range last = visible(a, r + R - 1, w->start + at, KERN_KEYS);
-    const key_range common = {last.lo, first.hi};
-    if (first.lo == last.lo && first.hi == last.hi) {
-        value_tile(w, *b, kind, R, p, c, wide, common);
-        return;
-    }
-    const bool any = common.lo < common.hi;
+/* Rows that see different keys: those that all see go together, those at the ends row by row. */
+static void value_ragged(span_work *w, const tile_rows *b, rows_kind kind, size_t r, size_t R,
+                         const float *p, float *c, bool wide, size_t first) {
+    key_range common = {visible(w->a, r + R - 1, first, KERN_KEYS).lo,
+                        visible(w->a, r, first, KERN_KEYS).hi};
+    if (common.lo >= common.hi) common.lo = common.hi = KERN_KEYS;
     for (size_t i = 0; i < R; i++) {
-        key_range one = visible(a, r + i, w->start + at, KERN_KEYS);
-        if (any) one.hi = common.lo;
-        value_tile(w, *b, kind, 1, p + i * KERN_SPAN, c + i * w->stride, wide, one);
+        key_range one = visible(w->a, r + i, first, KERN_KEYS);
+        one.hi = BASE_MIN(one.hi, common.lo);
+        value_tile(w, b, kind, 1, p + i * KERN_SPAN, c + i * w->stride, wide, one);
     }
-    if (!any) return;
-    value_tile(w, *b, kind, R, p, c, wide, common);
+    value_tile(w, b, kind, R, p, c, wide, common);
     for (size_t i = 0; i < R; i++) {
-        key_range one = visible(a, r + i, w->start + at, KERN_KEYS);
+        key_range one = visible(w->a, r + i, first, KERN_KEYS);
         one.lo = common.hi;
-        value_tile(w, *b, kind, 1, p + i * KERN_SPAN, c + i * w->stride, wide, one);
+        value_tile(w, b, kind, 1, p + i * KERN_SPAN, c + i * w->stride, wide, one);
     }
+}
+
+/* The values of a block as they lie in the cache. */
+static rows_kind value_rows(span_work *w, const uint8_t *block, tile_rows *b) {
+    const size_t d = w->a->d, groups = (d + 31) / 32;
+    const bool f32 = w->a->type == KERN_KV_F32;
+    *b = (tile_rows){.at = block, .step = f32 ? d * 4 : d * 2, .lanes = d + 16 - w->wide};
+    if (w->a->type != KERN_KV_Q8) return f32 ? ROWS_F32 : ROWS_F16;
+    *b = (tile_rows){.at = block + 2 * KERN_KEYS * groups,
+                     .step = 32 * groups,
+                     .lanes = 16,
+                     .row_scale = w->scales,
+                     .row_scale_step = groups};
+    for (size_t i = 0; i < KERN_KEYS * groups; i += 16)
+        v16_store(w->scales + i, v16_load_f16_n(block + 2 * i, 16));
+    return ROWS_VALUE_Q8;
 }
 
 static void block_values(span_work *w, size_t at) {
     const kern_attn *a = w->a;
-    const size_t n_vecs = w->wide / 16, groups = (a->d + 31) / 32;
-    const uint8_t *values = block_at(a, (w->start + at) / KERN_KEYS, a->v_at);
-    const key_range all = {visible(a, 0, w->start + at, KERN_KEYS).lo,
-                           visible(a, w->n_rows - 1, w->start + at, KERN_KEYS).hi};
-    tile_rows b = {.at = values, .step = a->d * 4, .lanes = a->d - (n_vecs - 1) * 16};
-    rows_kind kind = ROWS_F32;
-    if (a->type == KERN_KV_F16) {
-        kind = ROWS_F16;
-        b.step = a->d * 2;
-    } else if (a->type == KERN_KV_Q8) {
-        kind = ROWS_VALUE_Q8;
-        b = (tile_rows){.at = values + 2 * KERN_KEYS * groups,
-                        .step = 32 * groups,
-                        .lanes = 16,
-                        .row_scale = w->scales,
-                        .row_scale_step = groups};
-        for (size_t i = 0; i < KERN_KEYS * groups; i += 16)
-            v16_store(w->scales + i, v16_load_f16_n(values + 2 * i, 16));
+    const size_t n_vecs = w->wide / 16, first = w->start + at;
+    const key_range all = {visible(a, 0, first, KERN_KEYS).lo,
+                           visible(a, w->n_rows - 1, first, KERN_KEYS).hi};
+    const bool direct = w->n_rows <= DIRECT_ROWS, same = a->n_tok == 1 || all_see(w, at);
+    tile_rows b;
+    rows_kind kind = value_rows(w, block_at(a, first / KERN_KEYS, a->v_at), &b);
+    if (!direct) {
+        fill_panels(w->panel, kind, &b, KERN_KEYS, n_vecs, all);
+        kind = ROWS_F32;
     }
-    const bool direct = w->n_rows <= DIRECT_ROWS;
-    if (!direct) fill_panels(w->panel, kind, &b, KERN_KEYS, n_vecs, all);
     for (size_t v = 0, width; v < n_vecs; v += width) {
         width = panel_width(v, n_vecs);
         tile_rows rows = direct ? rows_from(b, kind, v) : panel_at(w, v, width, KERN_KEYS);
         if (v + width < n_vecs) rows.lanes = 16;
         for (size_t r = 0, R; r < w->n_rows; r += R) {
             R = group_at(r, w->n_rows);
-            value_rows(w, &rows, direct ? kind : ROWS_F32, r, R, at, v, width > 1);
+            const float *p = w->s + r * KERN_SPAN + at;
+            float *c = w->states + r * w->stride + 16 + 16 * v;
+            if (same)
+                value_tile(w, &rows, kind, R, p, c, width > 1, all);
+            else
+                value_ragged(w, &rows, kind, r, R, p, c, width > 1, first);
         }
     }
 }
 
 /* ==== One span ================================================================================ */
 
+/* Largest of s[from, to), whole vectors; four at a time, because one would wait for the other. */
+static float row_max(const float *s, size_t from, size_t to) {
+    v16 m[4];
+    EACH(v, 4) m[v] = v16_load(s + from);
+    for (; from + 64 <= to; from += 64)
+        EACH(v, 4) m[v] = v16_max(m[v], v16_load(s + from + 16 * v));
+    for (; from < to; from += 16) m[0] = v16_max(m[0], v16_load(s + from));
+    return v16_hmax(v16_max(v16_max(m[0], m[1]), v16_max(m[2], m[3])));
+}
+
 /* Scores of one row to probabilities in place; its maximum and sum go to the state. */
-static void span_softmax(float *s, key_range j, float scale, float *state) {
+static void span_softmax(float *s, key_range j, float *state) {
     const size_t from = j.lo / 16 * 16, to = (j.hi + 15) / 16 * 16;
-    v16 m = v16_set(-INFINITY), sum = v16_set(0), factor = v16_set(scale);
+    v16 sum = v16_set(0);
     for (size_t i = from; i < j.lo; i++) s[i] = -INFINITY;
     for (size_t i = j.hi; i < to; i++) s[i] = -INFINITY;
+    const v16 top = v16_set(row_max(s, from, to));
     for (size_t i = from; i < to; i += 16) {
-        v16 x = v16_mul(v16_load(s + i), factor);
-        v16_store(s + i, x);
-        m = v16_max(m, x);
-    }
-    const v16 top = v16_set(v16_hmax(m));
-    for (size_t i = from; i < to; i += 16) {
-        v16 p = lanes_exp(v16_sub(v16_load(s + i), top));
+        v16 p = lanes_exp_below(v16_sub(v16_load(s + i), top));
         v16_store(s + i, p);
         sum = v16_add(sum, p);
     }
@@ -396,9 +448,12 @@ static span_work span_begin(const kern_attn *a, size_t span, float *states) {
     w.q = w.s + w.n_rows * KERN_SPAN;
     w.panel = w.q + w.n_rows * w.wide;
     w.scales = w.panel + KERN_KEYS * w.wide;
-    for (size_t r = 0; r < w.n_rows; r++)
-        memcpy(w.q + r * w.wide, a->q + r / a->n_heads * a->ldq + r % a->n_heads * a->d,
-               a->d * sizeof *w.q);
+    const v16 scale = v16_set(a->scale);
+    for (size_t r = 0; r < w.n_rows; r++) {
+        const float *q = a->q + r / a->n_heads * a->ldq + r % a->n_heads * a->d;
+        for (size_t i = 0; i < a->d; i += 16)
+            v16_store(w.q + r * w.wide + i, v16_mul(v16_load_n(q + i, lanes_at(i, a->d)), scale));
+    }
     return w;
 }
 
@@ -419,7 +474,7 @@ static void attend_span(const kern_attn *a, size_t span, float *states) {
     for (size_t r = 0; r < w.n_rows; r++) {
         float *state = states + r * w.stride;
         if (!sees_span(a, r, span)) continue;
-        span_softmax(w.s + r * KERN_SPAN, visible(a, r, w.start, KERN_SPAN), a->scale, state);
+        span_softmax(w.s + r * KERN_SPAN, visible(a, r, w.start, KERN_SPAN), state);
         memset(state + 16, 0, w.wide * sizeof *state);
     }
     for (size_t at = lo; at < hi; at += KERN_KEYS) {
