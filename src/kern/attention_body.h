@@ -16,116 +16,7 @@
  * (prompts, bound by arithmetic).
  */
 
-#define INLINE     static inline __attribute__((always_inline))
-#define EACH(i, n) _Pragma("GCC unroll 6") for (int i = 0; i < n; i++)
-
-enum {
-#ifdef V16_MANY
-    TILE_VECS = 4, /* vectors across a tile */
-#else
-    TILE_VECS = 1,
-#endif
-    TILE_ROWS = 6,  /* rows of the largest tile */
-    DIRECT_ROWS = 4 /* at most so many query rows read the cache itself */
-};
-
-/* How a row of B is stored: floats, halves, codes under a scale per key (a lane) or per row. */
-typedef enum rows_kind { ROWS_F32, ROWS_F16, ROWS_KEY_Q8, ROWS_VALUE_Q8 } rows_kind;
-
-typedef struct tile_rows {
-    const uint8_t *at;        /* first vector of row 0 */
-    size_t step;              /* bytes between rows */
-    size_t lanes;             /* real lanes of the last vector of a row: 16 but in a tail */
-    const uint8_t *key_scale; /* KEY_Q8: f16 of every lane, KERN_KEYS of them for 32 rows */
-    const float *row_scale;   /* VALUE_Q8: scales of row 0, one for two vectors */
-    size_t row_scale_step;    /* VALUE_Q8: floats between rows */
-    const uint8_t *ahead;     /* memory to fetch meanwhile */
-    size_t ahead_step;        /* its bytes per row */
-} tile_rows;
-
-/* ==== One tile ================================================================================ */
-
-INLINE v16 tile_load(const rows_kind kind, const uint8_t *p, const int v, size_t lanes, v16 scale) {
-    switch (kind) {
-    case ROWS_F32:
-        return load_f32_n(p + 64 * v, lanes);
-    case ROWS_F16:
-        return v16_load_f16_n(p + 32 * v, lanes);
-    default:
-        return v16_mul(scale, v16_load_i8((const int8_t *)p + 16 * v));
-    }
-}
-
-/* Lines of memory in a tile's share of a row: what is fetched ahead per row. */
-INLINE int tile_lines(const rows_kind kind, const int V) {
-    return V == 1 ? 1 : kind == ROWS_F32 ? 4 : kind == ROWS_F16 ? 2 : 1;
-}
-
-/* c[R, 16 V] (+)= a[R, n] * b[n, 16 V]; `fresh` starts from zero. */
-INLINE void tile_body(const rows_kind kind, const int R, const int V, float *c, size_t ldc,
-                      const float *a, size_t lda, const tile_rows *b, size_t n, bool fresh) {
-    v16 acc[TILE_ROWS][TILE_VECS], w[TILE_VECS], scale[TILE_VECS];
-    const uint8_t *p = b->at, *ahead = b->ahead;
-    const size_t step = b->step, ahead_step = b->ahead_step, lanes = V == 1 ? b->lanes : 16;
-    const float *row_scale = b->row_scale;
-    EACH(v, V)
-    scale[v] = kind == ROWS_KEY_Q8 ? v16_load_f16_n(b->key_scale + 32 * v, 16) : v16_set(0);
-    EACH(r, R)
-    EACH(v, V) acc[r][v] = fresh ? v16_set(0) : v16_load(c + (size_t)r * ldc + 16 * v);
-    for (size_t k = 0; k < n; k++, p += step, ahead += ahead_step) {
-        EACH(i, tile_lines(kind, V))
-        if (kind == ROWS_F32) /* a block of floats fills the first cache by itself */
-            __builtin_prefetch(ahead + 64 * i, 0, 2);
-        else
-            __builtin_prefetch(ahead + 64 * i);
-        if (kind == ROWS_VALUE_Q8) {
-            EACH(v, V) scale[v] = v16_set(row_scale[v / 2]);
-            row_scale += b->row_scale_step;
-        }
-        EACH(v, V) w[v] = tile_load(kind, p, v, lanes, scale[v]);
-        EACH(r, R) {
-            v16 x = v16_set(a[(size_t)r * lda + k]);
-            EACH(v, V) acc[r][v] = v16_fma(x, w[v], acc[r][v]);
-        }
-    }
-    EACH(r, R) EACH(v, V) v16_store(c + (size_t)r * ldc + 16 * v, acc[r][v]);
-}
-
-#define TILE(kind, R, V)                                                                           \
-    static NOINLINE void tile_##kind##_##R##x##V(float *c, size_t ldc, const float *a, size_t lda, \
-                                                 const tile_rows *b, size_t n, bool fresh) {       \
-        tile_body(ROWS_##kind, R, V, c, ldc, a, lda, b, n, fresh);                                 \
-    }
-#ifdef V16_MANY
-#define TILES(kind, R)                                                                             \
-    TILE(kind, R, 1)                                                                               \
-    TILE(kind, R, 4)
-#define TILE_PAIR(kind, R)                                                                         \
-    { tile_##kind##_##R##x1, tile_##kind##_##R##x4 }
-#else
-#define TILES(kind, R) TILE(kind, R, 1)
-#define TILE_PAIR(kind, R)                                                                         \
-    { tile_##kind##_##R##x1, tile_##kind##_##R##x1 }
-#endif
-#define TILES_OF(kind) TILES(kind, 1) TILES(kind, 2) TILES(kind, 4)
-TILES_OF(F32)
-TILES(F32, 6)
-TILES_OF(F16)
-TILES_OF(KEY_Q8)
-TILES_OF(VALUE_Q8)
-
-typedef void (*tile_fn)(float *c, size_t ldc, const float *a, size_t lda, const tile_rows *b,
-                        size_t n, bool fresh);
-
-/* The tile of R rows (1, 2, 4; with floats also 6), one vector or TILE_VECS wide. */
-static tile_fn tile_of(rows_kind kind, size_t R, bool wide) {
-#define TILE_ROW(kind)                                                                             \
-    { TILE_PAIR(kind, 1), TILE_PAIR(kind, 2), TILE_PAIR(kind, 4) }
-    static const tile_fn fns[4][3][2] = {TILE_ROW(F32), TILE_ROW(F16), TILE_ROW(KEY_Q8),
-                                         TILE_ROW(VALUE_Q8)};
-    static const tile_fn six[2] = TILE_PAIR(F32, 6);
-    return R == 6 ? six[wide] : fns[kind][R / 2][wide];
-}
+#include "kern/attention_tile.h"
 
 /* ==== What a token sees ======================================================================= */
 
@@ -164,7 +55,7 @@ typedef struct span_work {
     float *s;             /* [n_rows, KERN_SPAN] scores, then probabilities */
     float *q;             /* [n_rows, wide] queries */
     float *panel;         /* one block as floats: [vectors / V][rows][16 V] */
-    float *scales;        /* [KERN_KEYS, groups] of a block of q8 values */
+    float *scaled;        /* [n_rows, groups, KERN_KEYS] probabilities times the scales of q8 */
     float *states;        /* [n_rows, kern_partial_floats] results */
     size_t stride;        /* kern_partial_floats */
     const uint8_t *ahead; /* block to fetch meanwhile … */
@@ -173,10 +64,6 @@ typedef struct span_work {
 
 static const uint8_t *block_at(const kern_attn *a, size_t block, size_t offset) {
     return a->pages + (size_t)a->page_ids[block] * a->page_bytes + offset;
-}
-
-static size_t vec_bytes(rows_kind kind) {
-    return kind == ROWS_F32 ? 64 : kind == ROWS_F16 ? 32 : 16;
 }
 
 /* Whether every row sees all of the block. */
@@ -206,25 +93,17 @@ static size_t panel_width(size_t v, size_t n) { return n - v >= TILE_VECS ? TILE
 /* b from vector v on. */
 static tile_rows rows_from(tile_rows b, rows_kind kind, size_t v) {
     b.at += v * vec_bytes(kind);
-    b.key_scale += kind == ROWS_KEY_Q8 ? 32 * v : 0;
-    b.row_scale += kind == ROWS_VALUE_Q8 ? v / 2 : 0;
+    b.scales += is_key_codes(kind) ? 32 * v : 0;
     return b;
 }
 
-/* Rows of the cache become floats in a panel V vectors wide. */
+/* Rows of the cache become floats in a panel V vectors wide; codes leave their scales behind. */
 INLINE void fill_panel(const rows_kind kind, const int V, float *panel, const tile_rows *b,
                        key_range rows) {
-    v16 scale[TILE_VECS];
     const size_t lanes = V == 1 ? b->lanes : 16;
-    EACH(v, V) scale[v] = v16_set(0);
-    for (size_t j = rows.lo; j < rows.hi; j++) EACH(v, V) {
-            if (kind == ROWS_KEY_Q8)
-                scale[v] = v16_load_f16_n(b->key_scale + j / 32 * 2 * KERN_KEYS + 32 * v, 16);
-            if (kind == ROWS_VALUE_Q8)
-                scale[v] = v16_set(b->row_scale[j * b->row_scale_step + (size_t)(v / 2)]);
-            v16_store(panel + (j * V + (size_t)v) * 16,
-                      tile_load(kind, b->at + j * b->step, v, lanes, scale[v]));
-        }
+    for (size_t j = rows.lo; j < rows.hi; j++) EACH(v, V)
+    v16_store(panel + (j * V + (size_t)v) * 16,
+              tile_load(kind, b->at + j * b->step + (size_t)v * vec_bytes(kind), lanes));
 }
 
 /* All panels of a block of n rows, n_vecs vectors a row. */
@@ -240,42 +119,40 @@ INLINE void fill_panels_of(const rows_kind kind, float *panel, const tile_rows *
     }
 }
 
-static void fill_panels(float *panel, rows_kind kind, const tile_rows *src, size_t n, size_t n_vecs,
-                        key_range rows) {
-    switch (kind) {
-    case ROWS_F32:
+/* Returns what the panels hold. */
+static rows_kind fill_panels(float *panel, rows_kind kind, const tile_rows *src, size_t n,
+                             size_t n_vecs, key_range rows) {
+    if (kind == ROWS_F32)
         fill_panels_of(ROWS_F32, panel, src, n, n_vecs, rows);
-        break;
-    case ROWS_F16:
+    else if (kind == ROWS_F16)
         fill_panels_of(ROWS_F16, panel, src, n, n_vecs, rows);
-        break;
-    case ROWS_KEY_Q8:
+    else
         fill_panels_of(ROWS_KEY_Q8, panel, src, n, n_vecs, rows);
-        break;
-    case ROWS_VALUE_Q8:
-        fill_panels_of(ROWS_VALUE_Q8, panel, src, n, n_vecs, rows);
-        break;
-    }
+    return kind == ROWS_KEY_Q8     ? ROWS_KEY_CODES
+           : kind == ROWS_VALUE_Q8 ? ROWS_VALUE_CODES
+                                   : ROWS_F32;
 }
 
-/* Panel v of n rows, as floats. */
-static tile_rows panel_at(const span_work *w, size_t v, size_t width, size_t n) {
-    return (tile_rows){
-        .at = (const uint8_t *)(w->panel + v * n * 16), .step = width * 64, .lanes = 16};
+/* Panel v of n rows, as floats, in the place of b. */
+static tile_rows panel_at(const span_work *w, const tile_rows *b, size_t v, size_t width,
+                          size_t n) {
+    return (tile_rows){.at = (const uint8_t *)(w->panel + v * n * 16),
+                       .step = width * 64,
+                       .lanes = 16,
+                       .scales = b->scales};
 }
 
 /* Scores of R rows with the keys of one vector or of TILE_VECS. */
 static void score_tile(span_work *w, tile_rows *b, rows_kind kind, size_t r, size_t R, float *c,
                        bool wide) {
-    const size_t d = w->a->d, n = kind == ROWS_KEY_Q8 ? 32 : d;
+    const size_t d = w->a->d, n = is_key_codes(kind) ? 32 : d;
     const tile_fn fn = tile_of(kind, R, wide);
     for (size_t k = 0; k < d; k += n) { /* codes: one scale at a time */
         const size_t rows = BASE_MIN(n, d - k);
         fetch_ahead(w, b, rows, tile_line(w, kind, wide));
         fn(c, KERN_SPAN, w->q + r * w->wide + k, w->wide, b, rows, k == 0);
-        if (kind != ROWS_KEY_Q8) continue;
         b->at += n * b->step;
-        b->key_scale += 2 * KERN_KEYS;
+        b->scales += is_key_codes(kind) ? 2 * KERN_KEYS : 0;
     }
 }
 
@@ -304,7 +181,7 @@ static rows_kind key_rows(const kern_attn *a, const uint8_t *block, tile_rows *b
     *b = (tile_rows){.at = block + scales,
                      .step = KERN_KEYS / 16 * vec_bytes(kind),
                      .lanes = 16,
-                     .key_scale = block};
+                     .scales = block};
     return kind;
 }
 
@@ -316,12 +193,10 @@ static void block_scores(span_work *w, size_t at) {
     const bool direct = w->n_rows <= DIRECT_ROWS, full = all_see(w, at);
     tile_rows b;
     rows_kind kind = key_rows(a, block_at(a, first / KERN_KEYS, a->k_at), &b);
-    if (!direct) {
-        fill_panels(w->panel, kind, &b, a->d, VECS, (key_range){0, a->d});
-        kind = ROWS_F32;
-    }
+    if (!direct) kind = fill_panels(w->panel, kind, &b, a->d, VECS, (key_range){0, a->d});
     for (size_t v = 0; v < VECS; v += TILE_VECS) {
-        const tile_rows keys = direct ? rows_from(b, kind, v) : panel_at(w, v, TILE_VECS, a->d);
+        tile_rows keys = rows_from(b, kind, v);
+        if (!direct) keys = panel_at(w, &keys, v, TILE_VECS, a->d);
         for (size_t r = 0, R; r < w->n_rows; r += R) {
             R = group_at(r, w->n_rows);
             key_range see = {0, KERN_KEYS};
@@ -334,77 +209,87 @@ static void block_scores(span_work *w, size_t at) {
     }
 }
 
-/* Adds the keys [j.lo, j.hi) of one block to the values of R rows; p: probability of the first row
- * and key, c: vector of the state of the first row. */
-static void value_tile(span_work *w, const tile_rows *values, rows_kind kind, size_t R,
-                       const float *p, float *c, bool wide, key_range j) {
+/* Probabilities of a block: of R query rows, and where their values are added up. */
+typedef struct weights {
+    const float *p; /* of the first row and key */
+    size_t ldp;     /* floats between rows */
+    float *c;       /* vector of the state of the first row; stride apart */
+} weights;
+
+/* Adds the keys [j.lo, j.hi) of one block to the values of R rows. */
+static void value_tile(span_work *w, const tile_rows *values, rows_kind kind, size_t R, weights by,
+                       bool wide, key_range j) {
     tile_rows b = *values;
     if (j.lo >= j.hi) return;
     fetch_ahead(w, &b, j.hi - j.lo, tile_line(w, kind, wide));
     b.at += j.lo * b.step;
-    b.row_scale += kind == ROWS_VALUE_Q8 ? j.lo * b.row_scale_step : 0;
-    tile_of(kind, R, wide)(c, w->stride, p + j.lo, KERN_SPAN, &b, j.hi - j.lo, false);
+    tile_of(kind, R, wide)(by.c, w->stride, by.p + j.lo, by.ldp, &b, j.hi - j.lo, false);
+}
+
+static weights row_of_weights(const span_work *w, weights by, size_t i) {
+    return (weights){by.p + i * by.ldp, by.ldp, by.c + i * w->stride};
 }
 
 /* Rows that see different keys: those that all see go together, those at the ends row by row. */
 static void value_ragged(span_work *w, const tile_rows *b, rows_kind kind, size_t r, size_t R,
-                         const float *p, float *c, bool wide, size_t first) {
+                         weights by, bool wide, size_t first) {
     key_range common = {visible(w->a, r + R - 1, first, KERN_KEYS).lo,
                         visible(w->a, r, first, KERN_KEYS).hi};
     if (common.lo >= common.hi) common.lo = common.hi = KERN_KEYS;
     for (size_t i = 0; i < R; i++) {
         key_range one = visible(w->a, r + i, first, KERN_KEYS);
         one.hi = BASE_MIN(one.hi, common.lo);
-        value_tile(w, b, kind, 1, p + i * KERN_SPAN, c + i * w->stride, wide, one);
+        value_tile(w, b, kind, 1, row_of_weights(w, by, i), wide, one);
     }
-    value_tile(w, b, kind, R, p, c, wide, common);
+    value_tile(w, b, kind, R, by, wide, common);
     for (size_t i = 0; i < R; i++) {
         key_range one = visible(w->a, r + i, first, KERN_KEYS);
         one.lo = common.hi;
-        value_tile(w, b, kind, 1, p + i * KERN_SPAN, c + i * w->stride, wide, one);
+        value_tile(w, b, kind, 1, row_of_weights(w, by, i), wide, one);
     }
 }
 
-/* The values of a block as they lie in the cache. */
-static rows_kind value_rows(span_work *w, const uint8_t *block, tile_rows *b) {
+/* The values of a block as they lie in the cache; of codes also the scaled probabilities. */
+static rows_kind value_rows(span_work *w, const uint8_t *block, size_t at, tile_rows *b) {
     const size_t d = w->a->d, groups = (d + 31) / 32;
     const bool f32 = w->a->type == KERN_KV_F32;
     *b = (tile_rows){.at = block, .step = f32 ? d * 4 : d * 2, .lanes = d + 16 - w->wide};
     if (w->a->type != KERN_KV_Q8) return f32 ? ROWS_F32 : ROWS_F16;
-    *b = (tile_rows){.at = block + 2 * KERN_KEYS * groups,
-                     .step = 32 * groups,
-                     .lanes = 16,
-                     .row_scale = w->scales,
-                     .row_scale_step = groups};
-    for (size_t i = 0; i < KERN_KEYS * groups; i += 16)
-        v16_store(w->scales + i, v16_load_f16_n(block + 2 * i, 16));
+    *b = (tile_rows){.at = block + 2 * KERN_KEYS * groups, .step = 32 * groups, .lanes = 16};
+    for (size_t r = 0; r < w->n_rows; r++)
+        for (size_t i = 0; i < KERN_KEYS * groups; i += 16)
+            v16_store(w->scaled + r * KERN_KEYS * groups + i,
+                      v16_mul(v16_load(w->s + r * KERN_SPAN + at + i % KERN_KEYS),
+                              v16_load_f16_n(block + 2 * i, 16)));
     return ROWS_VALUE_Q8;
 }
 
 static void block_values(span_work *w, size_t at) {
     const kern_attn *a = w->a;
-    const size_t n_vecs = w->wide / 16, first = w->start + at;
+    const size_t n_vecs = w->wide / 16, first = w->start + at, groups = (a->d + 31) / 32;
     const key_range all = {visible(a, 0, first, KERN_KEYS).lo,
                            visible(a, w->n_rows - 1, first, KERN_KEYS).hi};
     const bool direct = w->n_rows <= DIRECT_ROWS, same = a->n_tok == 1 || all_see(w, at);
     tile_rows b;
-    rows_kind kind = value_rows(w, block_at(a, first / KERN_KEYS, a->v_at), &b);
-    if (!direct) {
-        fill_panels(w->panel, kind, &b, KERN_KEYS, n_vecs, all);
-        kind = ROWS_F32;
-    }
+    rows_kind kind = value_rows(w, block_at(a, first / KERN_KEYS, a->v_at), at, &b);
+    const bool codes = is_value_codes(kind);
+    if (!direct) kind = fill_panels(w->panel, kind, &b, KERN_KEYS, n_vecs, all);
     for (size_t v = 0, width; v < n_vecs; v += width) {
         width = panel_width(v, n_vecs);
-        tile_rows rows = direct ? rows_from(b, kind, v) : panel_at(w, v, width, KERN_KEYS);
+        tile_rows rows = direct ? rows_from(b, kind, v) : panel_at(w, &b, v, width, KERN_KEYS);
         if (v + width < n_vecs) rows.lanes = 16;
         for (size_t r = 0, R; r < w->n_rows; r += R) {
             R = group_at(r, w->n_rows);
-            const float *p = w->s + r * KERN_SPAN + at;
-            float *c = w->states + r * w->stride + 16 + 16 * v;
+            weights by = {w->s + r * KERN_SPAN + at, KERN_SPAN,
+                          w->states + r * w->stride + 16 + 16 * v};
+            if (codes) {
+                by.p = w->scaled + (r * groups + v / 2) * KERN_KEYS;
+                by.ldp = groups * KERN_KEYS;
+            }
             if (same)
-                value_tile(w, &rows, kind, R, p, c, width > 1, all);
+                value_tile(w, &rows, kind, R, by, width > 1, all);
             else
-                value_ragged(w, &rows, kind, r, R, p, c, width > 1, first);
+                value_ragged(w, &rows, kind, r, R, by, width > 1, first);
         }
     }
 }
@@ -447,7 +332,7 @@ static span_work span_begin(const kern_attn *a, size_t span, float *states) {
                    .stride = kern_partial_floats(a->d)};
     w.q = w.s + w.n_rows * KERN_SPAN;
     w.panel = w.q + w.n_rows * w.wide;
-    w.scales = w.panel + KERN_KEYS * w.wide;
+    w.scaled = w.panel + KERN_KEYS * w.wide;
     const v16 scale = v16_set(a->scale);
     for (size_t r = 0; r < w.n_rows; r++) {
         const float *q = a->q + r / a->n_heads * a->ldq + r % a->n_heads * a->d;

@@ -64,7 +64,7 @@ size_t kern_kv_row_bytes(kern_kv type, size_t d);
  * takes KERN_KEYS * kern_kv_row_bytes. Element i of key j lies at [i][j], keys side by side, so
  * that a vector holds one element of sixteen keys; values lie row by row, [j][i].
  * Q8, n = d / 32 rounded up:  keys   | scales [n][64] | codes [32 n][64] |
- *                             values | scales [64][n] | codes [64][32 n] | */
+ *                             values | scales [n][64] | codes [64][32 n] | */
 void kern_put_key(uint8_t *block, size_t slot, const uint8_t *row, size_t d, kern_kv type);
 void kern_put_value(uint8_t *block, size_t slot, const uint8_t *row, size_t d, kern_kv type);
 

@@ -43,10 +43,9 @@ void kern_put_value(uint8_t *block, size_t slot, const uint8_t *row, size_t d, k
         memcpy(block + slot * row_bytes, row, row_bytes);
         return;
     }
-    uint8_t *scales = block + 2 * n * slot,
-            *codes = block + 2 * n * KERN_KEYS + Q8_GROUP * n * slot;
+    uint8_t *scales = block + 2 * slot, *codes = block + 2 * n * KERN_KEYS + Q8_GROUP * n * slot;
     for (size_t g = 0; g < n; g++, row += Q8_ROW) {
-        memcpy(scales + 2 * g, row, 2);
+        memcpy(scales + 2 * KERN_KEYS * g, row, 2);
         memcpy(codes + Q8_GROUP * g, row + 2, Q8_GROUP);
     }
 }
@@ -55,11 +54,12 @@ void kern_put_value(uint8_t *block, size_t slot, const uint8_t *row, size_t d, k
 
 size_t kern_partial_floats(size_t d) { return 16 + (d + 15) / 16 * 16; }
 
-/* Scores of a span, the queries, two states; then one block as floats and its scales. */
+/* Scores of a span, the queries, a block of scaled probabilities, two states; one block as floats.
+ */
 size_t kern_attn_scratch(size_t n_rows, size_t d) {
     const size_t wide = (d + 15) / 16 * 16;
-    return n_rows * (KERN_SPAN + wide + 2 * kern_partial_floats(d)) +
-           KERN_KEYS * (wide + groups_of(d));
+    return n_rows * (KERN_SPAN + wide + KERN_KEYS * groups_of(d) + 2 * kern_partial_floats(d)) +
+           KERN_KEYS * wide;
 }
 
 size_t kern_attn_first_span(const kern_attn *a, size_t t) {
