@@ -83,6 +83,7 @@ static rotor_status start_threads(rotor_engine *e, rotor_error *err) {
     unsigned mask = ~0u;
     if (e->opt.cpu) ROTOR_TRY(cpu_parse_mask(e->opt.cpu, &mask, err));
     e->cpu = cpu_detect() & mask;
+    if (e->opt.threads_of) return e->pool = e->opt.threads_of->pool, ROTOR_OK;
     return par_create(&e->pool, e->opt.threads ? e->opt.threads : base_core_count(), false, err);
 }
 
@@ -219,7 +220,7 @@ void rotor_engine_close(rotor_engine **pe) {
     base_free(e->rows);
     run_free(&e->run);
     model_close(&e->m);
-    par_free(&e->pool);
+    if (!e->opt.threads_of) par_free(&e->pool);
     base_free(e);
     *pe = NULL;
 }

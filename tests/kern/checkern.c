@@ -66,6 +66,7 @@ static void check_all(checker *c) {
     check_products(c);
     check_rows(c);
     check_attention(c);
+    check_gemm(c);
 }
 
 static int self_test(checker *c) {
