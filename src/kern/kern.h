@@ -181,5 +181,9 @@ void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uin
  * thread; *sink keeps the result from being optimised away. For measuring, not for models. */
 uint64_t kern_int8_peak(unsigned cpu, uint64_t rounds, uint32_t *sink);
 uint64_t kern_f32_peak(unsigned cpu, uint64_t rounds, float *sink);
+/* Reads n_bytes (a multiple of 256, 64-byte aligned) once, in order, by the widest loads these
+ * flags allow, without prefetching; returns something that depends on every byte. Narrow loads keep
+ * fewer lines under way: on a Sapphire Rapids 16 bytes reach 0.72 of what 64 do. */
+uint64_t kern_plain_read(unsigned cpu, const void *data, size_t n_bytes);
 
 #endif
