@@ -64,13 +64,17 @@ static void gguf_texts(model_loader *ld) {
         float *out;      /* where it goes */
     } floats[] = {{"general.sampling.temp", &s->temperature},
                   {"general.sampling.top_p", &s->top_p},
-                  {"general.sampling.min_p", &s->min_p}};
+                  {"general.sampling.min_p", &s->min_p},
+                  {"general.sampling.penalty_repeat", &s->repeat_penalty}};
     for (size_t i = 0; i < BASE_COUNT(floats); i++) {
         const file_kv *kv = file_kv_find(ld->f, floats[i].key);
         double v;
         if (kv && file_kv_f64(kv, 0, &v)) *floats[i].out = (float)v;
     }
-    const file_kv *kv = file_kv_find(ld->f, "tokenizer.chat_template");
+    const file_kv *kv = file_kv_find(ld->f, "general.sampling.top_k");
+    double top_k;
+    if (kv && file_kv_f64(kv, 0, &top_k) && top_k >= 0 && top_k < INT32_MAX) s->top_k = (int)top_k;
+    kv = file_kv_find(ld->f, "tokenizer.chat_template");
     if (kv) file_kv_str(kv, 0, &ld->m->chat_template);
 }
 

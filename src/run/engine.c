@@ -137,6 +137,7 @@ const model *run_model(const run_engine *e) { return e->m; }
 uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
+uint64_t run_head_bytes(const run_engine *e) { return e->head_bytes; }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
 uint64_t run_step_bytes(const run_engine *e) { return model_step_bytes(e->m, e->head_bytes); }
 
