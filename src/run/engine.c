@@ -127,3 +127,11 @@ dev_counters run_counters(const run_engine *e) {
     dev_counters_get(e->d, &c);
     return c;
 }
+
+rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err) {
+    return dev_time_ops(e->d, on, err);
+}
+
+size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max) {
+    return dev_op_times(e->d, out, max);
+}

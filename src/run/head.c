@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The output head: as in the file, requantised to fewer bits, or staged.
+ * The output head: as in the file, requantised to fewer bits (head_copy.c), or staged.
  *
  * Staged (RUN_HEAD_EXACT): the recorded pass ends at the final norm. Who asks for candidates gets
  * the best rows from the device's nested planes, each with the very logit the file's head gives;
@@ -10,71 +10,19 @@
 #include "run/run_internal.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 #include <stdio.h>
 
-/* ==== Requantised ===============================================================================
- */
+/* ==== Requantised ============================================================================= */
 
-typedef struct head_job {
-    run_engine *e;      /* engine whose head is made */
-    const model_mat *w; /* the file's head */
-    uint32_t type;      /* QUANT_Q8_0 or QUANT_Q6_K */
-    atomic_int status;  /* rotor_status of a thread that failed */
-} head_job;
-
-static void requantise_rows(void *arg, int thread, int n_threads) {
-    head_job *job = arg;
-    const model_mat *w = job->w;
-    size_t begin, end;
-    float *row = base_alloc_array(w->cols, sizeof *row);
-    par_slice(w->rows, 1, thread, n_threads, &begin, &end);
-    const kern_mat src = run_mat(w);
-    const kern *k = &job->e->k;
-    for (size_t r = begin; row && r < end; r++) {
-        uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
-        k->embed(row, &src, r);
-        if (job->type == QUANT_Q8_0)
-            k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
-        else {
-            rotor_status st = quant_encode(job->type, 1, w->cols, row, dst, NULL);
-            if (st != ROTOR_OK) atomic_store(&job->status, st);
-        }
-    }
-    if (!row) atomic_store(&job->status, ROTOR_E_NOMEM);
-    base_free(row);
-}
-
-/* Requantises a float head to int8 or 6 bits; heads that are small already stay as they are. */
-static rotor_status requantise(run_engine *e, rotor_error *err) {
+/* A float head in int8 or 6 bits; heads that are small already stay as they are. */
+static rotor_status make_copy(run_engine *e, rotor_error *err) {
     const model_mat *w = &e->m->head;
     bool is_float = w->type == QUANT_F32 || w->type == QUANT_F16 || w->type == QUANT_BF16;
     bool q6 = e->opt.head == RUN_HEAD_Q6 && w->cols % 256 == 0;
     if (!is_float || w->cols % 32 != 0) return ROTOR_OK;
-    head_job job = {.e = e, .w = w, .type = q6 ? QUANT_Q6_K : QUANT_Q8_0};
-    uint64_t bytes;
-    ROTOR_TRY(quant_tensor_bytes(quant_find(job.type), w->rows, w->cols, &bytes, err));
-    e->head_copy = base_alloc_aligned(bytes);
-    if (!e->head_copy) return base_fail_nomem(err, "making the q8 output head");
-    e->head = (kern_mat){.data = e->head_copy,
-                         .type = job.type,
-                         .rows = w->rows,
-                         .cols = w->cols,
-                         .row_bytes = bytes / w->rows,
-                         .scale = 1.0f};
-    e->head_bytes = bytes;
+    ROTOR_TRY(run_copy_head(e, q6 ? QUANT_Q6_K : QUANT_Q8_0, err));
     snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
-    par_run(e->pool, requantise_rows, &job);
-    switch (atomic_load(&job.status)) {
-    case ROTOR_OK:
-        return ROTOR_OK;
-    case ROTOR_E_NOMEM:
-        return base_fail_nomem(err, "making the output head");
-    default:
-        return base_fail(err, ROTOR_E_FORMAT,
-                         "tensor %s cannot be stored as %s: a value is not finite or too large",
-                         w->name, quant_find(job.type)->name);
-    }
+    return ROTOR_OK;
 }
 
 /* ==== Staged ================================================================================== */
@@ -109,7 +57,7 @@ rotor_status run_make_head(run_engine *e, rotor_error *err) {
     case RUN_HEAD_EXACT:
         return make_staged(e, err);
     default:
-        return requantise(e, err);
+        return make_copy(e, err);
     }
 }
 
@@ -137,10 +85,14 @@ bool run_head_stats(const run_engine *e, dev_staged_stats *out) {
     return e->staged;
 }
 
-uint64_t run_step_bytes(const run_engine *e) {
+/* ==== What it reads =========================================================================== */
+
+uint64_t run_head_all_bytes(const run_engine *e) { return e->head_bytes; }
+
+uint64_t run_head_bytes(const run_engine *e) {
     dev_staged_stats st;
-    uint64_t head = e->head_bytes;
-    if (run_head_stats(e, &st) && st.finds)
-        head = (st.bytes + st.undecided * e->head_bytes) / st.finds;
-    return model_step_bytes(e->m, head);
+    if (!run_head_stats(e, &st) || !st.finds) return e->head_bytes;
+    return (st.bytes + st.undecided * e->head_bytes) / st.finds;
 }
+
+uint64_t run_step_bytes(const run_engine *e) { return model_step_bytes(e->m, run_head_bytes(e)); }
