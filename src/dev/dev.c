@@ -58,9 +58,9 @@ rotor_status dev_add_staged(dev *d, const kern_mat *w, rotor_error *err) {
     return d->vt->add_staged(d, w, err);
 }
 
-void dev_screen(dev *d, dev_buf src, uint32_t n_rows) {
+void dev_screen(dev *d, dev_buf src, uint32_t first, uint32_t n_rows) {
     assert(n_rows <= DEV_STAGED_ROWS);
-    d->vt->screen(d, src, n_rows);
+    d->vt->screen(d, src, first, n_rows);
 }
 
 bool dev_find(dev *d, uint32_t row, const dev_want *want, dev_found *found) {

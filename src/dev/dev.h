@@ -122,7 +122,7 @@ rotor_status dev_time_ops(dev *d, bool on, rotor_error *err);
 size_t dev_op_times(const dev *d, dev_op_time *out, size_t max);
 /* ---- The staged head: the best rows of one product, without computing the others ------------- */
 
-enum { DEV_STAGED_ROWS = 8, DEV_STAGED_BEST = 256 };
+enum { DEV_STAGED_ROWS = 4, DEV_STAGED_BEST = 256 };
 
 typedef struct dev_want {
     uint32_t k;          /* the best k rows, at most DEV_STAGED_BEST; 0: by delta */
@@ -150,9 +150,11 @@ typedef struct dev_staged_stats {
 /* Makes the planes of a float matrix, whose data must stay. ROTOR_E_UNSUPPORTED: this device or
  * this matrix has none; the whole product is the way then. At most one a device. */
 rotor_status dev_add_staged(dev *d, const kern_mat *w, rotor_error *err);
-/* First stage of the first n_rows (at most DEV_STAGED_ROWS) rows of src. */
-void dev_screen(dev *d, dev_buf src, uint32_t n_rows);
-/* The rest, for one of them. False: cannot be decided for less than the whole product costs. */
+/* First stage of rows [first, first + n_rows) of src, at most DEV_STAGED_ROWS: so many share one
+ * reading of the planes. */
+void dev_screen(dev *d, dev_buf src, uint32_t first, uint32_t n_rows);
+/* The rest, for one of them, counted from `first`. False: cannot be decided for less than the whole
+ * product costs. */
 bool dev_find(dev *d, uint32_t row, const dev_want *want, dev_found *found);
 /* dst = w x src for the first n_rows rows, outside the recorded list; the same bits as in it. The
  * matrix must want no int8 form of src. */

@@ -23,7 +23,7 @@ typedef struct dev_vtable {
     void (*product)(dev *d, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows);
     /* The staged head; NULL where there is none. */
     rotor_status (*add_staged)(dev *d, const kern_mat *w, rotor_error *err);
-    void (*screen)(dev *d, dev_buf src, uint32_t n_rows);
+    void (*screen)(dev *d, dev_buf src, uint32_t first, uint32_t n_rows);
     bool (*find)(dev *d, uint32_t row, const dev_want *want, dev_found *found);
 } dev_vtable;
 

@@ -63,6 +63,10 @@ rotor_status run_make_head(run_engine *e, rotor_error *err) {
 
 /* ==== What follows a step ===================================================================== */
 
+/* Above so many rows in a step the planes, read once for every four, are no fewer bytes than the
+ * file's head, read once. */
+enum { MANY_ROWS = 3 * DEV_STAGED_ROWS };
+
 const float *run_logits(run_engine *e, uint32_t i) {
     if (e->staged && !e->have_logits) {
         assert(i < e->n_picked);
@@ -73,11 +77,14 @@ const float *run_logits(run_engine *e, uint32_t i) {
 }
 
 bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
-    if (!e->staged || e->have_logits || e->n_picked > DEV_STAGED_ROWS) return false;
+    const uint32_t tile = i / DEV_STAGED_ROWS, first = tile * DEV_STAGED_ROWS;
+    if (!e->staged || e->have_logits || e->n_picked > MANY_ROWS) return false;
     assert(i < e->n_picked);
-    if (!e->screened) dev_screen(e->d, e->buf.px, e->n_picked);
-    e->screened = true;
-    return dev_find(e->d, i, want, found);
+    if (e->screened != tile + 1)
+        dev_screen(e->d, e->buf.px, first,
+                   BASE_MIN(e->n_picked - first, (uint32_t)DEV_STAGED_ROWS));
+    e->screened = tile + 1;
+    return dev_find(e->d, i - first, want, found);
 }
 
 bool run_head_stats(const run_engine *e, dev_staged_stats *out) {

@@ -83,7 +83,8 @@ const float *run_logits(run_engine *e, uint32_t i);
 
 /* The best of those logits, and those of chosen tokens, bit for bit as run_logits would give them:
  * everything want asks for, and perhaps more. False: not this way (another head, too many rows,
- * or too close a race); take run_logits. */
+ * or too close a race); take run_logits. Rows are screened four at a time, as far as they are asked
+ * for: ask in ascending order. */
 typedef dev_want run_want;
 typedef dev_found run_found;
 bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found);

@@ -42,8 +42,9 @@ struct run_engine {
     uint64_t head_bytes;            /* of the head where all logits are computed */
     bool staged;                    /* the device has planes of the head: no head in the pass */
     dev_mat staged_mat;             /* staged: the file's head */
-    uint32_t n_picked;              /* rows with logits in the last step … */
-    bool screened, have_logits;     /* … and what has been made of them, when staged */
+    uint32_t n_picked;              /* rows with logits in the last step */
+    uint32_t screened;              /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
+    bool have_logits;               /* staged: all logits of that step have been computed */
     uint32_t *token, *pos, *picked; /* [chunk] the step being built */
     const uint32_t **table;         /* [chunk] page table of each row's session */
     run_row *rows;                  /* [chunk] rows of a prompt chunk */

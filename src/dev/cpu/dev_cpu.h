@@ -116,7 +116,7 @@ void cpu_product(dev *base, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows
 
 /* dev_cpu_head.c */
 rotor_status cpu_add_staged(dev *base, const kern_mat *w, rotor_error *err);
-void cpu_screen(dev *base, dev_buf src, uint32_t n_rows);
+void cpu_screen(dev *base, dev_buf src, uint32_t first, uint32_t n_rows);
 bool cpu_find(dev *base, uint32_t row, const dev_want *want, dev_found *found);
 uint64_t cpu_head_bytes(const struct cpu_head *h); /* memory */
 void cpu_head_free(struct cpu_head **h);

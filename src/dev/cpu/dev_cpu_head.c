@@ -9,10 +9,11 @@
  *   refine   one more bit of the survivors, filter again     … up to eight bits
  *   exact    what is left, and the rows wanted anyway        values
  *
- * Threads share screening by groups of rows and keep the survivors of their own rows (the region
- * of that thread, in lists of all rows); later stages are shared by survivors, wherever they stand,
- * since rows that matter tend to be neighbours. Every thread finds the same threshold from the best
- * lower bounds that each has published. Nothing here depends on the number of threads.
+ * Threads take screening chunk by chunk, so that one that is disturbed holds up nobody. Then each
+ * keeps the survivors of its own rows (the region of that thread, in lists of all rows); later
+ * stages are shared by survivors, wherever they stand, since rows that matter tend to be
+ * neighbours. Every thread finds the same threshold from the best lower bounds that each has
+ * published. Nothing here depends on the number of threads.
  *
  * The whole product is the better way when more than a quarter of the rows is left in the end.
  */
@@ -21,6 +22,7 @@
 #include <assert.h>
 #include <float.h>
 #include <math.h>
+#include <stdatomic.h>
 
 enum {
     BEST_ROOM = 2 * DEV_STAGED_BEST, /* lower bounds kept before all but the best k are dropped */
@@ -141,17 +143,26 @@ rotor_status cpu_add_staged(dev *base, const kern_mat *w, rotor_error *err) {
 
 /* ==== Screening =============================================================================== */
 
+enum { CHUNK_BYTES = 1 << 20 }; /* of the coarse plane, taken at once: some 60 us of reading */
+
 typedef struct screen_job {
-    dev_cpu *d;    /* the device */
-    size_t n_rows; /* tokens */
+    dev_cpu *d;          /* the device */
+    size_t n_rows;       /* tokens */
+    size_t chunk;        /* groups taken at once */
+    atomic_size_t taken; /* chunks begun */
 } screen_job;
 
 static void screen_rows(void *arg, int thread, int n_threads) {
-    const screen_job *j = arg;
+    screen_job *j = arg;
     const struct cpu_head *h = j->d->head;
-    size_t begin, end;
-    par_slice(padded_rows(h) / KERN_HEAD_GROUP, 1, thread, n_threads, &begin, &end);
-    if (begin < end) j->d->k->head_screen(&h->p, h->x, j->n_rows, begin, end);
+    const size_t all = padded_rows(h) / KERN_HEAD_GROUP;
+    (void)thread;
+    (void)n_threads;
+    for (;;) {
+        const size_t at = j->chunk * atomic_fetch_add_explicit(&j->taken, 1, memory_order_relaxed);
+        if (at >= all) return;
+        j->d->k->head_screen(&h->p, h->x, j->n_rows, at, BASE_MIN(at + j->chunk, all));
+    }
 }
 
 static void run_shared(dev_cpu *d, par_fn fn, void *arg) {
@@ -161,19 +172,20 @@ static void run_shared(dev_cpu *d, par_fn fn, void *arg) {
         par_run(d->pool, fn, arg);
 }
 
-void cpu_screen(dev *base, dev_buf src, uint32_t n_rows) {
+void cpu_screen(dev *base, dev_buf src, uint32_t first, uint32_t n_rows) {
     dev_cpu *d = (dev_cpu *)base;
     struct cpu_head *h = d->head;
     const cpu_buf *b = &d->bufs[src];
-    assert(h && b->width == h->w.cols && n_rows <= b->rows);
+    assert(h && b->width == h->w.cols && first + n_rows <= b->rows);
     for (size_t i = 0; i < n_rows; i++) {
-        h->row[i] = b->x + i * b->width;
+        h->row[i] = b->x + (first + i) * b->width;
         h->bounded[i] = kern_x16_fill(&h->x[i], &h->p, h->row[i]);
     }
-    screen_job job = {d, n_rows};
+    const size_t group_bytes = kern_planes_group_bytes(&h->p);
+    screen_job job = {.d = d, .n_rows = n_rows, .chunk = CHUNK_BYTES / group_bytes + 1};
     run_shared(d, screen_rows, &job);
-    const uint64_t four_bits = padded_rows(h) / KERN_HEAD_GROUP * kern_planes_group_bytes(&h->p);
-    base->staged.bytes += four_bits * ((n_rows + 3) / 4) + padded_rows(h) * 12 * n_rows;
+    const uint64_t four_bits = padded_rows(h) / KERN_HEAD_GROUP * group_bytes;
+    base->staged.bytes += four_bits + padded_rows(h) * 12 * n_rows;
 }
 
 /* ==== The k-th largest ======================================================================== */

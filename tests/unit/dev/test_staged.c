@@ -136,7 +136,7 @@ static void judge(const rig *t, const float *y, const dev_want *want, const dev_
     free(order);
 }
 
-/* Asks in several ways about one screened row. */
+/* Asks in several ways about one row, of the tile screened last. */
 static uint32_t ask_all(rig *t, uint32_t row, base_rng *g) {
     static const uint32_t ks[] = {1, 2, 40, 0, 256, 0};
     const float *y = dev_read(t->d, t->dst, row);
@@ -154,7 +154,8 @@ static uint32_t ask_all(rig *t, uint32_t row, base_rng *g) {
                 if (!aside(&want, r)) ids[want.n_ids++] = r;
             }
         }
-        if (want.k + want.n_ids > t->rows || !dev_find(t->d, row, &want, &found)) continue;
+        if (want.k + want.n_ids > t->rows || !dev_find(t->d, row % DEV_STAGED_ROWS, &want, &found))
+            continue;
         judge(t, y, &want, &found);
         decided++;
     }
@@ -171,8 +172,11 @@ static uint32_t try_head(shape s, head_set set, uint64_t seed) {
         for (uint32_t i = 0; i < n; i++)
             head_fill_x(input(&t, i), t.w, t.rows, t.cols, set, seed + i);
         dev_product(t.d, t.mat, t.src, t.dst, n);
-        dev_screen(t.d, t.src, n);
-        for (uint32_t i = 0; i < n; i++) decided += ask_all(&t, i, &g);
+        for (uint32_t i = 0; i < n; i++) {
+            const uint32_t tile = i % DEV_STAGED_ROWS;
+            if (tile == 0) dev_screen(t.d, t.src, i, BASE_MIN(n - i, (uint32_t)DEV_STAGED_ROWS));
+            decided += ask_all(&t, i, &g);
+        }
     }
     rig_down(&t);
     return decided;
@@ -217,7 +221,7 @@ static void threads_and_levels_find_the_same(void **state) {
         rig_up(&t, s, SET_MODEL, 8);
         if (i == 0) head_fill_x(x, t.w, 3000, 256, SET_MODEL, 8);
         memcpy(input(&t, 0), x, sizeof x);
-        dev_screen(t.d, t.src, 1);
+        dev_screen(t.d, t.src, 0, 1);
         assert_true(dev_find(t.d, 0, &want, &found));
         if (i == 0) memcpy(id, found.id, (n = found.n) * sizeof *id);
         assert_int_equal(found.n, n);
@@ -239,14 +243,14 @@ static void what_cannot_be_decided_is_said(void **state) {
     for (size_t c = 0; c < 64; c++) x[c] = 1;
     for (int i = 0; i < 2; i++) {
         x[3] = i ? NAN : INFINITY;
-        dev_screen(t.d, t.src, 1);
+        dev_screen(t.d, t.src, 0, 1);
         assert_false(dev_find(t.d, 0, &want, &found));
     }
     for (size_t c = 0; c < 64; c++) x[c] = 0; /* every product is the same */
-    dev_screen(t.d, t.src, 1);
+    dev_screen(t.d, t.src, 0, 1);
     assert_false(dev_find(t.d, 0, &want, &found));
     x[0] = 1;
-    dev_screen(t.d, t.src, 1);
+    dev_screen(t.d, t.src, 0, 1);
     const dev_want all = {.delta = 1e30f};
     assert_false(dev_find(t.d, 0, &all, &found)); /* everybody is wanted */
     dev_staged_stats_get(t.d, &st);
@@ -287,7 +291,7 @@ static void broken_rows_are_always_found(void **state) {
     assert_int_equal(dev_add_staged(t.d, &m, &err), ROTOR_OK);
     head_fill_x(input(&t, 0), t.w, 1000, 64, SET_MODEL, 5);
     dev_product(t.d, t.mat, t.src, t.dst, 1);
-    dev_screen(t.d, t.src, 1);
+    dev_screen(t.d, t.src, 0, 1);
     assert_true(dev_find(t.d, 0, &want, &found));
     judge(&t, dev_read(t.d, t.dst, 0), &want, &found);
     bool seen[2] = {false};
