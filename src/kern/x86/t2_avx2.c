@@ -11,6 +11,7 @@
 #include <immintrin.h>
 
 #include "kern/kern_internal.h"
+#include "kern/x86/stream.h"
 
 #define INLINE         static inline __attribute__((always_inline))
 #define NAME(x)        x##_avx2
@@ -18,7 +19,6 @@
 
 enum {
     TILE_TOKENS = T2_TILE_TOKENS,
-    AHEAD = 12288,  /* prefetch distance, bytes */
     DOT_BLOCKS = 8, /* blocks between widenings */
     TILE_STEPS = 64 /* steps of four columns between widenings */
 };
@@ -46,7 +46,7 @@ INLINE void dot_row(const int t, __m256i out[2], const uint8_t *w, const int8_t 
         s1[0] = s1[1] = s4[0] = s4[1] = _mm256_setzero_si256();
         for (n -= m; m > 0; m--, w += 32, q += 128) {
             __m256i v = _mm256_loadu_si256((const __m256i *)w);
-            _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+            prefetch_stream(w);
             __asm__("" : "+x"(v)); /* one load, not one in each mask */
             __m256i h = _mm256_srli_epi16(v, 4);
             __m256i h4 = _mm256_and_si256(h, high), h1 = _mm256_and_si256(h, low);

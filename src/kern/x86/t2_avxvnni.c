@@ -9,12 +9,13 @@
 #include <immintrin.h>
 
 #include "kern/kern_internal.h"
+#include "kern/x86/stream.h"
 
 #define INLINE         static inline __attribute__((always_inline))
 #define NAME(x)        x##_avxvnni
 #define T2_TILE_TOKENS 6
 
-enum { TILE_TOKENS = T2_TILE_TOKENS, AHEAD = 12288 /* prefetch distance, bytes */ };
+enum { TILE_TOKENS = T2_TILE_TOKENS };
 
 typedef struct dot_place {
     size_t r, n; /* first row, rows */
@@ -31,7 +32,7 @@ INLINE void dot_row(const int t, __m256i out[2], const uint8_t *w, const int8_t 
     for (int k = 0; k < t; k++) a[k][0] = a[k][1] = a[k][2] = a[k][3] = _mm256_setzero_si256();
     for (; n > 0; n--, w += 32, q += 128) {
         __m256i v = _mm256_loadu_si256((const __m256i *)w);
-        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+        prefetch_stream(w);
         __asm__("" : "+x"(v)); /* one load, not one in each mask */
         __m256i v0 = _mm256_and_si256(v, m0), v1 = _mm256_and_si256(v, m1);
         __m256i v2 = _mm256_and_si256(v, m2), v3 = _mm256_and_si256(v, m3);
