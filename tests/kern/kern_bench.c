@@ -87,7 +87,7 @@ static void time_product(bench *b, const char *level, const char *label, job *j,
     double secs[ROUNDS], ratio[ROUNDS];
     job read = *j;
     j->w.data = read.w.data = b->weights;
-    j->w.rows = read.w.rows = n_bytes / j->w.row_bytes;
+    j->w.rows = read.w.rows = n_bytes / j->w.row_bytes / 16 * 16;
     j->y = b->y;
     read.fn = NULL;
     j->passes = read.passes = n_bytes < (8u << 20) ? 20 : 1;
@@ -119,6 +119,14 @@ static void set_weights(bench *b, checker *c, uint32_t type) {
     const quant_info *info = quant_find(type);
     if (type == QUANT_I2_S) /* code 3 becomes 1 */
         for (size_t i = 0; i < WEIGHT_BYTES / 4; i++) w[i] &= ~(w[i] >> 1 & 0x55555555u) | 0;
+    if (type == QUANT_T5) { /* every byte legal */
+        int8_t t[16 * 20];
+        for (size_t i = 0; i < WEIGHT_BYTES / 64; i++) {
+            if (i < 4096) fill_ternary(c, t, sizeof t, FILL_RANDOM);
+            if (i < 4096) quant_t5_pack_rows(t, 16, 20, b->weights + 64 * i);
+            if (i >= 4096) memcpy(b->weights + 64 * i, b->weights + 64 * (i % 4096), 64);
+        }
+    }
     if (type == QUANT_MXFP4) /* exponents as models have them: no subnormal products */
         for (size_t i = 0; i < WEIGHT_BYTES; i += 17) b->weights[i] = (uint8_t)(112 + i % 13);
     else if (info && (info->flags & QUANT_BLOCK32))
@@ -157,15 +165,15 @@ static void bench_type(bench *b, checker *c, uint32_t type, const char *label, s
         for (size_t t = 0; t < BASE_COUNT(tokens); t++)
             for (size_t k = 0; k < BASE_COUNT(cols); k++) {
                 job j = {0};
-                if (at == offsetof(kern, gemv_t2_i8) && tokens[t] > 1) continue;
+                if (strncmp(label, "gemv", 4) == 0 && tokens[t] > 1) continue;
                 if (c->table[l].cpu == 0 && tokens[t] > 1) continue;
                 memcpy(&j.fn, (const uint8_t *)&c->table[l] + at, sizeof j.fn);
                 set_activations(b, &j, cols[k], tokens[t]);
                 j.w.type = type;
                 j.w.scale = 1;
-                j.w.row_bytes = type == QUANT_I2_S
-                                    ? quant_t2_row_bytes(cols[k])
-                                    : cols[k] / info->block_elems * info->block_bytes;
+                j.w.row_bytes = type == QUANT_I2_S ? quant_t2_row_bytes(cols[k])
+                                : type == QUANT_T5 ? quant_t5_row_bytes(cols[k])
+                                                   : cols[k] / info->block_elems * info->block_bytes;
                 size_t n = WEIGHT_BYTES; /* fewer where arithmetic decides */
                 if (c->table[l].cpu == 0 || tokens[t] > 4)
                     n = tokens[t] > 64 ? 2u << 20 : 24u << 20;
@@ -243,6 +251,8 @@ int run_bench(const checker *given, int n_threads) {
         n_threads, ROUNDS);
     bench_type(&b, c, QUANT_I2_S, "gemv_t2_i8", offsetof(kern, gemv_t2_i8));
     bench_type(&b, c, QUANT_I2_S, "gemm_t2_i8", offsetof(kern, gemm_t2_i8));
+    bench_type(&b, c, QUANT_T5, "gemv_t5_i8", offsetof(kern, gemv_t5_i8));
+    bench_type(&b, c, QUANT_T5, "gemm_t5_i8", offsetof(kern, gemm_t5_i8));
     static const struct named {
         const char *label; /* as printed */
         uint32_t type;     /* weights */
