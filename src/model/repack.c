@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Ternary weights to T2 (quant.h), whatever the file stores: I2_S in place when it is T2 already,
- * TQ1_0, TQ2_0, IQ1_BN, IQ2_BN and the other I2_S orders repacked losslessly, four-rows-in-a-byte
+ * T5 in place as T5, TQ1_0, TQ2_0, IQ1_BN, IQ2_BN and the other I2_S orders repacked losslessly, four-rows-in-a-byte
  * HF weights unpacked, and float master weights quantised once by absmean.
  *
  * An illegal code is an error naming tensor, row and column; it is never read as zero. Rows are
@@ -109,6 +109,54 @@ static rotor_status in_place(row_job *job) {
     memcpy(&out->scale, job->view.data + out->rows * out->cols / 4, sizeof(float));
     out->scale *= job->extra;
     return finite_scale(job, out->scale);
+}
+
+/* ==== T5 in place ============================================================================= */
+
+static void check_groups(void *arg, int thread, int n_threads) {
+    row_job *job = arg;
+    const model_mat *out = job->out;
+    const size_t group = out->row_bytes * QUANT_T5_ROWS;
+    size_t begin, end, bad;
+    if (!my_rows(job, thread, n_threads, &begin, &end)) return;
+    /* A group belongs to the thread that has its first row. */
+    begin = (begin + QUANT_T5_ROWS - 1) / QUANT_T5_ROWS;
+    end = (end + QUANT_T5_ROWS - 1) / QUANT_T5_ROWS;
+    for (size_t g = begin; g < end; g++) {
+        const uint8_t *codes = job->view.data + g * group;
+        if (quant_t5_check(codes, group, &bad)) continue;
+        base_fail(&job->errs[thread], ROTOR_E_FORMAT,
+                  "byte 0x%02X in rows %zu-%zu, byte %zu, is no string of five digits", codes[bad],
+                  g * QUANT_T5_ROWS, g * QUANT_T5_ROWS + QUANT_T5_ROWS - 1, bad);
+        return;
+    }
+}
+
+/* One scale when all rows have it, which is what a BitLinear's have; else a copy of all. */
+static rotor_status t5_scales(row_job *job) {
+    model_mat *out = job->out;
+    const uint8_t *at = job->view.data + quant_t5_code_bytes(out->rows, out->cols);
+    bool same = true;
+    for (size_t r = 1; r < out->rows; r++) same &= memcmp(at, at + 4 * r, 4) == 0;
+    float *scale = same ? &out->scale : model_take(job->ld->m, out->rows * sizeof *scale);
+    if (!scale) return base_fail_nomem(job->ld->err, "loading ternary weights");
+    if (!same) out->row_scale = scale;
+    for (size_t r = 0; r < (same ? 1 : out->rows); r++) {
+        memcpy(&scale[r], at + 4 * r, sizeof *scale);
+        scale[r] *= job->extra;
+        ROTOR_TRY(finite_scale(job, scale[r]));
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status t5_in_place(row_job *job) {
+    model_mat *out = job->out;
+    out->type = QUANT_T5;
+    out->row_bytes = quant_t5_row_bytes(out->cols);
+    out->data = job->view.data;
+    ROTOR_TRY(round_of(job, check_groups));
+    base_free(job->mixed);
+    return t5_scales(job);
 }
 
 /* ==== Repacking =============================================================================== */
@@ -312,6 +360,7 @@ rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, 
                               .data = src->t->data};
     out->type = QUANT_I2_S;
     out->row_bytes = quant_t2_row_bytes(out->cols);
+    if (job.view.type == QUANT_T5) return t5_in_place(&job);
     if (job.view.type == QUANT_I2_S && order == QUANT_I2S_X86 && out->cols % 128 == 0)
         return in_place(&job);
     ROTOR_TRY(make_copy(&job, &block_scales));
