@@ -143,10 +143,11 @@ MM_PLAIN(mm_f32, 4, load_f32_n)
 MM_PLAIN(mm_f16, 2, v16_load_f16_n)
 MM_PLAIN(mm_bf16, 2, v16_load_bf16_n)
 
-/* Ternary rows as floats -1, 0, +1; the scale multiplies the sum once. fetch gives the 128 values of
- * row r from column c on, whatever stands in padding columns. */
+/* Ternary rows as floats -1, 0, +1; the scale multiplies the sum once. fetch gives the 128 values
+ * of row r from column c on, whatever stands in padding columns. */
 INLINE_BODY void ternary_f32(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t r,
-                        void (*const fetch)(const kern_mat *w, size_t r, size_t c, int8_t *t)) {
+                             void (*const fetch)(const kern_mat *w, size_t r, size_t c,
+                                                 int8_t *t)) {
     const float scale = w->row_scale ? w->row_scale[r] : w->scale;
     for (size_t b = 0; b < x->n_tok; b++) {
         const float *xb = x->x + b * x->ldx;

@@ -93,7 +93,7 @@ typedef struct kern {
     kern_mm_fn gemv_t5_i8, gemm_t5_i8; /* the same for 1.6-bit weights */
     kern_mm_fn mm_b32_q8;              /* block types, any number of tokens */
     /* … and with float activations. */
-    kern_mm_fn mm_f32, mm_f16, mm_bf16; /* plain types */
+    kern_mm_fn mm_f32, mm_f16, mm_bf16;          /* plain types */
     kern_mm_fn mm_t2_f32, mm_t5_f32, mm_b32_f32; /* --act f32: decoded weights, nothing rounded */
 
     /* Quantises one row x[n] into q[ldq] (zero-padded). i8: one scale a row (BitNet);

@@ -19,8 +19,7 @@ static inline void t2_block_values(const uint8_t *block, int8_t t[128]) {
 }
 
 /* The 20 values of row r in chunk k of its T5 group. */
-static inline void t5_chunk_values(const kern_mat *w, size_t r, size_t k,
-                                   int8_t t[QUANT_T5_COLS]) {
+static inline void t5_chunk_values(const kern_mat *w, size_t r, size_t k, int8_t t[QUANT_T5_COLS]) {
     const uint8_t *four =
         w->data + r / QUANT_T5_ROWS * QUANT_T5_ROWS * w->row_bytes + k * 64 + r % QUANT_T5_ROWS * 4;
     for (int i = 0; i < 4; i++) {
@@ -58,6 +57,8 @@ void kern_fill_b32_avx512vnni(kern *k);
 void kern_fill_t2_neon(kern *k);
 void kern_fill_t2_dotprod(kern *k);
 void kern_fill_t2_i8mm(kern *k);
+void kern_fill_t5_neon(kern *k);
+void kern_fill_t5_dotprod(kern *k);
 void kern_fill_b32_neon(kern *k);
 void kern_fill_b32_dotprod(kern *k);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Ternary weights to T2 (quant.h), whatever the file stores: I2_S in place when it is T2 already,
- * T5 in place as T5, TQ1_0, TQ2_0, IQ1_BN, IQ2_BN and the other I2_S orders repacked losslessly, four-rows-in-a-byte
- * HF weights unpacked, and float master weights quantised once by absmean.
+ * T5 in place as T5, TQ1_0, TQ2_0, IQ1_BN, IQ2_BN and the other I2_S orders repacked losslessly,
+ * four-rows-in-a-byte HF weights unpacked, and float master weights quantised once by absmean.
  *
  * An illegal code is an error naming tensor, row and column; it is never read as zero. Rows are
  * shared among the threads of options.parallel; each row is independent, so the result is not.

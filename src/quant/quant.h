@@ -138,15 +138,15 @@ void quant_t2_pack_row(const int8_t *src, uint64_t cols, uint8_t *dst);
 /* False, with the column, when a code 3 stands in the row. */
 bool quant_t2_unpack_row(const uint8_t *src, uint64_t cols, int8_t *dst, uint64_t *bad_col);
 
-/* T5, Rotor's own 1.6-bit layout (t5.c and docs/formats.md draw it): groups of 16 rows, in chunks of
- * 20 columns and 64 bytes, then one f32 scale a row. Padding rows and columns hold zeros. */
+/* T5, Rotor's own 1.6-bit layout (t5.c and docs/formats.md draw it): groups of 16 rows, in chunks
+ * of 20 columns and 64 bytes, then one f32 scale a row. Padding rows and columns hold zeros. */
 enum { QUANT_T5_VERSION = 1, QUANT_T5_ROWS = 16, QUANT_T5_COLS = 20 };
 #define QUANT_T5_KEY "rotor.t5.version" /* metadata of every file with a T5 tensor, u32 */
 /* Digits of byte b: high[b / 4] and low[b % 64] as t5.c says. */
 extern const uint8_t quant_t5_low[64], quant_t5_high[64];
 /* Digits 0-4 as value + 1; false when the byte is none of the 243 legal ones (a digit may be 3). */
 bool quant_t5_digits(uint8_t b, uint8_t digit[5]);
-size_t quant_t5_row_bytes(uint64_t cols); /* a sixteenth of a group */
+size_t quant_t5_row_bytes(uint64_t cols);                   /* a sixteenth of a group */
 uint64_t quant_t5_code_bytes(uint64_t rows, uint64_t cols); /* all groups; the scales follow */
 /* False, with the place of the first, when an illegal byte is among the codes. */
 bool quant_t5_check(const uint8_t *codes, size_t n_bytes, size_t *bad);

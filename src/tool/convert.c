@@ -16,8 +16,8 @@
 
 /* ==== Types =================================================================================== */
 
-static const uint32_t writable[] = {QUANT_F32,   QUANT_F16,    QUANT_BF16,  QUANT_Q8_0,
-                                    QUANT_Q6_K,  QUANT_Q4_0,   QUANT_I2_S,  QUANT_TQ1_0,
+static const uint32_t writable[] = {QUANT_F32,   QUANT_F16,    QUANT_BF16,   QUANT_Q8_0,
+                                    QUANT_Q6_K,  QUANT_Q4_0,   QUANT_I2_S,   QUANT_TQ1_0,
                                     QUANT_TQ2_0, QUANT_IQ1_BN, QUANT_IQ2_BN, QUANT_T5};
 
 const char *tool_convert_type(size_t i) {

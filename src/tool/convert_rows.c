@@ -303,13 +303,13 @@ static rotor_status emit_t5(conv *c, emit *e) {
     const uint64_t rows = e->from.view.rows, cols = e->from.view.cols;
     for (uint64_t r = 0; r < rows; r++)
         if (!isfinite(e->scale[r]))
-            return base_fail(c->err, ROTOR_E_ARG, "the scale of row %llu is %g, which is not finite",
+            return base_fail(c->err, ROTOR_E_ARG,
+                             "the scale of row %llu is %g, which is not finite",
                              (unsigned long long)r, (double)e->scale[r]);
     const uint64_t at_once = (PIECE_VALUES / cols + QUANT_T5_ROWS) / QUANT_T5_ROWS * QUANT_T5_ROWS;
     uint8_t *packed = base_alloc((size_t)quant_t5_code_bytes(at_once, cols));
     e->dst = base_alloc((size_t)(at_once * cols));
-    rotor_status st =
-        packed && e->dst ? ROTOR_OK : base_fail_nomem(c->err, "packing a tensor");
+    rotor_status st = packed && e->dst ? ROTOR_OK : base_fail_nomem(c->err, "packing a tensor");
     for (e->first = 0; e->first < rows && st == ROTOR_OK; e->first += e->n) {
         e->n = BASE_MIN(at_once, rows - e->first);
         st = run_emit(c, e);

@@ -62,7 +62,8 @@ static rotor_status verify_t5_bytes(const quant_tensor *t, rotor_error *err) {
     size_t bad;
     if (quant_t5_check(t->data, (size_t)quant_t5_code_bytes(t->rows, t->cols), &bad))
         return ROTOR_OK;
-    return base_fail(err, ROTOR_E_FORMAT, "byte 0x%02X at %zu, in the padding, is no string of five digits",
+    return base_fail(err, ROTOR_E_FORMAT,
+                     "byte 0x%02X at %zu, in the padding, is no string of five digits",
                      t->data[bad], bad);
 }
 

@@ -172,8 +172,9 @@ static void bench_type(bench *b, checker *c, uint32_t type, const char *label, s
                 j.w.type = type;
                 j.w.scale = 1;
                 j.w.row_bytes = type == QUANT_I2_S ? quant_t2_row_bytes(cols[k])
-                                : type == QUANT_T5 ? quant_t5_row_bytes(cols[k])
-                                                   : cols[k] / info->block_elems * info->block_bytes;
+                                : type == QUANT_T5
+                                    ? quant_t5_row_bytes(cols[k])
+                                    : cols[k] / info->block_elems * info->block_bytes;
                 size_t n = WEIGHT_BYTES; /* fewer where arithmetic decides */
                 if (c->table[l].cpu == 0 || tokens[t] > 4)
                     n = tokens[t] > 64 ? 2u << 20 : 24u << 20;

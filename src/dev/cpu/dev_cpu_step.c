@@ -54,7 +54,8 @@ static bool scales_itself(const kern_mat *w) {
     return w->type == QUANT_I2_S || w->type == QUANT_T5;
 }
 
-/* A matrix that is not T2 or T5 may still have an output scale: the .scale tensor of some GGUF files. */
+/* A matrix that is not T2 or T5 may still have an output scale: the .scale tensor of some GGUF
+ * files. */
 static void scale_rows(const cpu_buf *dst, const kern_mat *w, size_t n_tok, size_t begin,
                        size_t end) {
     for (size_t b = 0; b < n_tok; b++)

@@ -40,8 +40,8 @@ INLINE void add_digits(sums *s, size_t half, __m256i low, __m256i high, const in
 
 INLINE void widen(sums *s) {
     for (size_t half = 0; half < 2; half++) {
-        s->wide[half] = _mm256_add_epi32(
-            s->wide[half], _mm256_madd_epi16(s->narrow[half], _mm256_set1_epi16(1)));
+        s->wide[half] = _mm256_add_epi32(s->wide[half],
+                                         _mm256_madd_epi16(s->narrow[half], _mm256_set1_epi16(1)));
         s->narrow[half] = _mm256_setzero_si256();
     }
 }

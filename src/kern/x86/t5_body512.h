@@ -26,11 +26,11 @@
 #include "kern/x86/tile_avx512.h"
 
 enum {
-    ROWS = 16,         /* of a group */
-    CHUNK = 64,        /* bytes */
-    DOT_MOST = 4,      /* most tokens of the dot form */
-    AHEAD = 12288,     /* prefetch distance, bytes */
-    TILE_CHUNKS = 25   /* of a tile */
+    ROWS = 16,       /* of a group */
+    CHUNK = 64,      /* bytes */
+    DOT_MOST = 4,    /* most tokens of the dot form */
+    AHEAD = 12288,   /* prefetch distance, bytes */
+    TILE_CHUNKS = 25 /* of a tile */
 };
 
 /* ==== Dot form ================================================================================ */
@@ -134,8 +134,7 @@ static void NAME(gemv_t5_i8)(float *y, size_t ldy, const kern_mat *w, const kern
                                                                                  dot_3, dot_4};
     dot_job j = {.ldy = ldy, .w = w, .x = x, .whole = w->cols / QUANT_T5_COLS};
     const size_t at = j.whole * QUANT_T5_COLS;
-    for (size_t b = 0; b < x->n_tok; b++)
-        memcpy(j.rest[b], x->q + b * x->ldq + at, w->cols - at);
+    for (size_t b = 0; b < x->n_tok; b++) memcpy(j.rest[b], x->q + b * x->ldq + at, w->cols - at);
     for (size_t r = row_begin / ROWS * ROWS; r < row_end; r += ROWS)
         group[x->n_tok - 1](y, &j, r, wanted(r, row_begin, row_end));
 }

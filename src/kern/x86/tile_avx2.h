@@ -22,8 +22,10 @@ enum {
 };
 
 /* sum[token][vector] in int16 over n <= TILE_STEPS steps of four columns. */
-static inline __attribute__((always_inline)) void tile_sums16(const int t, __m256i sum[TILE_TOKENS][2], const uint8_t *tile,
-                        const int8_t *q, size_t ldq, size_t n) {
+static inline __attribute__((always_inline)) void tile_sums16(const int t,
+                                                              __m256i sum[TILE_TOKENS][2],
+                                                              const uint8_t *tile, const int8_t *q,
+                                                              size_t ldq, size_t n) {
 #pragma GCC unroll 4
     for (int i = 0; i < t; i++) {
         sum[i][0] = sum[i][1] = _mm256_setzero_si256();
@@ -47,8 +49,10 @@ static inline __attribute__((always_inline)) void tile_sums16(const int t, __m25
 }
 
 /* acc[token][vector]: sixteen rows against t tokens over n steps of four columns. */
-static inline __attribute__((always_inline)) void tile_sums(const int t, __m256i acc[TILE_TOKENS][2], const uint8_t *tile,
-                      const int8_t *q, size_t ldq, size_t n) {
+static inline __attribute__((always_inline)) void tile_sums(const int t,
+                                                            __m256i acc[TILE_TOKENS][2],
+                                                            const uint8_t *tile, const int8_t *q,
+                                                            size_t ldq, size_t n) {
     const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 4
     for (int i = 0; i < t; i++) acc[i][0] = acc[i][1] = _mm256_setzero_si256();

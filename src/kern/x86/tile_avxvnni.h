@@ -18,8 +18,10 @@
 enum { TILE_TOKENS = T2_TILE_TOKENS };
 
 /* acc[token][vector]: sixteen rows against t tokens over n steps of four columns. */
-static inline __attribute__((always_inline)) void tile_sums(const int t, __m256i acc[TILE_TOKENS][2], const uint8_t *tile,
-                      const int8_t *q, size_t ldq, size_t n) {
+static inline __attribute__((always_inline)) void tile_sums(const int t,
+                                                            __m256i acc[TILE_TOKENS][2],
+                                                            const uint8_t *tile, const int8_t *q,
+                                                            size_t ldq, size_t n) {
 #pragma GCC unroll 6
     for (int i = 0; i < t; i++) {
         acc[i][0] = acc[i][1] = _mm256_setzero_si256();

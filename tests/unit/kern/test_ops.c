@@ -268,8 +268,8 @@ static kern_mat ternary_weights(const op_case *c, uint32_t type, uint8_t **owned
 }
 
 typedef struct ternary_slots {
-    uint32_t type;               /* of the weights */
-    const char *gemm, *gemv, *f; /* names */
+    uint32_t type;                 /* of the weights */
+    const char *gemm, *gemv, *f;   /* names */
     size_t gemm_at, gemv_at, f_at; /* offsets in the table */
 } ternary_slots;
 
@@ -316,7 +316,8 @@ static void ternary_case(const kern *k, const op_case *c, const ternary_slots *f
         judge(slots[i].fn, &w, &act, &p);
     }
     w.scale = (float)c->p[3], w.row_scale = NULL;
-    product p = {.c = c, .what = form->f, .want = f64s(c, 7), .size = f32s(c, 8), .factor = c->p[3]};
+    product p = {
+        .c = c, .what = form->f, .want = f64s(c, 7), .size = f32s(c, 8), .factor = c->p[3]};
     judge(slot_fn(k, form->f_at), &w, &act, &p);
     w.row_scale = p.row_factor = f32s(c, 4), p.factor = 1;
     judge(slot_fn(k, form->f_at), &w, &act, &p);

@@ -14,9 +14,10 @@
 #include "quant/quant.h"
 
 /* As docs/formats.md prints them. */
-static const char low_table[] =
-    "00 48 51 81 01 28 61 A8 02 20 40 59 04 05 6A 80 06 44 68 A4 10 15 26 A1 11 56 85 96 14 22 49 60 "
-    "16 84 94 98 18 19 42 82 1A 64 91 A0 25 69 A5 A9 29 2A 45 89 46 8A 99 A6 50 5A 90 9A 54 62 65 A2";
+static const char low_table[] = "00 48 51 81 01 28 61 A8 02 20 40 59 04 05 6A 80 06 44 68 A4 10 15 "
+                                "26 A1 11 56 85 96 14 22 49 60 "
+                                "16 84 94 98 18 19 42 82 1A 64 91 A0 25 69 A5 A9 29 2A 45 89 46 8A "
+                                "99 A6 50 5A 90 9A 54 62 65 A2";
 static const char high_table[] = "89 20 41 20 8E B4 03 46 5C 50 71 AF 23 4C 08 B0";
 static const uint8_t illegal[] = {200, 205, 207, 222, 225, 227, 232, 234, 235, 237, 238, 250, 252};
 
