@@ -22,6 +22,7 @@ INLINE tables load_tables(void) {
 }
 
 INLINE void look_up(__m512i *low, __m512i *high, __m512i b, const tables *t) {
+    __asm__("" : "+v"(b)); /* one load, not one more in the shift */
     *low = _mm512_permutexvar_epi8(b, t->low);
     *high = _mm512_permutexvar_epi8(_mm512_srli_epi16(b, 2), t->high);
 }
