@@ -121,7 +121,7 @@ static const char *setting_at(const void *ctx, size_t i) {
 }
 
 static void show_settings(const chat_talk *t) {
-    rotor_gen_options g = cli_gen_options(&t->a, t->e);
+    rotor_gen_options g = cli_gen_options(&t->a, t->e, NULL);
     say(t, "temp %g  top-k %d  top-p %g  min-p %g  repeat-penalty %g", (double)g.temperature,
         g.top_k, (double)g.top_p, (double)g.min_p, (double)g.repeat_penalty);
     if (cli_given(&t->a, OPT_SEED)) say(t, "seed %lld", (long long)cli_int(&t->a, OPT_SEED));

@@ -17,6 +17,7 @@ typedef struct chat_talk {
     cli_args a;             /* options; /set changes the copy */
     rotor_engine *e;        /* owned */
     rotor_session *s;       /* owned */
+    cli_draft draft;        /* of --draft */
     rotor_engine_info info; /* of e */
     char *system;           /* system prompt, owned; NULL: none */
     chat_turn *turns;       /* [n_turns], owned */

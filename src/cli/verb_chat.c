@@ -42,6 +42,7 @@ static rotor_status open_talk(chat_talk *t, const cli_args *a, rotor_error *err)
     t->info.size = sizeof t->info;
     ROTOR_TRY(rotor_engine_get_info(t->e, &t->info));
     ROTOR_TRY(rotor_session_create(&t->s, t->e, 0, err));
+    ROTOR_TRY(cli_draft_open(&t->draft, a, t->e, t->s, err));
     if (cli_text(a, OPT_SYSTEM)) ROTOR_TRY(chat_set_system(t, cli_text(a, OPT_SYSTEM), err));
     if (t->terminal)
         cli_log(a, BASE_LOG_INFO, "Type a message; /help lists commands, Ctrl-D leaves.");

@@ -337,9 +337,8 @@ static void store_q8(uint8_t *dst, const float *x, size_t d) {
     for (size_t i = 0; i < d; i += 32, dst += 34) {
         size_t left = d - i < 32 ? d - i : 32;
         float m = absmax(x + i, left);
-        uint16_t step = quant_f32_to_f16(m / 127.0f);
         float inv = block_factor(m);
-        memcpy(dst, &step, 2);
+        v16_store_f16_n(dst, v16_set(m / 127.0f), 1);
         for (size_t j = 0; j < 32; j += 16) {
             v16 v = j < left ? v16_load_n(x + i + j, lanes_at(j, left)) : v16_set(0);
             v16_store_i8((int8_t *)dst + 2 + j, v16_mul(v, v16_set(inv)));
@@ -368,7 +367,28 @@ static inline v16 load_kv(const uint8_t *row, size_t i, size_t d, kern_kv type) 
     return v16_mul(v16_set_f16(block), v16_load_i8((const int8_t *)block + 2 + i % 32));
 }
 
+/* ==== Softmax ================================================================================= */
+
+static float NAME(softmax)(float *x, size_t n) {
+    float most = x[0];
+    v16 lanes = v16_set(0);
+    for (size_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t k = lanes_at(i, n);
+        v16 e = lanes_exp(v16_sub(v16_load_n(x + i, k), v16_set(most)));
+        v16_store_n(x + i, e, k);
+        lanes = v16_add(lanes, v16_load_n(x + i, k));
+    }
+    const float sum = v16_sum(lanes);
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t k = lanes_at(i, n);
+        v16_store_n(x + i, v16_div(v16_load_n(x + i, k), v16_set(sum)), k);
+    }
+    return most + logf(sum);
+}
+
 #include "kern/attention_body.h"
+#include "kern/gemm_body.h"
 
 /* ==== Rows of a table ========================================================================= */
 
@@ -392,6 +412,8 @@ static void NAME(embed)(float *dst, const kern_mat *w, size_t row) {
 /* ==== The slots this file fills =============================================================== */
 
 void NAME(kern_fill_float)(kern *k) {
+    k->gemm_f32 = NAME(gemm_f32);
+    k->softmax = NAME(softmax);
     k->mm_f32 = NAME(mm_f32);
     k->mm_f16 = NAME(mm_f16);
     k->mm_bf16 = NAME(mm_bf16);

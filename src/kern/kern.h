@@ -80,6 +80,27 @@ typedef struct kern_attn {
     size_t lo, hi;            /* visible positions */
 } kern_attn;
 
+/* ---- Plain float products -------------------------------------------------------------------- */
+
+enum {
+    KERN_GEMM_KC = 192,                                    /* steps of k in a panel */
+    KERN_GEMM_MC = 384,                                    /* rows of A in a panel */
+    KERN_GEMM_SCRATCH = KERN_GEMM_KC * (KERN_GEMM_MC + 32) /* floats of scratch, 64-byte aligned */
+};
+
+/* C[m,n] = A[m,k] B[k,n], or C += A B. Element (i, j) of A is a[i * a_row + j * a_col], of B
+ * likewise; of each operand one stride is 1. C must not overlap A or B. */
+typedef struct kern_gemm {
+    const float *a;      /* A */
+    const float *b;      /* B */
+    float *c;            /* C[i, j] at c[i * ldc + j] */
+    size_t a_row, a_col; /* floats between rows and between columns of A */
+    size_t b_row, b_col; /* the same of B */
+    size_t ldc;          /* floats between rows of C */
+    size_t m, n, k;      /* rows of C, columns of C, inner size */
+    bool add;            /* C += instead of C = */
+} kern_gemm;
+
 /* ---- The table ------------------------------------------------------------------------------- */
 
 /* Gated activations: dst = act(g) * u. */
@@ -96,6 +117,9 @@ typedef struct kern {
     kern_mm_fn mm_f32, mm_f16, mm_bf16;          /* plain types */
     kern_mm_fn mm_t2_f32, mm_t5_f32, mm_b32_f32; /* --act f32: decoded weights, nothing rounded */
 
+    /* Rows [row_begin, row_end) of C; scratch: KERN_GEMM_SCRATCH floats of this thread. */
+    void (*gemm_f32)(const kern_gemm *g, size_t row_begin, size_t row_end, float *scratch);
+
     /* Quantises one row x[n] into q[ldq] (zero-padded). i8: one scale a row (BitNet);
      * q8: one a block of 32. Outputs as in kern_act. */
     void (*quant_i8)(int8_t *q, float *s, int32_t *sum, const float *x, size_t n, size_t ldq);
@@ -104,6 +128,8 @@ typedef struct kern {
     /* dst[n] = x[n] / sqrt(mean(x^2) + eps) * gain[n]; dst may be x. */
     void (*rmsnorm)(float *dst, const float *x, const float *gain, size_t n, float eps);
     void (*add)(float *dst, const float *x, size_t n); /* dst += x */
+    /* x[n] becomes exp(x - max) / sum; returns the logarithm of the sum of exp(x), n >= 1. */
+    float (*softmax)(float *x, size_t n);
     void (*glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act);
     /* Rotates pairs of x[n_heads, d] by the angles whose cosine and sine are cs[n_rot/2] and
      * sn[n_rot/2]; pairs are (i, i + n_rot/2), or (2i, 2i+1) when interleaved. */
@@ -130,8 +156,9 @@ bool kern_split16(uint32_t type);
 /* Cosines and sines of pos * inv_freq[i], i in [0, n): the same on every path. */
 void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uint32_t pos);
 
-/* Multiply-adds done by `rounds` of the fastest int8 loop these flags allow, on this thread; *sink
- * keeps the result from being optimised away. For measuring, not for models. */
+/* Multiply-adds done by `rounds` of the fastest int8 and f32 loop these flags allow, on this
+ * thread; *sink keeps the result from being optimised away. For measuring, not for models. */
 uint64_t kern_int8_peak(unsigned cpu, uint64_t rounds, uint32_t *sink);
+uint64_t kern_f32_peak(unsigned cpu, uint64_t rounds, float *sink);
 
 #endif

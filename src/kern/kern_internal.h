@@ -62,8 +62,11 @@ void kern_fill_t5_dotprod(kern *k);
 void kern_fill_b32_neon(kern *k);
 void kern_fill_b32_dotprod(kern *k);
 
-/* peak_*.c: the loops behind kern_int8_peak. */
+/* peak_*.c: the loops behind kern_int8_peak and kern_f32_peak. */
 uint64_t peak_avx2(uint64_t rounds, uint32_t *sink);
+uint64_t peak_avxvnni(uint64_t rounds, uint32_t *sink);
 uint64_t peak_avx512vnni(uint64_t rounds, uint32_t *sink);
+uint64_t peak_f32_avx2(uint64_t rounds, float *sink);
+uint64_t peak_f32_avx512(uint64_t rounds, float *sink);
 
 #endif

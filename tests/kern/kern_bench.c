@@ -5,8 +5,10 @@
  * Times are processor time. Weights are larger than any cache and are read once per call, split
  * between threads as a model splits them. Memory speed drifts, so each timing stands between two
  * plain reads: the last column is the median of the ratios, never a ratio of medians taken minutes
- * apart.
+ * apart. Where arithmetic decides, a second table does the same on one thread with the fastest int8
+ * loop of the level.
  */
+#define _DEFAULT_SOURCE /* CLOCK_THREAD_CPUTIME_ID */
 #include "checkern.h"
 
 #include <math.h>
@@ -155,6 +157,13 @@ static bool wanted(const checker *c, const char *label) {
     return !c->only || strncmp(label, c->only, strlen(c->only)) == 0;
 }
 
+static size_t row_bytes_of(uint32_t type, size_t cols) {
+    const quant_info *info = quant_find(type);
+    if (type == QUANT_I2_S) return quant_t2_row_bytes(cols);
+    if (type == QUANT_T5) return quant_t5_row_bytes(cols);
+    return cols / info->block_elems * info->block_bytes;
+}
+
 static void bench_type(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
     static const size_t cols[] = {2560, 6912};
     static const size_t tokens[] = {1, 4, 8, 64, 512};
@@ -171,16 +180,70 @@ static void bench_type(bench *b, checker *c, uint32_t type, const char *label, s
                 set_activations(b, &j, cols[k], tokens[t]);
                 j.w.type = type;
                 j.w.scale = 1;
-                j.w.row_bytes = type == QUANT_I2_S ? quant_t2_row_bytes(cols[k])
-                                : type == QUANT_T5
-                                    ? quant_t5_row_bytes(cols[k])
-                                    : cols[k] / info->block_elems * info->block_bytes;
+                j.w.row_bytes = row_bytes_of(type, cols[k]);
                 size_t n = WEIGHT_BYTES; /* fewer where arithmetic decides */
                 if (c->table[l].cpu == 0 || tokens[t] > 4)
                     n = tokens[t] > 64 ? 2u << 20 : 24u << 20;
                 time_product(b, c->level[l], label, &j, n);
                 if (tokens[t] == 1) time_product(b, c->level[l], "  from cache", &j, 1u << 20);
             }
+}
+
+/* ==== Share of the int8 peak ================================================================== */
+
+static double thread_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Multiply-adds per second of the level's int8 loop, over about half a millisecond. */
+static double peak_rate(unsigned cpu, uint32_t *sink) {
+    double start = thread_seconds();
+    uint64_t n = kern_int8_peak(cpu, 250000, sink);
+    return (double)n / (thread_seconds() - start);
+}
+
+/* One product between two peaks, a few milliseconds of its rows at a time. */
+static double peak_share(bench *b, job *j, unsigned cpu) {
+    enum { TIMES = 21 };
+    double share[TIMES];
+    uint32_t sink = 1;
+    const double macs = (double)j->w.cols * (double)j->x.n_tok;
+    size_t n = (size_t)(0.6e9 / macs) / 64 * 64, at = 0;
+    n = n < 64 ? 64 : n > j->w.rows ? j->w.rows : n;
+    for (int i = -1; i < TIMES; i++, at += n) { /* the first one warms up */
+        if (at + n > j->w.rows) at = 0;
+        double before = peak_rate(cpu, &sink), start = thread_seconds();
+        j->fn(b->y, j->w.rows, &j->w, &j->x, at, at + n);
+        double rate = macs * (double)n / (thread_seconds() - start);
+        if (i >= 0) share[i] = rate / (0.5 * (before + peak_rate(cpu, &sink)));
+    }
+    return median(share, TIMES);
+}
+
+static void bench_shares(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
+    static const size_t shapes[][2] = {{6912, 2560}, {2560, 6912}, {2560, 2560}, {640, 2560}};
+    static const size_t tokens[] = {4, 8, 12, 16, 32, 64, 128, 256, 512};
+    const quant_info *info = quant_find(type);
+    if (!wanted(c, label)) return;
+    set_weights(b, c, type);
+    printf("\n%s, one thread, %% of the int8 peak of the level, by tokens\n%-24s", label, "");
+    for (size_t t = 0; t < BASE_COUNT(tokens); t++) printf("%6zu", tokens[t]);
+    for (size_t l = 0; l < c->n_levels; l++)
+        for (size_t s = 0; c->table[l].cpu && s < BASE_COUNT(shapes); s++) {
+            printf("\n%-11s %5zu x %-5zu", c->level[l], shapes[s][0], shapes[s][1]);
+            for (size_t t = 0; t < BASE_COUNT(tokens); t++) {
+                job j = {.w = {.data = b->weights, .type = type, .scale = 1}};
+                memcpy(&j.fn, (const uint8_t *)&c->table[l] + at, sizeof j.fn);
+                set_activations(b, &j, shapes[s][1], tokens[t]);
+                j.w.rows = shapes[s][0];
+                j.w.row_bytes = row_bytes_of(type, j.w.cols);
+                printf("%6.0f", 100 * peak_share(b, &j, c->table[l].cpu));
+                fflush(stdout);
+            }
+        }
+    printf("\n\n");
 }
 
 static bool bench_create(bench *b, int n_threads) {
@@ -254,6 +317,9 @@ int run_bench(const checker *given, int n_threads) {
     bench_type(&b, c, QUANT_I2_S, "gemm_t2_i8", offsetof(kern, gemm_t2_i8));
     bench_type(&b, c, QUANT_T5, "gemv_t5_i8", offsetof(kern, gemv_t5_i8));
     bench_type(&b, c, QUANT_T5, "gemm_t5_i8", offsetof(kern, gemm_t5_i8));
+    bench_shares(&b, c, QUANT_I2_S, "peak_t2_i8", offsetof(kern, gemm_t2_i8));
+    bench_shares(&b, c, QUANT_T5, "peak_t5_i8", offsetof(kern, gemm_t5_i8));
+    bench_shares(&b, c, QUANT_Q8_0, "peak_b32_q8 Q8_0", offsetof(kern, mm_b32_q8));
     static const struct named {
         const char *label; /* as printed */
         uint32_t type;     /* weights */

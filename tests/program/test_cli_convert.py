@@ -168,6 +168,28 @@ def test_tokenizer_gives_the_same_ids(rotor, source_root, tmp_path):
             assert rotor("tokenize", folder, text, *flags).stdout == rotor("tokenize", out, text, *flags).stdout
 
 
+def test_sampling_settings_go_along(rotor, source_root, tmp_path):
+    folder, out, again = tmp_path / "hf", tmp_path / "m.gguf", tmp_path / "n.gguf"
+    shutil.copytree(source_root / "tests" / "data" / "golden" / "hf-llama-tied", folder)
+    said = {"temperature": 0.5, "top_p": 0.75, "top_k": 7, "min_p": 0.25, "repetition_penalty": 1.5}
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    rotor("convert", folder, "-o", out)
+    rotor("quantize", out, again, "Q8_0")
+    for path in (out, again):
+        kv = Header(path).kv
+        assert {k: v for k, v in kv.items() if k.startswith("general.sampling.")} == {
+            "general.sampling.temp": 0.5, "general.sampling.top_p": 0.75, "general.sampling.top_k": 7,
+            "general.sampling.min_p": 0.25, "general.sampling.penalty_repeat": 1.5}
+    # And they are what a conversation starts with.
+    show = "/set\n"
+    for path in (folder, again):
+        assert "temp 0.5  top-k 7  top-p 0.75  min-p 0.25  repeat-penalty 1.5" in \
+            rotor("chat", path, input=show, status=None).stderr
+    (folder / "generation_config.json").unlink()
+    rotor("convert", folder, "-o", out)
+    assert not [k for k in Header(out).kv if k.startswith("general.sampling.")]
+
+
 def test_errors(rotor, tiny, tmp_path):
     assert "did you mean TQ2_0" in rotor("quantize", tiny, tmp_path / "x", "TQ2", status=2).stderr
     assert "usage: rotor quantize IN OUT TYPE" in rotor("quantize", tiny, status=2).stderr

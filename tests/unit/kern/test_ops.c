@@ -595,6 +595,66 @@ OP_TEST(float_rows_are_exact, "plain", embed_plain_case)
 OP_TEST(cache_rows_are_exact, "kv_store", kv_store_case)
 OP_TEST(attention_agrees, "attention", attention_case)
 
+/* ==== Operations of training: against double, here ============================================ */
+
+static void softmax_agrees(void **state) {
+    (void)state;
+    kern k;
+    base_rng rng;
+    kern_init(&k, cpu_detect());
+    base_rng_seed(&rng, 3);
+    for (size_t n = 1; n < 700; n = n * 2 + 1) {
+        float *x = floats(n);
+        double sum = 0, *want = calloc(n, sizeof *want);
+        for (size_t i = 0; i < n; i++) x[i] = 5 * base_rng_normal(&rng);
+        for (size_t i = 0; i < n; i++) sum += want[i] = exp((double)x[i]);
+        assert_true(fabs((double)k.softmax(x, n) - log(sum)) < 1e-5);
+        for (size_t i = 0; i < n; i++)
+            assert_true(fabs((double)x[i] - want[i] / sum) <= 1e-5 * want[i] / sum);
+        free(x);
+        free(want);
+    }
+}
+
+/* C = A B with A and B stored either way, then C += A B. */
+static void float_products_of_any_orientation_agree(void **state) {
+    (void)state;
+    enum { M = 29, N = 45, K = 230 };
+    kern k;
+    base_rng rng;
+    kern_init(&k, cpu_detect());
+    base_rng_seed(&rng, 4);
+    float *a = floats(M * K), *b = floats(K * N), *c = floats(M * N);
+    float *scratch = floats(KERN_GEMM_SCRATCH);
+    for (size_t i = 0; i < M * K; i++) a[i] = base_rng_normal(&rng);
+    for (size_t i = 0; i < K * N; i++) b[i] = base_rng_normal(&rng);
+    for (int form = 0; form < 4; form++) {
+        kern_gemm g = {.a = a, .b = b, .c = c, .ldc = N, .m = M, .n = N, .k = K};
+        g.a_row = form & 1 ? 1 : K;
+        g.a_col = form & 1 ? M : 1;
+        g.b_row = form & 2 ? 1 : N;
+        g.b_col = form & 2 ? K : 1;
+        k.gemm_f32(&g, 0, M, scratch);
+        g.add = true;
+        k.gemm_f32(&g, 0, M, scratch);
+        for (size_t i = 0; i < M; i++)
+            for (size_t j = 0; j < N; j++) {
+                double sum = 0, size = 0;
+                for (size_t l = 0; l < K; l++) {
+                    double t = (double)a[i * g.a_row + l * g.a_col] *
+                               (double)b[l * g.b_row + j * g.b_col];
+                    sum += 2 * t;
+                    size += fabs(t);
+                }
+                assert_true(fabs((double)c[i * N + j] - sum) <= 1e-6 * size);
+            }
+    }
+    free(a);
+    free(b);
+    free(c);
+    free(scratch);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rmsnorm_agrees),
@@ -611,9 +671,11 @@ int main(void) {
         cmocka_unit_test(float_rows_are_exact),
         cmocka_unit_test(cache_rows_are_exact),
         cmocka_unit_test(attention_agrees),
+        cmocka_unit_test(softmax_agrees),
+        cmocka_unit_test(float_products_of_any_orientation_agree),
     };
-    /* A slot more in the table needs a case here (22 pointers behind the flags). */
-    _Static_assert(sizeof(kern) == sizeof(void *) + 22 * sizeof(void *),
+    /* A slot more in the table needs a case here (24 pointers behind the flags). */
+    _Static_assert(sizeof(kern) == sizeof(void *) + 24 * sizeof(void *),
                    "a slot has no golden case");
     char path[512];
     const char *root = getenv("ROTOR_SOURCE_ROOT");
