@@ -238,6 +238,10 @@ int base_cpu_count(void);            /* logical CPUs this process may use */
 int base_core_count(void);           /* of these, how many have a core of their own */
 void base_thread_pin(int cpu_index); /* binds the calling thread; a hint */
 void base_thread_yield(void);
+/* Runs `command "arg"` in a shell, on this program's terminal and files, and waits for its end.
+ * *exit_status: what it ended with; 128 and the signal that ended it. */
+rotor_status base_run_shell(const char *command, const char *arg, int *exit_status,
+                            rotor_error *err);
 /* Waits until fd can be read (true) or, after SIGINT, interrupted() says so (false; may be NULL).
  */
 bool base_wait_readable(int fd, bool (*interrupted)(void));

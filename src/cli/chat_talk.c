@@ -50,6 +50,7 @@ void chat_free(chat_talk *t) {
     base_free(t->turns);
     base_free(t->system);
     base_buf_free(&t->attached);
+    base_buf_free(&t->edited);
     base_buf_free(&t->speed);
     cli_draft_close(&t->draft);
     rotor_session_free(&t->s);

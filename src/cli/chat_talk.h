@@ -23,6 +23,7 @@ typedef struct chat_talk {
     chat_turn *turns;       /* [n_turns], owned */
     size_t n_turns, cap;    /* used, allocated */
     base_buf attached;      /* files put in front of the next message by /read */
+    base_buf edited;        /* message that /edit made, to be sent next */
     base_buf speed;         /* speed line of the last answer */
     uint64_t n_answers;     /* given so far */
     uint64_t n_decoded;     /* tokens in them */

@@ -246,6 +246,13 @@ void cli_die_interrupted(void);
 /* All of standard input, byte for byte. */
 rotor_status cli_read_stdin(base_buf *out, rotor_error *err);
 
+/* ---- The user's editor (os_editor.c) ----------------------------------------------------------
+ */
+
+/* Opens text in VISUAL, EDITOR or vi; *out is what the file holds afterwards, without line ends at
+ * its end. Fails when the editor does. The terminal must be in its ordinary state. */
+rotor_status cli_edit_text(const char *text, base_buf *out, rotor_error *err);
+
 /* ---- Models (model_ref.c, engine_options.c) -------------------------------------------------- */
 
 /* Where a MODEL argument leads. */

@@ -85,10 +85,13 @@ static rotor_status talk(chat_talk *t, cli_term *term, rotor_error *err) {
         t->stopped = false;
         if (strspn(message.data ? message.data : "", " \t\n") == message.len) continue;
         if (message.data[0] == '/') {
+            base_buf_reset(&t->edited);
             chat_command(t, message.data);
-            continue;
+            if (!t->edited.len) continue;
+            cli_outf("%s\n", t->edited.data); /* so that the conversation can be read */
         }
-        st = talk_once(t, &message, err);
+        st = talk_once(t, t->edited.len ? &t->edited : &message, err);
+        base_buf_reset(&t->edited);
         if (st == ROTOR_E_FULL && t->terminal) { /* said, and the conversation goes on */
             cli_fail(&t->a, err);
             st = ROTOR_OK;
@@ -111,7 +114,8 @@ int verb_chat(const cli_args *a) {
                                 .history_lines = 1000,
                                 .in_fd = 0,
                                 .out_fd = 1,
-                                .interrupted = cli_interrupted};
+                                .interrupted = cli_interrupted,
+                                .edit = cli_edit_text};
         st = cli_term_open(&term, &opt, &err);
         base_free(history);
     }

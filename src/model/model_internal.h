@@ -69,8 +69,9 @@ typedef struct model_ternary_src {
  * stays T5, in place. */
 rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, model_mat *out);
 
-/* Looks at the codes of all ternary matrices that are used in place, once they are bound. */
-rotor_status model_check_codes(const model_loader *ld);
+/* Looks at the codes of all ternary matrices that are used in place, once they are bound; one
+ * thread calls meanwhile(arg) first. */
+rotor_status model_check_codes(const model_loader *ld, void (*meanwhile)(void *arg), void *arg);
 
 /* Value of a one-element float tensor. */
 rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err);

@@ -26,6 +26,8 @@ static rotor_status copy_rows(const head_job *job, float *row, size_t begin, siz
     const kern *k = &job->e->k;
     for (size_t r = begin; r < end; r++) {
         uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
+        const uint8_t *next = w->data + (r + 1) * w->row_bytes;
+        for (size_t i = 0; r + 1 < end && i < w->row_bytes; i += 64) __builtin_prefetch(next + i);
         k->embed(row, &src, r);
         if (job->type == QUANT_Q8_0)
             k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */

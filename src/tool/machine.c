@@ -67,12 +67,9 @@ static void touch(void *arg, int thread, int n_threads) {
 
 static void read_slice(tool_probe *p, int thread) {
     size_t begin, end;
-    uint64_t sum[8] = {0};
-    const uint64_t *data = p->data;
     par_slice(p->n_words, 512, thread, p->n_threads, &begin, &end);
-    for (size_t i = begin; i + 8 <= end; i += 8)
-        for (int k = 0; k < 8; k++) sum[k] ^= data[i + (size_t)k];
-    for (int k = 0; k < 8; k++) p->sink_read[thread] ^= sum[k];
+    p->sink_read[thread] |=
+        kern_plain_read(p->cpu, p->data + begin, (end - begin) * sizeof *p->data);
 }
 
 /* The job of a sample, with its clock. */

@@ -76,17 +76,23 @@ static void broken_kv_store(uint8_t *dst, const float *x, size_t d, kern_kv type
     c_table.kv_store(dst, x, d, type);
     if (type == KERN_KV_Q8 && d % 32) spoil(dst + kern_kv_row_bytes(type, d) - 1);
 }
-/* Lets one more head see one position too few. */
+/* Lets the last of several tokens see one position too few. */
 static void broken_attention(const kern_attn *a) {
+    c_table.attention(a);
+    if (a->n_tok != 5) return;
     kern_attn less = *a;
-    if (a->hi % KERN_KEYS == 1 && a->hi - a->lo > 1) less.hi--;
+    less.q += 4 * a->ldq;
+    less.out += 4 * a->ldo;
+    less.n_tok = 1;
+    less.pos += 3;
     c_table.attention(&less);
 }
 
-/* Forgets a span when there are three. */
-static void broken_attention_fold(const kern_attn *a, const float *partial, size_t first,
-                                  size_t n) {
-    c_table.attention_fold(a, partial, first, n > 2 ? n - 1 : n);
+/* Forgets the last span when there are three. */
+static void broken_attention_fold(const kern_attn *a, const float *partial) {
+    kern_attn less = *a;
+    if (a->pos > 2 * KERN_SPAN && a->n_tok == 1) less.pos -= KERN_SPAN;
+    c_table.attention_fold(&less, partial);
 }
 static void broken_attention_span(const kern_attn *a, size_t span, float *partial) {
     c_table.attention_span(a, span, partial);

@@ -259,41 +259,78 @@ static bool bench_create(bench *b, int n_threads) {
 
 /* ==== The other slots ========================================================================= */
 
-static void bench_attention(bench *b, const checker *c) {
-    enum { D = 128, HEADS = 4, POSITIONS = 4096 };
-    static uint32_t ids[POSITIONS / KERN_KEYS];
-    if (!wanted(c, "attention")) return;
+enum { HEAD = 128, GROUP = 4, MOST_KEYS = 4096 };
+
+/* One KV head as a model of d 128 with four query heads has it, filled; decode: one token. */
+static kern_attn attention_operands(bench *b, const checker *c, kern_kv type) {
+    static uint32_t ids[MOST_KEYS / KERN_KEYS];
+    const size_t slab = KERN_KEYS * kern_kv_row_bytes(type, HEAD);
+    uint8_t row[HEAD * sizeof(float)];
+    kern_attn a = {.q = b->xf,
+                   .out = b->y,
+                   .ldq = GROUP * HEAD,
+                   .ldo = GROUP * HEAD,
+                   .n_tok = 1,
+                   .n_heads = GROUP,
+                   .d = HEAD,
+                   .scale = 0.1f,
+                   .type = type,
+                   .pages = b->weights,
+                   .page_ids = ids,
+                   .page_bytes = 2 * slab,
+                   .v_at = slab,
+                   .pos = MOST_KEYS - 1,
+                   .scratch = b->y + (1u << 20)};
     for (uint32_t i = 0; i < BASE_COUNT(ids); i++) ids[i] = i;
+    for (size_t p = 0; p < MOST_KEYS; p++) {
+        uint8_t *block = b->weights + p / KERN_KEYS * a.page_bytes;
+        c->ref.kv_store(row, b->xf + p % 1000, HEAD, type);
+        kern_put_key(block, p % KERN_KEYS, row, HEAD, type);
+        kern_put_value(block + slab, p % KERN_KEYS, row, HEAD, type);
+    }
+    return a;
+}
+
+static double attention_seconds(const kern *k, kern_attn a, size_t n_prompt) {
+    double secs[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++) {
+        const uint64_t start = base_now_us();
+        size_t calls = 0;
+        if (n_prompt)
+            for (calls = 1, a.n_tok = KERN_ATTN_ROWS / GROUP, a.pos = 0; a.pos < n_prompt;
+                 a.pos += a.n_tok)
+                k->attention(&a);
+        else
+            for (; calls < 8; calls++) k->attention(&a);
+        secs[i] = (double)(base_now_us() - start) * 1e-6 / (double)calls;
+    }
+    return median(secs, ROUNDS);
+}
+
+/* One thread; decode from a cache, as GB/s of keys and values; prompts beside the float peak. */
+static void bench_attention(bench *b, const checker *c) {
+    static const char *const name[] = {"f32", "f16", "q8"};
+    if (!wanted(c, "attention")) return;
     for (size_t l = 0; l < c->n_levels; l++)
         for (int t = 0; t < 3; t++) {
-            const size_t row = kern_kv_row_bytes((kern_kv)t, D);
-            kern_attn a = {.q = b->xf,
-                           .out = b->y,
-                           .n_heads = HEADS,
-                           .d = D,
-                           .scale = 0.1f,
-                           .type = (kern_kv)t,
-                           .pages = b->weights,
-                           .page_ids = ids,
-                           .page_bytes = 2 * KERN_KEYS * row,
-                           .v_at = KERN_KEYS * row,
-                           .hi = POSITIONS};
-            double secs[ROUNDS];
-            for (size_t p = 0; p < 2 * POSITIONS; p++)
-                c->ref.kv_store(b->weights + p * row, b->xf + p % 1000, D, a.type);
-            for (int i = 0; i < ROUNDS; i++) {
-                uint64_t start = base_now_us();
-                for (int k = 0; k < 4; k++) c->table[l].attention(&a);
-                secs[i] = (double)(base_now_us() - start) * 0.25e-6;
+            const kern *k = &c->table[l];
+            const kern_attn a = attention_operands(b, c, (kern_kv)t);
+            const double s = attention_seconds(k, a, 0);
+            printf("%-11s attention %-3s 4 heads, d 128: 4096 positions %7.0f us %6.1f GB/s",
+                   c->level[l], name[t], s * 1e6,
+                   (double)(MOST_KEYS / KERN_KEYS * a.page_bytes) / s * 1e-9);
+            for (size_t n = 512; n <= 2048 && k->cpu; n *= 4) {
+                float sink = 0;
+                const uint64_t start = base_now_us();
+                const double peak =
+                    (double)kern_f32_peak(k->cpu, 1000000, &sink) / (double)(base_now_us() - start);
+                const double prompt = attention_seconds(k, a, n);
+                const double macs = (double)(n * (n + 1)) * HEAD * GROUP / prompt * 1e-6;
+                printf("  prompt %zu: %.1f GMAC/s, %.0f %% of peak", n, macs * 1e-3,
+                       100 * macs / peak);
             }
-            double s = median(secs, ROUNDS);
-            printf("%-11s attention %s, 4 heads, d 128, 4096 positions, 1 thread %9.0f us %6.1f "
-                   "GB/s\n",
-                   c->level[l],
-                   t == 0   ? "f32"
-                   : t == 1 ? "f16"
-                            : "q8 ",
-                   s * 1e6, (double)(2 * POSITIONS * row) / s * 1e-9);
+            printf("\n");
+            fflush(stdout);
         }
 }
 

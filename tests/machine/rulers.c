@@ -38,18 +38,15 @@ static void fill(int thread) {
     for (size_t i = 0; i < share; i++) at[i] = i * 3;
 }
 
-static void read_all(int thread) {
-    size_t share = memory_bytes / sizeof *r.memory / (size_t)r.n_threads / 4 * 4;
-    const uint64_t *at = r.memory + share * (size_t)thread;
+static uint64_t read_words(const uint64_t *at, size_t n_words) {
     uint64_t a = 0, b = 0, c = 0, d = 0;
-    for (int pass = 0; pass < READS; pass++)
-        for (size_t i = 0; i < share; i += 4) {
-            a += at[i];
-            b += at[i + 1];
-            c += at[i + 2];
-            d += at[i + 3];
-        }
-    r.sink[thread] = a + b + c + d;
+    for (size_t i = 0; i < n_words; i += 4) {
+        a += at[i];
+        b += at[i + 1];
+        c += at[i + 2];
+        d += at[i + 3];
+    }
+    return a + b + c + d;
 }
 
 #if defined(__x86_64__)
@@ -77,14 +74,33 @@ static void multiply_f32(int thread) {
     LOOP("vfmadd231ps");
     r.sink[thread] = n;
 }
+/* One load of 64 bytes an instruction. */
+static uint64_t read_share(const uint64_t *at, size_t n_words) {
+    uint64_t n = n_words / 32;
+    if (!__builtin_cpu_supports("avx512f")) return read_words(at, n_words);
+    __asm__ volatile("1:\n\tvporq (%0), %%zmm0, %%zmm0\n\tvporq 64(%0), %%zmm1, %%zmm1\n\t"
+                     "vporq 128(%0), %%zmm2, %%zmm2\n\tvporq 192(%0), %%zmm3, %%zmm3\n\t"
+                     "add $256, %0\n\tdec %1\n\tjnz 1b\n\tvzeroupper"
+                     : "+r"(at), "+r"(n)
+                     :
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "cc", "memory");
+    return n;
+}
 static bool has_int8(void) { return __builtin_cpu_supports("avx512vnni"); }
 static bool has_f32(void) { return __builtin_cpu_supports("avx512f"); }
 #else
+static uint64_t read_share(const uint64_t *at, size_t n_words) { return read_words(at, n_words); }
 static void multiply_int8(int thread) { (void)thread; }
 static void multiply_f32(int thread) { (void)thread; }
 static bool has_int8(void) { return false; }
 static bool has_f32(void) { return false; }
 #endif
+
+static void read_all(int thread) {
+    size_t share = memory_bytes / sizeof *r.memory / (size_t)r.n_threads / 32 * 32;
+    for (int pass = 0; pass < READS; pass++)
+        r.sink[thread] = read_share(r.memory + share * (size_t)thread, share);
+}
 
 /* ==== Running them ============================================================================ */
 

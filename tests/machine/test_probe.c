@@ -83,7 +83,7 @@ int main(void) {
     }
     if (tool_probe_create(&p, rulers_threads(), 0, NULL) != ROTOR_OK) return 1;
     for (int c = 0; c < TOOL_N_CEILINGS; c++) verdicts[c].right = ceilings[c].ruler() == 0;
-    for (int i = 0; i < ATTEMPTS && n_right < TOOL_N_CEILINGS; i++) {
+    for (int i = 0; i < ATTEMPTS && n_right + n_wrong < TOOL_N_CEILINGS; i++) {
         if (i) base_sleep_us(PAUSE_US);
         attempt(p, verdicts);
         n_right = n_wrong = 0;

@@ -4,7 +4,7 @@
  * kept as it is and walked by all threads together (dev_cpu_step.c).
  *
  * Cache page, KERN_KEYS positions:
- *   | layer 0: | head 0: keys [64][row] | values [64][row] | head 1 … | layer 1 … |
+ *   | layer 0: | head 0: keys | values | head 1 … | layer 1 … |, blocks as in kern.h
  */
 #include "dev/cpu/dev_cpu.h"
 
@@ -215,6 +215,7 @@ static void cpu_free(dev *base) {
     base_free_aligned(d->cs);
     base_free_aligned(d->sn);
     base_free_aligned(d->partial);
+    base_free_aligned(d->scratch);
     base_free_aligned(d->pages);
     base_free(d);
 }
@@ -249,6 +250,11 @@ static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
                        &bytes) ||
         !(d->partial = base_alloc_aligned(bytes)))
         return base_fail_nomem(err, "making attention buffers");
+    const size_t rows = BASE_MAX((size_t)KERN_ATTN_ROWS, s->n_head / s->n_head_kv);
+    d->scratch_at = (kern_attn_scratch(rows, s->d_head) + 15) / 16 * 16;
+    d->scratch =
+        base_alloc_aligned((size_t)par_n_threads(d->pool) * d->scratch_at * sizeof *d->scratch);
+    if (!d->scratch) return base_fail_nomem(err, "making attention buffers");
     return ROTOR_OK;
 }
 

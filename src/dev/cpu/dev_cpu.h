@@ -82,6 +82,8 @@ typedef struct dev_cpu {
     size_t page_bytes;   /* all layers, KV heads, keys and values of KERN_KEYS positions */
     size_t block_bytes;  /* keys (or values) of one layer and KV head in a page */
     float *partial;      /* attention states of split tokens, owned: see dev_cpu_step.c */
+    float *scratch;      /* attention's working memory of all threads, owned */
+    size_t scratch_at;   /* floats of one thread's share */
     size_t max_spans;    /* spans a token can have */
     float *cs, *sn;      /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
     uint64_t buf_bytes;  /* all buffers, for dev_memory_bytes */

@@ -3,8 +3,8 @@
  * The CPU device: one step. Every thread walks the whole op list, does its share of each op and
  * meets the others at a barrier; there is one hand-over to the pool per step.
  *
- * How ops are shared: products by output rows, attention by (token, KV head) or, for a few long
- * tokens, by spans of keys, everything else by token. Row work on many tokens meets the others only
+ * How ops are shared: products by output rows, attention by (tile of tokens, KV head) or, for a
+ * few long tokens, by spans of keys, everything else by token. Row work on many tokens meets the others only
  * where an op of another kind follows. One token has no tokens to share: its phases
  * (dev_cpu_plan.c) let every thread do the row work it needs. No share cuts a reduction, so the
  * result does not depend on the number of threads.
@@ -152,12 +152,14 @@ static void norm_heads(const dev_cpu *d, const dev_op *op, size_t row, size_t fi
 static void kv_append_head(const cpu_ctx *c, const dev_op *op, size_t row, uint32_t head) {
     const dev_cpu *d = c->d;
     const dev_shape *s = &d->shape;
-    uint32_t pos = c->step->pos[row], page = c->step->pages[row][pos / KERN_KEYS];
-    size_t slot = pos % KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
-    uint8_t *at = d->pages + page * d->page_bytes + cpu_page_offset(d, op->layer, head) + slot;
-    d->k->kv_store(at, row_of(&d->bufs[op->src], row) + head * s->d_head, s->d_head, s->kv);
-    d->k->kv_store(at + d->block_bytes, row_of(&d->bufs[op->src2], row) + head * s->d_head,
-                   s->d_head, s->kv);
+    const size_t pos = c->step->pos[row], slot = pos % KERN_KEYS;
+    const size_t page = c->step->pages[row][pos / KERN_KEYS];
+    uint8_t *at = d->pages + page * d->page_bytes + cpu_page_offset(d, op->layer, head);
+    uint8_t packed[KERN_MAX_HEAD * sizeof(float)];
+    d->k->kv_store(packed, row_of(&d->bufs[op->src], row) + head * s->d_head, s->d_head, s->kv);
+    kern_put_key(at, slot, packed, s->d_head, s->kv);
+    d->k->kv_store(packed, row_of(&d->bufs[op->src2], row) + head * s->d_head, s->d_head, s->kv);
+    kern_put_value(at + d->block_bytes, slot, packed, s->d_head, s->kv);
 }
 
 static void kv_append_row(const cpu_ctx *c, const dev_op *op, size_t row) {
@@ -222,15 +224,32 @@ static void do_rows(const cpu_ctx *c, size_t begin, size_t end) {
 
 /* ==== Attention ============================================================================== */
 
-/* Attention of one token and KV head. */
-static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, size_t head) {
+/* Tokens of one sequence at consecutive positions, the first at `row`, that attend together. */
+static size_t tile_at(const cpu_ctx *c, size_t row) {
+    const dev_step *s = c->step;
+    const size_t group = c->d->shape.n_head / c->d->shape.n_head_kv;
+    const size_t share = (s->n_rows + (size_t)c->n_threads - 1) / (size_t)c->n_threads;
+    const size_t most = BASE_MIN(BASE_MAX(KERN_ATTN_ROWS / group, 1), share);
+    size_t n = 1;
+    while (n < most && row + n < s->n_rows && s->pages[row + n] == s->pages[row] &&
+           s->pos[row + n] == s->pos[row] + n)
+        n++;
+    return n;
+}
+
+/* Attention of n tokens from `row` on and one KV head. */
+static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, size_t n,
+                              size_t head) {
     const dev_cpu *d = c->d;
     const dev_shape *s = &d->shape;
+    const cpu_buf *src = &d->bufs[op->src], *dst = &d->bufs[op->dst[0]];
     const size_t group = s->n_head / s->n_head_kv, at = head * group * s->d_head;
     const size_t k_at = cpu_page_offset(d, op->layer, (uint32_t)head);
-    const size_t hi = (size_t)c->step->pos[row] + 1;
-    return (kern_attn){.q = row_of(&d->bufs[op->src], row) + at,
-                       .out = row_of(&d->bufs[op->dst[0]], row) + at,
+    return (kern_attn){.q = row_of(src, row) + at,
+                       .out = row_of(dst, row) + at,
+                       .ldq = src->width,
+                       .ldo = dst->width,
+                       .n_tok = n,
                        .n_heads = group,
                        .d = s->d_head,
                        .scale = 1.0f / __builtin_sqrtf((float)s->d_head),
@@ -240,15 +259,32 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
                        .page_bytes = d->page_bytes,
                        .k_at = k_at,
                        .v_at = k_at + d->block_bytes,
-                       .lo = op->window && hi > op->window ? hi - op->window : 0,
-                       .hi = hi};
+                       .pos = c->step->pos[row],
+                       .window = op->window,
+                       .scratch = d->scratch + (size_t)c->thread * d->scratch_at};
 }
 
-/* Partial states of (row, KV head): [span][query head of the group]. */
-static float *partial_of(const dev_cpu *d, size_t row, size_t head) {
-    const size_t group = d->shape.n_head / d->shape.n_head_kv;
-    return d->partial + (row * d->shape.n_head_kv + head) * d->max_spans * group *
-                            kern_partial_floats(d->shape.d_head);
+/* Partial states of a tile of n tokens and one KV head: [span][token][query head of the group]. */
+static float *partial_of(const dev_cpu *d, size_t row, size_t n, size_t head) {
+    const dev_shape *s = &d->shape;
+    const size_t group = s->n_head / s->n_head_kv;
+    return d->partial +
+           (row * s->n_head_kv + head * n) * d->max_spans * group * kern_partial_floats(s->d_head);
+}
+
+/* One span of one tile, waiting for its thread to know what it reads next. */
+typedef struct span_item {
+    kern_attn a;  /* the tile */
+    size_t span;  /* which */
+    float *state; /* where its partial states go; NULL: no item */
+} span_item;
+
+static void span_item_run(const cpu_ctx *c, span_item *i, const span_item *next) {
+    if (!i->state) return;
+    const size_t block = next->span * (KERN_SPAN / KERN_KEYS); /* a windowed token starts later */
+    if (next->state && !next->a.window)
+        i->a.ahead = next->a.pages + next->a.page_ids[block] * next->a.page_bytes + next->a.k_at;
+    c->d->k->attention_span(&i->a, i->span, i->state);
 }
 
 /* Few tokens: their spans are shared out, then folded. All threads take part in both rounds. */
@@ -256,18 +292,33 @@ static void attend_split(const cpu_ctx *c, const dev_op *op) {
     const dev_cpu *d = c->d;
     const size_t n_kv = d->shape.n_head_kv, stride = kern_partial_floats(d->shape.d_head);
     size_t turn = 0, all = (size_t)c->n_threads, me = (size_t)c->thread;
-    for (size_t i = 0; i < c->step->n_rows * n_kv; i++) {
-        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
-        for (size_t span = a.lo / KERN_SPAN; span * KERN_SPAN < a.hi; span++, turn++)
-            if (turn % all == me)
-                d->k->attention_span(&a, span,
-                                     partial_of(d, i / n_kv, i % n_kv) + span * a.n_heads * stride);
+    span_item last = {.state = NULL};
+    for (size_t row = 0, n; row < c->step->n_rows; row += n) {
+        n = tile_at(c, row);
+        for (size_t head = 0; head < n_kv; head++) {
+            const kern_attn a = attention_of(c, op, row, n, head);
+            const size_t first = kern_attn_first_span(&a, 0), end = kern_attn_end_span(&a, n - 1);
+            for (size_t span = first; span < end; span++, turn++) {
+                if (turn % all != me) continue;
+                const span_item item = {.a = a,
+                                        .span = span,
+                                        .state = partial_of(d, row, n, head) +
+                                                 (span - first) * n * a.n_heads * stride};
+                span_item_run(c, &last, &item);
+                last = item;
+            }
+        }
     }
+    span_item_run(c, &last, &(span_item){.state = NULL});
     meet(c);
-    for (size_t i = me; i < c->step->n_rows * n_kv; i += all) {
-        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
-        size_t first = a.lo / KERN_SPAN, end = (a.hi + KERN_SPAN - 1) / KERN_SPAN;
-        d->k->attention_fold(&a, partial_of(d, i / n_kv, i % n_kv), first, end - first);
+    turn = 0;
+    for (size_t row = 0, n; row < c->step->n_rows; row += n) {
+        n = tile_at(c, row);
+        for (size_t head = 0; head < n_kv; head++, turn++) {
+            if (turn % all != me) continue;
+            const kern_attn a = attention_of(c, op, row, n, head);
+            d->k->attention_fold(&a, partial_of(d, row, n, head));
+        }
     }
 }
 
@@ -303,11 +354,16 @@ static void do_attention(const cpu_ctx *c, const dev_op *op, const cpu_phase *ph
         attend_split(c, op);
         return;
     }
-    for (size_t i = me; i < n_rows * n_kv; i += all) {
-        if (ph) do_head(c, ph, (uint32_t)(i % n_kv));
-        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
-        c->d->k->attention(&a);
-        lap(c, op, false);
+    size_t turn = 0;
+    for (size_t row = 0, n; row < n_rows; row += n) {
+        n = tile_at(c, row);
+        for (size_t head = 0; head < n_kv; head++, turn++) {
+            if (turn % all != me) continue;
+            if (ph) do_head(c, ph, (uint32_t)head);
+            const kern_attn a = attention_of(c, op, row, n, head);
+            c->d->k->attention(&a);
+            lap(c, op, false);
+        }
     }
 }
 

@@ -55,3 +55,18 @@ uint64_t peak_f32_avx2(uint64_t rounds, float *sink) {
     for (int i = 0; i < 8; i++) *sink += lanes[i];
     return rounds * 12 * 8;
 }
+
+uint64_t plain_read_avx2(const uint8_t *data, size_t n_bytes) {
+    const __m256i *v = (const __m256i *)data, *end = v + n_bytes / 32;
+    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
+    for (; v < end; v += 4) {
+        a = _mm256_or_si256(a, _mm256_load_si256(v));
+        b = _mm256_or_si256(b, _mm256_load_si256(v + 1));
+        c = _mm256_or_si256(c, _mm256_load_si256(v + 2));
+        d = _mm256_or_si256(d, _mm256_load_si256(v + 3));
+    }
+    uint64_t lanes[4];
+    a = _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d));
+    _mm256_storeu_si256((__m256i *)lanes, a);
+    return lanes[0] | lanes[1] | lanes[2] | lanes[3];
+}

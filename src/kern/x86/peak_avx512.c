@@ -27,3 +27,16 @@ uint64_t peak_f32_avx512(uint64_t rounds, float *sink) {
     *sink += _mm512_reduce_add_ps(all);
     return rounds * 12 * 16;
 }
+
+uint64_t plain_read_avx512(const uint8_t *data, size_t n_bytes) {
+    const uint8_t *end = data + n_bytes;
+    __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+    for (; data < end; data += 256) {
+        a = _mm512_or_si512(a, _mm512_load_si512(data));
+        b = _mm512_or_si512(b, _mm512_load_si512(data + 64));
+        c = _mm512_or_si512(c, _mm512_load_si512(data + 128));
+        d = _mm512_or_si512(d, _mm512_load_si512(data + 192));
+    }
+    a = _mm512_or_si512(_mm512_or_si512(a, b), _mm512_or_si512(c, d));
+    return (uint64_t)_mm512_reduce_or_epi64(a);
+}

@@ -246,6 +246,26 @@ static void sleeping_takes_its_time(void **state) {
     assert_true(base_now_us() - start >= 3000);
 }
 
+static void programs_are_run_and_waited_for(void **state) {
+    (void)state;
+    int status = -1;
+    rotor_error err = {0};
+    assert_int_equal(base_run_shell("exit 3;", "", &status, &err), ROTOR_OK);
+    assert_int_equal(status, 3);
+    const char *odd = "two words 'and' \"marks\" $HOME";
+    assert_int_equal(base_run_shell("test 1 = 1 && test -n", odd, &status, &err), ROTOR_OK);
+    assert_int_equal(status, 0);
+    assert_int_equal(base_run_shell("test 'two words' =", "two words", &status, &err), ROTOR_OK);
+    assert_int_equal(status, 0);
+    assert_int_equal(base_run_shell("kill -TERM $$;", "", &status, &err), ROTOR_OK);
+    assert_int_equal(status, 128 + 15);
+    for (long n = 1; n <= 2; n++) {
+        base_fault_after(n);
+        assert_int_equal(base_run_shell("exit 0;", "x", &status, &err), ROTOR_E_NOMEM);
+        base_fault_after(0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_carry_code_and_prefix),
@@ -260,6 +280,7 @@ int main(void) {
         cmocka_unit_test(sha256_matches_the_standard),
         cmocka_unit_test(files_are_written_whole_or_not_at_all),
         cmocka_unit_test(writing_survives_every_fault),
+        cmocka_unit_test(programs_are_run_and_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

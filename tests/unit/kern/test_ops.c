@@ -504,6 +504,7 @@ static cache make_cache(const kern *k, const op_case *c, kern_kv type, size_t lo
     const size_t d = param(c, 0), n_kv = param(c, 2);
     cache at = {.row = kern_kv_row_bytes(type, d)};
     float x[KERN_MAX_HEAD];
+    uint8_t row[4 * KERN_MAX_HEAD];
     at.block = KERN_KEYS * at.row;
     at.page_bytes = 2 * n_kv * at.block;
     at.pages = memset(malloc(8 * at.page_bytes), 0x7F, 8 * at.page_bytes);
@@ -511,25 +512,25 @@ static cache make_cache(const kern *k, const op_case *c, kern_kv type, size_t lo
     for (size_t pos = lo; pos < hi; pos++)
         for (size_t h = 0; h < 2 * n_kv; h++) { /* keys of head 0, values of head 0, … */
             const int8_t *codes = i8s(c, h % 2 ? 2 : 1) + (pos * n_kv + h / 2) * d;
-            uint8_t *dst = at.pages + order[pos / KERN_KEYS] * at.page_bytes + h * at.block +
-                           pos % KERN_KEYS * at.row;
+            uint8_t *dst = at.pages + order[pos / KERN_KEYS] * at.page_bytes + h * at.block;
             for (size_t i = 0; i < d; i++) x[i] = (float)c->p[h % 2 ? 5 : 4] * (float)codes[i];
-            k->kv_store(dst, x, d, type);
+            k->kv_store(row, x, d, type);
+            (h % 2 ? kern_put_value : kern_put_key)(dst, pos % KERN_KEYS, row, d, type);
         }
     return at;
 }
 
 /* Span by span, then folded: the same bits as in one call. */
 static void spans_give_the_same_bits(const kern *k, const op_case *c, const kern_attn *whole) {
-    const size_t n = whole->n_heads * whole->d, first = whole->lo / KERN_SPAN,
-                 end = (whole->hi + KERN_SPAN - 1) / KERN_SPAN,
+    const size_t n = whole->n_heads * whole->d, first = kern_attn_first_span(whole, 0),
+                 end = kern_attn_end_span(whole, 0),
                  stride = whole->n_heads * kern_partial_floats(whole->d);
-    float *partial = floats(end * stride), *out = floats(n);
+    float *partial = floats((end - first) * stride), *out = floats(n);
     kern_attn a = *whole;
     a.out = out;
     for (size_t span = first; span < end; span++)
-        k->attention_span(&a, span, partial + span * stride);
-    k->attention_fold(&a, partial, first, end - first);
+        k->attention_span(&a, span, partial + (span - first) * stride);
+    k->attention_fold(&a, partial);
     equal_bytes(c, "spans", out, whole->out, n * sizeof *out);
     free(partial);
     free(out);
@@ -538,7 +539,7 @@ static void spans_give_the_same_bits(const kern *k, const op_case *c, const kern
 static void attention_case(const kern *k, const op_case *c) {
     const size_t d = param(c, 0), group = param(c, 1), n_kv = param(c, 2), heads = group * n_kv;
     const int32_t *span = array(c, 3, I32);
-    float *out = floats(group * d);
+    float *out = floats(group * d), *scratch = floats(kern_attn_scratch(group, d));
     for (size_t m = 0; m < c->n[3] / 3; m++) {
         const kern_kv type = (kern_kv)span[3 * m];
         const size_t lo = (size_t)span[3 * m + 1], hi = (size_t)span[3 * m + 2];
@@ -546,6 +547,7 @@ static void attention_case(const kern *k, const op_case *c) {
         for (size_t h = 0; h < n_kv; h++) {
             const kern_attn a = {.q = f32s(c, 0) + h * group * d,
                                  .out = out,
+                                 .n_tok = 1,
                                  .n_heads = group,
                                  .d = d,
                                  .scale = 1.0f / sqrtf((float)d),
@@ -555,8 +557,9 @@ static void attention_case(const kern *k, const op_case *c) {
                                  .page_bytes = at.page_bytes,
                                  .k_at = 2 * h * at.block,
                                  .v_at = (2 * h + 1) * at.block,
-                                 .lo = lo,
-                                 .hi = hi};
+                                 .pos = hi - 1,
+                                 .window = lo ? hi - lo : 0,
+                                 .scratch = scratch};
             k->attention(&a);
             spans_give_the_same_bits(k, c, &a);
             for (size_t i = 0; i < group * d; i++) {
@@ -567,6 +570,7 @@ static void attention_case(const kern *k, const op_case *c) {
         }
         free(at.pages);
     }
+    free(scratch);
     free(out);
 }
 
