@@ -6,11 +6,8 @@
  * have: a chunk of 320 weights takes one shift, two lookups, five masks and five dot products. The
  * shift is one of words; the two bits that come from the neighbour are not looked at.
  */
-#include <immintrin.h>
+#include "kern/x86/tile_avx512.h"
 
-#include "kern/kern_internal.h"
-
-#define INLINE  static inline __attribute__((always_inline))
 #define NAME(x) x##_avx512vbmi
 
 typedef struct tables {

@@ -7,11 +7,8 @@
  * the upper two are merged under masks. high[] is 64 * (b / 64) below 192: only its last 16 entries
  * are looked up.
  */
-#include <immintrin.h>
+#include "kern/x86/tile_avx512.h"
 
-#include "kern/kern_internal.h"
-
-#define INLINE  static inline __attribute__((always_inline))
 #define NAME(x) x##_avx512vnni
 
 typedef struct tables {

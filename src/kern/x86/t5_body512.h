@@ -15,23 +15,24 @@
  * the activations is subtracted once per row and token.
  *
  * Dot form, up to four tokens: a thread reads its groups as one linear stream, prefetched 12 KB
- * ahead. Tile form, more tokens: 64 rows x 500 columns are unpacked to bytes (32 KB of stack),
- * which needs no transposing, as a chunk is five steps of a tile already.
+ * ahead. Tile form, more tokens (tile_body512.h): unpacking needs no transposing, as a chunk is
+ * five steps of a tile already.
  *
  * Bounds: a lane of the 64x accumulator grows by at most 2 * 128 * 128 * 4 = 131,072 a chunk for
  * digits up to 2: 16,383 chunks, 327,660 columns. Columns past the end of a row: the last chunk
  * meets a copy of the activations with zeros (dot form), or its steps end with the row (tile form).
  * Per output: cols / 5 bytes of weights from memory.
  */
-#include "kern/x86/tile_avx512.h"
-
 enum {
-    ROWS = 16,       /* of a group */
-    CHUNK = 64,      /* bytes */
-    DOT_MOST = 4,    /* most tokens of the dot form */
-    AHEAD = 12288,   /* prefetch distance, bytes */
-    TILE_CHUNKS = 25 /* of a tile */
+    CHUNK = 64,        /* bytes of a chunk of 20 columns: ROWS rows of a group */
+    DOT_MOST = 4,      /* most tokens of the dot form */
+    AHEAD = 12288,     /* prefetch distance, bytes */
+    PIECES_AHEAD = 32, /* the same of the tile form, chunks */
+    BLOCK = 320,       /* columns at whose multiples tiles begin: whole chunks, whole lines */
+    ROW_UNIT = ROWS    /* rows at whose multiples they do */
 };
+
+_Static_assert(QUANT_T5_ROWS == ROWS, "a group fills a register");
 
 /* ==== Dot form ================================================================================ */
 
@@ -104,8 +105,8 @@ INLINE void dot_group(const int t, float *y, const dot_job *j, size_t r, __mmask
         __m512i high = _mm512_srai_epi32(_mm512_add_epi32(a[k][0], a[k][4]), 6);
         __m512i low = _mm512_add_epi32(_mm512_srai_epi32(a[k][2], 2), a[k][3]);
         high = _mm512_add_epi32(high, _mm512_srai_epi32(a[k][1], 4));
-        tile_put(y + (size_t)k * j->ldy + r, _mm512_add_epi32(high, low), j->w, j->x,
-                 (tile_place){r, (size_t)k}, m);
+        put_rows(y + (size_t)k * j->ldy + r, _mm512_add_epi32(high, low), j->w, j->x, r, (size_t)k,
+                 m, common_factor(j->w, j->x, (size_t)k));
     }
 }
 
@@ -141,67 +142,50 @@ static void NAME(gemv_t5_i8)(float *y, size_t ldy, const kern_mat *w, const kern
 
 /* ==== Tile form =============================================================================== */
 
-/* One chunk to five steps of a tile, 256 bytes apart. */
-INLINE void unpack_chunk(uint8_t *tile, const uint8_t *w, const tables *t) {
-    const __m512i three = _mm512_set1_epi8(3);
-    __m512i low, high, both;
-    look_up(&low, &high, _mm512_loadu_si512(w), t);
-    both = _mm512_xor_si512(low, high);
-    _mm512_store_si512(tile, _mm512_and_si512(_mm512_srli_epi16(high, 6), three));
-    _mm512_store_si512(tile + 256, _mm512_and_si512(_mm512_srli_epi16(low, 6), three));
-    _mm512_store_si512(tile + 512, _mm512_and_si512(_mm512_srli_epi16(both, 4), three));
-    _mm512_store_si512(tile + 768, _mm512_and_si512(_mm512_srli_epi16(both, 2), three));
-    _mm512_store_si512(tile + 1024, _mm512_and_si512(both, three));
+/* Where the groups and pieces of a tile stand. Groups past the end repeat the last one; chunks are
+ * unpacked as far as there are products. */
+static void set_source(tile *t, const job *j) {
+    const size_t first = t->p.block * (BLOCK / QUANT_T5_COLS);
+    const size_t last_group = (j->end - 1) / ROWS * ROWS;
+    for (size_t v = 0; v < VECS; v++) {
+        const size_t r = t->r + v * ROWS < last_group ? t->r + v * ROWS : last_group;
+        t->groups[v] = j->w->data + r * j->w->row_bytes + first * CHUNK;
+    }
+    t->last = (j->w->cols - 1) / QUANT_T5_COLS - first;
+    t->n_pieces = (t->looks * LINE + QUANT_T5_COLS - 1) / QUANT_T5_COLS * VECS;
 }
 
-/* n chunks from `chunk` on of the groups that hold rows r .. last; the next chunks of each are
- * asked for on the way. Rows past the end repeat the last group and are never stored. */
-static void unpack_tile(uint8_t *tile, const kern_mat *w, size_t r, size_t last, size_t chunk,
-                        size_t n) {
+/* A piece is a chunk: five steps of one vector of the tile. The last of a row is repeated where
+ * products go on past the end. */
+INLINE void unpack_piece(tile *t, const tile *after) {
     const tables tab = load_tables();
-    for (size_t v = 0; v < TILE_ROWS / ROWS; v++, tile += CHUNK) {
-        const size_t row = r + v * ROWS <= last ? r + v * ROWS : last / ROWS * ROWS;
-        const uint8_t *from = w->data + row * w->row_bytes + chunk * CHUNK;
-        for (size_t k = 0; k < n; k++, from += CHUNK) {
-            _mm_prefetch((const char *)from + TILE_CHUNKS * CHUNK, _MM_HINT_T1);
-            unpack_chunk(tile + k * 1280, from, &tab);
-        }
-    }
+    const __m512i three = _mm512_set1_epi8(3);
+    const size_t v = t->piece % VECS, k = t->piece / VECS, soon = k + PIECES_AHEAD;
+    const size_t chunks = t->n_pieces / VECS;
+    const uint8_t *ask =
+        soon < chunks ? t->groups[v] + soon * CHUNK : after->groups[v] + (soon - chunks) * CHUNK;
+    uint8_t *code = t->code + k * 5 * STEP + v * CHUNK;
+    __m512i low, high, both;
+    _mm_prefetch((const char *)ask, _MM_HINT_T1);
+    look_up(&low, &high, _mm512_loadu_si512(t->groups[v] + (k < t->last ? k : t->last) * CHUNK),
+            &tab);
+    both = _mm512_xor_si512(low, high);
+    _mm512_store_si512(code, _mm512_and_si512(_mm512_srli_epi16(high, 6), three));
+    _mm512_store_si512(code + STEP, _mm512_and_si512(_mm512_srli_epi16(low, 6), three));
+    _mm512_store_si512(code + 2 * STEP, _mm512_and_si512(_mm512_srli_epi16(both, 4), three));
+    _mm512_store_si512(code + 3 * STEP, _mm512_and_si512(_mm512_srli_epi16(both, 2), three));
+    _mm512_store_si512(code + 4 * STEP, _mm512_and_si512(both, three));
+    t->piece++;
 }
 
-/* Rows r .. r + 63, those of [begin, end) wanted. */
-static void tile_rows(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t r,
-                      const size_t range[2]) {
-    _Alignas(64) uint8_t tile[TILE_ROWS * TILE_CHUNKS * QUANT_T5_COLS];
-    const size_t chunks = (w->cols + QUANT_T5_COLS - 1) / QUANT_T5_COLS;
-    tile_job j = {.y = y + r, .ldy = ldy, .ldq = x->ldq};
-    for (size_t v = 0; v < 4; v++) j.m[v] = wanted(r + v * ROWS, range[0], range[1]);
-    for (size_t k = 0; k < chunks; k += TILE_CHUNKS) {
-        const size_t n = chunks - k < TILE_CHUNKS ? chunks - k : TILE_CHUNKS;
-        const size_t col = k * QUANT_T5_COLS;
-        unpack_tile(tile, w, r, range[1] - 1, k, n);
-        j.first = k == 0;
-        j.q = x->q + col;
-        j.steps = n * 5 < (w->cols - col + 3) / 4 ? n * 5 : (w->cols - col + 3) / 4;
-        tile_tokens(&j, tile, x->n_tok);
-    }
-    for (size_t b = 0; b < x->n_tok; b++)
-        for (size_t v = 0; v < 4; v++) {
-            float *at = y + b * ldy + r + v * ROWS;
-            const tile_place place = {r + v * ROWS, b};
-            tile_put(at, _mm512_maskz_loadu_epi32(j.m[v], at), w, x, place, j.m[v]);
-        }
-}
+#include "kern/x86/tile_body512.h"
 
 static void NAME(gemm_t5_i8)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                              size_t row_begin, size_t row_end) {
-    if (x->n_tok <= DOT_MOST) {
+    if (x->n_tok <= DOT_MOST)
         NAME(gemv_t5_i8)(y, ldy, w, x, row_begin, row_end);
-        return;
-    }
-    const size_t range[2] = {row_begin, row_end};
-    for (size_t r = row_begin / ROWS * ROWS; r < row_end; r += TILE_ROWS)
-        tile_rows(y, ldy, w, x, r, range);
+    else
+        run_tiles(y, ldy, w, x, row_begin, row_end);
 }
 
 void NAME(kern_fill_t5)(kern *k) {
