@@ -35,7 +35,8 @@ static double silu_error(const kern *k, double from, double to) {
 static double softmax_error(const kern *k, double from, double to) {
     enum { N = 4096 };
     const uint32_t page = 0;
-    float block[2 * KERN_KEYS * 2] = {0}, out[2], scratch[1024];
+    float block[2 * KERN_KEYS * 2] = {0}, out[2];
+    _Alignas(64) float scratch[2048];
     double worst = 0;
     for (size_t i = 0; i < N; i++) {
         const float x = (float)(from + (to - from) * (double)i / N), q[2] = {1, 0};
