@@ -167,7 +167,6 @@ static size_t row_bytes_of(uint32_t type, size_t cols) {
 static void bench_type(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
     static const size_t cols[] = {2560, 6912};
     static const size_t tokens[] = {1, 4, 8, 64, 512};
-    const quant_info *info = quant_find(type);
     if (!wanted(c, label)) return;
     set_weights(b, c, type);
     for (size_t l = 0; l < c->n_levels; l++)
@@ -225,7 +224,6 @@ static double peak_share(bench *b, job *j, unsigned cpu) {
 static void bench_shares(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
     static const size_t shapes[][2] = {{6912, 2560}, {2560, 6912}, {2560, 2560}, {640, 2560}};
     static const size_t tokens[] = {4, 8, 12, 16, 32, 64, 128, 256, 512};
-    const quant_info *info = quant_find(type);
     if (!wanted(c, label)) return;
     set_weights(b, c, type);
     printf("\n%s, one thread, %% of the int8 peak of the level, by tokens\n%-24s", label, "");
