@@ -313,6 +313,47 @@ static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
 
 /* ==== Multiplying ============================================================================= */
 
+/* What the tokens of a product bring to the blocks of a tile, ready to be broadcast from memory. */
+typedef struct share {
+    int32_t start[TOKENS][2][BLOCKS]; /* - bias * sum of q, of a block or of each half */
+    float sum[TOKENS][2][BLOCKS];     /* sum of q, for types with offsets */
+    float s[TOKENS][BLOCKS];          /* scales */
+    float minus_s[TOKENS][BLOCKS];    /* and their negatives */
+} share;
+
+/* The kind of a format: constants of each instance of `multiply`. */
+typedef struct kind {
+    bool split, wide, offset; /* a scale per 16; codes above 63; perhaps offsets (see job) */
+} kind;
+
+/* One token's share, n blocks of it: a constant for a whole tile. */
+INLINE void take_share_of(share *m, size_t i, const kind f, const job *j, size_t at, size_t n) {
+    const int16_t *sums = j->x->sum16 + 2 * at;
+    const float *s = j->x->s + at;
+    for (size_t k = 0; k < n; k++) {
+        const int32_t h0 = sums[2 * k], h1 = sums[2 * k + 1];
+        m->start[i][0][k] = -j->bias * (f.split ? h0 : h0 + h1);
+        if (f.split) m->start[i][1][k] = -j->bias * h1;
+        m->s[i][k] = s[k];
+    }
+    for (size_t k = 0; k < n && f.offset; k++) {
+        const int32_t h0 = sums[2 * k], h1 = sums[2 * k + 1];
+        m->minus_s[i][k] = -s[k];
+        m->sum[i][0][k] = (float)(f.split ? h0 : h0 + h1);
+        if (f.split) m->sum[i][1][k] = (float)h1;
+    }
+}
+
+INLINE void take_share(share *m, const int t, const kind f, const job *j, size_t b) {
+    for (size_t i = 0; i < (size_t)t; i++) {
+        const size_t at = (b + i) * (j->x->ldq / 32) + j->k;
+        if (j->n_k == BLOCKS)
+            take_share_of(m, i, f, j, at, BLOCKS);
+        else
+            take_share_of(m, i, f, j, at, j->n_k);
+    }
+}
+
 /* What a step of `multiply` covers: all of a block, or a half of it. */
 typedef struct part {
     size_t k, b;  /* block in the tile, first token */
@@ -322,16 +363,11 @@ typedef struct part {
 
 /* acc[token][vector] += a * s * sum of q p over the part. */
 INLINE void add_part(const int t, const bool wide, vf acc[TOKENS][VECS], const job *j,
-                     const tile *w, const part p) {
+                     const tile *w, const share *m, const part p) {
     vi c[TOKENS][VECS];
-    const size_t ldk = j->x->ldq / 32, at = p.b * ldk + j->k + p.k;
-    const int16_t *sums = j->x->sum16 + 2 * at + p.h;
-    const int8_t *q = j->x->q + 32 * at;
+    const int8_t *q = j->x->q + p.b * j->x->ldq + 32 * (j->k + p.k);
 #pragma GCC unroll 6
-    for (size_t i = 0; i < (size_t)t; i++) {
-        int32_t sum = sums[2 * i * ldk] + (p.to - p.from == 8 ? sums[2 * i * ldk + 1] : 0);
-        c[i][0] = c[i][1] = vi_set32(-j->bias * sum);
-    }
+    for (size_t i = 0; i < (size_t)t; i++) c[i][0] = c[i][1] = vi_set32(m->start[i][p.h][p.k]);
 #pragma GCC unroll 8
     for (int s = p.from; s < p.to; s++) {
         vi w0 = vi_load(w->code[p.k][0][s]), w1 = vi_load(w->code[p.k][1][s]);
@@ -348,45 +384,43 @@ INLINE void add_part(const int t, const bool wide, vf acc[TOKENS][VECS], const j
     const vf a0 = vf_load(w->a[p.k][0][p.h]), a1 = vf_load(w->a[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        vf s = vf_set(j->x->s[at + i * ldk]);
+        vf s = vf_set(m->s[i][p.k]);
         acc[i][0] = vf_fma(vi_to_float(c[i][0]), vf_mul(a0, s), acc[i][0]);
         acc[i][1] = vf_fma(vi_to_float(c[i][1]), vf_mul(a1, s), acc[i][1]);
     }
 }
 
 /* acc -= b * s * sum of p over the part. */
-INLINE void add_offset(const int t, vf acc[TOKENS][VECS], const job *j, const tile *w,
+INLINE void add_offset(const int t, vf acc[TOKENS][VECS], const tile *w, const share *m,
                        const part p) {
-    const size_t ldk = j->x->ldq / 32, at = p.b * ldk + j->k + p.k;
-    const int16_t *sums = j->x->sum16 + 2 * at + p.h;
     const vf b0 = vf_load(w->b[p.k][0][p.h]), b1 = vf_load(w->b[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        int32_t sum = sums[2 * i * ldk] + (p.to - p.from == 8 ? sums[2 * i * ldk + 1] : 0);
-        vf f = vf_set((float)sum), s = vf_set(-j->x->s[at + i * ldk]);
+        vf f = vf_set(m->sum[i][p.h][p.k]), s = vf_set(m->minus_s[i][p.k]);
         acc[i][0] = vf_fma(f, vf_mul(b0, s), acc[i][0]);
         acc[i][1] = vf_fma(f, vf_mul(b1, s), acc[i][1]);
     }
 }
 
-INLINE void multiply(const int t, const bool split, const bool wide, const job *j, const tile *w,
-                     size_t b) {
+INLINE void multiply(const int t, const kind f, const job *j, const tile *w, size_t b) {
     vf acc[TOKENS][VECS];
+    share m;
     float *y = j->y + b * j->ldy;
     const size_t n0 = j->n < VI_ROWS ? j->n : VI_ROWS, n1 = j->n - n0;
+    take_share(&m, t, f, j, b);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
         acc[i][0] = j->k ? vf_load_n(y + i * j->ldy, n0) : vf_set(0);
         acc[i][1] = j->k ? vf_load_n(y + i * j->ldy + n0, n1) : vf_set(0);
     }
     for (size_t k = 0; k < j->n_k; k++) {
-        const part first = {.k = k, .b = b, .h = 0, .from = 0, .to = split ? 4 : 8};
+        const part first = {.k = k, .b = b, .h = 0, .from = 0, .to = f.split ? 4 : 8};
         const part second = {.k = k, .b = b, .h = 1, .from = 4, .to = 8};
-        add_part(t, wide, acc, j, w, first);
-        if (split) add_part(t, wide, acc, j, w, second);
-        if (!j->offset) continue;
-        add_offset(t, acc, j, w, first);
-        if (split) add_offset(t, acc, j, w, second);
+        add_part(t, f.wide, acc, j, w, &m, first);
+        if (f.split) add_part(t, f.wide, acc, j, w, &m, second);
+        if (!f.offset || !j->offset) continue;
+        add_offset(t, acc, w, &m, first);
+        if (f.split) add_offset(t, acc, w, &m, second);
     }
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
@@ -395,32 +429,35 @@ INLINE void multiply(const int t, const bool split, const bool wide, const job *
     }
 }
 
-#define MULTIPLY_FN(name, t, split, wide)                                                          \
+#define MULTIPLY_FN(name, t, ...)                                                                  \
     static __attribute__((noinline)) void name(const job *j, const tile *w, size_t b) {            \
-        multiply(t, split, wide, j, w, b);                                                         \
+        const kind f = {__VA_ARGS__};                                                              \
+        multiply(t, f, j, w, b);                                                                   \
     }
 #if B32_TOKENS == 6
-#define MULTIPLY_FNS(name, split, wide)                                                            \
-    MULTIPLY_FN(name##_1, 1, split, wide)                                                          \
-    MULTIPLY_FN(name##_2, 2, split, wide)                                                          \
-    MULTIPLY_FN(name##_3, 3, split, wide)                                                          \
-    MULTIPLY_FN(name##_4, 4, split, wide)                                                          \
-    MULTIPLY_FN(name##_6, 6, split, wide)                                                          \
+#define MULTIPLY_FNS(name, ...)                                                                    \
+    MULTIPLY_FN(name##_1, 1, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_2, 2, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_3, 3, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_4, 4, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_6, 6, __VA_ARGS__)                                                          \
     static void (*const name[TOKENS])(const job *, const tile *, size_t) = {                       \
         name##_1, name##_2, name##_3, name##_4, name##_4, name##_6};
 #else
-#define MULTIPLY_FNS(name, split, wide)                                                            \
-    MULTIPLY_FN(name##_1, 1, split, wide)                                                          \
-    MULTIPLY_FN(name##_2, 2, split, wide)                                                          \
-    MULTIPLY_FN(name##_3, 3, split, wide)                                                          \
-    MULTIPLY_FN(name##_4, 4, split, wide)                                                          \
+#define MULTIPLY_FNS(name, ...)                                                                    \
+    MULTIPLY_FN(name##_1, 1, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_2, 2, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_3, 3, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_4, 4, __VA_ARGS__)                                                          \
     static void (*const name[TOKENS])(const job *, const tile *, size_t) = {name##_1, name##_2,    \
                                                                             name##_3, name##_4};
 #endif
-MULTIPLY_FNS(whole, false, false)
-MULTIPLY_FNS(halves, true, false)
-MULTIPLY_FNS(whole_wide, false, true)
-MULTIPLY_FNS(halves_wide, true, true)
+MULTIPLY_FNS(whole, 0)
+MULTIPLY_FNS(whole_offset, .offset = true)
+MULTIPLY_FNS(halves, .split = true)
+MULTIPLY_FNS(whole_wide, .wide = true)
+MULTIPLY_FNS(other_whole, .wide = true, .offset = true)
+MULTIPLY_FNS(other_halves, .split = true, .wide = true, .offset = true)
 
 /* ==== The loop over tiles ===================================================================== */
 
@@ -444,13 +481,13 @@ static format format_of(uint32_t type) {
     case QUANT_MXFP4:
         return (format){unpack_mxfp4, whole, 12};
     case QUANT_Q4_K:
-        return (format){unpack_q4_k, whole, 0};
+        return (format){unpack_q4_k, whole_offset, 0};
     case QUANT_Q5_K:
-        return (format){unpack_q5_k, whole, 0};
+        return (format){unpack_q5_k, whole_offset, 0};
     case QUANT_Q6_K:
         return (format){unpack_q6_k, halves, 32};
     default:
-        return (format){unpack_other, kern_split16(type) ? halves_wide : whole_wide, VI_BIAS8};
+        return (format){unpack_other, kern_split16(type) ? other_halves : other_whole, VI_BIAS8};
     }
 }
 
