@@ -25,7 +25,8 @@
  */
 #include "kern/kern_internal.h"
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE   static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
 
 enum {
     VECS = 2,                   /* vectors of rows in a tile */
@@ -144,12 +145,16 @@ static void unpack_q5_0(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
-static void unpack_iq4_nl(tile *t, job *j, const rows *r, size_t v) {
+INLINE vi iq4_nl_table(void) {
     static const int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                       1,    13,   25,  38,  53,  69,  89,  113};
     uint8_t biased[16];
     for (int i = 0; i < 16; i++) biased[i] = (uint8_t)values[i] ^ VI_BIAS8;
-    const vi low = vi_set8(15), table = vi_set_table(biased);
+    return vi_set_table(biased);
+}
+
+static void unpack_iq4_nl(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15), table = iq4_nl_table();
     half_scales(t, j, r, v, 18);
     for (size_t k = 0; k < j->n_k; k++) {
         vi c[4];
@@ -170,11 +175,16 @@ INLINE vf e8m0(const uint8_t *e) {
     return vi_as_float(vi_if_less32(n, vi_set32(2), small, normal));
 }
 
-static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
+/* Value + 12. */
+INLINE vi mxfp4_table(void) {
     static const uint8_t value_plus_12[16] = {12, 13, 14, 15, 16, 18, 20, 24,
                                               12, 11, 10, 9,  8,  6,  4,  0};
+    return vi_set_table(value_plus_12);
+}
+
+static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
     _Alignas(64) uint8_t e[BLOCKS][VI_ROWS];
-    const vi low = vi_set8(15), table = vi_set_table(value_plus_12);
+    const vi low = vi_set8(15), table = mxfp4_table();
     GATHER(e, 1, r, j->k * 17, 17, j->n_k)
     for (size_t k = 0; k < j->n_k; k++) {
         vi c[4];
@@ -191,22 +201,33 @@ static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
 /* Bits [from, from + n) of every lane. */
 #define FIELD(x, from, n) vi_and(vi_shr32(x, from), vi_set32((1 << (n)) - 1))
 
-/* The eight scales and offsets of Q4_K: 6 bits each in twelve bytes (block32.c, scale_min). */
-INLINE void q4_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
-    vi both = row_dwords(r, at), w0 = row_dwords(r, at + 4), w1 = row_dwords(r, at + 8);
-    vi w2 = row_dwords(r, at + 12);
-    vf d = vf_from_half32(both), dmin = vf_from_half32(vi_shr32(both, 16));
-#define GROUP(g, scale, min)                                                                       \
-    vf_store(t->a[k + (g)][v][0], vf_mul(d, vi_to_float(scale)));                                  \
-    vf_store(t->b[k + (g)][v][0], vf_mul(dmin, vi_to_float(min)));
-#define LOW(g) GROUP(g, FIELD(w0, 8 * (g), 6), FIELD(w1, 8 * (g), 6))
+/* The eight scales and offsets of Q4_K from its first four dwords: d and dmin, then 6 bits each
+ * in twelve bytes (block32.c, scale_min). */
+INLINE void q4_k_fields(vf a[8], vf b[8], const vi w[4]) {
+    const vf d = vf_from_half32(w[0]), dmin = vf_from_half32(vi_shr32(w[0], 16));
+#define GROUP_OF(g, scale, min)                                                                    \
+    a[g] = vf_mul(d, vi_to_float(scale));                                                          \
+    b[g] = vf_mul(dmin, vi_to_float(min));
+#define LOW(g) GROUP_OF(g, FIELD(w[1], 8 * (g), 6), FIELD(w[2], 8 * (g), 6))
 #define HIGH(g)                                                                                    \
-    GROUP(4 + (g), vi_or(FIELD(w2, 8 * (g), 4), vi_shl32(FIELD(w0, 8 * (g) + 6, 2), 4)),           \
-          vi_or(FIELD(w2, 8 * (g) + 4, 4), vi_shl32(FIELD(w1, 8 * (g) + 6, 2), 4)))
+    GROUP_OF(4 + (g), vi_or(FIELD(w[3], 8 * (g), 4), vi_shl32(FIELD(w[1], 8 * (g) + 6, 2), 4)),    \
+             vi_or(FIELD(w[3], 8 * (g) + 4, 4), vi_shl32(FIELD(w[2], 8 * (g) + 6, 2), 4)))
     LOW(0) LOW(1) LOW(2) LOW(3) HIGH(0) HIGH(1) HIGH(2) HIGH(3)
-#undef GROUP
+#undef GROUP_OF
 #undef LOW
 #undef HIGH
+}
+
+INLINE void q4_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
+    vi w[4];
+    vf a[8], b[8];
+    transpose4(w, r->p, at);
+    q4_k_fields(a, b, w);
+#pragma GCC unroll 8
+    for (size_t g = 0; g < 8; g++) {
+        vf_store(t->a[k + g][v][0], a[g]);
+        vf_store(t->b[k + g][v][0], b[g]);
+    }
 }
 
 static void unpack_q4_k(tile *t, job *j, const rows *r, size_t v) {
@@ -251,19 +272,26 @@ static void unpack_q5_k(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
-/* The sixteen signed scales of Q6_K. */
+/* The sixteen signed scales of Q6_K, four in a dword: of block 0, halves 0 and 1, of block 1 … */
+INLINE void q6_k_fields(vf a[2][8], vf d, const vi w[4]) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++) {
+        a[0][2 * i] = vf_mul(d, vi_to_float(vi_sra32(vi_shl32(w[i], 24), 24)));
+        a[1][2 * i] = vf_mul(d, vi_to_float(vi_sra32(vi_shl32(w[i], 16), 24)));
+        a[0][2 * i + 1] = vf_mul(d, vi_to_float(vi_sra32(vi_shl32(w[i], 8), 24)));
+        a[1][2 * i + 1] = vf_mul(d, vi_to_float(vi_sra32(w[i], 24)));
+    }
+}
+
 INLINE void q6_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
-    vf d = vf_from_half32(vi_shr32(row_dwords(r, at + 206), 16));
-    for (size_t g = 0; g < 8; g += 2) {
-        vi four = row_dwords(r, at + 192 + 2 * g);
-#define SCALE(g, h, n)                                                                             \
-    vf_store(t->a[k + (g)][v][h],                                                                  \
-             vf_mul(d, vi_to_float(vi_sra32(vi_shl32(four, 24 - 8 * (n)), 24))));
-        SCALE(g, 0, 0)
-        SCALE(g, 1, 1)
-        SCALE(g + 1, 0, 2)
-        SCALE(g + 1, 1, 3)
-#undef SCALE
+    vi w[4];
+    vf a[2][8];
+    transpose4(w, r->p, at + 192);
+    q6_k_fields(a, vf_from_half32(vi_shr32(row_dwords(r, at + 206), 16)), w);
+#pragma GCC unroll 8
+    for (size_t g = 0; g < 8; g++) {
+        vf_store(t->a[k + g][v][0], a[0][g]);
+        vf_store(t->a[k + g][v][1], a[1][g]);
     }
 }
 
@@ -323,7 +351,10 @@ typedef struct share {
 
 /* The kind of a format: constants of each instance of `multiply`. */
 typedef struct kind {
-    bool split, wide, offset; /* a scale per 16; codes above 63; perhaps offsets (see job) */
+    bool split;  /* a scale per 16 columns */
+    bool wide;   /* codes above 63 */
+    bool offset; /* perhaps offsets (see job) */
+    bool biased; /* one token: codes have a bias */
 } kind;
 
 /* One token's share, n blocks of it: a constant for a whole tile. */
@@ -430,7 +461,7 @@ INLINE void multiply(const int t, const kind f, const job *j, const tile *w, siz
 }
 
 #define MULTIPLY_FN(name, t, ...)                                                                  \
-    static __attribute__((noinline)) void name(const job *j, const tile *w, size_t b) {            \
+    static NOINLINE void name(const job *j, const tile *w, size_t b) {            \
         const kind f = {__VA_ARGS__};                                                              \
         multiply(t, f, j, w, b);                                                                   \
     }
@@ -512,8 +543,15 @@ static void tile_rows(job *j, const format *f) {
     }
 }
 
+#ifdef VI_LANES
+#include "kern/b32_row_body.h"
+#endif
+
 static void NAME(mm_b32_q8)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                             size_t row_begin, size_t row_end) {
+#ifdef VI_LANES
+    if (x->n_tok == 1 && one_token(y, w, x, row_begin, row_end)) return;
+#endif
     const format f = format_of(w->type);
     job j = {.ldy = ldy, .w = w, .x = x, .bias = f.bias, .offset = quant_has_offset(w->type)};
     j.stop = w->data + row_end * w->row_bytes;
