@@ -68,6 +68,8 @@ typedef struct rotor_engine_options {
     const char *chat_template; /* built-in name or Jinja text; NULL: the model's */
     void (*log)(void *user, int level, const char *line); /* 0 error … 3 debug; NULL: silent */
     void *log_user;                                       /* passed to log */
+    const rotor_engine *threads_of; /* run on the threads of this engine, which is closed later;
+                                       NULL: on threads of its own */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 
@@ -99,9 +101,11 @@ typedef struct rotor_engine_info {
     uint64_t kv_bytes;                                          /* cache of all sessions */
     uint64_t step_bytes; /* weight bytes read per decoded token */
     float temperature, top_p, min_p,
-        repeat_penalty; /* model's own sampling defaults, < 0: not said */
-    int32_t top_k;      /* likewise */
-    bool has_template;  /* the model file brings a chat template or has a built-in one */
+        repeat_penalty;    /* model's own sampling defaults, < 0: not said */
+    int32_t top_k;         /* likewise */
+    bool has_template;     /* the model file brings a chat template or has a built-in one */
+    uint64_t head_bytes;   /* of step_bytes, those of the output head */
+    uint64_t kv_tok_bytes; /* cache bytes of one position, all layers */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 
@@ -154,6 +158,11 @@ ROTOR_API void rotor_session_rewind(rotor_session *s, uint32_t n_keep);
  * after the last token, float[n_vocab], valid until the next call on the engine. */
 ROTOR_API rotor_status rotor_eval(rotor_session *s, const uint32_t *tokens, size_t n,
                                   const float **logits, rotor_error *err);
+/* One step for several sessions of one engine: tokens[i] is appended to sessions[i]; logits[i] is
+ * what follows it, valid until the next call on the engine. The weights are read once for all of
+ * them. n: 1 to the engine's max_logits. On failure no session has changed. */
+ROTOR_API rotor_status rotor_eval_together(rotor_session *const *sessions, const uint32_t *tokens,
+                                           size_t n, const float **logits, rotor_error *err);
 /* Evaluates tokens[n] from an empty timeline and hands every position's logits to fn in order;
  * false stops. */
 ROTOR_API rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, size_t n,
@@ -196,6 +205,16 @@ typedef struct rotor_gen_options {
     /* May rewrite logits before sampling. */
     void (*on_logits)(void *user, float *logits, uint32_t n_vocab);
     void *user; /* passed to all three */
+    /* Speculation: tokens are guessed and evaluated several at a time; those that the model would
+     * have chosen anyway are kept. Same text, same probabilities, with these settings or without;
+     * only the time differs. Guessing stops by itself while it does not pay. */
+    uint32_t lookup;    /* guess what followed the last time that the newest tokens stood in the
+                           session, at least so many of them (2 is good); 0: off */
+    uint32_t draft_max; /* guesses per step at most, up to 64; 0: 8. The engine's max_logits - 1 is
+                           a limit too */
+    /* Guess with a smaller model: a session of another engine that rotor_draft_check accepts. Its
+     * timeline is overwritten, by the thread of the call. NULL: off */
+    rotor_session *draft;
 } rotor_gen_options;
 /* The model's own sampling settings over Rotor's defaults. e may be NULL. */
 ROTOR_API rotor_gen_options rotor_gen_options_default(const rotor_engine *e);
@@ -219,8 +238,14 @@ typedef struct rotor_gen_result {
     uint64_t prompt_us;  /* microseconds for the prompt */
     uint64_t first_us;   /* from the call to the first token */
     uint64_t decode_us;  /* from the first to the last generated token */
+    uint32_t n_drafted;  /* guesses evaluated (see rotor_gen_options.lookup and draft) */
+    uint32_t n_accepted; /* of which right: tokens that needed no step of their own */
 } rotor_gen_result;
 ROTOR_API void rotor_gen_result_free(rotor_gen_result *r);
+
+/* Whether the session `draft`, of another engine, may guess for s: every id must stand for the same
+ * text in both models. ROTOR_E_ARG says where they differ. Slow the first time, then not. */
+ROTOR_API rotor_status rotor_draft_check(rotor_session *s, rotor_session *draft, rotor_error *err);
 
 /* Continues the session to ids[n], n >= 1, and generates. opt may be NULL. */
 ROTOR_API rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,
@@ -230,8 +255,8 @@ ROTOR_API rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, siz
 ROTOR_API rotor_status rotor_generate_text(rotor_session *s, const char *text,
                                            const rotor_gen_options *opt, rotor_gen_result *out,
                                            rotor_error *err);
-/* Beam search; the best of `width` beams (1 to 64), by log-probability per token. Beams share the
- * engine's cache: ROTOR_E_FULL when they do not fit. */
+/* Beam search, without speculation; the best of `width` beams (1 to 64), by log-probability per
+ * token. Beams share the engine's cache: ROTOR_E_FULL when they do not fit. */
 ROTOR_API rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n,
                                            uint32_t width, uint32_t max_tokens,
                                            rotor_gen_result *out, rotor_error *err);

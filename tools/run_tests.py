@@ -345,7 +345,8 @@ def valgrind(log):
     if not have("valgrind"):
         return missing("valgrind")
     return meson_suite(log, "build", ["unit"], rooms={"base", "text", "file"},
-                       wrapper="valgrind -q --error-exitcode=9 --leak-check=full", env=QUICK, slow=20)
+                       wrapper="valgrind -q --error-exitcode=9 --leak-check=full --suppressions=%s" %
+                       os.path.join(ROOT, "tests/valgrind.supp"), env=QUICK, slow=20)
 
 
 def all_tier():
@@ -367,6 +368,8 @@ def all_tier():
         ("tsan program", python_tests("tests/program", binary="build-tsan/rotor",
                                       marker="threads")),
         *[("--cpu " + mask, mask_suite(mask)) for mask in cpu_masks()],
+        ("machine", c_tests("build", "machine")),
+        ("instructions", python_tests("tests/instructions")),
         ("old processor", old_processor),
         ("aarch64", aarch64),
         ("valgrind", valgrind),

@@ -83,6 +83,7 @@ static rotor_status start_threads(rotor_engine *e, rotor_error *err) {
     unsigned mask = ~0u;
     if (e->opt.cpu) ROTOR_TRY(cpu_parse_mask(e->opt.cpu, &mask, err));
     e->cpu = cpu_detect() & mask;
+    if (e->opt.threads_of) return e->pool = e->opt.threads_of->pool, ROTOR_OK;
     return par_create(&e->pool, e->opt.threads ? e->opt.threads : base_core_count(), false, err);
 }
 
@@ -127,6 +128,7 @@ static void choose_ctx(rotor_engine *e) {
                         "context of %llu positions: the model was made for %llu",
                         (unsigned long long)ctx, (unsigned long long)own);
     e->n_ctx = (uint32_t)ctx;
+    e->kv_tok_bytes = per_tok;
     e->kv_bytes = per_tok * e->opt.max_sessions * ((ctx + KERN_KEYS - 1) / KERN_KEYS * KERN_KEYS);
 }
 
@@ -145,7 +147,9 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                              .chunk = e->opt.chunk,
                              .max_logits = e->opt.max_logits,
                              .log = &e->log};
-    return run_create(&e->run, e->m, e->pool, &opt, err);
+    ROTOR_TRY(run_create(&e->run, e->m, e->pool, &opt, err));
+    e->rows = base_alloc_array(run_max_logits(e->run), sizeof *e->rows);
+    return e->rows ? ROTOR_OK : base_fail_nomem(err, "opening an engine");
 }
 
 /* ==== Opening and closing ===================================================================== */
@@ -213,9 +217,10 @@ void rotor_engine_close(rotor_engine **pe) {
     if (!pe || !*pe) return;
     rotor_engine *e = *pe;
     chat_template_free(&e->tmpl);
+    base_free(e->rows);
     run_free(&e->run);
     model_close(&e->m);
-    par_free(&e->pool);
+    if (!e->opt.threads_of) par_free(&e->pool);
     base_free(e);
     *pe = NULL;
 }
@@ -245,6 +250,8 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .file_bytes = m->file_bytes,
                              .kv_bytes = e->kv_bytes,
                              .step_bytes = run_step_bytes(e->run),
+                             .head_bytes = run_head_bytes(e->run),
+                             .kv_tok_bytes = e->kv_tok_bytes,
                              .temperature = m->sampling.temperature,
                              .top_p = m->sampling.top_p,
                              .min_p = m->sampling.min_p,

@@ -8,7 +8,10 @@
 
 #include <stddef.h>
 
-enum { MAX_TOP = 20 }; /* alternatives per token */
+enum {
+    MAX_TOP = 20,  /* alternatives per token */
+    MAX_DRAFT = 64 /* guesses per step, tokens of a match */
+};
 
 /* Room gen's view of the caller's options. */
 typedef struct call {
@@ -78,7 +81,7 @@ static void call_end(call *c) {
     base_free(c->bias);
 }
 
-static rotor_status call_begin(call *c, const rotor_session *s, const rotor_gen_options *user,
+static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_options *user,
                                rotor_error *err) {
     memset(c, 0, sizeof *c);
     c->opt = rotor_gen_options_default(s->e);
@@ -86,6 +89,10 @@ static rotor_status call_begin(call *c, const rotor_session *s, const rotor_gen_
     ROTOR_TRY(api_take_options(o, sizeof *o, user, "rotor_gen_options", err));
     if (o->n_top > MAX_TOP)
         return base_fail(err, ROTOR_E_ARG, "n_top is %u, expected at most %d", o->n_top, MAX_TOP);
+    if (o->draft_max > MAX_DRAFT || o->lookup > MAX_DRAFT)
+        return base_fail(err, ROTOR_E_ARG, "draft_max is %u and lookup %u, expected at most %d",
+                         o->draft_max, o->lookup, MAX_DRAFT);
+    if (o->draft) ROTOR_TRY(rotor_draft_check(s, o->draft, err));
     rotor_status status = copy_lists(c, err);
     if (status != ROTOR_OK) {
         call_end(c);
@@ -113,6 +120,9 @@ static rotor_status call_begin(call *c, const rotor_session *s, const rotor_gen_
                            .n_top = o->n_top,
                            .on_prompt = o->on_prompt ? progress_to_caller : NULL,
                            .on_text = o->on_text ? text_to_caller : NULL,
+                           .lookup_min = o->lookup,
+                           .draft = o->draft ? o->draft->run : NULL,
+                           .draft_max = o->draft_max,
                            .user = c};
     return ROTOR_OK;
 }
@@ -150,7 +160,9 @@ static rotor_status give(gen_result *r, rotor_gen_result *out, rotor_error *err)
                           .n_reused = r->n_reused,
                           .prompt_us = r->prompt_us,
                           .first_us = r->first_tok_us,
-                          .decode_us = r->decode_us};
+                          .decode_us = r->decode_us,
+                          .n_drafted = r->n_drafted,
+                          .n_accepted = r->n_accepted};
     g.text = api_take_text(&r->text);
     g.ids = api_take_ids(&r->ids);
     gen_result_free(r);

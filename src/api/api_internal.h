@@ -14,7 +14,7 @@
 
 struct rotor_engine {
     model *m;                 /* owned */
-    par_pool *pool;           /* owned */
+    par_pool *pool;           /* owned, unless opt.threads_of */
     run_engine *run;          /* owned */
     chat_template *tmpl;      /* owned; NULL: the model's own cannot be used */
     rotor_error tmpl_error;   /* why not */
@@ -24,6 +24,9 @@ struct rotor_engine {
     unsigned cpu;             /* CPU_* flags in use */
     uint32_t n_ctx;           /* positions per session */
     uint64_t kv_bytes;        /* cache of all sessions */
+    uint64_t kv_tok_bytes;    /* cache of one position */
+    run_row *rows;            /* [run_max_logits] rows of one step, owned */
+    uint64_t vocab_hash;      /* of its words; 0: not made yet */
 };
 
 struct rotor_session {

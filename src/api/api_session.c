@@ -61,6 +61,26 @@ rotor_status rotor_eval(rotor_session *s, const uint32_t *tokens, size_t n, cons
     return ROTOR_OK;
 }
 
+rotor_status rotor_eval_together(rotor_session *const *sessions, const uint32_t *tokens, size_t n,
+                                 const float **logits, rotor_error *err) {
+    if (!sessions || !tokens || !logits || n == 0 || !sessions[0])
+        return base_fail(err, ROTOR_E_ARG, "rotor_eval_together: a required argument is NULL or 0");
+    rotor_engine *e = sessions[0]->e;
+    size_t most = BASE_MIN(run_chunk(e->run), run_max_logits(e->run));
+    if (n > most)
+        return base_fail(err, ROTOR_E_ARG,
+                         "%zu sessions in a step: the engine's max_logits and chunk allow %zu", n,
+                         most);
+    for (size_t i = 0; i < n; i++) {
+        if (!sessions[i] || sessions[i]->e != e)
+            return base_fail(err, ROTOR_E_ARG, "session %zu is NULL or of another engine", i);
+        e->rows[i] = (run_row){sessions[i]->run, tokens[i], true};
+    }
+    ROTOR_TRY(run_eval(e->run, e->rows, (uint32_t)n, err));
+    for (size_t i = 0; i < n; i++) logits[i] = run_logits(e->run, (uint32_t)i);
+    return ROTOR_OK;
+}
+
 rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, size_t n,
                             bool (*fn)(void *user, size_t pos, const float *logits), void *user,
                             rotor_error *err) {
@@ -68,8 +88,7 @@ rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, size_t n,
     if (!fn) return base_fail(err, ROTOR_E_ARG, "rotor_eval_all: fn is NULL");
     run_engine *e = s->e->run;
     size_t at_once = BASE_MIN(run_chunk(e), run_max_logits(e));
-    run_row *rows = base_alloc_array(at_once, sizeof *rows);
-    if (!rows) return base_fail_nomem(err, "evaluating");
+    run_row *rows = s->e->rows;
     rotor_status status = ROTOR_OK;
     run_session_rewind(s->run, 0);
     for (size_t done = 0; done < n && status == ROTOR_OK;) {
@@ -81,6 +100,5 @@ rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, size_t n,
                 status = base_fail(err, ROTOR_E_CANCELLED, "stopped by the caller at position %zu",
                                    done);
     }
-    base_free(rows);
     return status;
 }

@@ -156,11 +156,27 @@ void base_log_printf(const base_log *log, base_log_level level, const char *fmt,
 /* ---- Operating system (base/os_*.c) ---------------------------------------------------------- */
 
 uint64_t base_now_us(void);      /* monotonic */
+uint64_t base_now_ns(void);      /* the same clock, finer */
 int64_t base_unix_s(void);       /* wall clock: seconds since 1970-01-01 UTC */
 uint64_t base_random_seed(void); /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);
 uint64_t base_available_memory_bytes(void);
 uint64_t base_peak_rss_bytes(void);
+uint64_t base_cache_bytes(void); /* of the largest processor cache; 0: nobody says */
+uint64_t base_thread_cpu_us(void); /* processor time of the calling thread */
+void base_sleep_us(uint64_t us); /* at least so long; signals do not shorten it */
+
+/* Energy counters of the processor packages (RAPL): everything that runs on them, not this program
+ * alone. A counter wraps; two readings must lie less than a wrap (minutes) apart. */
+enum { BASE_MAX_PACKAGES = 16 };
+typedef struct base_energy {
+    size_t n;                           /* packages; 0: no counter can be read */
+    uint64_t uj[BASE_MAX_PACKAGES];     /* counter, microjoules */
+    uint64_t max_uj[BASE_MAX_PACKAGES]; /* where it wraps */
+} base_energy;
+/* folder NULL: the system's own (/sys/class/powercap). */
+void base_energy_read(base_energy *e, const char *folder);
+double base_energy_joules(const base_energy *from, const base_energy *to);
 
 /* A read-only view of a whole file: mapped, or read into memory (map = false). */
 typedef struct base_file {
@@ -222,6 +238,10 @@ int base_cpu_count(void);            /* logical CPUs this process may use */
 int base_core_count(void);           /* of these, how many have a core of their own */
 void base_thread_pin(int cpu_index); /* binds the calling thread; a hint */
 void base_thread_yield(void);
+/* Runs `command "arg"` in a shell, on this program's terminal and files, and waits for its end.
+ * *exit_status: what it ended with; 128 and the signal that ended it. */
+rotor_status base_run_shell(const char *command, const char *arg, int *exit_status,
+                            rotor_error *err);
 /* Waits until fd can be read (true) or, after SIGINT, interrupted() says so (false; may be NULL).
  */
 bool base_wait_readable(int fd, bool (*interrupted)(void));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The operating system: waiting for a key or Ctrl-C, whichever comes first.
+ * The operating system: waiting, for a while or for a key or Ctrl-C, whichever comes first.
  *
  * SIGINT is let in only while waiting (pselect): one that came between a look at the flag and a
  * plain read() would be noticed a key too late. It relies on every other thread of the program
@@ -12,6 +12,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/select.h>
+#include <time.h>
+
+void base_sleep_us(uint64_t us) {
+    struct timespec left = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
+}
 
 bool base_wait_readable(int fd, bool (*interrupted)(void)) {
     sigset_t interrupt, before;

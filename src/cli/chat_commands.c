@@ -90,6 +90,22 @@ static void do_read(chat_talk *t, const char *argument) {
     base_file_close(&f);
 }
 
+static void do_edit(chat_talk *t, const char *argument) {
+    rotor_error err;
+    if (!t->terminal) {
+        say(t, "/edit needs a terminal");
+        return;
+    }
+    base_buf_reset(&t->edited);
+    if (cli_edit_text(argument, &t->edited, &err) != ROTOR_OK) {
+        base_buf_reset(&t->edited);
+        say(t, "rotor: %s", err.message);
+    } else if (strspn(t->edited.data ? t->edited.data : "", " \t\n") == t->edited.len) {
+        base_buf_reset(&t->edited);
+        say(t, "nothing written, nothing sent");
+    }
+}
+
 static void do_save(chat_talk *t, const char *argument) {
     rotor_error err;
     if (!*argument)
@@ -121,7 +137,7 @@ static const char *setting_at(const void *ctx, size_t i) {
 }
 
 static void show_settings(const chat_talk *t) {
-    rotor_gen_options g = cli_gen_options(&t->a, t->e);
+    rotor_gen_options g = cli_gen_options(&t->a, t->e, NULL);
     say(t, "temp %g  top-k %d  top-p %g  min-p %g  repeat-penalty %g", (double)g.temperature,
         g.top_k, (double)g.top_p, (double)g.min_p, (double)g.repeat_penalty);
     if (cli_given(&t->a, OPT_SEED)) say(t, "seed %lld", (long long)cli_int(&t->a, OPT_SEED));
@@ -209,6 +225,7 @@ static const command commands[] = {
     {"regen", "", "answer the last message again", do_regen},
     {"undo", "", "take back the last message and its answer", do_undo},
     {"read", "FILE", "put a text file in front of the next message", do_read},
+    {"edit", "[TEXT]", "write the next message in $VISUAL or $EDITOR (Ctrl-G: the line)", do_edit},
     {"ctx", "", "how much of the context is used", do_ctx},
     {"stats", "", "speed of the last answer and of all", do_stats},
     {"think", "", "show or hide a model's reasoning", do_think},

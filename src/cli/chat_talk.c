@@ -50,7 +50,9 @@ void chat_free(chat_talk *t) {
     base_free(t->turns);
     base_free(t->system);
     base_buf_free(&t->attached);
+    base_buf_free(&t->edited);
     base_buf_free(&t->speed);
+    cli_draft_close(&t->draft);
     rotor_session_free(&t->s);
     rotor_engine_close(&t->e);
 }
@@ -103,7 +105,7 @@ static rotor_status render(const chat_talk *t, uint32_t **ids, size_t *n, rotor_
 static rotor_status generate(chat_talk *t, const uint32_t *ids, size_t n, rotor_gen_result *r,
                              rotor_error *err) {
     answer w = {.t = t};
-    rotor_gen_options g = cli_gen_options(&t->a, t->e);
+    rotor_gen_options g = cli_gen_options(&t->a, t->e, &t->draft);
     size_t n_stops = 0, n_template = 0;
     while (rotor_chat_stop(t->e, n_template)) n_template++;
     const char **stops = base_alloc_array(g.n_stops + n_template + 1, sizeof *stops);

@@ -17,11 +17,13 @@ typedef struct chat_talk {
     cli_args a;             /* options; /set changes the copy */
     rotor_engine *e;        /* owned */
     rotor_session *s;       /* owned */
+    cli_draft draft;        /* of --draft */
     rotor_engine_info info; /* of e */
     char *system;           /* system prompt, owned; NULL: none */
     chat_turn *turns;       /* [n_turns], owned */
     size_t n_turns, cap;    /* used, allocated */
     base_buf attached;      /* files put in front of the next message by /read */
+    base_buf edited;        /* message that /edit made, to be sent next */
     base_buf speed;         /* speed line of the last answer */
     uint64_t n_answers;     /* given so far */
     uint64_t n_decoded;     /* tokens in them */

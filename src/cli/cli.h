@@ -86,12 +86,16 @@ typedef enum cli_opt {
     OPT_REPEAT,
     OPT_SEED,
     OPT_STOP,
+    OPT_LOOKUP,
+    OPT_DRAFT,
+    OPT_DRAFT_MAX,
     OPT_NO_HISTORY,
     OPT_COLOR,
     OPT_N_PROMPT,
     OPT_N_GEN,
     OPT_REPS,
     OPT_DEPTH,
+    OPT_SESSIONS,
     OPT_OPS,
     OPT_COMPARE,
     OPT_PRESET,
@@ -242,6 +246,13 @@ void cli_die_interrupted(void);
 /* All of standard input, byte for byte. */
 rotor_status cli_read_stdin(base_buf *out, rotor_error *err);
 
+/* ---- The user's editor (os_editor.c) ----------------------------------------------------------
+ */
+
+/* Opens text in VISUAL, EDITOR or vi; *out is what the file holds afterwards, without line ends at
+ * its end. Fails when the editor does. The terminal must be in its ordinary state. */
+rotor_status cli_edit_text(const char *text, base_buf *out, rotor_error *err);
+
 /* ---- Models (model_ref.c, engine_options.c) -------------------------------------------------- */
 
 /* Where a MODEL argument leads. */
@@ -259,13 +270,23 @@ char *cli_cache_root(void);
 rotor_engine_options cli_engine_options(const cli_args *a);
 rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_model *m,
                              rotor_engine_options opt, rotor_error *err);
+/* The smaller model of --draft; all NULL without it. Zero-initialise; closed before the engine it
+ * drafts for. */
+typedef struct cli_draft {
+    rotor_engine *e;  /* owned; runs on the threads of the other */
+    rotor_session *s; /* owned */
+} cli_draft;
+rotor_status cli_draft_open(cli_draft *d, const cli_args *a, const rotor_engine *own,
+                            rotor_session *s, rotor_error *err);
+void cli_draft_close(cli_draft *d);
 /* The exit status for a failed call: CLI_USAGE for a wrong argument, else CLI_FAILED; says why. */
 int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);
-/* Sampling from the command line over the model's own settings. */
-rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e);
+/* Sampling from the command line over the model's own settings; d may be NULL. */
+rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, const cli_draft *d);
 /* n per second, 0 when nothing was timed. */
 double cli_rate(uint64_t n, uint64_t us);
-/* "prompt 12 tok 103.2 t/s | decode 64 tok 41.0 t/s | first token 120 ms | context 76 of 4096" */
+/* "prompt 12 tok 103.2 t/s | decode 64 tok 41.0 t/s | first token 120 ms | context 76 of 4096",
+ * with speculation "drafts 30 of 41 right" behind the decode. */
 void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max);
 
 /* ---- Verbs ----------------------------------------------------------------------------------- */

@@ -78,7 +78,55 @@ rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_mo
     return st;
 }
 
-rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e) {
+/* ==== Speculation ============================================================================= */
+
+/* Of a draft model only what went wrong is worth a line. */
+static void log_trouble(void *user, int level, const char *line) {
+    if (level <= BASE_LOG_WARN) cli_log_line(user, level, line);
+}
+
+static rotor_status open_draft(cli_draft *d, const cli_args *a, const cli_model *m,
+                               const rotor_engine *own, rotor_error *err) {
+    rotor_engine_info of_own = {.size = sizeof of_own}, of_draft = {.size = sizeof of_draft};
+    char bytes[32];
+    rotor_engine_options opt = cli_engine_options(a);
+    ROTOR_TRY(rotor_engine_get_info(own, &of_own));
+    opt.ctx = of_own.n_ctx;
+    opt.max_layers = 0; /* --layers is about the model itself */
+    opt.threads_of = own;
+    opt.log = log_trouble;
+    if (m->src.path)
+        ROTOR_TRY(rotor_engine_open(&d->e, m->src.path, &opt, err));
+    else
+        ROTOR_TRY(
+            rotor_engine_open_memory(&d->e, m->src.data, m->src.n_bytes, m->src.name, &opt, err));
+    ROTOR_TRY(rotor_session_create(&d->s, d->e, 0, err));
+    ROTOR_TRY(rotor_engine_get_info(d->e, &of_draft));
+    cli_log(a, BASE_LOG_INFO, "draft: %s (%s, %s), %s", of_draft.name, of_draft.architecture,
+            of_draft.type_name, cli_bytes(of_draft.file_bytes, bytes));
+    return ROTOR_OK;
+}
+
+rotor_status cli_draft_open(cli_draft *d, const cli_args *a, const rotor_engine *own,
+                            rotor_session *s, rotor_error *err) {
+    cli_model m;
+    if (!cli_text(a, OPT_DRAFT)) return ROTOR_OK;
+    ROTOR_TRY(cli_model_find(&m, cli_text(a, OPT_DRAFT), err));
+    rotor_status st = open_draft(d, a, &m, own, err);
+    cli_model_free(&m);
+    return st == ROTOR_OK ? rotor_draft_check(s, d->s, err) : st;
+}
+
+void cli_draft_close(cli_draft *d) {
+    rotor_session_free(&d->s);
+    rotor_engine_close(&d->e);
+}
+
+/* ==== Generation ============================================================================== */
+
+enum { LOOKUP_MIN = 2 }; /* tokens that must agree before a guess */
+
+rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, const cli_draft *d) {
     rotor_gen_options g = rotor_gen_options_default(e);
     if (cli_given(a, OPT_N_PREDICT)) g.max_tokens = (uint32_t)cli_int(a, OPT_N_PREDICT);
     if (cli_given(a, OPT_TEMP)) g.temperature = (float)cli_real(a, OPT_TEMP);
@@ -89,6 +137,9 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e) {
     g.seed = cli_given(a, OPT_SEED) ? (uint64_t)cli_int(a, OPT_SEED) : base_random_seed() >> 12;
     g.stops = a->many[OPT_STOP];
     g.n_stops = a->n_many[OPT_STOP];
+    g.lookup = cli_on(a, OPT_LOOKUP) ? LOOKUP_MIN : 0;
+    g.draft = d ? d->s : NULL;
+    g.draft_max = (uint32_t)cli_int(a, OPT_DRAFT_MAX);
     return g;
 }
 
@@ -99,6 +150,8 @@ void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uin
     uint64_t steps = r->n_ids ? r->n_ids - 1 : 0;
     base_buf_printf(out, "prompt %u tok %.1f t/s", fresh, cli_rate(fresh, r->prompt_us));
     if (r->n_reused) base_buf_printf(out, " (%u kept)", r->n_reused);
-    base_buf_printf(out, " | decode %zu tok %.1f t/s | first token %.0f ms | context %u of %u",
-                    r->n_ids, cli_rate(steps, r->decode_us), (double)r->first_us / 1e3, used, max);
+    base_buf_printf(out, " | decode %zu tok %.1f t/s", r->n_ids, cli_rate(steps, r->decode_us));
+    if (r->n_drafted) base_buf_printf(out, ", drafts %u of %u right", r->n_accepted, r->n_drafted);
+    base_buf_printf(out, " | first token %.0f ms | context %u of %u", (double)r->first_us / 1e3,
+                    used, max);
 }

@@ -9,12 +9,13 @@
  */
 #include "cli/cli.h"
 
-#define MODEL   "Model"
-#define TEXT    "Text"
-#define SAMPLE  "Sampling"
-#define MEASURE "Measuring"
-#define OUTPUT  "Output"
-#define GENERAL "General"
+#define MODEL     "Model"
+#define TEXT      "Text"
+#define SAMPLE    "Sampling"
+#define SPECULATE "Speculation: faster, with exactly the same text (not with --beams)"
+#define MEASURE   "Measuring"
+#define OUTPUT    "Output"
+#define GENERAL   "General"
 
 #define LOADS (VERBS_ENGINE | VERB_INFO)
 #define TALKS (VERB_RUN | VERB_CHAT)
@@ -88,6 +89,12 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_SEED] = {"seed", 0, CLI_INT, SAMPLE, "N", 0, 9e18, NULL, NULL,
     "random seed: same seed, same result (default: a new one each time; synth: 0)",
     TALKS | VERB_SYNTH, 0},
+[OPT_LOOKUP] = {"lookup", 0, CLI_FLAG, SPECULATE, NULL, 0, 0, NULL, NULL,
+    "guess what followed the same words earlier in the text", TALKS, CLI_SAVED},
+[OPT_DRAFT] = {"draft", 0, CLI_TEXT, SPECULATE, "MODEL", 0, 0, NULL, NULL,
+    "guess with this smaller model, which must have the same vocabulary", TALKS, CLI_SAVED},
+[OPT_DRAFT_MAX] = {"draft-max", 0, CLI_INT, SPECULATE, "N", 1, 15, NULL, "8",
+    "most tokens to guess at a time; fewer where guessing does not pay", TALKS, CLI_SAVED},
 
 [OPT_N_PROMPT] = {"n-prompt", 'p', CLI_INT, MEASURE, "N", 0, 1048576, NULL, "512",
     "prompt tokens", VERB_BENCH, 0},
@@ -97,6 +104,8 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "how often each measurement is repeated, after one that does not count", VERB_BENCH, 0},
 [OPT_DEPTH] = {"depth", 'd', CLI_INT, MEASURE, "N", 0, 16777216, NULL, "0",
     "tokens already in the context", VERB_BENCH, 0},
+[OPT_SESSIONS] = {"sessions", 0, CLI_INT, MEASURE, "N", 2, 4096, NULL, NULL,
+    "also let N sessions decode together, and print the ratio to one", VERB_BENCH, 0},
 [OPT_OPS] = {"ops", 0, CLI_FLAG, MEASURE, NULL, 0, 0, NULL, NULL,
     "also time every matrix product of a layer and the head on its own", VERB_BENCH, 0},
 [OPT_PRESET] = {"preset", 0, CLI_TEXT, MEASURE, "NAME", 0, 0, NULL, NULL,

@@ -19,6 +19,9 @@
 #include <histedit.h>
 #endif
 
+#define PASTE_ON  "\x1b[?2004h" /* the terminal announces pastes */
+#define PASTE_OFF "\x1b[?2004l"
+
 /* ==== Entry =================================================================================== */
 
 void cli_entry_reset(cli_entry *e) {
@@ -116,6 +119,16 @@ static void drop_return(base_buf *line) {
     if (line->len && line->data[line->len - 1] == '\r') line->data[--line->len] = 0;
 }
 
+static void say(const cli_term *t, const char *text) {
+    size_t n = strlen(text), at = 0;
+    while (at < n) {
+        ssize_t k = write(t->o.out_fd, text + at, n - at);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) return;
+        at += (size_t)k;
+    }
+}
+
 /* ==== libedit ================================================================================= */
 
 #ifdef ROTOR_HAVE_LIBEDIT
@@ -177,6 +190,37 @@ static unsigned char take_paste(EditLine *edit, int key) {
     return CC_REFRESH;
 }
 
+static void replace_line(EditLine *edit, const char *text) {
+    const LineInfoW *line = el_wline(edit);
+    el_cursor(edit, (int)(line->lastchar - line->cursor));
+    el_deletestr(edit, (int)(line->lastchar - line->buffer));
+    el_insertstr(edit, text);
+}
+
+/* Ctrl-G: the line goes to an editor and comes back. */
+static unsigned char edit_line(EditLine *edit, int key) {
+    cli_term *t = term_of(edit);
+    const LineInfo *line = el_line(edit);
+    base_buf before = {0}, after = {0};
+    rotor_error err;
+    (void)key;
+    base_buf_append(&before, line->buffer, (size_t)(line->lastchar - line->buffer));
+    el_set(edit, EL_PREP_TERM, 0);
+    say(t, PASTE_OFF "\n");
+    rotor_status st = before.failed ? base_fail_nomem(&err, "editing")
+                                    : t->o.edit(before.data ? before.data : "", &after, &err);
+    if (st != ROTOR_OK) {
+        say(t, err.message);
+        say(t, "\n");
+    }
+    say(t, PASTE_ON);
+    el_set(edit, EL_PREP_TERM, 1);
+    if (st == ROTOR_OK) replace_line(edit, after.data ? after.data : "");
+    base_buf_free(&before);
+    base_buf_free(&after);
+    return CC_REDISPLAY;
+}
+
 static void edit_close(cli_term *t) {
     HistEvent event;
     if (t->history && t->o.history_path) history(t->history, &event, H_SAVE, t->o.history_path);
@@ -203,6 +247,10 @@ static void edit_set_up(cli_term *t) {
     el_wset(t->edit, EL_ADDFN, L"rotor-paste", L"takes a paste as it is",
             take_paste); /* no copies */
     el_set(t->edit, EL_BIND, "\x1b[200~", "rotor-paste", NULL);
+    if (t->o.edit) {
+        el_wset(t->edit, EL_ADDFN, L"rotor-edit", L"opens the line in an editor", edit_line);
+        el_set(t->edit, EL_BIND, "^G", "rotor-edit", NULL);
+    }
     el_set(t->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(t->edit, EL_BIND, "^W", "ed-delete-prev-word", NULL);
     history(t->history, &event, H_SETSIZE, t->o.history_lines > 0 ? t->o.history_lines : 1000);
@@ -248,16 +296,6 @@ static void remember(cli_term *t, const base_buf *message) {
 
 /* ==== Prompt ================================================================================== */
 
-static void say(const cli_term *t, const char *text) {
-    size_t n = strlen(text), at = 0;
-    while (at < n) {
-        ssize_t k = write(t->o.out_fd, text + at, n - at);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return;
-        at += (size_t)k;
-    }
-}
-
 bool cli_term_edits(const cli_term *t) {
 #ifdef ROTOR_HAVE_LIBEDIT
     return t->edit != NULL;
@@ -299,9 +337,9 @@ static cli_read read_line(cli_term *t, const char *prompt) {
     t->stopped = false;
 #ifdef ROTOR_HAVE_LIBEDIT
     if (t->edit) {
-        say(t, "\x1b[?2004h");
+        say(t, PASTE_ON);
         cli_read r = read_edited(t);
-        say(t, "\x1b[?2004l");
+        say(t, PASTE_OFF);
         if (r != CLI_READ_MESSAGE) say(t, "\n");
         return r;
     }

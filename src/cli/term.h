@@ -53,6 +53,8 @@ typedef struct cli_term_options {
     int history_lines;         /* messages kept */
     int in_fd, out_fd;         /* 0 and 1 */
     bool (*interrupted)(void); /* Ctrl-C since the last message */
+    /* Ctrl-G: the line in an editor (cli_edit_text); NULL: no such key */
+    rotor_status (*edit)(const char *text, base_buf *out, rotor_error *err);
 } cli_term_options;
 rotor_status cli_term_open(cli_term **out, const cli_term_options *options, rotor_error *err);
 /* Saves the history. */

@@ -1,141 +1,164 @@
 /* SPDX-License-Identifier: MIT
  *
- * rotor bench: prompt and decode speed of a model, beside what this machine's memory and int8 units
- * can do, measured in the same run.
+ * rotor bench: prompt and decode speed of a model, beside what this machine's memory and arithmetic
+ * allow at the same moment.
  *
- * Neither tokeniser nor sampler is inside a timing: random ids go in, logits come out. Every
- * measurement is made once without counting, then --repetitions times from the same depth.
+ * Neither tokeniser nor sampler is inside a timing: random ids go in, logits come out. Every kind
+ * of run is made once without counting, then all kinds in turn, --repetitions times, from the same
+ * depth. The machine is probed before and after every run, and a run is divided by its own two
+ * neighbours: machines are shared and drift, a ratio to a figure of a minute ago says nothing.
  */
-#include "cli/cli.h"
+#include "cli/bench.h"
 
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-typedef struct series {
-    double *tps;     /* [n] tokens per second, owned, sorted */
-    size_t n;        /* repetitions */
-    double mean, sd; /* over them */
-    double median;   /* over them */
-} series;
+double bench_ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
-typedef struct bench {
-    const cli_args *a;             /* options */
-    rotor_engine *e;               /* owned */
-    rotor_session *s;              /* owned */
-    rotor_engine_info info;        /* of e */
-    uint32_t *ids;                 /* [depth + most] random ids, owned */
-    size_t depth, n_prompt, n_gen; /* tokens */
-    double load_ms;                /* opening the model */
-    double first_ms;               /* load and first prompt */
-    series prompt, decode;         /* results; n 0: not asked for */
-    double machine_gbps;           /* plain read */
-    double machine_gmacs;          /* int8 peak */
-    double macs_per_tok;           /* multiply-adds of the projections; 0: unknown */
-    double bytes_per_tok;          /* read by a decode step, cache included */
-    uint64_t peak_bytes;           /* resident memory after the first prompt and decode */
-    cli_progress progress;         /* over repetitions */
-    size_t done, total;            /* repetitions */
-    json_t *ops;                   /* list of --ops with --json */
-} bench;
-
-/* ==== Measuring =============================================================================== */
-
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
+bool bench_stable(const bench *b) {
+    for (int c = 0; c < TOOL_N_CEILINGS; c++)
+        if (b->machine[c].spread > BENCH_UNSTABLE) return false;
+    return b->rates_median.had > BENCH_BUSY;
 }
 
-static void summarise(series *s) {
-    double sum = 0, sq = 0;
-    for (size_t i = 0; i < s->n; i++) sum += s->tps[i];
-    s->mean = sum / (double)s->n;
-    for (size_t i = 0; i < s->n; i++) sq += (s->tps[i] - s->mean) * (s->tps[i] - s->mean);
-    s->sd = s->n > 1 ? sqrt(sq / (double)(s->n - 1)) : 0;
-    qsort(s->tps, s->n, sizeof *s->tps, ascending);
-    s->median = s->n % 2 ? s->tps[s->n / 2] : (s->tps[s->n / 2 - 1] + s->tps[s->n / 2]) / 2;
-}
+/* ==== Runs ==================================================================================== */
 
-static rotor_status to_depth(bench *b, rotor_error *err) {
+static rotor_status to_depth(bench *b, rotor_session *s, rotor_error *err) {
     const float *logits;
-    if (b->depth == 0) return rotor_session_rewind(b->s, 0), ROTOR_OK;
-    rotor_session_rewind(b->s, (uint32_t)b->depth);
-    if (rotor_session_len(b->s) == b->depth) return ROTOR_OK;
-    return rotor_eval(b->s, b->ids, b->depth, &logits, err);
+    rotor_session_rewind(s, (uint32_t)b->depth);
+    if (rotor_session_len(s) == b->depth) return ROTOR_OK;
+    return rotor_eval(s, b->ids, b->depth, &logits, err);
 }
 
-static rotor_status run_prompt(bench *b, double *tps, rotor_error *err) {
+static rotor_status run_prompt(bench *b, uint64_t *us, rotor_error *err) {
     const float *logits;
-    ROTOR_TRY(to_depth(b, err));
+    ROTOR_TRY(to_depth(b, b->s[0], err));
     uint64_t start = base_now_us();
-    ROTOR_TRY(rotor_eval(b->s, b->ids, b->depth + b->n_prompt, &logits, err));
-    *tps = cli_rate(b->n_prompt, base_now_us() - start);
+    ROTOR_TRY(rotor_eval(b->s[0], b->ids, b->depth + b->n_prompt, &logits, err));
+    *us = base_now_us() - start;
     return ROTOR_OK;
 }
 
-static rotor_status run_decode(bench *b, double *tps, rotor_error *err) {
+static rotor_status run_decode(bench *b, uint64_t *us, rotor_error *err) {
     const float *logits;
-    ROTOR_TRY(to_depth(b, err));
+    ROTOR_TRY(to_depth(b, b->s[0], err));
     uint64_t start = base_now_us();
     for (size_t i = 1; i <= b->n_gen; i++) {
-        ROTOR_TRY(rotor_eval(b->s, b->ids, b->depth + i, &logits, err));
+        ROTOR_TRY(rotor_eval(b->s[0], b->ids, b->depth + i, &logits, err));
         if (cli_interrupted()) return base_fail(err, ROTOR_E_CANCELLED, "interrupted");
     }
-    *tps = cli_rate(b->n_gen, base_now_us() - start);
+    *us = base_now_us() - start;
     return ROTOR_OK;
 }
 
-static rotor_status repeat(bench *b, series *s,
-                           rotor_status (*run)(bench *, double *, rotor_error *),
-                           rotor_error *err) {
-    s->n = (size_t)cli_int(b->a, OPT_REPS);
-    s->tps = base_alloc_array(s->n, sizeof *s->tps);
-    if (!s->tps) return base_fail_nomem(err, "measuring");
-    for (size_t i = 0; i < s->n; i++) {
-        ROTOR_TRY(run(b, &s->tps[i], err));
-        if (!cli_progress_step(&b->progress, ++b->done, b->total))
-            return base_fail(err, ROTOR_E_CANCELLED, "interrupted");
+static rotor_status run_sessions(bench *b, uint64_t *us, rotor_error *err) {
+    for (size_t k = 0; k < b->n_sessions; k++) ROTOR_TRY(to_depth(b, b->s[k], err));
+    uint64_t start = base_now_us();
+    for (size_t i = 0; i < b->n_gen; i++) {
+        for (size_t k = 0; k < b->n_sessions; k++) b->next[k] = b->ids[b->depth + i];
+        ROTOR_TRY(rotor_eval_together(b->s, b->next, b->n_sessions, b->logits, err));
+        if (cli_interrupted()) return base_fail(err, ROTOR_E_CANCELLED, "interrupted");
     }
-    summarise(s);
+    *us = base_now_us() - start;
     return ROTOR_OK;
 }
 
-/* Both ceilings, before and after: the better one counts, memory being shared. */
-static void measure_machine(bench *b) {
-    double read = 0, macs = 0;
-    tool_measure_read(b->info.threads, &read, NULL);
-    tool_measure_int8(b->info.threads, &macs, NULL);
-    b->machine_gbps = fmax(b->machine_gbps, read);
-    b->machine_gmacs = fmax(b->machine_gmacs, macs);
+static rotor_status (*const runs[BENCH_KINDS])(bench *b, uint64_t *us, rotor_error *err) = {
+    run_prompt, run_decode, run_sessions};
+
+/* ==== Repeating =============================================================================== */
+
+static rotor_status take_probe(bench *b, rotor_error *err) {
+    ROTOR_TRY(tool_probe_take(b->probe, &b->last, err));
+    b->rates_median.had = BASE_MIN(b->rates_median.had, b->last.had);
+    for (int c = 0; c < TOOL_N_CEILINGS; c++)
+        ROTOR_TRY(tool_series_add(&b->rates[c], b->last.of[c], err));
+    return ROTOR_OK;
 }
 
-/* Multiply-adds per token of all matrices inside layers. */
-static double count_macs(const tool_source *src) {
-    tool_file *f = NULL;
-    double macs = 0;
-    if (tool_file_open(&f, src, NULL) != ROTOR_OK) return 0;
-    const tool_facts *t = tool_file_facts(f);
-    for (size_t i = 0; i < t->n_tensors; i++) {
-        tool_tensor x = tool_file_tensor(f, i);
-        bool packed = strcmp(x.type, "U8") == 0; /* four ternary rows in a byte */
-        bool inside =
-            strncmp(x.name.p, "blk.", 4) == 0 || strncmp(x.name.p, "model.layers.", 13) == 0;
-        if (!inside || x.n_dims < 2) continue;
-        double n = (double)x.dims[0] * (double)x.dims[1] * (packed ? 4 : 1);
-        macs += x.n_dims > 2 ? n * t->n_expert_used : n;
-    }
-    tool_file_close(&f);
-    return macs;
+/* One counted run between the newest sample and one more. */
+static rotor_status measure_run(bench *b, enum bench_kind kind, rotor_error *err) {
+    bench_result *r = &b->of[kind];
+    const tool_rates before = b->last;
+    base_energy e0, e1;
+    uint64_t us;
+    base_energy_read(&e0, NULL);
+    ROTOR_TRY(runs[kind](b, &us, err));
+    base_energy_read(&e1, NULL);
+    ROTOR_TRY(take_probe(b, err));
+    const tool_rates between = tool_rates_between(&before, &b->last);
+    const tool_floor floor = tool_floor_of(&r->work, &between);
+    double tps = cli_rate(r->n_tok, us), one = b->of[BENCH_DECODE].newest;
+    b->has_energy = e1.n > 0;
+    r->joules += base_energy_joules(&e0, &e1);
+    r->newest = tps;
+    ROTOR_TRY(tool_series_add(&r->tps, tps, err));
+    ROTOR_TRY(tool_series_add(&r->share, bench_ratio(tps, floor.tps), err));
+    return kind == BENCH_SESSIONS ? tool_series_add(&r->ratio, bench_ratio(tps, one), err)
+                                  : ROTOR_OK;
 }
+
+static rotor_status repeat(bench *b, rotor_error *err) {
+    size_t n = (size_t)cli_int(b->a, OPT_REPS), done = 0;
+    cli_progress_start(&b->progress, b->a, "measuring");
+    b->rates_median.had = 1;
+    ROTOR_TRY(take_probe(b, err));
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < BENCH_KINDS; k++) {
+            if (!b->of[k].asked) continue;
+            ROTOR_TRY(measure_run(b, (enum bench_kind)k, err));
+            if (!cli_progress_step(&b->progress, ++done, n * b->n_asked))
+                return base_fail(err, ROTOR_E_CANCELLED, "interrupted");
+        }
+    cli_progress_end(&b->progress);
+    for (int c = 0; c < TOOL_N_CEILINGS; c++) {
+        b->machine[c] = tool_series_stat(&b->rates[c]);
+        b->rates_median.of[c] = b->machine[c].median;
+    }
+    return ROTOR_OK;
+}
+
+/* ==== Work ==================================================================================== */
+
+/* Is this the name of a type whose products are made in float? */
+static bool is_float(const bench *b, const char *type) {
+    return strcmp(cli_text(b->a, OPT_ACT), "f32") == 0 || strstr(type, "F16") ||
+           strstr(type, "F32"); /* BF16 too */
+}
+
+/* Fills in what the floor of each kind of run counts: for one token alone the reading, for a prompt
+ * the multiplying (its weights are read once for all), for sessions together both. */
+static void count_work(bench *b, const tool_macs *m) {
+    const rotor_engine_info *i = &b->info;
+    bench_result *p = &b->of[BENCH_PROMPT], *d = &b->of[BENCH_DECODE], *s = &b->of[BENCH_SESSIONS];
+    double prompt_keys = (double)b->depth + ((double)b->n_prompt + 1) / 2;
+    double decode_keys = (double)b->depth + ((double)b->n_gen + 1) / 2;
+    b->kv_bytes = (double)i->kv_tok_bytes * decode_keys;
+    *p = (bench_result){.asked = b->n_prompt > 0, .n_tok = b->n_prompt};
+    *d = (bench_result){.asked = b->n_gen > 0, .n_tok = b->n_gen};
+    *s = (bench_result){.asked = b->n_sessions > 1, .n_tok = b->n_gen * b->n_sessions};
+    p->work.f32_macs = m->per_key * prompt_keys;
+    *(is_float(b, i->type_name) ? &p->work.f32_macs : &p->work.int8_macs) += m->layers;
+    d->work.bytes = (double)i->step_bytes + b->kv_bytes;
+    s->work.bytes = (double)i->step_bytes / (double)b->n_sessions + b->kv_bytes;
+    s->work.f32_macs = m->per_key * decode_keys;
+    *(is_float(b, i->type_name) ? &s->work.f32_macs : &s->work.int8_macs) += m->layers;
+    *(is_float(b, i->head) ? &s->work.f32_macs : &s->work.int8_macs) += m->head;
+    b->n_asked = (size_t)p->asked + d->asked + s->asked;
+}
+
+/* ==== Measuring =============================================================================== */
 
 static rotor_status make_ids(bench *b, rotor_error *err) {
     size_t n = b->depth + BASE_MAX(b->n_prompt, b->n_gen);
     base_rng rng;
     base_rng_seed(&rng, 1);
     b->ids = base_alloc_array(n + 1, sizeof *b->ids);
-    if (!b->ids) return base_fail_nomem(err, "measuring");
+    b->next = base_alloc_array(b->n_sessions, sizeof *b->next);
+    b->logits = base_alloc_array(b->n_sessions, sizeof *b->logits);
+    if (!b->ids || !b->next || !b->logits) return base_fail_nomem(err, "measuring");
     for (size_t i = 0; i <= n; i++) b->ids[i] = base_rng_below(&rng, b->info.n_vocab);
     return ROTOR_OK;
 }
@@ -147,137 +170,66 @@ static rotor_status open_model(bench *b, const cli_model *m, rotor_error *err) {
         opt.ctx = (uint32_t)BASE_MAX(needed, 1);
     else if (opt.ctx && opt.ctx < needed)
         return base_fail(err, ROTOR_E_ARG, "--ctx %u is too small for %zu tokens", opt.ctx, needed);
+    opt.max_sessions = (uint32_t)b->n_sessions;
+    if (b->n_sessions > 1) opt.max_logits = (uint32_t)b->n_sessions;
     uint64_t start = base_now_us();
     ROTOR_TRY(cli_engine_open(&b->e, b->a, m, opt, err));
     b->load_ms = (double)(base_now_us() - start) / 1e3;
     b->info.size = sizeof b->info;
     ROTOR_TRY(rotor_engine_get_info(b->e, &b->info));
-    return rotor_session_create(&b->s, b->e, 0, err);
+    b->s = base_alloc_array(b->n_sessions, sizeof(rotor_session *));
+    if (!b->s) return base_fail_nomem(err, "measuring");
+    for (size_t i = 0; i < b->n_sessions; i++)
+        ROTOR_TRY(rotor_session_create(&b->s[i], b->e, 0, err));
+    return ROTOR_OK;
 }
 
 static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
-    double warm_up;
-    uint64_t start = base_now_us();
+    tool_macs macs;
+    uint64_t warm_up, start = base_now_us();
     ROTOR_TRY(open_model(b, m, err));
     ROTOR_TRY(make_ids(b, err));
-    b->macs_per_tok = count_macs(&m->src);
-    double per_position = b->info.n_ctx ? (double)b->info.kv_bytes / b->info.n_ctx : 0;
-    b->bytes_per_tok =
-        (double)b->info.step_bytes + per_position * ((double)b->depth + (double)b->n_gen / 2);
-    b->total = (size_t)cli_int(b->a, OPT_REPS) * ((b->n_prompt > 0) + (b->n_gen > 0));
     if (b->n_prompt) ROTOR_TRY(run_prompt(b, &warm_up, err));
     b->first_ms = (double)(base_now_us() - start) / 1e3;
     if (b->n_gen) ROTOR_TRY(run_decode(b, &warm_up, err));
     b->peak_bytes = base_peak_rss_bytes(); /* before the probe takes memory of its own */
-    measure_machine(b);
-    cli_progress_start(&b->progress, b->a, "measuring");
-    if (b->n_prompt) ROTOR_TRY(repeat(b, &b->prompt, run_prompt, err));
-    if (b->n_gen) ROTOR_TRY(repeat(b, &b->decode, run_decode, err));
-    cli_progress_end(&b->progress);
-    measure_machine(b);
+    if (b->n_sessions > 1) ROTOR_TRY(run_sessions(b, &warm_up, err));
+    ROTOR_TRY(tool_count_macs(&m->src, b->info.n_layer, &macs, err));
+    count_work(b, &macs);
+    ROTOR_TRY(tool_probe_create(&b->probe, b->info.threads, 0, err));
+    ROTOR_TRY(repeat(b, err));
+    for (int k = 0; k < BENCH_KINDS; k++) {
+        bench_result *r = &b->of[k];
+        r->tps_stat = tool_series_stat(&r->tps);
+        r->share_stat = tool_series_stat(&r->share);
+        r->ratio_stat = tool_series_stat(&r->ratio);
+    }
     return ROTOR_OK;
 }
 
-/* ==== Reporting =============================================================================== */
-
-static double read_gbps(const bench *b) { return b->bytes_per_tok * b->decode.median / 1e9; }
-static double prompt_gmacs(const bench *b) { return b->macs_per_tok * b->prompt.median / 1e9; }
-static double share(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
-
-static void test_name(const bench *b, const char *kind, size_t n, char out[48]) {
-    if (b->depth)
-        snprintf(out, 48, "%s%zu @ d%zu", kind, n, b->depth);
-    else
-        snprintf(out, 48, "%s%zu", kind, n);
-}
-
-static void text_row(const bench *b, const char *kind, size_t n, const series *s) {
-    char size[32], test[48], tail[64];
-    const rotor_engine_info *i = &b->info;
-    test_name(b, kind, n, test);
-    if (strcmp(kind, "tg") == 0)
-        snprintf(tail, sizeof tail, "%8.1f | %5.1f | %3.0f %%", b->bytes_per_tok / 1e6,
-                 read_gbps(b), share(read_gbps(b), b->machine_gbps));
-    else
-        snprintf(tail, sizeof tail, "         |       | %3.0f %%",
-                 share(prompt_gmacs(b), b->machine_gmacs));
-    cli_outf("| %-24.24s | %10s | %8.2f M | cpu | %3d | %-3s | %-10.10s | %-14s | %9.2f ± %-7.2f | "
-             "%8.2f | %s |\n",
-             i->name, cli_bytes(i->file_bytes, size), (double)i->n_params / 1e6, i->threads,
-             cli_text(b->a, OPT_KV), i->head, test, s->mean, s->sd, s->mean > 0 ? 1e3 / s->mean : 0,
-             tail);
-}
-
-static void print_text(const bench *b) {
-    tool_machine m;
-    char peak[32];
-    tool_machine_get(&m);
-    cli_outf("rotor %s   %s, %d threads, %s\n", rotor_version(), m.cpu_name, b->info.threads,
-             b->info.cpu);
-    cli_outf("machine   plain read %.1f GB/s, int8 peak %.0f GMAC/s (in this run)\n",
-             b->machine_gbps, b->machine_gmacs);
-    cli_outf("| model                    |       size |     params | dev | thr | kv  | head       "
-             "| test  "
-             "         |           t/s ± sd  |   ms/tok |   MB/tok |  GB/s |  of peak |\n");
-    cli_outf("|--------------------------|------------|------------|-----|-----|-----|------------|"
-             "-------"
-             "---------|---------------------|----------|----------|-------|----------|\n");
-    if (b->prompt.n) text_row(b, "pp", b->n_prompt, &b->prompt);
-    if (b->decode.n) text_row(b, "tg", b->n_gen, &b->decode);
-    cli_outf("load %.0f ms, load and first prompt %.0f ms, peak memory %s\n", b->load_ms,
-             b->first_ms, cli_bytes(b->peak_bytes, peak));
-}
-
-static json_t *samples(const series *s) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < s->n; i++) json_array_append_new(list, json_real(s->tps[i]));
-    return list;
-}
-
-static json_t *to_json(const bench *b) {
-    const rotor_engine_info *i = &b->info;
-    tool_machine m;
-    tool_machine_get(&m);
-    json_t *o = json_object();
-    json_object_set_new(o, "version", json_string(rotor_version()));
-    json_object_set_new(o, "machine", cli_json_text(m.cpu_name, strlen(m.cpu_name)));
-    json_object_set_new(o, "model", cli_json_text(i->name, strlen(i->name)));
-    json_object_set_new(o, "architecture", json_string(i->architecture));
-    json_object_set_new(o, "type", json_string(i->type_name));
-    json_object_set_new(o, "model_bytes", json_integer((json_int_t)i->file_bytes));
-    json_object_set_new(o, "n_params", json_integer((json_int_t)i->n_params));
-    json_object_set_new(o, "device", json_string("cpu"));
-    json_object_set_new(o, "threads", json_integer(i->threads));
-    json_object_set_new(o, "cpu", json_string(i->cpu));
-    json_object_set_new(o, "kv", json_string(cli_text(b->a, OPT_KV)));
-    json_object_set_new(o, "act", json_string(cli_text(b->a, OPT_ACT)));
-    json_object_set_new(o, "head", json_string(i->head));
-    json_object_set_new(o, "n_prompt", json_integer((json_int_t)b->n_prompt));
-    json_object_set_new(o, "n_gen", json_integer((json_int_t)b->n_gen));
-    json_object_set_new(o, "depth", json_integer((json_int_t)b->depth));
-    json_object_set_new(o, "repetitions", json_integer(cli_int(b->a, OPT_REPS)));
-    json_object_set_new(o, "prompt_tps", json_real(b->prompt.median));
-    json_object_set_new(o, "prompt_sd", json_real(b->prompt.sd));
-    json_object_set_new(o, "prompt_samples", samples(&b->prompt));
-    json_object_set_new(o, "decode_tps", json_real(b->decode.median));
-    json_object_set_new(o, "decode_sd", json_real(b->decode.sd));
-    json_object_set_new(o, "decode_samples", samples(&b->decode));
-    json_object_set_new(o, "load_ms", json_real(b->load_ms));
-    json_object_set_new(o, "first_ms", json_real(b->first_ms));
-    json_object_set_new(o, "peak_rss_bytes", json_integer((json_int_t)b->peak_bytes));
-    json_object_set_new(o, "bytes_per_token", json_integer((json_int_t)b->bytes_per_tok));
-    json_object_set_new(o, "read_gbps", json_real(read_gbps(b)));
-    json_object_set_new(o, "machine_gbps", json_real(b->machine_gbps));
-    json_object_set_new(o, "read_share", json_real(share(read_gbps(b), b->machine_gbps) / 100));
-    json_object_set_new(o, "prompt_gmacs", json_real(prompt_gmacs(b)));
-    json_object_set_new(o, "machine_int8_gmacs", json_real(b->machine_gmacs));
-    json_object_set_new(o, "prompt_share",
-                        json_real(share(prompt_gmacs(b), b->machine_gmacs) / 100));
-    if (b->ops) json_object_set(o, "ops", b->ops);
-    return o;
+static void release(bench *b) {
+    for (size_t i = 0; b->s && i < b->n_sessions; i++) rotor_session_free(&b->s[i]);
+    rotor_engine_close(&b->e);
+    tool_probe_free(&b->probe);
+    for (int k = 0; k < BENCH_KINDS; k++) {
+        tool_series_free(&b->of[k].tps);
+        tool_series_free(&b->of[k].share);
+        tool_series_free(&b->of[k].ratio);
+    }
+    for (int c = 0; c < TOOL_N_CEILINGS; c++) tool_series_free(&b->rates[c]);
+    json_decref(b->ops);
+    json_decref(b->step_ops);
+    base_free(b->s);
+    base_free(b->ids);
+    base_free(b->next);
+    base_free(b->logits);
 }
 
 /* ==== Single products ========================================================================= */
+
+static double percent(double reached, tool_stat of) {
+    return 100 * bench_ratio(reached, of.median);
+}
 
 static void on_op(void *user, const tool_op_time *t) {
     bench *b = user;
@@ -285,8 +237,8 @@ static void on_op(void *user, const tool_op_time *t) {
         cli_outf("%-12s %-8s %7zu x %-7zu %9.1f us %7.1f GB/s (%3.0f %%) %10.1f us %8.1f GMAC/s "
                  "(%3.0f %%)\n",
                  t->name, t->type, t->rows, t->cols, t->us_one, t->gb_per_s,
-                 share(t->gb_per_s, b->machine_gbps), t->us_many, t->gmac_per_s,
-                 share(t->gmac_per_s, b->machine_gmacs));
+                 percent(t->gb_per_s, b->machine[TOOL_READ]), t->us_many, t->gmac_per_s,
+                 percent(t->gmac_per_s, b->machine[TOOL_INT8]));
         return;
     }
     json_t *o = json_object();
@@ -313,40 +265,40 @@ static rotor_status measure_ops(bench *b, const cli_model *m, rotor_error *err) 
     return tool_bench_ops(&m->src, &opt, on_op, b, err);
 }
 
-/* ==== Comparing =============================================================================== */
+/* ==== A step, op by op ======================================================================== */
 
-static void compare_one(const json_t *old, const json_t *now, const char *tps,
-                        const char *samples_key) {
-    double was = json_number_value(json_object_get(old, tps)),
-           is = json_number_value(json_object_get(now, tps));
-    const json_t *a = json_object_get(old, samples_key), *b = json_object_get(now, samples_key);
-    size_t na = json_array_size(a), nb = json_array_size(b);
-    if (!(was > 0) || !(is > 0)) return;
-    bool apart =
-        na && nb && /* sorted: do the ranges overlap? */
-        (json_number_value(json_array_get(a, na - 1)) < json_number_value(json_array_get(b, 0)) ||
-         json_number_value(json_array_get(b, nb - 1)) < json_number_value(json_array_get(a, 0)));
-    fprintf(stderr, "%-11s %9.2f -> %9.2f  %.3fx%s\n", tps, was, is, is / was,
-            apart ? "" : "  (within the range of repetitions)");
+static void on_step_op(void *user, const tool_step_op *t) {
+    bench *b = user;
+    if (!b->step_ops) {
+        cli_outf("%-12s %6.0f %10.1f us %10.1f us %5.1f %% %10.1f MB %7.1f GB/s\n", t->name,
+                 t->calls, t->work_us, t->wait_us, 100 * t->share, (double)t->bytes / 1e6,
+                 t->gb_per_s);
+        return;
+    }
+    json_t *o = json_object();
+    json_object_set_new(o, "name", json_string(t->name));
+    json_object_set_new(o, "calls", json_real(t->calls));
+    json_object_set_new(o, "work_us", json_real(t->work_us));
+    json_object_set_new(o, "wait_us", json_real(t->wait_us));
+    json_object_set_new(o, "share", json_real(t->share));
+    json_object_set_new(o, "bytes", json_integer((json_int_t)t->bytes));
+    json_object_set_new(o, "gbps", json_real(t->gb_per_s));
+    json_array_append_new(b->step_ops, o);
 }
 
-static rotor_status compare(const bench *b, const json_t *now, rotor_error *err) {
-    const char *path = cli_text(b->a, OPT_COMPARE);
-    json_error_t why;
-    base_file f;
-    ROTOR_TRY(base_file_open(&f, path, false, err));
-    json_t *old = json_loadb(f.data ? (const char *)f.data : "", f.size, 0, &why);
-    base_file_close(&f);
-    if (!json_is_object(old)) {
-        json_decref(old);
-        return base_fail(err, ROTOR_E_FORMAT, "%s: expected the output of rotor bench --json",
-                         path);
-    }
-    fprintf(stderr, "compared with %s (plain read was %.1f, is %.1f GB/s)\n", path,
-            json_number_value(json_object_get(old, "machine_gbps")), b->machine_gbps);
-    compare_one(old, now, "prompt_tps", "prompt_samples");
-    compare_one(old, now, "decode_tps", "decode_samples");
-    json_decref(old);
+static rotor_status measure_step(bench *b, const cli_model *m, rotor_error *err) {
+    const tool_step_options opt = {.n_threads = b->info.threads,
+                                   .cpu = cli_text(b->a, OPT_CPU),
+                                   .n_tok = 1,
+                                   .depth = (uint32_t)b->depth,
+                                   .repetitions = 32};
+    tool_step_report r = {0};
+    if (!b->step_ops)
+        cli_outf("\none token     calls          work       waiting   share        reads\n");
+    ROTOR_TRY(tool_bench_step(&m->src, &opt, on_step_op, b, &r, err));
+    if (!b->step_ops)
+        cli_outf("%-12s %6.0f meetings of %d threads, %.1f us\n", "step", r.meetings,
+                 b->info.threads, r.step_us);
     return ROTOR_OK;
 }
 
@@ -372,11 +324,15 @@ static int report(bench *b, const cli_model *m) {
     rotor_error err = {0};
     bool as_json = cli_on(b->a, OPT_JSON);
     rotor_status st = ROTOR_OK;
-    if (!as_json) print_text(b);
-    if (as_json && cli_on(b->a, OPT_OPS)) b->ops = json_array();
+    if (!as_json) bench_print(b);
+    if (as_json && cli_on(b->a, OPT_OPS)) {
+        b->ops = json_array();
+        b->step_ops = json_array();
+    }
     if (cli_on(b->a, OPT_OPS)) st = measure_ops(b, m, &err);
-    json_t *o = to_json(b);
-    if (st == ROTOR_OK && cli_text(b->a, OPT_COMPARE)) st = compare(b, o, &err);
+    if (st == ROTOR_OK && cli_on(b->a, OPT_OPS)) st = measure_step(b, m, &err);
+    json_t *o = bench_json(b);
+    if (st == ROTOR_OK && cli_text(b->a, OPT_COMPARE)) st = bench_compare(b, o, &err);
     int status = cli_status(b->a, st, &err);
     if (as_json && status == CLI_DONE) return cli_json_print(b->a, o);
     json_decref(o);
@@ -387,25 +343,22 @@ int verb_bench(const cli_args *a) {
     bench b = {.a = a,
                .depth = (size_t)cli_int(a, OPT_DEPTH),
                .n_prompt = (size_t)cli_int(a, OPT_N_PROMPT),
-               .n_gen = (size_t)cli_int(a, OPT_N_GEN)};
+               .n_gen = (size_t)cli_int(a, OPT_N_GEN),
+               .n_sessions = cli_given(a, OPT_SESSIONS) ? (size_t)cli_int(a, OPT_SESSIONS) : 1};
     cli_model m = {0};
     rotor_error err = {0};
     bool preset = cli_given(a, OPT_PRESET);
     if (preset && cli_word(a, 0)) return cli_usage(a, "give a MODEL or --preset, not both");
     if (!b.n_prompt && !b.n_gen) return cli_usage(a, "-p 0 and -n 0: nothing to measure");
+    if (!b.n_gen && b.n_sessions > 1) return cli_usage(a, "--sessions decode: -n cannot be 0");
     cli_catch_interrupt(true);
     rotor_status st = preset ? make_preset(a, &m, &err) : cli_model_find(&m, cli_word(a, 0), &err);
     if (st == ROTOR_OK) st = measure(&b, &m, &err);
     cli_progress_end(&b.progress);
     int status = st == ROTOR_OK ? report(&b, &m) : CLI_FAILED;
-    rotor_session_free(&b.s);
-    rotor_engine_close(&b.e);
+    release(&b);
     if (preset && m.path) unlink(m.path);
     if (st != ROTOR_OK) status = cli_status(a, st, &err);
-    json_decref(b.ops);
-    base_free(b.prompt.tps);
-    base_free(b.decode.tps);
-    base_free(b.ids);
     cli_model_free(&m);
     return status;
 }

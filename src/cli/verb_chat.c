@@ -42,6 +42,7 @@ static rotor_status open_talk(chat_talk *t, const cli_args *a, rotor_error *err)
     t->info.size = sizeof t->info;
     ROTOR_TRY(rotor_engine_get_info(t->e, &t->info));
     ROTOR_TRY(rotor_session_create(&t->s, t->e, 0, err));
+    ROTOR_TRY(cli_draft_open(&t->draft, a, t->e, t->s, err));
     if (cli_text(a, OPT_SYSTEM)) ROTOR_TRY(chat_set_system(t, cli_text(a, OPT_SYSTEM), err));
     if (t->terminal)
         cli_log(a, BASE_LOG_INFO, "Type a message; /help lists commands, Ctrl-D leaves.");
@@ -84,10 +85,13 @@ static rotor_status talk(chat_talk *t, cli_term *term, rotor_error *err) {
         t->stopped = false;
         if (strspn(message.data ? message.data : "", " \t\n") == message.len) continue;
         if (message.data[0] == '/') {
+            base_buf_reset(&t->edited);
             chat_command(t, message.data);
-            continue;
+            if (!t->edited.len) continue;
+            cli_outf("%s\n", t->edited.data); /* so that the conversation can be read */
         }
-        st = talk_once(t, &message, err);
+        st = talk_once(t, t->edited.len ? &t->edited : &message, err);
+        base_buf_reset(&t->edited);
         if (st == ROTOR_E_FULL && t->terminal) { /* said, and the conversation goes on */
             cli_fail(&t->a, err);
             st = ROTOR_OK;
@@ -110,7 +114,8 @@ int verb_chat(const cli_args *a) {
                                 .history_lines = 1000,
                                 .in_fd = 0,
                                 .out_fd = 1,
-                                .interrupted = cli_interrupted};
+                                .interrupted = cli_interrupted,
+                                .edit = cli_edit_text};
         st = cli_term_open(&term, &opt, &err);
         base_free(history);
     }

@@ -12,8 +12,7 @@ typedef struct report {
     const cli_args *a;      /* options */
     tool_machine machine;   /* facts */
     int threads;            /* used for measuring */
-    double read_gbps;       /* measured; 0: could not be */
-    double int8_gmacs;      /* likewise */
+    tool_rates rates;       /* measured; 0: could not be */
     rotor_engine *e;        /* the model, owned; NULL: none asked for */
     rotor_engine_info info; /* of e */
     double load_ms;         /* time to open e */
@@ -25,8 +24,10 @@ static void text_machine(const report *r) {
              r->machine.n_cpus, r->machine.cpu_level);
     cli_outf("memory       %s, %s available\n", cli_bytes(r->machine.memory_bytes, a),
              cli_bytes(r->machine.available_bytes, b));
-    cli_outf("measured     plain read %.1f GB/s, int8 %.0f GMAC/s (%d threads, just now)\n",
-             r->read_gbps, r->int8_gmacs, r->threads);
+    cli_outf(
+        "measured     plain read %.1f GB/s, int8 %.0f GMAC/s, f32 %.0f GMAC/s (%d threads, just "
+        "now)\n",
+        r->rates.of[TOOL_READ], r->rates.of[TOOL_INT8], r->rates.of[TOOL_F32], r->threads);
     cli_outf("devices      cpu\n");
     cli_outf("not here     CUDA, ROCm, Metal and NPUs are out of scope\n");
     cli_outf("build        rotor %s\n", rotor_version());
@@ -38,7 +39,7 @@ static void text_machine(const report *r) {
 }
 
 static double decode_bound(const report *r) {
-    return r->info.step_bytes ? r->read_gbps * 1e9 / (double)r->info.step_bytes : 0;
+    return r->info.step_bytes ? r->rates.of[TOOL_READ] * 1e9 / (double)r->info.step_bytes : 0;
 }
 
 static void text_model(const report *r) {
@@ -71,8 +72,9 @@ static int print_json(const report *r) {
     json_object_set_new(o, "cpus", json_integer(r->machine.n_cpus));
     json_object_set_new(o, "memory_bytes", json_integer((json_int_t)r->machine.memory_bytes));
     json_object_set_new(o, "available_bytes", json_integer((json_int_t)r->machine.available_bytes));
-    json_object_set_new(o, "machine_gbps", json_real(r->read_gbps));
-    json_object_set_new(o, "machine_int8_gmacs", json_real(r->int8_gmacs));
+    json_object_set_new(o, "machine_gbps", json_real(r->rates.of[TOOL_READ]));
+    json_object_set_new(o, "machine_int8_gmacs", json_real(r->rates.of[TOOL_INT8]));
+    json_object_set_new(o, "machine_f32_gmacs", json_real(r->rates.of[TOOL_F32]));
     json_object_set_new(o, "devices", json_pack("[s]", "cpu"));
     if (r->e) {
         const rotor_engine_info *i = &r->info;
@@ -110,14 +112,29 @@ static rotor_status open_model(report *r, const char *word, rotor_error *err) {
     return st;
 }
 
+/* Medians of a few samples; what cannot be measured stays 0. */
+static void measure_machine(report *r) {
+    enum { SAMPLES = 5 };
+    tool_series series[TOOL_N_CEILINGS] = {0};
+    tool_probe *probe = NULL;
+    tool_rates rates;
+    if (tool_probe_create(&probe, r->threads, 0, NULL) != ROTOR_OK) return;
+    for (int i = 0; i < SAMPLES && tool_probe_take(probe, &rates, NULL) == ROTOR_OK; i++)
+        for (int c = 0; c < TOOL_N_CEILINGS; c++) tool_series_add(&series[c], rates.of[c], NULL);
+    for (int c = 0; c < TOOL_N_CEILINGS; c++) {
+        r->rates.of[c] = tool_series_stat(&series[c]).median;
+        tool_series_free(&series[c]);
+    }
+    tool_probe_free(&probe);
+}
+
 int verb_info(const cli_args *a) {
     report r = {.a = a};
     rotor_error err = {0};
     rotor_status st = ROTOR_OK;
     tool_machine_get(&r.machine);
     r.threads = cli_given(a, OPT_THREADS) ? (int)cli_int(a, OPT_THREADS) : r.machine.n_cpus;
-    tool_measure_read(r.threads, &r.read_gbps, NULL);
-    tool_measure_int8(r.threads, &r.int8_gmacs, NULL);
+    measure_machine(&r);
     if (!cli_on(a, OPT_JSON)) text_machine(&r);
     if (cli_word(a, 0)) st = open_model(&r, cli_word(a, 0), &err);
     int status = cli_status(a, st, &err);

@@ -12,6 +12,7 @@ typedef struct run_job {
     const cli_args *a;       /* options */
     rotor_engine *e;         /* owned */
     rotor_session *s;        /* owned */
+    cli_draft draft;         /* of --draft */
     base_buf prompt;         /* as given */
     uint32_t *ids;           /* [n_ids] tokens of the prompt, owned */
     size_t n_ids;            /* how many */
@@ -71,7 +72,7 @@ static rotor_status gather_stops(run_job *j, rotor_error *err) {
 }
 
 static rotor_status generate(run_job *j, rotor_error *err) {
-    j->gen = cli_gen_options(j->a, j->e);
+    j->gen = cli_gen_options(j->a, j->e, &j->draft);
     j->gen.on_text = on_text;
     j->gen.on_prompt = on_prompt;
     j->gen.user = j;
@@ -127,6 +128,8 @@ static int print_json(run_job *j) {
     json_object_set_new(t, "decode_ms", json_real((double)r->decode_us / 1e3));
     json_object_set_new(t, "decode_tps",
                         json_real(cli_rate(r->n_ids ? r->n_ids - 1 : 0, r->decode_us)));
+    json_object_set_new(t, "drafted_tokens", json_integer(r->n_drafted));
+    json_object_set_new(t, "accepted_tokens", json_integer(r->n_accepted));
     json_object_set_new(o, "timings", t);
     return cli_json_print(j->a, o);
 }
@@ -154,7 +157,8 @@ static rotor_status open_all(run_job *j, const cli_model *m, rotor_error *err) {
     ROTOR_TRY(cli_engine_open(&j->e, j->a, m, cli_engine_options(j->a), err));
     j->info.size = sizeof j->info;
     ROTOR_TRY(rotor_engine_get_info(j->e, &j->info));
-    return rotor_session_create(&j->s, j->e, 0, err);
+    ROTOR_TRY(rotor_session_create(&j->s, j->e, 0, err));
+    return cli_draft_open(&j->draft, j->a, j->e, j->s, err);
 }
 
 int verb_run(const cli_args *a) {
@@ -178,6 +182,7 @@ int verb_run(const cli_args *a) {
     rotor_free(j.rendered);
     base_free(j.stops);
     base_buf_free(&j.prompt);
+    cli_draft_close(&j.draft);
     rotor_session_free(&j.s);
     rotor_engine_close(&j.e);
     cli_model_free(&m);

@@ -47,3 +47,7 @@ void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page) {
 
 void dev_counters_get(const dev *d, dev_counters *out) { *out = d->counters; }
 uint64_t dev_memory_bytes(const dev *d) { return d->vt->memory_bytes(d); }
+rotor_status dev_time_ops(dev *d, bool on, rotor_error *err) { return d->vt->time_ops(d, on, err); }
+size_t dev_op_times(const dev *d, dev_op_time *out, size_t max) {
+    return d->vt->op_times(d, out, max);
+}

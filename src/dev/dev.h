@@ -79,6 +79,7 @@ typedef struct dev_step {
 typedef struct dev_counters {
     uint64_t steps;      /* dev_run calls */
     uint64_t dispatches; /* ops executed */
+    uint64_t meetings;   /* times the threads of the device waited for each other inside steps */
     uint64_t bytes_up;   /* host to device since creation */
     uint64_t bytes_down; /* device to host since creation */
 } dev_counters;
@@ -98,11 +99,26 @@ rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err);
 
 /* Runs the list. No allocation. */
 rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err);
-/* Rows of a buffer after dev_run; valid until the next one. */
+/* Rows of a buffer after dev_run; valid until the next one. A device may keep what only the next
+ * op reads to itself: readable are the picked rows and what products, attention and sums wrote. */
 const float *dev_read(dev *d, dev_buf b, uint32_t row);
 /* Copies the first n positions of one cache page to another (all layers). */
 void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page);
 void dev_counters_get(const dev *d, dev_counters *out);
 uint64_t dev_memory_bytes(const dev *d); /* buffers and cache, without weights */
+
+/* Where the time of steps goes, op by op in recorded order. */
+typedef struct dev_op_time {
+    dev_kind kind;     /* what */
+    size_t rows, cols; /* DEV_MATMUL: outputs of all its matrices together, inputs */
+    uint64_t bytes;    /* weight bytes one call reads */
+    uint64_t calls;    /* steps that executed it */
+    uint64_t work_ns;  /* spent on it, all threads together */
+    uint64_t wait_ns;  /* spent waiting behind it, all threads together */
+} dev_op_time;
+/* Starts an account from zero, or ends it. After dev_record; costs a look at the clock per op. */
+rotor_status dev_time_ops(dev *d, bool on, rotor_error *err);
+/* Writes the first max rows of the account; returns how many there are, 0 when none is kept. */
+size_t dev_op_times(const dev *d, dev_op_time *out, size_t max);
 
 #endif

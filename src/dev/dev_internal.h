@@ -18,6 +18,8 @@ typedef struct dev_vtable {
     const float *(*read)(dev *d, dev_buf b, uint32_t row);
     void (*copy_page)(dev *d, uint32_t dst_page, uint32_t src_page);
     uint64_t (*memory_bytes)(const dev *d);
+    rotor_status (*time_ops)(dev *d, bool on, rotor_error *err);
+    size_t (*op_times)(const dev *d, dev_op_time *out, size_t max);
 } dev_vtable;
 
 struct dev {

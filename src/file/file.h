@@ -58,6 +58,8 @@ typedef struct file_tensor {
 size_t file_n_tensors(const file_model *m);
 const file_tensor *file_tensor_at(const file_model *m, size_t i);           /* in file order */
 const file_tensor *file_tensor_find(const file_model *m, const char *name); /* NULL: absent */
+/* Tells the system that bytes of the file are not needed now; they can still be read. */
+void file_drop(const file_model *m, const uint8_t *data, size_t n_bytes);
 
 /* ---- GGUF metadata (none in safetensors) ----------------------------------------------------- */
 

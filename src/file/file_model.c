@@ -326,6 +326,14 @@ const file_tensor *file_tensor_find(const file_model *m, const char *name) {
     return &m->tensors[i];
 }
 
+void file_drop(const file_model *m, const uint8_t *data, size_t n_bytes) {
+    for (size_t i = 0; i < m->n_shards && !m->borrowed; i++) {
+        const base_file *f = &m->shards[i];
+        if (f->data && data >= f->data && data < f->data + f->size)
+            base_file_drop(f, (size_t)(data - f->data), n_bytes);
+    }
+}
+
 const file_kv *file_kv_find(const file_model *m, const char *key) {
     uint32_t i;
     if (!m->kv_by_key || !base_map_get(m->kv_by_key, base_str_of(key), &i)) return NULL;

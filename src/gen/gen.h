@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * gen: from logits to text. The sampler chain, generation with stop ids and stop strings, beam
- * search, and a batch of generations that advance together.
+ * gen: from logits to text. The sampler chain, generation with stop ids and stop strings,
+ * speculation, beam search, and a batch of generations that advance together.
  *
- * Sampling is deterministic: same logits, same settings, same seed, same token.
+ * Sampling is deterministic: same logits, same settings, same seed, same token. Speculation rests
+ * on that: several guessed tokens are evaluated in one step, the sampler then chooses from every
+ * row in order as it would have alone, and a guess counts only if it is what was chosen. So it
+ * changes how fast a text comes and nothing else.
  * Threading: as run: one thread at a time per engine.
  */
 #ifndef GEN_H
@@ -81,6 +84,12 @@ typedef struct gen_options {
     bool render_special;    /* show control tokens */
     size_t n_top;           /* alternatives reported per token */
     run_progress on_prompt; /* prompt progress; may be NULL */
+    uint32_t lookup_min;    /* guess what followed the last time the newest tokens, at least so
+                               many, stood in the timeline; 0: do not */
+    run_session *draft;     /* guess with this session of another engine, whose vocabulary agrees;
+                               borrowed, its timeline is overwritten; NULL: do not */
+    uint32_t draft_max;     /* guesses per step at most; 0: 8. Fewer where they do not pay */
+    bool draft_always;      /* guess draft_max tokens even where that does not pay */
     /* Called once per generated token with the text that is now safe to show (whole UTF-8
      * characters, stop strings held back; often empty), and once more, with choice and top NULL, if
      * the end releases text that was held back. top[n_top]. false stops. May be NULL. */
@@ -97,11 +106,14 @@ typedef struct gen_result {
     uint64_t prompt_us;    /* time for the prompt */
     uint64_t decode_us;    /* time from first to last generated token */
     uint64_t first_tok_us; /* from the call to the first sampled token */
+    uint32_t n_drafted;    /* guesses evaluated */
+    uint32_t n_accepted;   /* of which right */
 } gen_result;
 void gen_result_free(gen_result *r);
 
 /* Continues the session to prompt[n], n >= 1, and generates. The session afterwards holds the
  * prompt and the answer, except a last token that nothing was asked after: the next run adds it.
+ * During a callback it may also hold guesses that have not been judged yet.
  * Allocates before the first token only, unless tokens are longer than 16 bytes on average. */
 rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const gen_options *opt,
                      gen_result *out, rotor_error *err);
@@ -132,7 +144,7 @@ void gen_batch_free(gen_batch **b);
 rotor_status gen_batch_add(gen_batch *b, run_session *s, const uint32_t *prompt, uint32_t n,
                            const gen_options *opt, gen_result *out, uint32_t *job,
                            rotor_error *err);
-/* One step for all live jobs: decoding rows first, the rest of the step filled with prompt rows.
+/* One step for all live jobs: decoding rows first, then prompt rows, then guesses.
  * *n_live: jobs left. When it fails, a job that caused it has ended with GEN_FINISH_ERROR; the
  * others are intact and may go on. */
 rotor_status gen_batch_step(gen_batch *b, uint32_t *n_live, rotor_error *err);

@@ -8,9 +8,13 @@
  * every step, so that none starves. Jobs come and go between steps. Since a row's logits do not
  * depend on its neighbours, every job gets what it would have got alone.
  *
- * When the cache has no page left, the step is repeated job by job: a decoding job that does not
- * fit ends with GEN_FINISH_FULL, a prompt waits for others to free pages, and if nobody can move,
- * the waiting prompt that came last ends with GEN_FINISH_FULL.
+ * Jobs that speculate share the rows that nobody else needs, as far as guesses pay. Those stand
+ * behind their job's row, so they are counted before the step is laid out.
+ *
+ * When the cache has no page left, the step is repeated without guesses, and if there were none or
+ * that does not help, job by job: a decoding job that does not fit ends with GEN_FINISH_FULL, a
+ * prompt waits for others to free pages, and if nobody can move, the waiting prompt that came last
+ * ends with GEN_FINISH_FULL.
  *
  * Invariants: (B1) a live job is either in its prompt (at < n_prompt) or decoding with one token
  * to evaluate; (B2) its session holds exactly the tokens before that.
@@ -43,6 +47,8 @@ struct gen_batch {
     run_row *rows;        /* [run_chunk], owned */
     uint32_t n_rows;      /* in the step being made */
     uint32_t n_logits;    /* of which with logits */
+    bool prompts;         /* some of them belong to prompts */
+    gen_pace pace;        /* of steps without prompts */
 };
 
 rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs, rotor_error *err) {
@@ -151,7 +157,7 @@ static void add_row(gen_batch *b, job *j, uint32_t token, bool want_logits) {
     j->n_rows++;
 }
 
-/* Adds what the job can do in what is left of the step. */
+/* Adds what the job can do in what is left of the step, guesses excepted. */
 static void add_rows(gen_batch *b, job *j) {
     uint32_t chunk = run_chunk(b->e), n_prompt = j->task.r.n_prompt;
     bool logits_left = b->n_logits < run_max_logits(b->e);
@@ -163,25 +169,67 @@ static void add_rows(gen_batch *b, job *j) {
         bool last = i + 1 == n_prompt;
         if (last && !logits_left) return;
         add_row(b, j, j->prompt[i], last);
+        b->prompts = true;
     }
+}
+
+/* Rows for guesses, shared by the jobs that make some. */
+typedef struct spare {
+    uint32_t rows;   /* left */
+    uint32_t n_jobs; /* that have not had theirs */
+    gen_plan plan;   /* the step so far */
+} spare;
+
+static bool guesses(const job *j) { return decoding(j) && j->task.draft.max; }
+
+/* What is left when every job has the rows it can use. */
+static spare count_spare(const gen_batch *b) {
+    uint64_t rows = 0, logits = 0, ones = 0, chunk = run_chunk(b->e), most = run_max_logits(b->e);
+    spare s = {0};
+    for (uint32_t i = 0; i < b->max_jobs; i++) {
+        const job *j = &b->jobs[i];
+        if (!j->handle) continue;
+        ones += needs_one_row(j);
+        rows += needs_one_row(j) ? 1 : j->task.r.n_prompt - j->at;
+        logits++;
+        s.n_jobs += guesses(j);
+    }
+    if (rows < chunk && logits < most) s.rows = (uint32_t)BASE_MIN(chunk - rows, most - logits);
+    s.plan = gen_pace_plan(&b->pace, (uint32_t)BASE_MAX(ones, 1u));
+    return s;
+}
+
+static void add_guesses(gen_batch *b, job *j, spare *s) {
+    gen_drafter *d = &j->task.draft;
+    gen_task_guess(&j->task, (s->rows + s->n_jobs - 1) / s->n_jobs, &s->plan);
+    s->rows -= d->n;
+    s->n_jobs--;
+    for (uint32_t i = 0; i < d->n; i++)
+        b->rows[b->n_rows++] = (run_row){j->task.s, d->guess[i], true};
+    b->n_logits += d->n;
+    j->n_rows += d->n;
 }
 
 static void clear_rows(gen_batch *b) {
     b->n_rows = b->n_logits = 0;
+    b->prompts = false;
     for (uint32_t i = 0; i < b->max_jobs; i++) {
         b->jobs[i].n_rows = 0;
         b->jobs[i].logits = TEXT_NO_ID;
+        b->jobs[i].task.draft.n = 0;
     }
 }
 
-static void fill_step(gen_batch *b) {
+static void fill_step(gen_batch *b, bool guess) {
+    spare s = guess ? count_spare(b) : (spare){0};
     clear_rows(b);
     for (int prompts = 0; prompts < 2; prompts++)
         for (uint32_t i = 0; i < b->max_jobs; i++) {
             job *j = in_turn(b, i);
-            if (j->handle && needs_one_row(j) == !prompts) add_rows(b, j);
+            if (!j->handle || needs_one_row(j) == prompts) continue;
+            add_rows(b, j);
+            if (s.rows && guesses(j)) add_guesses(b, j, &s);
         }
-    b->turn = (b->turn + 1) % b->max_jobs;
 }
 
 /* The job's rows have been evaluated: the next token, or the next part of the prompt. */
@@ -195,7 +243,7 @@ static rotor_status job_advance(gen_batch *b, job *j, rotor_error *err) {
     }
     if (j->cancel) return job_end(b, j, GEN_FINISH_CANCEL, err);
     if (j->logits == TEXT_NO_ID) return ROTOR_OK;
-    rotor_status status = gen_task_take(t, run_logits(b->e, j->logits), &j->token, err);
+    rotor_status status = gen_task_take(t, j->logits, &j->cancel, &j->token, err);
     if (status != ROTOR_OK) t->r.finish = GEN_FINISH_ERROR;
     if (t->r.finish != GEN_FINISH_NONE) job_leave(b, j);
     return status;
@@ -254,12 +302,26 @@ static rotor_status end_cancelled(gen_batch *b, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* Evaluates what there is to do, with guesses if there is room for them. */
+static rotor_status eval_step(gen_batch *b, rotor_error *why) {
+    fill_step(b, true);
+    uint32_t n_rows = b->n_rows;
+    uint64_t start = base_now_us();
+    rotor_status status = run_eval(b->e, b->rows, n_rows, why);
+    if (status == ROTOR_OK && !b->prompts) gen_pace_note(&b->pace, n_rows, base_now_us() - start);
+    if (status == ROTOR_E_FULL) {
+        fill_step(b, false);
+        if (b->n_rows < n_rows) status = run_eval(b->e, b->rows, b->n_rows, why);
+    }
+    b->turn = (b->turn + 1) % b->max_jobs;
+    return status;
+}
+
 rotor_status gen_batch_step(gen_batch *b, uint32_t *n_live, rotor_error *err) {
     rotor_error why;
     rotor_status status = end_cancelled(b, err);
     if (status == ROTOR_OK && b->n_live) {
-        fill_step(b);
-        status = run_eval(b->e, b->rows, b->n_rows, &why);
+        status = eval_step(b, &why);
         if (status == ROTOR_OK)
             status = advance_all(b, err);
         else if (status == ROTOR_E_FULL)

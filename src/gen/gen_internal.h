@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * gen, inside: distributions over the vocabulary (candidates.c), stop strings (stops.c), and one
- * generation in progress (gen_task.c), on which gen_run and the batch both stand.
+ * gen, inside: distributions over the vocabulary (candidates.c), stop strings (stops.c), what
+ * speculation needs (ngram.c, pace.c, drafter.c), and one generation in progress (gen_task.c), on
+ * which gen_run and the batch both stand.
  */
 #ifndef GEN_INTERNAL_H
 #define GEN_INTERNAL_H
@@ -58,6 +59,101 @@ rotor_status gen_stops_feed(gen_stops *s, base_str text, base_buf *out, bool *hi
 /* Appends what was held back: the text is over. */
 rotor_status gen_stops_flush(gen_stops *s, base_buf *out);
 
+/* ---- ngram.c: where the newest tokens of a timeline stood before ------------------------------
+ */
+
+typedef struct gen_ngram {
+    uint32_t min;         /* tokens of a match at least */
+    const uint32_t *line; /* the timeline, borrowed; only grows */
+    uint32_t n;           /* tokens indexed */
+    uint32_t *head;       /* [mask + 1] newest end of a run of `min` tokens, plus 1; owned */
+    uint32_t *prev;       /* [max_tok] the one before in the same chain, plus 1; owned */
+    uint32_t mask;        /* buckets - 1, a power of two less one */
+} gen_ngram;
+
+typedef struct gen_match {
+    uint32_t next; /* index of the token that followed */
+    uint32_t len;  /* tokens that agree, GEN_MATCH_MAX at most */
+} gen_match;
+
+enum { GEN_MATCH_MAX = 32 };
+
+/* line has room for max_tok tokens and outlives the index; min >= 1. */
+rotor_status gen_ngram_init(gen_ngram *g, const uint32_t *line, uint32_t max_tok, uint32_t min);
+void gen_ngram_free(gen_ngram *g);
+/* line now holds n tokens. A bounded number of operations for each new one. */
+void gen_ngram_grow(gen_ngram *g, uint32_t n);
+/* The longest of the newest places where the last tokens stood before; false: none. */
+bool gen_ngram_find(const gen_ngram *g, gen_match *m);
+
+/* ---- pace.c: what a step costs, and which guesses are worth their row ---------------------------
+ */
+
+/* Time of a step as a line in its rows, fitted to the past, recent steps counting more. */
+typedef struct gen_pace {
+    double n, x, y, xx, xy; /* decayed sums over steps: count, rows, microseconds */
+    double row_us;          /* slope: one row more */
+    double base_us;         /* what no row causes */
+    uint32_t n_slow;        /* steps left out just now because they were too slow */
+} gen_pace;
+void gen_pace_note(gen_pace *p, uint32_t rows, uint64_t us);
+
+/* A step being put together. A guess that is right with some probability is worth its time if it
+ * raises the tokens per microsecond of the whole step. */
+typedef struct gen_plan {
+    double tokens; /* expected from the step so far */
+    double us;     /* its expected time */
+    double row_us; /* of a further row */
+} gen_plan;
+/* A step of rows that give one token each. */
+gen_plan gen_pace_plan(const gen_pace *p, uint32_t rows);
+
+/* ---- drafter.c: guesses of the next tokens ----------------------------------------------------
+ */
+
+enum { GEN_DRAFT_MAX = 64, GEN_DRAFT_KINDS = 12 };
+
+typedef struct gen_odds {
+    float right, judged; /* guesses, decayed */
+} gen_odds;
+
+typedef struct gen_drafter {
+    uint32_t max;                  /* guesses per step at most; 0: no speculation */
+    bool always;                   /* guess whether it pays or not */
+    uint32_t *line;                /* [max_tok + 1] timeline and the token to be evaluated; owned */
+    uint32_t n_line;               /* in use */
+    gen_ngram index;               /* of line; head NULL: no lookup */
+    run_session *s;                /* of the smaller model, borrowed; NULL: none */
+    gen_sampler *sampler;          /* for its logits; owned */
+    uint32_t agreed;               /* tokens of s known to equal line */
+    double draft_us;               /* time of one guess of the model; 0: not measured */
+    uint32_t guess[GEN_DRAFT_MAX]; /* [n] what may follow */
+    uint8_t kind[GEN_DRAFT_MAX];   /* [n] how sure: index of odds */
+    uint32_t n;                    /* guesses in the step */
+    bool probe;                    /* the first guess is made whatever it costs */
+    uint32_t idle;                 /* tokens since guesses were last made */
+    uint32_t patience;             /* of these before a probe */
+    uint32_t n_probes;             /* since guesses were last worth it */
+    gen_odds odds[GEN_DRAFT_KINDS + 1]; /* by kind; the last: all of the model together */
+    uint32_t n_drafted, n_accepted;     /* totals */
+} gen_drafter;
+
+/* s: the session that is guessed for. All memory is allocated here. */
+rotor_status gen_drafter_init(gen_drafter *d, run_session *s, const gen_options *opt,
+                              rotor_error *err);
+void gen_drafter_free(gen_drafter *d);
+/* The timeline, with the token to be evaluated next, is now n tokens longer. */
+void gen_drafter_add(gen_drafter *d, const uint32_t *tokens, uint32_t n);
+/* Fills guess[n], at most `room`, with what is worth evaluating, and adds it to the plan. like: the
+ * sampler that will judge. Never fails: there may just be no guess. */
+void gen_drafter_guess(gen_drafter *d, const gen_sampler *like, uint32_t room, gen_plan *plan);
+/* The first n_right guesses were right, the next one wrong if n_judged says that it was looked at.
+ */
+void gen_drafter_judge(gen_drafter *d, uint32_t n_right, uint32_t n_judged);
+
+/* The next draws of s will be those that `like` is going to make. */
+void gen_sampler_follow(gen_sampler *s, const gen_sampler *like);
+
 /* ---- gen_task.c: one generation in progress -------------------------------------------------- */
 
 typedef struct gen_task {
@@ -69,6 +165,7 @@ typedef struct gen_task {
     gen_choice *top;        /* [opt->n_top], owned */
     text_stream stream;     /* ids to text */
     base_buf piece;         /* text of one token, before stop strings; owned */
+    gen_drafter draft;      /* guesses of the step being made */
     gen_result r;           /* what has been generated so far; owned until taken */
     uint32_t max_new_tok;   /* tokens at most */
     uint64_t start_us;      /* when the call began */
@@ -79,9 +176,15 @@ typedef struct gen_task {
 rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const gen_options *opt,
                            rotor_error *err);
 void gen_task_free(gen_task *t);
-/* Chooses the next token from the logits after the timeline's last one and passes its text on.
- * Either t->r.finish is set afterwards, or *id is to be evaluated next. */
-rotor_status gen_task_take(gen_task *t, const float *logits, uint32_t *id, rotor_error *err);
+/* Decides what to guess after the token to be evaluated next, at most `room` tokens. */
+void gen_task_guess(gen_task *t, uint32_t room, gen_plan *plan);
+/* The step had the token to be evaluated and t->draft.n guesses behind it, their logits from index
+ * `first` on (after a prompt: its last token and no guess). Chooses tokens and passes their text
+ * on while they are as guessed, and rewinds the timeline to where it would be without guesses.
+ * Either t->r.finish is set afterwards, or *id is to be evaluated next. Tokens after *stop has
+ * become true are not taken; NULL: nobody stops. */
+rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32_t *id,
+                           rotor_error *err);
 /* Ends the generation and releases the text held back. */
 rotor_status gen_task_end(gen_task *t, gen_finish finish, rotor_error *err);
 /* Gives the result away. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * One generation on one session: the prompt in chunks, then token after token.
+ * One generation on one session: the prompt in chunks, then token after token, with guesses behind
+ * each where they are asked for.
  */
 #include "gen/gen_internal.h"
 
@@ -11,16 +12,32 @@ static rotor_status failed(rotor_status status, const rotor_error *why, rotor_er
     return status;
 }
 
-static rotor_status decode(gen_task *t, rotor_error *err) {
+/* The token to be evaluated and what is guessed to follow it. */
+static rotor_status step(gen_task *t, uint32_t id, gen_pace *pace, rotor_error *why) {
     run_engine *e = run_session_engine(t->s);
+    run_row rows[1 + GEN_DRAFT_MAX] = {{t->s, id, true}};
+    gen_plan plan = gen_pace_plan(pace, 1);
+    gen_task_guess(t, BASE_MIN(run_chunk(e), run_max_logits(e)) - 1, &plan);
+    uint32_t n = 1 + t->draft.n;
+    for (uint32_t i = 1; i < n; i++) rows[i] = (run_row){t->s, t->draft.guess[i - 1], true};
+    uint64_t start = base_now_us();
+    rotor_status status = run_eval(e, rows, n, why);
+    if (status == ROTOR_OK) gen_pace_note(pace, n, base_now_us() - start);
+    if (status != ROTOR_E_FULL || n == 1) return status;
+    t->draft.n = 0; /* the cache has no page for guesses; perhaps it has one for the token */
+    return run_eval(e, rows, 1, why);
+}
+
+static rotor_status decode(gen_task *t, rotor_error *err) {
+    gen_pace pace = {0};
+    uint32_t id;
+    ROTOR_TRY(gen_task_take(t, 0, NULL, &id, err));
     while (t->r.finish == GEN_FINISH_NONE) {
-        run_row row = {.s = t->s, .want_logits = true};
-        ROTOR_TRY(gen_task_take(t, run_logits(e, 0), &row.token, err));
-        if (t->r.finish != GEN_FINISH_NONE) break;
         rotor_error why;
-        rotor_status status = run_eval(e, &row, 1, &why);
+        rotor_status status = step(t, id, &pace, &why);
         if (status == ROTOR_E_FULL) return gen_task_end(t, GEN_FINISH_FULL, err);
         if (status != ROTOR_OK) return failed(status, &why, err);
+        ROTOR_TRY(gen_task_take(t, 0, NULL, &id, err));
     }
     return ROTOR_OK;
 }

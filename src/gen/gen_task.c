@@ -5,6 +5,10 @@
  *
  *     logits -> sampler -> id -> text stream -> stop strings -> result and callback
  *
+ * A step may carry guesses behind the token it evaluates. Its rows are then taken one after another
+ * as if each had been a step of its own, as long as what is chosen is what was guessed; nothing
+ * below this can tell the difference, and the timeline is cut back to what it would have been.
+ *
  * Owns everything it needs per token and allocates it at init. The result's buffers are reserved
  * for the longest answer there can be; only text of unusual length makes them grow.
  */
@@ -45,6 +49,8 @@ rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const
     if (status != ROTOR_OK) goto fail;
     status = gen_stops_create(&t->stops, opt->stops, opt->n_stops, err);
     if (status != ROTOR_OK) goto fail;
+    status = gen_drafter_init(&t->draft, s, opt, err);
+    if (status != ROTOR_OK) goto fail;
     if (t->v) text_stream_init(&t->stream, t->v);
     t->stream.render_special = opt->render_special;
     return ROTOR_OK;
@@ -54,6 +60,7 @@ fail:
 }
 
 void gen_task_free(gen_task *t) {
+    gen_drafter_free(&t->draft);
     gen_stops_free(&t->stops);
     gen_sampler_free(&t->sampler);
     base_free(t->top);
@@ -64,6 +71,8 @@ void gen_task_free(gen_task *t) {
 
 void gen_task_move(gen_task *t, gen_result *out) {
     *out = t->r;
+    out->n_drafted = t->draft.n_drafted;
+    out->n_accepted = t->draft.n_accepted;
     memset(&t->r, 0, sizeof t->r);
 }
 
@@ -137,10 +146,11 @@ static bool ends(const gen_task *t, uint32_t id) {
     return !t->opt->ignore_eog && knows(t, id) && text_is_eog(t->v, id);
 }
 
-rotor_status gen_task_take(gen_task *t, const float *logits, uint32_t *id, rotor_error *err) {
+/* One token from the logits after the first `len` tokens of the timeline. */
+static rotor_status take_one(gen_task *t, const float *logits, uint32_t len, uint32_t *id,
+                             rotor_error *err) {
     assert(t->r.finish == GEN_FINISH_NONE && t->r.ids.n < t->r.ids.cap);
     gen_choice choice;
-    uint32_t len = run_session_len(t->s);
     ROTOR_TRY(gen_sample(t->sampler, logits, run_session_tokens(t->s), len, &choice, t->top,
                          t->opt->n_top, err));
     note_time(t);
@@ -154,4 +164,35 @@ rotor_status gen_task_take(gen_task *t, const float *logits, uint32_t *id, rotor
     if (limited) return gen_task_end(t, GEN_FINISH_LENGTH, err);
     if (len >= run_session_max(t->s)) return gen_task_end(t, GEN_FINISH_FULL, err);
     return ROTOR_OK;
+}
+
+/* ==== Steps =================================================================================== */
+
+void gen_task_guess(gen_task *t, uint32_t room, gen_plan *plan) {
+    uint32_t left = t->max_new_tok - (uint32_t)t->r.ids.n; /* no more than there are positions */
+    assert(left >= 1 && left <= run_session_max(t->s) - run_session_len(t->s));
+    gen_drafter_guess(&t->draft, t->sampler, BASE_MIN(room, left - 1), plan);
+}
+
+rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32_t *id,
+                           rotor_error *err) {
+    const run_engine *e = run_session_engine(t->s);
+    gen_drafter *d = &t->draft;
+    const uint32_t len = run_session_len(t->s) - d->n; /* what the first row has seen */
+    const uint32_t *tokens = run_session_tokens(t->s);
+    uint32_t right = 0;
+    bool wrong = false;
+    if (d->n_line < len) gen_drafter_add(d, tokens + d->n_line, len - d->n_line);
+    rotor_status status;
+    for (;;) {
+        status = take_one(t, run_logits(e, first + right), len + right, id, err);
+        if (status != ROTOR_OK || t->r.finish != GEN_FINISH_NONE) break;
+        gen_drafter_add(d, id, 1);
+        wrong = right < d->n && *id != d->guess[right];
+        if (wrong || right == d->n || (stop && *stop)) break;
+        right++;
+    }
+    run_session_rewind(t->s, len + right);
+    gen_drafter_judge(d, right, right + wrong);
+    return status;
 }

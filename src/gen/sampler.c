@@ -111,6 +111,7 @@ void gen_sampler_free(gen_sampler **s) {
 }
 
 void gen_sampler_reset(gen_sampler *s, uint64_t seed) { base_rng_seed(&s->rng, seed); }
+void gen_sampler_follow(gen_sampler *s, const gen_sampler *like) { s->rng = like->rng; }
 
 /* ==== Logits ================================================================================== */
 

@@ -2,197 +2,436 @@
  *
  * Attention over the paged cache, a part of float_body.h.
  *
- * Three levels, all at absolute positions: keys in blocks of 64, blocks in spans of 8 (512 keys),
- * spans in order. A block gives its maximum m, l = sum of p_j and a = sum of p_j v_j with
- * p_j = exp(s_j - m); blocks are folded one after another into the state of their span, and spans
- * one after another into the result, the side with the smaller maximum being scaled. What a span
- * contributes depends on the span alone, so that threads may share the spans of one token, and
- * chunking, threads and neighbours cannot change a bit.
+ * The order of every sum, which makes any division of the work give the same bits:
+ *   score     s_j = sum over elements i, ascending, of (scale q_i) k_ji by fused multiply-add;
+ *   span      512 keys at absolute positions: m = largest visible score, p_j = exp(s_j - m),
+ *             l = sum of p_j in lanes j mod 16, a = sum over visible j, ascending, of p_j v_j;
+ *   result    spans folded in ascending order, the side with the smaller maximum being scaled.
+ * No sum runs across lanes except l: in the scores a lane is a key, in the values it is a column.
  *
- * Up to four query heads of a group walk the keys together, so each cached row is read and widened
- * once for them.
+ * So scores and values are the same matrix product, C[rows, columns] += A[rows, n] * B[n, columns]
+ * with n ascending: queries times keys, probabilities times values. A tile of it keeps up to six
+ * rows in registers. Few query rows read B straight from the cache, converting as they go (decode,
+ * bound by memory); many have a block of it converted to floats once, in panels as wide as a tile
+ * (prompts, bound by arithmetic).
  */
 
-enum { HEADS = 4 }; /* query heads that walk together */
+#include "kern/attention_tile.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
-typedef struct softmax_state {
-    float m;                     /* largest score so far */
-    float l;                     /* sum of exp(score - m) */
-    float a[KERN_MAX_HEAD + 16]; /* sum of exp(score - m) * value; whole lanes */
-} softmax_state;
-
-/* ==== Folding ================================================================================= */
-
-static void state_reset(softmax_state *st, size_t d) {
-    st->m = -INFINITY;
-    st->l = 0;
-    for (size_t i = 0; i < d; i += 16) v16_store(st->a + i, v16_set(0));
-}
-
-/* Adds (m, l, a) to st. Into an empty state it is a copy: exp(-inf) is exactly 0. */
-static void state_fold(softmax_state *st, float m, float l, const float *a, size_t d) {
-    bool newer = m > st->m;
-    float c = scalar_exp(newer ? st->m - m : m - st->m);
-    const float *keep = newer ? a : st->a, *scaled = newer ? st->a : a;
-    for (size_t i = 0; i < d; i += 16)
-        v16_store(st->a + i, v16_fma(v16_load(scaled + i), v16_set(c), v16_load(keep + i)));
-    st->l = newer ? fmaf(st->l, c, l) : fmaf(l, c, st->l);
-    st->m = newer ? m : st->m;
-}
-
-static void state_output(const softmax_state *st, float *out, size_t d) {
-    v16 inv = v16_set(1.0f / st->l);
-    for (size_t i = 0; i < d; i += 16)
-        v16_store_n(out + i, v16_mul(v16_load(st->a + i), inv), lanes_at(i, d));
-}
-
-/* ==== One block =============================================================================== */
+/* ==== What a token sees ======================================================================= */
 
 typedef struct key_range {
-    const uint8_t *k, *v; /* first key and value row of the block */
-    size_t row_bytes;     /* distance between rows */
-    size_t j0, j1;        /* visible rows */
+    size_t lo, hi; /* first key and one past the last, from some start; none when lo >= hi */
 } key_range;
 
-/* s[h][j] = q_h . k_j * scale for visible keys, minus infinity for the others. */
-INLINE void block_scores(const int n, float s[HEADS][KERN_KEYS], const kern_attn *a, const float *q,
-                         const key_range *r) {
-    for (int h = 0; h < n; h++)
-        for (size_t j = 0; j < KERN_KEYS; j++) s[h][j] = -INFINITY;
-    for (size_t j = r->j0; j < r->j1; j++) {
-        v16 acc[HEADS];
-        for (int h = 0; h < n; h++) acc[h] = v16_set(0);
-        for (size_t i = 0; i < a->d; i += 16) {
-            size_t k = lanes_at(i, a->d);
-            v16 key = load_kv(r->k + j * r->row_bytes, i, a->d, a->type);
-            for (int h = 0; h < n; h++)
-                acc[h] = v16_fma(v16_load_n(q + (size_t)h * a->d + i, k), key, acc[h]);
+/* Keys of [start, start + n) that query row r sees. Both ends ascend with r. */
+static key_range visible(const kern_attn *a, size_t r, size_t start, size_t n) {
+    const size_t end = a->pos + r / a->n_heads + 1;
+    const size_t lo = a->window && a->window < end ? end - a->window : 0;
+    return (key_range){lo > start ? BASE_MIN(lo - start, n) : 0,
+                       end > start ? BASE_MIN(end - start, n) : 0};
+}
+
+/* Whether row r sees keys of a span. */
+static bool sees_span(const kern_attn *a, size_t r, size_t span) {
+    const size_t t = r / a->n_heads;
+    return span >= kern_attn_first_span(a, t) && span < kern_attn_end_span(a, t);
+}
+
+/* Rows from r on that share a tile. */
+static size_t group_at(size_t r, size_t n_rows) {
+    const size_t left = n_rows - r;
+    const bool six = n_rows > DIRECT_ROWS && left >= 6 && left != 8; /* eight: twice four */
+    return six ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* ==== One block of one span =================================================================== */
+
+typedef struct span_work {
+    const kern_attn *a;   /* the call */
+    size_t n_rows;        /* query rows: tokens times heads, heads of a token side by side */
+    size_t wide;          /* d rounded up to whole vectors */
+    size_t start;         /* first position of the span */
+    float *s;             /* [n_rows, KERN_SPAN] scores, then probabilities */
+    float *q;             /* [n_rows, wide] queries */
+    float *panel;         /* one block as floats: [vectors / V][rows][16 V] */
+    float *scaled;        /* [n_rows, groups, KERN_KEYS] probabilities times the scales of q8 */
+    float *states;        /* [n_rows, kern_partial_floats] results */
+    size_t stride;        /* kern_partial_floats */
+    const uint8_t *ahead; /* block to fetch meanwhile … */
+    size_t ahead_left;    /* … and its bytes not yet asked for */
+} span_work;
+
+static const uint8_t *block_at(const kern_attn *a, size_t block, size_t offset) {
+    return a->pages + (size_t)a->page_ids[block] * a->page_bytes + offset;
+}
+
+/* Whether every row sees all of the block. */
+static bool all_see(const span_work *w, size_t at) {
+    return visible(w->a, 0, w->start + at, KERN_KEYS).hi == KERN_KEYS &&
+           visible(w->a, w->n_rows - 1, w->start + at, KERN_KEYS).lo == 0;
+}
+
+/* Lets b fetch what lies ahead during the next n rows. */
+static void fetch_ahead(span_work *w, tile_rows *b, size_t n, size_t bytes_per_row) {
+    const size_t bytes = BASE_MIN(n * bytes_per_row, w->ahead_left);
+    b->ahead = bytes ? w->ahead : (const uint8_t *)w->q; /* nothing left: what is here already */
+    b->ahead_step = bytes ? bytes_per_row : 0;
+    w->ahead += bytes;
+    w->ahead_left -= bytes;
+}
+
+/* Bytes a tile fetches ahead per row: as much as it reads, or one line where that is no stream. */
+static size_t tile_line(const span_work *w, rows_kind kind, bool wide) {
+    const bool stream = w->n_rows <= DIRECT_ROWS && wide;
+    return stream ? BASE_MAX(TILE_VECS * vec_bytes(kind), 64) : 64;
+}
+
+/* Width in vectors of the panel that starts at vector v of n. */
+static size_t panel_width(size_t v, size_t n) { return n - v >= TILE_VECS ? TILE_VECS : 1; }
+
+/* b from vector v on. */
+static tile_rows rows_from(tile_rows b, rows_kind kind, size_t v) {
+    b.at += v * vec_bytes(kind);
+    b.scales += is_key_codes(kind) ? 32 * v : 0;
+    return b;
+}
+
+/* Rows of the cache become floats in a panel V vectors wide; codes leave their scales behind. */
+INLINE void fill_panel(const rows_kind kind, const int V, float *panel, const tile_rows *b,
+                       key_range rows) {
+    const size_t lanes = V == 1 ? b->lanes : 16;
+    for (size_t j = rows.lo; j < rows.hi; j++) EACH(v, V)
+    v16_store(panel + (j * V + (size_t)v) * 16,
+              tile_load(kind, b->at + j * b->step + (size_t)v * vec_bytes(kind), lanes));
+}
+
+/* All panels of a block of n rows, n_vecs vectors a row. */
+INLINE void fill_panels_of(const rows_kind kind, float *panel, const tile_rows *src, size_t n,
+                           size_t n_vecs, key_range rows) {
+    for (size_t v = 0; v < n_vecs; v += panel_width(v, n_vecs)) {
+        tile_rows b = rows_from(*src, kind, v);
+        if (v + 1 < n_vecs) b.lanes = 16;
+        if (panel_width(v, n_vecs) > 1)
+            fill_panel(kind, TILE_VECS, panel + v * n * 16, &b, rows);
+        else
+            fill_panel(kind, 1, panel + v * n * 16, &b, rows);
+    }
+}
+
+/* Returns what the panels hold. */
+static rows_kind fill_panels(float *panel, rows_kind kind, const tile_rows *src, size_t n,
+                             size_t n_vecs, key_range rows) {
+    if (kind == ROWS_F32)
+        fill_panels_of(ROWS_F32, panel, src, n, n_vecs, rows);
+    else if (kind == ROWS_F16)
+        fill_panels_of(ROWS_F16, panel, src, n, n_vecs, rows);
+    else
+        fill_panels_of(ROWS_KEY_Q8, panel, src, n, n_vecs, rows);
+    return kind == ROWS_KEY_Q8     ? ROWS_KEY_CODES
+           : kind == ROWS_VALUE_Q8 ? ROWS_VALUE_CODES
+                                   : ROWS_F32;
+}
+
+/* Panel v of n rows, as floats, in the place of b. */
+static tile_rows panel_at(const span_work *w, const tile_rows *b, size_t v, size_t width,
+                          size_t n) {
+    return (tile_rows){.at = (const uint8_t *)(w->panel + v * n * 16),
+                       .step = width * 64,
+                       .lanes = 16,
+                       .scales = b->scales};
+}
+
+/* Scores of R rows with the keys of one vector or of TILE_VECS. */
+static void score_tile(span_work *w, tile_rows *b, rows_kind kind, size_t r, size_t R, float *c,
+                       bool wide) {
+    const size_t d = w->a->d, n = is_key_codes(kind) ? 32 : d;
+    const tile_fn fn = tile_of(kind, R, wide);
+    for (size_t k = 0; k < d; k += n) { /* codes: one scale at a time */
+        const size_t rows = BASE_MIN(n, d - k);
+        fetch_ahead(w, b, rows, tile_line(w, kind, wide));
+        fn(c, KERN_SPAN, w->q + r * w->wide + k, w->wide, b, rows, k == 0);
+        b->at += n * b->step;
+        b->scales += is_key_codes(kind) ? 2 * KERN_KEYS : 0;
+    }
+}
+
+/* Scores of R rows that see keys [see.lo, see.hi) of a block, with those of TILE_VECS vectors. */
+static void score_rows(span_work *w, const tile_rows *keys, rows_kind kind, size_t r, size_t R,
+                       size_t at, size_t v, key_range see) {
+    const size_t lo = see.lo / 16, hi = (see.hi + 15) / 16;
+    float *c = w->s + r * KERN_SPAN + at + 16 * v;
+    if (lo <= v && hi >= v + TILE_VECS) {
+        tile_rows b = *keys;
+        score_tile(w, &b, kind, r, R, c, true);
+        return;
+    }
+    for (size_t i = 0; i < TILE_VECS; i++) {
+        tile_rows b = rows_from(*keys, kind, i);
+        if (v + i >= lo && v + i < hi) score_tile(w, &b, kind, r, R, c + 16 * i, false);
+    }
+}
+
+/* The keys of a block as they lie in the cache. */
+static rows_kind key_rows(const kern_attn *a, const uint8_t *block, tile_rows *b) {
+    const rows_kind kind = a->type == KERN_KV_F32   ? ROWS_F32
+                           : a->type == KERN_KV_F16 ? ROWS_F16
+                                                    : ROWS_KEY_Q8;
+    const size_t scales = kind == ROWS_KEY_Q8 ? 2 * KERN_KEYS * ((a->d + 31) / 32) : 0;
+    *b = (tile_rows){.at = block + scales,
+                     .step = KERN_KEYS / 16 * vec_bytes(kind),
+                     .lanes = 16,
+                     .scales = block};
+    return kind;
+}
+
+/* Scores of all rows that see keys of one block; at: its first key, from the start of the span. */
+static void block_scores(span_work *w, size_t at) {
+    enum { VECS = KERN_KEYS / 16 };
+    const kern_attn *a = w->a;
+    const size_t first = w->start + at;
+    const bool direct = w->n_rows <= DIRECT_ROWS, full = all_see(w, at);
+    tile_rows b;
+    rows_kind kind = key_rows(a, block_at(a, first / KERN_KEYS, a->k_at), &b);
+    if (!direct) kind = fill_panels(w->panel, kind, &b, a->d, VECS, (key_range){0, a->d});
+    for (size_t v = 0; v < VECS; v += TILE_VECS) {
+        tile_rows keys = rows_from(b, kind, v);
+        if (!direct) keys = panel_at(w, &keys, v, TILE_VECS, a->d);
+        for (size_t r = 0, R; r < w->n_rows; r += R) {
+            R = group_at(r, w->n_rows);
+            key_range see = {0, KERN_KEYS};
+            if (!full) {
+                see.lo = visible(a, r, first, KERN_KEYS).lo;
+                see.hi = visible(a, r + R - 1, first, KERN_KEYS).hi;
+            }
+            score_rows(w, &keys, kind, r, R, at, v, see);
         }
-        for (int h = 0; h < n; h++) s[h][j] = v16_sum(acc[h]) * a->scale;
     }
 }
 
-/* Scores of one head to probabilities in place; returns the maximum, *l their sum. */
-static float block_softmax(float s[KERN_KEYS], float *l) {
-    v16 m = v16_load(s), sum = v16_set(0);
-    for (size_t j = 16; j < KERN_KEYS; j += 16) m = v16_max(m, v16_load(s + j));
-    float top = v16_hmax(m);
-    for (size_t j = 0; j < KERN_KEYS; j += 16) {
-        v16 p = lanes_exp(v16_sub(v16_load(s + j), v16_set(top)));
-        v16_store(s + j, p);
-        sum = v16_add(sum, p);
-    }
-    *l = v16_sum(sum);
-    return top;
+/* Probabilities of a block: of R query rows, and where their values are added up. */
+typedef struct weights {
+    const float *p; /* of the first row and key */
+    size_t ldp;     /* floats between rows */
+    float *c;       /* vector of the state of the first row; stride apart */
+} weights;
+
+/* Adds the keys [j.lo, j.hi) of one block to the values of R rows. */
+static void value_tile(span_work *w, const tile_rows *values, rows_kind kind, size_t R, weights by,
+                       bool wide, key_range j) {
+    tile_rows b = *values;
+    if (j.lo >= j.hi) return;
+    fetch_ahead(w, &b, j.hi - j.lo, tile_line(w, kind, wide));
+    b.at += j.lo * b.step;
+    tile_of(kind, R, wide)(by.c, w->stride, by.p + j.lo, by.ldp, &b, j.hi - j.lo, false);
 }
 
-/* out[h] = sum over visible j, ascending, of p[h][j] * v_j. */
-INLINE void block_values(const int n, float out[HEADS][KERN_MAX_HEAD + 16],
-                         float p[HEADS][KERN_KEYS], const kern_attn *a, const key_range *r) {
-    for (size_t i = 0; i < a->d; i += 16) {
-        v16 acc[HEADS];
-        for (int h = 0; h < n; h++) acc[h] = v16_set(0);
-        for (size_t j = r->j0; j < r->j1; j++) {
-            v16 v = load_kv(r->v + j * r->row_bytes, i, a->d, a->type);
-            for (int h = 0; h < n; h++) acc[h] = v16_fma(v16_set(p[h][j]), v, acc[h]);
+static weights row_of_weights(const span_work *w, weights by, size_t i) {
+    return (weights){by.p + i * by.ldp, by.ldp, by.c + i * w->stride};
+}
+
+/* Rows that see different keys: those that all see go together, those at the ends row by row. */
+static void value_ragged(span_work *w, const tile_rows *b, rows_kind kind, size_t r, size_t R,
+                         weights by, bool wide, size_t first) {
+    key_range common = {visible(w->a, r + R - 1, first, KERN_KEYS).lo,
+                        visible(w->a, r, first, KERN_KEYS).hi};
+    if (common.lo >= common.hi) common.lo = common.hi = KERN_KEYS;
+    for (size_t i = 0; i < R; i++) {
+        key_range one = visible(w->a, r + i, first, KERN_KEYS);
+        one.hi = BASE_MIN(one.hi, common.lo);
+        value_tile(w, b, kind, 1, row_of_weights(w, by, i), wide, one);
+    }
+    value_tile(w, b, kind, R, by, wide, common);
+    for (size_t i = 0; i < R; i++) {
+        key_range one = visible(w->a, r + i, first, KERN_KEYS);
+        one.lo = common.hi;
+        value_tile(w, b, kind, 1, row_of_weights(w, by, i), wide, one);
+    }
+}
+
+/* The values of a block as they lie in the cache; of codes also the scaled probabilities. */
+static rows_kind value_rows(span_work *w, const uint8_t *block, size_t at, tile_rows *b) {
+    const size_t d = w->a->d, groups = (d + 31) / 32;
+    const bool f32 = w->a->type == KERN_KV_F32;
+    *b = (tile_rows){.at = block, .step = f32 ? d * 4 : d * 2, .lanes = d + 16 - w->wide};
+    if (w->a->type != KERN_KV_Q8) return f32 ? ROWS_F32 : ROWS_F16;
+    *b = (tile_rows){.at = block + 2 * KERN_KEYS * groups, .step = 32 * groups, .lanes = 16};
+    for (size_t r = 0; r < w->n_rows; r++)
+        for (size_t i = 0; i < KERN_KEYS * groups; i += 16)
+            v16_store(w->scaled + r * KERN_KEYS * groups + i,
+                      v16_mul(v16_load(w->s + r * KERN_SPAN + at + i % KERN_KEYS),
+                              v16_load_f16_n(block + 2 * i, 16)));
+    return ROWS_VALUE_Q8;
+}
+
+static void block_values(span_work *w, size_t at) {
+    const kern_attn *a = w->a;
+    const size_t n_vecs = w->wide / 16, first = w->start + at, groups = (a->d + 31) / 32;
+    const key_range all = {visible(a, 0, first, KERN_KEYS).lo,
+                           visible(a, w->n_rows - 1, first, KERN_KEYS).hi};
+    const bool direct = w->n_rows <= DIRECT_ROWS, same = a->n_tok == 1 || all_see(w, at);
+    tile_rows b;
+    rows_kind kind = value_rows(w, block_at(a, first / KERN_KEYS, a->v_at), at, &b);
+    const bool codes = is_value_codes(kind);
+    if (!direct) kind = fill_panels(w->panel, kind, &b, KERN_KEYS, n_vecs, all);
+    for (size_t v = 0, width; v < n_vecs; v += width) {
+        width = panel_width(v, n_vecs);
+        tile_rows rows = direct ? rows_from(b, kind, v) : panel_at(w, &b, v, width, KERN_KEYS);
+        if (v + width < n_vecs) rows.lanes = 16;
+        for (size_t r = 0, R; r < w->n_rows; r += R) {
+            R = group_at(r, w->n_rows);
+            weights by = {w->s + r * KERN_SPAN + at, KERN_SPAN,
+                          w->states + r * w->stride + 16 + 16 * v};
+            if (codes) {
+                by.p = w->scaled + (r * groups + v / 2) * KERN_KEYS;
+                by.ldp = groups * KERN_KEYS;
+            }
+            if (same)
+                value_tile(w, &rows, kind, R, by, width > 1, all);
+            else
+                value_ragged(w, &rows, kind, r, R, by, width > 1, first);
         }
-        for (int h = 0; h < n; h++) v16_store(out[h] + i, acc[h]);
     }
-}
-
-INLINE void attend_block(const int n, softmax_state *st, const kern_attn *a, const float *q,
-                         size_t block) {
-    const uint8_t *page = a->pages + (size_t)a->page_ids[block] * a->page_bytes;
-    const size_t first = block * KERN_KEYS;
-    const key_range r = {.k = page + a->k_at,
-                         .v = page + a->v_at,
-                         .row_bytes = kern_kv_row_bytes(a->type, a->d),
-                         .j0 = a->lo > first ? a->lo - first : 0,
-                         .j1 = a->hi - first < KERN_KEYS ? a->hi - first : KERN_KEYS};
-    float s[HEADS][KERN_KEYS], values[HEADS][KERN_MAX_HEAD + 16], m[HEADS], l[HEADS];
-    block_scores(n, s, a, q, &r);
-    for (int h = 0; h < n; h++) m[h] = block_softmax(s[h], &l[h]);
-    block_values(n, values, s, a, &r);
-    for (int h = 0; h < n; h++) state_fold(&st[h], m[h], l[h], values[h], a->d);
 }
 
 /* ==== One span ================================================================================ */
 
-INLINE void attend_span(const int n, softmax_state *st, const kern_attn *a, size_t head,
-                        size_t span) {
-    size_t lo = BASE_MAX(a->lo, span * KERN_SPAN), hi = BASE_MIN(a->hi, (span + 1) * KERN_SPAN);
-    for (int h = 0; h < n; h++) state_reset(&st[h], a->d);
-    for (size_t block = lo / KERN_KEYS; block * KERN_KEYS < hi; block++)
-        attend_block(n, st, a, a->q + head * a->d, block);
+/* Largest of s[from, to), whole vectors; four at a time, because one would wait for the other. */
+static float row_max(const float *s, size_t from, size_t to) {
+    v16 m[4];
+    EACH(v, 4) m[v] = v16_load(s + from);
+    for (; from + 64 <= to; from += 64)
+        EACH(v, 4) m[v] = v16_max(m[v], v16_load(s + from + 16 * v));
+    for (; from < to; from += 16) m[0] = v16_max(m[0], v16_load(s + from));
+    return v16_hmax(v16_max(v16_max(m[0], m[1]), v16_max(m[2], m[3])));
 }
 
-/* Heads that walk together from this one on. */
-static size_t heads_at(const kern_attn *a, size_t head) {
-    return BASE_MIN(a->n_heads - head, (size_t)HEADS);
-}
-
-/* States of heads_at(a, head) heads over one span. */
-static void span_states(softmax_state st[HEADS], const kern_attn *a, size_t head, size_t span) {
-    switch (heads_at(a, head)) {
-    case 1:
-        attend_span(1, st, a, head, span);
-        break;
-    case 2:
-        attend_span(2, st, a, head, span);
-        break;
-    case 3:
-        attend_span(3, st, a, head, span);
-        break;
-    default:
-        attend_span(4, st, a, head, span);
-        break;
+/* Scores of one row to probabilities in place; its maximum and sum go to the state. */
+static void span_softmax(float *s, key_range j, float *state) {
+    const size_t from = j.lo / 16 * 16, to = (j.hi + 15) / 16 * 16;
+    v16 sum = v16_set(0);
+    for (size_t i = from; i < j.lo; i++) s[i] = -INFINITY;
+    for (size_t i = j.hi; i < to; i++) s[i] = -INFINITY;
+    const v16 top = v16_set(row_max(s, from, to));
+    for (size_t i = from; i < to; i += 16) {
+        v16 p = lanes_exp_below(v16_sub(v16_load(s + i), top));
+        v16_store(s + i, p);
+        sum = v16_add(sum, p);
     }
+    v16_store(state, top);
+    state[1] = v16_sum(sum);
+}
+
+static span_work span_begin(const kern_attn *a, size_t span, float *states) {
+    span_work w = {.a = a,
+                   .n_rows = a->n_tok * a->n_heads,
+                   .wide = (a->d + 15) / 16 * 16,
+                   .start = span * KERN_SPAN,
+                   .s = a->scratch,
+                   .states = states,
+                   .stride = kern_partial_floats(a->d)};
+    w.q = w.s + w.n_rows * KERN_SPAN;
+    w.panel = w.q + w.n_rows * w.wide;
+    w.scaled = w.panel + KERN_KEYS * w.wide;
+    const v16 scale = v16_set(a->scale);
+    for (size_t r = 0; r < w.n_rows; r++) {
+        const float *q = a->q + r / a->n_heads * a->ldq + r % a->n_heads * a->d;
+        for (size_t i = 0; i < a->d; i += 16)
+            v16_store(w.q + r * w.wide + i, v16_mul(v16_load_n(q + i, lanes_at(i, a->d)), scale));
+    }
+    return w;
+}
+
+/* States of all rows that see the span. While a block is read, the next one is fetched: keys, then
+ * values, then what the caller named. */
+static void attend_span(const kern_attn *a, size_t span, float *states) {
+    span_work w = span_begin(a, span, states);
+    const size_t bytes = KERN_KEYS * kern_kv_row_bytes(a->type, a->d);
+    const size_t lo = visible(a, 0, w.start, KERN_SPAN).lo / KERN_KEYS * KERN_KEYS;
+    const size_t hi = visible(a, w.n_rows - 1, w.start, KERN_SPAN).hi;
+    for (size_t at = lo; at < hi; at += KERN_KEYS) {
+        const bool more = at + KERN_KEYS < hi;
+        w.ahead = block_at(a, (w.start + (more ? at + KERN_KEYS : lo)) / KERN_KEYS,
+                           more ? a->k_at : a->v_at);
+        w.ahead_left = bytes;
+        block_scores(&w, at);
+    }
+    for (size_t r = 0; r < w.n_rows; r++) {
+        float *state = states + r * w.stride;
+        if (!sees_span(a, r, span)) continue;
+        span_softmax(w.s + r * KERN_SPAN, visible(a, r, w.start, KERN_SPAN), state);
+        memset(state + 16, 0, w.wide * sizeof *state);
+    }
+    for (size_t at = lo; at < hi; at += KERN_KEYS) {
+        const bool more = at + KERN_KEYS < hi;
+        w.ahead = more ? block_at(a, (w.start + at) / KERN_KEYS + 1, a->v_at) : a->ahead;
+        w.ahead_left = w.ahead ? bytes : 0;
+        block_values(&w, at);
+    }
+}
+
+/* ==== Folding spans =========================================================================== */
+
+static void state_reset(float *st, size_t stride) {
+    memset(st, 0, stride * sizeof *st);
+    st[0] = -INFINITY;
+}
+
+/* Adds a part to st. Into an empty state it is a copy: exp(-inf) is exactly 0. */
+static void state_fold(float *st, const float *part, size_t stride) {
+    const bool newer = part[0] > st[0];
+    const float c = scalar_exp(newer ? st[0] - part[0] : part[0] - st[0]);
+    const float *keep = newer ? part : st, *scaled = newer ? st : part;
+    const float l = fmaf(scaled[1], c, keep[1]), m = keep[0];
+    for (size_t i = 16; i < stride; i += 16)
+        v16_store(st + i, v16_fma(v16_load(scaled + i), v16_set(c), v16_load(keep + i)));
+    st[0] = m;
+    st[1] = l;
+}
+
+static void state_output(const float *st, float *out, size_t d) {
+    const v16 inv = v16_set(1.0f / st[1]);
+    for (size_t i = 0; i < d; i += 16)
+        v16_store_n(out + i, v16_mul(v16_load(st + 16 + i), inv), lanes_at(i, d));
 }
 
 /* ==== The slots =============================================================================== */
 
+static float *output_at(const kern_attn *a, size_t r) {
+    return a->out + r / a->n_heads * a->ldo + r % a->n_heads * a->d;
+}
+
 static void NAME(attention)(const kern_attn *a) {
-    assert(a->d <= KERN_MAX_HEAD && a->lo < a->hi);
-    for (size_t head = 0, n; head < a->n_heads; head += n) {
-        softmax_state all[HEADS], st[HEADS];
-        n = heads_at(a, head);
-        for (int h = 0; h < HEADS; h++) state_reset(&all[h], a->d);
-        for (size_t span = a->lo / KERN_SPAN; span * KERN_SPAN < a->hi; span++) {
-            span_states(st, a, head, span);
-            for (size_t h = 0; h < n; h++) state_fold(&all[h], st[h].m, st[h].l, st[h].a, a->d);
-        }
-        for (size_t h = 0; h < n; h++) state_output(&all[h], a->out + (head + h) * a->d, a->d);
+    const size_t n_rows = a->n_tok * a->n_heads, stride = kern_partial_floats(a->d);
+    float *part = a->scratch + kern_attn_scratch(n_rows, a->d) - n_rows * stride;
+    float *all = part - n_rows * stride;
+    assert(a->d <= KERN_MAX_HEAD && (n_rows <= KERN_ATTN_ROWS || a->n_tok == 1));
+    for (size_t r = 0; r < n_rows; r++) state_reset(all + r * stride, stride);
+    const size_t end = kern_attn_end_span(a, a->n_tok - 1);
+    for (size_t span = kern_attn_first_span(a, 0); span < end; span++) {
+        attend_span(a, span, part);
+        for (size_t r = 0; r < n_rows; r++)
+            if (sees_span(a, r, span)) state_fold(all + r * stride, part + r * stride, stride);
     }
+    for (size_t r = 0; r < n_rows; r++) state_output(all + r * stride, output_at(a, r), a->d);
 }
 
 static void NAME(attention_span)(const kern_attn *a, size_t span, float *partial) {
-    const size_t stride = kern_partial_floats(a->d);
-    for (size_t head = 0, n; head < a->n_heads; head += n) {
-        softmax_state st[HEADS];
-        n = heads_at(a, head);
-        span_states(st, a, head, span);
-        for (size_t h = 0; h < n; h++) {
-            float *p = partial + (head + h) * stride;
-            p[0] = st[h].m;
-            p[1] = st[h].l;
-            memcpy(p + 16, st[h].a, (stride - 16) * sizeof *p);
-        }
-    }
+    assert(a->d <= KERN_MAX_HEAD);
+    attend_span(a, span, partial);
 }
 
-static void NAME(attention_fold)(const kern_attn *a, const float *partial, size_t first, size_t n) {
-    const size_t stride = kern_partial_floats(a->d);
-    for (size_t head = 0; head < a->n_heads; head++) {
-        softmax_state all;
-        state_reset(&all, a->d);
-        for (size_t span = first; span < first + n; span++) {
-            const float *p = partial + (span * a->n_heads + head) * stride;
-            state_fold(&all, p[0], p[1], p + 16, a->d);
-        }
-        state_output(&all, a->out + head * a->d, a->d);
+static void NAME(attention_fold)(const kern_attn *a, const float *partial) {
+    const size_t n_rows = a->n_tok * a->n_heads, stride = kern_partial_floats(a->d);
+    const size_t first = kern_attn_first_span(a, 0);
+    for (size_t r = 0; r < n_rows; r++) {
+        const size_t t = r / a->n_heads, end = kern_attn_end_span(a, t);
+        state_reset(a->scratch, stride);
+        for (size_t span = kern_attn_first_span(a, t); span < end; span++)
+            state_fold(a->scratch, partial + ((span - first) * n_rows + r) * stride, stride);
+        state_output(a->scratch, output_at(a, r), a->d);
     }
 }
 
 #undef INLINE
+#undef EACH

@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * The kernel table: C first, then the staircase of the architecture. Also the few operations that
- * need no variants: embedding rows, rotary angles, cache row sizes.
+ * need no variants.
  */
 #include "kern/kern.h"
 #include "kern/kern_internal.h"
 
 #include <assert.h>
 #include <math.h>
-
-size_t kern_kv_row_bytes(kern_kv type, size_t d) {
-    if (type == KERN_KV_F32) return d * 4;
-    if (type == KERN_KV_F16) return d * 2;
-    return (d + 31) / 32 * 34;
-}
-
-size_t kern_partial_floats(size_t d) { return 16 + (d + 15) / 16 * 16; }
 
 bool kern_split16(uint32_t type) {
     return type == QUANT_Q2_K || type == QUANT_Q3_K || type == QUANT_Q6_K;

@@ -20,7 +20,7 @@
 
 enum {
     KERN_KEYS = 64,  /* positions in a block of keys: the unit of attention and of cache pages */
-    KERN_SPAN = 512, /* positions folded together before spans are folded */
+    KERN_SPAN = 512, /* positions under one maximum: the unit of folding */
     KERN_MAX_HEAD = 512,  /* largest head size */
     KERN_ALIGN_COLS = 128 /* activation rows are padded with zeros to a multiple of this */
 };
@@ -58,17 +58,27 @@ typedef void (*kern_mm_fn)(float *y, size_t ldy, const kern_mat *w, const kern_a
 
 typedef enum kern_kv { KERN_KV_F32, KERN_KV_F16, KERN_KV_Q8 } kern_kv;
 
-/* Floats of one head's partial state: maximum, sum, padding to 16, then d rounded up to 16. */
-size_t kern_partial_floats(size_t d);
-/* Bytes of one cached key or value of d elements. Q8 keeps an f16 scale in front of every 32. */
+/* Bytes of one cached key or value of d elements. Q8 keeps an f16 scale for every 32. */
 size_t kern_kv_row_bytes(kern_kv type, size_t d);
+/* A row as kv_store made it becomes key (or value) `slot` of a block of KERN_KEYS positions, which
+ * takes KERN_KEYS * kern_kv_row_bytes. Element i of key j lies at [i][j], keys side by side, so
+ * that a vector holds one element of sixteen keys; values lie row by row, [j][i].
+ * Q8, n = d / 32 rounded up:  keys   | scales [n][64] | codes [32 n][64] |
+ *                             values | scales [n][64] | codes [64][32 n] | */
+void kern_put_key(uint8_t *block, size_t slot, const uint8_t *row, size_t d, kern_kv type);
+void kern_put_value(uint8_t *block, size_t slot, const uint8_t *row, size_t d, kern_kv type);
 
-/* One query row, the G query heads that share one KV head, over positions [lo, hi).
+/* Query rows a call of attention takes: n_tok * n_heads is at most this, or n_tok is 1. */
+enum { KERN_ATTN_ROWS = 128 };
+
+/* Tokens of one sequence at consecutive positions, the G query heads that share one KV head.
  * The block of positions [64 i, 64 i + 64) lies at page(i) = pages + page_ids[i] * page_bytes; its
- * keys start at k_at and its values at v_at, KERN_KEYS rows of kern_kv_row_bytes each. */
+ * keys start at k_at and its values at v_at. */
 typedef struct kern_attn {
-    const float *q;           /* [G, d] */
-    float *out;               /* [G, d] */
+    const float *q;           /* [n_tok][G, d] */
+    float *out;               /* [n_tok][G, d] */
+    size_t ldq, ldo;          /* floats between tokens of q and of out */
+    size_t n_tok;             /* tokens */
     size_t n_heads;           /* G */
     size_t d;                 /* head size, at most KERN_MAX_HEAD */
     float scale;              /* multiplies q.k */
@@ -77,8 +87,40 @@ typedef struct kern_attn {
     const uint32_t *page_ids; /* page of each block */
     size_t page_bytes;        /* size of a page */
     size_t k_at, v_at;        /* byte offsets inside a page, of this layer and KV head */
-    size_t lo, hi;            /* visible positions */
+    size_t pos;               /* position of the first token */
+    size_t window;            /* positions a token sees, itself included; 0: all before it */
+    float *scratch;           /* kern_attn_scratch(n_tok * G, d) floats, aligned to 64 bytes */
+    const uint8_t *ahead;     /* what the caller reads next, worth fetching early; may be NULL */
 } kern_attn;
+
+/* Floats of scratch for so many query rows. */
+size_t kern_attn_scratch(size_t n_rows, size_t d);
+/* Floats of one query row's partial state: maximum, sum, padding to 16, then d rounded up to 16. */
+size_t kern_partial_floats(size_t d);
+/* First span that token t of a sees, and the end of its spans. */
+size_t kern_attn_first_span(const kern_attn *a, size_t t);
+size_t kern_attn_end_span(const kern_attn *a, size_t t);
+
+/* ---- Plain float products -------------------------------------------------------------------- */
+
+enum {
+    KERN_GEMM_KC = 192,                                    /* steps of k in a panel */
+    KERN_GEMM_MC = 384,                                    /* rows of A in a panel */
+    KERN_GEMM_SCRATCH = KERN_GEMM_KC * (KERN_GEMM_MC + 32) /* floats of scratch, 64-byte aligned */
+};
+
+/* C[m,n] = A[m,k] B[k,n], or C += A B. Element (i, j) of A is a[i * a_row + j * a_col], of B
+ * likewise; of each operand one stride is 1. C must not overlap A or B. */
+typedef struct kern_gemm {
+    const float *a;      /* A */
+    const float *b;      /* B */
+    float *c;            /* C[i, j] at c[i * ldc + j] */
+    size_t a_row, a_col; /* floats between rows and between columns of A */
+    size_t b_row, b_col; /* the same of B */
+    size_t ldc;          /* floats between rows of C */
+    size_t m, n, k;      /* rows of C, columns of C, inner size */
+    bool add;            /* C += instead of C = */
+} kern_gemm;
 
 /* ---- The table ------------------------------------------------------------------------------- */
 
@@ -95,6 +137,9 @@ typedef struct kern {
     kern_mm_fn mm_f32, mm_f16, mm_bf16; /* plain types */
     kern_mm_fn mm_t2_f32, mm_b32_f32;   /* --act f32: decoded weights, nothing rounded */
 
+    /* Rows [row_begin, row_end) of C; scratch: KERN_GEMM_SCRATCH floats of this thread. */
+    void (*gemm_f32)(const kern_gemm *g, size_t row_begin, size_t row_end, float *scratch);
+
     /* Quantises one row x[n] into q[ldq] (zero-padded). i8: one scale a row (BitNet);
      * q8: one a block of 32. Outputs as in kern_act. */
     void (*quant_i8)(int8_t *q, float *s, int32_t *sum, const float *x, size_t n, size_t ldq);
@@ -103,19 +148,22 @@ typedef struct kern {
     /* dst[n] = x[n] / sqrt(mean(x^2) + eps) * gain[n]; dst may be x. */
     void (*rmsnorm)(float *dst, const float *x, const float *gain, size_t n, float eps);
     void (*add)(float *dst, const float *x, size_t n); /* dst += x */
+    /* x[n] becomes exp(x - max) / sum; returns the logarithm of the sum of exp(x), n >= 1. */
+    float (*softmax)(float *x, size_t n);
     void (*glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act);
     /* Rotates pairs of x[n_heads, d] by the angles whose cosine and sine are cs[n_rot/2] and
      * sn[n_rot/2]; pairs are (i, i + n_rot/2), or (2i, 2i+1) when interleaved. */
     void (*rope)(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs, const float *sn,
                  bool interleaved);
-    /* Writes x[d] as one cache row. */
+    /* Writes x[d] as one cache row; kern_put_key and kern_put_value set it into its block. */
     void (*kv_store)(uint8_t *dst, const float *x, size_t d, kern_kv type);
-    /* Attention whole; or span by span, so that threads can share one token: attention_span
-     * leaves n_heads partial states of kern_partial_floats(d) floats, attention_fold folds spans
-     * [first, first + n) from partial[span][head]. Both ways give the same bits. */
+    /* Attention whole; or span by span, so that threads can share tokens: attention_span leaves
+     * n_tok * n_heads partial states of kern_partial_floats(d) floats (none for a token that does
+     * not see the span), attention_fold folds partial[span - first][token][head] into out. Both
+     * ways give the same bits, and so do any n_tok. */
     void (*attention)(const kern_attn *a);
     void (*attention_span)(const kern_attn *a, size_t span, float *partial);
-    void (*attention_fold)(const kern_attn *a, const float *partial, size_t first, size_t n);
+    void (*attention_fold)(const kern_attn *a, const float *partial);
     /* dst[n] = row of an embedding table, as float. */
     void (*embed)(float *dst, const kern_mat *w, size_t row);
 } kern;
@@ -129,8 +177,13 @@ bool kern_split16(uint32_t type);
 /* Cosines and sines of pos * inv_freq[i], i in [0, n): the same on every path. */
 void kern_rope_table(float *cs, float *sn, const double *inv_freq, size_t n, uint32_t pos);
 
-/* Multiply-adds done by `rounds` of the fastest int8 loop these flags allow, on this thread; *sink
- * keeps the result from being optimised away. For measuring, not for models. */
+/* Multiply-adds done by `rounds` of the fastest int8 and f32 loop these flags allow, on this
+ * thread; *sink keeps the result from being optimised away. For measuring, not for models. */
 uint64_t kern_int8_peak(unsigned cpu, uint64_t rounds, uint32_t *sink);
+uint64_t kern_f32_peak(unsigned cpu, uint64_t rounds, float *sink);
+/* Reads n_bytes (a multiple of 256, 64-byte aligned) once, in order, by the widest loads these
+ * flags allow, without prefetching; returns something that depends on every byte. Narrow loads keep
+ * fewer lines under way: on a Sapphire Rapids 16 bytes reach 0.72 of what 64 do. */
+uint64_t kern_plain_read(unsigned cpu, const void *data, size_t n_bytes);
 
 #endif

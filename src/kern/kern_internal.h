@@ -44,8 +44,13 @@ void kern_fill_t2_i8mm(kern *k);
 void kern_fill_b32_neon(kern *k);
 void kern_fill_b32_dotprod(kern *k);
 
-/* peak_*.c: the loops behind kern_int8_peak. */
+/* peak_*.c: the loops behind kern_int8_peak, kern_f32_peak and kern_plain_read. */
 uint64_t peak_avx2(uint64_t rounds, uint32_t *sink);
+uint64_t peak_avxvnni(uint64_t rounds, uint32_t *sink);
 uint64_t peak_avx512vnni(uint64_t rounds, uint32_t *sink);
+uint64_t peak_f32_avx2(uint64_t rounds, float *sink);
+uint64_t peak_f32_avx512(uint64_t rounds, float *sink);
+uint64_t plain_read_avx2(const uint8_t *data, size_t n_bytes);
+uint64_t plain_read_avx512(const uint8_t *data, size_t n_bytes);
 
 #endif

@@ -64,29 +64,73 @@ static void gguf_texts(model_loader *ld) {
         float *out;      /* where it goes */
     } floats[] = {{"general.sampling.temp", &s->temperature},
                   {"general.sampling.top_p", &s->top_p},
-                  {"general.sampling.min_p", &s->min_p}};
+                  {"general.sampling.min_p", &s->min_p},
+                  {"general.sampling.penalty_repeat", &s->repeat_penalty}};
     for (size_t i = 0; i < BASE_COUNT(floats); i++) {
         const file_kv *kv = file_kv_find(ld->f, floats[i].key);
         double v;
         if (kv && file_kv_f64(kv, 0, &v)) *floats[i].out = (float)v;
     }
-    const file_kv *kv = file_kv_find(ld->f, "tokenizer.chat_template");
+    const file_kv *kv = file_kv_find(ld->f, "general.sampling.top_k");
+    double top_k;
+    if (kv && file_kv_f64(kv, 0, &top_k) && top_k >= 0 && top_k < INT32_MAX) s->top_k = (int)top_k;
+    kv = file_kv_find(ld->f, "tokenizer.chat_template");
     if (kv) file_kv_str(kv, 0, &ld->m->chat_template);
+}
+
+/* ==== The vocabulary, beside the weights ========================================================
+ * Reading one takes as long as looking at half a gigabyte of weights, and cannot be shared among
+ * threads: one thread does it while the others look. What it logs is kept until both are done,
+ * because a log is the caller's and is called by the caller's thread. */
+
+typedef struct vocab_job {
+    const file_model *f; /* open file */
+    bool none;           /* the file has no vocabulary */
+    text_vocab *vocab;   /* result, owned until taken */
+    rotor_status st;     /* of reading it */
+    rotor_error err;     /* its message */
+    base_buf lines;      /* log: level, text, NUL; and so on */
+    base_log log;        /* writes to lines */
+} vocab_job;
+
+static void keep_line(void *user, base_log_level level, const char *line) {
+    base_buf *lines = user;
+    base_buf_printf(lines, "%c%s", '0' + (int)level, line);
+    base_buf_append(lines, "", 1);
+}
+
+static void read_vocab(void *arg) {
+    vocab_job *job = arg;
+    job->st = ROTOR_E_NOTFOUND;
+    if (!job->none) job->st = model_vocab(&job->vocab, job->f, &job->log, &job->err);
+    if (job->lines.failed) job->st = base_fail_nomem(&job->err, "reading the vocabulary");
+}
+
+static void end_vocab(vocab_job *job) {
+    text_vocab_free(&job->vocab);
+    base_buf_free(&job->lines);
+}
+
+static void pass_on_log(const vocab_job *job, const base_log *log) {
+    for (size_t at = 0; at < job->lines.len; at += strlen(job->lines.data + at) + 1)
+        base_log_printf(log, (base_log_level)(job->lines.data[at] - '0'), "%s",
+                        job->lines.data + at + 1);
 }
 
 /* A vocabulary longer than the embedding would look up rows that are not there: a GGUF file with
  * one is inconsistent; folders whose tokenizer grew a padding token are common, and run_eval
  * refuses the ids. */
-static rotor_status load_vocab(model_loader *ld) {
+static rotor_status take_vocab(model_loader *ld, vocab_job *job) {
     model *m = ld->m;
-    bool has = ld->hf || file_kv_find(ld->f, "tokenizer.ggml.tokens");
-    rotor_status st = has ? model_vocab(&m->vocab, ld->f, ld->opt->log, ld->err) : ROTOR_OK;
-    if (st == ROTOR_E_NOTFOUND || !has) {
+    pass_on_log(job, ld->opt->log);
+    if (job->st == ROTOR_E_NOTFOUND) {
         base_log_printf(ld->opt->log, BASE_LOG_WARN,
                         "%s: no vocabulary; only token ids can be used", file_path(ld->f));
         return ROTOR_OK;
     }
-    ROTOR_TRY(st);
+    if (job->st != ROTOR_OK) return base_fail(ld->err, job->st, "%s", job->err.message);
+    m->vocab = job->vocab;
+    job->vocab = NULL;
     if (ld->hf && text_n_tokens(m->vocab) > m->hp.n_vocab)
         base_log_printf(ld->opt->log, BASE_LOG_WARN,
                         "%s: the tokenizer has %zu tokens, the embedding only %u rows; the others "
@@ -100,6 +144,16 @@ static rotor_status load_vocab(model_loader *ld) {
         base_log_printf(ld->opt->log, BASE_LOG_INFO, "%s: %u embedding rows, %zu tokens (padded)",
                         file_path(ld->f), m->hp.n_vocab, text_n_tokens(m->vocab));
     return ROTOR_OK;
+}
+
+static rotor_status check_and_read_vocab(model_loader *ld) {
+    vocab_job job = {.f = ld->f,
+                     .none = !ld->hf && !file_kv_find(ld->f, "tokenizer.ggml.tokens"),
+                     .log = {keep_line, &job.lines}};
+    rotor_status st = model_check_codes(ld, read_vocab, &job);
+    if (st == ROTOR_OK) st = take_vocab(ld, &job);
+    end_vocab(&job);
+    return st;
 }
 
 /* ==== Opening ================================================================================= */
@@ -128,9 +182,9 @@ static rotor_status load(model_loader *ld) {
     if (ld->opt->max_layers) m->hp.n_layer = BASE_MIN(m->hp.n_layer, ld->opt->max_layers);
     ROTOR_TRY(set_name(ld));
     ROTOR_TRY(model_bind(ld));
+    ROTOR_TRY(check_and_read_vocab(ld));
     m->type_name = storage_name(
         m, ld->hf && file_tensor_find(ld->f, m->layers[0].q.name)->info->id == QUANT_U8);
-    ROTOR_TRY(load_vocab(ld));
     if (ld->hf) return model_hf_texts(ld);
     gguf_texts(ld);
     return ROTOR_OK;

@@ -58,6 +58,7 @@ typedef struct model_mat {
     const uint8_t *data;    /* mapped or owned by the model */
     float scale;            /* of the whole matrix: multiplies every output */
     const float *row_scale; /* ternary: [rows] instead, or NULL */
+    bool unchecked;         /* ternary in place, codes not looked at yet: only while loading */
 } model_mat;
 
 typedef struct model_layer {
@@ -89,7 +90,7 @@ typedef struct model {
     model_layer *layers;     /* [n_layer] */
     text_vocab *vocab;       /* owned; NULL when the file carries none */
     base_str chat_template;  /* Jinja text of the file, empty: none */
-    model_sampling sampling; /* from generation_config.json */
+    model_sampling sampling; /* from generation_config.json or general.sampling.* */
     uint64_t n_params;       /* weights of all matrices and norms */
     uint64_t file_bytes;     /* size of all files */
     uint64_t owned_bytes;    /* repacked copies and norms */

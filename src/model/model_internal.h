@@ -5,6 +5,7 @@
  *   hf_config.c hyper-parameters from a HF folder's config.json
  *   bind.c      tensors to roles, shape by shape
  *   repack.c   any ternary or master weight to T2
+ *   check_codes.c  illegal codes of ternary weights used in place
  *   vocab.c     tokenizer metadata to a vocabulary
  *   model.c     open, close, and the facts derived from a model
  */
@@ -66,6 +67,10 @@ typedef struct model_ternary_src {
 } model_ternary_src;
 /* Makes out (rows and cols set) a T2 matrix: in place when the bytes allow, else repacked. */
 rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, model_mat *out);
+
+/* Looks at the codes of all ternary matrices that are used in place, once they are bound; one
+ * thread calls meanwhile(arg) first. */
+rotor_status model_check_codes(const model_loader *ld, void (*meanwhile)(void *arg), void *arg);
 
 /* Value of a one-element float tensor. */
 rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err);

@@ -71,29 +71,6 @@ static rotor_status round_of(row_job *job, void (*fn)(void *, int, int)) {
 
 /* ==== I2_S in place =========================================================================== */
 
-/* 32 bytes at a time: a code 3 is a pair of ones in an even-odd bit pair. */
-static bool has_code_3(const uint8_t *p, size_t n) {
-    uint8_t bad = 0;
-    for (size_t i = 0; i < n; i++) bad |= (uint8_t)(p[i] & p[i] >> 1 & 0x55);
-    return bad != 0;
-}
-
-static void check_rows(void *arg, int thread, int n_threads) {
-    row_job *job = arg;
-    const model_mat *out = job->out;
-    size_t begin, end;
-    if (!my_rows(job, thread, n_threads, &begin, &end)) return;
-    for (size_t r = begin; r < end; r++) {
-        const uint8_t *row = job->view.data + r * out->row_bytes;
-        if (!has_code_3(row, out->row_bytes)) continue;
-        size_t at = 0;
-        while (!has_code_3(row + at, 1)) at++;
-        base_fail(&job->errs[thread], ROTOR_E_FORMAT, "illegal ternary code in row %zu, byte %zu",
-                  r, at);
-        return;
-    }
-}
-
 static rotor_status finite_scale(const row_job *job, float scale) {
     if (isfinite(scale)) return ROTOR_OK;
     return base_fail(job->ld->err, ROTOR_E_FORMAT,
@@ -103,9 +80,8 @@ static rotor_status finite_scale(const row_job *job, float scale) {
 
 static rotor_status in_place(row_job *job) {
     model_mat *out = job->out;
-    ROTOR_TRY(round_of(job, check_rows));
-    base_free(job->mixed);
     out->data = job->view.data;
+    out->unchecked = true;
     memcpy(&out->scale, job->view.data + out->rows * out->cols / 4, sizeof(float));
     out->scale *= job->extra;
     return finite_scale(job, out->scale);

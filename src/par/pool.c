@@ -2,14 +2,16 @@
  *
  * The thread pool.
  *
- * Hand-over: the caller writes the job, then bumps `generation`; workers watching it see the new
- * number and run. Completion: each worker counts `left` down; the caller waits for zero.
- * Both waits spin first (a step's jobs follow each other within microseconds) and give up the
- * processor after SPINS rounds: workers by sleeping on a condition, the caller by yielding.
+ * Three words are watched: `generation`, bumped by the caller when a job is ready; `done`, bumped
+ * by the last worker that finishes it; `round`, bumped by the last thread that arrives at a
+ * barrier. Whoever waits for one spins first (jobs and barriers of a step follow each other within
+ * microseconds) and then sleeps on a condition, which leaves its processor to others: to the very
+ * thread it waits for, when that one has lost its own. Yielding instead would keep the processor
+ * busy in the eyes of the scheduler, and the other thread would queue where it is.
  *
- * Invariants: (P1) `job` is written only while left == 0 and the submit lock is held;
- * (P2) a worker sleeps only after announcing it under the lock, and the caller bumps `generation`
- * before it looks at `sleepers`: with both sequentially consistent one of them sees the other.
+ * Invariants: (P1) `job` is written only while no worker runs and the submit lock is held; (P2) a
+ * thread sleeps only after announcing it under the lock, and who changes a word does so before it
+ * looks at `sleepers`: with both sequentially consistent one of them sees the other.
  */
 #include "par/par.h"
 
@@ -25,8 +27,8 @@
 #endif
 
 enum {
-    SPINS = 20000,       /* roughly 200-700 us: longer than any gap between steps */
-    BARRIER_SPINS = 2000 /* then let another thread run: the processor may be shared */
+    JOB_SPINS = 20000, /* between steps: 250-900 us, longer than the sampler takes */
+    STEP_SPINS = 4000  /* inside a step: 50-180 us, longer than threads are usually apart */
 };
 
 typedef struct worker {
@@ -38,48 +40,57 @@ typedef struct worker {
 struct par_pool {
     int n_threads;          /* including the caller */
     bool pin;               /* bind each worker to a processor */
+    base_mutex *submit;     /* one par_run at a time */
+    base_mutex *lock;       /* guards going to sleep */
+    base_cond *wake;        /* one of the three words has changed */
+    worker *workers;        /* n_threads - 1 */
+    int n_started;          /* workers whose thread runs */
     par_fn fn;              /* job: function (P1) */
     void *arg;              /* job: argument (P1) */
     atomic_uint generation; /* bumped for every job */
+    atomic_uint done;       /* jobs finished by all workers */
     atomic_int left;        /* workers still running the job */
-    atomic_int sleepers;    /* workers waiting on `wake` */
-    atomic_int arrived;     /* threads at the barrier of this round */
-    atomic_uint round;      /* barriers passed */
     atomic_bool stop;       /* the pool is closing */
-    base_mutex *submit;     /* one par_run at a time */
-    base_mutex *lock;       /* guards going to sleep */
-    base_cond *wake;        /* a new generation or stop */
-    worker *workers;        /* n_threads - 1 */
-    int n_started;          /* workers whose thread runs */
+    /* A barrier touches one cache line, and nothing else does while a step goes on. */
+    _Alignas(64) atomic_int arrived; /* threads at the barrier of this round */
+    atomic_uint round;               /* barriers passed */
+    atomic_int sleepers;             /* threads waiting on `wake` */
 };
 
-static void sleep_until_changed(par_pool *p, unsigned seen) {
+static void sleep_while(par_pool *p, atomic_uint *word, unsigned seen) {
     base_mutex_lock(p->lock);
     atomic_fetch_add(&p->sleepers, 1);
-    while (atomic_load(&p->generation) == seen && !atomic_load(&p->stop))
-        base_cond_wait(p->wake, p->lock);
+    while (atomic_load(word) == seen) base_cond_wait(p->wake, p->lock);
     atomic_fetch_sub(&p->sleepers, 1);
     base_mutex_unlock(p->lock);
 }
 
-static void wait_for_job(par_pool *p, unsigned seen) {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&p->generation, memory_order_acquire) != seen) return;
+/* Returns when *word is no longer what was seen. */
+static void wait_while(par_pool *p, atomic_uint *word, unsigned seen, int spins) {
+    for (int i = 0; i < spins; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != seen) return;
         spin_hint();
     }
-    sleep_until_changed(p, seen);
+    sleep_while(p, word, seen);
+}
+
+static void change(par_pool *p, atomic_uint *word) {
+    atomic_fetch_add(word, 1);
+    if (atomic_load(&p->sleepers) == 0) return; /* P2 */
+    base_mutex_lock(p->lock);
+    base_cond_broadcast(p->wake);
+    base_mutex_unlock(p->lock);
 }
 
 static void work(void *arg) {
     worker *w = arg;
     par_pool *p = w->pool;
     if (p->pin) base_thread_pin(w->index);
-    for (unsigned seen = 0;;) {
-        wait_for_job(p, seen);
+    for (unsigned seen = 0;; seen++) {
+        wait_while(p, &p->generation, seen, JOB_SPINS);
         if (atomic_load(&p->stop)) return;
-        seen = atomic_load_explicit(&p->generation, memory_order_acquire);
         p->fn(p->arg, w->index, p->n_threads);
-        atomic_fetch_sub_explicit(&p->left, 1, memory_order_release);
+        if (atomic_fetch_sub(&p->left, 1) == 1) change(p, &p->done);
     }
 }
 
@@ -97,7 +108,7 @@ static rotor_status start_workers(par_pool *p) {
 
 rotor_status par_create(par_pool **out, int n_threads, bool pin, rotor_error *err) {
     assert(n_threads >= 1);
-    par_pool *p = base_alloc(sizeof *p);
+    par_pool *p = base_alloc_aligned(sizeof *p);
     if (!p) return base_fail_nomem(err, "starting threads");
     p->n_threads = n_threads;
     p->pin = pin;
@@ -114,39 +125,19 @@ void par_free(par_pool **pp) {
     if (!pp || !*pp) return;
     par_pool *p = *pp;
     if (p->lock && p->wake) {
-        base_mutex_lock(p->lock);
         atomic_store(&p->stop, true);
-        atomic_fetch_add(&p->generation, 1);
-        base_cond_broadcast(p->wake);
-        base_mutex_unlock(p->lock);
+        change(p, &p->generation);
     }
     for (int i = 0; i < p->n_started; i++) base_thread_join(&p->workers[i].thread);
     base_free(p->workers);
     base_cond_free(&p->wake);
     base_mutex_free(&p->lock);
     base_mutex_free(&p->submit);
-    base_free(p);
+    base_free_aligned(p);
     *pp = NULL;
 }
 
 int par_n_threads(const par_pool *p) { return p->n_threads; }
-
-static void wake_sleepers(par_pool *p) {
-    if (atomic_load(&p->sleepers) == 0) return; /* P2 */
-    base_mutex_lock(p->lock);
-    base_cond_broadcast(p->wake);
-    base_mutex_unlock(p->lock);
-}
-
-static void wait_for_workers(par_pool *p) {
-    for (int i = 0; atomic_load_explicit(&p->left, memory_order_acquire) != 0;) {
-        spin_hint();
-        if (i < SPINS)
-            i++; /* a job may take hours: the count must stop */
-        else
-            base_thread_yield();
-    }
-}
 
 void par_run(par_pool *p, par_fn fn, void *arg) {
     if (p->n_threads == 1) {
@@ -154,32 +145,26 @@ void par_run(par_pool *p, par_fn fn, void *arg) {
         return;
     }
     base_mutex_lock(p->submit);
+    const unsigned done = atomic_load(&p->done);
     p->fn = fn;
     p->arg = arg;
     atomic_store(&p->left, p->n_threads - 1);
-    atomic_fetch_add(&p->generation, 1);
-    wake_sleepers(p);
+    change(p, &p->generation);
     fn(arg, 0, p->n_threads);
-    wait_for_workers(p);
+    wait_while(p, &p->done, done, STEP_SPINS);
     base_mutex_unlock(p->submit);
 }
 
 /* The last to arrive opens the next round; the others watch the round number. */
 void par_barrier(par_pool *p) {
     if (p->n_threads == 1) return;
-    unsigned round = atomic_load_explicit(&p->round, memory_order_relaxed);
+    const unsigned round = atomic_load_explicit(&p->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) == p->n_threads - 1) {
         atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&p->round, round + 1, memory_order_release);
+        change(p, &p->round);
         return;
     }
-    for (int i = 0; atomic_load_explicit(&p->round, memory_order_acquire) == round;) {
-        spin_hint();
-        if (i < BARRIER_SPINS)
-            i++;
-        else
-            base_thread_yield();
-    }
+    wait_while(p, &p->round, round, STEP_SPINS);
 }
 
 void par_slice(size_t n, size_t align, int thread, int n_threads, size_t *begin, size_t *end) {

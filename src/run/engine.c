@@ -8,39 +8,9 @@
 #include "run/run_internal.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 #include <stdio.h>
 
 /* ==== The output head ========================================================================= */
-
-typedef struct head_job {
-    run_engine *e;      /* engine whose head is made */
-    const model_mat *w; /* the file's head */
-    uint32_t type;      /* QUANT_Q8_0 or QUANT_Q6_K */
-    atomic_int status;  /* rotor_status of a thread that failed */
-} head_job;
-
-static void requantise_rows(void *arg, int thread, int n_threads) {
-    head_job *job = arg;
-    const model_mat *w = job->w;
-    size_t begin, end;
-    float *row = base_alloc_array(w->cols, sizeof *row);
-    par_slice(w->rows, 1, thread, n_threads, &begin, &end);
-    const kern_mat src = run_mat(w);
-    const kern *k = &job->e->k;
-    for (size_t r = begin; row && r < end; r++) {
-        uint8_t *dst = job->e->head_copy + r * job->e->head.row_bytes;
-        k->embed(row, &src, r);
-        if (job->type == QUANT_Q8_0)
-            k->kv_store(dst, row, w->cols, KERN_KV_Q8); /* the same layout */
-        else {
-            rotor_status st = quant_encode(job->type, 1, w->cols, row, dst, NULL);
-            if (st != ROTOR_OK) atomic_store(&job->status, st);
-        }
-    }
-    if (!row) atomic_store(&job->status, ROTOR_E_NOMEM);
-    base_free(row);
-}
 
 /* Requantises a float head to int8 or 6 bits; heads that are small already stay as they are. */
 static rotor_status make_head(run_engine *e, rotor_error *err) {
@@ -54,30 +24,9 @@ static rotor_status make_head(run_engine *e, rotor_error *err) {
         snprintf(e->head_name, sizeof e->head_name, "file (%s)", info->name);
         return ROTOR_OK;
     }
-    head_job job = {.e = e, .w = w, .type = q6 ? QUANT_Q6_K : QUANT_Q8_0};
-    uint64_t bytes;
-    ROTOR_TRY(quant_tensor_bytes(quant_find(job.type), w->rows, w->cols, &bytes, err));
-    e->head_copy = base_alloc_aligned(bytes);
-    if (!e->head_copy) return base_fail_nomem(err, "making the q8 output head");
-    e->head = (kern_mat){.data = e->head_copy,
-                         .type = job.type,
-                         .rows = w->rows,
-                         .cols = w->cols,
-                         .row_bytes = bytes / w->rows,
-                         .scale = 1.0f};
-    e->head_bytes = bytes;
+    ROTOR_TRY(run_copy_head(e, q6 ? QUANT_Q6_K : QUANT_Q8_0, err));
     snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
-    par_run(e->pool, requantise_rows, &job);
-    switch (atomic_load(&job.status)) {
-    case ROTOR_OK:
-        return ROTOR_OK;
-    case ROTOR_E_NOMEM:
-        return base_fail_nomem(err, "making the output head");
-    default:
-        return base_fail(err, ROTOR_E_FORMAT,
-                         "tensor %s cannot be stored as %s: a value is not finite or too large",
-                         w->name, quant_find(job.type)->name);
-    }
+    return ROTOR_OK;
 }
 
 /* ==== Creation ================================================================================ */
@@ -188,6 +137,7 @@ const model *run_model(const run_engine *e) { return e->m; }
 uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
+uint64_t run_head_bytes(const run_engine *e) { return e->head_bytes; }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
 uint64_t run_step_bytes(const run_engine *e) { return model_step_bytes(e->m, e->head_bytes); }
 
@@ -199,6 +149,14 @@ dev_counters run_counters(const run_engine *e) {
     dev_counters c;
     dev_counters_get(e->d, &c);
     return c;
+}
+
+rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err) {
+    return dev_time_ops(e->d, on, err);
+}
+
+size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max) {
+    return dev_op_times(e->d, out, max);
 }
 
 const float *run_logits(const run_engine *e, uint32_t i) {

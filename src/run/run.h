@@ -44,8 +44,11 @@ uint32_t run_max_logits(const run_engine *e); /* rows with logits per step */
 uint32_t run_free_pages(const run_engine *e);
 uint64_t run_memory_bytes(const run_engine *e); /* cache, buffers, repacked head */
 uint64_t run_step_bytes(const run_engine *e);   /* weight bytes a decode step reads */
+uint64_t run_head_bytes(const run_engine *e);   /* of these, the output head's */
 const char *run_head_name(const run_engine *e); /* "q8", "file (F16)" … */
 dev_counters run_counters(const run_engine *e);
+rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
+size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);
 
 /* A session of at most max_tok positions. */
 rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_tok,

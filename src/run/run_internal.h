@@ -54,6 +54,8 @@ struct run_session {
     uint32_t n_pages; /* held: ceil(len / KERN_KEYS) */
 };
 
+/* Requantises the model's float head to QUANT_Q8_0 or QUANT_Q6_K (head_copy.c). */
+rotor_status run_copy_head(run_engine *e, uint32_t type, rotor_error *err);
 /* Records the whole forward pass on e->d. */
 rotor_status run_record_forward(run_engine *e, rotor_error *err);
 

@@ -18,6 +18,13 @@ static size_t slots_for(size_t n) {
     return slots;
 }
 
+/* An empty table. From huge pages where it is large: tables are read before they are written, at
+ * random, and small pages would be given out twice, first as zeros that all share. */
+static void *table(size_t slots, size_t slot_bytes) {
+    size_t bytes;
+    return base_mul_size(slots, slot_bytes, &bytes) ? base_alloc_aligned(bytes) : NULL;
+}
+
 static uint64_t mix(uint64_t x) {
     x = (x ^ x >> 32) * 0x9E3779B97F4A7C15u;
     x = (x ^ x >> 29) * 0xBF58476D1CE4E5B9u;
@@ -51,7 +58,7 @@ static void index_put(text_vocab *v, uint32_t id) {
 
 rotor_status text_index_build(text_vocab *v) {
     size_t slots = slots_for(v->n_tokens);
-    v->index.slots = base_alloc_array(slots, sizeof *v->index.slots);
+    v->index.slots = table(slots, sizeof *v->index.slots);
     if (!v->index.slots) return ROTOR_E_NOMEM;
     v->index.mask = slots - 1;
     v->index.seed = base_random_seed();
@@ -94,7 +101,7 @@ uint32_t text_index_get(const text_vocab *v, const char *p, size_t n) {
 
 rotor_status text_merges_create(text_merges *m, size_t n) {
     size_t slots = slots_for(n);
-    m->slots = base_alloc_array(slots, sizeof *m->slots);
+    m->slots = table(slots, sizeof *m->slots);
     if (!m->slots) return ROTOR_E_NOMEM;
     m->mask = slots - 1;
     m->seed = base_random_seed();
@@ -127,7 +134,7 @@ const text_merge *text_merges_get(const text_merges *m, uint32_t left, uint32_t 
 }
 
 void text_merges_free(text_merges *m) {
-    base_free(m->slots);
+    base_free_aligned(m->slots);
     memset(m, 0, sizeof *m);
 }
 

@@ -83,6 +83,8 @@ uint32_t text_bos(const text_vocab *v); /* TEXT_NO_ID: none */
 uint32_t text_eos(const text_vocab *v);
 bool text_adds_bos(const text_vocab *v);
 bool text_is_eog(const text_vocab *v, uint32_t id); /* ends a generation */
+/* Decodes padded base64 into out (3 bytes for every 4); false when it is malformed. */
+bool text_base64(base_str in, char *out, size_t *n);
 
 /* ---- Encoding -------------------------------------------------------------------------------- */
 

@@ -298,8 +298,6 @@ rotor_status text_vocab_set_scores(text_vocab *v, const float *scores, rotor_err
 rotor_status text_unigram_prepare(text_vocab *v, rotor_error *err);
 /* Puts bos and eos around a text, as far as they exist. */
 void text_vocab_set_affixes(text_vocab *v);
-/* Decodes padded base64 into out (3 bytes for every 4); false when it is malformed. */
-bool text_base64(base_str in, char *out, size_t *n);
 bool text_parse_byte_token(base_str token, uint8_t *byte);
 /* Id of a token that plain text may become (never control, unknown or byte tokens). */
 uint32_t text_find_plain(const text_vocab *v, const char *p, size_t n);

@@ -47,7 +47,7 @@ void text_vocab_free(text_vocab **v) {
     base_free((*v)->flags);
     base_free((*v)->order);
     base_free((*v)->scores);
-    base_free((*v)->index.slots);
+    base_free_aligned((*v)->index.slots);
     text_merges_free(&(*v)->merges);
     text_trie_free(&(*v)->special);
     text_trie_free(&(*v)->plain);

@@ -115,6 +115,20 @@ static rotor_status put_rope(conv *c, const model *m, const char *arch) {
     return ROTOR_OK;
 }
 
+/* What generation_config.json says, under the names that model_open reads. */
+static void put_sampling(conv *c, const model_sampling *s) {
+    const struct {
+        const char *key; /* metadata key */
+        float value;     /* < 0: not said */
+    } floats[] = {{"general.sampling.temp", s->temperature},
+                  {"general.sampling.top_p", s->top_p},
+                  {"general.sampling.min_p", s->min_p},
+                  {"general.sampling.penalty_repeat", s->repeat_penalty}};
+    if (s->top_k >= 0) file_put_i32(c->w, "general.sampling.top_k", s->top_k);
+    for (size_t i = 0; i < BASE_COUNT(floats); i++)
+        if (floats[i].value >= 0) file_put_f32(c->w, floats[i].key, floats[i].value);
+}
+
 static rotor_status put_keys(conv *c, const model *m, const char *arch) {
     const model_hparams *hp = &m->hp;
     bool ternary = m->layers[0].q.type == QUANT_I2_S;
@@ -137,6 +151,7 @@ static rotor_status put_keys(conv *c, const model *m, const char *arch) {
     file_put_u32(c->w, "general.file_type",
                  conv_file_type(ternary && !c->type ? QUANT_I2_S : type));
     file_put_u32(c->w, "general.quantization_version", 2);
+    put_sampling(c, &m->sampling);
     return put_rope(c, m, arch);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer.json as tokenizer.ggml.* keys, for byte-level BPE ("gpt2") and for BPE over characters
- * with byte fallback ("llama").
+ * tokenizer.json as tokenizer.ggml.* keys: here for byte-level BPE ("gpt2") and for BPE over
+ * characters with byte fallback ("llama"), in hf_pieces.c for the kinds without merges.
  *
  * The text room has read the same file and says what each id is; here its strings and merges are
  * copied. "llama" keeps no merges but a score per token: the negative rank of its first merge,
@@ -12,15 +12,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-typedef struct words {
-    base_str *token; /* [n], owned array of borrowed texts */
-    float *score;    /* [n], owned */
-    int32_t *type;   /* [n], owned */
-    char (*pad)[32]; /* [n] texts of ids without a token, owned */
-    size_t n;        /* ids */
-} words;
-
-static base_str text_of(const json_t *v) {
+base_str conv_json_text(const json_t *v) {
     if (json_is_object(v)) v = json_object_get(v, "content");
     if (!json_is_string(v)) return (base_str){0};
     return (base_str){json_string_value(v), json_string_length(v)};
@@ -38,7 +30,7 @@ static rotor_status parse(conv *c, const model *m, const char *name, json_t **ou
 
 /* ==== Tokens ================================================================================== */
 
-static rotor_status start_words(conv *c, const model *m, words *w) {
+static rotor_status start_words(conv *c, const model *m, conv_words *w) {
     w->n = BASE_MAX((size_t)m->hp.n_vocab, text_n_tokens(m->vocab));
     w->token = base_alloc_array(w->n, sizeof *w->token);
     w->score = base_alloc_array(w->n, sizeof *w->score);
@@ -49,24 +41,31 @@ static rotor_status start_words(conv *c, const model *m, words *w) {
     return ROTOR_OK;
 }
 
-static void free_words(words *w) {
+static void free_words(conv_words *w) {
     base_free(w->token);
     base_free(w->score);
     base_free(w->type);
     base_free(w->pad);
 }
 
-static void gather_words(const model *m, const json_t *root, words *w) {
+static void gather_words(const model *m, const json_t *root, conv_words *w) {
     const char *key;
     json_t *value;
     size_t i;
-    json_object_foreach(json_object_get(json_object_get(root, "model"), "vocab"), key, value) {
+    const json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab");
+    const bool words = text_model_of(m->vocab) == TEXT_WORDPIECE;
+    json_object_foreach((json_t *)(uintptr_t)vocab, key, value) {
         size_t id = (size_t)json_integer_value(value); /* checked when the vocabulary was read */
-        if (id < w->n) w->token[id] = base_str_of(key);
+        if (id >= w->n) continue;
+        w->token[id] = words ? text_token(m->vocab, (uint32_t)id) : base_str_of(key);
+    }
+    json_array_foreach(vocab, i, value) { /* of Unigram: [text, score] */
+        w->token[i] = conv_json_text(json_array_get(value, 0));
+        w->score[i] = (float)json_number_value(json_array_get(value, 1));
     }
     json_array_foreach(json_object_get(root, "added_tokens"), i, value) {
         size_t id = (size_t)json_integer_value(json_object_get(value, "id"));
-        if (id < w->n) w->token[id] = text_of(value);
+        if (id < w->n) w->token[id] = conv_json_text(value);
     }
     for (size_t id = 0; id < w->n; id++) {
         w->type[id] =
@@ -82,8 +81,9 @@ static void gather_words(const model *m, const json_t *root, words *w) {
 
 /* "left right" of a merge written as text or as a pair; joined goes into b when needed. */
 static base_str merge_text(const json_t *merge, base_buf *b) {
-    if (json_is_string(merge)) return text_of(merge);
-    base_str left = text_of(json_array_get(merge, 0)), right = text_of(json_array_get(merge, 1));
+    if (json_is_string(merge)) return conv_json_text(merge);
+    base_str left = conv_json_text(json_array_get(merge, 0)),
+             right = conv_json_text(json_array_get(merge, 1));
     size_t at = b->len;
     base_buf_append(b, left.p, left.n);
     base_buf_puts(b, " ");
@@ -109,7 +109,7 @@ static rotor_status put_merges(conv *c, const json_t *merges) {
     return st;
 }
 
-static rotor_status score_words(conv *c, const json_t *merges, words *w) {
+static rotor_status score_words(conv *c, const json_t *merges, conv_words *w) {
     base_map *id_of = NULL;
     base_buf text = {0};
     rotor_status st = base_map_create(&id_of, w->n);
@@ -147,7 +147,7 @@ static const char *rule_of(const json_t *pre) {
         return json_is_false(json_object_get(pre, "use_regex")) ? NULL : "gpt-2";
     const json_t *list = json_object_get(pre, "pretokenizers"), *split = json_array_get(list, 0);
     const json_t *bytes = json_array_get(list, 1);
-    base_str regex = text_of(json_object_get(json_object_get(split, "pattern"), "Regex"));
+    base_str regex = conv_json_text(json_object_get(json_object_get(split, "pattern"), "Regex"));
     if (json_array_size(list) != 2 || !regex.n || rule_of(bytes)) return NULL;
     return text_pre_of_regex(regex);
 }
@@ -178,6 +178,11 @@ static bool prefixes_space(const json_t *step) {
     return false;
 }
 
+bool conv_prefixes_space(const json_t *root) {
+    return prefixes_space(json_object_get(root, "normalizer")) ||
+           prefixes_space(json_object_get(root, "pre_tokenizer"));
+}
+
 /* Ends of generation beyond the first, from generation_config.json. */
 static void put_ends(conv *c, const json_t *generation) {
     const json_t *list = json_object_get(generation, "eos_token_id");
@@ -190,26 +195,20 @@ static void put_ends(conv *c, const json_t *generation) {
     if (n) file_put_array(c->w, "tokenizer.ggml.eos_token_ids", FILE_U32, ids, n);
 }
 
-static rotor_status put_settings(conv *c, const model *m, const json_t *config,
-                                 const json_t *generation) {
+static rotor_status put_ids(conv *c, const model *m, const json_t *config) {
     put_id(c, "tokenizer.ggml.bos_token_id", text_bos(m->vocab));
     put_id(c, "tokenizer.ggml.eos_token_id", text_eos(m->vocab));
     put_id(c, "tokenizer.ggml.padding_token_id",
-           text_find(m->vocab, text_of(json_object_get(config, "pad_token"))));
+           text_find(m->vocab, conv_json_text(json_object_get(config, "pad_token"))));
     put_id(c, "tokenizer.ggml.unknown_token_id",
-           text_find(m->vocab, text_of(json_object_get(config, "unk_token"))));
-    put_ends(c, generation);
-    file_put_bool(c->w, "tokenizer.ggml.add_bos_token", text_adds_bos(m->vocab));
-    if (m->chat_template.n) file_put_str(c->w, "tokenizer.chat_template", m->chat_template);
-    return ROTOR_OK;
+           text_find(m->vocab, conv_json_text(json_object_get(config, "unk_token"))));
+    return file_put_bool(c->w, "tokenizer.ggml.add_bos_token", text_adds_bos(m->vocab));
 }
 
-static rotor_status put_words(conv *c, const model *m, const json_t *root, words *w) {
+static rotor_status put_bpe(conv *c, const model *m, const json_t *root, conv_words *w) {
     const json_t *merges = json_object_get(json_object_get(root, "model"), "merges");
     bool bytes = text_model_of(m->vocab) == TEXT_BPE;
     const char *pre = pre_name(root);
-    ROTOR_TRY(start_words(c, m, w));
-    gather_words(m, root, w);
     file_put_str(c->w, "tokenizer.ggml.model", base_str_of(bytes ? "gpt2" : "llama"));
     if (bytes) file_put_str(c->w, "tokenizer.ggml.pre", base_str_of(pre));
     file_put_strings(c->w, "tokenizer.ggml.tokens", w->token, w->n);
@@ -217,23 +216,33 @@ static rotor_status put_words(conv *c, const model *m, const json_t *root, words
     if (bytes) return put_merges(c, merges);
     ROTOR_TRY(score_words(c, merges, w));
     file_put_array(c->w, "tokenizer.ggml.scores", FILE_F32, w->score, w->n);
-    bool space = prefixes_space(json_object_get(root, "normalizer")) ||
-                 prefixes_space(json_object_get(root, "pre_tokenizer"));
-    return file_put_bool(c->w, "tokenizer.ggml.add_space_prefix", space);
+    return file_put_bool(c->w, "tokenizer.ggml.add_space_prefix", conv_prefixes_space(root));
 }
 
 /* A vocabulary that GGUF cannot express is left out, with a note: wrong ids would be worse. */
-static bool can_convert(const conv *c, const model *m, const json_t *root) {
+static rotor_status put_words(conv *c, const model *m, const json_t *root, const json_t *config,
+                              conv_words *w, bool *put) {
     text_model kind = text_model_of(m->vocab);
-    if (kind == TEXT_SPM || (kind == TEXT_BPE && pre_name(root))) return true;
-    conv_note(c, "%s: tokenizer.json %s; the new file has no vocabulary", m->name,
-              kind == TEXT_BPE ? "splits text by a rule that has no name in GGUF" : "is not BPE");
-    return false;
+    bool merges = kind == TEXT_SPM || kind == TEXT_BPE;
+    ROTOR_TRY(start_words(c, m, w));
+    gather_words(m, root, w);
+    *put = kind == TEXT_SPM || (kind == TEXT_BPE && pre_name(root));
+    if (*put) {
+        ROTOR_TRY(put_bpe(c, m, root, w));
+        ROTOR_TRY(put_ids(c, m, config));
+    }
+    if (!merges) ROTOR_TRY(conv_put_pieces(c, m, root, config, w, put));
+    if (!*put)
+        conv_note(c, "%s: tokenizer.json %s GGUF; the new file has no vocabulary", m->name,
+                  merges ? "splits text by a rule that has no name in"
+                         : "treats text in a way that cannot be said in");
+    return ROTOR_OK;
 }
 
 rotor_status conv_put_tokenizer(conv *c, const model *m) {
     json_t *root = NULL, *config = NULL, *generation = NULL;
-    words w = {0};
+    conv_words w = {0};
+    bool put = false;
     if (!m->vocab) {
         conv_note(c, "%s has no tokenizer.json: the new file will have no vocabulary", m->name);
         return ROTOR_OK;
@@ -241,9 +250,10 @@ rotor_status conv_put_tokenizer(conv *c, const model *m) {
     rotor_status st = parse(c, m, "tokenizer.json", &root);
     if (st == ROTOR_OK) st = parse(c, m, "tokenizer_config.json", &config);
     if (st == ROTOR_OK) st = parse(c, m, "generation_config.json", &generation);
-    if (st == ROTOR_OK && root && can_convert(c, m, root)) {
-        st = put_words(c, m, root, &w);
-        if (st == ROTOR_OK) st = put_settings(c, m, config, generation);
+    if (st == ROTOR_OK && root) st = put_words(c, m, root, config, &w, &put);
+    if (st == ROTOR_OK && put) {
+        put_ends(c, generation); /* the writer remembers a failure */
+        if (m->chat_template.n) file_put_str(c->w, "tokenizer.chat_template", m->chat_template);
     }
     free_words(&w);
     json_decref(root);

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * This machine's two ceilings, measured: how fast all threads together read memory, and how many
- * int8 multiply-adds they do. Memory is shared and drifts, so the figures belong to the minute they
- * were taken in; who compares takes them in the same run.
+ * This machine's ceilings, measured: how fast all threads together read memory, and how many int8
+ * and f32 multiply-adds they do.
  *
- * Threads are pinned and kept alive over all rounds, and each reads what it has written itself:
- * untouched pages would be one page of zeros, read from the cache.
+ * Memory is shared with whoever else is on the machine and drifts within seconds, so a figure
+ * belongs to the moment it was taken in: who compares takes a sample before and after every run of
+ * his own (tool_probe_take) and divides by its neighbours.
+ *
+ * What makes a sample honest: the memory is a gibibyte, several times the largest cache, and each
+ * sample reads all of it; its threads are pinned, stay alive between samples, read what they have
+ * written themselves (untouched pages would be one page of zeros) and run once unmeasured before
+ * the clock starts; a sample lasts tens of milliseconds, many time slices of the system. A sample
+ * is the mean over its length, as a run is: the best moment would flatter the machine, and a run
+ * that is compared with it would look worse than it is.
  */
 #include "tool/tool.h"
 
@@ -20,112 +27,176 @@ void tool_machine_get(tool_machine *m) {
     m->n_cpus = base_cpu_count();
     m->memory_bytes = base_total_memory_bytes();
     m->available_bytes = base_available_memory_bytes();
+    m->cache_bytes = base_cache_bytes();
 }
 
-/* Many short rounds and the best of them: on a shared machine most are disturbed, few are not. Each
- * reads another part of the memory, so that none finds its part in a cache. */
-enum { ROUNDS = 48, PARTS = 8, PEAK_ROUNDS = 1 << 19, MAX_THREADS = 1024 };
+enum {
+    MAX_THREADS = 1024,
+    READ_US = 80000,       /* a sample reads the memory as often as fits in this, at least once */
+    PEAK_US = 40000,       /* a sample of arithmetic lasts about so long */
+    WARM_ROUNDS = 1 << 14, /* unmeasured: wakes the threads and the clock */
+    SETTLE_US = 2000       /* after it: other pools' threads stop spinning within this */
+};
 
-typedef struct probe {
-    int n_threads;              /* of the pool */
-    uint64_t *data;             /* memory to read, 64-byte aligned */
-    size_t n_words;             /* of data, a multiple of PARTS */
-    size_t part;                /* being read in this round */
-    unsigned cpu;               /* CPU_* flags */
-    uint64_t work[MAX_THREADS]; /* words or multiply-adds of each thread, and a sink */
-    uint32_t sink[MAX_THREADS]; /* results nobody needs */
-    double best;                /* units of work per microsecond */
-    rotor_status st;            /* outcome */
-} probe;
+struct tool_probe {
+    int n_threads;                 /* of the pool */
+    par_pool *pool;                /* pinned, kept between samples, owned */
+    unsigned cpu;                  /* CPU_* flags */
+    uint64_t *data;                /* memory to read, owned */
+    size_t n_words;                /* of data */
+    tool_ceiling what;             /* being sampled */
+    uint64_t rounds;               /* of the arithmetic loop, this time */
+    double best[TOOL_N_CEILINGS];  /* most rounds of the loop in a microsecond so far; 0: unknown */
+    uint64_t macs[MAX_THREADS];    /* multiply-adds of each thread, this time */
+    uint64_t wall_us[MAX_THREADS]; /* time of each thread in this sample */
+    uint64_t ran_us[MAX_THREADS];  /* of which it had a processor */
+    uint64_t sink_read[MAX_THREADS]; /* results nobody needs */
+    uint32_t sink_int8[MAX_THREADS]; /* likewise */
+    float sink_f32[MAX_THREADS];     /* likewise */
+    double rate;                     /* result: billions of bytes or multiply-adds a second */
+};
+
+/* ==== On every thread ========================================================================= */
 
 static void touch(void *arg, int thread, int n_threads) {
-    probe *p = arg;
+    tool_probe *p = arg;
     size_t begin, end;
-    for (size_t part = 0; part < PARTS; part++) {
-        uint64_t *data = p->data + part * (p->n_words / PARTS);
-        par_slice(p->n_words / PARTS, 512, thread, n_threads, &begin, &end);
-        for (size_t i = begin; i < end; i++) data[i] = i;
-    }
+    par_slice(p->n_words, 512, thread, n_threads, &begin, &end);
+    for (size_t i = begin; i < end; i++) p->data[i] = i;
 }
 
-static void read_slice(void *arg, int thread, int n_threads) {
-    probe *p = arg;
+static void read_slice(tool_probe *p, int thread) {
     size_t begin, end;
-    uint64_t sum[8] = {0};
-    const uint64_t *data = p->data + p->part * (p->n_words / PARTS);
-    par_slice(p->n_words / PARTS, 512, thread, n_threads, &begin, &end);
-    for (size_t i = begin; i + 8 <= end; i += 8)
-        for (int k = 0; k < 8; k++) sum[k] ^= data[i + (size_t)k];
-    for (int k = 0; k < 8; k++) p->work[thread] ^= sum[k];
+    par_slice(p->n_words, 512, thread, p->n_threads, &begin, &end);
+    p->sink_read[thread] |=
+        kern_plain_read(p->cpu, p->data + begin, (end - begin) * sizeof *p->data);
 }
 
-static void multiply(void *arg, int thread, int n_threads) {
-    probe *p = arg;
+/* The job of a sample, with its clock. */
+static void work(void *arg, int thread, int n_threads) {
+    tool_probe *p = arg;
+    uint64_t start = base_now_us(), ran = base_thread_cpu_us();
     (void)n_threads;
-    p->work[thread] = kern_int8_peak(p->cpu, PEAK_ROUNDS, &p->sink[thread]);
+    if (p->what == TOOL_READ)
+        read_slice(p, thread);
+    else
+        p->macs[thread] = p->what == TOOL_INT8
+                              ? kern_int8_peak(p->cpu, p->rounds, &p->sink_int8[thread])
+                              : kern_f32_peak(p->cpu, p->rounds, &p->sink_f32[thread]);
+    p->wall_us[thread] += base_now_us() - start;
+    p->ran_us[thread] += base_thread_cpu_us() - ran;
 }
 
-/* Runs fn ROUNDS times; the best round counts. work_units: of one round; 0: sum of p->work. */
-static void best_of(probe *p, par_pool *pool, par_fn fn, uint64_t work_units) {
-    for (int r = 0; r < ROUNDS; r++) {
-        uint64_t start = base_now_us(), units = work_units;
-        p->part = (size_t)r % PARTS;
-        par_run(pool, fn, p);
-        uint64_t took = BASE_MAX(base_now_us() - start, 1);
-        for (int t = 0; t < p->n_threads && !work_units; t++) units += p->work[t];
-        double rate = (double)units / (double)took;
-        if (rate > p->best) p->best = rate;
+/* ==== One sample ============================================================================== */
+
+static uint64_t run_multiply(tool_probe *p, uint64_t rounds, uint64_t *us) {
+    uint64_t macs = 0, start = base_now_us();
+    p->rounds = rounds;
+    par_run(p->pool, work, p);
+    *us = BASE_MAX(base_now_us() - start, 1);
+    for (int t = 0; t < p->n_threads; t++) macs += p->macs[t];
+    return macs;
+}
+
+/* How long a sample takes follows from the fastest run there was: one that others disturbed looks
+ * slow, and a sample made short for it would fit between two disturbances. */
+static void sample_arithmetic(tool_probe *p) {
+    double *best = &p->best[p->what];
+    uint64_t us, macs, rounds = WARM_ROUNDS;
+    for (; *best == 0 || (double)rounds < *best * PEAK_US / 8; rounds *= 2) {
+        run_multiply(p, rounds, &us);
+        *best = BASE_MAX(*best, (double)rounds / (double)us);
     }
+    rounds = BASE_MAX((uint64_t)(*best * PEAK_US), 1);
+    macs = run_multiply(p, rounds, &us);
+    *best = BASE_MAX(*best, (double)rounds / (double)us);
+    p->rate = (double)macs / (double)us / 1e3;
 }
 
-/* The thread that measures: pinned, so that the caller's thread stays free to move. */
-static void measure(void *arg) {
-    probe *p = arg;
-    par_pool *pool = NULL;
+static void sample_read(tool_probe *p) {
+    uint64_t start = base_now_us(), us = 0, passes = 0;
+    for (; us < READ_US; passes++, us = BASE_MAX(base_now_us() - start, 1))
+        par_run(p->pool, work, p);
+    p->rate = (double)(passes * p->n_words * sizeof *p->data) / (double)us / 1e3;
+}
+
+/* The pool's thread 0. A thread of its own, so that the caller's stays free to move. */
+static void sample(void *arg) {
+    tool_probe *p = arg;
+    tool_ceiling what = p->what;
+    uint64_t us;
     base_thread_pin(0);
-    p->st = par_create(&pool, p->n_threads, true, NULL);
-    if (p->st != ROTOR_OK) return;
-    if (p->data) {
-        par_run(pool, touch, p);
-        best_of(p, pool, read_slice, p->n_words / PARTS * sizeof *p->data);
-    } else {
-        best_of(p, pool, multiply, 0);
-    }
-    par_free(&pool);
+    p->what = TOOL_INT8;
+    run_multiply(p, WARM_ROUNDS, &us);
+    p->what = what;
+    if (what == TOOL_READ)
+        sample_read(p);
+    else
+        sample_arithmetic(p);
 }
 
-static rotor_status run_probe(probe *p, rotor_error *err) {
+static void fill(void *arg) {
+    tool_probe *p = arg;
+    base_thread_pin(0);
+    par_run(p->pool, touch, p);
+}
+
+static rotor_status on_thread(tool_probe *p, void (*fn)(void *), rotor_error *err) {
     base_thread *thread = NULL;
-    p->n_threads = BASE_MAX(1, BASE_MIN(p->n_threads, MAX_THREADS));
-    if (base_thread_start(&thread, measure, p) != ROTOR_OK)
+    if (base_thread_start(&thread, fn, p) != ROTOR_OK)
         return base_fail(err, ROTOR_E_NOMEM, "cannot start a thread to measure with");
     base_thread_join(&thread);
-    return p->st == ROTOR_OK ? ROTOR_OK : base_fail_nomem(err, "measuring");
+    return ROTOR_OK;
 }
 
-rotor_status tool_measure_read(int n_threads, double *gb_per_s, rotor_error *err) {
-    const size_t most = (size_t)1 << 30, least = (size_t)64 << 20;
+/* ==== The probe =============================================================================== */
+
+rotor_status tool_probe_create(tool_probe **out, int n_threads, size_t read_bytes,
+                               rotor_error *err) {
+    const size_t most = (size_t)1 << 30, least = (size_t)64 << 20, page = 4096;
     size_t bytes = (size_t)BASE_MIN(base_available_memory_bytes() / 4, most);
-    probe *p = base_alloc(sizeof *p);
-    if (!p) return base_fail_nomem(err, "measuring memory");
-    bytes = BASE_MAX(bytes, least);
-    p->n_threads = n_threads;
-    p->data = base_alloc_aligned(bytes);
-    p->n_words = bytes / sizeof *p->data / PARTS * PARTS;
-    rotor_status st = p->data ? run_probe(p, err) : base_fail_nomem(err, "measuring memory");
-    if (st == ROTOR_OK) *gb_per_s = p->best / 1e3;
-    base_free_aligned(p->data);
-    base_free(p);
-    return st;
+    if (read_bytes) bytes = read_bytes;
+    bytes = BASE_MAX(bytes / page * page, read_bytes ? page : least);
+    tool_probe *p = base_alloc(sizeof *p);
+    if (!p) return base_fail_nomem(err, "measuring this machine");
+    p->n_threads = BASE_MAX(1, BASE_MIN(n_threads, MAX_THREADS));
+    p->cpu = cpu_detect();
+    p->n_words = bytes / sizeof *p->data;
+    rotor_status st = par_create(&p->pool, p->n_threads, true, err);
+    if (st == ROTOR_OK && !(p->data = base_alloc_aligned(bytes)))
+        st = base_fail_nomem(err, "measuring this machine");
+    if (st == ROTOR_OK) st = on_thread(p, fill, err);
+    if (st != ROTOR_OK) {
+        tool_probe_free(&p);
+        return st;
+    }
+    *out = p;
+    return ROTOR_OK;
 }
 
-rotor_status tool_measure_int8(int n_threads, double *gmac_per_s, rotor_error *err) {
-    probe *p = base_alloc(sizeof *p);
-    if (!p) return base_fail_nomem(err, "measuring multiply-adds");
-    p->n_threads = n_threads;
-    p->cpu = cpu_detect();
-    rotor_status st = run_probe(p, err);
-    if (st == ROTOR_OK) *gmac_per_s = p->best / 1e3;
-    base_free(p);
-    return st;
+void tool_probe_free(tool_probe **pp) {
+    if (!pp || !*pp) return;
+    par_free(&(*pp)->pool);
+    base_free_aligned((*pp)->data);
+    base_free(*pp);
+    *pp = NULL;
+}
+
+uint64_t tool_probe_bytes(const tool_probe *p) { return p->n_words * sizeof *p->data; }
+
+rotor_status tool_probe_take(tool_probe *p, tool_rates *out, rotor_error *err) {
+    tool_rates rates = {.had = 1};
+    base_sleep_us(SETTLE_US);
+    memset(p->wall_us, 0, sizeof p->wall_us);
+    memset(p->ran_us, 0, sizeof p->ran_us);
+    for (int c = 0; c < TOOL_N_CEILINGS; c++) {
+        p->what = (tool_ceiling)c;
+        ROTOR_TRY(on_thread(p, sample, err));
+        rates.of[c] = p->rate;
+    }
+    for (int t = 0; t < p->n_threads; t++)
+        rates.had = BASE_MIN(rates.had, (double)p->ran_us[t] / (double)BASE_MAX(p->wall_us[t], 1));
+    base_sleep_us(SETTLE_US);
+    *out = rates;
+    return ROTOR_OK;
 }

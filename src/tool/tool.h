@@ -200,7 +200,7 @@ rotor_status tool_convert(const char *in, const char *out, const tool_convert_op
 /* The i-th type that convert can write; NULL past the end. */
 const char *tool_convert_type(size_t i);
 
-/* ---- This machine (machine.c) ---------------------------------------------------------------- */
+/* ---- This machine (machine.c, floor.c, series.c) --------------------------------------------- */
 
 typedef struct tool_machine {
     char cpu_name[128];       /* marketing name */
@@ -208,12 +208,67 @@ typedef struct tool_machine {
     int n_cpus;               /* logical processors this process may use */
     uint64_t memory_bytes;    /* installed */
     uint64_t available_bytes; /* free for use now */
+    uint64_t cache_bytes;     /* largest processor cache; 0: unknown */
 } tool_machine;
 void tool_machine_get(tool_machine *m);
-/* Plain read of memory by n_threads pinned threads, GB/s (best of several rounds). */
-rotor_status tool_measure_read(int n_threads, double *gb_per_s, rotor_error *err);
-/* Peak of the int8 multiply-add loop of n_threads, GMAC/s. */
-rotor_status tool_measure_int8(int n_threads, double *gmac_per_s, rotor_error *err);
+
+/* What limits a model: plain reads of memory, GB/s; int8 and f32 multiply-adds, GMAC/s. */
+typedef enum tool_ceiling { TOOL_READ, TOOL_INT8, TOOL_F32, TOOL_N_CEILINGS } tool_ceiling;
+typedef struct tool_rates {
+    double of[TOOL_N_CEILINGS]; /* by ceiling */
+    double had;                 /* share of its processor that the least lucky thread had, 0..1 */
+} tool_rates;
+
+/* Measures the ceilings again and again: n_threads pinned threads that stay alive and memory to
+ * read, read_bytes of it or, if 0, a gibibyte where so much is free. One thread at a time. */
+typedef struct tool_probe tool_probe;
+rotor_status tool_probe_create(tool_probe **out, int n_threads, size_t read_bytes,
+                               rotor_error *err);
+void tool_probe_free(tool_probe **p);
+uint64_t tool_probe_bytes(const tool_probe *p); /* memory that is read */
+/* One sample of each ceiling, about 0.2 s. */
+rotor_status tool_probe_take(tool_probe *p, tool_rates *out, rotor_error *err);
+/* What a run between two samples could have reached: their mean. */
+tool_rates tool_rates_between(const tool_rates *a, const tool_rates *b);
+
+/* Multiply-adds of a model per token. */
+typedef struct tool_macs {
+    double layers;  /* of the matrices inside layers */
+    double head;    /* of the output head */
+    double per_key; /* of attention, for each key that the token sees */
+} tool_macs;
+/* n_layer: layers that are loaded. */
+rotor_status tool_count_macs(const tool_source *src, uint32_t n_layer, tool_macs *out,
+                             rotor_error *err);
+
+/* What a token of some run must read and multiply, and how long that takes at given rates. Reading
+ * hides behind multiplying or the other way round; the two kinds of multiplying do not. */
+typedef struct tool_work {
+    double bytes;               /* read from memory */
+    double int8_macs, f32_macs; /* multiply-adds */
+} tool_work;
+typedef struct tool_floor {
+    double read_us, int8_us, f32_us; /* of a token */
+    double tps;                      /* tokens per second at most; 0: no work */
+} tool_floor;
+tool_floor tool_floor_of(const tool_work *w, const tool_rates *r);
+
+/* A list of measurements. Zero-initialise. */
+typedef struct tool_series {
+    double *v;  /* [n] owned */
+    size_t n;   /* values */
+    size_t cap; /* room */
+} tool_series;
+typedef struct tool_stat {
+    size_t n;        /* values; 0: the rest is 0 */
+    double mean, sd; /* of them */
+    double median;   /* of them */
+    double min, max; /* of them */
+    double spread;   /* (max - min) / median */
+} tool_stat;
+rotor_status tool_series_add(tool_series *s, double value, rotor_error *err);
+tool_stat tool_series_stat(tool_series *s); /* sorts */
+void tool_series_free(tool_series *s);
 
 /* One matrix product of a model, timed on its own. */
 typedef struct tool_op_time {
@@ -235,5 +290,30 @@ typedef struct tool_ops_options {
 rotor_status tool_bench_ops(const tool_source *src, const tool_ops_options *opt,
                             void (*fn)(void *user, const tool_op_time *t), void *user,
                             rotor_error *err);
+
+/* One kind of op of a step (bench_step.c). */
+typedef struct tool_step_op {
+    const char *name; /* "attn q+k+v", "norm" … */
+    double calls;     /* per step */
+    double work_us;   /* per step, share of the wall */
+    double wait_us;   /* threads waiting for each other behind it, likewise */
+    double share;     /* of the step, 0..1 */
+    uint64_t bytes;   /* weights read per step */
+    double gb_per_s;  /* bytes in work_us */
+} tool_step_op;
+typedef struct tool_step_options {
+    int n_threads;        /* threads */
+    const char *cpu;      /* highest level; NULL: all */
+    uint32_t n_tok;       /* tokens of a step: 1 is a decode step */
+    uint32_t depth;       /* tokens in the cache before */
+    uint32_t repetitions; /* steps timed, at least 1 */
+} tool_step_options;
+typedef struct tool_step_report {
+    double step_us;  /* mean */
+    double meetings; /* of the threads per step */
+} tool_step_report;
+rotor_status tool_bench_step(const tool_source *src, const tool_step_options *opt,
+                             void (*fn)(void *user, const tool_step_op *op), void *user,
+                             tool_step_report *r, rotor_error *err);
 
 #endif

@@ -68,17 +68,23 @@ static void broken_kv_store(uint8_t *dst, const float *x, size_t d, kern_kv type
     c_table.kv_store(dst, x, d, type);
     if (type == KERN_KV_Q8 && d % 32) spoil(dst + kern_kv_row_bytes(type, d) - 1);
 }
-/* Lets one more head see one position too few. */
+/* Lets the last of several tokens see one position too few. */
 static void broken_attention(const kern_attn *a) {
+    c_table.attention(a);
+    if (a->n_tok != 5) return;
     kern_attn less = *a;
-    if (a->hi % KERN_KEYS == 1 && a->hi - a->lo > 1) less.hi--;
+    less.q += 4 * a->ldq;
+    less.out += 4 * a->ldo;
+    less.n_tok = 1;
+    less.pos += 3;
     c_table.attention(&less);
 }
 
-/* Forgets a span when there are three. */
-static void broken_attention_fold(const kern_attn *a, const float *partial, size_t first,
-                                  size_t n) {
-    c_table.attention_fold(a, partial, first, n > 2 ? n - 1 : n);
+/* Forgets the last span when there are three. */
+static void broken_attention_fold(const kern_attn *a, const float *partial) {
+    kern_attn less = *a;
+    if (a->pos > 2 * KERN_SPAN && a->n_tok == 1) less.pos -= KERN_SPAN;
+    c_table.attention_fold(&less, partial);
 }
 static void broken_attention_span(const kern_attn *a, size_t span, float *partial) {
     c_table.attention_span(a, span, partial);
@@ -92,6 +98,19 @@ static void broken_rope(float *x, size_t n_heads, size_t d, size_t n_rot, const 
 }
 static void broken_embed(float *dst, const kern_mat *w, size_t row) {
     c_table.embed(dst, w, row == 2 && w->cols == 100 ? 1 : row);
+}
+
+/* Forgets the first element when there are many. */
+static float broken_softmax(float *x, size_t n) {
+    float sum = c_table.softmax(x, n);
+    if (n > 128) spoil(&x[0]);
+    return sum;
+}
+
+/* Wrong in the last bit of its last sum, when there are two panels. */
+static void broken_gemm_f32(const kern_gemm *g, size_t begin, size_t end, float *scratch) {
+    c_table.gemm_f32(g, begin, end, scratch);
+    if (g->k > 192 && end > begin) spoil(&g->c[(end - 1) * g->ldc + g->n - 1]);
 }
 
 const char *break_slot(kern *k, size_t i) {
@@ -135,6 +154,10 @@ const char *break_slot(kern *k, size_t i) {
         return k->embed = broken_embed, "embed";
     case 18:
         return k->rope = broken_rope, "rope";
+    case 19:
+        return k->gemm_f32 = broken_gemm_f32, "gemm_f32";
+    case 20:
+        return k->softmax = broken_softmax, "softmax";
     default:
         return NULL;
     }

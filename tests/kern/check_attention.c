@@ -1,41 +1,86 @@
 /* SPDX-License-Identifier: MIT
  *
- * Attention over f32, f16 and q8 caches: head sizes with and without a tail, one and four heads on
- * one KV head, every visible range around the borders of a block and of a span, pages in random
- * order. The last page ends at the unreadable page. Rows outside [lo, hi) hold NaN: reading one
- * shows. Attention span by span must give the bits of attention whole.
+ * Attention over f32, f16 and q8 caches: head sizes with and without a tail, one and several heads
+ * on one KV head, every visible range around the borders of a block and of a span, one token and
+ * several together, windows, pages in random order. The last page ends at the unreadable page.
+ * Positions nobody may see hold NaN: using one shows. The reference is C, one token at a time: so
+ * tokens together, and span by span, must give the bits of a token alone.
  */
 #include "checkern.h"
 
-enum { S_PAGES, S_Q, S_OUT, S_REF, S_PARTIAL, MAX_BLOCKS = 18 };
+enum { S_PAGES, S_Q, S_OUT, S_REF, S_PARTIAL, S_SCRATCH, MAX_BLOCKS = 18, MOST_TOK = 32 };
 
 static const size_t borders[] = {0, 1, 63, 64, 65, 127, 500, 513, 1100};
 
+static size_t first_seen(const kern_attn *a) {
+    return a->window && a->window < a->pos + 1 ? a->pos + 1 - a->window : 0;
+}
+
 static void fill_cache(checker *c, const kern_attn *a, uint8_t *pages, size_t n_blocks) {
-    const size_t row = kern_kv_row_bytes(a->type, a->d);
     float x[KERN_MAX_HEAD];
+    uint8_t row[KERN_MAX_HEAD * sizeof(float)];
     memset(pages, 0xFF, n_blocks * a->page_bytes);
-    for (size_t pos = a->lo; pos < a->hi; pos++)
+    for (size_t pos = first_seen(a); pos < a->pos + a->n_tok; pos++)
         for (int v = 0; v < 2; v++) {
             fill_floats(c, x, a->d, FILL_RANDOM);
             uint8_t *page = pages + a->page_ids[pos / KERN_KEYS] * a->page_bytes;
-            c->ref.kv_store(page + (v ? a->v_at : a->k_at) + pos % KERN_KEYS * row, x, a->d,
-                            a->type);
+            c->ref.kv_store(row, x, a->d, a->type);
+            if (v)
+                kern_put_value(page + a->v_at, pos % KERN_KEYS, row, a->d, a->type);
+            else
+                kern_put_key(page + a->k_at, pos % KERN_KEYS, row, a->d, a->type);
         }
 }
 
 /* The two slots that threads use, in place of the whole. */
 static void by_spans(checker *c, const kern *k, const kern_attn *a) {
-    const size_t first = a->lo / KERN_SPAN, n = (a->hi + KERN_SPAN - 1) / KERN_SPAN - first;
-    const size_t one = a->n_heads * kern_partial_floats(a->d);
+    const size_t first = kern_attn_first_span(a, 0), end = kern_attn_end_span(a, a->n_tok - 1);
+    const size_t one = a->n_tok * a->n_heads * kern_partial_floats(a->d);
     float *partial =
-        (float *)(void *)space_take(c, S_PARTIAL, (first + n) * one * sizeof *partial, 0);
-    for (size_t span = first + n; span-- > first;) k->attention_span(a, span, partial + span * one);
-    k->attention_fold(a, partial, first, n);
+        (float *)(void *)space_take(c, S_PARTIAL, (end - first) * one * sizeof *partial, 0);
+    for (size_t span = end; span-- > first;)
+        k->attention_span(a, span, partial + (span - first) * one);
+    k->attention_fold(a, partial);
+}
+
+static void one_by_one(const kern *k, const kern_attn *a) {
+    for (size_t t = 0; t < a->n_tok; t++) {
+        kern_attn one = *a;
+        one.q += t * a->ldq;
+        one.out += t * a->ldo;
+        one.pos += t;
+        one.n_tok = 1;
+        k->attention(&one);
+    }
+}
+
+static void compare(checker *c, kern_attn a, size_t n) {
+    const float *ref = (const float *)(const void *)c->space[S_REF].at;
+    for (size_t i = 0; i < 2 * c->n_levels; i++) {
+        size_t bad = 0, l = i / 2;
+        const bool spans = i & 1;
+        a.out = (float *)(void *)space_take(c, S_OUT, n * 4, 0);
+        if (spans)
+            by_spans(c, &c->table[l], &a);
+        else
+            c->table[l].attention(&a);
+        bool same = floats_equal(ref, a.out, n, &bad), whole = guards_intact(&c->space[S_OUT]);
+        whole = whole && guards_intact(&c->space[S_SCRATCH]);
+        if (spans) whole = whole && guards_intact(&c->space[S_PARTIAL]);
+        /* NaN equals NaN, but here no result may be one: the inputs in range are finite. */
+        bool number = a.out[bad] == a.out[bad];
+        slot_verdict(
+            c, l, same && whole && number,
+            "%scache type %d heads %zu d %zu position %zu window %zu, %zu tokens: element %zu is "
+            "%.9g, expected %.9g%s",
+            spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.pos, a.window, a.n_tok, bad,
+            (double)a.out[bad], (double)ref[bad], whole ? "" : "; guards overwritten");
+    }
 }
 
 static void attention_case(checker *c, kern_attn a) {
-    const size_t n_blocks = (a.hi + KERN_KEYS - 1) / KERN_KEYS, n = a.n_heads * a.d;
+    const size_t n_blocks = (a.pos + a.n_tok + KERN_KEYS - 1) / KERN_KEYS;
+    const size_t one = a.n_heads * a.d, n = a.n_tok * one;
     const size_t slab = KERN_KEYS * kern_kv_row_bytes(a.type, a.d);
     uint32_t ids[MAX_BLOCKS];
     for (uint32_t i = 0; i < n_blocks; i++) ids[i] = i;
@@ -50,50 +95,49 @@ static void attention_case(checker *c, kern_attn a) {
     uint8_t *pages = space_take(c, S_PAGES, n_blocks * a.page_bytes, 0);
     a.pages = pages;
     fill_cache(c, &a, pages, n_blocks);
-    float *q = (float *)(void *)space_take(c, S_Q, n * 4, 0);
-    fill_floats(c, q, n, FILL_RANDOM);
+    a.ldq = one + 5;
+    a.ldo = one;
+    float *q = (float *)(void *)space_take(c, S_Q, (n + (a.n_tok - 1) * 5) * 4, 0);
+    fill_floats(c, q, n + (a.n_tok - 1) * 5, FILL_RANDOM);
     a.q = q;
+    a.scratch = (float *)(void *)space_take(
+        c, S_SCRATCH, kern_attn_scratch(a.n_tok * a.n_heads, a.d) * sizeof *a.scratch, 0);
     a.out = (float *)(void *)space_take(c, S_REF, n * 4, 0);
-    c->ref.attention(&a);
-    for (size_t i = 0; i < 2 * c->n_levels; i++) {
-        size_t bad = 0, l = i / 2;
-        const bool spans = i & 1;
-        const float *ref = (const float *)(const void *)c->space[S_REF].at;
-        a.out = (float *)(void *)space_take(c, S_OUT, n * 4, 0);
-        if (spans)
-            by_spans(c, &c->table[l], &a);
-        else
-            c->table[l].attention(&a);
-        bool same = floats_equal(ref, a.out, n, &bad), whole = guards_intact(&c->space[S_OUT]);
-        if (spans) whole = whole && guards_intact(&c->space[S_PARTIAL]);
-        /* NaN equals NaN, but here no result may be one: the inputs in range are finite. */
-        bool number = a.out[bad] == a.out[bad];
-        slot_verdict(
-            c, l, same && whole && number,
-            "%scache type %d heads %zu d %zu positions [%zu, %zu): head %zu element %zu is "
-            "%.9g, expected %.9g%s",
-            spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.lo, a.hi, bad / a.d,
-            bad % a.d, (double)a.out[bad], (double)ref[bad], whole ? "" : "; guards overwritten");
-    }
+    one_by_one(&c->ref, &a);
+    compare(c, a, n);
+}
+
+/* One token sees [lo, hi): by its window unless lo is 0. */
+static void each_range(checker *c, kern_attn a, size_t one_in) {
+    for (size_t lo = 0; lo < BASE_COUNT(borders); lo++)
+        for (size_t hi = lo + 1; hi < BASE_COUNT(borders); hi++) {
+            if (base_rng_below(&c->rng, (uint32_t)one_in)) continue;
+            if (too_long(a.d * a.n_heads * a.n_tok * (borders[hi] - borders[lo]))) continue;
+            a.pos = borders[hi] - 1;
+            a.window = borders[lo] ? borders[hi] - borders[lo] : 0;
+            attention_case(c, a);
+        }
 }
 
 void check_attention(checker *c) {
     static const size_t sizes[] = {16, 64, 80, 100, 128, 256};
     static const size_t groups[] = {1, 3, 4, 6};
+    static const size_t tokens[] = {2, 5, 17, MOST_TOK};
     if (!slot_begin(c, "attention") && !slot_begin(c, "attention_span") &&
         !slot_begin(c, "attention_fold"))
         return;
     for (int type = 0; type < 3; type++)
         for (size_t i = 0; i < BASE_COUNT(sizes); i++)
-            for (size_t g = 0; g < BASE_COUNT(groups); g++)
-                for (size_t lo = 0; lo < BASE_COUNT(borders); lo++)
-                    for (size_t hi = lo + 1; hi < BASE_COUNT(borders); hi++) {
-                        if (too_long(sizes[i] * groups[g] * (borders[hi] - borders[lo]))) continue;
-                        attention_case(c, (kern_attn){.type = (kern_kv)type,
-                                                      .d = sizes[i],
-                                                      .n_heads = groups[g],
-                                                      .scale = 0.125f,
-                                                      .lo = borders[lo],
-                                                      .hi = borders[hi]});
-                    }
+            for (size_t g = 0; g < BASE_COUNT(groups); g++) {
+                kern_attn a = {.type = (kern_kv)type,
+                               .d = sizes[i],
+                               .n_heads = groups[g],
+                               .n_tok = 1,
+                               .scale = 0.125f};
+                each_range(c, a, 1);
+                for (size_t t = 0; t < BASE_COUNT(tokens); t++) {
+                    a.n_tok = tokens[t];
+                    if (a.n_tok * a.n_heads <= KERN_ATTN_ROWS) each_range(c, a, 2 * a.n_tok);
+                }
+            }
 }

@@ -222,6 +222,22 @@ static void shapes(checker *c, size_t at, case_fn fn, const quant_info *info, si
                 }
 }
 
+/* Ternary products share work among groups of tokens and cut long rows: every size of a group, more
+ * tokens than are worked on together, and rows with partners and without. */
+static void token_groups(checker *c, size_t at) {
+    static const size_t tokens[] = {4, 6, 7, 9, 10, 11, 12, 13, 14, 24, 25, 37, 300};
+    static const size_t cols[] = {33, 129, 640, 2560, 6912};
+    for (size_t k = 0; k < BASE_COUNT(cols); k++)
+        for (size_t b = 0; b < BASE_COUNT(tokens); b++)
+            for (size_t rows = 5; rows <= 131; rows += 42) {
+                product p = {.ldy = rows + 1, .x = {.n_tok = tokens[b]}};
+                p.w.rows = rows, p.w.cols = cols[k];
+                if (tokens[b] == 300 && rows != 89) continue;
+                if (too_long(rows * cols[k] * tokens[b])) continue;
+                if (rows * cols[k] * tokens[b] <= 200000000) case_t2(c, at, &p, NULL);
+            }
+}
+
 /* Sizes a block type can have: whole blocks, odd counts of them, one row longer than a chunk. */
 static void block_shapes(checker *c, size_t at, case_fn fn, size_t max_cols) {
     static const size_t block_cols[] = {32,  64,  96,   160,  256,  512,
@@ -253,7 +269,10 @@ void check_products(checker *c) {
                  {"mm_f16", offsetof(kern, mm_f16), QUANT_F16},
                  {"mm_bf16", offsetof(kern, mm_bf16), QUANT_BF16}};
     if (slot_begin(c, "gemv_t2_i8")) shapes(c, offsetof(kern, gemv_t2_i8), case_t2, NULL, 65536);
-    if (slot_begin(c, "gemm_t2_i8")) shapes(c, offsetof(kern, gemm_t2_i8), case_t2, NULL, 65536);
+    if (slot_begin(c, "gemm_t2_i8")) {
+        shapes(c, offsetof(kern, gemm_t2_i8), case_t2, NULL, 65536);
+        token_groups(c, offsetof(kern, gemm_t2_i8));
+    }
     if (slot_begin(c, "mm_b32_q8")) block_shapes(c, offsetof(kern, mm_b32_q8), case_b32, 9216);
     if (slot_begin(c, "mm_t2_f32")) shapes(c, offsetof(kern, mm_t2_f32), case_t2_f32, NULL, 2560);
     if (slot_begin(c, "mm_b32_f32")) block_shapes(c, offsetof(kern, mm_b32_f32), case_b32_f32, 544);

@@ -93,6 +93,23 @@ static void check_rmsnorm(checker *c) {
         }
 }
 
+static void check_softmax(checker *c) {
+    for (size_t i = 0; i < BASE_COUNT(lengths); i++)
+        for (int f = 0; f < FILL_KINDS; f++) {
+            const size_t n = lengths[i];
+            float *x = take(c, S_X, n), *ref = take(c, S_REF, n + 1);
+            fill_floats(c, x, n, (fill)f);
+            memcpy(ref, x, n * sizeof *x);
+            ref[n] = c->ref.softmax(ref, n);
+            for (size_t l = 0; l < c->n_levels; l++) {
+                float *dst = take(c, S_OUT, n + 1);
+                memcpy(dst, x, n * sizeof *x);
+                dst[n] = c->table[l].softmax(dst, n);
+                verdict(c, l, n + 1, n, fill_name((fill)f));
+            }
+        }
+}
+
 static void check_add(checker *c) {
     for (size_t i = 0; i < BASE_COUNT(lengths); i++) {
         size_t n = lengths[i];
@@ -202,6 +219,7 @@ void check_rows(checker *c) {
     if (slot_begin(c, "quant_i8")) check_quantiser(c, true);
     if (slot_begin(c, "quant_q8")) check_quantiser(c, false);
     if (slot_begin(c, "rmsnorm")) check_rmsnorm(c);
+    if (slot_begin(c, "softmax")) check_softmax(c);
     if (slot_begin(c, "add")) check_add(c);
     if (slot_begin(c, "glu")) {
         check_glu(c, KERN_RELU2);

@@ -4,6 +4,7 @@
  *   --cpu LEVEL   only that level        --slot NAME   only that slot
  *   --self-test   spoils one slot after another and demands that the checks notice
  *   --bench       times the slots instead        --threads N   for --bench
+ *   --bench peak  only shares of the int8 peak, on one thread
  * Exit 0: all equal; 1: differences; 2: bad usage.
  */
 #include "checkern.h"
@@ -66,6 +67,7 @@ static void check_all(checker *c) {
     check_products(c);
     check_rows(c);
     check_attention(c);
+    check_gemm(c);
 }
 
 static int self_test(checker *c) {

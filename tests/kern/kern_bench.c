@@ -5,8 +5,10 @@
  * Times are processor time. Weights are larger than any cache and are read once per call, split
  * between threads as a model splits them. Memory speed drifts, so each timing stands between two
  * plain reads: the last column is the median of the ratios, never a ratio of medians taken minutes
- * apart.
+ * apart. Where arithmetic decides, a second table does the same on one thread with the fastest int8
+ * loop of the level.
  */
+#define _DEFAULT_SOURCE /* CLOCK_THREAD_CPUTIME_ID */
 #include "checkern.h"
 
 #include <math.h>
@@ -174,6 +176,65 @@ static void bench_type(bench *b, checker *c, uint32_t type, const char *label, s
             }
 }
 
+/* ==== Share of the int8 peak ================================================================== */
+
+static double thread_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Multiply-adds per second of the level's int8 loop, over about half a millisecond. */
+static double peak_rate(unsigned cpu, uint32_t *sink) {
+    double start = thread_seconds();
+    uint64_t n = kern_int8_peak(cpu, 250000, sink);
+    return (double)n / (thread_seconds() - start);
+}
+
+/* One product between two peaks, a few milliseconds of its rows at a time. */
+static double peak_share(bench *b, job *j, unsigned cpu) {
+    enum { TIMES = 21 };
+    double share[TIMES];
+    uint32_t sink = 1;
+    const double macs = (double)j->w.cols * (double)j->x.n_tok;
+    size_t n = (size_t)(0.6e9 / macs) / 64 * 64, at = 0;
+    n = n < 64 ? 64 : n > j->w.rows ? j->w.rows : n;
+    for (int i = -1; i < TIMES; i++, at += n) { /* the first one warms up */
+        if (at + n > j->w.rows) at = 0;
+        double before = peak_rate(cpu, &sink), start = thread_seconds();
+        j->fn(b->y, j->w.rows, &j->w, &j->x, at, at + n);
+        double rate = macs * (double)n / (thread_seconds() - start);
+        if (i >= 0) share[i] = rate / (0.5 * (before + peak_rate(cpu, &sink)));
+    }
+    return median(share, TIMES);
+}
+
+static void bench_shares(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
+    static const size_t shapes[][2] = {{6912, 2560}, {2560, 6912}, {2560, 2560}, {640, 2560}};
+    static const size_t tokens[] = {4, 8, 12, 16, 32, 64, 128, 256, 512};
+    const quant_info *info = quant_find(type);
+    if (!wanted(c, label)) return;
+    set_weights(b, c, type);
+    printf("\n%s, one thread, %% of the int8 peak of the level, by tokens\n%-24s", label, "");
+    for (size_t t = 0; t < BASE_COUNT(tokens); t++) printf("%6zu", tokens[t]);
+    for (size_t l = 0; l < c->n_levels; l++)
+        for (size_t s = 0; c->table[l].cpu && s < BASE_COUNT(shapes); s++) {
+            printf("\n%-11s %5zu x %-5zu", c->level[l], shapes[s][0], shapes[s][1]);
+            for (size_t t = 0; t < BASE_COUNT(tokens); t++) {
+                job j = {.w = {.data = b->weights, .type = type, .scale = 1}};
+                memcpy(&j.fn, (const uint8_t *)&c->table[l] + at, sizeof j.fn);
+                set_activations(b, &j, shapes[s][1], tokens[t]);
+                j.w.rows = shapes[s][0];
+                j.w.row_bytes = type == QUANT_I2_S
+                                    ? quant_t2_row_bytes(j.w.cols)
+                                    : j.w.cols / info->block_elems * info->block_bytes;
+                printf("%6.0f", 100 * peak_share(b, &j, c->table[l].cpu));
+                fflush(stdout);
+            }
+        }
+    printf("\n\n");
+}
+
 static bool bench_create(bench *b, int n_threads) {
     b->weights = base_alloc_aligned(WEIGHT_BYTES + 65536);
     b->y = base_alloc_aligned(64u << 20);
@@ -187,41 +248,78 @@ static bool bench_create(bench *b, int n_threads) {
 
 /* ==== The other slots ========================================================================= */
 
-static void bench_attention(bench *b, const checker *c) {
-    enum { D = 128, HEADS = 4, POSITIONS = 4096 };
-    static uint32_t ids[POSITIONS / KERN_KEYS];
-    if (!wanted(c, "attention")) return;
+enum { HEAD = 128, GROUP = 4, MOST_KEYS = 4096 };
+
+/* One KV head as a model of d 128 with four query heads has it, filled; decode: one token. */
+static kern_attn attention_operands(bench *b, const checker *c, kern_kv type) {
+    static uint32_t ids[MOST_KEYS / KERN_KEYS];
+    const size_t slab = KERN_KEYS * kern_kv_row_bytes(type, HEAD);
+    uint8_t row[HEAD * sizeof(float)];
+    kern_attn a = {.q = b->xf,
+                   .out = b->y,
+                   .ldq = GROUP * HEAD,
+                   .ldo = GROUP * HEAD,
+                   .n_tok = 1,
+                   .n_heads = GROUP,
+                   .d = HEAD,
+                   .scale = 0.1f,
+                   .type = type,
+                   .pages = b->weights,
+                   .page_ids = ids,
+                   .page_bytes = 2 * slab,
+                   .v_at = slab,
+                   .pos = MOST_KEYS - 1,
+                   .scratch = b->y + (1u << 20)};
     for (uint32_t i = 0; i < BASE_COUNT(ids); i++) ids[i] = i;
+    for (size_t p = 0; p < MOST_KEYS; p++) {
+        uint8_t *block = b->weights + p / KERN_KEYS * a.page_bytes;
+        c->ref.kv_store(row, b->xf + p % 1000, HEAD, type);
+        kern_put_key(block, p % KERN_KEYS, row, HEAD, type);
+        kern_put_value(block + slab, p % KERN_KEYS, row, HEAD, type);
+    }
+    return a;
+}
+
+static double attention_seconds(const kern *k, kern_attn a, size_t n_prompt) {
+    double secs[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++) {
+        const uint64_t start = base_now_us();
+        size_t calls = 0;
+        if (n_prompt)
+            for (calls = 1, a.n_tok = KERN_ATTN_ROWS / GROUP, a.pos = 0; a.pos < n_prompt;
+                 a.pos += a.n_tok)
+                k->attention(&a);
+        else
+            for (; calls < 8; calls++) k->attention(&a);
+        secs[i] = (double)(base_now_us() - start) * 1e-6 / (double)calls;
+    }
+    return median(secs, ROUNDS);
+}
+
+/* One thread; decode from a cache, as GB/s of keys and values; prompts beside the float peak. */
+static void bench_attention(bench *b, const checker *c) {
+    static const char *const name[] = {"f32", "f16", "q8"};
+    if (!wanted(c, "attention")) return;
     for (size_t l = 0; l < c->n_levels; l++)
         for (int t = 0; t < 3; t++) {
-            const size_t row = kern_kv_row_bytes((kern_kv)t, D);
-            kern_attn a = {.q = b->xf,
-                           .out = b->y,
-                           .n_heads = HEADS,
-                           .d = D,
-                           .scale = 0.1f,
-                           .type = (kern_kv)t,
-                           .pages = b->weights,
-                           .page_ids = ids,
-                           .page_bytes = 2 * KERN_KEYS * row,
-                           .v_at = KERN_KEYS * row,
-                           .hi = POSITIONS};
-            double secs[ROUNDS];
-            for (size_t p = 0; p < 2 * POSITIONS; p++)
-                c->ref.kv_store(b->weights + p * row, b->xf + p % 1000, D, a.type);
-            for (int i = 0; i < ROUNDS; i++) {
-                uint64_t start = base_now_us();
-                for (int k = 0; k < 4; k++) c->table[l].attention(&a);
-                secs[i] = (double)(base_now_us() - start) * 0.25e-6;
+            const kern *k = &c->table[l];
+            const kern_attn a = attention_operands(b, c, (kern_kv)t);
+            const double s = attention_seconds(k, a, 0);
+            printf("%-11s attention %-3s 4 heads, d 128: 4096 positions %7.0f us %6.1f GB/s",
+                   c->level[l], name[t], s * 1e6,
+                   (double)(MOST_KEYS / KERN_KEYS * a.page_bytes) / s * 1e-9);
+            for (size_t n = 512; n <= 2048 && k->cpu; n *= 4) {
+                float sink = 0;
+                const uint64_t start = base_now_us();
+                const double peak =
+                    (double)kern_f32_peak(k->cpu, 1000000, &sink) / (double)(base_now_us() - start);
+                const double prompt = attention_seconds(k, a, n);
+                const double macs = (double)(n * (n + 1)) * HEAD * GROUP / prompt * 1e-6;
+                printf("  prompt %zu: %.1f GMAC/s, %.0f %% of peak", n, macs * 1e-3,
+                       100 * macs / peak);
             }
-            double s = median(secs, ROUNDS);
-            printf("%-11s attention %s, 4 heads, d 128, 4096 positions, 1 thread %9.0f us %6.1f "
-                   "GB/s\n",
-                   c->level[l],
-                   t == 0   ? "f32"
-                   : t == 1 ? "f16"
-                            : "q8 ",
-                   s * 1e6, (double)(2 * POSITIONS * row) / s * 1e-9);
+            printf("\n");
+            fflush(stdout);
         }
 }
 
@@ -243,6 +341,8 @@ int run_bench(const checker *given, int n_threads) {
         n_threads, ROUNDS);
     bench_type(&b, c, QUANT_I2_S, "gemv_t2_i8", offsetof(kern, gemv_t2_i8));
     bench_type(&b, c, QUANT_I2_S, "gemm_t2_i8", offsetof(kern, gemm_t2_i8));
+    bench_shares(&b, c, QUANT_I2_S, "peak_t2_i8", offsetof(kern, gemm_t2_i8));
+    bench_shares(&b, c, QUANT_Q8_0, "peak_b32_q8 Q8_0", offsetof(kern, mm_b32_q8));
     static const struct named {
         const char *label; /* as printed */
         uint32_t type;     /* weights */

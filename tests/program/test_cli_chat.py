@@ -98,6 +98,23 @@ def test_a_conversation_that_does_not_fit_fails_in_words(rotor):
     assert "/clear makes room" in r.stderr
 
 
+def test_speculation_never_changes_a_conversation(rotor, source_root, tmp_path):
+    talk, story = "Tom had a red ball.\nTom had a red ball. Tom had a red\n/regen\n", source_root / "assets" / "embedded.gguf"
+    plain = chat(rotor, talk, *QUIET, "-n", "60").stdout
+    assert chat(rotor, talk, *QUIET, "-n", "60", "--lookup").stdout == plain
+    assert chat(rotor, talk, *QUIET, "-n", "60", "--draft", story, "--draft-max", "4").stdout == plain
+    assert re.search(r"drafts \d+ of \d+ right", chat(rotor, "A\n/stats\n", "--draft", story).stderr)
+    other = tmp_path / "other.gguf"
+    rotor("synth", "bitnet-tiny", "-o", other)
+    r = chat(rotor, "Hi\n", *QUIET, "--draft", other, status=2)
+    assert "cannot draft for stories260K" in r.stderr and r.stdout == ""
+
+
+def test_edit_needs_a_terminal(rotor):
+    r = chat(rotor, "/edit\n", env={"EDITOR": "false"})
+    assert "/edit needs a terminal" in r.stderr and r.stdout == ""
+
+
 # ---- On a terminal ---------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +222,75 @@ def test_multi_line_message(terminal, tmp_path):
     t.send("/save %s\r" % (tmp_path / "talk.json"))
     t.read_until("saved to")
     assert json.loads((tmp_path / "talk.json").read_text())["messages"][0]["content"] == "first\nsecond"
+
+
+@pytest.fixture()
+def editor(tmp_path):
+    """An editor that notes what it was given and writes what it is told."""
+    path = tmp_path / "my editor"
+    path.write_text('#!/bin/sh\ncp "$2" "$1.given"\ncat "$1.text" >"$2"\n')
+    path.chmod(0o755)
+    notes = tmp_path / "notes"
+
+    def write(text):
+        (tmp_path / "notes.text").write_text(text)
+    write.env = {"VISUAL": "'%s' '%s'" % (path, notes), "EDITOR": "false", "TMPDIR": str(tmp_path)}
+    write.given = lambda: (tmp_path / "notes.given").read_text()
+    return write
+
+
+def saved(t, tmp_path):
+    t.send("/save %s\r" % (tmp_path / "talk.json"))
+    t.read_until("saved to")
+    return [m["content"] for m in json.loads((tmp_path / "talk.json").read_text())["messages"]]
+
+
+def test_edit_sends_what_the_editor_wrote(terminal, tmp_path, editor):
+    t = terminal("-n", "4", env=editor.env)
+    t.read_until(PROMPT)
+    editor("Hello\n/two caf\u00e9\n\n")
+    t.send("/edit a start\r")
+    t.read_until("/two caf\u00e9\r?\n")
+    t.read_until(r"context \d+ of")
+    t.read_until(PROMPT)
+    assert editor.given() == "a start"
+    editor(" \n")
+    t.send("/edit\r")
+    t.read_until("nothing sent")
+    t.read_until(PROMPT)
+    assert saved(t, tmp_path)[0] == "Hello\n/two caf\u00e9" and len(saved(t, tmp_path)) == 2
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith("rotor-")]
+
+
+def test_ctrl_g_edits_the_line(terminal, tmp_path, editor):
+    t = terminal("-n", "4", env=editor.env)
+    t.read_until(PROMPT)
+    editor("one caf\u00e9\ntwo")
+    t.send("d\u00e9but end\x02\x02")  # the cursor stands inside the line
+    t.read_until("but end")
+    t.send("\x07")
+    t.read_until("two")
+    assert editor.given() == "d\u00e9but end"
+    t.send(" and more\r")
+    t.read_until(r"context \d+ of")
+    t.read_until(PROMPT)
+    assert saved(t, tmp_path)[0] == "one caf\u00e9\ntwo and more"
+
+
+def test_an_editor_that_fails_is_told(terminal, tmp_path):
+    t = terminal("-n", "4", env={"VISUAL": "", "EDITOR": "sh -c 'exit 3'", "TMPDIR": str(tmp_path)})
+    t.read_until(PROMPT)
+    t.send("/edit\r")
+    t.read_until("the editor 'sh -c 'exit 3'' failed")
+    t.read_until(PROMPT)
+    t.send("kept\x07")
+    t.read_until("failed")
+    t.read_until("kept")
+    t.send("\r")
+    t.read_until(r"context \d+ of")
+    t.read_until(PROMPT)
+    assert saved(t, tmp_path)[0] == "kept"
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith("rotor-")]
 
 
 def test_history_is_kept_between_runs(terminal, tmp_path):

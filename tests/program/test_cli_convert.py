@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """rotor convert and rotor quantize: nothing lost among ternary types, HF folders give the same logits."""
+import base64
 import json
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -166,6 +168,118 @@ def test_tokenizer_gives_the_same_ids(rotor, source_root, tmp_path):
     for text in ["the hello of the other", "naïve 12 <|eot|> x\n\n y", ""]:
         for flags in [[], ["--special"]]:
             assert rotor("tokenize", folder, text, *flags).stdout == rotor("tokenize", out, text, *flags).stdout
+
+
+TEXTS = ["Hello World, don't STOP... 3.14", "  na\u00efve \u00c5ngstr\u00f6m  caf\u00e9 ", "\u4f60\u597d\uff0c\u4e16\u754c \uff26\uff55",
+         "one\ttwo\nthree\u00a0four", "unbelievable internationalisation of the other things", " ", ""]
+
+
+def folder_with(source_root, tmp_path, tokenizer, config):
+    folder = tmp_path / "hf"
+    shutil.copytree(source_root / "tests" / "data" / "golden" / "hf-llama-tied", folder)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def same_ids(rotor, a, b):
+    for text in TEXTS:
+        for flags in [[], ["--bos"]]:
+            ids = rotor("tokenize", a, "-", *flags, input=text).stdout
+            assert ids == rotor("tokenize", b, "-", *flags, input=text).stdout
+            assert text.strip() == "" or len(ids.split()) >= 4
+
+
+@pytest.mark.parametrize("name", ["hf-wordpiece", "hf-wordpiece-cased"])
+def test_wordpiece_vocabulary_gives_the_same_ids(rotor, source_root, tmp_path, name):
+    out = tmp_path / "m.gguf"
+    tokenizer = json.loads((source_root / "tests" / "data" / "text" / (name + ".json")).read_text())
+    config = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": {"content": "[MASK]"}}
+    folder = folder_with(source_root, tmp_path, tokenizer, config)
+    assert "no vocabulary" not in rotor("convert", folder, "-o", out).stderr
+    kv = Header(out).kv
+    assert kv["tokenizer.ggml.model"] == "bert" and kv["tokenizer.ggml.cls_token_id"] == 2
+    assert kv["tokenizer.ggml.seperator_token_id"] == 3 and kv["tokenizer.ggml.unknown_token_id"] == 1
+    assert kv["tokenizer.ggml.padding_token_id"] == 0 and kv["tokenizer.ggml.mask_token_id"] == 4
+    words = kv["tokenizer.ggml.tokens"]
+    listed = tokenizer["model"]["vocab"]
+    for word, i in listed.items():  # written as every GGUF file has them
+        inner = word.startswith("##") and len(word) > 2
+        assert words[i] == (word[2:] if inner else word if word[0] + word[-1] == "[]" and len(word) > 1 else "\u2581" + word)
+    same_ids(rotor, folder, out)
+
+
+def sentencepiece_unigram(source_root):
+    """The small SentencePiece model of the tests, as a tokenizer.json like T5's."""
+    data = (source_root / "tests" / "data" / "text" / "sp-unigram.vocab").read_bytes()
+    count, n_map = struct.unpack_from("<II", data)
+    at, vocab, kinds = 8 + n_map, [], []
+    for _ in range(count):
+        kind, score, n = struct.unpack_from("<BfH", data, at)
+        vocab.append([data[at + 7:at + 7 + n].decode(), score])
+        kinds.append(kind)
+        at += 7 + n
+    added = [{"id": i, "content": vocab[i][0], "special": True} for i, k in enumerate(kinds) if k in (2, 3)]
+    space = "\u2581"
+    return {"version": "1.0", "added_tokens": added, "post_processor": None, "decoder": None,
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data[8:8 + n_map]).decode()},
+                {"type": "Strip", "strip_left": True, "strip_right": True},
+                {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]},
+            "pre_tokenizer": {"type": "Metaspace", "replacement": space, "prepend_scheme": "always", "split": True},
+            "model": {"type": "Unigram", "unk_id": kinds.index(2), "vocab": vocab, "byte_fallback": False}}
+
+
+def test_unigram_vocabulary_gives_the_same_ids(rotor, source_root, tmp_path):
+    out = tmp_path / "m.gguf"
+    tokenizer = sentencepiece_unigram(source_root)
+    folder = folder_with(source_root, tmp_path, tokenizer, {"bos_token": "<s>", "eos_token": "</s>"})
+    assert "no vocabulary" not in rotor("convert", folder, "-o", out).stderr
+    kv = Header(out).kv
+    vocab = tokenizer["model"]["vocab"]
+    assert kv["tokenizer.ggml.model"] == "t5" and kv["tokenizer.ggml.tokens"] == [word for word, _ in vocab]
+    assert kv["tokenizer.ggml.scores"] == [score for _, score in vocab]
+    assert kv["tokenizer.ggml.remove_extra_whitespaces"] is True and kv["tokenizer.ggml.add_space_prefix"] is True
+    assert bytes(kv["tokenizer.ggml.precompiled_charsmap"]) == \
+        base64.b64decode(tokenizer["normalizer"]["normalizers"][0]["precompiled_charsmap"])
+    same_ids(rotor, folder, out)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda t: t["normalizer"]["normalizers"].insert(0, {"type": "NFKC"}) or t["normalizer"]["normalizers"].pop(1),
+    lambda t: t["normalizer"]["normalizers"].append({"type": "Lowercase"}),
+    lambda t: t.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True},
+                                                                           t["pre_tokenizer"]]}),
+    lambda t: t["normalizer"]["normalizers"][1].update(strip_right=False)])
+def test_a_vocabulary_that_gguf_cannot_say_is_left_out(rotor, source_root, tmp_path, spoil):
+    out = tmp_path / "m.gguf"
+    tokenizer = sentencepiece_unigram(source_root)
+    spoil(tokenizer)
+    r = rotor("convert", folder_with(source_root, tmp_path, tokenizer, {}), "-o", out)
+    assert "cannot be said in GGUF; the new file has no vocabulary" in r.stderr
+    assert "tokenizer.ggml.tokens" not in Header(out).kv
+
+
+def test_sampling_settings_go_along(rotor, source_root, tmp_path):
+    folder, out, again = tmp_path / "hf", tmp_path / "m.gguf", tmp_path / "n.gguf"
+    shutil.copytree(source_root / "tests" / "data" / "golden" / "hf-llama-tied", folder)
+    said = {"temperature": 0.5, "top_p": 0.75, "top_k": 7, "min_p": 0.25, "repetition_penalty": 1.5}
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    rotor("convert", folder, "-o", out)
+    rotor("quantize", out, again, "Q8_0")
+    for path in (out, again):
+        kv = Header(path).kv
+        assert {k: v for k, v in kv.items() if k.startswith("general.sampling.")} == {
+            "general.sampling.temp": 0.5, "general.sampling.top_p": 0.75, "general.sampling.top_k": 7,
+            "general.sampling.min_p": 0.25, "general.sampling.penalty_repeat": 1.5}
+    # And they are what a conversation starts with.
+    show = "/set\n"
+    for path in (folder, again):
+        assert "temp 0.5  top-k 7  top-p 0.75  min-p 0.25  repeat-penalty 1.5" in \
+            rotor("chat", path, input=show, status=None).stderr
+    (folder / "generation_config.json").unlink()
+    rotor("convert", folder, "-o", out)
+    assert not [k for k in Header(out).kv if k.startswith("general.sampling.")]
 
 
 def test_errors(rotor, tiny, tmp_path):

@@ -16,16 +16,41 @@ def test_bench_json_and_comparison(rotor, tmp_path):
     for key in BENCH_KEYS:
         assert d[key] if key == "head" else d[key] > 0, key
     assert (d["n_prompt"], d["n_gen"], d["repetitions"], len(d["decode_samples"])) == (16, 4, 3, 3)
-    assert d["machine_int8_gmacs"] > 0
+    for key in ["machine_gbps", "machine_int8_gmacs", "machine_f32_gmacs", "prompt_share", "read_share"]:
+        assert 0 < d[key + "_min"] <= d[key] <= d[key + "_max"], key
+    assert d["machine_samples"] == 1 + 3 * 2 and d["machine_probe_bytes"] >= 64 << 20
+    assert 0 < d["machine_cpu_share"] <= 1
+    assert isinstance(d["machine_stable"], bool) and d["decode_cached"] in (True, False)
+    assert d["prompt_ceiling_tps"] == pytest.approx(1e6 / (d["prompt_int8_us"] + d["prompt_f32_us"]))
+    # stories260K: 5 layers, 8 heads of 8, 4 of them with keys and values; f16 cache; 4 tokens see 2.5 keys on average
+    assert d["kv_bytes"] == int(2 * 5 * 4 * 8 * 2 * 2.5) and d["head_bytes"] == 512 * 64 // 32 * 34
+    assert abs(d["bytes_per_token"] - d["layer_bytes"] - d["head_bytes"] - d["kv_bytes"]) <= 1
+    assert (d["prompt_joules_per_token"] is None) == (d["decode_joules_per_token"] is None)
     assert abs(d["read_gbps"] - d["bytes_per_token"] * d["decode_tps"] / 1e9) < 1e-6
     old = tmp_path / "old.json"
     old.write_text(first)
     r = rotor(*words, "--compare", old)
     assert "prompt_tps" in r.stderr and "decode_tps" in r.stderr and "x" in r.stderr
+    assert "read_share" in r.stderr and "not alike" not in r.stderr
     rows = [line for line in r.stdout.splitlines() if line.startswith("| stories260K")]
     assert len(rows) == 2 and "pp16" in rows[0] and "tg4" in rows[1]
+    for word in ["plain read", "int8", "f32", "a token multiplies", "a token reads", "energy"]:
+        assert word in r.stdout, word
+    old.write_text(first.replace('"n_gen": 4', '"n_gen": 5'))
+    assert "not alike: n_gen was 5, is 4" in rotor(*words, "--compare", old).stderr
     old.write_text("{")
     assert "rotor bench --json" in rotor(*words, "--compare", old, status=1).stderr
+
+
+def test_bench_sessions_together(rotor):
+    words = ["bench", "-p", "0", "-n", "4", "-r", "2", "--sessions", "3", "-d", "70", "-t", "1"]
+    d = json.loads(rotor(*words, "--json").stdout)
+    assert d["sessions"] == 3 and len(d["sessions_samples"]) == 2 and d["sessions_tps"] > 0
+    assert 0 < d["sessions_ratio_min"] <= d["sessions_ratio"] <= d["sessions_ratio_max"]
+    assert d["prompt_tps"] == 0 and d["prompt_samples"] == [] and d["machine_gbps"] > 0
+    assert d["kv_bytes"] == int(2 * 5 * 4 * 8 * 2 * (70 + 2.5))
+    text = rotor(*words).stdout
+    assert "tg4 x3 @ d70" in text and "3 together" in text and "pp" not in text.split("machine")[0]
 
 
 def test_bench_preset_is_made_and_removed(rotor, tmp_path):
@@ -41,6 +66,8 @@ def test_bench_preset_is_made_and_removed(rotor, tmp_path):
     (["x.gguf", "--preset", "bitnet-tiny"], "not both"),
     (["-p", "0", "-n", "0"], "nothing to measure"),
     (["-p", "64", "-c", "16"], "too small"),
+    (["-n", "0", "--sessions", "2"], "-n cannot be 0"),
+    (["--sessions", "300", "-p", "1", "-n", "1"], "allow 256"),
 ])
 def test_bench_errors(rotor, words, told):
     assert told in rotor("bench", *words, status=2).stderr

@@ -87,6 +87,49 @@ def test_interrupt_ends_by_the_signal():
     assert p.returncode in (-signal.SIGINT, 0)  # 0: the answer had already ended
 
 
+# ---- speculation -----------------------------------------------------------------------------------------------------
+
+AGAIN = "Lily had a red ball. Tom had a red ball. Lily had a red ball. Tom had a"
+
+
+@pytest.fixture()
+def story_file(source_root):
+    return source_root / "assets" / "embedded.gguf"
+
+
+@pytest.mark.parametrize("words", [
+    ["--temp", "0"], ["--temp", "1", "--seed", "5"], ["--temp", "0.7", "--seed", "2", "--repeat-penalty", "1.1"],
+    ["--temp", "0", "--stop", "park", "--stop", "ball. T"], ["--temp", "0", "-c", "64", "--ignore-eos"]])
+def test_speculation_never_changes_the_text(rotor, story_file, words):
+    def told(*more):
+        d = json.loads(rotor("run", "-p", AGAIN, "-n", "90", *words, "--json", *more).stdout)
+        assert 0 <= d["timings"]["accepted_tokens"] <= d["timings"]["drafted_tokens"]
+        return d["timings"].pop("drafted_tokens"), d["ids"], d["text"], d["finish"]
+    plain = told()
+    assert plain[0] == 0
+    for how in (["--lookup"], ["--draft", story_file], ["--lookup", "--draft", story_file, "--draft-max", "3"]):
+        guessed = told(*how)
+        assert guessed[1:] == plain[1:] and guessed[0] > 0
+
+
+def test_the_speed_line_tells_about_drafts(rotor, story_file):
+    r = rotor("run", "-p", AGAIN, "-n", "40", "--temp", "0", "--draft", story_file)
+    assert " right | first token" in r.stderr and "draft: stories260K (llama" in r.stderr
+    r = rotor("run", "-p", AGAIN, "-n", "40", "--temp", "0", env={"ROTOR_LOOKUP": "on"})
+    assert " right | first token" in r.stderr
+    assert "drafts" not in rotor("run", "-p", AGAIN, "-n", "40", "--temp", "0").stderr
+
+
+def test_only_the_same_vocabulary_may_draft(rotor, tmp_path):
+    other = tmp_path / "other.gguf"
+    rotor("synth", "bitnet-tiny", "-o", other)
+    r = rotor("run", "-p", "Hi", "-n", "4", "--draft", other, "--log-level", "error", status=2)
+    assert "cannot draft for stories260K: another vocabulary; token 0 is '!', not '<unk>'" in r.stderr and r.stdout == ""
+    r = rotor("run", "-p", "Hi", "--draft", "no-such.gguf", "--log-level", "error", status=1)
+    assert "no-such.gguf" in r.stderr and r.stdout == ""
+    assert "1 to 15" in rotor("run", "-p", "Hi", "--draft-max", "16", status=2).stderr
+
+
 # ---- logits ----------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@
  * kept as it is and walked by all threads together (dev_cpu_step.c).
  *
  * Cache page, KERN_KEYS positions:
- *   | layer 0: | head 0: keys [64][row] | values [64][row] | head 1 … | layer 1 … |
+ *   | layer 0: | head 0: keys | values | head 1 … | layer 1 … |, blocks as in kern.h
  */
 #include "dev/cpu/dev_cpu.h"
 
@@ -70,6 +70,42 @@ static rotor_status want_int8(dev_cpu *d, cpu_buf *b, rotor_error *err) {
     return ROTOR_OK;
 }
 
+static void free_buf(cpu_buf *b) {
+    base_free_aligned(b->x);
+    base_free_aligned(b->q);
+    base_free_aligned(b->s);
+    base_free_aligned(b->sum);
+    base_free_aligned(b->sum16);
+}
+
+static void free_own(dev_cpu *d) {
+    for (int i = 0; d->own && i < par_n_threads(d->pool); i++) free_buf(&d->own[i]);
+    base_free(d->own);
+    base_free_aligned(d->claims);
+    d->own = NULL;
+    d->claims = NULL;
+}
+
+/* A row of scratch for each thread, as wide as the widest buffer a product reads. */
+static rotor_status make_own(dev_cpu *d, rotor_error *err) {
+    const size_t n = (size_t)par_n_threads(d->pool);
+    size_t width = 1;
+    for (size_t i = 0; i < d->n_ops; i++)
+        if (d->ops[i].kind == DEV_MATMUL) width = BASE_MAX(width, d->bufs[d->ops[i].src].width);
+    free_own(d);
+    d->own = base_alloc_array(n, sizeof *d->own);
+    d->claims = base_alloc_aligned(n * sizeof *d->claims);
+    if (!d->own || !d->claims) return base_fail_nomem(err, "recording a step");
+    for (size_t i = 0; i < n; i++) {
+        d->own[i] = (cpu_buf){.width = width, .rows = 1};
+        d->own[i].x = base_alloc_aligned(width * sizeof(float));
+        if (!d->own[i].x) return base_fail_nomem(err, "recording a step");
+        d->buf_bytes += width * sizeof(float);
+        ROTOR_TRY(want_int8(d, &d->own[i], err));
+    }
+    return ROTOR_OK;
+}
+
 static void check_op(const dev_cpu *d, const dev_op *op) {
     for (int i = 0; i < op->n_mats; i++) {
         assert(op->w[i] < d->n_mats && op->dst[i] < d->n_bufs);
@@ -83,13 +119,22 @@ static void check_op(const dev_cpu *d, const dev_op *op) {
     (void)op;
 }
 
+static void free_watches(dev_cpu *d) {
+    for (int i = 0; d->watches && i < par_n_threads(d->pool); i++) base_free(d->watches[i].ops);
+    base_free(d->watches);
+    d->watches = NULL;
+}
+
 static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_error *err) {
     dev_cpu *d = (dev_cpu *)base;
+    free_watches(d);
     base_free(d->ops);
-    d->n_ops = 0;
+    base_free(d->phases);
+    d->n_ops = d->n_phases = 0;
     d->op_bytes = 0;
     d->ops = base_alloc_array(n, sizeof *ops);
-    if (!d->ops) return base_fail_nomem(err, "recording a step");
+    d->phases = base_alloc_array(n, sizeof *d->phases);
+    if (!d->ops || !d->phases) return base_fail_nomem(err, "recording a step");
     for (size_t i = 0; i < n; i++) {
         check_op(d, &ops[i]);
         if (ops[i].kind == DEV_QUANT_I8 || ops[i].kind == DEV_QUANT_Q8)
@@ -99,7 +144,45 @@ static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_err
         d->ops[i] = ops[i];
     }
     d->n_ops = n;
+    ROTOR_TRY(make_own(d, err));
+    cpu_plan(d);
     return ROTOR_OK;
+}
+
+/* ==== Where the time goes ===================================================================== */
+
+static rotor_status cpu_time_ops(dev *base, bool on, rotor_error *err) {
+    dev_cpu *d = (dev_cpu *)base;
+    const size_t n = (size_t)par_n_threads(d->pool);
+    free_watches(d);
+    if (!on) return ROTOR_OK;
+    d->watches = base_alloc_array(n, sizeof *d->watches);
+    for (size_t i = 0; d->watches && i < n; i++) {
+        d->watches[i].ops = base_alloc_array(d->n_ops, sizeof(cpu_op_time));
+        d->watches[i].last = d->ops;
+        if (!d->watches[i].ops) free_watches(d);
+    }
+    return d->watches ? ROTOR_OK : base_fail_nomem(err, "timing ops");
+}
+
+static size_t cpu_op_times(const dev *base, dev_op_time *out, size_t max) {
+    const dev_cpu *d = (const dev_cpu *)base;
+    const size_t n = d->watches ? BASE_MIN(max, d->n_ops) : 0;
+    for (size_t i = 0; i < n; i++) {
+        const dev_op *op = &d->ops[i];
+        out[i] = (dev_op_time){.kind = op->kind, .calls = d->watches[0].ops[i].calls};
+        for (int m = 0; m < op->n_mats && op->kind == DEV_MATMUL; m++) {
+            const kern_mat *w = &d->mats[op->w[m]];
+            out[i].rows += w->rows;
+            out[i].cols = w->cols;
+            out[i].bytes += (uint64_t)w->rows * w->row_bytes;
+        }
+        for (int t = 0; t < par_n_threads(d->pool); t++) {
+            out[i].work_ns += d->watches[t].ops[i].work_ns;
+            out[i].wait_ns += d->watches[t].ops[i].wait_ns;
+        }
+    }
+    return d->watches ? d->n_ops : 0;
 }
 
 static const float *cpu_read(dev *base, dev_buf b, uint32_t row) {
@@ -120,21 +203,19 @@ static uint64_t cpu_memory_bytes(const dev *base) {
 
 static void cpu_free(dev *base) {
     dev_cpu *d = (dev_cpu *)base;
-    for (size_t i = 0; i < d->n_bufs; i++) {
-        base_free_aligned(d->bufs[i].x);
-        base_free_aligned(d->bufs[i].q);
-        base_free_aligned(d->bufs[i].s);
-        base_free_aligned(d->bufs[i].sum);
-        base_free_aligned(d->bufs[i].sum16);
-    }
+    for (size_t i = 0; i < d->n_bufs; i++) free_buf(&d->bufs[i]);
+    free_own(d);
+    free_watches(d);
     base_free(d->bufs);
     base_free(d->mats);
     base_free(d->vecs);
     base_free(d->ops);
+    base_free(d->phases);
     base_free(d->inv_freq);
     base_free_aligned(d->cs);
     base_free_aligned(d->sn);
     base_free_aligned(d->partial);
+    base_free_aligned(d->scratch);
     base_free_aligned(d->pages);
     base_free(d);
 }
@@ -148,6 +229,8 @@ static const dev_vtable cpu_vtable = {.name = "cpu",
                                       .run = cpu_run,
                                       .read = cpu_read,
                                       .copy_page = cpu_copy_page,
+                                      .time_ops = cpu_time_ops,
+                                      .op_times = cpu_op_times,
                                       .memory_bytes = cpu_memory_bytes};
 
 static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
@@ -167,6 +250,11 @@ static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
                        &bytes) ||
         !(d->partial = base_alloc_aligned(bytes)))
         return base_fail_nomem(err, "making attention buffers");
+    const size_t rows = BASE_MAX((size_t)KERN_ATTN_ROWS, s->n_head / s->n_head_kv);
+    d->scratch_at = (kern_attn_scratch(rows, s->d_head) + 15) / 16 * 16;
+    d->scratch =
+        base_alloc_aligned((size_t)par_n_threads(d->pool) * d->scratch_at * sizeof *d->scratch);
+    if (!d->scratch) return base_fail_nomem(err, "making attention buffers");
     return ROTOR_OK;
 }
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * dev_cpu: the state of the CPU device, shared by its two files: set-up (dev_cpu.c) and the
- * execution of a step (dev_cpu_step.c).
+ * dev_cpu: the state of the CPU device, shared by its files: set-up (dev_cpu.c), the plan of a
+ * step of one row (dev_cpu_plan.c), and the execution of a step (dev_cpu_step.c).
  */
 #ifndef DEV_CPU_H
 #define DEV_CPU_H
 
 #include "dev/dev_internal.h"
+
+#include <stdatomic.h>
 
 typedef struct cpu_buf {
     float *x;       /* [rows, width], in the arena of the device */
@@ -25,37 +27,86 @@ typedef struct cpu_vec {
     size_t n;       /* elements */
 } cpu_vec;
 
+/* Part of the op list with one meeting of the threads behind it: see dev_cpu_plan.c. */
+typedef struct cpu_phase {
+    size_t begin; /* first op; row work up to main is done by every thread for itself */
+    size_t main;  /* the op that is shared; equal to end: row work of one thread only */
+    size_t end;   /* one past the last; row work behind main is on a thread's own outputs */
+    bool apart;   /* the rows of each matrix of a product are shared apart, not as one range */
+    size_t chunk; /* rows of the product that a thread takes at once */
+    int set;      /* which of a thread's claims: products take turns */
+} cpu_phase;
+
+/* How many chunks of a thread's share have been taken, by itself or by others: of this product and,
+ * being cleared meanwhile, of the next. */
+typedef struct cpu_claim {
+    _Alignas(64) atomic_uint n[2]; /* of even and odd products */
+} cpu_claim;
+
+typedef struct cpu_op_time {
+    uint64_t calls;   /* steps (kept by thread 0) */
+    uint64_t work_ns; /* spent on the op */
+    uint64_t wait_ns; /* spent at the meeting behind it */
+} cpu_op_time;
+
+/* One thread's account of its time. */
+typedef struct cpu_watch {
+    cpu_op_time *ops;   /* [n_ops], owned */
+    uint64_t mark;      /* time of the last entry */
+    const dev_op *last; /* op of the last entry */
+} cpu_watch;
+
 typedef struct dev_cpu {
-    dev base;           /* first member: the public face */
-    const kern *k;      /* borrowed */
-    par_pool *pool;     /* borrowed */
-    dev_shape shape;    /* as created; inv_freq is the copy below */
-    double *inv_freq;   /* owned, [n_rot / 2] */
-    kern_mat *mats;     /* owned list */
-    size_t n_mats;      /* in use */
-    cpu_vec *vecs;      /* owned list */
-    size_t n_vecs;      /* in use */
-    cpu_buf *bufs;      /* owned list; each owns its memory */
-    size_t n_bufs;      /* in use */
-    dev_op *ops;        /* the recorded list, owned */
-    size_t n_ops;       /* in use */
-    uint64_t op_bytes;  /* weight bytes one token reads: the measure of a step's work */
-    uint8_t *pages;     /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
-    size_t page_bytes;  /* all layers, KV heads, keys and values of KERN_KEYS positions */
-    size_t block_bytes; /* keys (or values) of one layer and KV head in a page */
-    float *partial;     /* attention states of split tokens, owned: see dev_cpu_step.c */
-    size_t max_spans;   /* spans a token can have */
-    float *cs, *sn;     /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
-    uint64_t buf_bytes; /* all buffers, for dev_memory_bytes */
+    dev base;            /* first member: the public face */
+    const kern *k;       /* borrowed */
+    par_pool *pool;      /* borrowed */
+    dev_shape shape;     /* as created; inv_freq is the copy below */
+    double *inv_freq;    /* owned, [n_rot / 2] */
+    kern_mat *mats;      /* owned list */
+    size_t n_mats;       /* in use */
+    cpu_vec *vecs;       /* owned list */
+    size_t n_vecs;       /* in use */
+    cpu_buf *bufs;       /* owned list; each owns its memory */
+    size_t n_bufs;       /* in use */
+    dev_op *ops;         /* the recorded list, owned */
+    size_t n_ops;        /* in use */
+    cpu_phase *phases;   /* the plan of a step of one row, owned; room for n_ops */
+    int n_products;      /* of the plan */
+    size_t n_phases;     /* in use */
+    size_t first_picked; /* phases from here on work on the picked rows */
+    cpu_buf *own;        /* [threads] a row of scratch for each, owned */
+    cpu_claim *claims;   /* [threads], owned */
+    cpu_watch *watches;  /* [threads], owned; NULL: no account is kept */
+    uint64_t op_bytes;   /* weight bytes one token reads: the measure of a step's work */
+    uint8_t *pages;      /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
+    size_t page_bytes;   /* all layers, KV heads, keys and values of KERN_KEYS positions */
+    size_t block_bytes;  /* keys (or values) of one layer and KV head in a page */
+    float *partial;      /* attention states of split tokens, owned: see dev_cpu_step.c */
+    float *scratch;      /* attention's working memory of all threads, owned */
+    size_t scratch_at;   /* floats of one thread's share */
+    size_t max_spans;    /* spans a token can have */
+    float *cs, *sn;      /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
+    uint64_t buf_bytes;  /* all buffers, for dev_memory_bytes */
 } dev_cpu;
 
-enum { CPU_SPLIT_ROWS = 8 }; /* steps of at most this many tokens share each token's attention */
+enum {
+    CPU_SPLIT_ROWS = 8,         /* steps of at most this many tokens share each token's attention */
+    CPU_AHEAD_BYTES = 4096,     /* asked for before a product begins */
+    CPU_CHUNK_BYTES = 128 << 10 /* of weights taken at once: some 10 us of reading */
+};
 
 /* Byte offset inside a page of the keys of (layer, head); the values follow block_bytes later. */
 static inline size_t cpu_page_offset(const dev_cpu *d, uint32_t layer, uint32_t head) {
     return ((size_t)layer * d->shape.n_head_kv + head) * 2 * d->block_bytes;
 }
 
+/* Ops that work on each row by itself. */
+static inline bool cpu_is_row_op(const dev_op *op) {
+    return op->kind != DEV_MATMUL && op->kind != DEV_ATTENTION;
+}
+
+/* Fills d->phases from d->ops. */
+void cpu_plan(dev_cpu *d);
 rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err);
 
 #endif

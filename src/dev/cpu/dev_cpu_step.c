@@ -3,9 +3,11 @@
  * The CPU device: one step. Every thread walks the whole op list, does its share of each op and
  * meets the others at a barrier; there is one hand-over to the pool per step.
  *
- * How ops are shared: products by output rows, attention by (token, KV head) or, for a few long
- * tokens, by spans of keys, everything else by token. No share cuts a reduction, so the result does
- * not depend on the number of threads.
+ * How ops are shared: products by output rows, attention by (tile of tokens, KV head) or, for a
+ * few long tokens, by spans of keys, everything else by token. Row work on many tokens meets the others only
+ * where an op of another kind follows. One token has no tokens to share: its phases
+ * (dev_cpu_plan.c) let every thread do the row work it needs. No share cuts a reduction, so the
+ * result does not depend on the number of threads.
  */
 #include "dev/cpu/dev_cpu.h"
 
@@ -17,10 +19,24 @@ typedef struct cpu_ctx {
     const dev_step *step; /* rows of this step */
     int thread;           /* this thread */
     int n_threads;        /* all of them */
+    cpu_watch *watch;     /* of this thread; NULL: nobody asked where the time goes */
 } cpu_ctx;
 
+/* The time since the last call was spent on op, or waiting behind it. */
+static void lap(const cpu_ctx *c, const dev_op *op, bool waiting) {
+    if (!c->watch) return;
+    const uint64_t now = base_now_ns();
+    cpu_op_time *t = &c->watch->ops[op - c->d->ops];
+    *(waiting ? &t->wait_ns : &t->work_ns) += now - c->watch->mark;
+    c->watch->mark = now;
+    c->watch->last = op;
+}
+
 static void meet(const cpu_ctx *c) {
-    if (c->n_threads > 1) par_barrier(c->d->pool);
+    if (c->n_threads == 1) return;
+    par_barrier(c->d->pool);
+    if (c->thread == 0) c->d->base.counters.meetings++;
+    if (c->watch) lap(c, c->watch->last, true);
 }
 
 static uint32_t op_rows(const cpu_ctx *c, const dev_op *op) {
@@ -54,111 +70,56 @@ static void scale_rows(const cpu_buf *dst, const kern_mat *w, size_t n_tok, size
         for (size_t r = begin; r < end; r++) dst->x[b * dst->width + r] *= w->scale;
 }
 
-/* Rows of all matrices of the op are shared as one range, in units of 16. */
-static void do_matmul(const cpu_ctx *c, const dev_op *op) {
+static kern_act act_of(const cpu_buf *b, size_t n_tok) {
+    return (kern_act){.x = b->x,
+                      .ldx = b->width,
+                      .q = b->q,
+                      .ldq = b->ldq,
+                      .s = b->s,
+                      .sum = b->sum,
+                      .sum16 = b->sum16,
+                      .n_tok = n_tok};
+}
+
+/* Rows of an op's product: the rows of all its matrices stand one after another in one range, or,
+ * where rows of two matrices are needed together, the range is that of each. */
+static size_t all_rows(const dev_cpu *d, const dev_op *op, bool apart) {
+    size_t total = 0;
+    for (int i = 0; i < (apart ? 1 : op->n_mats); i++) total += d->mats[op->w[i]].rows;
+    return total;
+}
+
+/* What part of matrix i lies in rows [*begin, *end) of the range. */
+static bool rows_of_mat(const dev_cpu *d, const dev_op *op, int i, bool apart, size_t *begin,
+                        size_t *end) {
+    const size_t rows = d->mats[op->w[i]].rows;
+    size_t before = 0;
+    for (int j = 0; j < i && !apart; j++) before += d->mats[op->w[j]].rows;
+    *begin = BASE_MIN(*begin > before ? *begin - before : 0, rows);
+    *end = BASE_MIN(*end > before ? *end - before : 0, rows);
+    return *begin < *end;
+}
+
+/* Rows [begin, end) of the range. */
+static void product_rows(const cpu_ctx *c, const dev_op *op, const kern_act *x, bool apart,
+                         size_t begin, size_t end) {
     const dev_cpu *d = c->d;
-    const cpu_buf *src = &d->bufs[op->src];
-    const kern_act x = {.x = src->x,
-                        .ldx = src->width,
-                        .q = src->q,
-                        .ldq = src->ldq,
-                        .s = src->s,
-                        .sum = src->sum,
-                        .sum16 = src->sum16,
-                        .n_tok = op_rows(c, op)};
-    size_t total = 0, begin, end;
-    for (int i = 0; i < op->n_mats; i++) total += d->mats[op->w[i]].rows;
-    par_slice(total, 16, c->thread, c->n_threads, &begin, &end);
     for (int i = 0; i < op->n_mats; i++) {
         const kern_mat *w = &d->mats[op->w[i]];
         const cpu_buf *dst = &d->bufs[op->dst[i]];
-        if (begin < w->rows && end > 0) {
-            const size_t stop = BASE_MIN(end, w->rows);
-            product_of(d, w, x.n_tok)(dst->x, dst->width, w, &x, begin, stop);
-            if (w->type != QUANT_I2_S && w->scale != 1.0f) scale_rows(dst, w, x.n_tok, begin, stop);
-        }
-        begin = begin > w->rows ? begin - w->rows : 0;
-        end = end > w->rows ? end - w->rows : 0;
-        if (!end) break;
+        size_t from = begin, to = end;
+        if (!rows_of_mat(d, op, i, apart, &from, &to)) continue;
+        product_of(d, w, x->n_tok)(dst->x, dst->width, w, x, from, to);
+        if (w->type != QUANT_I2_S && w->scale != 1.0f) scale_rows(dst, w, x->n_tok, from, to);
     }
+    lap(c, op, false);
 }
 
-/* ==== Attention and its cache ================================================================= */
-
-/* Attention of one token and KV head. */
-static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, size_t head) {
-    const dev_cpu *d = c->d;
-    const dev_shape *s = &d->shape;
-    const size_t group = s->n_head / s->n_head_kv, at = head * group * s->d_head;
-    const size_t k_at = cpu_page_offset(d, op->layer, (uint32_t)head);
-    const size_t hi = (size_t)c->step->pos[row] + 1;
-    return (kern_attn){.q = row_of(&d->bufs[op->src], row) + at,
-                       .out = row_of(&d->bufs[op->dst[0]], row) + at,
-                       .n_heads = group,
-                       .d = s->d_head,
-                       .scale = 1.0f / __builtin_sqrtf((float)s->d_head),
-                       .type = s->kv,
-                       .pages = d->pages,
-                       .page_ids = c->step->pages[row],
-                       .page_bytes = d->page_bytes,
-                       .k_at = k_at,
-                       .v_at = k_at + d->block_bytes,
-                       .lo = op->window && hi > op->window ? hi - op->window : 0,
-                       .hi = hi};
-}
-
-/* Partial states of (row, KV head): [span][query head of the group]. */
-static float *partial_of(const dev_cpu *d, size_t row, size_t head) {
-    const size_t group = d->shape.n_head / d->shape.n_head_kv;
-    return d->partial + (row * d->shape.n_head_kv + head) * d->max_spans * group *
-                            kern_partial_floats(d->shape.d_head);
-}
-
-/* Few tokens: their spans are shared out, then folded. All threads take part in both rounds. */
-static void attend_split(const cpu_ctx *c, const dev_op *op) {
-    const dev_cpu *d = c->d;
-    const size_t n_kv = d->shape.n_head_kv, stride = kern_partial_floats(d->shape.d_head);
-    size_t turn = 0, all = (size_t)c->n_threads, me = (size_t)c->thread;
-    for (size_t i = 0; i < c->step->n_rows * n_kv; i++) {
-        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
-        for (size_t span = a.lo / KERN_SPAN; span * KERN_SPAN < a.hi; span++, turn++)
-            if (turn % all == me)
-                d->k->attention_span(&a, span,
-                                     partial_of(d, i / n_kv, i % n_kv) + span * a.n_heads * stride);
-    }
-    meet(c);
-    for (size_t i = me; i < c->step->n_rows * n_kv; i += all) {
-        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
-        size_t first = a.lo / KERN_SPAN, end = (a.hi + KERN_SPAN - 1) / KERN_SPAN;
-        d->k->attention_fold(&a, partial_of(d, i / n_kv, i % n_kv), first, end - first);
-    }
-}
-
-static void do_attention(const cpu_ctx *c, const dev_op *op) {
-    const size_t n_kv = c->d->shape.n_head_kv, n_rows = c->step->n_rows;
-    bool any_long = false; /* the same answer in every thread */
-    for (size_t row = 0; row < n_rows; row++) any_long |= c->step->pos[row] >= KERN_SPAN;
-    if (any_long && c->n_threads > 1 && n_rows <= CPU_SPLIT_ROWS) {
-        attend_split(c, op);
-        return;
-    }
-    for (size_t i = (size_t)c->thread; i < n_rows * n_kv; i += (size_t)c->n_threads) {
-        const kern_attn a = attention_of(c, op, i / n_kv, i % n_kv);
-        c->d->k->attention(&a);
-    }
-}
-
-static void kv_append_row(const cpu_ctx *c, const dev_op *op, size_t row) {
-    const dev_cpu *d = c->d;
-    const dev_shape *s = &d->shape;
-    uint32_t pos = c->step->pos[row], page = c->step->pages[row][pos / KERN_KEYS];
-    size_t slot = pos % KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
-    for (uint32_t h = 0; h < s->n_head_kv; h++) {
-        uint8_t *at = d->pages + page * d->page_bytes + cpu_page_offset(d, op->layer, h) + slot;
-        d->k->kv_store(at, row_of(&d->bufs[op->src], row) + h * s->d_head, s->d_head, s->kv);
-        d->k->kv_store(at + d->block_bytes, row_of(&d->bufs[op->src2], row) + h * s->d_head,
-                       s->d_head, s->kv);
-    }
+static void do_matmul(const cpu_ctx *c, const dev_op *op) {
+    const kern_act x = act_of(&c->d->bufs[op->src], op_rows(c, op));
+    size_t begin, end;
+    par_slice(all_rows(c->d, op, false), 16, c->thread, c->n_threads, &begin, &end);
+    if (begin < end) product_rows(c, op, &x, false, begin, end);
 }
 
 /* ==== Everything that works on one row ======================================================== */
@@ -172,13 +133,29 @@ static void quant_row(const dev_cpu *d, const cpu_buf *b, size_t row, bool block
         d->k->quant_i8(q, b->s + row, b->sum + row, row_of(b, row), b->width, b->ldq);
 }
 
-/* The whole row, or each of its heads, by the same gain. */
-static void norm_row(const cpu_ctx *c, const dev_op *op, size_t row) {
-    const dev_cpu *d = c->d;
+/* Heads [first, first + n) of a row by the same gain; a whole row is one head. */
+static void norm_heads(const dev_cpu *d, const dev_op *op, size_t row, size_t first, size_t n) {
     const cpu_vec *gain = &d->vecs[op->vec];
-    for (size_t i = 0; i < BASE_MAX(op->n_heads, 1u); i++)
+    for (size_t i = first; i < first + n; i++)
         d->k->rmsnorm(row_of(&d->bufs[op->dst[0]], row) + i * gain->n,
                       row_of(&d->bufs[op->src], row) + i * gain->n, gain->v, gain->n, op->eps);
+}
+
+static void kv_append_head(const cpu_ctx *c, const dev_op *op, size_t row, uint32_t head) {
+    const dev_cpu *d = c->d;
+    const dev_shape *s = &d->shape;
+    const size_t pos = c->step->pos[row], slot = pos % KERN_KEYS;
+    const size_t page = c->step->pages[row][pos / KERN_KEYS];
+    uint8_t *at = d->pages + page * d->page_bytes + cpu_page_offset(d, op->layer, head);
+    uint8_t packed[KERN_MAX_HEAD * sizeof(float)];
+    d->k->kv_store(packed, row_of(&d->bufs[op->src], row) + head * s->d_head, s->d_head, s->kv);
+    kern_put_key(at, slot, packed, s->d_head, s->kv);
+    d->k->kv_store(packed, row_of(&d->bufs[op->src2], row) + head * s->d_head, s->d_head, s->kv);
+    kern_put_value(at + d->block_bytes, slot, packed, s->d_head, s->kv);
+}
+
+static void kv_append_row(const cpu_ctx *c, const dev_op *op, size_t row) {
+    for (uint32_t h = 0; h < c->d->shape.n_head_kv; h++) kv_append_head(c, op, row, h);
 }
 
 static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
@@ -190,7 +167,7 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         d->k->embed(row_of(dst, row), &d->mats[op->w[0]], c->step->token[row]);
         break;
     case DEV_RMSNORM:
-        norm_row(c, op, row);
+        norm_heads(d, op, row, 0, BASE_MAX(op->n_heads, 1u));
         break;
     case DEV_BIAS:
         d->k->add(row_of(dst, row), d->vecs[op->vec].v, dst->width);
@@ -224,10 +201,274 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     }
 }
 
-static void do_rows(const cpu_ctx *c, const dev_op *op) {
-    size_t begin, end;
-    par_slice(op_rows(c, op), 1, c->thread, c->n_threads, &begin, &end);
-    for (size_t row = begin; row < end; row++) do_row(c, op, row);
+/* Ops [begin, end) of the tokens that are this thread's, token by token: what one op leaves in the
+ * cache the next one finds there. */
+static void do_rows(const cpu_ctx *c, size_t begin, size_t end) {
+    const dev_op *ops = c->d->ops;
+    size_t first, last;
+    par_slice(op_rows(c, &ops[begin]), 1, c->thread, c->n_threads, &first, &last);
+    for (size_t row = first; row < last; row++)
+        for (size_t i = begin; i < end; i++) {
+            do_row(c, &ops[i], row);
+            lap(c, &ops[i], false);
+        }
+}
+
+/* ==== Attention ============================================================================== */
+
+/* Tokens of one sequence at consecutive positions, the first at `row`, that attend together. */
+static size_t tile_at(const cpu_ctx *c, size_t row) {
+    const dev_step *s = c->step;
+    const size_t group = c->d->shape.n_head / c->d->shape.n_head_kv;
+    const size_t share = (s->n_rows + (size_t)c->n_threads - 1) / (size_t)c->n_threads;
+    const size_t most = BASE_MIN(BASE_MAX(KERN_ATTN_ROWS / group, 1), share);
+    size_t n = 1;
+    while (n < most && row + n < s->n_rows && s->pages[row + n] == s->pages[row] &&
+           s->pos[row + n] == s->pos[row] + n)
+        n++;
+    return n;
+}
+
+/* Attention of n tokens from `row` on and one KV head. */
+static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, size_t n,
+                              size_t head) {
+    const dev_cpu *d = c->d;
+    const dev_shape *s = &d->shape;
+    const cpu_buf *src = &d->bufs[op->src], *dst = &d->bufs[op->dst[0]];
+    const size_t group = s->n_head / s->n_head_kv, at = head * group * s->d_head;
+    const size_t k_at = cpu_page_offset(d, op->layer, (uint32_t)head);
+    return (kern_attn){.q = row_of(src, row) + at,
+                       .out = row_of(dst, row) + at,
+                       .ldq = src->width,
+                       .ldo = dst->width,
+                       .n_tok = n,
+                       .n_heads = group,
+                       .d = s->d_head,
+                       .scale = 1.0f / __builtin_sqrtf((float)s->d_head),
+                       .type = s->kv,
+                       .pages = d->pages,
+                       .page_ids = c->step->pages[row],
+                       .page_bytes = d->page_bytes,
+                       .k_at = k_at,
+                       .v_at = k_at + d->block_bytes,
+                       .pos = c->step->pos[row],
+                       .window = op->window,
+                       .scratch = d->scratch + (size_t)c->thread * d->scratch_at};
+}
+
+/* Partial states of a tile of n tokens and one KV head: [span][token][query head of the group]. */
+static float *partial_of(const dev_cpu *d, size_t row, size_t n, size_t head) {
+    const dev_shape *s = &d->shape;
+    const size_t group = s->n_head / s->n_head_kv;
+    return d->partial +
+           (row * s->n_head_kv + head * n) * d->max_spans * group * kern_partial_floats(s->d_head);
+}
+
+/* One span of one tile, waiting for its thread to know what it reads next. */
+typedef struct span_item {
+    kern_attn a;  /* the tile */
+    size_t span;  /* which */
+    float *state; /* where its partial states go; NULL: no item */
+} span_item;
+
+static void span_item_run(const cpu_ctx *c, span_item *i, const span_item *next) {
+    if (!i->state) return;
+    const size_t block = next->span * (KERN_SPAN / KERN_KEYS); /* a windowed token starts later */
+    if (next->state && !next->a.window)
+        i->a.ahead = next->a.pages + next->a.page_ids[block] * next->a.page_bytes + next->a.k_at;
+    c->d->k->attention_span(&i->a, i->span, i->state);
+}
+
+/* Few tokens: their spans are shared out, then folded. All threads take part in both rounds. */
+static void attend_split(const cpu_ctx *c, const dev_op *op) {
+    const dev_cpu *d = c->d;
+    const size_t n_kv = d->shape.n_head_kv, stride = kern_partial_floats(d->shape.d_head);
+    size_t turn = 0, all = (size_t)c->n_threads, me = (size_t)c->thread;
+    span_item last = {.state = NULL};
+    for (size_t row = 0, n; row < c->step->n_rows; row += n) {
+        n = tile_at(c, row);
+        for (size_t head = 0; head < n_kv; head++) {
+            const kern_attn a = attention_of(c, op, row, n, head);
+            const size_t first = kern_attn_first_span(&a, 0), end = kern_attn_end_span(&a, n - 1);
+            for (size_t span = first; span < end; span++, turn++) {
+                if (turn % all != me) continue;
+                const span_item item = {.a = a,
+                                        .span = span,
+                                        .state = partial_of(d, row, n, head) +
+                                                 (span - first) * n * a.n_heads * stride};
+                span_item_run(c, &last, &item);
+                last = item;
+            }
+        }
+    }
+    span_item_run(c, &last, &(span_item){.state = NULL});
+    meet(c);
+    turn = 0;
+    for (size_t row = 0, n; row < c->step->n_rows; row += n) {
+        n = tile_at(c, row);
+        for (size_t head = 0; head < n_kv; head++, turn++) {
+            if (turn % all != me) continue;
+            const kern_attn a = attention_of(c, op, row, n, head);
+            d->k->attention_fold(&a, partial_of(d, row, n, head));
+        }
+    }
+}
+
+/* Row work in front of attention for one KV head and the query heads that share it. */
+static void do_head(const cpu_ctx *c, const cpu_phase *ph, uint32_t head) {
+    const dev_cpu *d = c->d;
+    const dev_buf q = d->ops[ph->main].src;
+    const size_t group = d->shape.n_head / d->shape.n_head_kv, dim = d->shape.d_head;
+    for (size_t i = ph->begin; i < ph->main; i++) {
+        const dev_op *op = &d->ops[i];
+        const size_t n = op->dst[0] == q ? group : 1;
+        if (op->kind == DEV_KV_APPEND)
+            kv_append_head(c, op, 0, head);
+        else if (op->kind == DEV_ROPE)
+            d->k->rope(d->bufs[op->dst[0]].x + head * n * dim, n, dim, d->shape.n_rot, d->cs, d->sn,
+                       d->shape.rope_interleaved);
+        else
+            norm_heads(d, op, 0, head * n, n);
+        lap(c, op, false);
+    }
+}
+
+/* ph: the phase of a step of one row, whose heads are made ready by the thread that attends with
+ * them; NULL: they are ready. */
+static void do_attention(const cpu_ctx *c, const dev_op *op, const cpu_phase *ph) {
+    const size_t n_kv = c->d->shape.n_head_kv, n_rows = c->step->n_rows;
+    const size_t me = (size_t)c->thread, all = (size_t)c->n_threads;
+    bool any_long = false; /* the same answer in every thread */
+    for (size_t row = 0; row < n_rows; row++) any_long |= c->step->pos[row] >= KERN_SPAN;
+    if (any_long && c->n_threads > 1 && n_rows <= CPU_SPLIT_ROWS) {
+        for (size_t head = me; ph && head < n_kv; head += all) do_head(c, ph, (uint32_t)head);
+        if (ph && ph->begin < ph->main) meet(c);
+        attend_split(c, op);
+        return;
+    }
+    size_t turn = 0;
+    for (size_t row = 0, n; row < n_rows; row += n) {
+        n = tile_at(c, row);
+        for (size_t head = 0; head < n_kv; head++, turn++) {
+            if (turn % all != me) continue;
+            if (ph) do_head(c, ph, (uint32_t)head);
+            const kern_attn a = attention_of(c, op, row, n, head);
+            c->d->k->attention(&a);
+            lap(c, op, false);
+        }
+    }
+}
+
+/* ==== One token =============================================================================== */
+
+/* The input of a product, normed and quantised by every thread into its own scratch. */
+static kern_act own_input(const cpu_ctx *c, const cpu_phase *ph) {
+    const dev_cpu *d = c->d;
+    const cpu_buf *src = &d->bufs[d->ops[ph->main].src];
+    if (ph->begin == ph->main) return act_of(src, 1);
+    cpu_buf own = d->own[c->thread];
+    float *scratch = own.x;
+    own.width = src->width;
+    own.ldq = src->ldq;
+    own.x = row_of(&d->bufs[d->ops[ph->begin].src], 0);
+    for (size_t i = ph->begin; i < ph->main; i++) {
+        const dev_op *op = &d->ops[i];
+        if (op->kind == DEV_RMSNORM) {
+            d->k->rmsnorm(scratch, own.x, d->vecs[op->vec].v, own.width, op->eps);
+            own.x = scratch;
+        } else {
+            quant_row(d, &own, 0, op->kind == DEV_QUANT_Q8);
+        }
+        lap(c, op, false);
+    }
+    return act_of(&own, 1);
+}
+
+/* Row work behind rows [begin, end) of a product, by the thread that has made them. */
+static void do_behind(const cpu_ctx *c, const cpu_phase *ph, size_t begin, size_t end) {
+    const dev_cpu *d = c->d;
+    const dev_op *main = &d->ops[ph->main];
+    for (size_t i = ph->main + 1; i < ph->end; i++) {
+        const dev_op *op = &d->ops[i];
+        float *dst = d->bufs[op->dst[0]].x;
+        for (int m = 0; m < main->n_mats; m++) {
+            size_t from = begin, to = end;
+            const bool mine = op->kind == DEV_BIAS ? main->dst[m] == op->dst[0] : m == 0;
+            if (!mine || !rows_of_mat(d, main, m, ph->apart, &from, &to)) continue;
+            if (op->kind == DEV_BIAS)
+                d->k->add(dst + from, d->vecs[op->vec].v + from, to - from);
+            else if (op->kind == DEV_ADD)
+                d->k->add(dst + from, d->bufs[op->src].x + from, to - from);
+            else
+                d->k->glu(dst + from, d->bufs[op->src].x + from, d->bufs[op->src2].x + from,
+                          to - from, op->glu);
+        }
+        lap(c, op, false);
+    }
+}
+
+/* A product of one row. Each thread has a contiguous share of the rows, one linear stream of
+ * memory, and takes it in chunks; one that is through, because its processor is faster or less
+ * disturbed, takes chunks that others have not begun. */
+static void do_product(const cpu_ctx *c, const cpu_phase *ph) {
+    dev_cpu *d = c->d;
+    const dev_op *op = &d->ops[ph->main];
+    const kern_act x = own_input(c, ph);
+    const size_t total = all_rows(d, op, ph->apart);
+    atomic_store_explicit(&d->claims[c->thread].n[1 - ph->set], 0, memory_order_relaxed);
+    for (int i = 0; i < c->n_threads; i++) {
+        const int whose = (c->thread + i) % c->n_threads;
+        atomic_uint *taken = &d->claims[whose].n[ph->set];
+        size_t begin, end;
+        par_slice(total, 16, whose, c->n_threads, &begin, &end);
+        const size_t chunk = c->n_threads == 1 ? total : ph->chunk;
+        for (;;) {
+            const size_t at =
+                begin + chunk * atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
+            if (at >= end) break;
+            product_rows(c, op, &x, ph->apart, at, BASE_MIN(at + chunk, end));
+            do_behind(c, ph, at, BASE_MIN(at + chunk, end));
+        }
+    }
+}
+
+static void fetch(const void *p, size_t n_bytes) {
+    for (size_t i = 0; i < n_bytes; i += 64) __builtin_prefetch((const char *)p + i);
+}
+
+/* Asks for what the next product reads first, its norm's gain and the first weights, so that the
+ * memory is at work while the threads meet. */
+static void look_ahead(const cpu_ctx *c, const cpu_phase *ph) {
+    const dev_cpu *d = c->d;
+    const cpu_phase *last = d->phases + d->n_phases;
+    while (ph < last && (ph->main == ph->end || d->ops[ph->main].kind != DEV_MATMUL)) ph++;
+    if (ph == last) return;
+    const dev_op *op = &d->ops[ph->begin];
+    if (op->kind == DEV_RMSNORM) fetch(d->vecs[op->vec].v, d->vecs[op->vec].n * sizeof(float));
+    op = &d->ops[ph->main];
+    size_t first, end;
+    par_slice(all_rows(d, op, ph->apart), 16, c->thread, c->n_threads, &first, &end);
+    for (int i = 0; i < op->n_mats; i++) {
+        const kern_mat *w = &d->mats[op->w[i]];
+        size_t from = first, to = end;
+        if (!rows_of_mat(d, op, i, ph->apart, &from, &to)) continue;
+        fetch(w->data + from * w->row_bytes,
+              BASE_MIN((to - from) * w->row_bytes, (size_t)CPU_AHEAD_BYTES));
+        return;
+    }
+}
+
+static void do_phase(const cpu_ctx *c, const cpu_phase *ph) {
+    const dev_op *op = &c->d->ops[ph->main];
+    if (ph->main == ph->end) {
+        do_rows(c, ph->begin, ph->end);
+    } else if (op->kind == DEV_MATMUL) {
+        do_product(c, ph);
+    } else {
+        do_attention(c, op, ph);
+        lap(c, op, false);
+    }
+    look_ahead(c, ph + 1);
 }
 
 /* ==== The walk ================================================================================ */
@@ -241,22 +482,62 @@ static void make_angles(const cpu_ctx *c) {
                         c->step->pos[row]);
 }
 
+/* Many tokens: ops [begin, end), every stretch of row work as one. */
+static void walk_many(const cpu_ctx *c, size_t begin, size_t end) {
+    const dev_op *ops = c->d->ops;
+    for (size_t i = begin, next; i < end; i = next) {
+        if (i) meet(c);
+        for (next = i; next < end && cpu_is_row_op(&ops[next]);) next++;
+        if (next > i) {
+            do_rows(c, i, next);
+            continue;
+        }
+        if (ops[i].kind == DEV_MATMUL)
+            do_matmul(c, &ops[i]);
+        else
+            do_attention(c, &ops[i], NULL);
+        lap(c, &ops[i], false);
+        next = i + 1;
+    }
+}
+
+static void walk_one(const cpu_ctx *c, size_t first, size_t last) {
+    for (size_t i = first; i < last; i++) {
+        if (i) meet(c);
+        do_phase(c, &c->d->phases[i]);
+    }
+}
+
+/* Phases [first, last) hold the ops of all rows or those of the picked ones. */
+static void walk_part(const cpu_ctx *c, size_t first, size_t last) {
+    const cpu_phase *ph = c->d->phases;
+    if (first == last) return;
+    const uint32_t rows = op_rows(c, &c->d->ops[ph[first].begin]);
+    if (rows == 1)
+        walk_one(c, first, last);
+    else if (rows > 1)
+        walk_many(c, ph[first].begin, ph[last - 1].end);
+}
+
 static void walk(void *arg, int thread, int n_threads) {
     cpu_ctx c = *(const cpu_ctx *)arg;
     c.thread = thread;
     c.n_threads = n_threads;
-    make_angles(&c);
-    for (size_t i = 0; i < c.d->n_ops; i++) {
-        const dev_op *op = &c.d->ops[i];
-        if (op_rows(&c, op) == 0) continue; /* nobody wants logits: the head is skipped */
-        if (op->kind == DEV_MATMUL)
-            do_matmul(&c, op);
-        else if (op->kind == DEV_ATTENTION)
-            do_attention(&c, op);
-        else
-            do_rows(&c, op);
-        meet(&c);
+    if (c.d->watches) {
+        c.watch = &c.d->watches[thread];
+        c.watch->mark = base_now_ns();
     }
+    make_angles(&c);
+    for (int i = 0; i < 2; i++)
+        atomic_store_explicit(&c.d->claims[thread].n[i], 0, memory_order_relaxed);
+    walk_part(&c, 0, c.d->first_picked);
+    walk_part(&c, c.d->first_picked, c.d->n_phases); /* no rows: nobody wants logits */
+}
+
+static void count_calls(dev_cpu *d, const dev_step *step) {
+    if (!d->watches) return;
+    for (size_t i = 0; i < d->n_ops; i++)
+        d->watches[0].ops[i].calls += !d->ops[i].picked || step->n_picked;
 }
 
 rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err) {
@@ -270,6 +551,7 @@ rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err) {
         walk(&ctx, 0, 1);
     else
         par_run(d->pool, walk, &ctx);
+    count_calls(d, step);
     d->base.counters.steps++;
     d->base.counters.dispatches += d->n_ops;
     return ROTOR_OK;

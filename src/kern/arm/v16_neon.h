@@ -121,20 +121,16 @@ static inline v16 v16_abs(v16 a) {
     V16_EACH a.r[i] = vabsq_f32(a.r[i]);
     return a;
 }
-static inline v16 v16_round(v16 a) {
-    V16_EACH a.r[i] = vrndnq_f32(a.r[i]);
-    return a;
-}
 static inline v16 v16_if_less(v16 a, v16 b, v16 x, v16 y) {
     V16_EACH a.r[i] = vbslq_f32(vcltq_f32(a.r[i], b.r[i]), x.r[i], y.r[i]);
     return a;
 }
-static inline v16 v16_pow2(v16 n) {
+static inline v16 v16_pow2(v16 t) {
     V16_EACH {
-        int32x4_t e = vaddq_s32(vcvtq_s32_f32(n.r[i]), vdupq_n_s32(127));
-        n.r[i] = vreinterpretq_f32_s32(vshlq_n_s32(e, 23));
+        int32x4_t e = vaddq_s32(vreinterpretq_s32_f32(t.r[i]), vdupq_n_s32(127));
+        t.r[i] = vreinterpretq_f32_s32(vshlq_n_s32(e, 23));
     }
-    return n;
+    return t;
 }
 static inline float v16_sum(v16 a) {
     float32x4_t s4 = vaddq_f32(vaddq_f32(a.r[0], a.r[2]), vaddq_f32(a.r[1], a.r[3]));

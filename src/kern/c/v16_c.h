@@ -104,23 +104,20 @@ static inline v16 v16_abs(v16 a) {
     V16_EACH a.l[i] = fabsf(a.l[i]);
     return a;
 }
-/* To the nearest integer, ties to even. */
-static inline v16 v16_round(v16 a) {
-    V16_EACH a.l[i] = rintf(a.l[i]);
-    return a;
-}
 /* a < b ? x : y */
 static inline v16 v16_if_less(v16 a, v16 b, v16 x, v16 y) {
     V16_EACH a.l[i] = a.l[i] < b.l[i] ? x.l[i] : y.l[i];
     return a;
 }
-/* 2^n for integer-valued lanes in [-126, 127]. */
-static inline v16 v16_pow2(v16 n) {
+/* 2^n of lanes that hold 1.5 * 2^23 + n, n a whole number in [-126, 127]. */
+static inline v16 v16_pow2(v16 t) {
     V16_EACH {
-        uint32_t bits = (uint32_t)((int32_t)n.l[i] + 127) << 23;
-        memcpy(&n.l[i], &bits, 4);
+        uint32_t bits;
+        memcpy(&bits, &t.l[i], 4);
+        bits = (bits + 127) << 23;
+        memcpy(&t.l[i], &bits, 4);
     }
-    return n;
+    return t;
 }
 static inline float v16_sum(v16 a) {
     for (int half = 8; half; half /= 2)

@@ -28,6 +28,12 @@ static inline __m512i reduce_rows(const __m512i v[16]) {
                         add_pairs128(reduce_four(v + 8), reduce_four(v + 12)));
 }
 
+/* The same from the pairs v[i] = add_pairs32(row 2 i, row 2 i + 1). */
+static inline __m512i reduce_pairs(const __m512i v[8]) {
+    return add_pairs128(add_pairs128(add_pairs64(v[0], v[1]), add_pairs64(v[2], v[3])),
+                        add_pairs128(add_pairs64(v[4], v[5]), add_pairs64(v[6], v[7])));
+}
+
 /* v[i] lane j becomes v[j] lane i. */
 static inline void transpose16(__m512i v[16]) {
     __m512i t[16];

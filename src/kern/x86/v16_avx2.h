@@ -104,19 +104,15 @@ static inline v16 v16_abs(v16 a) {
     __m256 sign = _mm256_set1_ps(-0.0f);
     return (v16){_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
 }
-static inline v16 v16_round(v16 a) {
-    enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
-    return (v16){_mm256_round_ps(a.lo, NEAREST), _mm256_round_ps(a.hi, NEAREST)};
-}
 static inline v16 v16_if_less(v16 a, v16 b, v16 x, v16 y) {
     return (v16){_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
                  _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
 }
-static inline __m256 v16_pow2_half(__m256 n) {
-    __m256i e = _mm256_add_epi32(_mm256_cvttps_epi32(n), _mm256_set1_epi32(127));
+static inline __m256 v16_pow2_half(__m256 t) {
+    __m256i e = _mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(e, 23));
 }
-static inline v16 v16_pow2(v16 n) { return (v16){v16_pow2_half(n.lo), v16_pow2_half(n.hi)}; }
+static inline v16 v16_pow2(v16 t) { return (v16){v16_pow2_half(t.lo), v16_pow2_half(t.hi)}; }
 static inline float v16_sum(v16 a) {
     __m256 s8 = _mm256_add_ps(a.lo, a.hi);
     __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));

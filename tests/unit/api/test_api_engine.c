@@ -167,6 +167,8 @@ static void facts_are_those_of_the_model(void **state) {
     assert_true(info.file_bytes > 100000 && info.step_bytes > 100000);
     /* two tensors, 5 layers, K * d values of 2 bytes, 3 sessions of 128 */
     assert_int_equal(info.kv_bytes, 2u * 5 * info.n_head_kv * (64 / info.n_head) * 2 * 3 * 128);
+    assert_int_equal(info.kv_tok_bytes * 3 * 128, info.kv_bytes);
+    assert_int_equal(info.head_bytes, 512 * 64 / 32 * 34); /* q8: 34 bytes for 32 */
     assert_true(strlen(info.name) && strlen(info.type_name) && strlen(info.template_line));
     assert_true(strlen(info.head) && strlen(info.cpu));
     rotor_engine_info old;

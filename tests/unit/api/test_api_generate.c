@@ -163,6 +163,47 @@ static void logits_of_all_positions_are_those_of_each(void **state) {
     rig_down(&g);
 }
 
+/* Sessions at different depths in one step: the logits of each are those it has alone. */
+static void sessions_step_together_as_if_alone(void **state) {
+    (void)state;
+    enum { S = 3, STEPS = 5 };
+    rotor_engine *e = story(128, S + 1), *other = story(64, 1);
+    rotor_session *s[S] = {0}, *alone = NULL, *foreign = NULL;
+    uint32_t ids[S][STEPS + S + 1], tokens[S];
+    const float *logits[S], *expected;
+    OK(rotor_session_create(&alone, e, 0, &api_err));
+    OK(rotor_session_create(&foreign, other, 0, &api_err));
+    for (uint32_t i = 0; i < S; i++) {
+        OK(rotor_session_create(&s[i], e, 0, &api_err));
+        for (uint32_t t = 0; t < STEPS + S + 1; t++)
+            ids[i][t] = t ? 260 + (i * 31 + t * 7) % 200 : 1;
+        OK(rotor_eval(s[i], ids[i], i + 1, &expected, &api_err));
+    }
+    for (uint32_t step = 0; step < STEPS; step++) {
+        float kept[S][512];
+        for (uint32_t i = 0; i < S; i++) tokens[i] = ids[i][i + 1 + step];
+        OK(rotor_eval_together(s, tokens, S, logits, &api_err));
+        for (uint32_t i = 0; i < S; i++) memcpy(kept[i], logits[i], sizeof kept[i]);
+        for (uint32_t i = 0; i < S; i++) {
+            OK(rotor_eval(alone, ids[i], i + 2 + step, &expected, &api_err));
+            assert_memory_equal(kept[i], expected, sizeof kept[i]);
+            assert_int_equal(rotor_session_len(s[i]), i + 2 + step);
+        }
+    }
+    tokens[1] = 512;
+    assert_int_equal(rotor_eval_together(s, tokens, S, logits, &api_err), ROTOR_E_ARG);
+    assert_int_equal(rotor_session_len(s[0]), 1 + STEPS); /* nothing has changed */
+    assert_int_equal(rotor_eval_together(s, tokens, 0, logits, &api_err), ROTOR_E_ARG);
+    assert_int_equal(rotor_eval_together(s, tokens, 17, logits, &api_err), ROTOR_E_ARG);
+    rotor_session *mixed[2] = {s[0], foreign};
+    assert_int_equal(rotor_eval_together(mixed, tokens, 2, logits, &api_err), ROTOR_E_ARG);
+    for (uint32_t i = 0; i < S; i++) rotor_session_free(&s[i]);
+    rotor_session_free(&alone);
+    rotor_session_free(&foreign);
+    rotor_engine_close(&e);
+    rotor_engine_close(&other);
+}
+
 static void bad_tokens_are_refused(void **state) {
     (void)state;
     rig g;
@@ -431,6 +472,7 @@ int main(void) {
         cmocka_unit_test(conversations_become_prompts),
         cmocka_unit_test(a_named_template_is_used),
         cmocka_unit_test(logits_of_all_positions_are_those_of_each),
+        cmocka_unit_test(sessions_step_together_as_if_alone),
         cmocka_unit_test(bad_tokens_are_refused),
         cmocka_unit_test(a_story_is_told),
         cmocka_unit_test(seeds_decide),

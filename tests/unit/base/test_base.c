@@ -198,6 +198,74 @@ static void writing_survives_every_fault(void **state) {
     unlink(path);
 }
 
+static void put_file(const char *folder, const char *name, const char *text) {
+    char path[256];
+    rotor_error err;
+    assert_int_equal(base_mkdirs(folder, &err), ROTOR_OK);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void put_zone(const char *root, int zone, const char *name, const char *uj) {
+    char folder[128];
+    snprintf(folder, sizeof folder, "%s/intel-rapl:%d", root, zone);
+    put_file(folder, "name", name);
+    put_file(folder, "max_energy_range_uj", "1000000000\n");
+    put_file(folder, "energy_uj", uj);
+}
+
+static void energy_counts_packages_once_and_wraps(void **state) {
+    (void)state;
+    char root[] = "/tmp/rotor-test-power-XXXXXX", command[64];
+    base_energy before, after;
+    assert_non_null(mkdtemp(root));
+    base_energy_read(&before, root);
+    assert_int_equal(before.n, 0);
+    assert_true(base_energy_joules(&before, &before) == 0);
+    put_zone(root, 0, "package-0\n", "999000000\n");
+    put_zone(root, 1, "psys\n", "5\n"); /* the board: holds the packages too */
+    put_zone(root, 2, "package-1\n", "1000000\n");
+    base_energy_read(&before, root);
+    assert_int_equal(before.n, 2);
+    put_zone(root, 0, "package-0\n", "2000000\n"); /* wrapped */
+    put_zone(root, 2, "package-1\n", "1500000\n");
+    base_energy_read(&after, root);
+    assert_true(base_energy_joules(&before, &after) == 3.5);
+    snprintf(command, sizeof command, "rm -r %s", root);
+    assert_int_equal(system(command), 0);
+    base_energy_read(&after, NULL); /* whatever this machine has */
+}
+
+static void sleeping_takes_its_time(void **state) {
+    (void)state;
+    uint64_t start = base_now_us();
+    base_sleep_us(3000);
+    assert_true(base_now_us() - start >= 3000);
+}
+
+static void programs_are_run_and_waited_for(void **state) {
+    (void)state;
+    int status = -1;
+    rotor_error err = {0};
+    assert_int_equal(base_run_shell("exit 3;", "", &status, &err), ROTOR_OK);
+    assert_int_equal(status, 3);
+    const char *odd = "two words 'and' \"marks\" $HOME";
+    assert_int_equal(base_run_shell("test 1 = 1 && test -n", odd, &status, &err), ROTOR_OK);
+    assert_int_equal(status, 0);
+    assert_int_equal(base_run_shell("test 'two words' =", "two words", &status, &err), ROTOR_OK);
+    assert_int_equal(status, 0);
+    assert_int_equal(base_run_shell("kill -TERM $$;", "", &status, &err), ROTOR_OK);
+    assert_int_equal(status, 128 + 15);
+    for (long n = 1; n <= 2; n++) {
+        base_fault_after(n);
+        assert_int_equal(base_run_shell("exit 0;", "x", &status, &err), ROTOR_E_NOMEM);
+        base_fault_after(0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_carry_code_and_prefix),
@@ -207,9 +275,12 @@ int main(void) {
         cmocka_unit_test(utf8_round_trips_and_rejects),
         cmocka_unit_test(map_holds_a_million),
         cmocka_unit_test(random_repeats_and_is_uniform),
+        cmocka_unit_test(energy_counts_packages_once_and_wraps),
+        cmocka_unit_test(sleeping_takes_its_time),
         cmocka_unit_test(sha256_matches_the_standard),
         cmocka_unit_test(files_are_written_whole_or_not_at_all),
         cmocka_unit_test(writing_survives_every_fault),
+        cmocka_unit_test(programs_are_run_and_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

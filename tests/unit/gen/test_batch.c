@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The batch: many jobs of every kind give, bit for bit, what each gives alone; steps are full;
- * cancelling, failing jobs, a full cache, faults.
+ * The batch: many jobs of every kind give, bit for bit, what each gives alone, with guesses and
+ * without; steps are full; cancelling, failing jobs, a full cache, faults.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -93,6 +93,8 @@ static void same_alone(rig *g, const work *w) {
     run_session *s = NULL;
     gen_options opt = w->opt;
     opt.user = &seen;
+    opt.lookup_min = 0; /* guesses must not show */
+    opt.draft = NULL;
     assert_int_equal(run_session_create(&s, g->e, run_session_max(w->s), NULL), ROTOR_OK);
     assert_int_equal(gen_run(s, w->prompt, w->n_prompt, &opt, &r, NULL), ROTOR_OK);
     assert_int_equal(w->r.finish, r.finish);
@@ -133,6 +135,193 @@ static void batched_jobs_equal_lone_ones(void **state) {
         gen_batch_free(&b);
         rig_down(&g);
     }
+}
+
+/* ==== Speculation ============================================================================= */
+
+/* One of eight tokens, decided by the last two: every timeline soon repeats itself. */
+static void repetitive(const uint32_t *tokens, uint32_t n, float *logits, uint32_t n_vocab) {
+    base_rng r;
+    uint32_t before[2] = {n > 1 ? tokens[n - 2] % 8 : 0, tokens[n - 1] % 8};
+    base_rng_seed(&r, base_hash64(before, sizeof before, 5));
+    for (uint32_t i = 0; i < n_vocab; i++) logits[i] = -30;
+    for (uint32_t i = 0; i < 8; i++) logits[FAKE_BYTE + i] = 3 * base_rng_normal(&r);
+}
+
+typedef struct helpers {
+    run_engine *e;            /* the model that drafts */
+    run_session *s[MAX_JOBS]; /* one for each job */
+} helpers;
+
+/* Some jobs look up, some have a model that drafts, some both, some neither. */
+static void make_guess(const helpers *h, work *w, uint32_t i) {
+    w->opt.lookup_min = i % 2 ? 1 + i % 3 : 0;
+    w->opt.draft = i % 3 ? h->s[i] : NULL;
+    w->opt.draft_max = i % 5;
+    w->opt.draft_always = i % 4 != 3;
+}
+
+static void guessing_jobs_equal_lone_ones(void **state) {
+    (void)state;
+    const fake_options engines[] = {{.fn = repetitive, .chunk = 3, .max_logits = 2},
+                                    {.fn = repetitive, .chunk = 9, .max_logits = 8},
+                                    {.fn = repetitive, .chunk = 64, .max_logits = 64},
+                                    {.fn = repetitive, .chunk = 1, .max_logits = 1}};
+    base_rng r;
+    base_rng_seed(&r, 12);
+    for (size_t k = 0; k < BASE_COUNT(engines); k++) {
+        rig g;
+        helpers h;
+        gen_batch *b = NULL;
+        uint32_t live = 0, drafted = 0, accepted = 0;
+        uint64_t tokens = 0;
+        rig_up(&g, &engines[k]);
+        h.e = fake_engine(&(fake_options){.fn = repetitive, .vocab = g.v, .chunk = 5});
+        for (int i = 0; i < 20; i++)
+            assert_int_equal(run_session_create(&h.s[i], h.e, 50, NULL), ROTOR_OK);
+        assert_int_equal(gen_batch_create(&b, g.e, 7, NULL), ROTOR_OK);
+        for (int step = 0; g.n < 20 || live; step++) {
+            assert_true(step < 20000);
+            while (live < 7 && g.n < 20 && base_rng_below(&r, 3)) {
+                work *w = new_job(&g, &r, 50);
+                make_guess(&h, w, g.n - 1);
+                add(b, w);
+                live++;
+            }
+            assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+        }
+        for (uint32_t i = 0; i < g.n; i++) {
+            drafted += g.jobs[i].r.n_drafted;
+            accepted += g.jobs[i].r.n_accepted;
+            tokens += g.jobs[i].r.ids.n;
+        }
+        assert_true(accepted <= drafted);
+        if (k) assert_int_equal(drafted == 0, k == 3);  /* a step of one row has no room */
+        if (k == 2) assert_true(accepted * 4 > tokens); /* it is worth having */
+        for (uint32_t i = 0; i < g.n; i++) same_alone(&g, &g.jobs[i]);
+        for (int i = 0; i < 20; i++) run_session_free(&h.s[i]);
+        gen_batch_free(&b);
+        fake_engine_free(&h.e);
+        rig_down(&g);
+    }
+}
+
+/* A job that its own callback cancels in the middle of a draft ends at that token. */
+static void a_cancel_is_heeded_inside_a_draft(void **state) {
+    (void)state;
+    for (size_t at = 1; at < 30; at++) {
+        rig g;
+        base_rng r;
+        gen_batch *b = NULL;
+        uint32_t live;
+        base_rng_seed(&r, 13);
+        rig_up(&g, &(fake_options){.fn = repetitive});
+        assert_int_equal(gen_batch_create(&b, g.e, 1, NULL), ROTOR_OK);
+        work *w = new_job(&g, &r, 100);
+        w->opt.max_new_tok = 40;
+        w->opt.lookup_min = 1;
+        w->opt.draft_always = true;
+        w->seen.batch = b;
+        w->seen.cancel_at = at;
+        add(b, w);
+        w->seen.handle = w->handle;
+        do assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+        while (live);
+        assert_int_equal(w->r.finish, GEN_FINISH_CANCEL);
+        assert_int_equal(w->r.ids.n, at);
+        assert_int_equal(run_session_len(w->s), w->n_prompt + at - 1);
+        gen_batch_free(&b);
+        rig_down(&g);
+    }
+}
+
+/* Until the cache is full of tokens, guesses that do not fit it cost no further step. */
+static void guesses_that_do_not_fit_are_dropped(void **state) {
+    (void)state;
+    rig g;
+    base_rng r;
+    gen_batch *b = NULL;
+    uint32_t live, steps = 0;
+    base_rng_seed(&r, 15);
+    rig_up(&g, &(fake_options){.fn = repetitive, .n_pages = 20});
+    assert_int_equal(gen_batch_create(&b, g.e, 2, NULL), ROTOR_OK);
+    for (int i = 0; i < 2; i++) {
+        work *w = new_job(&g, &r, 100);
+        w->n_prompt = 2;
+        w->opt.max_new_tok = 0;
+        w->opt.lookup_min = 1;
+        w->opt.draft_always = true;
+        add(b, w);
+    }
+    do assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    while (live == 2 && ++steps == fake_evals(g.e));
+    assert_int_not_equal(live, 2);
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
+/* Prompts come before guesses: a step that is full of them has none. */
+static void guesses_take_only_spare_rows(void **state) {
+    (void)state;
+    rig g;
+    base_rng r;
+    gen_batch *b = NULL;
+    uint32_t live;
+    base_rng_seed(&r, 14);
+    rig_up(&g, &(fake_options){.fn = repetitive, .chunk = 16});
+    assert_int_equal(gen_batch_create(&b, g.e, 2, NULL), ROTOR_OK);
+    for (int i = 0; i < 2; i++) {
+        work *w = new_job(&g, &r, 100);
+        w->n_prompt = i ? 30 : 1;
+        w->opt.max_new_tok = i ? 10 : 95;
+        w->opt.sampling.temperature = 0;
+        w->opt.lookup_min = 1;
+        w->opt.draft_always = true;
+    }
+    add(b, &g.jobs[0]);
+    for (int i = 0; i < 20; i++) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    size_t had = g.jobs[0].seen.n;
+    if (had <= 30 || live != 1) fail_msg("%zu tokens, %u live", had, live);
+    add(b, &g.jobs[1]);
+    assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK); /* 1 + 15 rows of the prompt */
+    assert_int_equal(g.jobs[0].seen.n, had + 1);
+    assert_int_equal(run_session_len(g.jobs[1].s), 15);
+    assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK); /* 1 + 15, the last one's logits */
+    assert_int_equal(g.jobs[0].seen.n, had + 2);
+    do assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    while (live);
+    same_alone(&g, &g.jobs[0]);
+    same_alone(&g, &g.jobs[1]);
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
+/* The end of a prompt has its logits before guesses have theirs. */
+static void guesses_take_only_spare_logits(void **state) {
+    (void)state;
+    rig g;
+    base_rng r;
+    gen_batch *b = NULL;
+    uint32_t live;
+    base_rng_seed(&r, 14);
+    rig_up(&g, &(fake_options){.fn = repetitive, .max_logits = 3});
+    assert_int_equal(gen_batch_create(&b, g.e, 2, NULL), ROTOR_OK);
+    for (int i = 0; i < 2; i++) {
+        work *w = new_job(&g, &r, 100);
+        w->n_prompt = i ? 30 : 1;
+        w->opt.max_new_tok = 60;
+        w->opt.sampling.temperature = 0;
+        w->opt.lookup_min = 1;
+        w->opt.draft_always = true;
+    }
+    add(b, &g.jobs[0]);
+    for (int i = 0; i < 20; i++) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_true(g.jobs[0].seen.n > 20 && live == 1);
+    add(b, &g.jobs[1]);
+    assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_int_equal(g.jobs[1].seen.n, 1);
+    gen_batch_free(&b);
+    rig_down(&g);
 }
 
 static void prompts_reuse_what_the_session_holds(void **state) {
@@ -306,15 +495,23 @@ static void a_failing_job_fails_alone(void **state) {
 
 static void a_full_cache_ends_some_and_spares_others(void **state) {
     (void)state;
-    for (uint32_t pages = 2; pages < 40; pages++) {
+    for (uint32_t pages = 2; pages < 80; pages++) { /* from 40 on with guesses */
         rig g;
         base_rng r;
         gen_batch *b = NULL;
         uint32_t live;
         base_rng_seed(&r, 6 + pages);
-        rig_up(&g, &(fake_options){.chunk = 7, .n_pages = pages});
+        const bool guess = pages >= 40;
+        rig_up(&g, &(fake_options){.fn = guess ? repetitive : NULL,
+                                   .chunk = guess ? 12 : 7,
+                                   .n_pages = guess ? pages - 38 : pages});
         assert_int_equal(gen_batch_create(&b, g.e, 4, NULL), ROTOR_OK);
-        for (int i = 0; i < 4; i++) add(b, new_job(&g, &r, 80));
+        for (int i = 0; i < 4; i++) {
+            work *w = new_job(&g, &r, 80);
+            w->opt.lookup_min = guess;
+            w->opt.draft_always = true;
+            add(b, w);
+        }
         int steps = 0;
         do {
             rotor_error err = {0};
@@ -334,6 +531,7 @@ static void a_full_cache_ends_some_and_spares_others(void **state) {
             gen_options opt = g.jobs[i].opt;
             trace seen = {0};
             opt.user = &seen;
+            opt.lookup_min = 0;
             rotor_status st =
                 gen_run(g.jobs[i].s, g.jobs[i].prompt, g.jobs[i].n_prompt, &opt, &alone, NULL);
             if (st == ROTOR_OK) {
@@ -390,7 +588,11 @@ static void steps_allocate_nothing(void **state) {
     base_rng_seed(&r, 8);
     rig_up(&g, &(fake_options){.chunk = 9});
     assert_int_equal(gen_batch_create(&b, g.e, 5, NULL), ROTOR_OK);
-    for (int i = 0; i < 5; i++) add(b, new_job(&g, &r, 80));
+    for (int i = 0; i < 5; i++) {
+        work *w = new_job(&g, &r, 80);
+        w->opt.lookup_min = i % 3;
+        add(b, w);
+    }
     uint64_t before = base_alloc_count();
     do assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
     while (live);
@@ -407,6 +609,7 @@ static void every_fault_is_survived(void **state) {
     base_rng_seed(&r, 9);
     rig_up(&g, &(fake_options){0});
     work *w = new_job(&g, &r, 50);
+    w->opt.lookup_min = 1;
     for (long n = 1; fired; n++) {
         gen_batch *b = NULL;
         uint32_t live = 0;
@@ -432,6 +635,11 @@ static void every_fault_is_survived(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batched_jobs_equal_lone_ones),
+        cmocka_unit_test(guessing_jobs_equal_lone_ones),
+        cmocka_unit_test(a_cancel_is_heeded_inside_a_draft),
+        cmocka_unit_test(guesses_that_do_not_fit_are_dropped),
+        cmocka_unit_test(guesses_take_only_spare_rows),
+        cmocka_unit_test(guesses_take_only_spare_logits),
         cmocka_unit_test(prompts_reuse_what_the_session_holds),
         cmocka_unit_test(decoding_rows_share_steps),
         cmocka_unit_test(jobs_are_cancelled_from_outside_and_inside),

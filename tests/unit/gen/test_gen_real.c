@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * gen on the real forward pass (tiny seeded models): batched jobs give the bits that lone ones
- * give, whatever the step looks like; beams share pages and give them back; nothing is allocated
- * while tokens come.
+ * give, whatever the step looks like and whatever was guessed; beams share pages and give them
+ * back; nothing is allocated while tokens come.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -129,6 +129,58 @@ static void batched_jobs_are_the_same_bits(void **state) {
     check_kind(TINY_LLAMA_Q8, 33, 4);
 }
 
+/* The model drafts for itself, another one drafts for it, and the timeline does. */
+static void check_guesses(tiny_kind kind, uint32_t chunk, uint32_t max_logits) {
+    static heard plain, fast;
+    static uint32_t prompt[200];
+    rig g, own, other;
+    run_session *s = NULL, *d[2] = {NULL, NULL};
+    uint32_t accepted = 0;
+    rig_up(&g, kind, chunk, max_logits);
+    rig_up(&own, kind, 64, 1);
+    rig_up(&other, kind == TINY_BITNET ? TINY_LLAMA_Q8 : TINY_BITNET, 6, 1);
+    assert_int_equal(run_session_create(&s, g.e, 256, NULL), ROTOR_OK);
+    assert_int_equal(run_session_create(&d[0], own.e, 256, NULL), ROTOR_OK);
+    assert_int_equal(run_session_create(&d[1], other.e, 256, NULL), ROTOR_OK);
+    for (uint32_t i = 0; i < 24; i++) {
+        uint32_t n = make_prompt(prompt, i % 6);
+        gen_result a = {0}, b = {0};
+        memset(&plain, 0, sizeof plain);
+        memset(&fast, 0, sizeof fast);
+        gen_options o = options(i % 8, &plain);
+        run_session_rewind(s, 0);
+        assert_int_equal(gen_run(s, prompt, n, &o, &a, NULL), ROTOR_OK);
+        o.user = &fast;
+        o.lookup_min = i % 4 < 2;
+        o.draft = i % 4 ? d[i / 4 % 2] : NULL;
+        o.draft_max = 1 + i % 9;
+        o.draft_always = true;
+        run_session_rewind(s, 0);
+        assert_int_equal(gen_run(s, prompt, n, &o, &b, NULL), ROTOR_OK);
+        assert_memory_equal(&plain, &fast, sizeof plain); /* bits */
+        assert_int_equal(run_session_len(s), n + a.ids.n - 1);
+        if (!o.lookup_min && i / 4 % 2 == 0) assert_int_equal(b.n_accepted, b.n_drafted);
+        accepted += b.n_accepted;
+        gen_result_free(&a);
+        gen_result_free(&b);
+    }
+    assert_true(accepted > 40);
+    run_session_free(&s);
+    run_session_free(&d[0]);
+    run_session_free(&d[1]);
+    rig_down(&other);
+    rig_down(&own);
+    rig_down(&g);
+}
+
+static void guesses_leave_every_bit(void **state) {
+    (void)state;
+    check_guesses(TINY_BITNET, 64, 16);
+    check_guesses(TINY_BITNET, 5, 3);
+    check_guesses(TINY_LLAMA_Q8, 33, 10);
+    check_guesses(TINY_LLAMA_Q4K, 16, 16);
+}
+
 /* The best beam's log-probability is the sum of its tokens', evaluated one by one. */
 static void beams_are_scored_as_evaluated(void **state) {
     (void)state;
@@ -167,6 +219,7 @@ static void beams_are_scored_as_evaluated(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batched_jobs_are_the_same_bits),
+        cmocka_unit_test(guesses_leave_every_bit),
         cmocka_unit_test(beams_are_scored_as_evaluated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

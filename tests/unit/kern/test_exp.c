@@ -36,13 +36,15 @@ static double softmax_error(const kern *k, double from, double to) {
     enum { N = 4096 };
     const uint32_t page = 0;
     float block[2 * KERN_KEYS * 2] = {0}, out[2];
+    _Alignas(64) float scratch[2048];
     double worst = 0;
     for (size_t i = 0; i < N; i++) {
         const float x = (float)(from + (to - from) * (double)i / N), q[2] = {1, 0};
-        block[2] = x;                                        /* key 1; key 0 scores 0 */
+        block[1] = x; /* element 0 of key 1; key 0 scores 0 */
         block[2 * KERN_KEYS] = block[2 * KERN_KEYS + 3] = 1; /* values */
         const kern_attn a = {.q = q,
                              .out = out,
+                             .n_tok = 1,
                              .n_heads = 1,
                              .d = 2,
                              .scale = 1,
@@ -51,7 +53,9 @@ static double softmax_error(const kern *k, double from, double to) {
                              .page_ids = &page,
                              .page_bytes = sizeof block,
                              .v_at = KERN_KEYS * 8,
-                             .hi = 2};
+                             .pos = 1,
+                             .scratch = scratch};
+        assert_true(kern_attn_scratch(1, 2) <= sizeof scratch / sizeof *scratch);
         k->attention(&a);
         worst = fmax(worst, fabs((double)out[1] / (double)out[0] / exp((double)x) - 1));
     }

@@ -425,6 +425,7 @@ static cache make_cache(const kern *k, const op_case *c, kern_kv type, size_t lo
     const size_t d = param(c, 0), n_kv = param(c, 2);
     cache at = {.row = kern_kv_row_bytes(type, d)};
     float x[KERN_MAX_HEAD];
+    uint8_t row[4 * KERN_MAX_HEAD];
     at.block = KERN_KEYS * at.row;
     at.page_bytes = 2 * n_kv * at.block;
     at.pages = memset(malloc(8 * at.page_bytes), 0x7F, 8 * at.page_bytes);
@@ -432,25 +433,25 @@ static cache make_cache(const kern *k, const op_case *c, kern_kv type, size_t lo
     for (size_t pos = lo; pos < hi; pos++)
         for (size_t h = 0; h < 2 * n_kv; h++) { /* keys of head 0, values of head 0, … */
             const int8_t *codes = i8s(c, h % 2 ? 2 : 1) + (pos * n_kv + h / 2) * d;
-            uint8_t *dst = at.pages + order[pos / KERN_KEYS] * at.page_bytes + h * at.block +
-                           pos % KERN_KEYS * at.row;
+            uint8_t *dst = at.pages + order[pos / KERN_KEYS] * at.page_bytes + h * at.block;
             for (size_t i = 0; i < d; i++) x[i] = (float)c->p[h % 2 ? 5 : 4] * (float)codes[i];
-            k->kv_store(dst, x, d, type);
+            k->kv_store(row, x, d, type);
+            (h % 2 ? kern_put_value : kern_put_key)(dst, pos % KERN_KEYS, row, d, type);
         }
     return at;
 }
 
 /* Span by span, then folded: the same bits as in one call. */
 static void spans_give_the_same_bits(const kern *k, const op_case *c, const kern_attn *whole) {
-    const size_t n = whole->n_heads * whole->d, first = whole->lo / KERN_SPAN,
-                 end = (whole->hi + KERN_SPAN - 1) / KERN_SPAN,
+    const size_t n = whole->n_heads * whole->d, first = kern_attn_first_span(whole, 0),
+                 end = kern_attn_end_span(whole, 0),
                  stride = whole->n_heads * kern_partial_floats(whole->d);
-    float *partial = floats(end * stride), *out = floats(n);
+    float *partial = floats((end - first) * stride), *out = floats(n);
     kern_attn a = *whole;
     a.out = out;
     for (size_t span = first; span < end; span++)
-        k->attention_span(&a, span, partial + span * stride);
-    k->attention_fold(&a, partial, first, end - first);
+        k->attention_span(&a, span, partial + (span - first) * stride);
+    k->attention_fold(&a, partial);
     equal_bytes(c, "spans", out, whole->out, n * sizeof *out);
     free(partial);
     free(out);
@@ -459,7 +460,7 @@ static void spans_give_the_same_bits(const kern *k, const op_case *c, const kern
 static void attention_case(const kern *k, const op_case *c) {
     const size_t d = param(c, 0), group = param(c, 1), n_kv = param(c, 2), heads = group * n_kv;
     const int32_t *span = array(c, 3, I32);
-    float *out = floats(group * d);
+    float *out = floats(group * d), *scratch = floats(kern_attn_scratch(group, d));
     for (size_t m = 0; m < c->n[3] / 3; m++) {
         const kern_kv type = (kern_kv)span[3 * m];
         const size_t lo = (size_t)span[3 * m + 1], hi = (size_t)span[3 * m + 2];
@@ -467,6 +468,7 @@ static void attention_case(const kern *k, const op_case *c) {
         for (size_t h = 0; h < n_kv; h++) {
             const kern_attn a = {.q = f32s(c, 0) + h * group * d,
                                  .out = out,
+                                 .n_tok = 1,
                                  .n_heads = group,
                                  .d = d,
                                  .scale = 1.0f / sqrtf((float)d),
@@ -476,8 +478,9 @@ static void attention_case(const kern *k, const op_case *c) {
                                  .page_bytes = at.page_bytes,
                                  .k_at = 2 * h * at.block,
                                  .v_at = (2 * h + 1) * at.block,
-                                 .lo = lo,
-                                 .hi = hi};
+                                 .pos = hi - 1,
+                                 .window = lo ? hi - lo : 0,
+                                 .scratch = scratch};
             k->attention(&a);
             spans_give_the_same_bits(k, c, &a);
             for (size_t i = 0; i < group * d; i++) {
@@ -488,6 +491,7 @@ static void attention_case(const kern *k, const op_case *c) {
         }
         free(at.pages);
     }
+    free(scratch);
     free(out);
 }
 
@@ -515,6 +519,66 @@ OP_TEST(float_rows_are_exact, "plain", embed_plain_case)
 OP_TEST(cache_rows_are_exact, "kv_store", kv_store_case)
 OP_TEST(attention_agrees, "attention", attention_case)
 
+/* ==== Operations of training: against double, here ============================================ */
+
+static void softmax_agrees(void **state) {
+    (void)state;
+    kern k;
+    base_rng rng;
+    kern_init(&k, cpu_detect());
+    base_rng_seed(&rng, 3);
+    for (size_t n = 1; n < 700; n = n * 2 + 1) {
+        float *x = floats(n);
+        double sum = 0, *want = calloc(n, sizeof *want);
+        for (size_t i = 0; i < n; i++) x[i] = 5 * base_rng_normal(&rng);
+        for (size_t i = 0; i < n; i++) sum += want[i] = exp((double)x[i]);
+        assert_true(fabs((double)k.softmax(x, n) - log(sum)) < 1e-5);
+        for (size_t i = 0; i < n; i++)
+            assert_true(fabs((double)x[i] - want[i] / sum) <= 1e-5 * want[i] / sum);
+        free(x);
+        free(want);
+    }
+}
+
+/* C = A B with A and B stored either way, then C += A B. */
+static void float_products_of_any_orientation_agree(void **state) {
+    (void)state;
+    enum { M = 29, N = 45, K = 230 };
+    kern k;
+    base_rng rng;
+    kern_init(&k, cpu_detect());
+    base_rng_seed(&rng, 4);
+    float *a = floats(M * K), *b = floats(K * N), *c = floats(M * N);
+    float *scratch = floats(KERN_GEMM_SCRATCH);
+    for (size_t i = 0; i < M * K; i++) a[i] = base_rng_normal(&rng);
+    for (size_t i = 0; i < K * N; i++) b[i] = base_rng_normal(&rng);
+    for (int form = 0; form < 4; form++) {
+        kern_gemm g = {.a = a, .b = b, .c = c, .ldc = N, .m = M, .n = N, .k = K};
+        g.a_row = form & 1 ? 1 : K;
+        g.a_col = form & 1 ? M : 1;
+        g.b_row = form & 2 ? 1 : N;
+        g.b_col = form & 2 ? K : 1;
+        k.gemm_f32(&g, 0, M, scratch);
+        g.add = true;
+        k.gemm_f32(&g, 0, M, scratch);
+        for (size_t i = 0; i < M; i++)
+            for (size_t j = 0; j < N; j++) {
+                double sum = 0, size = 0;
+                for (size_t l = 0; l < K; l++) {
+                    double t = (double)a[i * g.a_row + l * g.a_col] *
+                               (double)b[l * g.b_row + j * g.b_col];
+                    sum += 2 * t;
+                    size += fabs(t);
+                }
+                assert_true(fabs((double)c[i * N + j] - sum) <= 1e-6 * size);
+            }
+    }
+    free(a);
+    free(b);
+    free(c);
+    free(scratch);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rmsnorm_agrees),
@@ -530,9 +594,11 @@ int main(void) {
         cmocka_unit_test(float_rows_are_exact),
         cmocka_unit_test(cache_rows_are_exact),
         cmocka_unit_test(attention_agrees),
+        cmocka_unit_test(softmax_agrees),
+        cmocka_unit_test(float_products_of_any_orientation_agree),
     };
-    /* A slot more in the table needs a case here (19 pointers behind the flags). */
-    _Static_assert(sizeof(kern) == sizeof(void *) + 19 * sizeof(void *),
+    /* A slot more in the table needs a case here (21 pointers behind the flags). */
+    _Static_assert(sizeof(kern) == sizeof(void *) + 21 * sizeof(void *),
                    "a slot has no golden case");
     char path[512];
     const char *root = getenv("ROTOR_SOURCE_ROOT");

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bench: what rotor bench measures (verb_bench.c) and how it is told (bench_report.c).
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include "cli/cli.h"
+
+struct json_t;
+
+enum bench_kind { BENCH_PROMPT, BENCH_DECODE, BENCH_SESSIONS, BENCH_KINDS };
+
+/* One kind of run, repeated; every run stands between two probes of the machine. */
+typedef struct bench_result {
+    bool asked;        /* measured at all */
+    tool_work work;    /* of a token that the floor counts */
+    size_t n_tok;      /* tokens of a run, over all sessions */
+    tool_series tps;   /* tokens per second */
+    tool_series share; /* of the ceiling that the probes beside it allow, 0..1 */
+    tool_series ratio; /* BENCH_SESSIONS: to the one session of the same repetition */
+    double joules;     /* of all runs, when counted */
+    double newest;     /* tokens per second of the last run */
+    tool_stat tps_stat, share_stat, ratio_stat; /* of the series */
+} bench_result;
+
+typedef struct bench {
+    const cli_args *a;                  /* options */
+    rotor_engine *e;                    /* owned */
+    rotor_session **s;                  /* [n_sessions] owned */
+    rotor_engine_info info;             /* of e */
+    uint32_t *ids;                      /* [depth + most] random ids, owned */
+    uint32_t *next;                     /* [n_sessions] of one step, owned */
+    const float **logits;               /* [n_sessions] likewise */
+    size_t depth, n_prompt, n_gen;      /* tokens */
+    size_t n_sessions;                  /* that decode together; 1: not asked for */
+    double load_ms;                     /* opening the model */
+    double first_ms;                    /* load and first prompt */
+    uint64_t peak_bytes;                /* resident memory after the first prompt and decode */
+    bench_result of[BENCH_KINDS];       /* results */
+    tool_probe *probe;                  /* owned */
+    tool_rates last;                    /* newest sample */
+    tool_series rates[TOOL_N_CEILINGS]; /* all samples */
+    tool_stat machine[TOOL_N_CEILINGS]; /* of them */
+    tool_rates rates_median;            /* medians of them; had: the least of all */
+    double kv_bytes;                    /* cache read by a decoded token, on average */
+    size_t n_asked;                     /* kinds of runs */
+    bool has_energy;                    /* a counter could be read */
+    cli_progress progress;              /* over repetitions */
+    struct json_t *ops;                 /* list of --ops with --json */
+    struct json_t *step_ops;            /* the same of a whole step */
+} bench;
+
+/* Other programs took so much of the processors that a probe's thread had no more than this. */
+#define BENCH_BUSY 0.9
+/* The samples of some ceiling lie further apart than this share of their median. */
+#define BENCH_UNSTABLE 0.15
+bool bench_stable(const bench *b);
+/* part / whole, 0 when there is nothing to divide by. */
+double bench_ratio(double part, double whole);
+
+void bench_print(const bench *b);
+struct json_t *bench_json(const bench *b);
+/* Prints the change against the file that --compare names; now: bench_json of this run. */
+rotor_status bench_compare(const bench *b, const struct json_t *now, rotor_error *err);
+
+#endif

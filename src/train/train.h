@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * train: learning ternary networks. A decoder with the engine's own forward arithmetic (ternary
+ * weights, int8 activations, integer products), straight-through gradients into float shadow
+ * weights, AdamW; data, checkpoints and export around it.
+ *
+ * From the bottom up: a net is one flat float vector of parameters with a layout; a pass turns
+ * (net, tokens) into a loss and a gradient vector of the same layout; an optimiser moves the net;
+ * a run ties them to data, schedule, checkpoints and log.
+ *
+ * Deterministic: the same file, data, settings and seed give the same bits at any number of
+ * threads, and across a kill and a resume.
+ * Threading: objects are used by one thread at a time; work is shared over the pool.
+ */
+#ifndef TRAIN_H
+#define TRAIN_H
+
+#include "base/base.h"
+#include "kern/kern.h"
+#include "par/par.h"
+#include "text/text.h"
+
+/* ---- The network ----------------------------------------------------------------------------- */
+
+/* Shape letters as in docs/shapes.md. The architecture is the engine's "bitnet-b1.58": pre-norm,
+ * rotary positions (halves paired), grouped attention, sub-norms before o and down,
+ * relu^2(gate) * up, tied head. */
+typedef struct train_shape {
+    uint32_t n_vocab;   /* V */
+    uint32_t n_embd;    /* D, multiple of 4 */
+    uint32_t n_layer;   /* L */
+    uint32_t n_head;    /* H */
+    uint32_t n_head_kv; /* K, divides H */
+    uint32_t d_head;    /* d, even; H * d is a multiple of 4 */
+    uint32_t n_ff;      /* F, multiple of 4 */
+    uint32_t n_ctx;     /* T: longest row of tokens */
+    float rope_base;    /* theta */
+    float eps;          /* of every norm */
+    bool full_float;    /* the full-precision twin: plain float products, nothing quantised */
+} train_shape;
+
+/* ROTOR_E_ARG names the number that does not fit. */
+rotor_status train_shape_check(const train_shape *s, rotor_error *err);
+
+typedef enum train_role {
+    TRAIN_EMBD,          /* [V, D], float: also the head */
+    TRAIN_ATTN_NORM,     /* [D] */
+    TRAIN_Q,             /* [H*d, D], ternary in the forward pass, like the six below */
+    TRAIN_K,             /* [K*d, D] */
+    TRAIN_V,             /* [K*d, D] */
+    TRAIN_ATTN_SUB_NORM, /* [H*d] */
+    TRAIN_O,             /* [D, H*d] */
+    TRAIN_FFN_NORM,      /* [D] */
+    TRAIN_GATE,          /* [F, D] */
+    TRAIN_UP,            /* [F, D] */
+    TRAIN_FFN_SUB_NORM,  /* [F] */
+    TRAIN_DOWN,          /* [D, F] */
+    TRAIN_OUT_NORM,      /* [D] */
+    TRAIN_N_ROLES
+} train_role;
+
+/* One tensor inside the flat vector, in file order: embd, layers, out_norm. */
+typedef struct train_tensor {
+    train_role role; /* which */
+    uint32_t layer;  /* of it; 0 for embd and out_norm */
+    uint32_t rows;   /* outputs; 1 for norms */
+    uint32_t cols;   /* inputs */
+    size_t at;       /* first float in the vector */
+} train_tensor;
+
+size_t train_n_tensors(const train_shape *s);
+/* The i-th; at[] is a running sum of rows * cols. */
+train_tensor train_tensor_at(const train_shape *s, size_t i);
+size_t train_n_params(const train_shape *s);
+/* Ternary in the forward pass (unless full_float). */
+bool train_is_ternary(train_role r);
+
+/* Seeded start: normal, deviation 0.02 (o and down: divided by sqrt(2 L)); norms 1. */
+void train_init(const train_shape *s, float *params, uint64_t seed);
+
+/* ---- A pass: loss and gradient --------------------------------------------------------------- */
+
+typedef struct train_pass train_pass;
+
+typedef struct train_memory {
+    uint64_t params, grads, moments; /* bytes of the vectors: 4, 4 and 8 per parameter */
+    uint64_t activations;            /* of a pass */
+    uint64_t scratch;                /* of a pass, all threads */
+} train_memory;
+/* What a pass over n_rows rows of n_ctx tokens needs; recompute as below. */
+train_memory train_memory_of(const train_shape *s, uint32_t n_rows, bool recompute, int n_threads);
+
+/* recompute: keep only each layer's input and run the layer again in the backward pass. */
+rotor_status train_pass_create(train_pass **out, const train_shape *s, uint32_t n_rows,
+                               bool recompute, const kern *k, par_pool *pool, rotor_error *err);
+void train_pass_free(train_pass **p);
+
+/* A batch: rows of n_tok tokens each, predicting the next one. Borrowed. */
+typedef struct train_batch {
+    uint32_t n_rows;        /* <= of the pass */
+    uint32_t n_tok;         /* <= n_ctx */
+    const uint32_t *token;  /* [n_rows, n_tok] inputs */
+    const uint32_t *target; /* [n_rows, n_tok]; TRAIN_NO_TARGET: no loss there */
+} train_batch;
+#define TRAIN_NO_TARGET UINT32_MAX
+
+/* Mean cross-entropy in nats over the targets of the batch. ROTOR_E_FORMAT names the layer where
+ * the first NaN or infinity stands. */
+rotor_status train_forward(train_pass *p, const float *params, const train_batch *b, double *loss,
+                           rotor_error *err);
+/* After train_forward, whose batch and parameters are still unchanged; once:
+ * grads += weight * d(mean loss) / d(params). */
+void train_backward(train_pass *p, float weight, float *grads);
+/* Logits float[V] of token t of row r of the last train_forward (to compare with the engine). */
+void train_logits(train_pass *p, uint32_t r, uint32_t t, float *logits);
+
+/* ---- The optimiser --------------------------------------------------------------------------- */
+
+typedef struct train_adamw {
+    float beta1, beta2, eps; /* 0.9, 0.95, 1e-8 */
+    float clip;              /* most allowed norm of the whole gradient; 0: off */
+} train_adamw;
+train_adamw train_adamw_default(void);
+
+/* The vectors of a run, train_n_params floats each. */
+typedef struct train_vectors {
+    float *params; /* shadow weights */
+    float *grads;  /* of the step */
+    float *m, *v;  /* moments */
+} train_vectors;
+
+typedef struct train_step {
+    uint64_t number; /* from 1 */
+    float lr, decay; /* of this step */
+} train_step;
+
+/* One step: clips the gradient, updates moments and parameters; decoupled weight decay on matrices,
+ * none on norms. *norm: of the gradient before clipping. */
+void train_adamw_step(const train_shape *s, const train_adamw *opt, train_step step,
+                      train_vectors *x, par_pool *pool, double *norm);
+
+/* Two stages, as the BitNet papers: warm-up to lr, cosine towards lr * 0.1 over all steps, with
+ * both learning rate and weight decay cut at the half: lr to two thirds, decay to zero. */
+typedef struct train_schedule {
+    float lr;            /* highest */
+    float decay;         /* weight decay of the first stage */
+    uint64_t warm_steps; /* linear warm-up */
+    uint64_t steps;      /* in all */
+    bool one_stage;      /* plain cosine, constant decay */
+} train_schedule;
+void train_schedule_at(const train_schedule *s, uint64_t step, float *lr, float *decay);
+
+#endif
