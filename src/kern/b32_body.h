@@ -25,7 +25,8 @@
  */
 #include "kern/kern_internal.h"
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE   static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
 
 enum {
     VECS = 2,                   /* vectors of rows in a tile */
@@ -144,12 +145,16 @@ static void unpack_q5_0(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
-static void unpack_iq4_nl(tile *t, job *j, const rows *r, size_t v) {
+INLINE vi iq4_nl_table(void) {
     static const int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                       1,    13,   25,  38,  53,  69,  89,  113};
     uint8_t biased[16];
     for (int i = 0; i < 16; i++) biased[i] = (uint8_t)values[i] ^ VI_BIAS8;
-    const vi low = vi_set8(15), table = vi_set_table(biased);
+    return vi_set_table(biased);
+}
+
+static void unpack_iq4_nl(tile *t, job *j, const rows *r, size_t v) {
+    const vi low = vi_set8(15), table = iq4_nl_table();
     half_scales(t, j, r, v, 18);
     for (size_t k = 0; k < j->n_k; k++) {
         vi c[4];
@@ -170,11 +175,16 @@ INLINE vf e8m0(const uint8_t *e) {
     return vi_as_float(vi_if_less32(n, vi_set32(2), small, normal));
 }
 
-static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
+/* Value + 12. */
+INLINE vi mxfp4_table(void) {
     static const uint8_t value_plus_12[16] = {12, 13, 14, 15, 16, 18, 20, 24,
                                               12, 11, 10, 9,  8,  6,  4,  0};
+    return vi_set_table(value_plus_12);
+}
+
+static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
     _Alignas(64) uint8_t e[BLOCKS][VI_ROWS];
-    const vi low = vi_set8(15), table = vi_set_table(value_plus_12);
+    const vi low = vi_set8(15), table = mxfp4_table();
     GATHER(e, 1, r, j->k * 17, 17, j->n_k)
     for (size_t k = 0; k < j->n_k; k++) {
         vi c[4];
@@ -191,22 +201,33 @@ static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
 /* Bits [from, from + n) of every lane. */
 #define FIELD(x, from, n) vi_and(vi_shr32(x, from), vi_set32((1 << (n)) - 1))
 
-/* The eight scales and offsets of Q4_K: 6 bits each in twelve bytes (block32.c, scale_min). */
-INLINE void q4_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
-    vi both = row_dwords(r, at), w0 = row_dwords(r, at + 4), w1 = row_dwords(r, at + 8);
-    vi w2 = row_dwords(r, at + 12);
-    vf d = vf_from_half32(both), dmin = vf_from_half32(vi_shr32(both, 16));
-#define GROUP(g, scale, min)                                                                       \
-    vf_store(t->a[k + (g)][v][0], vf_mul(d, vi_to_float(scale)));                                  \
-    vf_store(t->b[k + (g)][v][0], vf_mul(dmin, vi_to_float(min)));
-#define LOW(g) GROUP(g, FIELD(w0, 8 * (g), 6), FIELD(w1, 8 * (g), 6))
+/* The eight scales and offsets of Q4_K from its first four dwords: d and dmin, then 6 bits each
+ * in twelve bytes (block32.c, scale_min). */
+INLINE void q4_k_fields(vf a[8], vf b[8], const vi w[4]) {
+    const vf d = vf_from_half32(w[0]), dmin = vf_from_half32(vi_shr32(w[0], 16));
+#define GROUP_OF(g, scale, min)                                                                    \
+    a[g] = vf_mul(d, vi_to_float(scale));                                                          \
+    b[g] = vf_mul(dmin, vi_to_float(min));
+#define LOW(g) GROUP_OF(g, FIELD(w[1], 8 * (g), 6), FIELD(w[2], 8 * (g), 6))
 #define HIGH(g)                                                                                    \
-    GROUP(4 + (g), vi_or(FIELD(w2, 8 * (g), 4), vi_shl32(FIELD(w0, 8 * (g) + 6, 2), 4)),           \
-          vi_or(FIELD(w2, 8 * (g) + 4, 4), vi_shl32(FIELD(w1, 8 * (g) + 6, 2), 4)))
+    GROUP_OF(4 + (g), vi_or(FIELD(w[3], 8 * (g), 4), vi_shl32(FIELD(w[1], 8 * (g) + 6, 2), 4)),    \
+             vi_or(FIELD(w[3], 8 * (g) + 4, 4), vi_shl32(FIELD(w[2], 8 * (g) + 6, 2), 4)))
     LOW(0) LOW(1) LOW(2) LOW(3) HIGH(0) HIGH(1) HIGH(2) HIGH(3)
-#undef GROUP
+#undef GROUP_OF
 #undef LOW
 #undef HIGH
+}
+
+INLINE void q4_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
+    vi w[4];
+    vf a[8], b[8];
+    transpose4(w, r->p, at);
+    q4_k_fields(a, b, w);
+#pragma GCC unroll 8
+    for (size_t g = 0; g < 8; g++) {
+        vf_store(t->a[k + g][v][0], a[g]);
+        vf_store(t->b[k + g][v][0], b[g]);
+    }
 }
 
 static void unpack_q4_k(tile *t, job *j, const rows *r, size_t v) {
@@ -251,19 +272,26 @@ static void unpack_q5_k(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
-/* The sixteen signed scales of Q6_K. */
+/* The sixteen signed scales of Q6_K, four in a dword: of block 0, halves 0 and 1, of block 1 … */
+INLINE void q6_k_fields(vf a[2][8], vf d, const vi w[4]) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++) {
+        a[0][2 * i] = vf_mul(d, vi_to_float(vi_sra32(vi_shl32(w[i], 24), 24)));
+        a[1][2 * i] = vf_mul(d, vi_to_float(vi_sra32(vi_shl32(w[i], 16), 24)));
+        a[0][2 * i + 1] = vf_mul(d, vi_to_float(vi_sra32(vi_shl32(w[i], 8), 24)));
+        a[1][2 * i + 1] = vf_mul(d, vi_to_float(vi_sra32(w[i], 24)));
+    }
+}
+
 INLINE void q6_k_scales(tile *t, const rows *r, size_t k, size_t v, size_t at) {
-    vf d = vf_from_half32(vi_shr32(row_dwords(r, at + 206), 16));
-    for (size_t g = 0; g < 8; g += 2) {
-        vi four = row_dwords(r, at + 192 + 2 * g);
-#define SCALE(g, h, n)                                                                             \
-    vf_store(t->a[k + (g)][v][h],                                                                  \
-             vf_mul(d, vi_to_float(vi_sra32(vi_shl32(four, 24 - 8 * (n)), 24))));
-        SCALE(g, 0, 0)
-        SCALE(g, 1, 1)
-        SCALE(g + 1, 0, 2)
-        SCALE(g + 1, 1, 3)
-#undef SCALE
+    vi w[4];
+    vf a[2][8];
+    transpose4(w, r->p, at + 192);
+    q6_k_fields(a, vf_from_half32(vi_shr32(row_dwords(r, at + 206), 16)), w);
+#pragma GCC unroll 8
+    for (size_t g = 0; g < 8; g++) {
+        vf_store(t->a[k + g][v][0], a[0][g]);
+        vf_store(t->a[k + g][v][1], a[1][g]);
     }
 }
 
@@ -313,6 +341,50 @@ static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
 
 /* ==== Multiplying ============================================================================= */
 
+/* What the tokens of a product bring to the blocks of a tile, ready to be broadcast from memory. */
+typedef struct share {
+    int32_t start[TOKENS][2][BLOCKS]; /* - bias * sum of q, of a block or of each half */
+    float sum[TOKENS][2][BLOCKS];     /* sum of q, for types with offsets */
+    float s[TOKENS][BLOCKS];          /* scales */
+    float minus_s[TOKENS][BLOCKS];    /* and their negatives */
+} share;
+
+/* The kind of a format: constants of each instance of `multiply`. */
+typedef struct kind {
+    bool split;  /* a scale per 16 columns */
+    bool wide;   /* codes above 63 */
+    bool offset; /* perhaps offsets (see job) */
+    bool biased; /* one token: codes have a bias */
+} kind;
+
+/* One token's share, n blocks of it: a constant for a whole tile. */
+INLINE void take_share_of(share *m, size_t i, const kind f, const job *j, size_t at, size_t n) {
+    const int16_t *sums = j->x->sum16 + 2 * at;
+    const float *s = j->x->s + at;
+    for (size_t k = 0; k < n; k++) {
+        const int32_t h0 = sums[2 * k], h1 = sums[2 * k + 1];
+        m->start[i][0][k] = -j->bias * (f.split ? h0 : h0 + h1);
+        if (f.split) m->start[i][1][k] = -j->bias * h1;
+        m->s[i][k] = s[k];
+    }
+    for (size_t k = 0; k < n && f.offset; k++) {
+        const int32_t h0 = sums[2 * k], h1 = sums[2 * k + 1];
+        m->minus_s[i][k] = -s[k];
+        m->sum[i][0][k] = (float)(f.split ? h0 : h0 + h1);
+        if (f.split) m->sum[i][1][k] = (float)h1;
+    }
+}
+
+INLINE void take_share(share *m, const int t, const kind f, const job *j, size_t b) {
+    for (size_t i = 0; i < (size_t)t; i++) {
+        const size_t at = (b + i) * (j->x->ldq / 32) + j->k;
+        if (j->n_k == BLOCKS)
+            take_share_of(m, i, f, j, at, BLOCKS);
+        else
+            take_share_of(m, i, f, j, at, j->n_k);
+    }
+}
+
 /* What a step of `multiply` covers: all of a block, or a half of it. */
 typedef struct part {
     size_t k, b;  /* block in the tile, first token */
@@ -322,16 +394,11 @@ typedef struct part {
 
 /* acc[token][vector] += a * s * sum of q p over the part. */
 INLINE void add_part(const int t, const bool wide, vf acc[TOKENS][VECS], const job *j,
-                     const tile *w, const part p) {
+                     const tile *w, const share *m, const part p) {
     vi c[TOKENS][VECS];
-    const size_t ldk = j->x->ldq / 32, at = p.b * ldk + j->k + p.k;
-    const int16_t *sums = j->x->sum16 + 2 * at + p.h;
-    const int8_t *q = j->x->q + 32 * at;
+    const int8_t *q = j->x->q + p.b * j->x->ldq + 32 * (j->k + p.k);
 #pragma GCC unroll 6
-    for (size_t i = 0; i < (size_t)t; i++) {
-        int32_t sum = sums[2 * i * ldk] + (p.to - p.from == 8 ? sums[2 * i * ldk + 1] : 0);
-        c[i][0] = c[i][1] = vi_set32(-j->bias * sum);
-    }
+    for (size_t i = 0; i < (size_t)t; i++) c[i][0] = c[i][1] = vi_set32(m->start[i][p.h][p.k]);
 #pragma GCC unroll 8
     for (int s = p.from; s < p.to; s++) {
         vi w0 = vi_load(w->code[p.k][0][s]), w1 = vi_load(w->code[p.k][1][s]);
@@ -348,45 +415,43 @@ INLINE void add_part(const int t, const bool wide, vf acc[TOKENS][VECS], const j
     const vf a0 = vf_load(w->a[p.k][0][p.h]), a1 = vf_load(w->a[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        vf s = vf_set(j->x->s[at + i * ldk]);
+        vf s = vf_set(m->s[i][p.k]);
         acc[i][0] = vf_fma(vi_to_float(c[i][0]), vf_mul(a0, s), acc[i][0]);
         acc[i][1] = vf_fma(vi_to_float(c[i][1]), vf_mul(a1, s), acc[i][1]);
     }
 }
 
 /* acc -= b * s * sum of p over the part. */
-INLINE void add_offset(const int t, vf acc[TOKENS][VECS], const job *j, const tile *w,
+INLINE void add_offset(const int t, vf acc[TOKENS][VECS], const tile *w, const share *m,
                        const part p) {
-    const size_t ldk = j->x->ldq / 32, at = p.b * ldk + j->k + p.k;
-    const int16_t *sums = j->x->sum16 + 2 * at + p.h;
     const vf b0 = vf_load(w->b[p.k][0][p.h]), b1 = vf_load(w->b[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        int32_t sum = sums[2 * i * ldk] + (p.to - p.from == 8 ? sums[2 * i * ldk + 1] : 0);
-        vf f = vf_set((float)sum), s = vf_set(-j->x->s[at + i * ldk]);
+        vf f = vf_set(m->sum[i][p.h][p.k]), s = vf_set(m->minus_s[i][p.k]);
         acc[i][0] = vf_fma(f, vf_mul(b0, s), acc[i][0]);
         acc[i][1] = vf_fma(f, vf_mul(b1, s), acc[i][1]);
     }
 }
 
-INLINE void multiply(const int t, const bool split, const bool wide, const job *j, const tile *w,
-                     size_t b) {
+INLINE void multiply(const int t, const kind f, const job *j, const tile *w, size_t b) {
     vf acc[TOKENS][VECS];
+    share m;
     float *y = j->y + b * j->ldy;
     const size_t n0 = j->n < VI_ROWS ? j->n : VI_ROWS, n1 = j->n - n0;
+    take_share(&m, t, f, j, b);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
         acc[i][0] = j->k ? vf_load_n(y + i * j->ldy, n0) : vf_set(0);
         acc[i][1] = j->k ? vf_load_n(y + i * j->ldy + n0, n1) : vf_set(0);
     }
     for (size_t k = 0; k < j->n_k; k++) {
-        const part first = {.k = k, .b = b, .h = 0, .from = 0, .to = split ? 4 : 8};
+        const part first = {.k = k, .b = b, .h = 0, .from = 0, .to = f.split ? 4 : 8};
         const part second = {.k = k, .b = b, .h = 1, .from = 4, .to = 8};
-        add_part(t, wide, acc, j, w, first);
-        if (split) add_part(t, wide, acc, j, w, second);
-        if (!j->offset) continue;
-        add_offset(t, acc, j, w, first);
-        if (split) add_offset(t, acc, j, w, second);
+        add_part(t, f.wide, acc, j, w, &m, first);
+        if (f.split) add_part(t, f.wide, acc, j, w, &m, second);
+        if (!f.offset || !j->offset) continue;
+        add_offset(t, acc, w, &m, first);
+        if (f.split) add_offset(t, acc, w, &m, second);
     }
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
@@ -395,32 +460,35 @@ INLINE void multiply(const int t, const bool split, const bool wide, const job *
     }
 }
 
-#define MULTIPLY_FN(name, t, split, wide)                                                          \
-    static __attribute__((noinline)) void name(const job *j, const tile *w, size_t b) {            \
-        multiply(t, split, wide, j, w, b);                                                         \
+#define MULTIPLY_FN(name, t, ...)                                                                  \
+    static NOINLINE void name(const job *j, const tile *w, size_t b) {            \
+        const kind f = {__VA_ARGS__};                                                              \
+        multiply(t, f, j, w, b);                                                                   \
     }
 #if B32_TOKENS == 6
-#define MULTIPLY_FNS(name, split, wide)                                                            \
-    MULTIPLY_FN(name##_1, 1, split, wide)                                                          \
-    MULTIPLY_FN(name##_2, 2, split, wide)                                                          \
-    MULTIPLY_FN(name##_3, 3, split, wide)                                                          \
-    MULTIPLY_FN(name##_4, 4, split, wide)                                                          \
-    MULTIPLY_FN(name##_6, 6, split, wide)                                                          \
+#define MULTIPLY_FNS(name, ...)                                                                    \
+    MULTIPLY_FN(name##_1, 1, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_2, 2, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_3, 3, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_4, 4, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_6, 6, __VA_ARGS__)                                                          \
     static void (*const name[TOKENS])(const job *, const tile *, size_t) = {                       \
         name##_1, name##_2, name##_3, name##_4, name##_4, name##_6};
 #else
-#define MULTIPLY_FNS(name, split, wide)                                                            \
-    MULTIPLY_FN(name##_1, 1, split, wide)                                                          \
-    MULTIPLY_FN(name##_2, 2, split, wide)                                                          \
-    MULTIPLY_FN(name##_3, 3, split, wide)                                                          \
-    MULTIPLY_FN(name##_4, 4, split, wide)                                                          \
+#define MULTIPLY_FNS(name, ...)                                                                    \
+    MULTIPLY_FN(name##_1, 1, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_2, 2, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_3, 3, __VA_ARGS__)                                                          \
+    MULTIPLY_FN(name##_4, 4, __VA_ARGS__)                                                          \
     static void (*const name[TOKENS])(const job *, const tile *, size_t) = {name##_1, name##_2,    \
                                                                             name##_3, name##_4};
 #endif
-MULTIPLY_FNS(whole, false, false)
-MULTIPLY_FNS(halves, true, false)
-MULTIPLY_FNS(whole_wide, false, true)
-MULTIPLY_FNS(halves_wide, true, true)
+MULTIPLY_FNS(whole, 0)
+MULTIPLY_FNS(whole_offset, .offset = true)
+MULTIPLY_FNS(halves, .split = true)
+MULTIPLY_FNS(whole_wide, .wide = true)
+MULTIPLY_FNS(other_whole, .wide = true, .offset = true)
+MULTIPLY_FNS(other_halves, .split = true, .wide = true, .offset = true)
 
 /* ==== The loop over tiles ===================================================================== */
 
@@ -444,13 +512,13 @@ static format format_of(uint32_t type) {
     case QUANT_MXFP4:
         return (format){unpack_mxfp4, whole, 12};
     case QUANT_Q4_K:
-        return (format){unpack_q4_k, whole, 0};
+        return (format){unpack_q4_k, whole_offset, 0};
     case QUANT_Q5_K:
-        return (format){unpack_q5_k, whole, 0};
+        return (format){unpack_q5_k, whole_offset, 0};
     case QUANT_Q6_K:
         return (format){unpack_q6_k, halves, 32};
     default:
-        return (format){unpack_other, kern_split16(type) ? halves_wide : whole_wide, VI_BIAS8};
+        return (format){unpack_other, kern_split16(type) ? other_halves : other_whole, VI_BIAS8};
     }
 }
 
@@ -475,8 +543,15 @@ static void tile_rows(job *j, const format *f) {
     }
 }
 
+#ifdef VI_LANES
+#include "kern/b32_row_body.h"
+#endif
+
 static void NAME(mm_b32_q8)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                             size_t row_begin, size_t row_end) {
+#ifdef VI_LANES
+    if (x->n_tok == 1 && one_token(y, w, x, row_begin, row_end)) return;
+#endif
     const format f = format_of(w->type);
     job j = {.ldy = ldy, .w = w, .x = x, .bias = f.bias, .offset = quant_has_offset(w->type)};
     j.stop = w->data + row_end * w->row_bytes;

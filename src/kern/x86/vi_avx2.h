@@ -25,12 +25,23 @@ static inline vi vi_rows(const uint8_t *const *p, size_t at) {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(low),
                                    _mm_loadu_si128((const __m128i *)(p[4] + at)), 1);
 }
+/* Sixteen bytes in each 128-bit lane: from p and p + near. */
+#define VI_LANES
+static inline vi vi_lanes(const uint8_t *p, size_t near, size_t far) {
+    __m128i low = _mm_loadu_si128((const __m128i *)p);
+    (void)far;
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low),
+                                   _mm_loadu_si128((const __m128i *)(p + near)), 1);
+}
 static inline vi vi_lo32(vi a, vi b) { return _mm256_unpacklo_epi32(a, b); }
 static inline vi vi_hi32(vi a, vi b) { return _mm256_unpackhi_epi32(a, b); }
 static inline vi vi_lo64(vi a, vi b) { return _mm256_unpacklo_epi64(a, b); }
 static inline vi vi_hi64(vi a, vi b) { return _mm256_unpackhi_epi64(a, b); }
 
 static inline vi vi_load(const void *p) { return _mm256_load_si256(p); }
+static inline vi vi_load_any(const void *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
 static inline void vi_store(void *p, vi a) { _mm256_store_si256(p, a); }
 static inline vi vi_set8(int x) { return _mm256_set1_epi8((char)x); }
 static inline vi vi_set32(int32_t x) { return _mm256_set1_epi32(x); }

@@ -21,12 +21,21 @@ static inline vi vi_rows(const uint8_t *const *p, size_t at) {
     v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p[8] + at)), 2);
     return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p[12] + at)), 3);
 }
+/* Sixteen bytes in each 128-bit lane: from p, p + near, p + far, p + near + far. */
+#define VI_LANES
+static inline vi vi_lanes(const uint8_t *p, size_t near, size_t far) {
+    __m512i v = _mm512_zextsi128_si512(_mm_loadu_si128((const __m128i *)p));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + near)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + far)), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + near + far)), 3);
+}
 static inline vi vi_lo32(vi a, vi b) { return _mm512_unpacklo_epi32(a, b); }
 static inline vi vi_hi32(vi a, vi b) { return _mm512_unpackhi_epi32(a, b); }
 static inline vi vi_lo64(vi a, vi b) { return _mm512_unpacklo_epi64(a, b); }
 static inline vi vi_hi64(vi a, vi b) { return _mm512_unpackhi_epi64(a, b); }
 
 static inline vi vi_load(const void *p) { return _mm512_load_si512(p); }
+static inline vi vi_load_any(const void *p) { return _mm512_loadu_si512(p); }
 static inline void vi_store(void *p, vi a) { _mm512_store_si512(p, a); }
 static inline vi vi_set8(int x) { return _mm512_set1_epi8((char)x); }
 static inline vi vi_set32(int32_t x) { return _mm512_set1_epi32(x); }
