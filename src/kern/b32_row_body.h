@@ -4,7 +4,7 @@
  * of b32_body.h, which says what is computed; here every weight is used once, so nothing is
  * unpacked into a tile. Two steps for VI_ROWS rows at a time:
  *
- * 1. Row by row, in the order of memory, with a prefetch AHEAD bytes in front: a group of VI_ROWS
+ * 1. Row by row, in the order of memory, with prefetches FAR and NEAR in front: a group of VI_ROWS
  *    blocks is four vectors of codes a half; lane i (128 bits) of vector v holds 16 columns of
  *    block 4 i + v, so the four sums of dwords transposed in their lanes come out in block order:
  *
@@ -25,7 +25,8 @@ enum {
     GROUP = VI_ROWS,   /* blocks in a group */
     SEG = 128,         /* blocks in a strip */
     ROW_BLOCKS = 1024, /* blocks in the longest row done here */
-    AHEAD = 12288      /* bytes from what is read to what is prefetched */
+    FAR = 16384,       /* bytes from what is read to what is asked for from memory */
+    NEAR = 1024        /* the same from the second-level cache (x86/stream.h says why) */
 };
 
 /* One token, in the order of the vectors. */
@@ -38,9 +39,9 @@ typedef struct token {
 /* What VI_ROWS rows bring to their outputs; block k of the strip stands at GROUP + k, because the
  * last group may begin before the strip. */
 typedef struct strip {
-    float sum[2][VI_ROWS][GROUP + SEG];       /* sum of q p, of a block or of each half */
-    uint16_t half[GROUP + SEG][VI_ROWS];      /* f16 scale of a block; Q6_K: of a super-block */
-    uint8_t exponent[GROUP + SEG][VI_ROWS];   /* MXFP4: scale of a block */
+    float sum[2][VI_ROWS][GROUP + SEG];        /* sum of q p, of a block or of each half */
+    uint16_t half[GROUP + SEG][VI_ROWS];       /* f16 scale of a block; Q6_K: of a super-block */
+    uint8_t exponent[GROUP + SEG][VI_ROWS];    /* MXFP4: scale of a block */
     uint8_t super[VI_ROWS][2 * (GROUP + SEG)]; /* K types: sixteen bytes for each super-block */
 } strip;
 
@@ -52,7 +53,7 @@ typedef struct line {
     size_t row;       /* row in the strip */
     size_t blocks;    /* blocks in the whole row */
     size_t k0, n_k;   /* first block of the strip, blocks */
-   } line;
+} line;
 
 /* The first block of group g of a row. */
 INLINE size_t group_start(size_t blocks, size_t g) {
@@ -118,7 +119,10 @@ INLINE void copy_super(const line *l, size_t k, const size_t step, const size_t 
 
 INLINE void prefetch_ahead(const uint8_t *p, const size_t n_bytes) {
 #pragma GCC unroll 16
-    for (size_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(p + AHEAD + i, 0, 2);
+    for (size_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch(p + FAR + i, 0, 2);
+        __builtin_prefetch(p + NEAR + i, 0, 3);
+    }
 }
 
 /* Sixteen nibble bytes of each block: the low nibbles are columns 0-15, the high ones 16-31. */
@@ -339,9 +343,9 @@ FOLD(fold_q6_k, scales_q6_k, .split = true)
 /* ==== The loop over rows ====================================================================== */
 
 typedef struct row_format {
-    void (*line)(const line *l);          /* NULL: not done here */
-    void (*fold)(const fold_job *j);      /* by kind */
-    int32_t bias;                         /* of the codes */
+    void (*line)(const line *l);     /* NULL: not done here */
+    void (*fold)(const fold_job *j); /* by kind */
+    int32_t bias;                    /* of the codes */
 } row_format;
 
 static row_format row_format_of(uint32_t type) {

@@ -6,6 +6,7 @@
  * have: a chunk of 320 weights takes one shift, two lookups, five masks and five dot products. The
  * shift is one of words; the two bits that come from the neighbour are not looked at.
  */
+#include "kern/x86/stream.h"
 #include "kern/x86/tile_avx512.h"
 
 #define NAME(x) x##_avx512vbmi

@@ -7,6 +7,7 @@
  * the upper two are merged under masks. high[] is 64 * (b / 64) below 192: only its last 16 entries
  * are looked up.
  */
+#include "kern/x86/stream.h"
 #include "kern/x86/tile_avx512.h"
 
 #define NAME(x) x##_avx512vnni

@@ -235,7 +235,6 @@ INLINE void unpack_piece(tile *t, const tile *after) {
     t->piece++;
 }
 
-#include "kern/x86/stream.h"
 #include "kern/x86/tile_body512.h"
 
 static void NAME(gemm_t5_i8)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
