@@ -9,22 +9,28 @@ import subprocess
 import pytest
 
 from rotor import _library as c
+from rotor import ternary
 
 CC = os.environ.get("CC", "cc").split()
 SCALARS = {"uint32_t": ctypes.c_uint32, "int32_t": ctypes.c_int32, "uint64_t": ctypes.c_uint64, "float": ctypes.c_float,
            "size_t": ctypes.c_size_t, "bool": ctypes.c_bool, "int": ctypes.c_int, "unsigned": ctypes.c_uint,
-           "rotor_status": ctypes.c_int, "rotor_engine_options": c.EngineOptions, "rotor_gen_options": c.GenOptions}
+           "rotor_status": ctypes.c_int, "int64_t": ctypes.c_int64, "rotor_mlp_act": ctypes.c_int,
+           "rotor_ternary_layout": ctypes.c_int, "rotor_engine_options": c.EngineOptions, "rotor_gen_options": c.GenOptions}
 
 
 @pytest.fixture(scope="module")
 def header(source_root):
     text = "".join((source_root / "include" / name).read_text() for name in ("rotor_status.h", "rotor.h"))
+    return without_comments(text)
+
+
+def without_comments(text):
     return re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
 
 
 def ask_compiler(source_root, tmp_path, body):
     source = tmp_path / "ask.c"
-    source.write_text('#include <rotor.h>\n#include <stdio.h>\n#include <stddef.h>\nint main(void) {\n%s\n}\n' % body)
+    source.write_text('#include <rotor.h>\n#include <rotor_ternary.h>\n#include <stdio.h>\n#include <stddef.h>\nint main(void) {\n%s\n}\n' % body)
     subprocess.run([*CC, "-std=c11", "-I", str(source_root / "include"), str(source), "-o", str(tmp_path / "ask")],
                    check=True, timeout=60)
     out = subprocess.run([str(tmp_path / "ask")], check=True, capture_output=True, text=True, timeout=60).stdout
@@ -33,7 +39,7 @@ def ask_compiler(source_root, tmp_path, body):
 
 def test_structures(source_root, tmp_path):
     lines, want = [], {}
-    for name, struct in c.STRUCTS.items():
+    for name, struct in {**c.STRUCTS, "rotor_mlp_stats": ternary.MlpStats}.items():
         lines.append('printf("%s %%zu\\n", sizeof(%s));' % (name, name))
         want[name] = ctypes.sizeof(struct)
         for field, _ in struct._fields_:
@@ -88,13 +94,25 @@ def kind_here(kind):
     return "pointer" if pointer else kind
 
 
-def test_prototypes(header):
+def prototypes(text):
     found = {}
-    for result, name, parameters in re.findall(r"ROTOR_API\s+([\w\s*]+?)\b(rotor_\w+)\s*\((.*?)\);", header, re.S):
-        callback = r"\w+ \(\*\w+\)\([^)]*\)"
-        parts = re.sub(callback, "callback *", parameters).split(",")
+    for result, name, parameters in re.findall(r"ROTOR_API\s+([\w\s*]+?)\b(rotor_\w+)\s*\((.*?)\);", text, re.S):
+        parts = re.sub(r"\w+ \(\*\w+\)\([^)]*\)", "callback *", parameters).split(",")
         found[name] = (kind_of(result), [] if parameters.strip() == "void" else [kind_of(p) for p in parts])
-    here = {name: (kind_here(result), [kind_here(a) for a in arguments])
-            for name, (result, arguments) in c.FUNCTIONS.items()}
-    assert len(found) > 20
-    assert here == found
+    return found
+
+
+def bound(functions):
+    return {name: (kind_here(result), [kind_here(a) for a in arguments])
+            for name, (result, arguments) in functions.items()}
+
+
+def test_prototypes(header):
+    found = prototypes(header)
+    assert len(found) > 20 and bound(c.FUNCTIONS) == found
+
+
+def test_prototypes_of_the_ternary_part(source_root):
+    found = prototypes(without_comments((source_root / "include" / "rotor_ternary.h").read_text()))
+    here = bound(ternary.FUNCTIONS)
+    assert here == {name: found[name] for name in here}
