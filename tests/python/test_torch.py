@@ -193,3 +193,14 @@ def test_a_decoder_learns_a_pattern():
         optimiser.step()
         losses.append(loss.item())
     assert abs(losses[0] - math.log(32)) < 0.1 and losses[-1] < 0.5
+
+
+def test_the_training_example(source_root, tmp_path):
+    import runpy
+    text = (source_root / "README.md").read_text()
+    (tmp_path / "text").write_text(text * 3)
+    example = runpy.run_path(str(source_root / "examples" / "torch_ternary" / "train.py"))
+    losses, far = example["main"]([str(tmp_path / "text"), "-o", str(tmp_path / "m.gguf"), "--steps", "30", "--layers", "1",
+                                   "--embd", "64", "--ff", "128", "--ctx", "64"])
+    assert abs(losses[0] - math.log(258)) < 0.2 and losses[-1] < losses[0] - 1
+    assert np.median(far) <= 1e-3
