@@ -67,13 +67,14 @@ typedef enum rotor_ternary_layout {
                            */
     ROTOR_TERNARY_HF,     /* packed rows of Hugging Face checkpoints: ceil(rows / 4) x cols bytes */
     ROTOR_TERNARY_I2S,    /* GGUF I2_S as x86 writes it, with its scale behind it */
-    ROTOR_TERNARY_I2S_ARM,  /* I2_S in ARM byte order */
-    ROTOR_TERNARY_I2S_4ROW, /* I2_S with four rows in a byte */
-    ROTOR_TERNARY_TQ1_0,    /* GGUF TQ1_0: 1.6875 bits a value, a half-float scale per 256 */
-    ROTOR_TERNARY_TQ2_0,    /* GGUF TQ2_0: 2.0625 bits a value */
-    ROTOR_TERNARY_IQ1_BN,   /* ik_llama.cpp IQ1_BN: 1.625 bits, a half-float scale per row */
-    ROTOR_TERNARY_IQ2_BN,   /* ik_llama.cpp IQ2_BN: 2 bits, a float scale per row */
-    ROTOR_TERNARY_IQ2_BN_R4 /* the same with four rows interleaved */
+    ROTOR_TERNARY_I2S_ARM,   /* I2_S in ARM byte order */
+    ROTOR_TERNARY_I2S_4ROW,  /* I2_S with four rows in a byte */
+    ROTOR_TERNARY_TQ1_0,     /* GGUF TQ1_0: 1.6875 bits a value, a half-float scale per 256 */
+    ROTOR_TERNARY_TQ2_0,     /* GGUF TQ2_0: 2.0625 bits a value */
+    ROTOR_TERNARY_IQ1_BN,    /* ik_llama.cpp IQ1_BN: 1.625 bits, a half-float scale per row */
+    ROTOR_TERNARY_IQ2_BN,    /* ik_llama.cpp IQ2_BN: 2 bits, a float scale per row */
+    ROTOR_TERNARY_IQ2_BN_R4, /* the same with four rows interleaved */
+    ROTOR_TERNARY_T5         /* Rotor's T5, version 1: 1.6 bits, a float scale per row; any shape */
 } rotor_ternary_layout;
 
 /* A matrix of rows x cols ternary values times one scale. */

@@ -33,6 +33,7 @@ static const layout_row layouts[] = {
     [ROTOR_TERNARY_IQ1_BN] = {"IQ1_BN", QUANT_IQ1_BN, 0},
     [ROTOR_TERNARY_IQ2_BN] = {"IQ2_BN", QUANT_IQ2_BN, 0},
     [ROTOR_TERNARY_IQ2_BN_R4] = {"IQ2_BN_R4", QUANT_IQ2_BN_R4, 0},
+    [ROTOR_TERNARY_T5] = {"T5", QUANT_T5, 0},
 };
 
 static bool is_layout(rotor_ternary_layout l) { return (unsigned)l < BASE_COUNT(layouts); }

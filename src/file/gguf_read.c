@@ -325,6 +325,27 @@ static rotor_status read_tensors(file_model *m, cursor *c, uint64_t n, uint32_t 
     return ROTOR_OK;
 }
 
+/* T5 tensors are laid out as the version in the metadata says: bytes of another version would be
+ * read as other weights. */
+static rotor_status check_t5_version(const file_model *m, const cursor *c, size_t first) {
+    size_t i = first;
+    while (i < m->n_tensors && m->tensors[i].info->id != QUANT_T5) i++;
+    if (i == m->n_tensors) return ROTOR_OK;
+    const file_tensor *t = &m->tensors[i];
+    const file_kv *kv = file_kv_find(m, QUANT_T5_KEY);
+    uint64_t version;
+    if (!kv || !file_kv_u64(kv, 0, &version))
+        return base_fail(c->err, ROTOR_E_FORMAT,
+                         "tensor %.*s is of type T5, and key " QUANT_T5_KEY
+                         ", the version of its layout, is missing or no number",
+                         (int)t->name.n, t->name.p);
+    if (version == QUANT_T5_VERSION) return ROTOR_OK;
+    return base_fail(c->err, ROTOR_E_UNSUPPORTED,
+                     "tensor %.*s is of type T5 version %llu; this program knows version %d "
+                     "(key " QUANT_T5_KEY ")",
+                     (int)t->name.n, t->name.p, (ull)version, QUANT_T5_VERSION);
+}
+
 /* ==== A whole shard
  * =============================================================================== */
 
@@ -365,6 +386,7 @@ static rotor_status parse_shard(file_model *m, cursor *c, uint32_t shard, kv_tab
         *kvs = (kv_table){0};
     }
     ROTOR_TRY(read_tensors(m, c, h.n_tensors, shard));
+    ROTOR_TRY(check_t5_version(m, c, first));
     if (h.n_tensors == 0) return ROTOR_OK;
     ROTOR_TRY(data_begins(c, align, &begin));
     return model_place_tensors(m, first, begin, align, c->err);

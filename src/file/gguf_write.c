@@ -302,9 +302,17 @@ static void append_infos(const file_writer *w, base_buf *b) {
     }
 }
 
+/* Every file with a T5 tensor says the version of its layout; no writer can forget it. */
+static void put_t5_version(file_writer *w) {
+    size_t i = 0;
+    while (i < w->n_tensors && w->tensors[i].info->id != QUANT_T5) i++;
+    if (i < w->n_tensors) file_put_u32(w, QUANT_T5_KEY, QUANT_T5_VERSION);
+}
+
 rotor_status file_begin(file_writer *w, rotor_error *err) {
     base_buf head = {0};
     if (w->begun) return base_fail(err, ROTOR_E_STATE, "the header is written already");
+    put_t5_version(w);
     if (w->failed.code != ROTOR_OK)
         return base_fail(err, w->failed.code, "%s: %s", w->out.path, w->failed.message);
     base_buf_append(&head, "GGUF", 4);

@@ -4,9 +4,10 @@
  * of b32_body.h, which says what is computed; here every weight is used once, so nothing is
  * unpacked into a tile. Two steps for VI_ROWS rows at a time:
  *
- * 1. Row by row, in the order of memory, with a prefetch of what is read AHEAD bytes later: a group
- * of VI_ROWS blocks is four vectors of codes a half; lane i (128 bits) of vector v holds 16 columns
- * of block 4 i + v, so the four sums of dwords transposed in their lanes come out in block order:
+ * 1. Row by row, in the order of memory, with prefetches of what is read FAR and NEAR bytes later:
+ * a group of VI_ROWS blocks is four vectors of codes a half; lane i (128 bits) of vector v holds 16
+ *    columns of block 4 i + v, so the four sums of dwords transposed in their lanes come out in
+ *    block order:
  *
  *      vector 0   | block 0, cols 0-15 | block 4 | block 8  | block 12 |   and again, cols 16-31
  *      vector 1   | block 1            | block 5 | block 9  | block 13 |
@@ -25,7 +26,8 @@ enum {
     GROUP = VI_ROWS,   /* blocks in a group */
     SEG = 128,         /* most blocks in a strip */
     ROW_BLOCKS = 1024, /* blocks in the longest row done here */
-    AHEAD = 12288      /* bytes from what is read to what is prefetched */
+    FAR = 16384,       /* bytes from what is read to what is asked for from memory */
+    NEAR = 1024        /* the same from the second-level cache (x86/stream.h says why) */
 };
 
 /* One token, in the order of the vectors. */
@@ -52,7 +54,7 @@ typedef struct line {
     size_t row;       /* row in the strip */
     size_t blocks;    /* blocks in the whole row */
     size_t k0, n_k;   /* first block of the strip, blocks */
-    ptrdiff_t ahead;  /* bytes from what is read to what is prefetched */
+    ptrdiff_t far;    /* bytes from what is read to what is asked for from memory */
 } line;
 
 /* The first block of group g of a row. */
@@ -117,11 +119,13 @@ INLINE void copy_super(const line *l, size_t k, const size_t step, const size_t 
                16);
 }
 
-/* What is read AHEAD bytes from now: rows of the strip follow each other, then those of the next.
- */
+/* The far one knows that rows of a strip follow each other, and then those of the next strip. */
 INLINE void prefetch_ahead(const line *l, const uint8_t *p, const size_t n_bytes) {
 #pragma GCC unroll 16
-    for (size_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(p + l->ahead + i, 0, 2);
+    for (size_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch(p + l->far + i, 0, 2);
+        __builtin_prefetch(p + NEAR + i, 0, 3);
+    }
 }
 
 /* Sixteen nibble bytes of each block: the low nibbles are columns 0-15, the high ones 16-31. */
@@ -386,14 +390,14 @@ typedef struct cut {
     const kern_mat *w; /* weights */
     size_t blocks;     /* in a row */
     size_t step;  /* blocks in a strip, the last of a row may be shorter; a multiple of GROUP */
-    size_t lines; /* rows of a strip that are read in AHEAD bytes */
+    size_t lines; /* rows of a strip that are read in FAR bytes */
 } cut;
 
 static cut cut_rows(const kern_mat *w) {
     cut c = {.w = w, .blocks = w->cols / 32};
     const size_t n = (c.blocks + SEG - 1) / SEG;
     c.step = ((c.blocks + n - 1) / n + GROUP - 1) / GROUP * GROUP;
-    c.lines = 1 + AHEAD * c.blocks / (c.step * w->row_bytes);
+    c.lines = 1 + FAR * c.blocks / (c.step * w->row_bytes);
     return c;
 }
 
@@ -428,7 +432,7 @@ static bool one_token(float *y, const kern_mat *w, const kern_act *x, size_t row
             l.n_k = blocks - l.k0 < c.step ? blocks - l.k0 : c.step;
             for (l.row = 0; l.row < j.n; l.row++) {
                 l.p = w->data + (r + l.row) * w->row_bytes;
-                l.ahead = bytes_ahead(&c, l.row, l.k0);
+                l.far = bytes_ahead(&c, l.row, l.k0);
                 f.line(&l);
             }
             j.n_k = l.n_k;

@@ -13,7 +13,8 @@
 #include <assert.h>
 #include <math.h>
 
-#define NOINLINE __attribute__((noinline))
+#define NOINLINE    __attribute__((noinline))
+#define INLINE_BODY static inline __attribute__((always_inline))
 
 /* Lanes of a vector of n elements from i on: 16, or what is left. */
 static inline size_t lanes_at(size_t i, size_t n) { return n - i < 16 ? n - i : 16; }
@@ -148,25 +149,47 @@ MM_PLAIN(mm_f32, 4, load_f32_n)
 MM_PLAIN(mm_f16, 2, v16_load_f16_n)
 MM_PLAIN(mm_bf16, 2, v16_load_bf16_n)
 
-/* Ternary rows as floats -1, 0, +1; the scale multiplies the sum once. */
+/* Ternary rows as floats -1, 0, +1; the scale multiplies the sum once. fetch gives the 128 values
+ * of row r from column c on, whatever stands in padding columns. */
+INLINE_BODY void ternary_f32(float *y, size_t ldy, const kern_mat *w, const kern_act *x, size_t r,
+                             void (*const fetch)(const kern_mat *w, size_t r, size_t c,
+                                                 int8_t *t)) {
+    const float scale = w->row_scale ? w->row_scale[r] : w->scale;
+    for (size_t b = 0; b < x->n_tok; b++) {
+        const float *xb = x->x + b * x->ldx;
+        v16 acc = v16_set(0);
+        for (size_t c = 0; c < w->cols; c += 128) {
+            int8_t t[128];
+            fetch(w, r, c, t);
+            for (size_t i = 0; i < 128 && c + i < w->cols; i += 16)
+                acc = v16_fma(v16_load_i8(t + i), v16_load_n(xb + c + i, lanes_at(c + i, w->cols)),
+                              acc);
+        }
+        y[b * ldy + r] = v16_sum(acc) * scale;
+    }
+}
+
+INLINE_BODY void fetch_t2(const kern_mat *w, size_t r, size_t c, int8_t *t) {
+    t2_block_values(w->data + r * w->row_bytes + c / 4, t);
+}
+
+/* 128 columns are no whole chunks of 20: the first chunk may begin before them. */
+INLINE_BODY void fetch_t5(const kern_mat *w, size_t r, size_t c, int8_t *t) {
+    const size_t first = c / QUANT_T5_COLS, end = c + 128 < w->cols ? c + 128 : w->cols;
+    int8_t chunks[8 * QUANT_T5_COLS] = {0};
+    for (size_t k = first; k * QUANT_T5_COLS < end; k++)
+        t5_chunk_values(w, r, k, chunks + (k - first) * QUANT_T5_COLS);
+    memcpy(t, chunks + (c - first * QUANT_T5_COLS), 128);
+}
+
 static void NAME(mm_t2_f32)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                             size_t row_begin, size_t row_end) {
-    for (size_t r = row_begin; r < row_end; r++) {
-        const uint8_t *row = w->data + r * w->row_bytes;
-        float scale = w->row_scale ? w->row_scale[r] : w->scale;
-        for (size_t b = 0; b < x->n_tok; b++) {
-            const float *xb = x->x + b * x->ldx;
-            v16 acc = v16_set(0);
-            for (size_t c = 0; c < w->cols; c += 128) {
-                int8_t t[128];
-                t2_block_values(row + c / 4, t);
-                for (size_t i = 0; i < 128 && c + i < w->cols; i += 16)
-                    acc = v16_fma(v16_load_i8(t + i),
-                                  v16_load_n(xb + c + i, lanes_at(c + i, w->cols)), acc);
-            }
-            y[b * ldy + r] = v16_sum(acc) * scale;
-        }
-    }
+    for (size_t r = row_begin; r < row_end; r++) ternary_f32(y, ldy, w, x, r, fetch_t2);
+}
+
+static void NAME(mm_t5_f32)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                            size_t row_begin, size_t row_end) {
+    for (size_t r = row_begin; r < row_end; r++) ternary_f32(y, ldy, w, x, r, fetch_t5);
 }
 
 enum { F32_TOKENS = 8, F32_COLS = 512 }; /* tokens and columns that share decoded weights */
@@ -401,6 +424,7 @@ void NAME(kern_fill_float)(kern *k) {
     k->mm_f16 = NAME(mm_f16);
     k->mm_bf16 = NAME(mm_bf16);
     k->mm_t2_f32 = NAME(mm_t2_f32);
+    k->mm_t5_f32 = NAME(mm_t5_f32);
     k->mm_b32_f32 = NAME(mm_b32_f32);
     k->quant_i8 = NAME(quant_i8);
     k->quant_q8 = NAME(quant_q8);

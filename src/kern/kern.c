@@ -27,6 +27,7 @@ void kern_init(kern *k, unsigned cpu) {
     k->cpu = cpu;
     kern_fill_float_c(k);
     kern_fill_t2_c(k);
+    kern_fill_t5_c(k);
     kern_fill_b32_c(k);
 #if defined(__x86_64__)
     kern_fill_x86(k, cpu);

@@ -30,12 +30,12 @@ enum {
 /* A weight matrix [rows, cols] at rest. Borrowed. */
 typedef struct kern_mat {
     const uint8_t *data; /* first byte of row 0, any alignment */
-    uint32_t type;       /* QUANT_I2_S: T2 rows; a QUANT_BLOCK32 type; QUANT_F16, BF16, F32 */
+    uint32_t type;       /* QUANT_I2_S: T2 rows; QUANT_T5; a QUANT_BLOCK32 type; F16, BF16, F32 */
     size_t rows;         /* outputs */
     size_t cols;         /* inputs, K */
-    size_t row_bytes;    /* distance between rows */
-    float scale;         /* of all rows (T2; for other types the device multiplies the outputs) */
-    const float *row_scale; /* [rows] instead of scale, or NULL (T2) */
+    size_t row_bytes;    /* distance between rows; T5: a sixteenth of that between groups of 16 */
+    float scale;         /* of all rows (T2, T5; of others the device multiplies the outputs) */
+    const float *row_scale; /* [rows] instead of scale, or NULL (T2, T5) */
 } kern_mat;
 
 /* B activation rows of K columns, float and, once quantised, int8. Borrowed. */
@@ -44,8 +44,8 @@ typedef struct kern_act {
     size_t ldx;         /* floats between rows of x */
     const int8_t *q;    /* [B, ldq], zero-padded: for integer kernels */
     size_t ldq;         /* bytes between rows of q: K rounded up to KERN_ALIGN_COLS */
-    const float *s;     /* T2: [B], 127 / absmax of the row; block types: [B, ldq/32], absmax/127 */
-    const int32_t *sum; /* T2: [B], sum of the row's q */
+    const float *s;     /* T2, T5: [B], 127 / absmax of the row; blocks: [B, ldq/32], absmax/127 */
+    const int32_t *sum; /* T2, T5: [B], sum of the row's q */
     const int16_t *sum16; /* block types: [B, ldq/16], sums of 16 q */
     size_t n_tok;         /* B */
 } kern_act;
@@ -132,10 +132,11 @@ typedef struct kern {
 
     /* Products with int8 activations (exact integer sums) … */
     kern_mm_fn gemv_t2_i8, gemm_t2_i8; /* one token; any number */
+    kern_mm_fn gemv_t5_i8, gemm_t5_i8; /* the same for 1.6-bit weights */
     kern_mm_fn mm_b32_q8;              /* block types, any number of tokens */
     /* … and with float activations. */
-    kern_mm_fn mm_f32, mm_f16, mm_bf16; /* plain types */
-    kern_mm_fn mm_t2_f32, mm_b32_f32;   /* --act f32: decoded weights, nothing rounded */
+    kern_mm_fn mm_f32, mm_f16, mm_bf16;          /* plain types */
+    kern_mm_fn mm_t2_f32, mm_t5_f32, mm_b32_f32; /* --act f32: decoded weights, nothing rounded */
 
     /* Rows [row_begin, row_end) of C; scratch: KERN_GEMM_SCRATCH floats of this thread. */
     void (*gemm_f32)(const kern_gemm *g, size_t row_begin, size_t row_end, float *scratch);

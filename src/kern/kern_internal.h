@@ -18,6 +18,17 @@ static inline void t2_block_values(const uint8_t *block, int8_t t[128]) {
     }
 }
 
+/* The 20 values of row r in chunk k of its T5 group. */
+static inline void t5_chunk_values(const kern_mat *w, size_t r, size_t k, int8_t t[QUANT_T5_COLS]) {
+    const uint8_t *four =
+        w->data + r / QUANT_T5_ROWS * QUANT_T5_ROWS * w->row_bytes + k * 64 + r % QUANT_T5_ROWS * 4;
+    for (int i = 0; i < 4; i++) {
+        uint8_t digit[5];
+        quant_t5_digits(four[i], digit);
+        for (int f = 0; f < 5; f++) t[4 * f + i] = (int8_t)(digit[f] - 1);
+    }
+}
+
 /* What multiplies an integer sum of row r and token b: the weight's scale over the activation's. */
 static inline float t2_factor(const kern_mat *w, const kern_act *x, size_t r, size_t b) {
     return (w->row_scale ? w->row_scale[r] : w->scale) / x->s[b];
@@ -26,6 +37,7 @@ static inline float t2_factor(const kern_mat *w, const kern_act *x, size_t r, si
 /* Each overwrites the slots its instruction set has a version of. */
 void kern_fill_float_c(kern *k);
 void kern_fill_t2_c(kern *k);
+void kern_fill_t5_c(kern *k);
 void kern_fill_b32_c(kern *k);
 void kern_fill_x86(kern *k, unsigned cpu);
 void kern_fill_arm(kern *k, unsigned cpu);
@@ -35,12 +47,18 @@ void kern_fill_float_neon(kern *k);
 void kern_fill_t2_avx2(kern *k);
 void kern_fill_t2_avxvnni(kern *k);
 void kern_fill_t2_avx512vnni(kern *k);
+void kern_fill_t5_avx2(kern *k);
+void kern_fill_t5_avxvnni(kern *k);
+void kern_fill_t5_avx512vnni(kern *k);
+void kern_fill_t5_avx512vbmi(kern *k);
 void kern_fill_b32_avx2(kern *k);
 void kern_fill_b32_avxvnni(kern *k);
 void kern_fill_b32_avx512vnni(kern *k);
 void kern_fill_t2_neon(kern *k);
 void kern_fill_t2_dotprod(kern *k);
 void kern_fill_t2_i8mm(kern *k);
+void kern_fill_t5_neon(kern *k);
+void kern_fill_t5_dotprod(kern *k);
 void kern_fill_b32_neon(kern *k);
 void kern_fill_b32_dotprod(kern *k);
 

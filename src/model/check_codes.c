@@ -13,7 +13,7 @@ enum { PIECE_BYTES = 1 << 20, LOOK_BYTES = 4096 };
 
 /* One tensor to be checked. */
 typedef struct check {
-    const model_mat *w; /* T2 rows in the file */
+    const model_mat *w; /* T2 rows or T5 groups in the file */
     size_t first;       /* number of its first piece */
 } check;
 
@@ -27,7 +27,10 @@ typedef struct check_job {
     void *arg;                    /* for it */
 } check_job;
 
-static size_t bytes_of(const model_mat *w) { return w->rows * w->row_bytes; }
+static size_t bytes_of(const model_mat *w) {
+    if (w->type == QUANT_T5) return (size_t)quant_t5_code_bytes(w->rows, w->cols);
+    return w->rows * w->row_bytes;
+}
 
 /* A code 3 is a pair of ones in an even-odd bit pair. What stands LOOK_BYTES further is asked for
  * meanwhile: it may begin a page that the processor would not think of. */
@@ -42,6 +45,11 @@ static bool has_code_3(const uint8_t *p, size_t n) {
     for (int k = 0; k < 4; k++) bad |= sum[k];
     for (; i < n; i++) bad |= (uint64_t)(p[i] & p[i] >> 1);
     return (bad & 0x5555555555555555u) != 0;
+}
+
+static bool has_illegal(const model_mat *w, const uint8_t *p, size_t n) {
+    size_t at;
+    return w->type == QUANT_T5 ? !quant_t5_check(p, n, &at) : has_code_3(p, n);
 }
 
 /* The bytes of a piece. */
@@ -66,7 +74,7 @@ static void check_pieces(void *arg, int thread, int n_threads) {
         const uint8_t *p = piece_at(job, piece, &w, &n);
         bool bad = false;
         for (size_t i = 0; i < n && !bad; i += LOOK_BYTES)
-            bad = has_code_3(p + i, BASE_MIN(n - i, (size_t)LOOK_BYTES));
+            bad = has_illegal(w, p + i, BASE_MIN(n - i, (size_t)LOOK_BYTES));
         size_t lowest = atomic_load(&job->first_bad);
         while (bad && piece < lowest &&
                !atomic_compare_exchange_weak(&job->first_bad, &lowest, piece)) {
@@ -79,8 +87,16 @@ static rotor_status verdict(const model_loader *ld, const check_job *job) {
     size_t n, at = 0;
     if (job->first_bad == job->n_pieces) return ROTOR_OK;
     const uint8_t *p = piece_at(job, job->first_bad, &w, &n);
-    while (!has_code_3(p + at, 1)) at++;
+    while (!has_illegal(w, p + at, 1)) at++;
     at += (size_t)(p - w->data);
+    if (w->type == QUANT_T5) {
+        const size_t group = w->row_bytes * QUANT_T5_ROWS, row = at / group * QUANT_T5_ROWS;
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: tensor %s: byte 0x%02X in rows %zu-%zu, byte %zu, is no string of "
+                         "five digits",
+                         file_path(ld->f), w->name, w->data[at], row, row + QUANT_T5_ROWS - 1,
+                         at % group);
+    }
     return base_fail(ld->err, ROTOR_E_FORMAT,
                      "%s: tensor %s: illegal ternary code in row %zu, byte %zu; the file may be "
                      "written in another I2_S byte order: try --i2s-layout arm or 4row",

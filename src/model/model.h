@@ -3,8 +3,8 @@
  * model: what the bytes of a model file mean. Hyper-parameters, one row per architecture, and the
  * binding of file tensors to roles with every shape checked. The result is immutable and shared.
  *
- * Weights stay where the file is mapped when their layout allows; ternary weights in any other
- * layout are repacked once, at open, into T2 rows (quant.h). Nothing else is copied.
+ * Weights stay where the file is mapped when their layout allows; ternary weights in any layout but
+ * T2 and T5 are repacked once, at open, into T2 rows (quant.h). Nothing else is copied.
  */
 #ifndef MODEL_H
 #define MODEL_H
@@ -54,7 +54,7 @@ typedef struct model_mat {
     const char *name;       /* as in the file, for messages */
     uint32_t type;          /* QUANT_I2_S always means T2 rows here; else the file's type */
     size_t rows, cols;      /* outputs, inputs */
-    size_t row_bytes;       /* distance between rows */
+    size_t row_bytes;       /* distance between rows (T5: as in kern_mat) */
     const uint8_t *data;    /* mapped or owned by the model */
     float scale;            /* of the whole matrix: multiplies every output */
     const float *row_scale; /* ternary: [rows] instead, or NULL */

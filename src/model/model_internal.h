@@ -4,7 +4,7 @@
  *   arch.c      rows of architectures, hyper-parameters from GGUF metadata, and their checks
  *   hf_config.c hyper-parameters from a HF folder's config.json
  *   bind.c      tensors to roles, shape by shape
- *   repack.c   any ternary or master weight to T2
+ *   repack.c   any ternary or master weight to T2 (T5 stays)
  *   check_codes.c  illegal codes of ternary weights used in place
  *   vocab.c     tokenizer metadata to a vocabulary
  *   model.c     open, close, and the facts derived from a model
@@ -65,7 +65,8 @@ typedef struct model_ternary_src {
     bool packed;              /* HF: four rows in a byte */
     bool master; /* float weights: ternary times a constant (GGUF), or to be quantised */
 } model_ternary_src;
-/* Makes out (rows and cols set) a T2 matrix: in place when the bytes allow, else repacked. */
+/* Makes out (rows and cols set) a T2 matrix: in place when the bytes allow, else repacked. T5
+ * stays T5, in place. */
 rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, model_mat *out);
 
 /* Looks at the codes of all ternary matrices that are used in place, once they are bound; one

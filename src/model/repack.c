@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Ternary weights to T2 (quant.h), whatever the file stores: I2_S in place when it is T2 already,
- * TQ1_0, TQ2_0, IQ1_BN, IQ2_BN and the other I2_S orders repacked losslessly, four-rows-in-a-byte
- * HF weights unpacked, and float master weights quantised once by absmean.
+ * T5 in place as T5, TQ1_0, TQ2_0, IQ1_BN, IQ2_BN and the other I2_S orders repacked losslessly,
+ * four-rows-in-a-byte HF weights unpacked, and float master weights quantised once by absmean.
  *
  * An illegal code is an error naming tensor, row and column; it is never read as zero. Rows are
  * shared among the threads of options.parallel; each row is independent, so the result is not.
@@ -85,6 +85,34 @@ static rotor_status in_place(row_job *job) {
     memcpy(&out->scale, job->view.data + out->rows * out->cols / 4, sizeof(float));
     out->scale *= job->extra;
     return finite_scale(job, out->scale);
+}
+
+/* ==== T5 in place ============================================================================= */
+
+/* One scale when all rows have it, which is what a BitLinear's have; else a copy of all. */
+static rotor_status t5_scales(row_job *job) {
+    model_mat *out = job->out;
+    const uint8_t *at = job->view.data + quant_t5_code_bytes(out->rows, out->cols);
+    bool same = true;
+    for (size_t r = 1; r < out->rows; r++) same &= memcmp(at, at + 4 * r, 4) == 0;
+    float *scale = same ? &out->scale : model_take(job->ld->m, out->rows * sizeof *scale);
+    if (!scale) return base_fail_nomem(job->ld->err, "loading ternary weights");
+    if (!same) out->row_scale = scale;
+    for (size_t r = 0; r < (same ? 1 : out->rows); r++) {
+        memcpy(&scale[r], at + 4 * r, sizeof *scale);
+        scale[r] *= job->extra;
+        ROTOR_TRY(finite_scale(job, scale[r]));
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status t5_in_place(row_job *job) {
+    model_mat *out = job->out;
+    out->type = QUANT_T5;
+    out->row_bytes = quant_t5_row_bytes(out->cols);
+    out->data = job->view.data;
+    out->unchecked = true;
+    return t5_scales(job);
 }
 
 /* ==== Repacking =============================================================================== */
@@ -288,6 +316,7 @@ rotor_status model_make_ternary(model_loader *ld, const model_ternary_src *src, 
                               .data = src->t->data};
     out->type = QUANT_I2_S;
     out->row_bytes = quant_t2_row_bytes(out->cols);
+    if (job.view.type == QUANT_T5) return t5_in_place(&job);
     if (job.view.type == QUANT_I2_S && order == QUANT_I2S_X86 && out->cols % 128 == 0)
         return in_place(&job);
     ROTOR_TRY(make_copy(&job, &block_scales));

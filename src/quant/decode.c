@@ -75,8 +75,8 @@ static rotor_status decode_ternary(const quant_tensor *t, uint64_t row, float *d
         uint64_t n = BASE_MIN(t->cols - c, (uint64_t)TERNARY_PIECE), bad_col;
         float scale;
         if (!ternary_piece(t, row, c, n, v, &scale, &bad_col))
-            return base_fail(err, ROTOR_E_FORMAT, "row %llu, column %llu: illegal ternary code 3",
-                             (ull)row, (ull)bad_col);
+            return base_fail(err, ROTOR_E_FORMAT, "row %llu, column %llu: %s", (ull)row,
+                             (ull)bad_col, illegal_code(t->type));
         for (uint64_t i = 0; i < n; i++) dst[c + i] = scale * (float)v[i];
     }
     return ROTOR_OK;

@@ -46,6 +46,7 @@ typedef enum quant_type {
     QUANT_IQ1_BN = 134,
     QUANT_IQ2_BN = 135,
     QUANT_IQ2_BN_R4 = 335,
+    QUANT_T5 = 0x3554,    /* Rotor's own, the letters "T5"; versioned by a metadata key */
     QUANT_U8 = 0x10001,   /* the safetensors types that GGUF lacks, from here on */
     QUANT_BOOL = 0x10002, /* one byte, 0 or 1 */
     QUANT_U16 = 0x10003,
@@ -79,7 +80,8 @@ const quant_info *quant_find_name(base_str name);
 const quant_info *quant_at(size_t i);
 
 /* Bytes of a whole tensor; ROTOR_E_FORMAT when cols is not a multiple of the block or the size
- * overflows. I2_S counts elements over the whole tensor, so only rows*cols % 4 == 0 is needed. */
+ * overflows. I2_S counts elements over the whole tensor, so only rows*cols % 4 == 0 is needed; T5
+ * takes any shape and pads it. */
 rotor_status quant_tensor_bytes(const quant_info *info, uint64_t rows, uint64_t cols,
                                 uint64_t *bytes, rotor_error *err);
 
@@ -135,6 +137,21 @@ size_t quant_t2_row_bytes(uint64_t cols);
 void quant_t2_pack_row(const int8_t *src, uint64_t cols, uint8_t *dst);
 /* False, with the column, when a code 3 stands in the row. */
 bool quant_t2_unpack_row(const uint8_t *src, uint64_t cols, int8_t *dst, uint64_t *bad_col);
+
+/* T5, Rotor's own 1.6-bit layout (t5.c and docs/formats.md draw it): groups of 16 rows, in chunks
+ * of 20 columns and 64 bytes, then one f32 scale a row. Padding rows and columns hold zeros. */
+enum { QUANT_T5_VERSION = 1, QUANT_T5_ROWS = 16, QUANT_T5_COLS = 20 };
+#define QUANT_T5_KEY "rotor.t5.version" /* metadata of every file with a T5 tensor, u32 */
+/* Digits of byte b: high[b / 4] and low[b % 64] as t5.c says. */
+extern const uint8_t quant_t5_low[64], quant_t5_high[64];
+/* Digits 0-4 as value + 1; false when the byte is none of the 243 legal ones (a digit may be 3). */
+bool quant_t5_digits(uint8_t b, uint8_t digit[5]);
+size_t quant_t5_row_bytes(uint64_t cols);                   /* a sixteenth of a group */
+uint64_t quant_t5_code_bytes(uint64_t rows, uint64_t cols); /* all groups; the scales follow */
+/* False, with the place of the first, when an illegal byte is among the codes. */
+bool quant_t5_check(const uint8_t *codes, size_t n_bytes, size_t *bad);
+/* Codes of rows that start on a group; quant_t5_code_bytes(rows, cols) long. */
+void quant_t5_pack_rows(const int8_t *src, uint64_t rows, uint64_t cols, uint8_t *dst);
 
 /* HF packed rows: byte (r, c) of [rows/4, cols] holds rows r, R+r, 2R+r, 3R+r (R = ceil(rows/4)) of
  * column c in bits 0-1, 2-3, 4-5, 6-7, code = value + 1. Extracts one logical row. */

@@ -95,7 +95,7 @@ static inline uint16_t f32_bf16(float f) {
     return (uint16_t)((u & 0x7FFFFFFFu) > 0x7F800000u ? (u >> 16 | 0x40u) : rounded);
 }
 
-/* Bytes from one row to the next; not for I2_S, whose rows may share bytes. */
+/* Bytes from one row to the next; not for I2_S and T5, whose rows may share bytes or chunks. */
 static inline uint64_t row_stride(const quant_info *info, uint64_t cols) {
     return info->row_bytes + cols / info->block_elems * info->block_bytes;
 }
@@ -115,6 +115,15 @@ enum { TERNARY_PIECE = 256 }; /* most columns a piece has; all pieces but the la
  */
 bool ternary_piece(const quant_tensor *t, uint64_t row, uint64_t col, uint64_t n, int8_t *dst,
                    float *scale, uint64_t *bad_col);
+/* t5.c: size of a tensor, false when it overflows; values (2 where a byte is illegal; non-zero when
+ * there was one) and scale of a row. */
+bool t5_tensor_bytes(uint64_t rows, uint64_t cols, uint64_t *bytes);
+int t5_values(const quant_tensor *t, uint64_t row, uint64_t col, uint64_t n, int8_t *dst);
+float t5_scale(const quant_tensor *t, uint64_t row);
+/* What an illegal code of a ternary type is called in messages. */
+static inline const char *illegal_code(uint32_t type) {
+    return type == QUANT_T5 ? "no string of five digits" : "illegal ternary code 3";
+}
 /* Fails when the shape cannot be laid out in t->type (whole I2_S blocks, groups of four rows). */
 rotor_status ternary_shape(uint32_t type, quant_i2s i2s, uint64_t rows, uint64_t cols,
                            rotor_error *err);

@@ -63,6 +63,7 @@ static const quant_info registry[] = {
     {QUANT_IQ1_BN, "IQ1_BN", 64, 13, 2, 0, TERN},
     {QUANT_IQ2_BN, "IQ2_BN", 64, 16, 4, 0, TERN},
     {QUANT_IQ2_BN_R4, "IQ2_BN_R4", 64, 16, 4, 0, TERN},
+    {QUANT_T5, "T5", QUANT_T5_COLS, 4, 0, 0, TERN}, /* any shape, padded; then the scales */
     {QUANT_U8, "U8", 1, 1, 0, 0, QUANT_CAN_DECODE},
     {QUANT_BOOL, "BOOL", 1, 1, 0, 0, QUANT_CAN_DECODE},
     {QUANT_U16, "U16", 1, 2, 0, 0, 0},
@@ -105,6 +106,11 @@ rotor_status quant_tensor_bytes(const quant_info *info, uint64_t rows, uint64_t 
         return base_fail(err, ROTOR_E_UNSUPPORTED, "type %u, %s, has no fixed layout", info->id,
                          info->name);
     if (!base_mul_u64(rows, cols, &n) || n > INT64_MAX) return too_large(info, rows, cols, err);
+    if (info->id == QUANT_T5) {
+        if (!t5_tensor_bytes(rows, cols, &total) || total > INT64_MAX)
+            return too_large(info, rows, cols, err);
+        return *bytes = total, ROTOR_OK;
+    }
     /* I2_S counts its blocks over the whole tensor; every other type row by row. */
     uint64_t run = info->id == QUANT_I2_S ? n : cols;
     if (run % info->block_elems != 0)

@@ -2,7 +2,7 @@
  *
  * Writing ternary tensors: int8 values in {-1, 0, +1} and one scale into any ternary layout, the
  * exact inverse of ternary_rows.c. Codes are lossless by construction; the scale is kept as f32 by
- * I2_S and the IQ2_BN types and rounded to half by TQ1_0, TQ2_0 and IQ1_BN.
+ * I2_S, T5 and the IQ2_BN types and rounded to half by TQ1_0, TQ2_0 and IQ1_BN.
  *
  * Every byte of the output is defined: filler behind the I2_S scale is zero. A block of zeros in
  * TQ1_0 and TQ2_0 gets d = 0, as other writers do.
@@ -120,6 +120,12 @@ static void pack_iq1_bn(const packing *k) {
     }
 }
 
+static void pack_t5(const packing *k) {
+    quant_t5_pack_rows(k->src, k->rows, k->cols, k->dst);
+    uint8_t *scales = k->dst + quant_t5_code_bytes(k->rows, k->cols);
+    for (uint64_t r = 0; r < k->rows; r++) store_u32(scales + 4 * r, f32_bits(k->scale));
+}
+
 /* ==== Checks
  * ====================================================================================== */
 
@@ -144,7 +150,7 @@ static rotor_status check_shape(const quant_info *info, quant_i2s i2s, uint64_t 
     return base_fail(
         err, ROTOR_E_UNSUPPORTED,
         "%llu x %llu ternary values cannot be stored as %s; types that can hold them: %s",
-        (ull)rows, (ull)cols, info->name, at ? list : "none (F16, BF16 or F32 can)");
+        (ull)rows, (ull)cols, info->name, list);
 }
 
 static rotor_status check_values(const packing *k, rotor_error *err) {
@@ -196,6 +202,9 @@ rotor_status quant_ternary_pack(uint32_t type, quant_i2s i2s, uint64_t rows, uin
         break;
     case QUANT_IQ1_BN:
         pack_iq1_bn(&k);
+        break;
+    case QUANT_T5:
+        pack_t5(&k);
         break;
     default:
         assert(0 && "ternary type without a packer");

@@ -4,8 +4,8 @@
  *
  * docs/formats.md draws the layouts; each case below repeats its own in a line. Rows are decoded in
  * pieces of 256 columns that share one scale, so that no caller needs a row-sized buffer. Two-bit
- * layouts have an illegal code, 3, which is reported with row and column and never read as a
- * value; the base-3 layouts (TQ1_0, IQ1_BN) decode every byte to legal digits.
+ * layouts have an illegal code, 3, and T5 thirteen illegal bytes: they are reported with row and
+ * column and never read as a value; TQ1_0 and IQ1_BN decode every byte to legal digits.
  */
 #include "quant/quant_internal.h"
 
@@ -141,6 +141,8 @@ static int piece_values(const quant_tensor *t, uint64_t row, uint64_t col, uint6
         return iq2_bn_r4(p + row / 4 * 4 * stride_of(t) + 16, row % 4, col, n, dst);
     case QUANT_IQ1_BN:
         return iq1_bn(p + row * stride_of(t) + 2 + col / 64 * 13, n, dst), 0;
+    case QUANT_T5:
+        return t5_values(t, row, col, n, dst);
     default:
         assert(0 && "not a ternary type");
         return 0;
@@ -161,6 +163,8 @@ static float scale_of(const quant_tensor *t, uint64_t row, uint64_t col) {
         return bits_f32(load_u32(p + row * stride_of(t)));
     case QUANT_IQ2_BN_R4:
         return bits_f32(load_u32(p + row / 4 * 4 * stride_of(t) + row % 4 * 4));
+    case QUANT_T5:
+        return t5_scale(t, row);
     default:
         return f16_f32(load_u16(p + row * stride_of(t))); /* IQ1_BN */
     }
@@ -201,8 +205,8 @@ rotor_status quant_ternary_row(const quant_tensor *t, uint64_t row, int8_t *dst,
         float piece;
         int nonzero = 0;
         if (!ternary_piece(t, row, c, n, dst + c, &piece, &bad_col))
-            return base_fail(err, ROTOR_E_FORMAT, "row %llu, column %llu: illegal ternary code 3",
-                             (ull)row, (ull)bad_col);
+            return base_fail(err, ROTOR_E_FORMAT, "row %llu, column %llu: %s", (ull)row,
+                             (ull)bad_col, illegal_code(t->type));
         for (uint64_t i = 0; i < n; i++) nonzero |= dst[c + i];
         /* A block of zeros says nothing about the scale (its d is often written as 0). */
         if (!seen) first = piece;

@@ -81,7 +81,7 @@ static void bias(pass *p, dev_buf x, const float *b, size_t n) {
 static dev_kind input_form(const pass *p, uint32_t type) {
     if (type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16 || p->e->opt.float_act)
         return DEV_MATMUL;
-    return type == QUANT_I2_S ? DEV_QUANT_I8 : DEV_QUANT_Q8;
+    return type == QUANT_I2_S || type == QUANT_T5 ? DEV_QUANT_I8 : DEV_QUANT_Q8;
 }
 
 /* dst[i] = w[i] x src for n matrices; those that want the same form of src run as one op. */

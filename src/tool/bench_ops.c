@@ -48,6 +48,8 @@ static kern_mm_fn pick(const kern *k, uint32_t type, size_t n_tok) {
     switch (type) {
     case QUANT_I2_S:
         return n_tok == 1 ? k->gemv_t2_i8 : k->gemm_t2_i8;
+    case QUANT_T5:
+        return n_tok == 1 ? k->gemv_t5_i8 : k->gemm_t5_i8;
     case QUANT_F32:
         return k->mm_f32;
     case QUANT_F16:
@@ -63,7 +65,7 @@ static kern_act activations(bench *b, const model_mat *w, size_t n_tok) {
     size_t ldq = (w->cols + KERN_ALIGN_COLS - 1) / KERN_ALIGN_COLS * KERN_ALIGN_COLS;
     for (size_t t = 0; t < n_tok; t++) {
         const float *row = b->x + t * b->max_cols;
-        if (w->type == QUANT_I2_S)
+        if (w->type == QUANT_I2_S || w->type == QUANT_T5)
             b->k.quant_i8(b->q + t * ldq, b->s + t, b->sum + t, row, w->cols, ldq);
         else if (quant_find(w->type)->flags & QUANT_BLOCK32)
             b->k.quant_q8(b->q + t * ldq, b->s + t * ldq / 32, b->sum16 + t * ldq / 16, row,

@@ -16,9 +16,9 @@
 
 /* ==== Types =================================================================================== */
 
-static const uint32_t writable[] = {QUANT_F32,   QUANT_F16,    QUANT_BF16,  QUANT_Q8_0,
-                                    QUANT_Q6_K,  QUANT_Q4_0,   QUANT_I2_S,  QUANT_TQ1_0,
-                                    QUANT_TQ2_0, QUANT_IQ1_BN, QUANT_IQ2_BN};
+static const uint32_t writable[] = {QUANT_F32,   QUANT_F16,    QUANT_BF16,   QUANT_Q8_0,
+                                    QUANT_Q6_K,  QUANT_Q4_0,   QUANT_I2_S,   QUANT_TQ1_0,
+                                    QUANT_TQ2_0, QUANT_IQ1_BN, QUANT_IQ2_BN, QUANT_T5};
 
 const char *tool_convert_type(size_t i) {
     return i < BASE_COUNT(writable) ? quant_find(writable[i])->name : NULL;
@@ -62,7 +62,7 @@ void conv_note(const conv *c, const char *fmt, ...) {
 
 uint32_t conv_fit(conv *c, const char *name, const quant_info *wanted, uint32_t is, uint64_t cols) {
     if (!wanted || wanted->id == is) return is;
-    bool fits = cols % wanted->block_elems == 0;
+    bool fits = wanted->id == QUANT_T5 || cols % wanted->block_elems == 0;
     if (!fits)
         conv_note(c, "%s: rows of %llu do not fit %s blocks of %u; kept as %s", name,
                   (unsigned long long)cols, wanted->name, wanted->block_elems,
@@ -136,7 +136,8 @@ static bool starts_with(base_str s, const char *start) {
 static rotor_status plan_file(conv *c, const file_model *f) {
     for (size_t i = 0; i < file_n_kvs(f); i++) {
         const file_kv *kv = file_kv_at(f, i);
-        bool dropped = starts_with(kv->key, SCALE_KEY) || starts_with(kv->key, "split.");
+        bool dropped = starts_with(kv->key, SCALE_KEY) || starts_with(kv->key, "split.") ||
+                       base_str_is(kv->key, QUANT_T5_KEY); /* the writer puts it where it belongs */
         if (base_str_is(kv->key, "general.file_type") && c->type)
             file_put_u32(c->w, "general.file_type", conv_file_type(c->type->id));
         else if (!dropped)

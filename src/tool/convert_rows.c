@@ -126,7 +126,8 @@ static void scan_rows(void *arg, int thread, int n_threads) {
         if (conv_row_codes(job->s, r, codes, &job->scale[r], &uniform, &job->errs[thread])) break;
         bool zero = true;
         for (size_t i = 0; i < job->s->view.cols && zero; i++) zero = codes[i] == 0;
-        if (zero && job->s->view.type != QUANT_I2_S) job->scale[r] = 0; /* nothing to scale */
+        bool own = job->s->view.type == QUANT_I2_S || job->s->view.type == QUANT_T5;
+        if (zero && !own) job->scale[r] = 0; /* nothing to scale */
         if (!uniform) job->mixed[thread] = true;
     }
     base_free(codes);
@@ -297,6 +298,31 @@ static rotor_status emit_i2s(conv *c, emit *e, uint64_t bytes) {
     return st;
 }
 
+/* Codes in groups of 16 rows, then the scales of all. */
+static rotor_status emit_t5(conv *c, emit *e) {
+    const uint64_t rows = e->from.view.rows, cols = e->from.view.cols;
+    for (uint64_t r = 0; r < rows; r++)
+        if (!isfinite(e->scale[r]))
+            return base_fail(c->err, ROTOR_E_ARG,
+                             "the scale of row %llu is %g, which is not finite",
+                             (unsigned long long)r, (double)e->scale[r]);
+    const uint64_t at_once = (PIECE_VALUES / cols + QUANT_T5_ROWS) / QUANT_T5_ROWS * QUANT_T5_ROWS;
+    uint8_t *packed = base_alloc((size_t)quant_t5_code_bytes(at_once, cols));
+    e->dst = base_alloc((size_t)(at_once * cols));
+    rotor_status st = packed && e->dst ? ROTOR_OK : base_fail_nomem(c->err, "packing a tensor");
+    for (e->first = 0; e->first < rows && st == ROTOR_OK; e->first += e->n) {
+        e->n = BASE_MIN(at_once, rows - e->first);
+        st = run_emit(c, e);
+        if (st != ROTOR_OK) break;
+        quant_t5_pack_rows((const int8_t *)e->dst, e->n, cols, packed);
+        st = file_write(c->w, packed, (size_t)quant_t5_code_bytes(e->n, cols), c->err);
+    }
+    if (st == ROTOR_OK) st = file_write(c->w, e->scale, (size_t)rows * sizeof *e->scale, c->err);
+    base_free(packed);
+    base_free(e->dst);
+    return st;
+}
+
 static rotor_status emit_pieces(conv *c, emit *e) {
     uint64_t rows_at_once = BASE_MAX(PIECE_VALUES / e->from.view.cols, 1);
     e->dst = base_alloc((size_t)rows_at_once * e->row_bytes);
@@ -319,6 +345,7 @@ rotor_status conv_emit(conv *c, const conv_tensor *t) {
     if (copies_bytes(t)) return file_write(c->w, t->from.view.data, (size_t)bytes, c->err);
     c->report.n_changed++;
     if (t->type == QUANT_I2_S) return emit_i2s(c, &e, bytes);
+    if (t->type == QUANT_T5) return emit_t5(c, &e);
     if (is_tq(t->type) && is_tq(t->from.view.type) && !t->scale) {
         e.from.view.rows = rows * cols / 256;
         e.from.view.cols = 256;

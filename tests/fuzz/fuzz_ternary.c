@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t n_bytes;
     rotor_error err;
     if (size < 4) return 0;
-    rotor_ternary_layout layout = (rotor_ternary_layout)(data[0] % 12);
+    rotor_ternary_layout layout = (rotor_ternary_layout)(data[0] % 13);
     size_t rows = data[1] % 9, cols = data[2] | (size_t)(data[3] % 4) << 8;
     if (rotor_ternary_layout_bytes(layout, rows, cols, &n_bytes, &err) != ROTOR_OK) return 0;
     void *image = calloc(1, n_bytes);

@@ -13,8 +13,9 @@ import struct
 import numpy as np
 
 F32, F16, Q4_0, Q8_0, BF16, TQ1_0, TQ2_0, I2_S, IQ1_BN, IQ2_BN = 0, 1, 2, 8, 30, 34, 35, 36, 134, 135
+T5 = 0x3554
 TYPE_NAMES = {F32: "F32", F16: "F16", Q4_0: "Q4_0", Q8_0: "Q8_0", BF16: "BF16", TQ1_0: "TQ1_0", TQ2_0: "TQ2_0",
-              I2_S: "I2_S", IQ1_BN: "IQ1_BN", IQ2_BN: "IQ2_BN"}
+              I2_S: "I2_S", IQ1_BN: "IQ1_BN", IQ2_BN: "IQ2_BN", T5: "T5"}
 TERNARY_TYPES = (TQ1_0, TQ2_0, I2_S, IQ1_BN, IQ2_BN)
 BLOCK = {F32: (1, 4), F16: (1, 2), BF16: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34), TQ1_0: (256, 54), TQ2_0: (256, 66)}
 
@@ -110,6 +111,40 @@ def decode_tq2(data, rows, cols):
     return codes.reshape(rows, cols).astype(np.int64) - 1, d.reshape(rows, cols // 256)
 
 
+T5_LOW = bytes.fromhex(
+    "00 48 51 81 01 28 61 A8 02 20 40 59 04 05 6A 80 06 44 68 A4 10 15 26 A1 11 56 85 96 14 22 49 60"
+    "16 84 94 98 18 19 42 82 1A 64 91 A0 25 69 A5 A9 29 2A 45 89 46 8A 99 A6 50 5A 90 9A 54 62 65 A2")
+T5_HIGH = bytes.fromhex("89 20 41 20 8E B4 03 46 5C 50 71 AF 23 4C 08 B0")
+T5_ILLEGAL = (200, 205, 207, 222, 225, 227, 232, 234, 235, 237, 238, 250, 252)
+
+
+def t5_digits(b):
+    low, high = T5_LOW[b % 64], b // 64 * 64 if b < 192 else T5_HIGH[b // 4 - 48]
+    both = low ^ high
+    return high >> 6, low >> 6, both >> 4 & 3, both >> 2 & 3, both & 3
+
+
+def decode_t5(data, rows, cols):
+    """Groups of 16 rows, chunks of 20 columns: byte 4 r + i, digit f is row r, column 4 f + i. Then f32 scales."""
+    groups, chunks = -(-rows // 16), -(-cols // 20)
+    digits = np.array([t5_digits(b) for b in range(256)])
+    codes = np.frombuffer(data, np.uint8, groups * chunks * 64).reshape(groups, chunks, 16, 4)
+    values = digits[codes].transpose(0, 2, 1, 4, 3).reshape(groups * 16, chunks * 20) - 1
+    assert not values[rows:].any() and not values[:, cols:].any() and not np.isin(codes, T5_ILLEGAL).any()
+    return values[:rows, :cols], np.frombuffer(data, "<f4", rows, codes.size)
+
+
+def encode_t5(t, scales):
+    t = np.asarray(t)
+    rows, cols = t.shape
+    whole = np.zeros((-(-rows // 16) * 16, -(-cols // 20) * 20), np.int64)
+    whole[:rows, :cols] = t
+    byte_of = {t5_digits(b): b for b in range(256) if b not in T5_ILLEGAL}
+    lanes = (whole + 1).reshape(len(whole) // 16, 16, -1, 5, 4).transpose(0, 2, 1, 4, 3).reshape(-1, 5)
+    codes = bytes(byte_of[tuple(int(d) for d in lane)] for lane in lanes)
+    return codes + np.broadcast_to(np.asarray(scales, "<f4"), (rows,)).tobytes()
+
+
 def _pack_trits(digits):
     """digits [..., 5, n], first digit most significant -> bytes [..., n] as ceil(v * 256 / 243)."""
     v = np.zeros(digits.shape[:-2] + digits.shape[-1:], np.int64)
@@ -203,6 +238,8 @@ def tensor_bytes(ggml_type, shape):
         return n // 4 + 32
     if ggml_type in (IQ1_BN, IQ2_BN):
         return n // 64 * (13 if ggml_type == IQ1_BN else 16) + shape[0] * (2 if ggml_type == IQ1_BN else 4)
+    if ggml_type == T5:
+        return -(-shape[0] // 16) * -(-shape[1] // 20) * 64 + shape[0] * 4
     elems, size = BLOCK[ggml_type]
     if shape[-1] % elems:
         raise ValueError(f"{TYPE_NAMES[ggml_type]}: row length {shape[-1]} is not a multiple of {elems}")

@@ -28,17 +28,25 @@ static void spoil_product(float *y, size_t ldy, const kern_mat *w, const kern_ac
         spoil_product(y, ldy, w, x, begin, end);                                                   \
     }
 BROKEN_PRODUCT(gemv_t2_i8)
+BROKEN_PRODUCT(gemv_t5_i8)
 BROKEN_PRODUCT(mm_b32_q8)
 BROKEN_PRODUCT(mm_f32)
 BROKEN_PRODUCT(mm_f16)
 BROKEN_PRODUCT(mm_bf16)
 BROKEN_PRODUCT(mm_t2_f32)
+BROKEN_PRODUCT(mm_t5_f32)
 BROKEN_PRODUCT(mm_b32_f32)
 
 /* Ignores where its range ends. */
 static void broken_gemm_t2_i8(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                               size_t begin, size_t end) {
     c_table.gemm_t2_i8(y, ldy, w, x, begin, end < w->rows ? end + 1 : end);
+}
+
+/* Ignores where its range begins inside a group of rows. */
+static void broken_gemm_t5_i8(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
+                              size_t begin, size_t end) {
+    c_table.gemm_t5_i8(y, ldy, w, x, begin / 16 * 16, end);
 }
 
 static void broken_quant_i8(int8_t *q, float *s, int32_t *sum, const float *x, size_t n,
@@ -158,6 +166,12 @@ const char *break_slot(kern *k, size_t i) {
         return k->gemm_f32 = broken_gemm_f32, "gemm_f32";
     case 20:
         return k->softmax = broken_softmax, "softmax";
+    case 21:
+        return k->gemv_t5_i8 = broken_gemv_t5_i8, "gemv_t5_i8";
+    case 22:
+        return k->gemm_t5_i8 = broken_gemm_t5_i8, "gemm_t5_i8";
+    case 23:
+        return k->mm_t5_f32 = broken_mm_t5_f32, "mm_t5_f32";
     default:
         return NULL;
     }

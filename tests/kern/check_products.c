@@ -6,6 +6,7 @@
 #include "checkern.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { S_W, S_X, S_Q, S_STEP, S_SUM, S_SCALE, S_OUT, S_REF };
 
@@ -48,8 +49,8 @@ static void compare(checker *c, size_t at, const product *p) {
 
 static const size_t some_rows[] = {1, 3, 4, 5, 33, 67};
 static const size_t some_tokens[] = {1, 2, 3, 5, 8, 17, 64};
-static const size_t some_cols[] = {1,   2,    16,   31,   32,    33,    127,  128,
-                                   129, 2560, 2752, 6912, 12544, 32768, 65536};
+static const size_t some_cols[] = {1,   2,   16,   19,   20,   21,   31,    32,    33,   127,
+                                   128, 129, 1003, 2560, 2752, 6912, 12544, 32768, 65536};
 
 /* Keeps one case in bounds of time: the C version does about 10^9 products a second. */
 static bool affordable(size_t rows, size_t cols, size_t tokens) {
@@ -70,7 +71,8 @@ static void choose_range(checker *c, product *p) {
 /* The weight bytes of one case, sometimes away from the page's end so that addresses vary. */
 static uint8_t *take_weights(checker *c, kern_mat *w) {
     size_t gap = base_rng_below(&c->rng, 2) ? 0 : base_rng_below(&c->rng, 63) + 1;
-    uint8_t *p = space_take(c, S_W, w->rows * w->row_bytes, gap);
+    size_t rows = w->type == QUANT_T5 ? (w->rows + 15) / 16 * 16 : w->rows;
+    uint8_t *p = space_take(c, S_W, rows * w->row_bytes, gap);
     w->data = p;
     return p;
 }
@@ -126,17 +128,25 @@ static void take_codes_block(checker *c, kern_act *x, size_t cols, fill f) {
 
 /* ==== The families ============================================================================ */
 
-static void ternary_case(checker *c, size_t at, product p, bool float_acts) {
-    static int8_t t[65536];
-    p.type_name = "T2";
-    p.w.type = QUANT_I2_S;
-    p.w.row_bytes = quant_t2_row_bytes(p.w.cols);
-    p.w.scale = 0.37f;
-    uint8_t *data = take_weights(c, &p.w);
-    for (size_t r = 0; r < p.w.rows; r++) {
-        fill_ternary(c, t, p.w.cols, p.wf);
-        quant_t2_pack_row(t, p.w.cols, data + r * p.w.row_bytes);
+static void put_ternary(checker *c, const product *p, uint8_t *data) {
+    const size_t rows = p->w.rows, cols = p->w.cols;
+    int8_t *t = base_alloc(rows * cols);
+    if (!t) abort();
+    for (size_t r = 0; r < rows; r++) {
+        fill_ternary(c, t + r * cols, cols, p->wf);
+        if (p->w.type == QUANT_I2_S)
+            quant_t2_pack_row(t + r * cols, cols, data + r * p->w.row_bytes);
     }
+    if (p->w.type == QUANT_T5) quant_t5_pack_rows(t, rows, cols, data);
+    base_free(t);
+}
+
+static void ternary_case(checker *c, size_t at, product p, bool float_acts) {
+    const bool t5 = p.w.type == QUANT_T5;
+    p.type_name = t5 ? "T5" : "T2";
+    p.w.row_bytes = t5 ? quant_t5_row_bytes(p.w.cols) : quant_t2_row_bytes(p.w.cols);
+    p.w.scale = 0.37f;
+    put_ternary(c, &p, take_weights(c, &p.w));
     if (base_rng_below(&c->rng, 2)) {
         float *s = (float *)(void *)space_take(c, S_SCALE, p.w.rows * 4, 0);
         for (size_t r = 0; r < p.w.rows; r++) s[r] = random_float(c);
@@ -186,13 +196,15 @@ static void plain_case(checker *c, size_t at, product p, const quant_info *info)
 
 typedef void (*case_fn)(checker *c, size_t at, const product *p, const quant_info *info);
 
-static void case_t2(checker *c, size_t at, const product *p, const quant_info *info) {
-    (void)info;
-    ternary_case(c, at, *p, false);
+static void case_t(checker *c, size_t at, const product *p, const quant_info *info) {
+    product copy = *p;
+    copy.w.type = info->id;
+    ternary_case(c, at, copy, false);
 }
-static void case_t2_f32(checker *c, size_t at, const product *p, const quant_info *info) {
-    (void)info;
-    ternary_case(c, at, *p, true);
+static void case_t_f32(checker *c, size_t at, const product *p, const quant_info *info) {
+    product copy = *p;
+    copy.w.type = info->id;
+    ternary_case(c, at, copy, true);
 }
 static void case_b32(checker *c, size_t at, const product *p, const quant_info *info) {
     if (p->w.cols % info->block_elems == 0) block_case(c, at, *p, info, false);
@@ -202,6 +214,10 @@ static void case_b32_f32(checker *c, size_t at, const product *p, const quant_in
 }
 static void case_plain(checker *c, size_t at, const product *p, const quant_info *info) {
     plain_case(c, at, *p, info);
+}
+
+static bool of_one_token(size_t at) {
+    return at == offsetof(kern, gemv_t2_i8) || at == offsetof(kern, gemv_t5_i8);
 }
 
 /* Every shape with random numbers; the extremes on the shapes where sums are longest or oddest. */
@@ -214,7 +230,7 @@ static void shapes(checker *c, size_t at, case_fn fn, const quant_info *info, si
                     p.wf = (fill)(f / FILL_KINDS), p.xf = (fill)(f % FILL_KINDS);
                     p.w.cols = some_cols[k], p.w.rows = some_rows[r], p.x.n_tok = some_tokens[b];
                     p.ldy = p.w.rows + base_rng_below(&c->rng, 3);
-                    if (at == offsetof(kern, gemv_t2_i8) && p.x.n_tok > 1) continue;
+                    if (of_one_token(at) && p.x.n_tok > 1) continue;
                     if (p.w.cols > max_cols || !affordable(p.w.rows, p.w.cols, p.x.n_tok)) continue;
                     if (too_long(p.w.rows * p.w.cols * p.x.n_tok)) continue;
                     if (f > 0 && (p.w.rows > 5 || p.x.n_tok > 8 || p.w.cols * p.x.n_tok > 70000))
@@ -225,7 +241,7 @@ static void shapes(checker *c, size_t at, case_fn fn, const quant_info *info, si
 
 /* Ternary products share work among groups of tokens and cut long rows: every size of a group, more
  * tokens than are worked on together, and rows with partners and without. */
-static void token_groups(checker *c, size_t at) {
+static void token_groups(checker *c, size_t at, uint32_t type) {
     static const size_t tokens[] = {4, 6, 7, 9, 10, 11, 12, 13, 14, 24, 25, 37, 300};
     static const size_t cols[] = {33, 129, 640, 2560, 6912};
     for (size_t k = 0; k < BASE_COUNT(cols); k++)
@@ -235,7 +251,7 @@ static void token_groups(checker *c, size_t at) {
                 p.w.rows = rows, p.w.cols = cols[k];
                 if (tokens[b] == 300 && rows != 89) continue;
                 if (too_long(rows * cols[k] * tokens[b])) continue;
-                if (rows * cols[k] * tokens[b] <= 200000000) case_t2(c, at, &p, NULL);
+                if (rows * cols[k] * tokens[b] <= 200000000) case_t(c, at, &p, quant_find(type));
             }
 }
 
@@ -269,13 +285,20 @@ void check_products(checker *c) {
     } plain[] = {{"mm_f32", offsetof(kern, mm_f32), QUANT_F32},
                  {"mm_f16", offsetof(kern, mm_f16), QUANT_F16},
                  {"mm_bf16", offsetof(kern, mm_bf16), QUANT_BF16}};
-    if (slot_begin(c, "gemv_t2_i8")) shapes(c, offsetof(kern, gemv_t2_i8), case_t2, NULL, 65536);
+    const quant_info *t2 = quant_find(QUANT_I2_S), *t5 = quant_find(QUANT_T5);
+    if (slot_begin(c, "gemv_t2_i8")) shapes(c, offsetof(kern, gemv_t2_i8), case_t, t2, 65536);
     if (slot_begin(c, "gemm_t2_i8")) {
-        shapes(c, offsetof(kern, gemm_t2_i8), case_t2, NULL, 65536);
-        token_groups(c, offsetof(kern, gemm_t2_i8));
+        shapes(c, offsetof(kern, gemm_t2_i8), case_t, t2, 65536);
+        token_groups(c, offsetof(kern, gemm_t2_i8), QUANT_I2_S);
+    }
+    if (slot_begin(c, "gemv_t5_i8")) shapes(c, offsetof(kern, gemv_t5_i8), case_t, t5, 65536);
+    if (slot_begin(c, "gemm_t5_i8")) {
+        shapes(c, offsetof(kern, gemm_t5_i8), case_t, t5, 65536);
+        token_groups(c, offsetof(kern, gemm_t5_i8), QUANT_T5);
     }
     if (slot_begin(c, "mm_b32_q8")) block_shapes(c, offsetof(kern, mm_b32_q8), case_b32, 9216);
-    if (slot_begin(c, "mm_t2_f32")) shapes(c, offsetof(kern, mm_t2_f32), case_t2_f32, NULL, 2560);
+    if (slot_begin(c, "mm_t2_f32")) shapes(c, offsetof(kern, mm_t2_f32), case_t_f32, t2, 2560);
+    if (slot_begin(c, "mm_t5_f32")) shapes(c, offsetof(kern, mm_t5_f32), case_t_f32, t5, 2560);
     if (slot_begin(c, "mm_b32_f32")) block_shapes(c, offsetof(kern, mm_b32_f32), case_b32_f32, 544);
     for (size_t i = 0; i < BASE_COUNT(plain); i++)
         if (slot_begin(c, plain[i].slot))

@@ -79,7 +79,7 @@ static void time_product(bench *b, const char *level, const char *label, job *j,
     double secs[ROUNDS], ratio[ROUNDS];
     job read = *j;
     j->w.data = read.w.data = b->weights;
-    j->w.rows = read.w.rows = n_bytes / j->w.row_bytes;
+    j->w.rows = read.w.rows = n_bytes / j->w.row_bytes / 16 * 16;
     j->y = b->y;
     read.fn = NULL;
     j->passes = read.passes = n_bytes < (8u << 20) ? 20 : 1;
@@ -111,6 +111,14 @@ static void set_weights(bench *b, checker *c, uint32_t type) {
     const quant_info *info = quant_find(type);
     if (type == QUANT_I2_S) /* code 3 becomes 1 */
         for (size_t i = 0; i < WEIGHT_BYTES / 4; i++) w[i] &= ~(w[i] >> 1 & 0x55555555u) | 0;
+    if (type == QUANT_T5) { /* every byte legal */
+        int8_t t[16 * 20];
+        for (size_t i = 0; i < WEIGHT_BYTES / 64; i++) {
+            if (i < 4096) fill_ternary(c, t, sizeof t, FILL_RANDOM);
+            if (i < 4096) quant_t5_pack_rows(t, 16, 20, b->weights + 64 * i);
+            if (i >= 4096) memcpy(b->weights + 64 * i, b->weights + 64 * (i % 4096), 64);
+        }
+    }
     if (type == QUANT_MXFP4) /* exponents as models have them: no subnormal products */
         for (size_t i = 0; i < WEIGHT_BYTES; i += 17) b->weights[i] = (uint8_t)(112 + i % 13);
     else if (info && (info->flags & QUANT_BLOCK32))
@@ -139,25 +147,29 @@ static bool wanted(const checker *c, const char *label) {
     return !c->only || strncmp(label, c->only, strlen(c->only)) == 0;
 }
 
+static size_t row_bytes_of(uint32_t type, size_t cols) {
+    const quant_info *info = quant_find(type);
+    if (type == QUANT_I2_S) return quant_t2_row_bytes(cols);
+    if (type == QUANT_T5) return quant_t5_row_bytes(cols);
+    return cols / info->block_elems * info->block_bytes;
+}
+
 static void bench_type(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
     static const size_t cols[] = {2560, 6912};
     static const size_t tokens[] = {1, 4, 8, 64, 512};
-    const quant_info *info = quant_find(type);
     if (!wanted(c, label)) return;
     set_weights(b, c, type);
     for (size_t l = 0; l < c->n_levels; l++)
         for (size_t t = 0; t < BASE_COUNT(tokens); t++)
             for (size_t k = 0; k < BASE_COUNT(cols); k++) {
                 job j = {.cpu = c->table[c->n_levels - 1].cpu};
-                if (at == offsetof(kern, gemv_t2_i8) && tokens[t] > 1) continue;
+                if (strncmp(label, "gemv", 4) == 0 && tokens[t] > 1) continue;
                 if (c->table[l].cpu == 0 && tokens[t] > 1) continue;
                 memcpy(&j.fn, (const uint8_t *)&c->table[l] + at, sizeof j.fn);
                 set_activations(b, &j, cols[k], tokens[t]);
                 j.w.type = type;
                 j.w.scale = 1;
-                j.w.row_bytes = type == QUANT_I2_S
-                                    ? quant_t2_row_bytes(cols[k])
-                                    : cols[k] / info->block_elems * info->block_bytes;
+                j.w.row_bytes = row_bytes_of(type, cols[k]);
                 size_t n = WEIGHT_BYTES; /* fewer where arithmetic decides */
                 if (c->table[l].cpu == 0 || tokens[t] > 4)
                     n = tokens[t] > 64 ? 2u << 20 : 24u << 20;
@@ -202,7 +214,6 @@ static double peak_share(bench *b, job *j, unsigned cpu) {
 static void bench_shares(bench *b, checker *c, uint32_t type, const char *label, size_t at) {
     static const size_t shapes[][2] = {{6912, 2560}, {2560, 6912}, {2560, 2560}, {640, 2560}};
     static const size_t tokens[] = {4, 8, 12, 16, 32, 64, 128, 256, 512};
-    const quant_info *info = quant_find(type);
     if (!wanted(c, label)) return;
     set_weights(b, c, type);
     printf("\n%s, one thread, %% of the int8 peak of the level, by tokens\n%-24s", label, "");
@@ -215,9 +226,7 @@ static void bench_shares(bench *b, checker *c, uint32_t type, const char *label,
                 memcpy(&j.fn, (const uint8_t *)&c->table[l] + at, sizeof j.fn);
                 set_activations(b, &j, shapes[s][1], tokens[t]);
                 j.w.rows = shapes[s][0];
-                j.w.row_bytes = type == QUANT_I2_S
-                                    ? quant_t2_row_bytes(j.w.cols)
-                                    : j.w.cols / info->block_elems * info->block_bytes;
+                j.w.row_bytes = row_bytes_of(type, j.w.cols);
                 printf("%6.0f", 100 * peak_share(b, &j, c->table[l].cpu));
                 fflush(stdout);
             }
@@ -331,7 +340,10 @@ int run_bench(const checker *given, int n_threads) {
         n_threads, ROUNDS);
     bench_type(&b, c, QUANT_I2_S, "gemv_t2_i8", offsetof(kern, gemv_t2_i8));
     bench_type(&b, c, QUANT_I2_S, "gemm_t2_i8", offsetof(kern, gemm_t2_i8));
+    bench_type(&b, c, QUANT_T5, "gemv_t5_i8", offsetof(kern, gemv_t5_i8));
+    bench_type(&b, c, QUANT_T5, "gemm_t5_i8", offsetof(kern, gemm_t5_i8));
     bench_shares(&b, c, QUANT_I2_S, "peak_t2_i8", offsetof(kern, gemm_t2_i8));
+    bench_shares(&b, c, QUANT_T5, "peak_t5_i8", offsetof(kern, gemm_t5_i8));
     bench_shares(&b, c, QUANT_Q8_0, "peak_b32_q8 Q8_0", offsetof(kern, mm_b32_q8));
     static const struct named {
         const char *label; /* as printed */

@@ -18,12 +18,12 @@ def tiny(rotor, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("kind", ["TQ1_0", "TQ2_0", "IQ1_BN", "IQ2_BN", "F32", "F16", "BF16", "Q8_0"])
+@pytest.mark.parametrize("kind", ["TQ1_0", "TQ2_0", "IQ1_BN", "IQ2_BN", "T5", "F32", "F16", "BF16", "Q8_0"])
 def test_there_and_back_is_the_same_file(rotor, tiny, tmp_path, kind):
     there, back = tmp_path / "there.gguf", tmp_path / "back.gguf"
     report = json.loads(rotor("quantize", tiny, there, kind, "--json").stdout)
     kept = [k for k in rotor_kv(rotor, there) if k.startswith("rotor.scale_f32.")]
-    exact = kind in ("IQ2_BN", "F32")
+    exact = kind in ("IQ2_BN", "T5", "F32")
     assert report["changed"] == 14 and report["rounded_scales"] == len(kept) == (0 if exact else 14)
     assert report["rounded_scales"] == 0 or "kept as rotor.scale_f32.blk.0.attn_q.weight" in \
         rotor("quantize", tiny, there, kind).stderr

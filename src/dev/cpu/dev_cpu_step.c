@@ -58,12 +58,20 @@ static kern_mm_fn product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) 
         return k->mm_bf16;
     case QUANT_I2_S:
         return d->shape.float_act ? k->mm_t2_f32 : n_tok == 1 ? k->gemv_t2_i8 : k->gemm_t2_i8;
+    case QUANT_T5:
+        return d->shape.float_act ? k->mm_t5_f32 : n_tok == 1 ? k->gemv_t5_i8 : k->gemm_t5_i8;
     default:
         return d->shape.float_act ? k->mm_b32_f32 : k->mm_b32_q8;
     }
 }
 
-/* A matrix that is not T2 may still have an output scale: the .scale tensor of some GGUF files. */
+/* Ternary kernels apply the scale themselves. */
+static bool scales_itself(const kern_mat *w) {
+    return w->type == QUANT_I2_S || w->type == QUANT_T5;
+}
+
+/* A matrix that is not T2 or T5 may still have an output scale: the .scale tensor of some GGUF
+ * files. */
 static void scale_rows(const cpu_buf *dst, const kern_mat *w, size_t n_tok, size_t begin,
                        size_t end) {
     for (size_t b = 0; b < n_tok; b++)
@@ -110,7 +118,7 @@ static void product_rows(const cpu_ctx *c, const dev_op *op, const kern_act *x, 
         size_t from = begin, to = end;
         if (!rows_of_mat(d, op, i, apart, &from, &to)) continue;
         product_of(d, w, x->n_tok)(dst->x, dst->width, w, x, from, to);
-        if (w->type != QUANT_I2_S && w->scale != 1.0f) scale_rows(dst, w, x->n_tok, from, to);
+        if (!scales_itself(w) && w->scale != 1.0f) scale_rows(dst, w, x->n_tok, from, to);
     }
     lap(c, op, false);
 }

@@ -11,9 +11,11 @@ void kern_fill_arm(kern *k, unsigned cpu) {
     if (!(cpu & CPU_NEON)) return;
     kern_fill_float_neon(k);
     kern_fill_t2_neon(k);
+    kern_fill_t5_neon(k);
     kern_fill_b32_neon(k);
     if (!(cpu & CPU_DOTPROD)) return;
     kern_fill_t2_dotprod(k);
+    kern_fill_t5_dotprod(k);
     kern_fill_b32_dotprod(k);
     if (!(cpu & CPU_I8MM)) return;
     const kern_mm_fn decode = k->gemv_t2_i8;

@@ -5,23 +5,19 @@
  * vpmaddubsw adds pairs of code * activation in int16. Dot form with one shift: v & 03h and
  * (v >> 4) & 03h go into a sum of weight 1, v & 0Ch and (v >> 4) & 0Ch into one of weight 4; both
  * are widened to int32 every 8 blocks. Bounds for codes up to 2, which is what a checked tensor
- * holds: weight 4 adds 2 * (8 * 128 * 2) = 4,096 a block, 8 blocks reach -32,768 and +32,512. Tile
- * form: 2 * 128 * 2 = 512 a step of four columns, 64 steps reach -32,768 and +32,512.
+ * holds: weight 4 adds 2 * (8 * 128 * 2) = 4,096 a block, 8 blocks reach -32,768 and +32,512. The
+ * tile form is bounded in tile_avx2.h.
  */
 #include <immintrin.h>
 
 #include "kern/kern_internal.h"
+#include "kern/x86/stream.h"
+#include "kern/x86/tile_avx2.h"
 
-#define INLINE         static inline __attribute__((always_inline))
-#define NAME(x)        x##_avx2
-#define T2_TILE_TOKENS 4
+#define INLINE  static inline __attribute__((always_inline))
+#define NAME(x) x##_avx2
 
-enum {
-    TILE_TOKENS = T2_TILE_TOKENS,
-    AHEAD = 12288,  /* prefetch distance, bytes */
-    DOT_BLOCKS = 8, /* blocks between widenings */
-    TILE_STEPS = 64 /* steps of four columns between widenings */
-};
+enum { DOT_BLOCKS = 8 /* blocks between widenings */ };
 
 typedef struct dot_place {
     size_t r, n; /* first row, rows */
@@ -46,7 +42,7 @@ INLINE void dot_row(const int t, __m256i out[2], const uint8_t *w, const int8_t 
         s1[0] = s1[1] = s4[0] = s4[1] = _mm256_setzero_si256();
         for (n -= m; m > 0; m--, w += 32, q += 128) {
             __m256i v = _mm256_loadu_si256((const __m256i *)w);
-            _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+            prefetch_stream(w);
             __asm__("" : "+x"(v)); /* one load, not one in each mask */
             __m256i h = _mm256_srli_epi16(v, 4);
             __m256i h4 = _mm256_and_si256(h, high), h1 = _mm256_and_si256(h, low);
@@ -67,48 +63,6 @@ INLINE void dot_row(const int t, __m256i out[2], const uint8_t *w, const int8_t 
     }
 #pragma GCC unroll 2
     for (int k = 0; k < t; k++) out[k] = _mm256_add_epi32(one[k], _mm256_srai_epi32(four[k], 2));
-}
-
-/* sum[token][vector] in int16 over n <= TILE_STEPS steps of four columns. */
-INLINE void tile_sums16(const int t, __m256i sum[TILE_TOKENS][2], const uint8_t *tile,
-                        const int8_t *q, size_t ldq, size_t n) {
-#pragma GCC unroll 4
-    for (int i = 0; i < t; i++) {
-        sum[i][0] = sum[i][1] = _mm256_setzero_si256();
-        __asm__("" : "+x"(sum[i][0]), "+x"(sum[i][1]));
-    }
-    for (; n > 0; n--, tile += 64, q += 4) {
-        __m256i w0 = _mm256_load_si256((const __m256i *)tile);
-        __m256i w1 = _mm256_load_si256((const __m256i *)(tile + 32));
-        __asm__("" : "+x"(w0), "+x"(w1));
-#pragma GCC unroll 4
-        for (int i = 0; i < t; i++) {
-            int32_t four;
-            memcpy(&four, q + (size_t)i * ldq, 4);
-            __m256i c = _mm256_set1_epi32(four);
-            sum[i][0] = _mm256_add_epi16(sum[i][0], _mm256_maddubs_epi16(w0, c));
-            sum[i][1] = _mm256_add_epi16(sum[i][1], _mm256_maddubs_epi16(w1, c));
-            /* One token after another: all products first would need eight more registers. */
-            __asm__ volatile("" : "+x"(sum[i][0]), "+x"(sum[i][1]));
-        }
-    }
-}
-
-/* acc[token][vector]: sixteen rows against t tokens over n steps of four columns. */
-INLINE void tile_sums(const int t, __m256i acc[TILE_TOKENS][2], const uint8_t *tile,
-                      const int8_t *q, size_t ldq, size_t n) {
-    const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 4
-    for (int i = 0; i < t; i++) acc[i][0] = acc[i][1] = _mm256_setzero_si256();
-    for (size_t k = 0; k < n; k += TILE_STEPS) {
-        __m256i sum[TILE_TOKENS][2];
-        tile_sums16(t, sum, tile + k * 64, q + k * 4, ldq, n - k < TILE_STEPS ? n - k : TILE_STEPS);
-#pragma GCC unroll 4
-        for (int i = 0; i < t; i++) {
-            acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(sum[i][0], ones));
-            acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(sum[i][1], ones));
-        }
-    }
 }
 
 #include "kern/x86/t2_body256.h"

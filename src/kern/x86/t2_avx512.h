@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the two forms of ternary x int8 with AVX-512 VNNI share: chunks of columns and how integer
- * sums become outputs. The dot form is t2_avx512vnni.c, the tile form t2_tile_avx512vnni.c.
+ * What all forms of ternary x int8 with AVX-512 VNNI share: chunks of columns and how integer sums
+ * become outputs. Dot forms: t2_avx512vnni.c, t5_body512.h; tile form: tile_body512.h.
  */
 #ifndef T2_AVX512_H
 #define T2_AVX512_H
@@ -16,7 +16,7 @@ enum { ROWS = 16 /* rows of a vector */ };
 
 /* Where a chunk of columns stands in the sum of its outputs. */
 typedef struct part {
-    size_t block, n_blocks; /* first block of 128 columns, and how many */
+    size_t block, n_blocks; /* first block of columns (T2: 128), and how many */
     bool first, last;       /* chunk of the row: between them y holds the integer sums */
 } part;
 
@@ -39,7 +39,7 @@ INLINE void put_rows(float *y, __m512i d, const kern_mat *w, const kern_act *x, 
     _mm512_mask_storeu_ps(y, m, _mm512_mul_ps(_mm512_cvtepi32_ps(d), f));
 }
 
-/* The tile form: any number of tokens. */
+/* The tile form of T2: any number of tokens. */
 void t2_tiles_avx512vnni(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                          size_t row_begin, size_t row_end);
 

@@ -5,7 +5,7 @@
  *
  * Codes (0, 1, 2 = value + 1) are the unsigned operand of the dot product, activations the signed
  * one; the sum of the activations is subtracted once per row and token. A thread reads its weights
- * as one linear stream, prefetched 12 KB ahead across the ends of rows. A 64-byte load spans two
+ * as one linear stream, prefetched across the ends of rows (stream.h). A 64-byte load spans two
  * blocks = 256 columns, so the activations are copied once per call into the order
  *
  *   | 32 f .. 32 f + 31 of block 2i | the same of block 2i + 1 |   f = 0 (bits 7-6), 1, 2, 3
@@ -25,14 +25,14 @@
 #include <immintrin.h>
 
 #include "kern/x86/reduce_avx512.h"
+#include "kern/x86/stream.h"
 #include "kern/x86/t2_avx512.h"
 
 enum {
     ROW_TOKENS = 4,         /* most tokens of one row at a time: 16 accumulators */
     PAIR_TOKENS = 12,       /* most tokens of two rows at a time: 24 accumulators */
     DOT_MOST = PAIR_TOKENS, /* most tokens of the dot form */
-    DOT_BYTES = 32768,      /* activations copied at once, all tokens of a call together */
-    AHEAD = 12288           /* prefetch distance, bytes */
+    DOT_BYTES = 32768       /* activations copied at once, all tokens of a call together */
 };
 
 typedef struct dot_job {
@@ -94,7 +94,7 @@ INLINE void dot_row(const int t, row_sums *out, size_t row, const uint8_t *w, co
         __m512i v = i + 1 < n_blocks
                         ? _mm512_loadu_si512(w)
                         : _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)w));
-        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+        prefetch_stream(w);
         __m512i v0 = _mm512_and_si512(v, m0), v1 = _mm512_and_si512(v, m1);
         __m512i v2 = _mm512_and_si512(v, m2), v3 = _mm512_and_si512(v, m3);
 #pragma GCC unroll 4
@@ -168,8 +168,8 @@ INLINE void dot_pair(const int t, pair_sums *out, size_t pair, const uint8_t *w0
             w0 = memcpy(last[0], w0, 32);
             w1 = memcpy(last[1], w1, 32);
         }
-        _mm_prefetch((const char *)w0 + AHEAD, _MM_HINT_T0);
-        _mm_prefetch((const char *)w1 + AHEAD, _MM_HINT_T0);
+        prefetch_stream(w0);
+        prefetch_stream(w1);
         dot_blocks(t, acc, w0, w1, x);
     }
     /* The loop ends here for the register allocator too: what follows must not make it spill. */

@@ -4,17 +4,16 @@
  *
  * Codes are the unsigned operand. Dot form without shifts: v & C0h, 30h, 0Ch, 03h feed accumulators
  * of 64, 16, 4 and 1 times the sums. A lane of the first grows by at most 192 * 128 * 4 = 98,304 a
- * block: 21,845 blocks, 2.7 million columns. Tile form: 3 * 128 * 4 a step, 128 steps a chunk.
+ * block: 21,845 blocks, 2.7 million columns.
  */
 #include <immintrin.h>
 
 #include "kern/kern_internal.h"
+#include "kern/x86/stream.h"
+#include "kern/x86/tile_avxvnni.h"
 
-#define INLINE         static inline __attribute__((always_inline))
-#define NAME(x)        x##_avxvnni
-#define T2_TILE_TOKENS 6
-
-enum { TILE_TOKENS = T2_TILE_TOKENS, AHEAD = 12288 /* prefetch distance, bytes */ };
+#define INLINE  static inline __attribute__((always_inline))
+#define NAME(x) x##_avxvnni
 
 typedef struct dot_place {
     size_t r, n; /* first row, rows */
@@ -31,7 +30,7 @@ INLINE void dot_row(const int t, __m256i out[2], const uint8_t *w, const int8_t 
     for (int k = 0; k < t; k++) a[k][0] = a[k][1] = a[k][2] = a[k][3] = _mm256_setzero_si256();
     for (; n > 0; n--, w += 32, q += 128) {
         __m256i v = _mm256_loadu_si256((const __m256i *)w);
-        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+        prefetch_stream(w);
         __asm__("" : "+x"(v)); /* one load, not one in each mask */
         __m256i v0 = _mm256_and_si256(v, m0), v1 = _mm256_and_si256(v, m1);
         __m256i v2 = _mm256_and_si256(v, m2), v3 = _mm256_and_si256(v, m3);
@@ -54,32 +53,6 @@ INLINE void dot_row(const int t, __m256i out[2], const uint8_t *w, const int8_t 
             _mm256_add_epi32(_mm256_srai_epi32(a[k][0], 6), _mm256_srai_epi32(a[k][1], 4));
         out[k] = _mm256_add_epi32(_mm256_add_epi32(high, a[k][3]), _mm256_srai_epi32(a[k][2], 2));
     }
-}
-
-/* acc[token][vector]: sixteen rows against t tokens over n steps of four columns. */
-INLINE void tile_sums(const int t, __m256i acc[TILE_TOKENS][2], const uint8_t *tile,
-                      const int8_t *q, size_t ldq, size_t n) {
-#pragma GCC unroll 6
-    for (int i = 0; i < t; i++) {
-        acc[i][0] = acc[i][1] = _mm256_setzero_si256();
-        __asm__("" : "+x"(acc[i][0]), "+x"(acc[i][1]));
-    }
-    for (; n > 0; n--, tile += 64, q += 4) {
-        __m256i w0 = _mm256_load_si256((const __m256i *)tile);
-        __m256i w1 = _mm256_load_si256((const __m256i *)(tile + 32));
-        __asm__("" : "+x"(w0), "+x"(w1));
-#pragma GCC unroll 6
-        for (int i = 0; i < t; i++) {
-            int32_t four;
-            memcpy(&four, q + (size_t)i * ldq, 4);
-            __m256i c = _mm256_set1_epi32(four);
-            acc[i][0] = _mm256_dpbusd_avx_epi32(acc[i][0], w0, c);
-            acc[i][1] = _mm256_dpbusd_avx_epi32(acc[i][1], w1, c);
-        }
-    }
-    /* The loop ends here for the register allocator too: what follows must not make it spill. */
-#pragma GCC unroll 6
-    for (int i = 0; i < t; i++) __asm__("" : "+x"(acc[i][0]), "+x"(acc[i][1]));
 }
 
 #include "kern/x86/t2_body256.h"

@@ -16,40 +16,15 @@
  * y holds the integer sums until the last chunk of columns is in.
  */
 #include "kern/kern_internal.h"
+#include "kern/x86/rows256.h"
 
 enum {
-    ROWS = 8,        /* rows of a vector */
     DOT_MOST = 8,    /* most tokens of the dot form */
     TILE_ROWS = 64,  /* rows unpacked together */
     TILE_COLS = 512, /* columns of an unpacked tile */
     TILE_BLOCKS = TILE_COLS / 128,
     GROUP_BYTES = 16 * TILE_COLS /* of sixteen rows in a tile */
 };
-
-/* ==== Results ================================================================================= */
-
-/* Lanes 0 .. n - 1 all ones. */
-INLINE __m256i first_rows(size_t n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < ROWS ? (int)n : ROWS),
-                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-INLINE __m256i load_sums(const float *y, __m256i m) {
-    return _mm256_maskload_epi32((const int *)(const void *)y, m);
-}
-INLINE void store_sums(float *y, __m256i m, __m256i d) {
-    _mm256_maskstore_epi32((int *)(void *)y, m, d);
-}
-
-/* Outputs of one token, eight rows from at.r on, from their integer sums d. */
-INLINE void put_rows(float *y, __m256i d, const kern_mat *w, const kern_act *x, dot_place at,
-                     __m256i m) {
-    __m256 f = _mm256_set1_ps(w->scale / x->s[at.b]);
-    if (w->row_scale)
-        f = _mm256_div_ps(_mm256_maskload_ps(w->row_scale + at.r, m), _mm256_set1_ps(x->s[at.b]));
-    d = _mm256_sub_epi32(d, _mm256_set1_epi32(x->sum[at.b]));
-    _mm256_maskstore_ps(y, m, _mm256_mul_ps(_mm256_cvtepi32_ps(d), f));
-}
 
 /* ==== Dot form ================================================================================ */
 
@@ -74,7 +49,7 @@ INLINE void dot_group(const int t, float *y, size_t ldy, const kern_mat *w, cons
     }
     for (size_t k = 0; k < (size_t)t; k++)
         put_rows(y + (at->b + k) * ldy + at->r, reduce_rows(sums[k]), w, x,
-                 (dot_place){.r = at->r, .b = at->b + k}, first_rows(at->n));
+                 (row_place){at->r, at->b + k}, first_rows(at->n));
 }
 
 static __attribute__((noinline)) void dot_one(float *y, size_t ldy, const kern_mat *w,
@@ -197,7 +172,7 @@ static void finish_tile(const tile_job *j) {
         for (size_t v = 0; v < j->n; v += ROWS) {
             float *y = j->y + b * j->ldy + v;
             __m256i m = first_rows(j->n - v);
-            put_rows(y, load_sums(y, m), j->w, j->x, (dot_place){.r = j->r + v, .b = b}, m);
+            put_rows(y, load_sums(y, m), j->w, j->x, (row_place){j->r + v, b}, m);
         }
 }
 

@@ -1,59 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * Ternary x int8 with AVX-512 VNNI, tile form: many tokens. Meanings in t2_c.c.
- *
- * 64 rows x up to 2,560 columns are unpacked to bytes, the lane being the row, and four such
- * vectors meet six tokens in 24 accumulators: no horizontal sums, and ten loads for 24 products.
- *
- *   tile   byte ((k * 4 + v) * 16 + r) * 4 + i = code of row 16 v + r, column 4 k + i
- *
- * The products saturate both vector ports, so all else must cost few instructions and no waiting.
- * A tile (160 KB of stack) lies in the second-level cache: reading it keeps up with the products,
- * writing it does not (a line that misses the first level takes 4 to 8 cycles). So there are two
- * tiles, and the next one is unpacked piece by piece between the products of this one: 16 lines
- * every 16 steps of four columns. The packed weights, the activations and the outputs that are
- * needed soon are asked for at the same places, a few lines at a time.
- *
- * Longer rows are cut into chunks of columns; between them y holds the integer sums. Many tokens
- * are cut into parts whose activations stay in the second-level cache; each reads the weights.
- * Bounds: codes up to 3 grow a lane by 3 * 128 * 4 a step; the total is bounded in t2_c.c.
+ * Ternary x int8 with AVX-512 VNNI, tile form: many tokens. Meanings in t2_c.c; the tiles are drawn
+ * in tile_avx512.h and multiplied in tile_body512.h. Here is how T2 rows become tiles: a row in
+ * each lane needs 4 x 4 transposing of dwords.
  */
-#include "kern/x86/t2_avx512.h"
+#include "kern/x86/tile_avx512.h"
 
 enum {
-    VECS = 4,                /* vectors of rows */
-    TILE_ROWS = VECS * ROWS, /* rows of a tile */
-    TILE_BLOCKS = 20,        /* most blocks of 128 columns of a tile */
-    STEP = TILE_ROWS * 4,    /* bytes of four columns */
-    TILE_BYTES = TILE_BLOCKS * 32 * STEP,
-    TOKENS = 6,            /* with four vectors of rows: 24 accumulators */
-    UNROLL = 4,            /* steps between jumps */
-    TOKEN_BYTES = 3 << 19, /* activations worked on together: less than the second-level cache */
-    Q_AHEAD = 4,           /* prefetch distance in activations, lines of a row */
-    LINE_PIECES = 16,      /* pieces that read one line of each row */
-    LINE = 64              /* bytes of a cache line; columns between looks ahead */
+    BLOCK = 128,     /* columns at whose multiples tiles begin */
+    ROW_UNIT = 1,    /* rows at whose multiples they do */
+    LINE_PIECES = 16 /* pieces that read one line of each row */
 };
-
-/* A chunk of columns of some rows. */
-typedef struct tile {
-    uint8_t *code;                  /* unpacked */
-    const uint8_t *rows[TILE_ROWS]; /* packed; rows past the end repeat the last one */
-    size_t r, n;                    /* first row, rows that exist */
-    size_t c;                       /* number of the chunk in its rows */
-    part p;                         /* columns */
-    size_t piece, n_pieces;         /* pieces unpacked, pieces there are */
-} tile;
-
-/* What is needed soon and done little by little between products. */
-typedef struct ahead {
-    tile *next, *later;    /* tiles to unpack: into code now, and after the next change of tiles */
-    size_t pieces;         /* of next at a time */
-    const int8_t *q;       /* activations that follow those of the tokens at hand */
-    const char *y, *y_end; /* outputs of the tokens at hand to ask for: next row, last row */
-    size_t y_step;         /* bytes between rows of y */
-} ahead;
-
-/* ==== Unpacking =============================================================================== */
 
 /* Sixteen bytes of rows 0, 4, 8, 12 of p, one in each 128-bit lane. */
 INLINE __m512i four_rows(const uint8_t *const *p, size_t at) {
@@ -104,188 +61,17 @@ INLINE void unpack_piece(tile *t, const tile *after) {
     t->piece++;
 }
 
-static __attribute__((noinline)) void unpack_rest(tile *t, const tile *after) {
-    while (t->piece < t->n_pieces) unpack_piece(t, after);
-}
-
-/* Only one row of outputs, a line of each token and a few pieces: a burst would stop the products.
- */
-INLINE void look_ahead(ahead *a, const int t, const int8_t *q, size_t ldq) {
-#pragma GCC unroll 6
-    for (size_t i = 0; i < (size_t)t; i++) _mm_prefetch((const char *)q + i * ldq, _MM_HINT_T0);
-    for (size_t v = 0; v < VECS; v++) _mm_prefetch(a->y + v * LINE, _MM_HINT_T0);
-    a->y += a->y < a->y_end ? a->y_step : 0;
-    for (size_t i = a->pieces; i > 0 && a->next->piece < a->next->n_pieces; i--)
-        unpack_piece(a->next, a->later);
-}
-
-/* ==== Multiplying ============================================================================= */
-
-typedef int32_t tile_sums[TOKENS][TILE_ROWS];
-
-/* t tokens, whose activations start ldq bytes apart from q on, against n * LINE columns. */
-INLINE void multiply(const int t, tile_sums out, const uint8_t *code, const int8_t *q, size_t ldq,
-                     size_t n, ahead *a) {
-    __m512i acc[TOKENS][VECS];
-#pragma GCC unroll 6
-    for (size_t i = 0; i < (size_t)t; i++)
-#pragma GCC unroll 4
-        for (size_t v = 0; v < VECS; v++) acc[i][v] = _mm512_setzero_si512();
-    for (; n > 0; n--) {
-        look_ahead(a, t, n > Q_AHEAD ? q + Q_AHEAD * LINE : a->q + (Q_AHEAD - n) * LINE, ldq);
-        for (int k = 0; k < LINE / 4; k += UNROLL)
-#pragma GCC unroll 4
-            for (size_t u = 0; u < UNROLL; u++, code += STEP, q += 4) {
-                __m512i w0 = _mm512_load_si512(code), w1 = _mm512_load_si512(code + 64);
-                __m512i w2 = _mm512_load_si512(code + 128), w3 = _mm512_load_si512(code + 192);
-                /* Pinned in registers: folded into the products they would be loaded t times. */
-                __asm__("" : "+v"(w0), "+v"(w1), "+v"(w2), "+v"(w3));
-#pragma GCC unroll 6
-                for (size_t i = 0; i < (size_t)t; i++) {
-                    int32_t four;
-                    memcpy(&four, q + i * ldq, 4);
-                    __m512i c = _mm512_set1_epi32(four);
-                    acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], w0, c);
-                    acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], w1, c);
-                    acc[i][2] = _mm512_dpbusd_epi32(acc[i][2], w2, c);
-                    acc[i][3] = _mm512_dpbusd_epi32(acc[i][3], w3, c);
-                }
-            }
-    }
-    /* The loop ends here for the register allocator too: what follows must not make it spill. */
-#pragma GCC unroll 6
-    for (size_t i = 0; i < (size_t)t; i++)
-        __asm__("" : "+v"(acc[i][0]), "+v"(acc[i][1]), "+v"(acc[i][2]), "+v"(acc[i][3]));
-#pragma GCC unroll 6
-    for (size_t i = 0; i < (size_t)t; i++)
-#pragma GCC unroll 4
-        for (size_t v = 0; v < VECS; v++) _mm512_store_si512(&out[i][v * ROWS], acc[i][v]);
-}
-
-#define MULTIPLY_FN(t)                                                                             \
-    static __attribute__((noinline)) void multiply_##t(                                            \
-        tile_sums out, const uint8_t *code, const int8_t *q, size_t ldq, size_t n, ahead *a) {     \
-        multiply(t, out, code, q, ldq, n, a);                                                      \
-    }
-MULTIPLY_FN(1)
-MULTIPLY_FN(2)
-MULTIPLY_FN(3)
-MULTIPLY_FN(4)
-MULTIPLY_FN(5)
-MULTIPLY_FN(6)
-
-/* ==== Results ================================================================================= */
-
-typedef struct job {
-    float *y;            /* [B, ldy] */
-    size_t ldy;          /* floats between tokens */
-    const kern_mat *w;   /* weights */
-    const kern_act *x;   /* activations */
-    size_t begin, end;   /* rows */
-    size_t chunks;       /* of columns */
-    size_t tok, tok_end; /* tokens */
-} job;
-
-/* Adds the sums of token b, rows [t->r, t->r + n), to those of earlier columns, or makes them
- * outputs. */
-INLINE void put_token(const job *j, const tile *t, const int32_t *sums, size_t b, size_t n) {
-    float *y = j->y + b * j->ldy + t->r;
-    const float f = common_factor(j->w, j->x, b);
-#pragma GCC unroll 4
-    for (size_t v = 0; v < n; v += ROWS, y += ROWS) {
-        const __mmask16 m = first_rows(n - v);
-        __m512i d = _mm512_load_si512(sums + v);
-        if (!t->p.first) d = _mm512_add_epi32(d, _mm512_maskz_loadu_epi32(m, y));
-        if (t->p.last)
-            put_rows(y, d, j->w, j->x, t->r + v, b, m, f);
-        else
-            _mm512_mask_storeu_epi32(y, m, d);
-    }
-}
-
-/* ==== The loop over tiles ===================================================================== */
-
-/* Makes *t the chunk c of rows from r on, nothing of it unpacked. */
-static void set_tile(tile *t, const job *j, size_t r, size_t c) {
-    const size_t blocks = (j->w->cols + 127) / 128;
-    t->r = r;
-    t->c = c;
-    t->n = j->end - r < TILE_ROWS ? j->end - r : TILE_ROWS;
-    t->p.block = blocks * c / j->chunks;
-    t->p.n_blocks = blocks * (c + 1) / j->chunks - t->p.block;
-    t->p.first = c == 0;
-    t->p.last = c + 1 == j->chunks;
+/* Where the rows and pieces of a tile stand. */
+static void set_source(tile *t, const job *j) {
     for (size_t i = 0; i < TILE_ROWS; i++)
         t->rows[i] =
-            j->w->data + (r + (i < t->n ? i : t->n - 1)) * j->w->row_bytes + t->p.block * 32;
-    t->piece = 0;
+            j->w->data + (t->r + (i < t->n ? i : t->n - 1)) * j->w->row_bytes + t->p.block * 32;
     t->n_pieces = t->p.n_blocks * 2 * VECS;
 }
 
-/* All tokens against an unpacked tile. */
-static void run_tile(const job *j, const tile *t, ahead *a) {
-    static void (*const group[])(tile_sums, const uint8_t *, const int8_t *, size_t, size_t,
-                                 ahead *) = {multiply_1, multiply_2, multiply_3,
-                                             multiply_4, multiply_5, multiply_6};
-    const kern_act *x = j->x;
-    const size_t n_tok = j->tok_end - j->tok, groups = (n_tok + TOKENS - 1) / TOKENS;
-    const size_t looks = t->p.n_blocks * 2, at = t->p.block * 128;
-    _Alignas(64) tile_sums sums;
-    a->pieces = (a->next->n_pieces + groups * looks - 1) / (groups * looks);
-    for (size_t g = 0; g < groups; g++) {
-        const size_t b = j->tok + n_tok * g / groups, end = j->tok + n_tok * (g + 1) / groups;
-        const size_t n = end - b;
-        a->y = (const char *)(j->y + b * j->ldy + t->r);
-        a->y_end = a->y + (n - 1) * a->y_step;
-        a->q = x->q + (g + 1 < groups ? end : j->tok) * x->ldq + at;
-        group[n - 1](sums, t->code, x->q + b * x->ldq + at, x->ldq, looks, a);
-        for (size_t i = 0; i < n; i++)
-            if (t->n == TILE_ROWS)
-                put_token(j, t, sums[i], b + i, TILE_ROWS);
-            else
-                put_token(j, t, sums[i], b + i, t->n);
-    }
-}
-
-/* What follows t: the next chunk of its rows, the next rows, or a tile without pieces. */
-static void set_after(tile *after, const job *j, const tile *t) {
-    const bool none = t->n_pieces == 0 || (t->p.last && t->r + t->n == j->end);
-    set_tile(after, j, t->p.last && !none ? t->r + t->n : t->r, t->p.last ? 0 : t->c + 1);
-    if (none) after->n_pieces = 0;
-}
-
-static void run_rows(const job *j) {
-    _Alignas(64) uint8_t code[2][TILE_BYTES];
-    tile tiles[3], *now = &tiles[0], *next = &tiles[1], *later = &tiles[2];
-    ahead a = {.y_step = j->ldy * sizeof *j->y};
-    set_tile(now, j, j->begin, 0);
-    set_after(next, j, now);
-    now->code = code[0];
-    next->code = code[1];
-    unpack_rest(now, next);
-    while (now->n_pieces > 0) {
-        set_after(later, j, next);
-        a.next = next;
-        a.later = later;
-        run_tile(j, now, &a);
-        unpack_rest(next, later);
-        later->code = now->code;
-        tile *t = now;
-        now = next;
-        next = later;
-        later = t;
-    }
-}
+#include "kern/x86/tile_body512.h"
 
 void t2_tiles_avx512vnni(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                          size_t row_begin, size_t row_end) {
-    const size_t blocks = (w->cols + 127) / 128, parts = (x->n_tok * x->ldq - 1) / TOKEN_BYTES + 1;
-    job j = {.y = y, .ldy = ldy, .w = w, .x = x, .begin = row_begin, .end = row_end};
-    if (row_begin == row_end) return;
-    j.chunks = (blocks + TILE_BLOCKS - 1) / TILE_BLOCKS;
-    for (size_t i = 0; i < parts; i++) {
-        j.tok = x->n_tok * i / parts;
-        j.tok_end = x->n_tok * (i + 1) / parts;
-        if (j.tok < j.tok_end) run_rows(&j);
-    }
+    run_tiles(y, ldy, w, x, row_begin, row_end);
 }

@@ -110,7 +110,7 @@ static void code_11_is_reported_at_every_position(void **state) {
 /* ==== Matrices
  * ==================================================================================== */
 
-enum { N_LAYOUTS = 12, MAX_BYTES = 8 * 512 * 2 };
+enum { N_LAYOUTS = 13, MAX_BYTES = 8 * 512 * 2 };
 
 static void every_layout_to_every_other(void **state) {
     (void)state;
@@ -168,7 +168,7 @@ static void impossible_shapes_name_the_possible(void **state) {
                      ROTOR_E_UNSUPPORTED);
     assert_string_equal(err.message,
                         "TQ2_0 cannot hold 6 rows of 320 values; layouts that can: INT8, "
-                        "CODES, PLANES, HF, I2_S, I2_S (ARM order), IQ1_BN, IQ2_BN");
+                        "CODES, PLANES, HF, I2_S, I2_S (ARM order), IQ1_BN, IQ2_BN, T5");
     assert_int_equal(rotor_ternary_layout_bytes(ROTOR_TERNARY_IQ2_BN_R4, 6, 256, &bytes, &err),
                      ROTOR_E_UNSUPPORTED);
     assert_non_null(strstr(err.message, "IQ2_BN"));

@@ -13,8 +13,8 @@
 #include "file/file.h"
 #include "quant/quant.h"
 
-const char *const tiny_names[TINY_KINDS] = {"bitnet I2_S", "bitnet TQ2_0", "llama F32",
-                                            "llama Q8_0", "llama Q6_K"};
+const char *const tiny_names[TINY_KINDS] = {"bitnet I2_S", "bitnet TQ2_0", "bitnet T5",
+                                            "llama F32",   "llama Q8_0",   "llama Q6_K"};
 
 typedef struct writer {
     file_writer *w;   /* file being written */
@@ -64,8 +64,8 @@ static void tensor(writer *w, const char *name, uint32_t type, uint64_t rows, ui
 }
 
 static void layer(writer *w, uint32_t l) {
-    static const uint32_t types[TINY_KINDS] = {QUANT_I2_S, QUANT_TQ2_0, QUANT_F32, QUANT_Q8_0,
-                                               QUANT_Q6_K};
+    static const uint32_t types[TINY_KINDS] = {QUANT_I2_S, QUANT_TQ2_0, QUANT_T5,
+                                               QUANT_F32,  QUANT_Q8_0,  QUANT_Q6_K};
     const uint32_t t = types[w->kind], d = w->s.n_embd, kv = d / w->s.n_head * w->s.n_head_kv;
     const struct {
         const char *name; /* role */
@@ -82,7 +82,7 @@ static void layer(writer *w, uint32_t l) {
                 {"ffn_down", t, d, w->s.n_ff},
                 {"attn_sub_norm", QUANT_F32, 1, d},
                 {"ffn_sub_norm", QUANT_F32, 1, w->s.n_ff}};
-    size_t n = w->kind <= TINY_BITNET_TQ ? BASE_COUNT(list) : BASE_COUNT(list) - 2;
+    size_t n = w->kind <= TINY_BITNET_T5 ? BASE_COUNT(list) : BASE_COUNT(list) - 2;
     for (size_t i = 0; i < n; i++) {
         char name[64];
         snprintf(name, sizeof name, "blk.%u.%s.weight", l, list[i].name);
@@ -92,7 +92,7 @@ static void layer(writer *w, uint32_t l) {
 
 static void tensors(writer *w, uint64_t seed) {
     base_rng_seed(&w->rng, seed);
-    bool bitnet = w->kind <= TINY_BITNET_TQ;
+    bool bitnet = w->kind <= TINY_BITNET_T5;
     tensor(w, "token_embd.weight", bitnet ? QUANT_F16 : QUANT_F32, w->s.n_vocab, w->s.n_embd);
     for (uint32_t l = 0; l < w->s.n_layer; l++) layer(w, l);
     tensor(w, "output_norm.weight", QUANT_F32, 1, w->s.n_embd);
@@ -124,7 +124,7 @@ static void vocabulary(writer *w) {
 
 void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, const char *skip) {
     writer w = {.kind = kind, .s = s, .skip = skip, .declare = true};
-    const char *arch = kind <= TINY_BITNET_TQ ? "bitnet-b1.58" : "llama";
+    const char *arch = kind <= TINY_BITNET_T5 ? "bitnet-b1.58" : "llama";
     rotor_error err = {0};
     must(file_writer_create(&w.w, path, &err), &err);
     must(file_put_str(w.w, "general.architecture", base_str_of(arch)), &err);

@@ -10,6 +10,7 @@
 typedef enum tiny_kind {
     TINY_BITNET,    /* bitnet-b1.58: I2_S projections, F16 embedding, sub-norms */
     TINY_BITNET_TQ, /* the same weights as TQ2_0 */
+    TINY_BITNET_T5, /* the same weights as T5 */
     TINY_LLAMA_F32, /* llama, F32 everywhere, untied head */
     TINY_LLAMA_Q8,  /* llama, Q8_0 projections */
     TINY_LLAMA_Q4K, /* llama, Q6_K projections */

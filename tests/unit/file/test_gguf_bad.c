@@ -131,6 +131,28 @@ CASE(unknown_255) { one(b, 32, 1, 255, 0); }
 CASE(unknown_private) { one(b, 32, 1, 137, 0); }
 CASE(unknown_2_31) { one(b, 32, 1, 0x80000000u, 0); }
 CASE(our_own_ids) { one(b, 32, 1, QUANT_U8, 0); }
+CASE(t5_no_version) { one(b, 20, 16, QUANT_T5, 0); }
+static void t5_version(base_buf *b, uint32_t version) {
+    put_head(b, 1, 1);
+    put_u32_kv(b, "rotor.t5.version", version);
+    put_tensor(b, "w", 20, 16, QUANT_T5, 0);
+    put_data(b, 32, 64 + 16 * 4);
+}
+CASE(t5_version_0) { t5_version(b, 0); }
+CASE(t5_version_2) { t5_version(b, 2); }
+CASE(t5_version_text) {
+    put_head(b, 1, 1);
+    put_text_kv(b, "rotor.t5.version", "1");
+    put_tensor(b, "w", 20, 16, QUANT_T5, 0);
+    put_data(b, 32, 128);
+}
+CASE(t5_short) { t5_version(b, 1), b->len--; }
+CASE(t5_wraps) { /* the scales and the padding are what does not fit */
+    put_head(b, 1, 1);
+    put_u32_kv(b, "rotor.t5.version", 1);
+    put_tensor(b, "w", 1, (uint64_t)1 << 62, QUANT_T5, 0);
+    put_data(b, 32, 128);
+}
 CASE(half_a_block) { one(b, 33, 1, QUANT_Q8_0, 0); }
 CASE(i2s_odd) { one(b, 3, 3, QUANT_I2_S, 0); }
 CASE(misaligned) { one(b, 8, 1, QUANT_F32, 16); }
@@ -260,6 +282,12 @@ static const bad_case cases[] = {
     BAD(unknown_private, UNSUPPORTED, "private type of ik_llama.cpp"),
     BAD(unknown_2_31, UNSUPPORTED, "type id 2147483648 is unknown"),
     BAD(our_own_ids, UNSUPPORTED, "is unknown"),
+    BAD(t5_no_version, FORMAT, "tensor w is of type T5, and key rotor.t5.version"),
+    BAD(t5_version_0, UNSUPPORTED, "type T5 version 0; this program knows version 1"),
+    BAD(t5_version_2, UNSUPPORTED, "type T5 version 2; this program knows version 1"),
+    BAD(t5_version_text, FORMAT, "missing or no number"),
+    BAD(t5_short, FORMAT, "tensor w"),
+    BAD(t5_wraps, FORMAT, "values of type T5 do not fit 63 bits"),
     BAD(half_a_block, FORMAT, "33 columns, not a multiple of 32 as type Q8_0 needs"),
     BAD(i2s_odd, FORMAT, "9 values, not a multiple of 4"),
     BAD(misaligned, FORMAT, "tensor w: data offset 16 is not a multiple of the alignment 32"),

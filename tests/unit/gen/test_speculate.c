@@ -20,8 +20,8 @@ enum { MAX_CALLS = 400, N_TOP = 2 };
  */
 
 static const char *const words[] = {"ab",
-                                    "\xE2\x96\x81"
-                                    "c",
+                                    ("\xE2\x96\x81"
+                                     "c"),
                                     "\xC3\xA9", "END"};
 enum { N_WORDS = 4, V = FAKE_PIECE + N_WORDS, LAST_WORD = V - 1 };
 

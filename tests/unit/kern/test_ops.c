@@ -244,14 +244,51 @@ static void judge(kern_mm_fn fn, const kern_mat *w, const kern_act *x, const pro
     free(y);
 }
 
-static void t2_case(const kern *k, const op_case *c) {
-    const size_t rows = param(c, 0), cols = param(c, 1), n_tok = param(c, 2);
+/* The matrix of a ternary case as T2 rows where they stand, or packed again as T5. */
+static kern_mat ternary_weights(const op_case *c, uint32_t type, uint8_t **owned) {
+    const size_t rows = param(c, 0), cols = param(c, 1), t2_bytes = quant_t2_row_bytes(cols);
     kern_mat w = {.data = bytes(c, 0),
-                  .type = QUANT_I2_S,
+                  .type = type,
                   .rows = rows,
                   .cols = cols,
-                  .row_bytes = quant_t2_row_bytes(cols),
+                  .row_bytes = t2_bytes,
                   .scale = 1};
+    *owned = NULL;
+    if (type == QUANT_I2_S) return w;
+    int8_t *t = malloc(rows * cols);
+    uint64_t bad;
+    *owned = malloc((size_t)quant_t5_code_bytes(rows, cols));
+    for (size_t r = 0; r < rows; r++)
+        assert_true(quant_t2_unpack_row(w.data + r * t2_bytes, cols, t + r * cols, &bad));
+    quant_t5_pack_rows(t, rows, cols, *owned);
+    free(t);
+    w.data = *owned;
+    w.row_bytes = quant_t5_row_bytes(cols);
+    return w;
+}
+
+typedef struct ternary_slots {
+    uint32_t type;                 /* of the weights */
+    const char *gemm, *gemv, *f;   /* names */
+    size_t gemm_at, gemv_at, f_at; /* offsets in the table */
+} ternary_slots;
+
+static const ternary_slots ternary_forms[] = {
+    {QUANT_I2_S, "gemm_t2_i8", "gemv_t2_i8", "mm_t2_f32", offsetof(kern, gemm_t2_i8),
+     offsetof(kern, gemv_t2_i8), offsetof(kern, mm_t2_f32)},
+    {QUANT_T5, "gemm_t5_i8", "gemv_t5_i8", "mm_t5_f32", offsetof(kern, gemm_t5_i8),
+     offsetof(kern, gemv_t5_i8), offsetof(kern, mm_t5_f32)}};
+
+static kern_mm_fn slot_fn(const kern *k, size_t at) {
+    kern_mm_fn fn;
+    memcpy(&fn, (const uint8_t *)k + at, sizeof fn);
+    return fn;
+}
+
+static void ternary_case(const kern *k, const op_case *c, const ternary_slots *form) {
+    const size_t cols = param(c, 1), n_tok = param(c, 2);
+    uint8_t *owned;
+    kern_mat w = ternary_weights(c, form->type, &owned);
     float *ones = floats(n_tok), *x = sixty_fourths(i8s(c, 6), n_tok * cols);
     for (size_t b = 0; b < n_tok; b++) ones[b] = 1;
     int8_t *q = spread(i8s(c, 1), n_tok, cols);
@@ -265,7 +302,8 @@ static void t2_case(const kern *k, const op_case *c) {
     const struct {
         const char *what; /* slot */
         kern_mm_fn fn;    /* its function */
-    } slots[] = {{"gemm_t2_i8", k->gemm_t2_i8}, {"gemv_t2_i8", n_tok == 1 ? k->gemv_t2_i8 : NULL}};
+    } slots[] = {{form->gemm, slot_fn(k, form->gemm_at)},
+                 {form->gemv, n_tok == 1 ? slot_fn(k, form->gemv_at) : NULL}};
     for (size_t i = 0; i < BASE_COUNT(slots); i++) {
         product p = {.c = c, .what = slots[i].what, .dots = array(c, 5, I32), .factor = 1};
         if (!slots[i].fn) continue;
@@ -279,25 +317,26 @@ static void t2_case(const kern *k, const op_case *c) {
     }
     w.scale = (float)c->p[3], w.row_scale = NULL;
     product p = {
-        .c = c, .what = "mm_t2_f32", .want = f64s(c, 7), .size = f32s(c, 8), .factor = c->p[3]};
-    judge(k->mm_t2_f32, &w, &act, &p);
+        .c = c, .what = form->f, .want = f64s(c, 7), .size = f32s(c, 8), .factor = c->p[3]};
+    judge(slot_fn(k, form->f_at), &w, &act, &p);
     w.row_scale = p.row_factor = f32s(c, 4), p.factor = 1;
-    judge(k->mm_t2_f32, &w, &act, &p);
+    judge(slot_fn(k, form->f_at), &w, &act, &p);
     free(ones);
     free(x);
     free(q);
+    free(owned);
+}
+
+static void ternary_cases(const kern *k, const op_case *c) {
+    for (size_t i = 0; i < BASE_COUNT(ternary_forms); i++) ternary_case(k, c, &ternary_forms[i]);
 }
 
 /* Every token of a case as a step of its own: the decoding form. */
-static void t2_one_token_case(const kern *k, const op_case *c) {
+static void ternary_one_token(const kern *k, const op_case *c, const ternary_slots *form) {
     const size_t rows = param(c, 0), cols = param(c, 1);
-    kern_mat w = {.data = bytes(c, 0),
-                  .type = QUANT_I2_S,
-                  .rows = rows,
-                  .cols = cols,
-                  .row_bytes = quant_t2_row_bytes(cols),
-                  .scale = 1,
-                  .row_scale = f32s(c, 4)};
+    uint8_t *owned;
+    kern_mat w = ternary_weights(c, form->type, &owned);
+    w.row_scale = f32s(c, 4);
     int8_t *q = spread(i8s(c, 1), param(c, 2), cols);
     for (size_t b = 0; b < param(c, 2); b++) {
         const kern_act act = {.q = q + b * padded(cols),
@@ -306,14 +345,54 @@ static void t2_one_token_case(const kern *k, const op_case *c) {
                               .sum = (const int32_t *)array(c, 3, I32) + b,
                               .n_tok = 1};
         const product p = {.c = c,
-                           .what = "gemv_t2_i8",
+                           .what = form->gemv,
                            .factor = 1,
                            .row_factor = f32s(c, 4),
                            .dots = (const int32_t *)array(c, 5, I32) + b * rows,
                            .token_factor = f32s(c, 2) + b};
-        judge(k->gemv_t2_i8, &w, &act, &p);
+        judge(slot_fn(k, form->gemv_at), &w, &act, &p);
     }
     free(q);
+    free(owned);
+}
+
+static void ternary_one_token_cases(const kern *k, const op_case *c) {
+    for (size_t i = 0; i < BASE_COUNT(ternary_forms); i++)
+        ternary_one_token(k, c, &ternary_forms[i]);
+}
+
+/* All outputs of one form of the weights of a case, by the slot at the offset. */
+static float *outputs(const kern *k, const op_case *c, uint32_t type, size_t at) {
+    const size_t rows = param(c, 0), cols = param(c, 1), n_tok = param(c, 2);
+    uint8_t *owned;
+    kern_mat w = ternary_weights(c, type, &owned);
+    float *x = sixty_fourths(i8s(c, 6), n_tok * cols), *y = floats(n_tok * rows);
+    int8_t *q = spread(i8s(c, 1), n_tok, cols);
+    const kern_act act = {.x = x,
+                          .ldx = cols,
+                          .q = q,
+                          .ldq = padded(cols),
+                          .s = f32s(c, 2),
+                          .sum = array(c, 3, I32),
+                          .n_tok = n_tok};
+    w.row_scale = f32s(c, 4);
+    slot_fn(k, at)(y, rows, &w, &act, 0, rows);
+    free(x);
+    free(q);
+    free(owned);
+    return y;
+}
+
+/* The type the weights are stored in is not to be seen in the results. */
+static void same_bits_case(const kern *k, const op_case *c) {
+    const ternary_slots *t2 = &ternary_forms[0], *t5 = &ternary_forms[1];
+    const size_t at[2][2] = {{t2->gemm_at, t5->gemm_at}, {t2->f_at, t5->f_at}};
+    for (size_t i = 0; i < 2; i++) {
+        float *a = outputs(k, c, QUANT_I2_S, at[i][0]), *b = outputs(k, c, QUANT_T5, at[i][1]);
+        assert_memory_equal(a, b, param(c, 0) * param(c, 2) * sizeof *a);
+        free(a);
+        free(b);
+    }
 }
 
 static void plain_case(const kern *k, const op_case *c) {
@@ -511,8 +590,9 @@ OP_TEST(gated_activations_agree, "glu", glu_case)
 OP_TEST(rope_agrees_up_to_position_100000, "rope", rope_case)
 OP_TEST(bitnet_codes_are_exact, "quant_i8", quant_i8_case)
 OP_TEST(block_codes_are_exact, "quant_q8", quant_q8_case)
-OP_TEST(ternary_products_are_exact, "t2", t2_case)
-OP_TEST(ternary_products_of_one_token_agree, "t2", t2_one_token_case)
+OP_TEST(ternary_products_are_exact, "t2", ternary_cases)
+OP_TEST(ternary_products_of_one_token_agree, "t2", ternary_one_token_cases)
+OP_TEST(t5_gives_the_bits_of_t2, "t2", same_bits_case)
 OP_TEST(float_products_agree, "plain", plain_case)
 OP_TEST(block_products_and_rows_agree, "blocks", blocks_case)
 OP_TEST(float_rows_are_exact, "plain", embed_plain_case)
@@ -589,6 +669,7 @@ int main(void) {
         cmocka_unit_test(block_codes_are_exact),
         cmocka_unit_test(ternary_products_are_exact),
         cmocka_unit_test(ternary_products_of_one_token_agree),
+        cmocka_unit_test(t5_gives_the_bits_of_t2),
         cmocka_unit_test(float_products_agree),
         cmocka_unit_test(block_products_and_rows_agree),
         cmocka_unit_test(float_rows_are_exact),
@@ -597,8 +678,8 @@ int main(void) {
         cmocka_unit_test(softmax_agrees),
         cmocka_unit_test(float_products_of_any_orientation_agree),
     };
-    /* A slot more in the table needs a case here (21 pointers behind the flags). */
-    _Static_assert(sizeof(kern) == sizeof(void *) + 21 * sizeof(void *),
+    /* A slot more in the table needs a case here (24 pointers behind the flags). */
+    _Static_assert(sizeof(kern) == sizeof(void *) + 24 * sizeof(void *),
                    "a slot has no golden case");
     char path[512];
     const char *root = getenv("ROTOR_SOURCE_ROOT");

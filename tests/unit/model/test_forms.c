@@ -48,7 +48,8 @@ static void must_load(forge *f) {
 
 static void scale_tensors_multiply_whatever_type_stands_beside_them(void **state) {
     (void)state;
-    const uint32_t types[] = {QUANT_I2_S, QUANT_TQ2_0, QUANT_IQ2_BN, QUANT_Q8_0, QUANT_F16};
+    const uint32_t types[] = {QUANT_I2_S, QUANT_TQ2_0, QUANT_IQ2_BN,
+                              QUANT_T5,   QUANT_Q8_0,  QUANT_F16};
     const float three = 3;
     for (size_t i = 0; i < BASE_COUNT(types); i++) {
         forge f;
@@ -87,6 +88,30 @@ static void row_scales_are_kept_and_multiplied(void **state) {
         assert_float_equal(m->layers[0].up.row_scale[r], 0.03f * (float)(r + 1), 1e-5);
     model_close(&m);
     forge_end(&f);
+}
+
+/* The same of T5, whose scales stand behind the codes. */
+static void set_t5_scale(forge *f, const char *name, size_t row, float scale) {
+    forge_part *p = forge_part_of(f, name);
+    memcpy(p->bytes + quant_t5_code_bytes(p->rows, p->cols) + 4 * row, &scale, sizeof scale);
+}
+
+static void row_scales_of_t5_are_kept_and_multiplied(void **state) {
+    (void)state;
+    forge f;
+    const float three = 3;
+    forge_start(&f, "bitnet", QUANT_T5);
+    for (size_t r = 0; r < 256; r++)
+        set_t5_scale(&f, "blk.0.ffn_up.weight", r, 0.01f * (float)(r + 1));
+    forge_put(&f, "blk.0.ffn_up.scale", QUANT_F32, 1, 1, &three);
+    model *m = must_open(&f);
+    assert_non_null(m->layers[0].up.row_scale);
+    assert_null(m->layers[0].gate.row_scale);
+    for (size_t r = 0; r < 256; r++)
+        assert_float_equal(m->layers[0].up.row_scale[r], 0.03f * (float)(r + 1), 1e-5);
+    model_close(&m);
+    set_t5_scale(&f, "blk.0.ffn_up.weight", 200, INFINITY);
+    must_refuse(&f, ROTOR_E_FORMAT, "blk.0.ffn_up.weight: a scale is inf");
 }
 
 static void rows_of_scale_zero_are_zero_whatever_their_codes(void **state) {
@@ -373,6 +398,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scale_tensors_multiply_whatever_type_stands_beside_them),
         cmocka_unit_test(row_scales_are_kept_and_multiplied),
+        cmocka_unit_test(row_scales_of_t5_are_kept_and_multiplied),
         cmocka_unit_test(rows_of_scale_zero_are_zero_whatever_their_codes),
         cmocka_unit_test(bad_scales_are_refused),
         cmocka_unit_test(blocks_with_scales_of_their_own_stay_blocks),

@@ -69,14 +69,15 @@ static void good_files_open_with_their_facts(void **state) {
         rotor_error err = {0};
         image_make(&im, (tiny_kind)kind, NULL);
         if (model_open(&m, im.path, &plain, &err) != ROTOR_OK) fail_msg("%s", err.message);
-        bool bitnet = kind <= TINY_BITNET_TQ;
+        bool bitnet = kind <= TINY_BITNET_T5;
         assert_string_equal(m->arch, bitnet ? "bitnet-b1.58" : "llama");
         assert_int_equal(m->hp.d_head, 64);
         assert_int_equal(m->hp.n_vocab, 97);
         assert_int_equal(m->tied, bitnet);
         assert_int_equal(m->hp.rope_interleaved, !bitnet);
         assert_int_equal(m->layers[1].attn_sub_norm != NULL, bitnet);
-        assert_int_equal(m->layers[0].q.type == QUANT_I2_S, bitnet);
+        assert_int_equal(m->layers[0].q.type == QUANT_I2_S, bitnet && kind != TINY_BITNET_T5);
+        assert_int_equal(m->layers[0].q.type == QUANT_T5, kind == TINY_BITNET_T5);
         assert_int_equal(text_n_tokens(m->vocab), 97);
         uint64_t layer = 256 * 256 * 2 + 128 * 256 * 2 + 512 * 256 * 3 + 512 + (bitnet ? 768 : 0);
         assert_int_equal(m->n_params, 2 * layer + 97 * 256 * (bitnet ? 1 : 2) + 256);
@@ -174,6 +175,32 @@ static void illegal_codes_are_found_wherever_they_are(void **state) {
     }
 }
 
+/* Every byte, the padding's too: kernels read it. */
+static void illegal_bytes_of_t5_are_found_wherever_they_are(void **state) {
+    (void)state;
+    base_rng rng;
+    base_rng_seed(&rng, 5);
+    for (int i = 0; i < 20; i++) {
+        image im;
+        model *m = NULL;
+        image_make(&im, TINY_BITNET_T5, NULL);
+        assert_int_equal(model_open_memory(&m, im.data, im.file.size, "m", &plain, NULL), ROTOR_OK);
+        const model_mat *w = &m->layers[i % 2].down;
+        const uint32_t n = (uint32_t)quant_t5_code_bytes(w->rows, w->cols);
+        uint32_t at = i == 0 ? n - 1 : base_rng_below(&rng, n);
+        char words[96];
+        assert_ptr_equal(w->data, file_tensor_find(m->file, w->name)->data); /* in place */
+        ((uint8_t *)(uintptr_t)w->data)[at] = 252;
+        const size_t group = w->row_bytes * 16, row = at / group * 16;
+        snprintf(words, sizeof words, "byte 0xFC in rows %zu-%zu, byte %zu, is no string", row,
+                 row + 15, at % group);
+        model_close(&m);
+        must_refuse(&im, ROTOR_E_FORMAT, words);
+        must_refuse(&im, ROTOR_E_FORMAT, i % 2 ? "blk.1.ffn_down" : "blk.0.ffn_down");
+        image_drop(&im);
+    }
+}
+
 static void other_i2s_orders_load_when_named(void **state) {
     (void)state;
     const tiny_shape s = {1, 256, 4, 2, 384, 97, 512};
@@ -267,6 +294,7 @@ int main(void) {
         cmocka_unit_test(bad_numbers_are_refused),
         cmocka_unit_test(unknown_architectures_are_named),
         cmocka_unit_test(illegal_codes_are_found_wherever_they_are),
+        cmocka_unit_test(illegal_bytes_of_t5_are_found_wherever_they_are),
         cmocka_unit_test(other_i2s_orders_load_when_named),
         cmocka_unit_test(non_finite_norms_are_refused),
         cmocka_unit_test(layers_can_be_limited),

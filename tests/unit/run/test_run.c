@@ -31,6 +31,7 @@ typedef struct setting {
     uint32_t chunk;   /* rows per step */
     kern_kv kv;       /* cache type */
     uint32_t n_pages; /* 0: 70 */
+    bool float_act;   /* --act f32 */
 } setting;
 
 static void share(void *pool, void (*fn)(void *, int, int), void *arg) { par_run(pool, fn, arg); }
@@ -45,6 +46,7 @@ static void rig_up(rig *r, const char *path, setting set) {
                             .kv = set.kv,
                             .chunk = set.chunk,
                             .n_pages = set.n_pages ? set.n_pages : 70,
+                            .float_act = set.float_act,
                             .solo_bytes = 1};
     if (run_create(&r->e, r->m, r->pool, &ro, &err) != ROTOR_OK) fail_msg("%s", err.message);
     assert_int_equal(run_session_create(&r->s, r->e, 4200, &err), ROTOR_OK);
@@ -88,7 +90,7 @@ static bool quick(void) { return getenv("ROTOR_TEST_QUICK") != NULL; }
 
 static void check_paths(const char *path, tiny_kind kind) {
     rig ref;
-    rig_up(&ref, path, (setting){~0u, 1, 512, KERN_KV_F16, 0});
+    rig_up(&ref, path, (setting){~0u, 1, 512, KERN_KV_F16, 0, false});
     for (size_t i = 0; i < BASE_COUNT(lengths) - quick(); i++) {
         uint32_t n = lengths[i];
         run_session_rewind(ref.s, 0);
@@ -96,7 +98,7 @@ static void check_paths(const char *path, tiny_kind kind) {
         const uint32_t chunks[] = {1, 7, 64};
         for (size_t c = 0; c < BASE_COUNT(chunks); c++) {
             rig r;
-            rig_up(&r, path, (setting){~0u, 2, chunks[c], KERN_KV_F16, 0});
+            rig_up(&r, path, (setting){~0u, 2, chunks[c], KERN_KV_F16, 0, false});
             float *got = logits_after(&r, n);
             same_bits(&ref, want, got, tiny_names[kind], n);
             free(got);
@@ -124,6 +126,35 @@ static void chunked_cached_and_rewound_are_the_same_bits(void **state) {
     }
 }
 
+/* The type the weights are stored in is not to be seen in the logits: prompts, short ones, one
+ * token at a time; with and without rounded activations. */
+static void t5_and_i2s_are_the_same_bits(void **state) {
+    (void)state;
+    char a_path[96], b_path[96];
+    tiny_write(tiny_path(a_path, "i2s.gguf"), TINY_BITNET, tiny_default(), 21, NULL);
+    tiny_write(tiny_path(b_path, "t5.gguf"), TINY_BITNET_T5, tiny_default(), 21, NULL);
+    const uint32_t chunks[] = {1, 3, 64};
+    for (size_t c = 0; c < 2 * BASE_COUNT(chunks); c++) {
+        const setting set = {.cpu = ~0u,
+                             .n_threads = 2,
+                             .chunk = chunks[c / 2],
+                             .kv = KERN_KV_F16,
+                             .float_act = c % 2};
+        rig a, b;
+        rig_up(&a, a_path, set);
+        rig_up(&b, b_path, set);
+        assert_int_equal(b.m->layers[0].up.type, QUANT_T5);
+        float *want = logits_after(&a, 70), *got = logits_after(&b, 70);
+        same_bits(&a, want, got, "T5", 70);
+        free(want);
+        free(got);
+        rig_down(&a);
+        rig_down(&b);
+    }
+    unlink(a_path);
+    unlink(b_path);
+}
+
 static void every_cpu_level_and_thread_count_is_the_same_bits(void **state) {
     (void)state;
     char path[96];
@@ -133,7 +164,7 @@ static void every_cpu_level_and_thread_count_is_the_same_bits(void **state) {
         for (int kv = KERN_KV_F32; kv <= KERN_KV_Q8; kv++) {
             rig ref;
             tiny_write(tiny_path(path, "levels.gguf"), (tiny_kind)kind, tiny_default(), 8, NULL);
-            rig_up(&ref, path, (setting){0, 1, 64, (kern_kv)kv, 0});
+            rig_up(&ref, path, (setting){0, 1, 64, (kern_kv)kv, 0, false});
             float *want = logits_after(&ref, 129);
             for (size_t i = 0; (level = cpu_level_at(i, &mask)); i++)
                 for (int threads = 1; threads <= 4; threads++) {
@@ -141,7 +172,7 @@ static void every_cpu_level_and_thread_count_is_the_same_bits(void **state) {
                     bool top = (cpu_detect() & ~mask) == 0; /* all thread counts at the top level */
                     if ((cpu_detect() & mask) != mask || (!top && threads != 1 + (int)i % 4))
                         continue;
-                    rig_up(&r, path, (setting){mask, threads, 64, (kern_kv)kv, 0});
+                    rig_up(&r, path, (setting){mask, threads, 64, (kern_kv)kv, 0, false});
                     float *got = logits_after(&r, 129);
                     same_bits(&ref, want, got, level, 129);
                     free(got);
@@ -163,12 +194,12 @@ static void four_thousand_positions_are_the_same_bits(void **state) {
     const uint32_t n = quick() ? 640 : 4096;
     rig ref;
     tiny_write(tiny_path(path, "long.gguf"), TINY_BITNET, s, 9, NULL);
-    rig_up(&ref, path, (setting){~0u, 1, 1, KERN_KV_F16, 0});
+    rig_up(&ref, path, (setting){~0u, 1, 1, KERN_KV_F16, 0, false});
     float *want = logits_after(&ref, n);
     for (size_t i = 0; (level = cpu_level_at(i, &mask)); i++) {
         rig r;
         if ((cpu_detect() & mask) != mask) continue;
-        rig_up(&r, path, (setting){mask, 2 + (int)i % 3, i % 2 ? 7 : 512, KERN_KV_F16, 0});
+        rig_up(&r, path, (setting){mask, 2 + (int)i % 3, i % 2 ? 7 : 512, KERN_KV_F16, 0, false});
         float *got = logits_after(&r, n);
         same_bits(&ref, want, got, level, n);
         free(got);
@@ -187,8 +218,8 @@ static void batch_neighbours_do_not_matter(void **state) {
     char path[96];
     rig alone, together;
     tiny_write(tiny_path(path, "batch.gguf"), TINY_BITNET, tiny_default(), 10, NULL);
-    rig_up(&alone, path, (setting){~0u, 1, 64, KERN_KV_F16, 0});
-    rig_up(&together, path, (setting){~0u, 2, 64, KERN_KV_F16, 0});
+    rig_up(&alone, path, (setting){~0u, 1, 64, KERN_KV_F16, 0, false});
+    rig_up(&together, path, (setting){~0u, 2, 64, KERN_KV_F16, 0, false});
     run_session *s[N];
     for (int i = 0; i < N; i++)
         assert_int_equal(run_session_create(&s[i], together.e, 300, NULL), ROTOR_OK);
@@ -218,8 +249,8 @@ static void forks_share_pages_and_part_ways(void **state) {
     rig a, b;
     run_session *fork = NULL;
     tiny_write(tiny_path(path, "fork.gguf"), TINY_BITNET, tiny_default(), 11, NULL);
-    rig_up(&a, path, (setting){~0u, 2, 64, KERN_KV_F16, 0});
-    rig_up(&b, path, (setting){~0u, 2, 64, KERN_KV_F16, 0});
+    rig_up(&a, path, (setting){~0u, 2, 64, KERN_KV_F16, 0, false});
+    rig_up(&b, path, (setting){~0u, 2, 64, KERN_KV_F16, 0, false});
     free(logits_after(&a, 100));
     uint32_t before = run_free_pages(a.e);
     assert_int_equal(run_session_create(&fork, a.e, 200, NULL), ROTOR_OK);
@@ -258,7 +289,7 @@ static void full_pools_and_bad_tokens_change_nothing(void **state) {
     rig r;
     rotor_error err = {0};
     tiny_write(tiny_path(path, "full.gguf"), TINY_BITNET, tiny_default(), 12, NULL);
-    rig_up(&r, path, (setting){~0u, 1, 64, KERN_KV_F16, 2});
+    rig_up(&r, path, (setting){~0u, 1, 64, KERN_KV_F16, 2, false});
     free(logits_after(&r, 128));
     run_row row = {r.s, 1, true};
     assert_int_equal(run_eval(r.e, &row, 1, &err), ROTOR_E_FULL);
@@ -287,8 +318,8 @@ static void prompts_can_be_cancelled_and_resumed(void **state) {
     rig r, fresh;
     uint32_t seen = 0, reused = 0, tokens[200];
     tiny_write(tiny_path(path, "cancel.gguf"), TINY_BITNET, tiny_default(), 13, NULL);
-    rig_up(&r, path, (setting){~0u, 2, 32, KERN_KV_F16, 0});
-    rig_up(&fresh, path, (setting){~0u, 2, 32, KERN_KV_F16, 0});
+    rig_up(&r, path, (setting){~0u, 2, 32, KERN_KV_F16, 0, false});
+    rig_up(&fresh, path, (setting){~0u, 2, 32, KERN_KV_F16, 0, false});
     for (uint32_t i = 0; i < 200; i++) tokens[i] = token_at(i);
     assert_int_equal(run_session_sync(r.s, tokens, 200, stop_at_64, &seen, NULL, NULL),
                      ROTOR_E_CANCELLED);
@@ -310,7 +341,7 @@ static void nothing_is_allocated_once_a_session_runs(void **state) {
     char path[96];
     rig r;
     tiny_write(tiny_path(path, "alloc.gguf"), TINY_BITNET, tiny_default(), 14, NULL);
-    rig_up(&r, path, (setting){~0u, 2, 32, KERN_KV_F16, 0});
+    rig_up(&r, path, (setting){~0u, 2, 32, KERN_KV_F16, 0, false});
     uint64_t before = base_alloc_count();
     for (uint32_t i = 0; i < 100; i++) {
         run_row row = {r.s, token_at(i), true};
@@ -361,6 +392,7 @@ static void opening_survives_every_fault(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunked_cached_and_rewound_are_the_same_bits),
+        cmocka_unit_test(t5_and_i2s_are_the_same_bits),
         cmocka_unit_test(every_cpu_level_and_thread_count_is_the_same_bits),
         cmocka_unit_test(four_thousand_positions_are_the_same_bits),
         cmocka_unit_test(batch_neighbours_do_not_matter),
