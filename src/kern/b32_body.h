@@ -461,7 +461,7 @@ INLINE void multiply(const int t, const kind f, const job *j, const tile *w, siz
 }
 
 #define MULTIPLY_FN(name, t, ...)                                                                  \
-    static NOINLINE void name(const job *j, const tile *w, size_t b) {            \
+    static NOINLINE void name(const job *j, const tile *w, size_t b) {                             \
         const kind f = {__VA_ARGS__};                                                              \
         multiply(t, f, j, w, b);                                                                   \
     }

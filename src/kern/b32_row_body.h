@@ -4,9 +4,10 @@
  * of b32_body.h, which says what is computed; here every weight is used once, so nothing is
  * unpacked into a tile. Two steps for VI_ROWS rows at a time:
  *
- * 1. Row by row, in the order of memory, with prefetches FAR and NEAR in front: a group of VI_ROWS
- *    blocks is four vectors of codes a half; lane i (128 bits) of vector v holds 16 columns of
- *    block 4 i + v, so the four sums of dwords transposed in their lanes come out in block order:
+ * 1. Row by row, in the order of memory, with prefetches of what is read FAR and NEAR bytes later:
+ * a group of VI_ROWS blocks is four vectors of codes a half; lane i (128 bits) of vector v holds 16
+ *    columns of block 4 i + v, so the four sums of dwords transposed in their lanes come out in
+ *    block order:
  *
  *      vector 0   | block 0, cols 0-15 | block 4 | block 8  | block 12 |   and again, cols 16-31
  *      vector 1   | block 1            | block 5 | block 9  | block 13 |
@@ -23,7 +24,7 @@
  */
 enum {
     GROUP = VI_ROWS,   /* blocks in a group */
-    SEG = 128,         /* blocks in a strip */
+    SEG = 128,         /* most blocks in a strip */
     ROW_BLOCKS = 1024, /* blocks in the longest row done here */
     FAR = 16384,       /* bytes from what is read to what is asked for from memory */
     NEAR = 1024        /* the same from the second-level cache (x86/stream.h says why) */
@@ -53,6 +54,7 @@ typedef struct line {
     size_t row;       /* row in the strip */
     size_t blocks;    /* blocks in the whole row */
     size_t k0, n_k;   /* first block of the strip, blocks */
+    ptrdiff_t far;    /* bytes from what is read to what is asked for from memory */
 } line;
 
 /* The first block of group g of a row. */
@@ -117,10 +119,11 @@ INLINE void copy_super(const line *l, size_t k, const size_t step, const size_t 
                16);
 }
 
-INLINE void prefetch_ahead(const uint8_t *p, const size_t n_bytes) {
+/* The far one knows that rows of a strip follow each other, and then those of the next strip. */
+INLINE void prefetch_ahead(const line *l, const uint8_t *p, const size_t n_bytes) {
 #pragma GCC unroll 16
     for (size_t i = 0; i < n_bytes; i += 64) {
-        __builtin_prefetch(p + FAR + i, 0, 2);
+        __builtin_prefetch(p + l->far + i, 0, 2);
         __builtin_prefetch(p + NEAR + i, 0, 3);
     }
 }
@@ -153,7 +156,7 @@ static NOINLINE void line_q8_0(const line *given) {
         const size_t k = group_start(l->blocks, g);
         const uint8_t *p = l->p + 34 * k;
         vi c[4][2];
-        prefetch_ahead(p, 34 * GROUP);
+        prefetch_ahead(l, p, 34 * GROUP);
         copy_halves(l, k, 34);
 #pragma GCC unroll 4
         for (size_t v = 0; v < 4; v++)
@@ -169,7 +172,7 @@ static NOINLINE void line_q4_0(const line *given) {
     FOR_GROUPS(l, g) {
         const size_t k = group_start(l->blocks, g);
         vi c[4][2];
-        prefetch_ahead(l->p + 18 * k, 18 * GROUP);
+        prefetch_ahead(l, l->p + 18 * k, 18 * GROUP);
         copy_halves(l, k, 18);
         nibbles(c, l->p + 18 * k + 2, 18);
         add_group(l, f, g, c);
@@ -183,7 +186,7 @@ static NOINLINE void line_iq4_nl(const line *given) {
     FOR_GROUPS(l, g) {
         const size_t k = group_start(l->blocks, g);
         vi c[4][2];
-        prefetch_ahead(l->p + 18 * k, 18 * GROUP);
+        prefetch_ahead(l, l->p + 18 * k, 18 * GROUP);
         copy_halves(l, k, 18);
         nibbles(c, l->p + 18 * k + 2, 18);
         look_up_all(c, table);
@@ -200,7 +203,7 @@ static NOINLINE void line_mxfp4(const line *given) {
         const uint8_t *p = l->p + 17 * k;
         uint8_t(*e)[VI_ROWS] = l->out->exponent + GROUP + k - l->k0;
         vi c[4][2];
-        prefetch_ahead(p, 17 * GROUP);
+        prefetch_ahead(l, p, 17 * GROUP);
 #pragma GCC unroll 16
         for (size_t i = 0; i < GROUP; i++) COPY_ALONE(e[i][l->row], p + 17 * i);
         nibbles(c, p + 1, 17);
@@ -217,7 +220,7 @@ static NOINLINE void line_q4_k(const line *given) {
         const size_t k = group_start(l->blocks, g);
         const uint8_t *p = l->p + k / 8 * 144;
         vi c[4][2];
-        prefetch_ahead(p, 18 * GROUP);
+        prefetch_ahead(l, p, 18 * GROUP);
         copy_super(l, k, 144, 0);
 #pragma GCC unroll 2
         for (size_t v = 0; v < 4; v += 2)
@@ -238,7 +241,7 @@ static NOINLINE void line_q6_k(const line *given) {
         const size_t k = group_start(l->blocks, g);
         const uint8_t *p = l->p + k / 8 * 210;
         vi c[4][2];
-        prefetch_ahead(p, GROUP / 8 * 210);
+        prefetch_ahead(l, p, GROUP / 8 * 210);
         copy_super(l, k, 210, 192);
 #pragma GCC unroll 2
         for (size_t i = 0; i < GROUP; i += 8)
@@ -382,11 +385,42 @@ static void order_token(token *t, const kern_act *x, const row_format *f, size_t
     }
 }
 
+/* How the rows [row, row_end) are cut into strips of `step` blocks. */
+typedef struct cut {
+    const kern_mat *w; /* weights */
+    size_t blocks;     /* in a row */
+    size_t step;  /* blocks in a strip, the last of a row may be shorter; a multiple of GROUP */
+    size_t lines; /* rows of a strip that are read in FAR bytes */
+} cut;
+
+static cut cut_rows(const kern_mat *w) {
+    cut c = {.w = w, .blocks = w->cols / 32};
+    const size_t n = (c.blocks + SEG - 1) / SEG;
+    c.step = ((c.blocks + n - 1) / n + GROUP - 1) / GROUP * GROUP;
+    c.lines = 1 + FAR * c.blocks / (c.step * w->row_bytes);
+    return c;
+}
+
+/* Bytes from row r + i, block k0, to what is read c->lines rows later. */
+static ptrdiff_t bytes_ahead(const cut *c, size_t i, size_t k0) {
+    ptrdiff_t down = (ptrdiff_t)c->lines, k = (ptrdiff_t)k0;
+    for (size_t at = i + c->lines; at >= VI_ROWS; at -= VI_ROWS) {
+        k += (ptrdiff_t)c->step;
+        if (k < (ptrdiff_t)c->blocks)
+            down -= VI_ROWS;
+        else
+            k = 0;
+    }
+    return down * (ptrdiff_t)c->w->row_bytes +
+           (k - (ptrdiff_t)k0) * (ptrdiff_t)c->w->row_bytes / (ptrdiff_t)c->blocks;
+}
+
 static bool one_token(float *y, const kern_mat *w, const kern_act *x, size_t row_begin,
                       size_t row_end) {
     const row_format f = row_format_of(w->type);
     const size_t blocks = w->cols / 32;
     if (!f.line || blocks < GROUP || blocks > ROW_BLOCKS) return false;
+    const cut c = cut_rows(w);
     token t;
     strip s;
     order_token(&t, x, &f, blocks);
@@ -394,10 +428,11 @@ static bool one_token(float *y, const kern_mat *w, const kern_act *x, size_t row
         line l = {.t = &t, .out = &s, .blocks = blocks};
         fold_job j = {.s = &s, .y = y + r, .first = true};
         j.n = row_end - r < VI_ROWS ? row_end - r : VI_ROWS;
-        for (l.k0 = 0; l.k0 < blocks; l.k0 += SEG) {
-            l.n_k = blocks - l.k0 < SEG ? blocks - l.k0 : SEG;
+        for (l.k0 = 0; l.k0 < blocks; l.k0 += c.step) {
+            l.n_k = blocks - l.k0 < c.step ? blocks - l.k0 : c.step;
             for (l.row = 0; l.row < j.n; l.row++) {
                 l.p = w->data + (r + l.row) * w->row_bytes;
+                l.far = bytes_ahead(&c, l.row, l.k0);
                 f.line(&l);
             }
             j.n_k = l.n_k;

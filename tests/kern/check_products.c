@@ -49,8 +49,8 @@ static void compare(checker *c, size_t at, const product *p) {
 
 static const size_t some_rows[] = {1, 3, 4, 5, 33, 67};
 static const size_t some_tokens[] = {1, 2, 3, 5, 8, 17, 64};
-static const size_t some_cols[] = {1,   2,   16,  19,   20,   21,   31,   32,   33,
-                                   127, 128, 129, 1003, 2560, 2752, 6912, 65536};
+static const size_t some_cols[] = {1,   2,   16,   19,   20,   21,   31,    32,    33,   127,
+                                   128, 129, 1003, 2560, 2752, 6912, 12544, 32768, 65536};
 
 /* Keeps one case in bounds of time: the C version does about 10^9 products a second. */
 static bool affordable(size_t rows, size_t cols, size_t tokens) {

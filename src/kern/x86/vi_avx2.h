@@ -39,9 +39,7 @@ static inline vi vi_lo64(vi a, vi b) { return _mm256_unpacklo_epi64(a, b); }
 static inline vi vi_hi64(vi a, vi b) { return _mm256_unpackhi_epi64(a, b); }
 
 static inline vi vi_load(const void *p) { return _mm256_load_si256(p); }
-static inline vi vi_load_any(const void *p) {
-    return _mm256_loadu_si256((const __m256i *)p);
-}
+static inline vi vi_load_any(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline void vi_store(void *p, vi a) { _mm256_store_si256(p, a); }
 static inline vi vi_set8(int x) { return _mm256_set1_epi8((char)x); }
 static inline vi vi_set32(int32_t x) { return _mm256_set1_epi32(x); }
