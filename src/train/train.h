@@ -150,4 +150,63 @@ typedef struct train_schedule {
 } train_schedule;
 void train_schedule_at(const train_schedule *s, uint64_t step, float *lr, float *decay);
 
+/* ---- Data (documents.c, token_file.c) ----------------------------------------------------------
+ */
+
+/* A stretch of a document. */
+typedef struct train_part {
+    base_str text;  /* UTF-8 */
+    bool learn;     /* its tokens count in the loss */
+    bool ends_turn; /* the end-of-turn token follows, counted likewise */
+} train_part;
+
+/* Told of each document of a file; anything but ROTOR_OK ends the reading. */
+typedef rotor_status (*train_doc_fn)(void *user, const train_part *parts, size_t n,
+                                     rotor_error *err);
+/* A text, cut where "<|endoftext|>" stands; or, when the name ends in .jsonl, one conversation a
+ * line: {"messages": [{"role", "content"} …]} or a pair "prompt"/"completion",
+ * "question"/"answer", "instruction"/"output". Of conversations only answers count in the loss.
+ * Invalid UTF-8 is refused with its position. */
+rotor_status train_read_docs(const char *path, train_doc_fn fn, void *user, rotor_error *err);
+
+/* What stands for the vocabulary in our files: every text and type of it. */
+uint64_t train_vocab_hash(const text_vocab *v);
+/* The token behind every turn of a conversation: the first end-of-turn token there is, else the
+ * end of text. */
+uint32_t train_end_of_turn(const text_vocab *v);
+
+/* A token file (docs/formats.md), mapped. Tokens carry TRAIN_UNTAUGHT when they do not count as a
+ * target. */
+#define TRAIN_UNTAUGHT 0x80000000u
+typedef struct train_tokens {
+    base_file file;               /* mapped */
+    uint32_t n_vocab;             /* of the vocabulary they were made with */
+    uint64_t vocab_hash;          /* of it */
+    uint64_t source_hash;         /* of the texts and how they were cut */
+    uint64_t content_hash;        /* of the tokens */
+    uint64_t n_train, n_held;     /* tokens to learn from and to measure with */
+    const uint32_t *train, *held; /* [n_train], [n_held] */
+} train_tokens;
+
+typedef struct train_texts {
+    const char *const *files; /* [n_files] texts and .jsonl */
+    size_t n_files;           /* at least 1 */
+    const char *held;         /* measured with this file; NULL: with every twentieth piece */
+} train_texts;
+/* Encodes the texts and writes the token file, unless path holds just that already. */
+rotor_status train_tokens_make(const char *path, const train_texts *texts, const text_vocab *v,
+                               rotor_error *err);
+rotor_status train_tokens_open(train_tokens *t, const char *path, rotor_error *err);
+void train_tokens_close(train_tokens *t);
+bool train_is_token_file(const char *path);
+
+/* Windows of n_tok tokens and the one behind them that tokens[n] holds; at least 1. */
+uint64_t train_n_windows(uint64_t n, uint32_t n_tok);
+/* The first token of the window that comes `row`-th: every epoch is another shuffled walk through
+ * all windows, made from seed and epoch alone. */
+uint64_t train_window_at(uint64_t n, uint32_t n_tok, uint64_t seed, uint64_t row);
+/* Input and targets of the window at token `at`. */
+void train_window_read(const uint32_t *tokens, uint64_t at, uint32_t n_tok, uint32_t *token,
+                       uint32_t *target);
+
 #endif
