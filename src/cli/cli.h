@@ -33,8 +33,10 @@ enum { /* bits of cli_option.verbs */
        VERB_MODELS = 1 << 11,
        VERB_HELP = 1 << 12,
        VERB_VERSION = 1 << 13,
+       VERB_TRAIN = 1 << 14,
+       VERB_TRAIN_TOKENIZER = 1 << 15,
        VERBS_ENGINE = VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY,
-       VERBS_ALL = (1 << 14) - 1
+       VERBS_ALL = (1 << 16) - 1
 };
 
 struct cli_args;
@@ -117,6 +119,7 @@ typedef enum cli_opt {
     OPT_ALL,
     OPT_KLD,
     OPT_WINDOWS,
+    OPT_N_VOCAB,
     CLI_N_OPTS
 } cli_opt;
 
@@ -303,6 +306,7 @@ int verb_logits(const cli_args *a);
 int verb_perplexity(const cli_args *a);
 int verb_info(const cli_args *a);
 int verb_models(const cli_args *a);
+int verb_train_tokenizer(const cli_args *a);
 int verb_help(const cli_args *a);
 int verb_version(const cli_args *a);
 

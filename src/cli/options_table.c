@@ -145,6 +145,8 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "take the vocabulary from a GGUF file or a file of \"base64 rank\" lines", VERB_SYNTH, 0},
 [OPT_SPARSE] = {"sparse", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
     "leave the weights as holes: full size, a few MB of disk", VERB_SYNTH, 0},
+[OPT_N_VOCAB] = {"vocab", 0, CLI_INT, TEXT, "N", 258, 1048576, NULL, "4096",
+    "tokens in the vocabulary: 256 bytes, 2 special ones, the rest learnt", VERB_TRAIN_TOKENIZER, 0},
 [OPT_TYPE] = {"type", 0, CLI_TEXT, OUTPUT, "TYPE", 0, 0, NULL, NULL,
     "type of the matrices (default: as they are; ternary ones: I2_S)", VERB_CONVERT, 0},
 [OPT_HEAD_TYPE] = {"head", 0, CLI_TEXT, OUTPUT, "TYPE", 0, 0, NULL, NULL,
@@ -152,7 +154,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
     VERB_CONVERT | VERB_QUANTIZE, 0},
 [OPT_OUTPUT] = {"output", 'o', CLI_TEXT, OUTPUT, "FILE", 0, 0, NULL, NULL,
     "file to write; it appears under its name only when complete",
-    VERB_SYNTH | VERB_CONVERT | VERB_LOGITS, 0},
+    VERB_SYNTH | VERB_CONVERT | VERB_LOGITS | VERB_TRAIN_TOKENIZER, 0},
 [OPT_JSON] = {"json", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
     "print one JSON object",
     VERB_RUN | VERB_BENCH | VERB_INSPECT | VERB_TOKENIZE | VERB_PERPLEXITY | VERB_INFO | VERB_MODELS |
@@ -195,6 +197,11 @@ static const cli_verb verbs[] = {
      "Ternary codes are copied exactly. A scale the new type cannot hold is rounded, reported and\n"
      "kept as metadata rotor.scale_f32.<tensor>, so that the way back restores every bit.", 1, 3,
      verb_quantize},
+    {"train-tokenizer", VERB_TRAIN_TOKENIZER, "FILE… -o VOCAB.gguf",
+     "learn a vocabulary from texts",
+     "FILEs are UTF-8 texts (<|endoftext|> between documents) or .jsonl conversations. The file\n"
+     "written holds a vocabulary and no tensors; rotor tokenize and rotor train read it.", 1, 4096,
+     verb_train_tokenizer},
     {"help", VERB_HELP, "[VERB]", "this list, or the options of a verb", NULL, 0, 1, verb_help},
     {"version", VERB_VERSION, "", "version and features of this build", NULL, 0, 0, verb_version},
 };

@@ -209,4 +209,20 @@ uint64_t train_window_at(uint64_t n, uint32_t n_tok, uint64_t seed, uint64_t row
 void train_window_read(const uint32_t *tokens, uint64_t at, uint32_t n_tok, uint32_t *token,
                        uint32_t *target);
 
+/* ---- A vocabulary (bpe.c, bpe_file.c) -------------------------------------------------------- */
+
+typedef struct train_tokenizer_options {
+    const char *const *files;                                    /* [n_files] texts and .jsonl */
+    size_t n_files;                                              /* at least 1 */
+    uint32_t n_vocab;                                            /* tokens, at least 258 */
+    const char *out;                                             /* GGUF file to write */
+    bool (*progress)(void *user, uint64_t done, uint64_t total); /* NULL: none; false cancels */
+    void *user;                                                  /* passed to progress */
+} train_tokenizer_options;
+/* Learns byte-level BPE and writes a vocabulary-only GGUF file: id 0 is the end (and beginning) of
+ * a text, 1 the end of a turn. The same texts give the same file. */
+rotor_status train_tokenizer(const train_tokenizer_options *o, rotor_error *err);
+/* The conversation format of models trained here. */
+extern const char train_chat_template[];
+
 #endif
