@@ -80,7 +80,7 @@ typedef struct rotor_train_options {
     uint32_t warm_steps; /* of linear warm-up; UINT32_MAX: a twentieth of steps */
     uint32_t save_every; /* steps between checkpoints; 0: a twentieth of steps */
     uint32_t eval_every; /* steps between measurements with held-out text; 0: a twentieth */
-    uint32_t eval_rows;  /* rows of held-out text measured, at most; default 64 */
+    uint32_t eval_rows;  /* rows of held-out text measured, at most; default 32 */
     float lr;            /* highest learning rate */
     float decay;         /* weight decay of the first stage; default 0.1 */
     float clip;          /* largest norm of a gradient; 0: no limit; default 1 */
