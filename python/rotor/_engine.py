@@ -476,6 +476,14 @@ class Session:
             _check(lib.rotor_eval(self._need().ptr, _ptr(a), len(a), byref(logits), byref(err)), err)
             return _view(logits, (self._n_vocab(),), self._native)
 
+    def eval_top(self, ids, k):
+        """As eval, for the k (1 to 256) largest logits alone, best first: [(id, value), ...]. With
+        head="exact" a fraction of the work."""
+        a, err, top = _ids(ids), c.CError(), (c.Logit * max(1, k))()
+        with self._native.call():
+            _check(lib.rotor_eval_top(self._need().ptr, _ptr(a), len(a), top, k, byref(err)), err)
+        return [(t.id, t.value) for t in top if t.id != 0xFFFFFFFF]  # ROTOR_NO_ID: past the vocabulary
+
     def eval_all(self, ids):
         """The logits of every position, from an empty timeline: float32[n, n_vocab], a copy."""
         a, err, n_vocab = _ids(ids), c.CError(), self._n_vocab()

@@ -20,7 +20,7 @@ SONAME = "librotor.so.0"
 STATUS = {"OK": 0, "E_NOMEM": -1, "E_IO": -2, "E_FORMAT": -3, "E_UNSUPPORTED": -4, "E_ARG": -5, "E_FULL": -6,
           "E_NOTFOUND": -7, "E_CANCELLED": -8, "E_STATE": -9}
 KV = {"f16": 0, "f32": 1, "q8": 2}
-HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3}
+HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3, "exact": 4}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
 FINISH = ("end", "stop", "length", "full", "cancel")
 TOK_BOS, TOK_SPECIAL = 1, 2
@@ -53,7 +53,14 @@ class EngineInfo(ctypes.Structure):
                 ("n_ff", c_uint32), ("n_ctx_train", c_uint32), ("n_ctx", c_uint32), ("threads", c_int32),
                 ("n_params", c_uint64), ("file_bytes", c_uint64), ("kv_bytes", c_uint64), ("step_bytes", c_uint64),
                 ("temperature", c_float), ("top_p", c_float), ("min_p", c_float), ("repeat_penalty", c_float),
-                ("top_k", c_int32), ("has_template", c_bool), ("head_bytes", c_uint64), ("kv_tok_bytes", c_uint64)]
+                ("top_k", c_int32), ("has_template", c_bool), ("head_bytes", c_uint64), ("kv_tok_bytes", c_uint64),
+                ("head_all_bytes", c_uint64), ("head_tokens", c_uint64), ("head_whole", c_uint64),
+                ("head_survivors", c_uint64 * 5), ("head_rows", c_uint64)]
+
+
+class Logit(ctypes.Structure):
+    """rotor_logit"""
+    _fields_ = [("id", c_uint32), ("value", c_float)]
 
 
 class Message(ctypes.Structure):
@@ -79,7 +86,7 @@ class GenOptions(ctypes.Structure):
                 ("top_p", c_float), ("min_p", c_float), ("repeat_penalty", c_float), ("frequency_penalty", c_float),
                 ("presence_penalty", c_float), ("seed", c_uint64), ("stops", POINTER(c_char_p)),
                 ("n_stops", c_size_t), ("bias_ids", POINTER(c_uint32)), ("bias", POINTER(c_float)),
-                ("n_bias", c_size_t), ("n_top", c_uint32), ("ignore_eog", c_bool), ("special", c_bool),
+                ("n_bias", c_size_t), ("n_top", c_uint32), ("ignore_eog", c_bool), ("special", c_bool), ("no_logprobs", c_bool),
                 ("on_text", TEXT_FN), ("on_prompt", PROMPT_FN), ("on_logits", LOGITS_FN), ("user", c_void_p),
                 ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p)]
 
@@ -92,7 +99,7 @@ class GenResult(ctypes.Structure):
 
 
 STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,
-           "rotor_message": Message, "rotor_token": Token, "rotor_gen_options": GenOptions,
+           "rotor_message": Message, "rotor_logit": Logit, "rotor_token": Token, "rotor_gen_options": GenOptions,
            "rotor_gen_result": GenResult}
 
 # ---- Functions -------------------------------------------------------------------------------------------------------
@@ -121,6 +128,7 @@ FUNCTIONS = {
     "rotor_session_max": (c_uint32, [c_void_p]),
     "rotor_session_rewind": (None, [c_void_p, c_uint32]),
     "rotor_eval": (c_int, [c_void_p, IDS, c_size_t, POINTER(POINTER(c_float)), ERR]),
+    "rotor_eval_top": (c_int, [c_void_p, IDS, c_size_t, POINTER(Logit), c_size_t, ERR]),
     "rotor_eval_together": (c_int, [OUT, IDS, c_size_t, POINTER(POINTER(c_float)), ERR]),
     "rotor_eval_all": (c_int, [c_void_p, IDS, c_size_t, EVAL_FN, c_void_p, ERR]),
     "rotor_gen_options_default": (GenOptions, [c_void_p]),

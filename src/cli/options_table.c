@@ -155,7 +155,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_HELDOUT] = {"heldout", 0, CLI_TEXT, TEXT, "FILE", 0, 0, NULL, NULL,
     "text to measure with (default: a twentieth of the data, which is not learnt)", VERB_TRAIN, 0},
 [OPT_TOKENIZER] = {"tokenizer", 0, CLI_TEXT, TEXT, "FILE", 0, 0, NULL, NULL,
-    "GGUF file with a vocabulary (see rotor train-tokenizer)", VERB_TRAIN, 0},
+    "a GGUF file with a vocabulary (see rotor train-tokenizer)", VERB_TRAIN, 0},
 [OPT_TRAIN_PRESET] = {"preset", 0, CLI_CHOICE, NETWORK, "NAME", 0, 0, "tiny|story", "tiny",
     "sizes, steps and rate to start from", VERB_TRAIN, 0},
 [OPT_N_LAYER] = {"layers", 0, CLI_INT, NETWORK, "N", 1, 512, NULL, NULL, "layers", VERB_TRAIN, 0},

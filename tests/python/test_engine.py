@@ -37,6 +37,17 @@ def test_logits_are_the_programs(engine, story, rotor_program, tmp_path):
         assert len(session) == 2 and session.eval(ids[:3]).tobytes() == want[2].tobytes()
 
 
+@pytest.mark.parametrize("head", ["q8", "exact"])
+def test_the_best_logits(story, head):
+    with rotor.Engine(story, head=head) as e, e.session() as session:
+        ids = e.tokenize(TEXT, bos=True)
+        logits = session.eval(ids).copy()
+        session.rewind(0)
+        top = session.eval_top(ids, 20)
+    order = np.lexsort((np.arange(len(logits)), -logits))[:20]
+    assert top == [(int(i), float(logits[i])) for i in order]
+
+
 def test_logits_of_a_ternary_model(ternary_path, rotor_program, tmp_path):
     ids = [5, 60, 7, 200, 31]
     rotor_program("logits", ternary_path, "--tokens", ",".join(map(str, ids)), "-o", tmp_path / "l.npy", "--head", "file",

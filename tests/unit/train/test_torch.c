@@ -183,7 +183,7 @@ static void train_200(double *loss) {
     uint32_t token[STEP_ROWS * STEP_CTX], target[STEP_ROWS * STEP_CTX];
     const train_batch b = {STEP_ROWS, STEP_CTX, token, target};
     train_vectors x = {0};
-    uint64_t state = 1;
+    uint64_t state = 6;
     rotor_error err;
     par_pool *pool = NULL;
     struct train_pass *p = NULL;
