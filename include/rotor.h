@@ -46,7 +46,8 @@ typedef enum rotor_head {
     ROTOR_HEAD_AUTO,
     ROTOR_HEAD_FILE,
     ROTOR_HEAD_Q8,
-    ROTOR_HEAD_Q6
+    ROTOR_HEAD_Q6,
+    ROTOR_HEAD_EXACT /* the file's logits; where only the best count, for a fraction of its bytes */
 } rotor_head;
 typedef enum rotor_i2s { ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S_4ROW } rotor_i2s;
 
@@ -101,11 +102,18 @@ typedef struct rotor_engine_info {
     uint64_t kv_bytes;                                          /* cache of all sessions */
     uint64_t step_bytes; /* weight bytes read per decoded token */
     float temperature, top_p, min_p,
-        repeat_penalty;    /* model's own sampling defaults, < 0: not said */
-    int32_t top_k;         /* likewise */
-    bool has_template;     /* the model file brings a chat template or has a built-in one */
-    uint64_t head_bytes;   /* of step_bytes, those of the output head */
-    uint64_t kv_tok_bytes; /* cache bytes of one position, all layers */
+        repeat_penalty;      /* model's own sampling defaults, < 0: not said */
+    int32_t top_k;           /* likewise */
+    bool has_template;       /* the model file brings a chat template or has a built-in one */
+    uint64_t head_bytes;     /* of step_bytes, those of the output head; of the exact head what its
+                                tokens have read on average since opening */
+    uint64_t kv_tok_bytes;   /* cache bytes of one position, all layers */
+    uint64_t head_all_bytes; /* bytes of the head where all logits are computed */
+    /* Exact head, since opening; 0 with other heads. */
+    uint64_t head_tokens;       /* tokens chosen through it */
+    uint64_t head_whole;        /* of which it could not decide: the whole head ran */
+    uint64_t head_survivors[5]; /* rows left after 4, 5, 6, 7 and 8 bits, sums; 0: not needed */
+    uint64_t head_rows;         /* rows computed in full precision, sum */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 
@@ -158,6 +166,15 @@ ROTOR_API void rotor_session_rewind(rotor_session *s, uint32_t n_keep);
  * after the last token, float[n_vocab], valid until the next call on the engine. */
 ROTOR_API rotor_status rotor_eval(rotor_session *s, const uint32_t *tokens, size_t n,
                                   const float **logits, rotor_error *err);
+typedef struct rotor_logit {
+    uint32_t id; /* vocabulary id; ROTOR_NO_ID past the end of the vocabulary */
+    float value; /* its logit */
+} rotor_logit;
+/* As rotor_eval, for the k (1 to 256) largest logits after the last token, best first (the lower id
+ * on ties): top[k]. All that is needed where only the best count, and with ROTOR_HEAD_EXACT a
+ * fraction of the work; the values are those of rotor_eval. */
+ROTOR_API rotor_status rotor_eval_top(rotor_session *s, const uint32_t *tokens, size_t n,
+                                      rotor_logit *top, size_t k, rotor_error *err);
 /* One step for several sessions of one engine: tokens[i] is appended to sessions[i]; logits[i] is
  * what follows it, valid until the next call on the engine. The weights are read once for all of
  * them. n: 1 to the engine's max_logits. On failure no session has changed. */
@@ -173,7 +190,7 @@ ROTOR_API rotor_status rotor_eval_all(rotor_session *s, const uint32_t *tokens, 
 
 typedef struct rotor_token {
     uint32_t id;   /* vocabulary id */
-    float logprob; /* natural logarithm of its probability */
+    float logprob; /* natural logarithm of its probability; NAN: see no_logprobs */
 } rotor_token;
 
 typedef struct rotor_gen_options {
@@ -195,6 +212,8 @@ typedef struct rotor_gen_options {
     uint32_t n_top;           /* alternatives reported per token, at most 20 */
     bool ignore_eog;          /* keep going past end-of-generation tokens */
     bool special;             /* show control tokens */
+    bool no_logprobs;         /* with n_top 0: the token's logprob may be NAN where that saves work
+                                 (ROTOR_HEAD_EXACT); so it is when on_text is NULL */
     /* Called once per token with the text that has become safe to show (whole characters, nothing
      * of a stop string; often empty), and once more with token NULL if the end releases text that
      * was held back. Return false to stop. */

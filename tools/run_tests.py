@@ -279,6 +279,7 @@ def check_tier():
         ("fuzz replay", fuzz_replay),
         ("golden", python_tests("tests/golden")),
         ("program", python_tests("tests/program")),
+        ("python", python_tests("tests/python")),
     ]
 
 

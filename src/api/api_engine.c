@@ -45,7 +45,7 @@ static rotor_status check_options(const rotor_engine_options *o, rotor_error *er
     if (o->chunk > 65536 || o->max_logits > 65536)
         return base_fail(err, ROTOR_E_ARG, "chunk is %u and max_logits %u, expected at most 65536",
                          o->chunk, o->max_logits);
-    if ((unsigned)o->kv > ROTOR_KV_Q8 || (unsigned)o->head > ROTOR_HEAD_Q6 ||
+    if ((unsigned)o->kv > ROTOR_KV_Q8 || (unsigned)o->head > ROTOR_HEAD_EXACT ||
         (unsigned)o->i2s > ROTOR_I2S_4ROW)
         return base_fail(err, ROTOR_E_ARG, "kv, head or i2s has no such value: %d, %d, %d",
                          (int)o->kv, (int)o->head, (int)o->i2s);
@@ -61,9 +61,10 @@ static double kv_bytes_per_elem(rotor_kv kv) {
 }
 
 static run_head head_of(rotor_head head) {
-    return head == ROTOR_HEAD_FILE ? RUN_HEAD_FILE
-           : head == ROTOR_HEAD_Q6 ? RUN_HEAD_Q6
-                                   : RUN_HEAD_Q8;
+    return head == ROTOR_HEAD_FILE    ? RUN_HEAD_FILE
+           : head == ROTOR_HEAD_EXACT ? RUN_HEAD_EXACT
+           : head == ROTOR_HEAD_Q6    ? RUN_HEAD_Q6
+                                      : RUN_HEAD_Q8;
 }
 
 static int i2s_of(rotor_i2s i2s) {
@@ -251,6 +252,7 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .kv_bytes = e->kv_bytes,
                              .step_bytes = run_step_bytes(e->run),
                              .head_bytes = run_head_bytes(e->run),
+                             .head_all_bytes = run_head_all_bytes(e->run),
                              .kv_tok_bytes = e->kv_tok_bytes,
                              .temperature = m->sampling.temperature,
                              .top_p = m->sampling.top_p,
@@ -258,6 +260,14 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .repeat_penalty = m->sampling.repeat_penalty,
                              .top_k = m->sampling.top_k,
                              .has_template = e->has_template};
+    dev_staged_stats st;
+    if (run_head_stats(e->run, &st)) {
+        _Static_assert(sizeof all.head_survivors == sizeof st.survivors, "stages of the head");
+        all.head_tokens = st.finds;
+        all.head_whole = st.undecided;
+        all.head_rows = st.exact;
+        memcpy(all.head_survivors, st.survivors, sizeof st.survivors);
+    }
     all.size = info->size;
     memcpy(info, &all, BASE_MIN(sizeof all, (size_t)info->size));
     return ROTOR_OK;

@@ -118,6 +118,7 @@ static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_option
                            .ignore_eog = o->ignore_eog,
                            .render_special = o->special,
                            .n_top = o->n_top,
+                           .no_logprobs = o->no_logprobs,
                            .on_prompt = o->on_prompt ? progress_to_caller : NULL,
                            .on_text = o->on_text ? text_to_caller : NULL,
                            .lookup_min = o->lookup,

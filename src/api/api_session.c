@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Sessions and the two ways to get logits: after the last token, or after each.
+ * Sessions and the ways to get logits: after the last token all or the best, or after each token.
  */
 #include "api/api_internal.h"
+
+#include <math.h>
 
 rotor_status rotor_session_create(rotor_session **out, rotor_engine *e, uint32_t max_tok,
                                   rotor_error *err) {
@@ -58,6 +60,38 @@ rotor_status rotor_eval(rotor_session *s, const uint32_t *tokens, size_t n, cons
     ROTOR_TRY(check_tokens(s, tokens, n, err));
     ROTOR_TRY(run_session_sync(s->run, tokens, (uint32_t)n, NULL, NULL, NULL, err));
     if (logits) *logits = run_logits(s->e->run, 0);
+    return ROTOR_OK;
+}
+
+/* Puts one logit where it belongs among the best k so far, top[*n]; ids come in ascending order. */
+static void put_logit(rotor_logit *top, size_t k, size_t *n, rotor_logit it) {
+    if (!(it.value == it.value) || (*n == k && !(it.value > top[k - 1].value))) return;
+    size_t at = *n < k ? (*n)++ : k - 1;
+    for (; at > 0 && it.value > top[at - 1].value; at--) top[at] = top[at - 1];
+    top[at] = it;
+}
+
+rotor_status rotor_eval_top(rotor_session *s, const uint32_t *tokens, size_t n, rotor_logit *top,
+                            size_t k, rotor_error *err) {
+    ROTOR_TRY(check_tokens(s, tokens, n, err));
+    if (!top || k < 1 || k > DEV_STAGED_BEST)
+        return base_fail(err, ROTOR_E_ARG, "rotor_eval_top: k is %zu, expected 1 to %d", k,
+                         DEV_STAGED_BEST);
+    run_engine *e = s->e->run;
+    const uint32_t n_vocab = s->e->m->hp.n_vocab;
+    const run_want want = {.k = (uint32_t)BASE_MIN(k, n_vocab)};
+    run_found found;
+    size_t kept = 0;
+    ROTOR_TRY(run_session_sync(s->run, tokens, (uint32_t)n, NULL, NULL, NULL, err));
+    if (run_candidates(e, 0, &want, &found)) {
+        for (uint32_t i = 0; i < found.n; i++)
+            put_logit(top, k, &kept, (rotor_logit){found.id[i], found.value[i]});
+    } else {
+        const float *logits = run_logits(e, 0);
+        for (uint32_t i = 0; i < n_vocab; i++)
+            put_logit(top, k, &kept, (rotor_logit){i, logits[i]});
+    }
+    while (kept < k) top[kept++] = (rotor_logit){ROTOR_NO_ID, -INFINITY};
     return ROTOR_OK;
 }
 

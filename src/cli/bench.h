@@ -55,6 +55,8 @@ typedef struct bench {
 #define BENCH_BUSY 0.9
 /* The samples of some ceiling lie further apart than this share of their median. */
 #define BENCH_UNSTABLE 0.15
+/* Logits that the exact head is asked for: as many as sampling by default looks at. */
+enum { BENCH_BEST = 40 };
 bool bench_stable(const bench *b);
 /* part / whole, 0 when there is nothing to divide by. */
 double bench_ratio(double part, double whole);

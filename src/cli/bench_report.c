@@ -96,6 +96,22 @@ static void text_decode(const bench *b) {
             "ceiling for this model\n");
 }
 
+static double per_head_token(const bench *b, uint64_t sum) {
+    return bench_ratio((double)sum, (double)b->info.head_tokens);
+}
+
+/* What the exact head had to look at. */
+static void text_head(const bench *b) {
+    const rotor_engine_info *i = &b->info;
+    if (!i->head_tokens) return;
+    cli_outf("head      best %d of %u: rows left after 4 bits", BENCH_BEST, i->n_vocab);
+    for (int s = 0; s < 5 && i->head_survivors[s]; s++)
+        cli_outf("%s %.0f", s ? "," : "", per_head_token(b, i->head_survivors[s]));
+    cli_outf(", in full %.0f; all of them for %llu of %llu tokens\n",
+             per_head_token(b, i->head_rows), (unsigned long long)i->head_whole,
+             (unsigned long long)i->head_tokens);
+}
+
 static void text_prompt(const bench *b) {
     const bench_result *p = &b->of[BENCH_PROMPT];
     tool_floor f = floor_of(b, BENCH_PROMPT);
@@ -148,6 +164,7 @@ void bench_print(const bench *b) {
     text_machine(b);
     if (b->of[BENCH_PROMPT].asked) text_prompt(b);
     if (b->of[BENCH_DECODE].asked) text_decode(b);
+    text_head(b);
     if (b->of[BENCH_SESSIONS].asked) text_sessions(b);
     text_energy(b);
     cli_outf("load %.0f ms, load and first prompt %.0f ms, peak memory %s\n", b->load_ms,
@@ -235,6 +252,20 @@ static void json_machine(json_t *o, const bench *b) {
     json_object_set_new(o, "machine_stable", json_boolean(bench_stable(b)));
 }
 
+/* Per token chosen through the exact head. */
+static json_t *head_json(const bench *b) {
+    const rotor_engine_info *i = &b->info;
+    json_t *o = json_object(), *rows = json_array();
+    for (int s = 0; s < 5; s++)
+        json_array_append_new(rows, json_real(per_head_token(b, i->head_survivors[s])));
+    set_int(o, "best", BENCH_BEST);
+    json_object_set_new(o, "rows_left", rows);
+    set_real(o, "rows_in_full", per_head_token(b, i->head_rows));
+    set_int(o, "tokens", i->head_tokens);
+    set_int(o, "whole_head", i->head_whole);
+    return o;
+}
+
 json_t *bench_json(const bench *b) {
     const tool_floor prompt = floor_of(b, BENCH_PROMPT);
     json_t *o = json_object();
@@ -258,6 +289,7 @@ json_t *bench_json(const bench *b) {
     set_real(o, "prompt_int8_us", prompt.int8_us);
     set_real(o, "prompt_f32_us", prompt.f32_us);
     json_machine(o, b);
+    if (b->info.head_tokens) json_object_set_new(o, "head_stages", head_json(b));
     if (b->ops) json_object_set(o, "ops", b->ops);
     if (b->step_ops) json_object_set(o, "step_ops", b->step_ops);
     return o;

@@ -33,8 +33,10 @@ enum { /* bits of cli_option.verbs */
        VERB_MODELS = 1 << 11,
        VERB_HELP = 1 << 12,
        VERB_VERSION = 1 << 13,
+       VERB_TRAIN = 1 << 14,
+       VERB_TRAIN_TOKENIZER = 1 << 15,
        VERBS_ENGINE = VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY,
-       VERBS_ALL = (1 << 14) - 1
+       VERBS_ALL = (1 << 16) - 1
 };
 
 struct cli_args;
@@ -117,6 +119,35 @@ typedef enum cli_opt {
     OPT_ALL,
     OPT_KLD,
     OPT_WINDOWS,
+    OPT_N_VOCAB,
+    OPT_DATA,
+    OPT_HELDOUT,
+    OPT_TOKENIZER,
+    OPT_TRAIN_PRESET,
+    OPT_N_LAYER,
+    OPT_N_EMBD,
+    OPT_N_HEAD,
+    OPT_N_HEAD_KV,
+    OPT_N_FF,
+    OPT_CTX_TRAIN,
+    OPT_STEPS,
+    OPT_BATCH,
+    OPT_ACCUMULATE,
+    OPT_LR,
+    OPT_DECAY,
+    OPT_CLIP,
+    OPT_WARM_UP,
+    OPT_ONE_STAGE,
+    OPT_FULL_PRECISION,
+    OPT_RECOMPUTE,
+    OPT_SAVE_EVERY,
+    OPT_EVAL_EVERY,
+    OPT_RESUME,
+    OPT_LOG,
+    OPT_DRY_RUN,
+    OPT_HF,
+    OPT_TRAIN_TYPE,
+    OPT_TRAIN_HEAD,
     CLI_N_OPTS
 } cli_opt;
 
@@ -303,6 +334,8 @@ int verb_logits(const cli_args *a);
 int verb_perplexity(const cli_args *a);
 int verb_info(const cli_args *a);
 int verb_models(const cli_args *a);
+int verb_train(const cli_args *a);
+int verb_train_tokenizer(const cli_args *a);
 int verb_help(const cli_args *a);
 int verb_version(const cli_args *a);
 

@@ -8,19 +8,20 @@
 
 rotor_engine_options cli_engine_options(const cli_args *a) {
     static const rotor_head heads[] = {ROTOR_HEAD_AUTO, ROTOR_HEAD_FILE, ROTOR_HEAD_Q8,
-                                       ROTOR_HEAD_Q6};
+                                       ROTOR_HEAD_Q6, ROTOR_HEAD_EXACT};
     static const rotor_kv kvs[] = {ROTOR_KV_F16, ROTOR_KV_F32, ROTOR_KV_Q8};
     static const rotor_i2s orders[] = {ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM,
                                        ROTOR_I2S_4ROW};
     rotor_engine_options o = rotor_engine_options_default();
-    bool exact = (cli_options[OPT_HEAD_EXACT].verbs & a->verb->bit) != 0;
-    int64_t head = cli_int(a, exact ? OPT_HEAD_EXACT : OPT_HEAD);
+    bool whole = (cli_options[OPT_HEAD_EXACT].verbs & a->verb->bit) != 0;
+    int64_t head = cli_int(a, whole ? OPT_HEAD_EXACT : OPT_HEAD);
     o.threads = (int32_t)cli_int(a, OPT_THREADS);
     o.ctx = cli_given(a, OPT_CTX) ? (uint32_t)cli_int(a, OPT_CTX) : UINT32_MAX;
     o.chunk = (uint32_t)cli_int(a, OPT_CHUNK);
     o.max_layers = (uint32_t)cli_int(a, OPT_LAYERS);
     o.kv = kvs[cli_int(a, OPT_KV)];
-    o.head = exact && head == 0 ? ROTOR_HEAD_FILE : heads[head];
+    o.head =
+        whole && (head == 0 || heads[head] == ROTOR_HEAD_EXACT) ? ROTOR_HEAD_FILE : heads[head];
     o.i2s = orders[cli_int(a, OPT_I2S)];
     o.float_act = cli_int(a, OPT_ACT) == 1;
     o.no_mmap = cli_on(a, OPT_NO_MMAP);
@@ -137,6 +138,7 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, cons
     g.seed = cli_given(a, OPT_SEED) ? (uint64_t)cli_int(a, OPT_SEED) : base_random_seed() >> 12;
     g.stops = a->many[OPT_STOP];
     g.n_stops = a->n_many[OPT_STOP];
+    g.no_logprobs = true; /* no verb shows them */
     g.lookup = cli_on(a, OPT_LOOKUP) ? LOOKUP_MIN : 0;
     g.draft = d ? d->s : NULL;
     g.draft_max = (uint32_t)cli_int(a, OPT_DRAFT_MAX);

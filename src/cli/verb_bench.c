@@ -25,28 +25,35 @@ bool bench_stable(const bench *b) {
 
 /* ==== Runs ==================================================================================== */
 
-static rotor_status to_depth(bench *b, rotor_session *s, rotor_error *err) {
+/* One evaluation and its logits. The exact head is asked for what sampling by default asks for: the
+ * best 40; other heads compute all of them anyway. */
+static rotor_status eval(const bench *b, rotor_session *s, size_t n, rotor_error *err) {
+    rotor_logit top[BENCH_BEST];
     const float *logits;
+    if (strncmp(b->info.head, "exact", 5) == 0)
+        return rotor_eval_top(s, b->ids, n, top, BENCH_BEST, err);
+    return rotor_eval(s, b->ids, n, &logits, err);
+}
+
+static rotor_status to_depth(bench *b, rotor_session *s, rotor_error *err) {
     rotor_session_rewind(s, (uint32_t)b->depth);
     if (rotor_session_len(s) == b->depth) return ROTOR_OK;
-    return rotor_eval(s, b->ids, b->depth, &logits, err);
+    return eval(b, s, b->depth, err);
 }
 
 static rotor_status run_prompt(bench *b, uint64_t *us, rotor_error *err) {
-    const float *logits;
     ROTOR_TRY(to_depth(b, b->s[0], err));
     uint64_t start = base_now_us();
-    ROTOR_TRY(rotor_eval(b->s[0], b->ids, b->depth + b->n_prompt, &logits, err));
+    ROTOR_TRY(eval(b, b->s[0], b->depth + b->n_prompt, err));
     *us = base_now_us() - start;
     return ROTOR_OK;
 }
 
 static rotor_status run_decode(bench *b, uint64_t *us, rotor_error *err) {
-    const float *logits;
     ROTOR_TRY(to_depth(b, b->s[0], err));
     uint64_t start = base_now_us();
     for (size_t i = 1; i <= b->n_gen; i++) {
-        ROTOR_TRY(rotor_eval(b->s[0], b->ids, b->depth + i, &logits, err));
+        ROTOR_TRY(eval(b, b->s[0], b->depth + i, err));
         if (cli_interrupted()) return base_fail(err, ROTOR_E_CANCELLED, "interrupted");
     }
     *us = base_now_us() - start;
@@ -142,7 +149,10 @@ static void count_work(bench *b, const tool_macs *m) {
     p->work.f32_macs = m->per_key * prompt_keys;
     *(is_float(b, i->type_name) ? &p->work.f32_macs : &p->work.int8_macs) += m->layers;
     d->work.bytes = (double)i->step_bytes + b->kv_bytes;
-    s->work.bytes = (double)i->step_bytes / (double)b->n_sessions + b->kv_bytes;
+    /* sessions together are asked for all logits, whatever the head */
+    s->work.bytes =
+        (double)(i->step_bytes - i->head_bytes + i->head_all_bytes) / (double)b->n_sessions +
+        b->kv_bytes;
     s->work.f32_macs = m->per_key * decode_keys;
     *(is_float(b, i->type_name) ? &s->work.f32_macs : &s->work.int8_macs) += m->layers;
     *(is_float(b, i->head) ? &s->work.f32_macs : &s->work.int8_macs) += m->head;
@@ -192,7 +202,8 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     if (b->n_prompt) ROTOR_TRY(run_prompt(b, &warm_up, err));
     b->first_ms = (double)(base_now_us() - start) / 1e3;
     if (b->n_gen) ROTOR_TRY(run_decode(b, &warm_up, err));
-    b->peak_bytes = base_peak_rss_bytes(); /* before the probe takes memory of its own */
+    b->peak_bytes = base_peak_rss_bytes();            /* before the probe takes memory of its own */
+    ROTOR_TRY(rotor_engine_get_info(b->e, &b->info)); /* what the exact head reads is known now */
     if (b->n_sessions > 1) ROTOR_TRY(run_sessions(b, &warm_up, err));
     ROTOR_TRY(tool_count_macs(&m->src, b->info.n_layer, &macs, err));
     count_work(b, &macs);

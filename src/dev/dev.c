@@ -51,3 +51,25 @@ rotor_status dev_time_ops(dev *d, bool on, rotor_error *err) { return d->vt->tim
 size_t dev_op_times(const dev *d, dev_op_time *out, size_t max) {
     return d->vt->op_times(d, out, max);
 }
+
+rotor_status dev_add_staged(dev *d, const kern_mat *w, rotor_error *err) {
+    if (!d->vt->add_staged)
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "device %s has no staged head", d->vt->name);
+    return d->vt->add_staged(d, w, err);
+}
+
+void dev_screen(dev *d, dev_buf src, uint32_t first, uint32_t n_rows) {
+    assert(n_rows <= DEV_STAGED_ROWS);
+    d->vt->screen(d, src, first, n_rows);
+}
+
+bool dev_find(dev *d, uint32_t row, const dev_want *want, dev_found *found) {
+    assert(want->k <= DEV_STAGED_BEST && (want->k || want->delta >= 0));
+    return d->vt->find(d, row, want, found);
+}
+
+void dev_product(dev *d, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows) {
+    d->vt->product(d, w, src, dst, n_rows);
+}
+
+void dev_staged_stats_get(const dev *d, dev_staged_stats *out) { *out = d->staged; }

@@ -120,5 +120,45 @@ typedef struct dev_op_time {
 rotor_status dev_time_ops(dev *d, bool on, rotor_error *err);
 /* Writes the first max rows of the account; returns how many there are, 0 when none is kept. */
 size_t dev_op_times(const dev *d, dev_op_time *out, size_t max);
+/* ---- The staged head: the best rows of one product, without computing the others ------------- */
+
+enum { DEV_STAGED_ROWS = 4, DEV_STAGED_BEST = 256 };
+
+typedef struct dev_want {
+    uint32_t k;          /* the best k rows, at most DEV_STAGED_BEST; 0: by delta */
+    float delta;         /* k 0: the rows whose product is within delta of the best one */
+    const uint32_t *ids; /* [n_ids] rows wanted whatever they are, and left out of that choice */
+    uint32_t n_ids;      /* how many; each once */
+} dev_want;
+
+/* All rows asked for, perhaps some more, with the very products dev_product gives: first the
+ * chosen by ascending id, then want->ids. Valid until the next call of the device. */
+typedef struct dev_found {
+    const uint32_t *id; /* [n] rows */
+    const float *value; /* [n] products */
+    uint32_t n;         /* how many */
+} dev_found;
+
+typedef struct dev_staged_stats {
+    uint64_t finds;                       /* dev_find calls */
+    uint64_t undecided;                   /* of which it could not answer */
+    uint64_t survivors[KERN_HEAD_STAGES]; /* rows left after each stage; sums over calls */
+    uint64_t exact;                       /* rows computed in full */
+    uint64_t bytes;                       /* read of planes and rows */
+} dev_staged_stats;
+
+/* Makes the planes of a float matrix, whose data must stay. ROTOR_E_UNSUPPORTED: this device or
+ * this matrix has none; the whole product is the way then. At most one a device. */
+rotor_status dev_add_staged(dev *d, const kern_mat *w, rotor_error *err);
+/* First stage of rows [first, first + n_rows) of src, at most DEV_STAGED_ROWS: so many share one
+ * reading of the planes. */
+void dev_screen(dev *d, dev_buf src, uint32_t first, uint32_t n_rows);
+/* The rest, for one of them, counted from `first`. False: cannot be decided for less than the whole
+ * product costs. */
+bool dev_find(dev *d, uint32_t row, const dev_want *want, dev_found *found);
+/* dst = w x src for the first n_rows rows, outside the recorded list; the same bits as in it. The
+ * matrix must want no int8 form of src. */
+void dev_product(dev *d, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows);
+void dev_staged_stats_get(const dev *d, dev_staged_stats *out);
 
 #endif

@@ -20,11 +20,17 @@ typedef struct dev_vtable {
     uint64_t (*memory_bytes)(const dev *d);
     rotor_status (*time_ops)(dev *d, bool on, rotor_error *err);
     size_t (*op_times)(const dev *d, dev_op_time *out, size_t max);
+    void (*product)(dev *d, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows);
+    /* The staged head; NULL where there is none. */
+    rotor_status (*add_staged)(dev *d, const kern_mat *w, rotor_error *err);
+    void (*screen)(dev *d, dev_buf src, uint32_t first, uint32_t n_rows);
+    bool (*find)(dev *d, uint32_t row, const dev_want *want, dev_found *found);
 } dev_vtable;
 
 struct dev {
-    const dev_vtable *vt;  /* the implementation */
-    dev_counters counters; /* kept by the implementation */
+    const dev_vtable *vt;    /* the implementation */
+    dev_counters counters;   /* kept by the implementation */
+    dev_staged_stats staged; /* likewise */
 };
 
 #endif

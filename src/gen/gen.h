@@ -63,6 +63,14 @@ rotor_status gen_sample(gen_sampler *s, const float *logits, const uint32_t *his
                         size_t n_history, gen_choice *choice, gen_choice *top, size_t n_top,
                         rotor_error *err);
 
+/* What a choice needs to know of the logits when nobody asks for log-probabilities: for
+ * run_candidates. False: all of them. Valid until the next call for this sampler. */
+bool gen_sampler_want(gen_sampler *s, const uint32_t *history, size_t n_history, run_want *want);
+/* gen_sample from what was found for that want: the same token from the same draw; its logprob is
+ * NAN. False, and nothing drawn: none of the logits found is finite; gen_sample must say. */
+bool gen_sample_found(gen_sampler *s, const run_want *want, const run_found *f,
+                      const uint32_t *history, size_t n_history, gen_choice *choice);
+
 /* ---- Generation ------------------------------------------------------------------------------ */
 
 typedef enum gen_finish {
@@ -83,6 +91,7 @@ typedef struct gen_options {
     bool ignore_eog;        /* keep going past end-of-generation tokens */
     bool render_special;    /* show control tokens */
     size_t n_top;           /* alternatives reported per token */
+    bool no_logprobs;       /* nobody reads choice->logprob: NAN where that saves work */
     run_progress on_prompt; /* prompt progress; may be NULL */
     uint32_t lookup_min;    /* guess what followed the last time the newest tokens, at least so
                                many, stood in the timeline; 0: do not */

@@ -146,13 +146,29 @@ static bool ends(const gen_task *t, uint32_t id) {
     return !t->opt->ignore_eog && knows(t, id) && text_is_eog(t->v, id);
 }
 
-/* One token from the logits after the first `len` tokens of the timeline. */
-static rotor_status take_one(gen_task *t, const float *logits, uint32_t len, uint32_t *id,
+/* From the few logits a staged head finds, where they are enough; else from all. Row i of the step
+ * follows the first `len` tokens of the timeline. */
+static rotor_status choose(gen_task *t, uint32_t i, uint32_t len, gen_choice *choice,
+                           rotor_error *err) {
+    run_engine *e = run_session_engine(t->s);
+    const uint32_t *tokens = run_session_tokens(t->s);
+    const bool nobody_looks = !t->opt->n_top && (!t->opt->on_text || t->opt->no_logprobs);
+    run_want want;
+    run_found found;
+    if (nobody_looks && gen_sampler_want(t->sampler, tokens, len, &want) &&
+        run_candidates(e, i, &want, &found) &&
+        gen_sample_found(t->sampler, &want, &found, tokens, len, choice))
+        return ROTOR_OK;
+    return gen_sample(t->sampler, run_logits(e, i), tokens, len, choice, t->top, t->opt->n_top,
+                      err);
+}
+
+/* One token from wanted row i of the step, which follows the first `len` tokens of the timeline. */
+static rotor_status take_one(gen_task *t, uint32_t i, uint32_t len, uint32_t *id,
                              rotor_error *err) {
     assert(t->r.finish == GEN_FINISH_NONE && t->r.ids.n < t->r.ids.cap);
     gen_choice choice;
-    ROTOR_TRY(gen_sample(t->sampler, logits, run_session_tokens(t->s), len, &choice, t->top,
-                         t->opt->n_top, err));
+    ROTOR_TRY(choose(t, i, len, &choice, err));
     note_time(t);
     if (ends(t, choice.id)) return gen_task_end(t, GEN_FINISH_EOG, err);
     t->r.ids.ids[t->r.ids.n++] = choice.id;
@@ -176,7 +192,6 @@ void gen_task_guess(gen_task *t, uint32_t room, gen_plan *plan) {
 
 rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32_t *id,
                            rotor_error *err) {
-    const run_engine *e = run_session_engine(t->s);
     gen_drafter *d = &t->draft;
     const uint32_t len = run_session_len(t->s) - d->n; /* what the first row has seen */
     const uint32_t *tokens = run_session_tokens(t->s);
@@ -185,7 +200,7 @@ rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32
     if (d->n_line < len) gen_drafter_add(d, tokens + d->n_line, len - d->n_line);
     rotor_status status;
     for (;;) {
-        status = take_one(t, run_logits(e, first + right), len + right, id, err);
+        status = take_one(t, first + right, len + right, id, err);
         if (status != ROTOR_OK || t->r.finish != GEN_FINISH_NONE) break;
         gen_drafter_add(d, id, 1);
         wrong = right < d->n && *id != d->guess[right];

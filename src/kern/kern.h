@@ -121,6 +121,51 @@ typedef struct kern_gemm {
     size_t m, n, k;      /* rows of C, columns of C, inner size */
     bool add;            /* C += instead of C = */
 } kern_gemm;
+/* ---- The staged output head: head.c ---------------------------------------------------------- */
+
+enum {
+    KERN_HEAD_STAGES = 5, /* a row is known to 4 bits, then to 5, 6, 7 and 8 */
+    KERN_HEAD_GROUP = 16  /* rows that stand together in the coarse plane */
+};
+
+/* A head [rows, cols] as nested planes: four bits of every weight, then one more bit at a time.
+ * Columns are padded to ldc. All pointers lead into one block of kern_planes_bytes. */
+typedef struct kern_planes {
+    size_t rows, cols;              /* of the head */
+    size_t ldc;                     /* columns rounded up to KERN_ALIGN_COLS */
+    uint8_t *coarse;                /* [groups] of kern_planes_group_bytes: scales, four bits */
+    uint8_t *scale;                 /* [rows, ldc / 32] the same scales once more, by row */
+    uint8_t *bits[4];               /* [rows, ldc / 8] the fifth bit … the eighth */
+    float *step;                    /* [groups * 16] of a row */
+    float *norm;                    /* [groups * 16] length of the row or of a plane's row */
+    float *error[KERN_HEAD_STAGES]; /* [groups * 16] length of row - planes; INFINITY: unknown */
+} kern_planes;
+
+/* One activation row in 16 bits, and what is needed to bound its products. */
+typedef struct kern_x16 {
+    int16_t *x;          /* [ldc] codes within +-32639, zero-padded */
+    int8_t *high, *low;  /* [ldc] code = 256 high + low */
+    int32_t *sum15;      /* [ldc / 32] 15 times the sum of a block's codes */
+    float step;          /* value of a code */
+    float length, slack; /* |exact - score| <= error * length + norm * slack + KERN_HEAD_TINY */
+    float *y;            /* [groups * 16] scores of all rows by the coarse plane */
+} kern_x16;
+
+#define KERN_HEAD_TINY 1e-28f /* what may be lost below the range of normal floats */
+
+size_t kern_planes_group_bytes(const kern_planes *p);
+size_t kern_planes_bytes(size_t rows, size_t cols);
+/* Divides mem (64-byte aligned, zeroed) among the planes. */
+void kern_planes_place(kern_planes *p, uint8_t *mem, size_t rows, size_t cols);
+size_t kern_x16_bytes(size_t cols);
+void kern_x16_place(kern_x16 *x, uint8_t *mem, size_t cols);
+/* Codes of v[p->cols]; false when it has no finite, ordinary length: nothing can be bounded. */
+bool kern_x16_fill(kern_x16 *x, const kern_planes *p, const float *v);
+/* How far the exact product of row r may be from its score of a stage. */
+static inline float kern_head_bound(const kern_planes *p, const kern_x16 *x, size_t stage,
+                                    size_t r) {
+    return p->error[stage][r] * x->length + p->norm[r] * x->slack + KERN_HEAD_TINY;
+}
 
 /* ---- The table ------------------------------------------------------------------------------- */
 
@@ -167,6 +212,15 @@ typedef struct kern {
     void (*attention_fold)(const kern_attn *a, const float *partial);
     /* dst[n] = row of an embedding table, as float. */
     void (*embed)(float *dst, const kern_mat *w, size_t row);
+
+    /* The staged head. pack: row r of the head, as floats, into every plane. screen: groups
+     * [begin, end) of the coarse plane against n_tok tokens, into x[b].y. refine: adds plane
+     * bits[plane] to the scores y[n] of the rows ids[n]. */
+    void (*head_pack)(const kern_planes *p, const float *w, size_t r);
+    void (*head_screen)(const kern_planes *p, const kern_x16 *x, size_t n_tok, size_t begin,
+                        size_t end);
+    void (*head_refine)(float *y, const kern_planes *p, const kern_x16 *x, size_t plane,
+                        const uint32_t *ids, size_t n);
 } kern;
 
 /* cpu: CPU_* flags from cpu_detect() & mask. Every slot is valid afterwards. */

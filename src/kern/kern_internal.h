@@ -7,6 +7,8 @@
 
 #include "kern/kern.h"
 
+#include <math.h>
+
 /* The 128 values of one T2 block (32 bytes): byte p holds columns p, 32+p, 64+p, 96+p from the top
  * two bits down, as value + 1. */
 static inline void t2_block_values(const uint8_t *block, int8_t t[128]) {
@@ -34,11 +36,22 @@ static inline float t2_factor(const kern_mat *w, const kern_act *x, size_t r, si
     return (w->row_scale ? w->row_scale[r] : w->scale) / x->s[b];
 }
 
+/* Bytes of 128 columns of a group of the staged head: four blocks' scales, then their nibbles. */
+enum { HEAD_CHUNK_BYTES = 64 + 4 * 256 };
+
+/* The score of row r with the integer sum of one more bit plane. */
+static inline float head_add(float y, int64_t sum, const kern_planes *p, const kern_x16 *x,
+                             size_t plane, size_t r) {
+    static const float weight[4] = {4.0f, 2.0f, 1.0f, 0.5f};
+    return fmaf((float)sum, p->step[r] * x->step * weight[plane], y);
+}
+
 /* Each overwrites the slots its instruction set has a version of. */
 void kern_fill_float_c(kern *k);
 void kern_fill_t2_c(kern *k);
 void kern_fill_t5_c(kern *k);
 void kern_fill_b32_c(kern *k);
+void kern_fill_head_c(kern *k);
 void kern_fill_x86(kern *k, unsigned cpu);
 void kern_fill_arm(kern *k, unsigned cpu);
 void kern_fill_float_avx2(kern *k);
@@ -54,6 +67,9 @@ void kern_fill_t5_avx512vbmi(kern *k);
 void kern_fill_b32_avx2(kern *k);
 void kern_fill_b32_avxvnni(kern *k);
 void kern_fill_b32_avx512vnni(kern *k);
+void kern_fill_head_avx2(kern *k);
+void kern_fill_head_avxvnni(kern *k);
+void kern_fill_head_avx512vnni(kern *k);
 void kern_fill_t2_neon(kern *k);
 void kern_fill_t2_dotprod(kern *k);
 void kern_fill_t2_i8mm(kern *k);

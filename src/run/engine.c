@@ -1,33 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * The engine: a model bound to a device, its cache pages, and run_eval, the one way anything is
- * computed.
+ * The engine: a model bound to a device and its cache pages. The output head is made in head.c.
  *
  * Everything is allocated in run_create; run_eval allocates nothing.
  */
 #include "run/run_internal.h"
 
 #include <assert.h>
-#include <stdio.h>
-
-/* ==== The output head ========================================================================= */
-
-/* Requantises a float head to int8 or 6 bits; heads that are small already stay as they are. */
-static rotor_status make_head(run_engine *e, rotor_error *err) {
-    const model_mat *w = &e->m->head;
-    const quant_info *info = quant_find(w->type);
-    bool is_float = w->type == QUANT_F32 || w->type == QUANT_F16 || w->type == QUANT_BF16;
-    bool q6 = e->opt.head == RUN_HEAD_Q6 && w->cols % 256 == 0;
-    e->head = run_mat(w);
-    e->head_bytes = w->rows * w->row_bytes;
-    if (e->opt.head == RUN_HEAD_FILE || !is_float || w->cols % 32 != 0) {
-        snprintf(e->head_name, sizeof e->head_name, "file (%s)", info->name);
-        return ROTOR_OK;
-    }
-    ROTOR_TRY(run_copy_head(e, q6 ? QUANT_Q6_K : QUANT_Q8_0, err));
-    snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
-    return ROTOR_OK;
-}
 
 /* ==== Creation ================================================================================ */
 
@@ -92,7 +71,7 @@ static rotor_status set_up(run_engine *e, rotor_error *err) {
     ROTOR_TRY(make_step(e, err));
     ROTOR_TRY(make_device(e, err));
     ROTOR_TRY(make_buffers(e, err));
-    ROTOR_TRY(make_head(e, err));
+    ROTOR_TRY(run_make_head(e, err));
     return run_record_forward(e, err);
 }
 
@@ -137,9 +116,7 @@ const model *run_model(const run_engine *e) { return e->m; }
 uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
-uint64_t run_head_bytes(const run_engine *e) { return e->head_bytes; }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
-uint64_t run_step_bytes(const run_engine *e) { return model_step_bytes(e->m, e->head_bytes); }
 
 uint64_t run_memory_bytes(const run_engine *e) {
     return dev_memory_bytes(e->d) + (e->head_copy ? e->head_bytes : 0);
@@ -157,8 +134,4 @@ rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err) {
 
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max) {
     return dev_op_times(e->d, out, max);
-}
-
-const float *run_logits(const run_engine *e, uint32_t i) {
-    return dev_read(e->d, e->buf.logits, i);
 }

@@ -19,7 +19,9 @@
 typedef struct run_engine run_engine;
 typedef struct run_session run_session;
 
-typedef enum run_head { RUN_HEAD_FILE, RUN_HEAD_Q8, RUN_HEAD_Q6 } run_head;
+/* RUN_HEAD_EXACT: the file's head, but the best of its logits can be had for a fraction of its
+ * bytes (run_candidates). */
+typedef enum run_head { RUN_HEAD_FILE, RUN_HEAD_Q8, RUN_HEAD_Q6, RUN_HEAD_EXACT } run_head;
 
 typedef struct run_options {
     unsigned cpu;        /* CPU_* flags for the kernel table */
@@ -42,10 +44,12 @@ const model *run_model(const run_engine *e);
 uint32_t run_chunk(const run_engine *e);      /* rows per step */
 uint32_t run_max_logits(const run_engine *e); /* rows with logits per step */
 uint32_t run_free_pages(const run_engine *e);
-uint64_t run_memory_bytes(const run_engine *e); /* cache, buffers, repacked head */
-uint64_t run_step_bytes(const run_engine *e);   /* weight bytes a decode step reads */
-uint64_t run_head_bytes(const run_engine *e);   /* of these, the output head's */
-const char *run_head_name(const run_engine *e); /* "q8", "file (F16)" … */
+uint64_t run_memory_bytes(const run_engine *e);   /* cache, buffers, repacked head */
+uint64_t run_step_bytes(const run_engine *e);     /* weight bytes a decode step reads */
+uint64_t run_head_bytes(const run_engine *e);     /* of these, the output head's; staged: what its
+                                                     tokens have read so far, on average */
+uint64_t run_head_all_bytes(const run_engine *e); /* of the head where all logits are computed */
+const char *run_head_name(const run_engine *e);   /* "q8", "file (F16)" … */
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);
@@ -73,8 +77,19 @@ typedef struct run_row {
 /* Appends rows[n] (n <= run_chunk, at most run_max_logits wanted) in one step. On failure no
  * session has changed. ROTOR_E_FULL: a session or the page pool is full. */
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err);
-/* Logits float[V] of the i-th wanted row of the last run_eval. */
-const float *run_logits(const run_engine *e, uint32_t i);
+/* Logits float[V] of the i-th wanted row of the last run_eval. With RUN_HEAD_EXACT they are
+ * computed now, for all wanted rows together. */
+const float *run_logits(run_engine *e, uint32_t i);
+
+/* The best of those logits, and those of chosen tokens, bit for bit as run_logits would give them:
+ * everything want asks for, and perhaps more. False: not this way (another head, too many rows,
+ * or too close a race); take run_logits. Rows are screened four at a time, as far as they are asked
+ * for: ask in ascending order. */
+typedef dev_want run_want;
+typedef dev_found run_found;
+bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found);
+/* What RUN_HEAD_EXACT has read and kept so far; false with another head. */
+bool run_head_stats(const run_engine *e, dev_staged_stats *out);
 
 /* Called between chunks with the tokens done; return false to stop (ROTOR_E_CANCELLED). */
 typedef bool (*run_progress)(void *user, uint32_t done_tok, uint32_t total_tok);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * run_internal: the structures of run's files. engine.c owns the engine, forward.c records the
- * pass, session.c keeps timelines and pages.
+ * run_internal: the structures of run's files. engine.c owns the engine, head.c and head_copy.c
+ * make the output head, forward.c records the pass, session.c keeps timelines and pages.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H
@@ -39,7 +39,12 @@ struct run_engine {
     kern_mat head;                  /* output head in use */
     uint8_t *head_copy;             /* owned: requantised head, or NULL */
     char head_name[48];             /* "q8", "file (F16)" */
-    uint64_t head_bytes;            /* bytes a step reads of the head */
+    uint64_t head_bytes;            /* of the head where all logits are computed */
+    bool staged;                    /* the device has planes of the head: no head in the pass */
+    dev_mat staged_mat;             /* staged: the file's head */
+    uint32_t n_picked;              /* rows with logits in the last step */
+    uint32_t screened;              /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
+    bool have_logits;               /* staged: all logits of that step have been computed */
     uint32_t *token, *pos, *picked; /* [chunk] the step being built */
     const uint32_t **table;         /* [chunk] page table of each row's session */
     run_row *rows;                  /* [chunk] rows of a prompt chunk */
@@ -54,6 +59,8 @@ struct run_session {
     uint32_t n_pages; /* held: ceil(len / KERN_KEYS) */
 };
 
+/* head.c: the head that e->opt asks for. */
+rotor_status run_make_head(run_engine *e, rotor_error *err);
 /* Requantises the model's float head to QUANT_Q8_0 or QUANT_Q6_K (head_copy.c). */
 rotor_status run_copy_head(run_engine *e, uint32_t type, rotor_error *err);
 /* Records the whole forward pass on e->d. */

@@ -143,6 +143,9 @@ rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_erro
                                .pages = e->table,
                                .n_picked = n_picked,
                                .picked = e->picked};
+        e->n_picked = n_picked;
+        e->screened = 0;
+        e->have_logits = false;
         st = dev_run(e->d, &step, err);
     }
     if (st != ROTOR_OK)

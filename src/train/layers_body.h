@@ -27,10 +27,13 @@ static real norm_factor(const real *x, size_t n, real eps) {
     return 1 / REAL_SQRT(dot(x, x, n) / (real)n + eps);
 }
 
+#ifndef NORM_ROW
 static void norm_row(real *y, const real *x, const real *gain, size_t n, real eps) {
     const real r = norm_factor(x, n, eps);
     for (size_t i = 0; i < n; i++) y[i] = x[i] * r * gain[i];
 }
+#define NORM_ROW(p, y, x, gain, n) norm_row(y, x, gain, n, (real)(p)->s.eps)
+#endif
 
 /* dx[n] += …; dyg is scratch[n]. */
 static void norm_back_add(real *dx, const real *dy, const real *x, const real *gain, size_t n,

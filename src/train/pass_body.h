@@ -14,8 +14,9 @@
  * and its gradient is the straight-through one: dx = Wq' dy, dW = dy xq', where Wq and xq are what
  * the codes stand for; both roundings count as the identity.
  *
- * The includer provides real, REAL_SQRT, REAL_EXP, REAL_LOG, struct product and product_rows, and
- * linear_rows for the quantised forward product.
+ * The includer provides real, REAL_SQRT, struct product and product_rows, quantise_row, make_codes
+ * and project_codes for the quantised forward product; and, where the forward pass is to use other
+ * arithmetic than the lines here, NORM_ROW, and ATTENTION_JOB with the scratch it takes.
  */
 #include <assert.h>
 
@@ -169,7 +170,7 @@ static void project_back(train_pass *p, const real *dy, const real *x, real *dx,
 static void norm_row_job(const rows_job *j, size_t row, real *scratch) {
     (void)scratch;
     real *y = j->y + row * j->width;
-    norm_row(y, j->x + row * j->width, j->gain, j->width, (real)j->p->s.eps);
+    NORM_ROW(j->p, y, j->x + row * j->width, j->gain, j->width);
     quantise_row(j->p, row, y, j->width);
 }
 
@@ -325,6 +326,10 @@ static void probabilities(const train_pass *p, const kept *c, const head_view *v
     }
 }
 
+#ifndef ATTENTION_JOB
+#define ATTENTION_JOB        attention_job
+#define ATTENTION_SCRATCH(s) 0
+
 static void attention_job(const rows_job *j, size_t item, real *scratch) {
     const train_pass *p = j->p;
     const kept *c = (const kept *)(const void *)j->x;
@@ -350,10 +355,11 @@ static void attention_job(const rows_job *j, size_t item, real *scratch) {
         }
     }
 }
+#endif
 
 static void attention(train_pass *p, const kept *c) {
     each_row((rows_job){.p = p,
-                        .fn = attention_job,
+                        .fn = ATTENTION_JOB,
                         .x = (const real *)(const void *)c,
                         .n = (size_t)p->b->n_rows * p->s.n_head_kv});
 }
@@ -464,7 +470,7 @@ static void head(train_pass *p) {
     const train_shape *s = &p->s;
     const real *x = p->layers[s->n_layer].x, *gain = param(p, TRAIN_OUT_NORM, 0);
     for (size_t t = 0; t < n_of(p); t++)
-        norm_row(p->xf + t * s->n_embd, x + t * s->n_embd, gain, s->n_embd, (real)s->eps);
+        NORM_ROW(p, p->xf + t * s->n_embd, x + t * s->n_embd, gain, s->n_embd);
     multiply(p, (product){.a = p->xf,
                           .a_row = s->n_embd,
                           .a_col = 1,

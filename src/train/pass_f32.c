@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The pass in float, the one that trains: pass_body.h over the kernel table. The forward products
- * of ternary projections are the engine's own: the same codes, the same integer sums.
+ * The pass in float, the one that trains: pass_body.h over the kernel table. The forward pass is
+ * the engine's own, kernel by kernel (norms, codes, integer products, attention over an f32 cache,
+ * head): a model computes the same bits here and there.
  */
 #include <math.h>
 
@@ -29,9 +30,16 @@ static void product_rows(const kern *k, const product *g, size_t begin, size_t e
     k->gemm_f32(g, begin, end, scratch);
 }
 
+#define NORM_ROW(p, y, x, gain, n) (p)->k->rmsnorm(y, x, gain, n, (p)->s.eps)
 #include "train/layers_body.h"
 
 static real softmax_row(const kern *k, real *x, size_t n) { return k->softmax(x, n); }
+
+typedef struct rows_job rows_job;
+static void cached_attention_job(const rows_job *j, size_t item, real *scratch);
+static size_t cached_attention_floats(const train_shape *s);
+#define ATTENTION_JOB        cached_attention_job
+#define ATTENTION_SCRATCH(s) cached_attention_floats(s)
 
 static void quantise_row(train_pass *p, size_t row, real *x, size_t n);
 static void project_codes(train_pass *p, real *y, const train_tensor *t);
@@ -140,6 +148,65 @@ static void project_codes(train_pass *p, real *y, const train_tensor *t) {
     par_run(p->pool, share_codes, &j);
 }
 
+/* ==== Attention ===============================================================================
+ * As the engine computes it: keys and values of a sequence and key head in blocks of a cache.
+ * Scratch: page numbers, pages (keys, then values), the kernel's own. */
+
+static size_t lines(size_t floats) { return (floats + 15) / 16 * 16; }
+static size_t blocks_of(size_t n_tok) { return (n_tok + KERN_KEYS - 1) / KERN_KEYS; }
+
+/* Query tokens in a call of the kernel. */
+static size_t tile_of(const train_shape *s) {
+    return BASE_MAX((size_t)KERN_ATTN_ROWS / (s->n_head / s->n_head_kv), (size_t)1);
+}
+
+static size_t cached_attention_floats(const train_shape *s) {
+    const size_t blocks = blocks_of(s->n_ctx), group = s->n_head / s->n_head_kv;
+    return lines(blocks) + lines(blocks * 2 * KERN_KEYS * s->d_head) +
+           lines(kern_attn_scratch(tile_of(s) * group, s->d_head));
+}
+
+static void fill_pages(const kept *c, const head_view *v, float *pages) {
+    const size_t block = KERN_KEYS * v->d;
+    memset(pages, 0, blocks_of(v->n_tok) * 2 * block * sizeof *pages);
+    for (size_t t = 0; t < v->n_tok; t++) {
+        const float *k = c->k + v->kv_at + t * v->ld_kv, *w = c->v + v->kv_at + t * v->ld_kv;
+        uint8_t *keys = (uint8_t *)(pages + t / KERN_KEYS * 2 * block);
+        kern_put_key(keys, t % KERN_KEYS, (const uint8_t *)k, v->d, KERN_KV_F32);
+        kern_put_value(keys + block * sizeof *pages, t % KERN_KEYS, (const uint8_t *)w, v->d,
+                       KERN_KV_F32);
+    }
+}
+
+static void cached_attention_job(const rows_job *j, size_t item, real *scratch) {
+    const train_pass *p = j->p;
+    const kept *c = (const kept *)(const void *)j->x;
+    const head_view v = view_of(p, item, 0);
+    const size_t block = KERN_KEYS * v.d, blocks = blocks_of(v.n_tok), tile = tile_of(&p->s);
+    uint32_t *page_ids = (uint32_t *)(void *)scratch;
+    float *pages = scratch + lines(blocks);
+    for (size_t i = 0; i < blocks; i++) page_ids[i] = (uint32_t)i;
+    fill_pages(c, &v, pages);
+    for (size_t at = 0; at < v.n_tok; at += tile) {
+        const kern_attn a = {.q = c->q + v.q_at + at * v.ld_q,
+                             .out = c->a + v.q_at + at * v.ld_q,
+                             .ldq = v.ld_q,
+                             .ldo = v.ld_q,
+                             .n_tok = BASE_MIN(tile, v.n_tok - at),
+                             .n_heads = p->s.n_head / p->s.n_head_kv,
+                             .d = v.d,
+                             .scale = 1.0f / sqrtf((float)v.d),
+                             .type = KERN_KV_F32,
+                             .pages = (const uint8_t *)pages,
+                             .page_ids = page_ids,
+                             .page_bytes = 2 * block * sizeof *pages,
+                             .v_at = block * sizeof *pages,
+                             .pos = at,
+                             .scratch = pages + lines(blocks * 2 * block)};
+        p->k->attention(&a);
+    }
+}
+
 #include "train/pass_memory_body.h"
 
 /* ==== The door ================================================================================ */
@@ -207,6 +274,12 @@ void train_backward(train_pass *p, float weight, float *grads) {
 
 void train_logits(train_pass *p, uint32_t r, uint32_t t, float *logits) {
     const size_t n = p->s.n_embd;
-    const real *x = p->xf + ((size_t)r * p->b->n_tok + t) * n;
-    for (size_t v = 0; v < p->s.n_vocab; v++) logits[v] = dot(x, p->params + v * n, n);
+    const kern_mat w = {.data = (const uint8_t *)p->params,
+                        .type = QUANT_F32,
+                        .rows = p->s.n_vocab,
+                        .cols = n,
+                        .row_bytes = n * sizeof(real),
+                        .scale = 1};
+    const kern_act x = {.x = p->xf + ((size_t)r * p->b->n_tok + t) * n, .ldx = n, .n_tok = 1};
+    p->k->mm_f32(logits, p->s.n_vocab, &w, &x, 0, p->s.n_vocab);
 }

@@ -24,7 +24,8 @@ static size_t reals_per_tok(const train_shape *s, bool recompute) {
 
 static size_t scratch_reals(const train_shape *s) {
     size_t n = PRODUCT_SCRATCH + 2 * (size_t)PASS_BLOCK * s->n_ctx;
-    return (BASE_MAX(n, widest(s)) + 15) / 16 * 16;
+    n = BASE_MAX(BASE_MAX(n, widest(s)), (size_t)ATTENTION_SCRATCH(s));
+    return (n + 15) / 16 * 16;
 }
 
 /* Hands out consecutive parts of one block. */

@@ -16,6 +16,7 @@
 #define TRAIN_H
 
 #include "base/base.h"
+#include "file/file.h"
 #include "kern/kern.h"
 #include "par/par.h"
 #include "text/text.h"
@@ -149,5 +150,183 @@ typedef struct train_schedule {
     bool one_stage;      /* plain cosine, constant decay */
 } train_schedule;
 void train_schedule_at(const train_schedule *s, uint64_t step, float *lr, float *decay);
+
+/* ---- Data (documents.c, token_file.c) ----------------------------------------------------------
+ */
+
+/* A stretch of a document. */
+typedef struct train_part {
+    base_str text;  /* UTF-8 */
+    bool learn;     /* its tokens count in the loss */
+    bool ends_turn; /* the end-of-turn token follows, counted likewise */
+} train_part;
+
+/* Told of each document of a file; anything but ROTOR_OK ends the reading. */
+typedef rotor_status (*train_doc_fn)(void *user, const train_part *parts, size_t n,
+                                     rotor_error *err);
+/* A text, cut where "<|endoftext|>" stands; or, when the name ends in .jsonl, one conversation a
+ * line: {"messages": [{"role", "content"} …]} or a pair "prompt"/"completion",
+ * "question"/"answer", "instruction"/"output". Of conversations only answers count in the loss.
+ * Invalid UTF-8 is refused with its position. */
+rotor_status train_read_docs(const char *path, train_doc_fn fn, void *user, rotor_error *err);
+
+/* What stands for the vocabulary in our files: every text and type of it. */
+uint64_t train_vocab_hash(const text_vocab *v);
+/* The token behind every turn of a conversation: the first end-of-turn token there is, else the
+ * end of text. */
+uint32_t train_end_of_turn(const text_vocab *v);
+
+/* A token file (docs/formats.md), mapped. Tokens carry TRAIN_UNTAUGHT when they do not count as a
+ * target. */
+#define TRAIN_UNTAUGHT 0x80000000u
+typedef struct train_tokens {
+    base_file file;               /* mapped */
+    uint32_t n_vocab;             /* of the vocabulary they were made with */
+    uint64_t vocab_hash;          /* of it */
+    uint64_t source_hash;         /* of the texts and how they were cut */
+    uint64_t content_hash;        /* of the tokens */
+    uint64_t n_train, n_held;     /* tokens to learn from and to measure with */
+    const uint32_t *train, *held; /* [n_train], [n_held] */
+} train_tokens;
+
+typedef struct train_texts {
+    const char *const *files; /* [n_files] texts and .jsonl */
+    size_t n_files;           /* at least 1 */
+    const char *held;         /* measured with this file; NULL: with every twentieth piece */
+} train_texts;
+/* Encodes the texts and writes the token file, unless path holds just that already. */
+rotor_status train_tokens_make(const char *path, const train_texts *texts, const text_vocab *v,
+                               rotor_error *err);
+rotor_status train_tokens_open(train_tokens *t, const char *path, rotor_error *err);
+void train_tokens_close(train_tokens *t);
+bool train_is_token_file(const char *path);
+
+/* Windows of n_tok tokens and the one behind them that tokens[n] holds; at least 1. */
+uint64_t train_n_windows(uint64_t n, uint32_t n_tok);
+/* The first token of the window that comes `row`-th: every epoch is another shuffled walk through
+ * all windows, made from seed and epoch alone. */
+uint64_t train_window_at(uint64_t n, uint32_t n_tok, uint64_t seed, uint64_t row);
+/* Input and targets of the window at token `at`. */
+void train_window_read(const uint32_t *tokens, uint64_t at, uint32_t n_tok, uint32_t *token,
+                       uint32_t *target);
+
+/* ---- A vocabulary (bpe.c, bpe_file.c) -------------------------------------------------------- */
+
+typedef struct train_tokenizer_options {
+    const char *const *files;                                    /* [n_files] texts and .jsonl */
+    size_t n_files;                                              /* at least 1 */
+    uint32_t n_vocab;                                            /* tokens, at least 258 */
+    const char *out;                                             /* GGUF file to write */
+    bool (*progress)(void *user, uint64_t done, uint64_t total); /* NULL: none; false cancels */
+    void *user;                                                  /* passed to progress */
+} train_tokenizer_options;
+/* Learns byte-level BPE and writes a vocabulary-only GGUF file: id 0 is the end (and beginning) of
+ * a text, 1 the end of a turn. The same texts give the same file. */
+rotor_status train_tokenizer(const train_tokenizer_options *o, rotor_error *err);
+/* The conversation format of models trained here. */
+extern const char train_chat_template[];
+
+/* ---- Writing models (export_gguf.c, export_hf.c) --------------------------------------------- */
+
+/* A trained network on its way out. Borrowed. */
+typedef struct train_model {
+    const train_shape *s;        /* not full_float: the engine rounds */
+    const float *params;         /* shadow weights */
+    const file_model *tokenizer; /* GGUF whose tokenizer.* keys are copied */
+    const char *name;            /* general.name */
+    const char *type;            /* of ternary matrices: a ternary type's name */
+    const char *head_type;       /* of the embedding: any type that can be encoded */
+} train_model;
+/* What an unknown or unfit type is told by, before anything is written. *n_bytes: of all tensors.
+ */
+rotor_status train_export_check(const train_model *m, uint64_t *n_bytes, rotor_error *err);
+rotor_status train_export_gguf(const train_model *m, const char *path, rotor_error *err);
+/* A folder with packed safetensors, config.json, generation_config.json, tokenizer.json and
+ * tokenizer_config.json; type is not used, head_type must be F32, F16 or BF16. */
+rotor_status train_export_hf(const train_model *m, const char *folder, rotor_error *err);
+
+/* ---- Checkpoints (checkpoint.c) -------------------------------------------------------------- */
+
+/* What a run is made of: two runs with the same settings give the same bits. */
+typedef struct train_settings {
+    train_shape shape;       /* of the network */
+    train_schedule schedule; /* rates over the steps */
+    train_adamw opt;         /* optimiser */
+    uint32_t batch;          /* rows per step */
+    uint32_t accumulate;     /* parts in which they are computed; divides batch */
+    uint64_t seed;           /* of the first weights and the order */
+    uint64_t vocab_hash;     /* of the tokenizer */
+    uint64_t content_hash;   /* of the tokens */
+} train_settings;
+
+/* Everything a run goes on from: written whole or not at all. */
+rotor_status train_checkpoint_save(const char *path, const train_settings *set, uint64_t step,
+                                   const train_vectors *x, rotor_error *err);
+/* ROTOR_E_ARG names the first setting that differs from set. *step and x are written only on
+ * success. */
+rotor_status train_checkpoint_load(const char *path, const train_settings *set, uint64_t *step,
+                                   train_vectors *x, rotor_error *err);
+/* Only how far it got and how far it was going. */
+rotor_status train_checkpoint_peek(const char *path, uint64_t *step, uint64_t *steps,
+                                   rotor_error *err);
+
+/* ---- The log of a run (run_log.c) ------------------------------------------------------------ */
+
+typedef struct train_row {
+    uint64_t step;    /* from 1 */
+    double loss;      /* of the batch */
+    double held;      /* of held-out text; NaN: not measured */
+    double tok_per_s; /* of the step */
+} train_row;
+typedef struct train_log {
+    train_row *rows; /* [n], owned */
+    size_t n, cap;   /* used, allocated */
+} train_log;
+rotor_status train_log_add(train_log *l, train_row row, rotor_error *err);
+/* Rows of a CSV file up to a step; a file that does not exist has none. */
+rotor_status train_log_read(train_log *l, const char *path, uint64_t last_step, rotor_error *err);
+/* "step,loss,heldout_loss,tok_per_s", and the plot. */
+rotor_status train_log_write_csv(const train_log *l, const char *path, rotor_error *err);
+rotor_status train_log_write_svg(const train_log *l, const char *path, rotor_error *err);
+void train_log_free(train_log *l);
+
+/* ---- Runs (run.c) ---------------------------------------------------------------------------- */
+
+typedef struct train_report {
+    train_row row;       /* as logged */
+    uint64_t steps;      /* in all */
+    double norm, left_s; /* of the gradient; seconds still needed, a guess */
+    float lr;            /* of the step */
+    bool saved;          /* a checkpoint was written */
+} train_report;
+
+typedef struct train_run_options {
+    train_settings set;           /* n_vocab and hashes are filled in by the run */
+    uint64_t save_every;          /* steps, at least 1 */
+    uint64_t eval_every;          /* steps, at least 1 */
+    uint32_t eval_rows;           /* windows of held-out text, at most */
+    bool recompute, resume;       /* see rotor_train_options */
+    int n_threads;                /* of the pool */
+    unsigned cpu;                 /* CPU_* flags for the kernels */
+    train_texts texts;            /* to learn from; one token file stands for all */
+    const char *tokenizer;        /* GGUF file */
+    const char *out, *log;        /* model; CSV or NULL */
+    const char *type, *head_type; /* of the export */
+    bool (*on_step)(void *user, const train_report *r); /* false: save and stop; or NULL */
+    void *user;                                         /* passed to on_step */
+    base_log say;                                       /* what was decided */
+} train_run_options;
+
+typedef struct train_run train_run;
+/* Checks and reads the tokenizer. Strings are borrowed until close. */
+rotor_status train_run_open(train_run **out, const train_run_options *opt, rotor_error *err);
+void train_run_close(train_run **r);
+const train_shape *train_run_shape(const train_run *r);
+uint32_t train_run_rows(const train_run *r); /* of a pass */
+rotor_status train_run_model(const train_run *r, const char *type, const char *head_type,
+                             train_model *m, rotor_error *err);
+rotor_status train_run_go(train_run *r, rotor_error *err);
+rotor_status train_run_logits(train_run *r, const uint32_t *tokens, uint32_t n, float *logits,
+                              rotor_error *err);
 
 #endif

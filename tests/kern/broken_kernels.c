@@ -121,6 +121,22 @@ static void broken_gemm_f32(const kern_gemm *g, size_t begin, size_t end, float 
     if (g->k > 192 && end > begin) spoil(&g->c[(end - 1) * g->ldc + g->n - 1]);
 }
 
+/* Rounds one scale down: nothing else changes. */
+static void broken_head_pack(const kern_planes *p, const float *w, size_t r) {
+    c_table.head_pack(p, w, r);
+    if (p->cols == 160 && r == 7) p->scale[r * (p->ldc / 32) + 4] ^= 1;
+}
+static void broken_head_screen(const kern_planes *p, const kern_x16 *x, size_t n_tok, size_t begin,
+                               size_t end) {
+    c_table.head_screen(p, x, n_tok, begin, end);
+    if (n_tok == 5) spoil(&x[4].y[end * KERN_HEAD_GROUP - 1]);
+}
+/* Forgets the last row when there are many. */
+static void broken_head_refine(float *y, const kern_planes *p, const kern_x16 *x, size_t plane,
+                               const uint32_t *ids, size_t n) {
+    c_table.head_refine(y, p, x, plane, ids, n > 20 ? n - 1 : n);
+}
+
 const char *break_slot(kern *k, size_t i) {
     kern_init(&c_table, 0);
     switch (i) {
@@ -172,6 +188,12 @@ const char *break_slot(kern *k, size_t i) {
         return k->gemm_t5_i8 = broken_gemm_t5_i8, "gemm_t5_i8";
     case 23:
         return k->mm_t5_f32 = broken_mm_t5_f32, "mm_t5_f32";
+    case 24:
+        return k->head_pack = broken_head_pack, "head_pack";
+    case 25:
+        return k->head_screen = broken_head_screen, "head_screen";
+    case 26:
+        return k->head_refine = broken_head_refine, "head_refine";
     default:
         return NULL;
     }

@@ -68,6 +68,7 @@ static void check_all(checker *c) {
     check_rows(c);
     check_attention(c);
     check_gemm(c);
+    check_head(c);
 }
 
 static int self_test(checker *c) {

@@ -65,6 +65,7 @@ void check_products(checker *c);  /* matrix products */
 void check_rows(checker *c);      /* quantisers, norms, activations, cache rows */
 void check_attention(checker *c); /* attention */
 void check_gemm(checker *c);      /* plain float products */
+void check_head(checker *c);      /* the staged output head */
 
 /* Replaces slot i of *k by one that spoils the C result slightly; NULL past the last slot. */
 const char *break_slot(kern *k, size_t i);

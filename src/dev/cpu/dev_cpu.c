@@ -198,11 +198,12 @@ static void cpu_copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
 
 static uint64_t cpu_memory_bytes(const dev *base) {
     const dev_cpu *d = (const dev_cpu *)base;
-    return d->buf_bytes + (uint64_t)d->shape.n_pages * d->page_bytes;
+    return d->buf_bytes + (uint64_t)d->shape.n_pages * d->page_bytes + cpu_head_bytes(d->head);
 }
 
 static void cpu_free(dev *base) {
     dev_cpu *d = (dev_cpu *)base;
+    cpu_head_free(&d->head);
     for (size_t i = 0; i < d->n_bufs; i++) free_buf(&d->bufs[i]);
     free_own(d);
     free_watches(d);
@@ -231,7 +232,11 @@ static const dev_vtable cpu_vtable = {.name = "cpu",
                                       .copy_page = cpu_copy_page,
                                       .time_ops = cpu_time_ops,
                                       .op_times = cpu_op_times,
-                                      .memory_bytes = cpu_memory_bytes};
+                                      .memory_bytes = cpu_memory_bytes,
+                                      .product = cpu_product,
+                                      .add_staged = cpu_add_staged,
+                                      .screen = cpu_screen,
+                                      .find = cpu_find};
 
 static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
     const dev_shape *s = &d->shape;

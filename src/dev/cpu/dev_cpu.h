@@ -57,36 +57,37 @@ typedef struct cpu_watch {
 } cpu_watch;
 
 typedef struct dev_cpu {
-    dev base;            /* first member: the public face */
-    const kern *k;       /* borrowed */
-    par_pool *pool;      /* borrowed */
-    dev_shape shape;     /* as created; inv_freq is the copy below */
-    double *inv_freq;    /* owned, [n_rot / 2] */
-    kern_mat *mats;      /* owned list */
-    size_t n_mats;       /* in use */
-    cpu_vec *vecs;       /* owned list */
-    size_t n_vecs;       /* in use */
-    cpu_buf *bufs;       /* owned list; each owns its memory */
-    size_t n_bufs;       /* in use */
-    dev_op *ops;         /* the recorded list, owned */
-    size_t n_ops;        /* in use */
-    cpu_phase *phases;   /* the plan of a step of one row, owned; room for n_ops */
-    int n_products;      /* of the plan */
-    size_t n_phases;     /* in use */
-    size_t first_picked; /* phases from here on work on the picked rows */
-    cpu_buf *own;        /* [threads] a row of scratch for each, owned */
-    cpu_claim *claims;   /* [threads], owned */
-    cpu_watch *watches;  /* [threads], owned; NULL: no account is kept */
-    uint64_t op_bytes;   /* weight bytes one token reads: the measure of a step's work */
-    uint8_t *pages;      /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
-    size_t page_bytes;   /* all layers, KV heads, keys and values of KERN_KEYS positions */
-    size_t block_bytes;  /* keys (or values) of one layer and KV head in a page */
-    float *partial;      /* attention states of split tokens, owned: see dev_cpu_step.c */
-    float *scratch;      /* attention's working memory of all threads, owned */
-    size_t scratch_at;   /* floats of one thread's share */
-    size_t max_spans;    /* spans a token can have */
-    float *cs, *sn;      /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
-    uint64_t buf_bytes;  /* all buffers, for dev_memory_bytes */
+    dev base;              /* first member: the public face */
+    const kern *k;         /* borrowed */
+    par_pool *pool;        /* borrowed */
+    dev_shape shape;       /* as created; inv_freq is the copy below */
+    double *inv_freq;      /* owned, [n_rot / 2] */
+    kern_mat *mats;        /* owned list */
+    size_t n_mats;         /* in use */
+    cpu_vec *vecs;         /* owned list */
+    size_t n_vecs;         /* in use */
+    cpu_buf *bufs;         /* owned list; each owns its memory */
+    size_t n_bufs;         /* in use */
+    dev_op *ops;           /* the recorded list, owned */
+    size_t n_ops;          /* in use */
+    cpu_phase *phases;     /* the plan of a step of one row, owned; room for n_ops */
+    int n_products;        /* of the plan */
+    size_t n_phases;       /* in use */
+    size_t first_picked;   /* phases from here on work on the picked rows */
+    cpu_buf *own;          /* [threads] a row of scratch for each, owned */
+    cpu_claim *claims;     /* [threads], owned */
+    cpu_watch *watches;    /* [threads], owned; NULL: no account is kept */
+    uint64_t op_bytes;     /* weight bytes one token reads: the measure of a step's work */
+    uint8_t *pages;        /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
+    size_t page_bytes;     /* all layers, KV heads, keys and values of KERN_KEYS positions */
+    size_t block_bytes;    /* keys (or values) of one layer and KV head in a page */
+    float *partial;        /* attention states of split tokens, owned: see dev_cpu_step.c */
+    float *scratch;        /* attention's working memory of all threads, owned */
+    size_t scratch_at;     /* floats of one thread's share */
+    size_t max_spans;      /* spans a token can have */
+    float *cs, *sn;        /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
+    uint64_t buf_bytes;    /* all buffers, for dev_memory_bytes */
+    struct cpu_head *head; /* the staged head, owned; NULL: none */
 } dev_cpu;
 
 enum {
@@ -107,6 +108,17 @@ static inline bool cpu_is_row_op(const dev_op *op) {
 
 /* Fills d->phases from d->ops. */
 void cpu_plan(dev_cpu *d);
+/* dev_cpu_step.c */
 rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err);
+
+kern_mm_fn cpu_product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok);
+void cpu_product(dev *base, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows);
+
+/* dev_cpu_head.c */
+rotor_status cpu_add_staged(dev *base, const kern_mat *w, rotor_error *err);
+void cpu_screen(dev *base, dev_buf src, uint32_t first, uint32_t n_rows);
+bool cpu_find(dev *base, uint32_t row, const dev_want *want, dev_found *found);
+uint64_t cpu_head_bytes(const struct cpu_head *h); /* memory */
+void cpu_head_free(struct cpu_head **h);
 
 #endif

@@ -4,8 +4,8 @@
  * meets the others at a barrier; there is one hand-over to the pool per step.
  *
  * How ops are shared: products by output rows, attention by (tile of tokens, KV head) or, for a
- * few long tokens, by spans of keys, everything else by token. Row work on many tokens meets the others only
- * where an op of another kind follows. One token has no tokens to share: its phases
+ * few long tokens, by spans of keys, everything else by token. Row work on many tokens meets the
+ * others only where an op of another kind follows. One token has no tokens to share: its phases
  * (dev_cpu_plan.c) let every thread do the row work it needs. No share cuts a reduction, so the
  * result does not depend on the number of threads.
  */
@@ -47,7 +47,7 @@ static float *row_of(const cpu_buf *b, size_t row) { return b->x + row * b->widt
 
 /* ==== Products ================================================================================ */
 
-static kern_mm_fn product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) {
+kern_mm_fn cpu_product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) {
     const kern *k = d->k;
     switch (w->type) {
     case QUANT_F32:
@@ -117,7 +117,7 @@ static void product_rows(const cpu_ctx *c, const dev_op *op, const kern_act *x, 
         const cpu_buf *dst = &d->bufs[op->dst[i]];
         size_t from = begin, to = end;
         if (!rows_of_mat(d, op, i, apart, &from, &to)) continue;
-        product_of(d, w, x->n_tok)(dst->x, dst->width, w, x, from, to);
+        cpu_product_of(d, w, x->n_tok)(dst->x, dst->width, w, x, from, to);
         if (!scales_itself(w) && w->scale != 1.0f) scale_rows(dst, w, x->n_tok, from, to);
     }
     lap(c, op, false);
@@ -563,4 +563,32 @@ rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err) {
     d->base.counters.steps++;
     d->base.counters.dispatches += d->n_ops;
     return ROTOR_OK;
+}
+
+/* One op outside the list, on the picked rows. */
+typedef struct lone {
+    dev_cpu *d;    /* the device */
+    dev_op op;     /* the product */
+    dev_step step; /* only the number of rows counts */
+} lone;
+
+static void do_lone(void *arg, int thread, int n_threads) {
+    const lone *l = arg;
+    const cpu_ctx c = {.d = l->d, .step = &l->step, .thread = thread, .n_threads = n_threads};
+    do_matmul(&c, &l->op);
+}
+
+void cpu_product(dev *base, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows) {
+    dev_cpu *d = (dev_cpu *)base;
+    lone l = {
+        .d = d,
+        .op = {.kind = DEV_MATMUL, .picked = true, .n_mats = 1, .dst = {dst}, .src = src, .w = {w}},
+        .step = {.n_rows = n_rows, .n_picked = n_rows}};
+    const kern_mat *m = &d->mats[w];
+    assert(n_rows <= d->bufs[dst].rows && m->cols == d->bufs[src].width);
+    if ((uint64_t)m->rows * m->row_bytes * n_rows < d->shape.solo_bytes)
+        do_lone(&l, 0, 1);
+    else
+        par_run(d->pool, do_lone, &l);
+    base->counters.dispatches++;
 }

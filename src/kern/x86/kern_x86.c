@@ -12,10 +12,12 @@ void kern_fill_x86(kern *k, unsigned cpu) {
     kern_fill_t2_avx2(k);
     kern_fill_t5_avx2(k);
     kern_fill_b32_avx2(k);
+    kern_fill_head_avx2(k);
     if (cpu & CPU_AVXVNNI) {
         kern_fill_t2_avxvnni(k);
         kern_fill_t5_avxvnni(k);
         kern_fill_b32_avxvnni(k);
+        kern_fill_head_avxvnni(k);
     }
     if (!(cpu & CPU_AVX512)) return;
     kern_fill_float_avx512(k);
@@ -23,5 +25,6 @@ void kern_fill_x86(kern *k, unsigned cpu) {
     kern_fill_t2_avx512vnni(k);
     kern_fill_t5_avx512vnni(k);
     kern_fill_b32_avx512vnni(k);
+    kern_fill_head_avx512vnni(k);
     if (cpu & CPU_AVX512VBMI) kern_fill_t5_avx512vbmi(k);
 }

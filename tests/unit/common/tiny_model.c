@@ -5,6 +5,7 @@
  */
 #include "tiny_model.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,8 +108,11 @@ static void put(writer *w, const char *arch, const char *tail, uint32_t v) {
 
 /* Token i is the i-th printable character, so that text round-trips. */
 static void vocabulary(writer *w) {
-    static char text[256][4];
-    base_str tokens[256], none[1] = {{"", 0}};
+    enum { MOST = 4096 };
+    static char text[MOST][4];
+    static base_str tokens[MOST];
+    base_str none[1] = {{"", 0}};
+    assert(w->s.n_vocab <= MOST);
     for (uint32_t i = 0; i < w->s.n_vocab; i++) {
         uint32_t cp = i < 94 ? 33 + i : 0x100 + i - 94;
         tokens[i] = (base_str){text[i], (size_t)base_utf8_encode(cp, text[i])};

@@ -53,9 +53,15 @@ run_engine *run_session_engine(const run_session *s) { return s->e; }
 uint32_t run_session_max(const run_session *s) { return s->max; }
 uint32_t run_session_len(const run_session *s) { return s->n; }
 const uint32_t *run_session_tokens(const run_session *s) { return s->tokens; }
-const float *run_logits(const run_engine *e, uint32_t i) {
+const float *run_logits(run_engine *e, uint32_t i) {
     assert(i < e->o.max_logits);
     return e->logits + (size_t)i * e->o.n_vocab;
+}
+
+/* The fake has no staged head. */
+bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
+    (void)e, (void)i, (void)want, (void)found;
+    return false;
 }
 
 rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_tok,

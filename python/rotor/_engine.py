@@ -1,0 +1,616 @@
+# SPDX-License-Identifier: MIT
+"""Engine and Session: a model ready to run, and one conversation on it.
+
+Who owns what. The library's engine lives in a _Native, which the Engine, each Session and each
+array of logits refer to: it is given back when the last of them is gone, so nothing that Python
+still holds can point into memory that is no more. close() makes an object unusable at once.
+
+Threads. The library wants one thread at a time on an engine and its sessions. Every call takes the
+engine's lock (the interpreter goes on meanwhile), so objects may be shared by threads; calls wait
+for each other. Tokenizing waits for nobody. A callback may tokenize but not evaluate: that is an
+Error of state, not a deadlock.
+"""
+import codecs
+import ctypes
+import os
+import queue
+import threading
+import weakref
+from contextlib import ExitStack, contextmanager
+from ctypes import byref
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+from . import _library as c
+from ._library import lib
+
+STATUS_NAME = {value: name for name, value in c.STATUS.items()}
+
+
+class Error(Exception):
+    """What the library refused: code (a negative number), name ("E_FORMAT") and message."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code, self.name, self.message = code, STATUS_NAME.get(code, "E_?"), message
+
+    def __reduce__(self):
+        return Error, (self.code, self.message)
+
+
+def _state_error(message):
+    return Error(c.STATUS["E_STATE"], message)
+
+
+def _check(status, err):
+    if status != 0:
+        raise Error(status, err.message.decode("utf-8", "replace"))
+
+
+def _ids(ids):
+    """Anything that yields ids, as the array the library reads."""
+    a = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
+    if a.ndim != 1 or (a.size and a.dtype.kind not in "iu"):
+        raise TypeError("ids are a sequence of whole numbers")
+    if a.size and (int(a.min()) < 0 or int(a.max()) > 0xFFFFFFFF):
+        raise Error(c.STATUS["E_ARG"], "an id is negative or above 4294967295")
+    return np.ascontiguousarray(a, dtype=np.uint32)
+
+
+def _ptr(a, kind=ctypes.c_uint32):
+    return a.ctypes.data_as(ctypes.POINTER(kind))
+
+
+def _choice(table, name, what):
+    if name not in table:
+        raise Error(c.STATUS["E_ARG"], "%s is %r, expected one of %s" % (what, name, ", ".join(table)))
+    return table[name]
+
+
+def _no_zero(text, what):
+    data = os.fsencode(text) if what == "path" else text.encode("utf-8", "surrogateescape")
+    if b"\0" in data:
+        raise Error(c.STATUS["E_ARG"], "%s contains a zero byte" % what)
+    return data
+
+
+# ---- Ownership and locks ---------------------------------------------------------------------------------------------
+
+
+class _Gate:
+    """Lets one thread at a time call engines that share threads."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.owner = None        # thread inside a call
+        self.readers = set()     # threads in the body of a stream: the stream holds the lock for them
+
+    def inside(self):
+        me = threading.get_ident()
+        return me == self.owner or me in self.readers
+
+
+class _Native:
+    """The library's engine, and sessions that wait to be freed."""
+
+    def __init__(self, ptr, threads_of):
+        self.lib, self.ptr, self.threads_of = lib, ptr, threads_of
+        self.gate = threads_of.gate if threads_of else _Gate()
+        self.dead = []           # sessions whose last owner let go while a call was running
+
+    @contextmanager
+    def call(self):
+        """Around everything that works on the engine or its sessions."""
+        if self.gate.inside():
+            raise _state_error("the engine is in use: a callback or the body of a stream may not call it; "
+                               "let the call end, or close the stream, first")
+        with self.gate.lock:
+            self.gate.owner = threading.get_ident()
+            try:
+                self.bury()
+                yield
+            finally:
+                self.bury()
+                self.gate.owner = None
+
+    @contextmanager
+    def look(self):
+        """Around what only reads a number: a callback may do that."""
+        if self.gate.inside():
+            yield
+        else:
+            with self.gate.lock:
+                yield
+
+    def bury(self):
+        while self.dead:
+            self.lib.rotor_session_free(byref(self.dead.pop()))
+
+    def __del__(self):
+        self.bury()
+        self.lib.rotor_engine_close(byref(self.ptr))
+
+
+class _NativeSession:
+    """The library's session; freed when no call runs on the engine, whoever's thread notices."""
+
+    def __init__(self, ptr, native):
+        self.ptr, self.native = ptr, native
+
+    def __del__(self):
+        native = self.native
+        if native.gate.lock.acquire(blocking=False):
+            try:
+                native.lib.rotor_session_free(byref(self.ptr))
+            finally:
+                native.gate.lock.release()
+        else:
+            native.dead.append(self.ptr)
+
+
+def _view(address, shape, keep):
+    """float32 array over the library's memory; keep stays alive as long as the array."""
+    n = int(np.prod(shape))
+    buffer = (ctypes.c_float * n).from_address(ctypes.addressof(address.contents))
+    buffer.keep = keep
+    a = np.frombuffer(buffer, dtype=np.float32).reshape(shape)
+    a.flags.writeable = False
+    return a
+
+
+# ---- Generation options and results ----------------------------------------------------------------------------------
+
+_NUMBERS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "frequency_penalty",
+            "presence_penalty", "seed", "n_top", "ignore_eog", "special", "lookup", "draft_max")
+
+
+@dataclass
+class Result:
+    """A generated text. finish is "end", "stop", "length", "full" or "cancel"."""
+    text: str
+    ids: list
+    finish: str
+    n_prompt: int
+    n_reused: int
+    prompt_us: int
+    first_us: int
+    decode_us: int
+    n_drafted: int = 0
+    n_accepted: int = 0
+    logprobs: list = field(default_factory=list)   # of each id
+    top: list = field(default_factory=list)        # with n_top: [(id, logprob), …] of each id
+
+    def __str__(self):
+        return self.text
+
+
+class _Call:
+    """One rotor_gen_options with everything it points to, and the exceptions of its callbacks."""
+
+    def __init__(self, session, on_text, on_prompt=None, on_logits=None, stop=(), bias=None, draft=None, **numbers):
+        unknown = set(numbers) - set(_NUMBERS)
+        if unknown:
+            raise TypeError("no such option: %s" % ", ".join(sorted(unknown)))
+        o = self.options = lib.rotor_gen_options_default(session._native.ptr)
+        self.error, self.logprobs, self.top, self.given = None, [], [], on_text
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for name, value in numbers.items():
+            if value is not None:
+                setattr(o, name, value)
+        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        self.stops = (ctypes.c_char_p * len(stops))(*[_no_zero(s, "a stop") for s in stops])
+        o.stops, o.n_stops = ctypes.cast(self.stops, ctypes.POINTER(ctypes.c_char_p)), len(stops)
+        self.bias_ids = _ids((bias or {}).keys())
+        self.bias = np.fromiter((bias or {}).values(), np.float32, len(self.bias_ids))
+        o.bias_ids, o.bias, o.n_bias = _ptr(self.bias_ids), _ptr(self.bias, ctypes.c_float), len(self.bias)
+        self.draft = draft
+        o.draft = draft._need().ptr if draft else None
+        o.on_text = c.TEXT_FN(self._text)
+        o.on_prompt = c.PROMPT_FN(self._guard(on_prompt)) if on_prompt else c.PROMPT_FN()
+        if on_logits:
+            def rewrite(_, address, n):
+                self._run(on_logits, np.ctypeslib.as_array(address, (n,)))
+            o.on_logits = c.LOGITS_FN(rewrite)
+
+    def _run(self, fn, *arguments):
+        """What fn says (None counts as yes); an exception is kept, and stops the generation."""
+        try:
+            said = None if self.error else fn(*arguments)
+            return self.error is None and said is not False
+        except BaseException as error:  # must not cross the C frames
+            self.error = error
+            return False
+
+    def _guard(self, fn):
+        return lambda _, *arguments: self._run(fn, *arguments)
+
+    def _text(self, _, text, n_bytes, token, top, n_top):
+        if token:
+            self.logprobs.append(token.contents.logprob)
+            if self.options.n_top:
+                self.top.append([(top[i].id, top[i].logprob) for i in range(n_top)])
+        piece = self.decoder.decode(ctypes.string_at(text, n_bytes)) if n_bytes else ""
+        return self._run(self.given, piece) if self.given and piece else self.error is None
+
+    def end(self, status, err):
+        """After the call: the rest of a broken character, and what went wrong."""
+        rest = self.decoder.decode(b"", True)
+        if rest and self.given and status == 0:
+            self._run(self.given, rest)
+        self.options = None      # it and its callbacks refer to each other
+        if self.error:
+            raise self.error
+        _check(status, err)
+
+    def result(self, r):
+        text = ctypes.string_at(r.text, r.n_bytes).decode("utf-8", "replace") if r.n_bytes else ""
+        return Result(text, [r.ids[i] for i in range(r.n_ids)], c.FINISH[r.finish], r.n_prompt, r.n_reused,
+                      r.prompt_us, r.first_us, r.decode_us, r.n_drafted, r.n_accepted, self.logprobs[:r.n_ids],
+                      self.top[:r.n_ids])
+
+
+# ---- Engine ----------------------------------------------------------------------------------------------------------
+
+
+class Engine:
+    """A model, its threads and its cache. Use it in a `with`, or close() it, or just let it go.
+
+    model: a .gguf file, a .safetensors file or a Hugging Face folder; or the bytes of a GGUF file.
+    Keywords are the fields of rotor_engine_options (include/rotor.h): threads, ctx (positions per
+    session; None chooses, 0 is the model's), max_sessions, chunk, max_logits, max_layers,
+    kv ("f16", "f32", "q8"), head ("auto", "file", "q8", "q6"), i2s, float_act, no_mmap, cpu,
+    chat_template; log is called with (level, line); threads_of is an Engine whose threads this one
+    shares.
+    """
+
+    def __init__(self, model, *, threads=0, ctx=None, max_sessions=1, chunk=0, max_logits=0, max_layers=0, kv="f16",
+                 head="auto", i2s="auto", float_act=False, no_mmap=False, cpu=None, chat_template=None, log=None,
+                 threads_of=None):
+        self._native = None
+        o = lib.rotor_engine_options_default()
+        o.threads, o.max_sessions, o.chunk = threads, max_sessions, chunk
+        o.ctx = c.AUTO_CTX if ctx is None else ctx
+        o.max_logits, o.max_layers, o.float_act, o.no_mmap = max_logits, max_layers, float_act, no_mmap
+        o.kv, o.head = _choice(c.KV, kv, "kv"), _choice(c.HEAD, head, "head")
+        o.i2s = _choice(c.I2S, i2s, "i2s")
+        o.cpu = _no_zero(cpu, "cpu") if cpu else None
+        o.chat_template = _no_zero(chat_template, "chat_template") if chat_template else None
+        o.threads_of = threads_of._need().ptr if threads_of else None
+        if log:
+            o.log = c.LOG_FN(lambda _, level, line: log(level, line.decode("utf-8", "replace")))
+        ptr, err = ctypes.c_void_p(), c.CError()
+        if isinstance(model, (bytes, bytearray, memoryview)):
+            image = bytes(model)
+            status = lib.rotor_engine_open_memory(byref(ptr), image, len(image), b"memory", byref(o), byref(err))
+        else:
+            image = None
+            status = lib.rotor_engine_open(byref(ptr), _no_zero(model, "path"), byref(o), byref(err))
+        _check(status, err)
+        self._native = _Native(ptr, threads_of._native if threads_of else None)
+        self._native.options, self._native.image = o, image     # callbacks and borrowed bytes
+        self._sessions = weakref.WeakSet()
+        self._path = None if image is not None else os.path.realpath(model)
+
+    def _need(self):
+        if self._native is None:
+            raise _state_error("the engine is closed")
+        return self._native
+
+    def close(self):
+        """Closes the sessions too. Calling it again is fine. Arrays of logits stay readable."""
+        if self._native is None:
+            return
+        with self._native.call():       # another thread's call ends first
+            for session in list(self._sessions):
+                session.close()
+        self._native = None
+
+    closed = property(lambda self: self._native is None)
+
+    def __enter__(self):
+        self._need()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __repr__(self):
+        return "<rotor.Engine %s>" % ("closed" if self.closed else self.info.name)
+
+    @property
+    def info(self):
+        """Facts of the model and of what was chosen: the fields of rotor_engine_info."""
+        native, i = self._need(), c.EngineInfo()
+        i.size = ctypes.sizeof(i)
+        _check(lib.rotor_engine_get_info(native.ptr, byref(i)), c.CError())
+        facts = {name: getattr(i, name) for name, _ in i._fields_ if name != "size"}
+        return SimpleNamespace(**{n: v.decode("utf-8", "replace") if isinstance(v, bytes) else v
+                                  for n, v in facts.items()})
+
+    # Text and ids: these may run beside a call.
+
+    def tokenize(self, text, *, bos=False, special=False):
+        """Ids of a text. bos: put the beginning-of-text id in front if the model wants one;
+        special: recognise control tokens in the text."""
+        native = self._need()
+        data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+        ids, n, err = c.IDS(), ctypes.c_size_t(), c.CError()
+        flags = (c.TOK_BOS if bos else 0) | (c.TOK_SPECIAL if special else 0)
+        _check(lib.rotor_tokenize(native.ptr, data, len(data), flags, byref(ids), byref(n), byref(err)), err)
+        return _take_ids(ids, n.value)
+
+    def detokenize(self, ids, *, special=False):
+        """Text of ids; special: print control tokens too. Bytes that are no UTF-8 become U+FFFD."""
+        native, a = self._need(), _ids(ids)
+        text, n, err = ctypes.c_void_p(), ctypes.c_size_t(), c.CError()
+        _check(lib.rotor_detokenize(native.ptr, _ptr(a), len(a), special, byref(text), byref(n), byref(err)), err)
+        try:
+            return ctypes.string_at(text, n.value).decode("utf-8", "replace")
+        finally:
+            lib.rotor_free(text)
+
+    def is_eog(self, id):
+        """Does this id end a generation?"""
+        return bool(lib.rotor_is_eog(self._need().ptr, id))
+
+    def chat_tokenize(self, messages):
+        """Ids of a conversation, a list of {"role": …, "content": …}, ready for the answer."""
+        native = self._need()
+        text = [(_no_zero(m["role"], "a role"), _no_zero(m["content"], "a message")) for m in messages]
+        array = (c.Message * len(text))(*text)
+        ids, n, err = c.IDS(), ctypes.c_size_t(), c.CError()
+        _check(lib.rotor_chat_tokenize(native.ptr, array, len(text), byref(ids), byref(n), None, byref(err)), err)
+        return _take_ids(ids, n.value)
+
+    @property
+    def chat_stops(self):
+        """Texts that end an answer beside the model's own end ids."""
+        native, found = self._need(), []
+        while (stop := lib.rotor_chat_stop(native.ptr, len(found))) is not None:
+            found.append(stop.decode("utf-8", "replace"))
+        return found
+
+    def eval_together(self, sessions, ids):
+        """Appends ids[i] to sessions[i], in one step that reads the weights once; what follows each,
+        as a list of views like those of Session.eval."""
+        a, err = _ids(ids), c.CError()
+        if len(a) != len(sessions) or any(s._native is not self._native for s in sessions):
+            raise Error(c.STATUS["E_ARG"], "%d sessions of this engine and %d ids" % (len(sessions), len(a)))
+        rows = (ctypes.POINTER(ctypes.c_float) * max(1, len(a)))()
+        with self._need().call():
+            handles = [s._need() for s in sessions]
+            array = (ctypes.c_void_p * max(1, len(a)))(*[h.ptr for h in handles])
+            _check(lib.rotor_eval_together(array, _ptr(a), len(a), rows, byref(err)), err)
+            return [_view(row, (s._n_vocab(),), self._native) for row, s in zip(rows, sessions)]
+
+    def session(self, max_tok=0):
+        """A new token timeline of at most max_tok positions (0: the engine's context)."""
+        return Session(self, max_tok)
+
+    # Shorthands: a session for one call.
+
+    def generate(self, prompt, **options):
+        """Session.generate on a session of its own."""
+        with self.session() as session:
+            return session.generate(prompt, **options)
+
+    def stream(self, prompt, **options):
+        """Session.stream on a session of its own."""
+        with self.session() as session:
+            yield from session.stream(prompt, **options)
+
+    def chat(self, system=None, **options):
+        """A conversation: Chat."""
+        return Chat(self, system, **options)
+
+
+def _take_ids(ids, n):
+    try:
+        return [ids[i] for i in range(n)]
+    finally:
+        lib.rotor_free(ids)
+
+
+# ---- Session ---------------------------------------------------------------------------------------------------------
+
+
+class Session:
+    """One token timeline on an engine. It keeps the engine alive."""
+
+    def __init__(self, engine, max_tok=0):
+        self._handle = None
+        native = self._native = engine._need()
+        ptr, err = ctypes.c_void_p(), c.CError()
+        with native.call():
+            _check(lib.rotor_session_create(byref(ptr), native.ptr, max_tok, byref(err)), err)
+        self._handle = _NativeSession(ptr, native)
+        self.engine = engine
+        engine._sessions.add(self)
+
+    def _need(self):
+        if self._handle is None:
+            raise _state_error("the session is closed")
+        return self._handle
+
+    def close(self):
+        """Gives its part of the cache back. Calling it again is fine."""
+        self._handle = None
+
+    closed = property(lambda self: self._handle is None)
+
+    def __enter__(self):
+        self._need()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __len__(self):
+        handle = self._need()
+        with self._native.look():
+            return lib.rotor_session_len(handle.ptr)
+
+    def __bool__(self):
+        return True
+
+    @property
+    def max(self):
+        """Positions there are."""
+        handle = self._need()
+        with self._native.look():
+            return lib.rotor_session_max(handle.ptr)
+
+    def rewind(self, n_keep=0):
+        """Forgets all but the first n_keep positions."""
+        with self._native.call():
+            lib.rotor_session_rewind(self._need().ptr, n_keep)
+
+    def eval(self, ids):
+        """Makes the timeline equal ids, reusing what it shares with them, and returns the logits
+        after the last one: float32[n_vocab], a read-only view of the engine's memory. Its numbers
+        stand until the next call on the engine; .copy() keeps them."""
+        a, logits, err = _ids(ids), ctypes.POINTER(ctypes.c_float)(), c.CError()
+        with self._native.call():
+            _check(lib.rotor_eval(self._need().ptr, _ptr(a), len(a), byref(logits), byref(err)), err)
+            return _view(logits, (self._n_vocab(),), self._native)
+
+    def eval_all(self, ids):
+        """The logits of every position, from an empty timeline: float32[n, n_vocab], a copy."""
+        a, err, n_vocab = _ids(ids), c.CError(), self._n_vocab()
+        out = np.empty((len(a), n_vocab), np.float32)
+
+        def keep(_, position, logits):
+            ctypes.memmove(out[position].ctypes.data, logits, n_vocab * 4)
+            return True
+        with self._native.call():
+            _check(lib.rotor_eval_all(self._need().ptr, _ptr(a), len(a), c.EVAL_FN(keep), None, byref(err)), err)
+        return out
+
+    def _n_vocab(self):
+        i = c.EngineInfo()
+        i.size = ctypes.sizeof(i)
+        lib.rotor_engine_get_info(self._native.ptr, byref(i))
+        return i.n_vocab
+
+    def _prompt(self, prompt):
+        return _ids(self.engine.tokenize(prompt, bos=True) if isinstance(prompt, str) else prompt)
+
+    def generate(self, prompt, *, on_text=None, **options):
+        """Continues a prompt (a text, or ids) and returns a Result.
+
+        Options: max_tokens (0: until the context is full), temperature, top_k, top_p, min_p,
+        repeat_penalty, frequency_penalty, presence_penalty, seed, stop (a text or several), bias
+        ({id: shift}), n_top, ignore_eog, special, lookup, draft_max, draft (a Session of a smaller
+        model), and callbacks: on_text(piece) and on_prompt(done, total), where False stops;
+        on_logits(array), which may change it. What is not given is the model's own setting."""
+        call, ids = _Call(self, on_text, **options), self._prompt(prompt)
+        r, err = c.GenResult(), c.CError()
+        with ExitStack() as locks:
+            engines = {id(s._native): s._native for s in (self, call.draft) if s}
+            for _, native in sorted(engines.items()):
+                locks.enter_context(native.call())
+            status = lib.rotor_generate(self._need().ptr, _ptr(ids), len(ids), byref(call.options), byref(r), byref(err))
+        try:
+            call.end(status, err)
+            return call.result(r)
+        finally:
+            lib.rotor_gen_result_free(byref(r))
+
+    def generate_beam(self, prompt, width=4, max_tokens=0):
+        """Beam search: the best of `width` beams by log-probability per token."""
+        ids, r, err = self._prompt(prompt), c.GenResult(), c.CError()
+        with self._native.call():
+            status = lib.rotor_generate_beam(self._need().ptr, _ptr(ids), len(ids), width, max_tokens, byref(r),
+                                             byref(err))
+        try:
+            _check(status, err)
+            return _Call(self, None).result(r)
+        finally:
+            lib.rotor_gen_result_free(byref(r))
+
+    def stream(self, prompt, **options):
+        """Yields the text piece by piece while it is made; together the pieces are the text of
+        generate(). The next piece is made when it is asked for: leaving the loop stops there.
+        Inside the loop this engine may tokenize, but not be called otherwise."""
+        self._need()
+        return _stream(self, prompt, options)
+
+
+def _stream(session, prompt, options):
+    """The generation runs in a thread of its own and waits, inside its callback, for the reader."""
+    gates = {s._native.gate for s in (session, options.get("draft")) if s}
+    wanted, pieces, stopped = threading.Semaphore(0), queue.SimpleQueue(), False
+    given = options.pop("on_text", None)
+
+    def on_text(piece):
+        goes_on = given(piece) if given else True
+        pieces.put(piece)
+        wanted.acquire()
+        return not stopped and goes_on
+
+    def work():
+        try:
+            pieces.put(session.generate(prompt, on_text=on_text, **options))
+        except BaseException as error:
+            pieces.put(error)
+
+    if any(gate.inside() for gate in gates):
+        raise _state_error("the engine is in use: close the stream, or let the call end, first")
+    worker = threading.Thread(target=work, name="rotor stream", daemon=True)
+    worker.start()
+    try:
+        while True:
+            item, me = pieces.get(), threading.get_ident()
+            if isinstance(item, BaseException):
+                raise item
+            if not isinstance(item, str):
+                return item
+            for gate in gates:
+                gate.readers.add(me)
+            try:
+                yield item
+            finally:
+                for gate in gates:
+                    gate.readers.discard(me)
+            wanted.release()
+    finally:
+        stopped = True
+        wanted.release()
+        worker.join()
+
+
+# ---- Chat ------------------------------------------------------------------------------------------------------------
+
+
+class Chat:
+    """A conversation with the model's chat template; messages holds all that was said."""
+
+    def __init__(self, engine, system=None, **options):
+        self.engine, self.options = engine, options
+        self.session = engine.session()
+        self.messages = [{"role": "system", "content": system}] if system else []
+
+    def _options(self, more):
+        stop = more.pop("stop", self.options.get("stop", ()))
+        stops = self.engine.chat_stops + ([stop] if isinstance(stop, str) else list(stop))
+        return {**self.options, **more, "stop": stops}
+
+    def say(self, text, **options):
+        """The model's answer, as a Result."""
+        messages = self.messages + [{"role": "user", "content": text}]
+        result = self.session.generate(self.engine.chat_tokenize(messages), **self._options(options))
+        self.messages = messages + [{"role": "assistant", "content": result.text}]
+        return result
+
+    def stream(self, text, **options):
+        """The answer piece by piece. What had been said when the loop was left counts as said."""
+        messages = self.messages + [{"role": "user", "content": text}]
+        said = []
+        try:
+            for piece in self.session.stream(self.engine.chat_tokenize(messages), **self._options(options)):
+                said.append(piece)
+                yield piece
+        finally:
+            self.messages = messages + [{"role": "assistant", "content": "".join(said)}]

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""librotor through ctypes: where the library is found, its structures and its functions.
+
+The structures below are include/rotor.h field by field. tests/python/test_layout.py compiles a C
+program against the header and compares every offset, size, enumerator and prototype, so that the
+two cannot drift apart. Nothing outside this package should import from here.
+"""
+import ctypes
+import ctypes.util
+import os
+from ctypes import (CFUNCTYPE, POINTER, c_bool, c_char, c_char_p, c_float, c_int, c_int32, c_size_t, c_uint,
+                    c_uint32, c_uint64, c_void_p)
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FILE_NAME = "librotor.so"
+SONAME = "librotor.so.0"
+
+# ---- Enumerations of the header --------------------------------------------------------------------------------------
+
+STATUS = {"OK": 0, "E_NOMEM": -1, "E_IO": -2, "E_FORMAT": -3, "E_UNSUPPORTED": -4, "E_ARG": -5, "E_FULL": -6,
+          "E_NOTFOUND": -7, "E_CANCELLED": -8, "E_STATE": -9}
+KV = {"f16": 0, "f32": 1, "q8": 2}
+HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3}
+I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
+FINISH = ("end", "stop", "length", "full", "cancel")
+TOK_BOS, TOK_SPECIAL = 1, 2
+AUTO_CTX = 0xFFFFFFFF
+
+# ---- Structures ------------------------------------------------------------------------------------------------------
+
+
+class CError(ctypes.Structure):
+    """rotor_error"""
+    _fields_ = [("code", c_int), ("message", c_char * 496)]
+
+
+LOG_FN = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
+
+
+class EngineOptions(ctypes.Structure):
+    """rotor_engine_options"""
+    _fields_ = [("size", c_uint32), ("threads", c_int32), ("ctx", c_uint32), ("max_sessions", c_uint32),
+                ("chunk", c_uint32), ("max_logits", c_uint32), ("max_layers", c_uint32), ("kv", c_int),
+                ("head", c_int), ("i2s", c_int), ("float_act", c_bool), ("no_mmap", c_bool), ("cpu", c_char_p),
+                ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p)]
+
+
+class EngineInfo(ctypes.Structure):
+    """rotor_engine_info"""
+    _fields_ = [("size", c_uint32), ("name", c_char_p), ("architecture", c_char_p), ("type_name", c_char_p),
+                ("template_line", c_char_p), ("head", c_char_p), ("cpu", c_char_p), ("n_vocab", c_uint32),
+                ("n_embd", c_uint32), ("n_layer", c_uint32), ("n_head", c_uint32), ("n_head_kv", c_uint32),
+                ("n_ff", c_uint32), ("n_ctx_train", c_uint32), ("n_ctx", c_uint32), ("threads", c_int32),
+                ("n_params", c_uint64), ("file_bytes", c_uint64), ("kv_bytes", c_uint64), ("step_bytes", c_uint64),
+                ("temperature", c_float), ("top_p", c_float), ("min_p", c_float), ("repeat_penalty", c_float),
+                ("top_k", c_int32), ("has_template", c_bool), ("head_bytes", c_uint64), ("kv_tok_bytes", c_uint64)]
+
+
+class Message(ctypes.Structure):
+    """rotor_message"""
+    _fields_ = [("role", c_char_p), ("content", c_char_p)]
+
+
+class Token(ctypes.Structure):
+    """rotor_token"""
+    _fields_ = [("id", c_uint32), ("logprob", c_float)]
+
+
+# Callbacks take text as an address: c_char_p would stop at a zero byte.
+TEXT_FN = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t, POINTER(Token), POINTER(Token), c_size_t)
+PROMPT_FN = CFUNCTYPE(c_bool, c_void_p, c_uint32, c_uint32)
+LOGITS_FN = CFUNCTYPE(None, c_void_p, POINTER(c_float), c_uint32)
+EVAL_FN = CFUNCTYPE(c_bool, c_void_p, c_size_t, POINTER(c_float))
+
+
+class GenOptions(ctypes.Structure):
+    """rotor_gen_options"""
+    _fields_ = [("size", c_uint32), ("max_tokens", c_uint32), ("temperature", c_float), ("top_k", c_int32),
+                ("top_p", c_float), ("min_p", c_float), ("repeat_penalty", c_float), ("frequency_penalty", c_float),
+                ("presence_penalty", c_float), ("seed", c_uint64), ("stops", POINTER(c_char_p)),
+                ("n_stops", c_size_t), ("bias_ids", POINTER(c_uint32)), ("bias", POINTER(c_float)),
+                ("n_bias", c_size_t), ("n_top", c_uint32), ("ignore_eog", c_bool), ("special", c_bool),
+                ("on_text", TEXT_FN), ("on_prompt", PROMPT_FN), ("on_logits", LOGITS_FN), ("user", c_void_p),
+                ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p)]
+
+
+class GenResult(ctypes.Structure):
+    """rotor_gen_result"""
+    _fields_ = [("text", c_void_p), ("n_bytes", c_size_t), ("ids", POINTER(c_uint32)), ("n_ids", c_size_t),
+                ("finish", c_int), ("n_prompt", c_uint32), ("n_reused", c_uint32), ("prompt_us", c_uint64),
+                ("first_us", c_uint64), ("decode_us", c_uint64), ("n_drafted", c_uint32), ("n_accepted", c_uint32)]
+
+
+STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,
+           "rotor_message": Message, "rotor_token": Token, "rotor_gen_options": GenOptions,
+           "rotor_gen_result": GenResult}
+
+# ---- Functions -------------------------------------------------------------------------------------------------------
+
+ERR, OUT = POINTER(CError), POINTER(c_void_p)
+IDS = POINTER(c_uint32)
+FUNCTIONS = {
+    "rotor_version": (c_char_p, []),
+    "rotor_features": (c_char_p, []),
+    "rotor_engine_options_default": (EngineOptions, []),
+    "rotor_engine_open": (c_int, [OUT, c_char_p, POINTER(EngineOptions), ERR]),
+    "rotor_engine_open_memory": (c_int, [OUT, c_void_p, c_size_t, c_char_p, POINTER(EngineOptions), ERR]),
+    "rotor_engine_close": (None, [OUT]),
+    "rotor_engine_get_info": (c_int, [c_void_p, POINTER(EngineInfo)]),
+    "rotor_tokenize": (c_int, [c_void_p, c_char_p, c_size_t, c_uint, POINTER(IDS), POINTER(c_size_t), ERR]),
+    "rotor_detokenize": (c_int, [c_void_p, IDS, c_size_t, c_bool, POINTER(c_void_p), POINTER(c_size_t), ERR]),
+    "rotor_is_eog": (c_bool, [c_void_p, c_uint32]),
+    "rotor_free": (None, [c_void_p]),
+    "rotor_chat_tokenize": (c_int, [c_void_p, POINTER(Message), c_size_t, POINTER(IDS), POINTER(c_size_t),
+                                    POINTER(c_void_p), ERR]),
+    "rotor_chat_stop": (c_char_p, [c_void_p, c_size_t]),
+    "rotor_chat_template_name": (c_char_p, [c_size_t]),
+    "rotor_session_create": (c_int, [OUT, c_void_p, c_uint32, ERR]),
+    "rotor_session_free": (None, [OUT]),
+    "rotor_session_len": (c_uint32, [c_void_p]),
+    "rotor_session_max": (c_uint32, [c_void_p]),
+    "rotor_session_rewind": (None, [c_void_p, c_uint32]),
+    "rotor_eval": (c_int, [c_void_p, IDS, c_size_t, POINTER(POINTER(c_float)), ERR]),
+    "rotor_eval_together": (c_int, [OUT, IDS, c_size_t, POINTER(POINTER(c_float)), ERR]),
+    "rotor_eval_all": (c_int, [c_void_p, IDS, c_size_t, EVAL_FN, c_void_p, ERR]),
+    "rotor_gen_options_default": (GenOptions, [c_void_p]),
+    "rotor_gen_result_free": (None, [POINTER(GenResult)]),
+    "rotor_draft_check": (c_int, [c_void_p, c_void_p, ERR]),
+    "rotor_generate": (c_int, [c_void_p, IDS, c_size_t, POINTER(GenOptions), POINTER(GenResult), ERR]),
+    "rotor_generate_text": (c_int, [c_void_p, c_char_p, POINTER(GenOptions), POINTER(GenResult), ERR]),
+    "rotor_generate_beam": (c_int, [c_void_p, IDS, c_size_t, c_uint32, c_uint32, POINTER(GenResult), ERR]),
+}
+
+# ---- Finding and loading ---------------------------------------------------------------------------------------------
+
+
+def candidates():
+    """Paths and names to try, in order."""
+    told = os.environ.get("ROTOR_LIBRARY")
+    if told:
+        return [os.path.join(told, FILE_NAME) if os.path.isdir(told) else told]
+    beside = [os.path.join(HERE, FILE_NAME), os.path.join(HERE, "..", "..", "build", FILE_NAME)]
+    return beside + [name for name in (ctypes.util.find_library("rotor"), SONAME) if name]
+
+
+def load():
+    tried = []
+    for path in candidates():
+        if os.path.isabs(path) and not os.path.exists(path):
+            tried.append("%s: there is no such file" % os.path.normpath(path))
+            continue
+        try:
+            lib = ctypes.CDLL(path)
+        except OSError as error:
+            tried.append("%s: %s" % (path, error))
+            continue
+        return bind(lib, path)
+    raise ImportError("librotor is not here. `make` builds build/librotor.so; name that file or its folder in the "
+                      "environment variable ROTOR_LIBRARY. Tried:\n  " + "\n  ".join(tried))
+
+
+def bind(lib, path):
+    try:
+        for name, (result, arguments) in FUNCTIONS.items():
+            function = getattr(lib, name)
+            function.restype, function.argtypes = result, arguments
+    except AttributeError as error:
+        raise ImportError("%s is another version of librotor than this package: %s" % (path, error)) from None
+    return lib
+
+
+lib = load()

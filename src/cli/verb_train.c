@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rotor train: a ternary model from texts. Options to rotor_train_options, a plan of the memory, a
+ * line that shows how it goes. Ctrl-C saves a checkpoint first; --resume goes on from it.
+ */
+#include "cli/cli.h"
+#include "rotor_train.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { DRAW_EVERY_US = 100000, BAR = 24 };
+
+typedef struct show {
+    const cli_args *a; /* flags */
+    uint64_t drawn_us; /* last time */
+    double held;       /* last measured; NaN: never */
+    bool line;         /* a progress line stands on the terminal */
+} show;
+
+/* ==== Options ================================================================================= */
+
+typedef struct number {
+    cli_opt o;       /* given as */
+    uint32_t *field; /* goes to */
+} number;
+
+static void take_numbers(const cli_args *a, rotor_train_options *t) {
+    const number numbers[] = {{OPT_N_LAYER, &t->n_layer},
+                              {OPT_N_EMBD, &t->n_embd},
+                              {OPT_N_HEAD, &t->n_head},
+                              {OPT_N_HEAD_KV, &t->n_head_kv},
+                              {OPT_N_FF, &t->n_ff},
+                              {OPT_CTX_TRAIN, &t->n_ctx},
+                              {OPT_BATCH, &t->batch},
+                              {OPT_ACCUMULATE, &t->accumulate},
+                              {OPT_STEPS, &t->steps},
+                              {OPT_WARM_UP, &t->warm_steps},
+                              {OPT_SAVE_EVERY, &t->save_every},
+                              {OPT_EVAL_EVERY, &t->eval_every}};
+    for (size_t i = 0; i < BASE_COUNT(numbers); i++)
+        if (cli_given(a, numbers[i].o)) *numbers[i].field = (uint32_t)cli_int(a, numbers[i].o);
+    if (cli_given(a, OPT_LR)) t->lr = (float)cli_real(a, OPT_LR);
+    if (cli_given(a, OPT_DECAY)) t->decay = (float)cli_real(a, OPT_DECAY);
+    if (cli_given(a, OPT_CLIP)) t->clip = (float)cli_real(a, OPT_CLIP);
+    if (cli_given(a, OPT_SEED)) t->seed = (uint64_t)cli_int(a, OPT_SEED);
+    if (cli_given(a, OPT_THREADS)) t->threads = (int32_t)cli_int(a, OPT_THREADS);
+}
+
+static rotor_train_options options(const cli_args *a) {
+    rotor_train_options t = rotor_train_options_default(cli_text(a, OPT_TRAIN_PRESET));
+    take_numbers(a, &t);
+    t.full_precision = cli_on(a, OPT_FULL_PRECISION);
+    t.recompute = cli_on(a, OPT_RECOMPUTE);
+    t.one_stage = cli_on(a, OPT_ONE_STAGE);
+    t.resume = cli_on(a, OPT_RESUME);
+    t.heldout = cli_text(a, OPT_HELDOUT);
+    t.tokenizer = cli_text(a, OPT_TOKENIZER);
+    t.out = cli_text(a, OPT_OUTPUT);
+    t.log = cli_text(a, OPT_LOG);
+    t.type = cli_text(a, OPT_TRAIN_TYPE);
+    t.head_type = cli_text(a, OPT_TRAIN_HEAD);
+    t.cpu = cli_text(a, OPT_CPU);
+    return t;
+}
+
+/* Files of --data and words beside the options; base_free the array. */
+static const char **data_files(const cli_args *a, size_t *n) {
+    const char **files = base_alloc_array(a->n_words + a->n_many[OPT_DATA] + 1, sizeof *files);
+    *n = 0;
+    for (size_t i = 0; files && i < a->n_many[OPT_DATA]; i++) files[(*n)++] = a->many[OPT_DATA][i];
+    for (size_t i = 0; files && i < a->n_words; i++) files[(*n)++] = a->words[i];
+    return files;
+}
+
+/* ==== Showing ================================================================================= */
+
+static void end_line(show *s) {
+    if (s->line) fputs("\r\033[K", stderr);
+    s->line = false;
+}
+
+static void draw(show *s, const rotor_train_step *r) {
+    char bar[BAR + 1], held[32] = "", left[32];
+    const uint64_t now = base_now_us();
+    if (now - s->drawn_us < DRAW_EVERY_US) return;
+    const int full = (int)(r->step * BAR / r->steps);
+    for (int i = 0; i < BAR; i++) bar[i] = i < full ? '#' : '.';
+    bar[BAR] = 0;
+    if (!isnan(s->held)) snprintf(held, sizeof held, ", held out %.3f", s->held);
+    if (r->left_s < 90)
+        snprintf(left, sizeof left, "%.0f s", r->left_s);
+    else
+        snprintf(left, sizeof left, "%.0f min", r->left_s / 60);
+    fprintf(stderr, "\r\033[K[%s] step %llu of %llu, loss %.3f%s, %.0f tok/s, %s left", bar,
+            (unsigned long long)r->step, (unsigned long long)r->steps, r->loss, held, r->tok_per_s,
+            left);
+    fflush(stderr);
+    s->drawn_us = now;
+    s->line = true;
+}
+
+static bool on_step(void *user, const rotor_train_step *r) {
+    show *s = user;
+    if (!isnan(r->held_loss)) s->held = r->held_loss;
+    if (!cli_on(s->a, OPT_NO_PROGRESS) && cli_is_terminal(2))
+        draw(s, r);
+    else if (!isnan(r->held_loss))
+        cli_log(s->a, BASE_LOG_INFO, "step %llu of %llu: loss %.4f, held out %.4f, %.0f tok/s",
+                (unsigned long long)r->step, (unsigned long long)r->steps, r->loss, r->held_loss,
+                r->tok_per_s);
+    return !cli_interrupted();
+}
+
+static void on_line(void *user, int level, const char *line) {
+    show *s = user;
+    end_line(s);
+    cli_log(s->a, level, level <= BASE_LOG_WARN ? "rotor: %s" : "%s", line);
+}
+
+static void say_plan(const cli_args *a, const rotor_train_plan *p) {
+    char b[7][32];
+    cli_log(
+        a, BASE_LOG_INFO,
+        "network: %.2f M weights, of which %.2f M ternary; vocabulary of %u; %llu tokens a step",
+        (double)p->n_params / 1e6, (double)p->n_ternary / 1e6, p->n_vocab,
+        (unsigned long long)p->tok_per_step);
+    cli_log(a, BASE_LOG_INFO,
+            "memory: %s (weights %s, gradients %s, moments %s, activations %s, working copies %s)",
+            cli_bytes(p->total_bytes, b[0]), cli_bytes(p->params_bytes, b[1]),
+            cli_bytes(p->grads_bytes, b[2]), cli_bytes(p->moments_bytes, b[3]),
+            cli_bytes(p->activation_bytes, b[4]), cli_bytes(p->scratch_bytes, b[5]));
+    if (p->model_bytes) cli_log(a, BASE_LOG_INFO, "model: %s", cli_bytes(p->model_bytes, b[6]));
+}
+
+/* ==== The verb ================================================================================ */
+
+static rotor_status run(const cli_args *a, rotor_train *t, show *s, rotor_error *err) {
+    const char *folder = cli_text(a, OPT_HF), *head = cli_text(a, OPT_TRAIN_HEAD);
+    cli_catch_interrupt(true);
+    rotor_status st = rotor_train_run(t, err);
+    end_line(s);
+    if (st == ROTOR_OK && folder)
+        st = rotor_train_export(t, folder, NULL, cli_given(a, OPT_TRAIN_HEAD) ? head : "BF16", err);
+    if (st == ROTOR_OK && !cli_on(a, OPT_FULL_PRECISION))
+        cli_log(a, BASE_LOG_INFO, "%s is ready: rotor run %s -p TEXT", cli_text(a, OPT_OUTPUT),
+                cli_text(a, OPT_OUTPUT));
+    return st;
+}
+
+static int train(const cli_args *a, rotor_train_options *opt) {
+    rotor_train *t = NULL;
+    rotor_error err = {0};
+    rotor_train_plan plan = {.size = sizeof plan};
+    show s = {.a = a, .held = (double)NAN};
+    opt->on_step = on_step;
+    opt->log_line = on_line;
+    opt->user = &s;
+    rotor_status st = rotor_train_open(&t, opt, &err);
+    if (st == ROTOR_OK) st = rotor_train_get_plan(t, &plan);
+    if (st == ROTOR_OK) {
+        say_plan(a, &plan);
+        if (!cli_on(a, OPT_DRY_RUN)) st = run(a, t, &s, &err);
+    }
+    rotor_train_close(&t);
+    if (st != ROTOR_OK && st != ROTOR_E_CANCELLED) return cli_status(a, st, &err);
+    if (st == ROTOR_OK) return CLI_DONE;
+    cli_log(a, BASE_LOG_WARN, "rotor: train: %s", err.message);
+    cli_die_interrupted();
+    return CLI_FAILED;
+}
+
+int verb_train(const cli_args *a) {
+    size_t n;
+    rotor_train_options opt = options(a);
+    const char **files = data_files(a, &n);
+    int status;
+    opt.data = files;
+    opt.n_data = n;
+    if (!files)
+        status = cli_fail_text(a, "out of memory");
+    else if (!n)
+        status = cli_usage(a, "nothing to learn from: --data FILE");
+    else if (!opt.tokenizer)
+        status = cli_usage(a, "no --tokenizer; rotor train-tokenizer %s -o VOCAB.gguf makes one",
+                           files[0]);
+    else if (!opt.out)
+        status = cli_usage(a, "no file to write: -o OUT.gguf");
+    else
+        status = train(a, &opt);
+    base_free(files);
+    return status;
+}

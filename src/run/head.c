@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The output head: as in the file, requantised to fewer bits (head_copy.c), or staged.
+ *
+ * Staged (RUN_HEAD_EXACT): the recorded pass ends at the final norm. Who asks for candidates gets
+ * the best rows from the device's nested planes, each with the very logit the file's head gives;
+ * who asks for logits gets all of them, computed then by the file's head, for every wanted row of
+ * the step at once. Both come from the same normed rows, in any order.
+ */
+#include "run/run_internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+/* ==== Requantised ============================================================================= */
+
+/* A float head in int8 or 6 bits; heads that are small already stay as they are. */
+static rotor_status make_copy(run_engine *e, rotor_error *err) {
+    const model_mat *w = &e->m->head;
+    bool is_float = w->type == QUANT_F32 || w->type == QUANT_F16 || w->type == QUANT_BF16;
+    bool q6 = e->opt.head == RUN_HEAD_Q6 && w->cols % 256 == 0;
+    if (!is_float || w->cols % 32 != 0) return ROTOR_OK;
+    ROTOR_TRY(run_copy_head(e, q6 ? QUANT_Q6_K : QUANT_Q8_0, err));
+    snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
+    return ROTOR_OK;
+}
+
+/* ==== Staged ================================================================================== */
+
+static rotor_status make_staged(run_engine *e, rotor_error *err) {
+    const kern_mat w = run_mat(&e->m->head);
+    rotor_error why;
+    rotor_status st = dev_add_staged(e->d, &w, &why);
+    if (st == ROTOR_E_UNSUPPORTED) {
+        base_log_printf(e->opt.log, BASE_LOG_WARN,
+                        "no exact staged head: %s; the head is as in the file", why.message);
+        return ROTOR_OK;
+    }
+    if (st != ROTOR_OK) {
+        if (err) *err = why;
+        return st;
+    }
+    ROTOR_TRY(dev_add_mat(e->d, &w, &e->staged_mat, err));
+    e->staged = true;
+    snprintf(e->head_name, sizeof e->head_name, "exact (%s)", quant_find(w.type)->name);
+    return ROTOR_OK;
+}
+
+rotor_status run_make_head(run_engine *e, rotor_error *err) {
+    const model_mat *w = &e->m->head;
+    e->head = run_mat(w);
+    e->head_bytes = w->rows * w->row_bytes;
+    snprintf(e->head_name, sizeof e->head_name, "file (%s)", quant_find(w->type)->name);
+    switch (e->opt.head) {
+    case RUN_HEAD_FILE:
+        return ROTOR_OK;
+    case RUN_HEAD_EXACT:
+        return make_staged(e, err);
+    default:
+        return make_copy(e, err);
+    }
+}
+
+/* ==== What follows a step ===================================================================== */
+
+/* Above so many rows in a step the planes, read once for every four, are no fewer bytes than the
+ * file's head, read once. */
+enum { MANY_ROWS = 3 * DEV_STAGED_ROWS };
+
+const float *run_logits(run_engine *e, uint32_t i) {
+    if (e->staged && !e->have_logits) {
+        assert(i < e->n_picked);
+        dev_product(e->d, e->staged_mat, e->buf.px, e->buf.logits, e->n_picked);
+        e->have_logits = true;
+    }
+    return dev_read(e->d, e->buf.logits, i);
+}
+
+bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
+    const uint32_t tile = i / DEV_STAGED_ROWS, first = tile * DEV_STAGED_ROWS;
+    if (!e->staged || e->have_logits || e->n_picked > MANY_ROWS) return false;
+    assert(i < e->n_picked);
+    if (e->screened != tile + 1)
+        dev_screen(e->d, e->buf.px, first,
+                   BASE_MIN(e->n_picked - first, (uint32_t)DEV_STAGED_ROWS));
+    e->screened = tile + 1;
+    return dev_find(e->d, i - first, want, found);
+}
+
+bool run_head_stats(const run_engine *e, dev_staged_stats *out) {
+    if (e->staged) dev_staged_stats_get(e->d, out);
+    return e->staged;
+}
+
+/* ==== What it reads =========================================================================== */
+
+uint64_t run_head_all_bytes(const run_engine *e) { return e->head_bytes; }
+
+uint64_t run_head_bytes(const run_engine *e) {
+    dev_staged_stats st;
+    if (!run_head_stats(e, &st) || !st.finds) return e->head_bytes;
+    return (st.bytes + st.undecided * e->head_bytes) / st.finds;
+}
+
+uint64_t run_step_bytes(const run_engine *e) { return model_step_bytes(e->m, run_head_bytes(e)); }

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A run: from texts to a model. `train_run_go` at the end is the run; before it stand its parts.
+ *
+ * What decides a bit of the result is in train_settings and in the step's number: the rows of a
+ * step are found from seed and step, the rates from the step, and everything else is in the vectors
+ * that a checkpoint holds. So a run that was killed and goes on is the run that was not killed.
+ *
+ * Order of a step: forward and backward of each part, update, held-out loss, log, checkpoint. The
+ * log is written before the checkpoint, so that it never ends before the step a resumed run starts
+ * from.
+ */
+#include "model/model.h"
+#include "train/train.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { LOG_EVERY_US = 2000000 };
+
+struct train_run {
+    train_run_options opt;     /* as given; hashes and n_vocab filled in */
+    file_model *words;         /* the tokenizer's file, owned */
+    text_vocab *vocab;         /* owned */
+    char *checkpoint, *tokens; /* paths, owned */
+    char *svg;                 /* path, owned; NULL: no log */
+    par_pool *pool;            /* owned */
+    kern k;                    /* kernels */
+    train_tokens data;         /* mapped while running */
+    train_pass *pass;          /* owned, once running */
+    train_vectors x;           /* owned, once running */
+    uint32_t *token, *target;  /* [batch, n_ctx] of a step, owned */
+    uint64_t step;             /* done */
+    train_log log;             /* rows so far */
+    uint64_t logged_us;        /* when the log was written last */
+    uint64_t began_us;         /* when the first step of this process began */
+    uint64_t began_step;       /* steps done before it */
+};
+
+/* ==== Opening ================================================================================= */
+
+static char *with_end(const char *path, const char *end) {
+    base_buf b = {0};
+    base_buf_printf(&b, "%s%s", path, end);
+    if (b.failed) base_buf_free(&b);
+    return b.data;
+}
+
+/* "F.csv" becomes "F.svg". */
+static char *svg_path(const char *csv) {
+    const size_t n = strlen(csv);
+    char *stem = base_strndup(csv, n > 4 && strcmp(csv + n - 4, ".csv") == 0 ? n - 4 : n);
+    char *path = stem ? with_end(stem, ".svg") : NULL;
+    base_free(stem);
+    return path;
+}
+
+static rotor_status open_tokenizer(train_run *r, rotor_error *err) {
+    const char *path = r->opt.tokenizer;
+    ROTOR_TRY(file_open(&r->words, path, NULL, err));
+    if (file_kind_of(r->words) != FILE_GGUF)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "%s: the tokenizer must be a GGUF file, as rotor train-tokenizer writes "
+                         "it; rotor convert makes one of a folder",
+                         path);
+    ROTOR_TRY(model_vocab(&r->vocab, r->words, &r->opt.say, err));
+    if (text_eos(r->vocab) == TEXT_NO_ID)
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: the tokenizer has no end-of-text token, so a model could never stop",
+                         path);
+    r->opt.set.shape.n_vocab = (uint32_t)text_n_tokens(r->vocab);
+    r->opt.set.vocab_hash = train_vocab_hash(r->vocab);
+    return ROTOR_OK;
+}
+
+static rotor_status check(const train_run_options *o, rotor_error *err) {
+    const train_settings *s = &o->set;
+    if (s->schedule.steps < 1) return base_fail(err, ROTOR_E_ARG, "--steps must be at least 1");
+    if (s->batch < 1 || s->batch > 65536)
+        return base_fail(err, ROTOR_E_ARG, "--batch is %u; it must be 1 to 65536", s->batch);
+    if (s->accumulate < 1 || s->batch % s->accumulate)
+        return base_fail(err, ROTOR_E_ARG, "--batch %u cannot be computed in %u equal parts",
+                         s->batch, s->accumulate);
+    if (!(s->schedule.lr > 0) || !(s->schedule.lr < 1))
+        return base_fail(err, ROTOR_E_ARG, "--lr is %g; it must lie between 0 and 1",
+                         (double)s->schedule.lr);
+    for (size_t i = 0; i < o->texts.n_files && o->texts.n_files > 1; i++)
+        if (train_is_token_file(o->texts.files[i]))
+            return base_fail(err, ROTOR_E_ARG, "%s is a token file, which stands alone",
+                             o->texts.files[i]);
+    return ROTOR_OK;
+}
+
+static rotor_status open_run(train_run *r, rotor_error *err) {
+    const train_run_options *o = &r->opt;
+    uint64_t n_bytes;
+    train_model m;
+    ROTOR_TRY(check(o, err));
+    ROTOR_TRY(open_tokenizer(r, err));
+    ROTOR_TRY(train_shape_check(&o->set.shape, err));
+    if (!o->set.shape.full_float) {
+        ROTOR_TRY(train_run_model(r, NULL, NULL, &m, err));
+        ROTOR_TRY(train_export_check(&m, &n_bytes, err));
+    }
+    r->checkpoint = with_end(o->out, ".checkpoint");
+    r->tokens = with_end(o->out, ".tokens");
+    if (o->log) r->svg = svg_path(o->log);
+    if (!r->checkpoint || !r->tokens || (o->log && !r->svg))
+        return base_fail_nomem(err, "opening a run");
+    kern_init(&r->k, o->cpu);
+    return par_create(&r->pool, o->n_threads, false, err);
+}
+
+rotor_status train_run_open(train_run **out, const train_run_options *opt, rotor_error *err) {
+    train_run *r = base_alloc(sizeof *r);
+    if (!r) return base_fail_nomem(err, "opening a run");
+    r->opt = *opt;
+    rotor_status st = open_run(r, err);
+    if (st == ROTOR_OK)
+        *out = r;
+    else
+        train_run_close(&r);
+    return st;
+}
+
+/* What only a running run holds. */
+static void release(train_run *r) {
+    train_pass_free(&r->pass);
+    train_tokens_close(&r->data);
+    train_log_free(&r->log);
+    base_free_aligned(r->x.params);
+    base_free_aligned(r->x.grads);
+    base_free_aligned(r->x.m);
+    base_free_aligned(r->x.v);
+    base_free(r->token);
+    base_free(r->target);
+    r->x = (train_vectors){0};
+    r->token = r->target = NULL;
+}
+
+void train_run_close(train_run **pr) {
+    train_run *r = *pr;
+    if (!r) return;
+    release(r);
+    par_free(&r->pool);
+    text_vocab_free(&r->vocab);
+    file_close(&r->words);
+    base_free(r->checkpoint);
+    base_free(r->tokens);
+    base_free(r->svg);
+    base_free(r);
+    *pr = NULL;
+}
+
+const train_shape *train_run_shape(const train_run *r) { return &r->opt.set.shape; }
+uint32_t train_run_rows(const train_run *r) { return r->opt.set.batch / r->opt.set.accumulate; }
+
+rotor_status train_run_model(const train_run *r, const char *type, const char *head_type,
+                             train_model *m, rotor_error *err) {
+    if (r->opt.set.shape.full_float)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "a full-precision twin is for comparing losses; only ternary models are "
+                         "exported");
+    const char *slash = strrchr(r->opt.out, '/');
+    *m = (train_model){.s = &r->opt.set.shape,
+                       .params = r->x.params,
+                       .tokenizer = r->words,
+                       .name = slash ? slash + 1 : r->opt.out,
+                       .type = type ? type : r->opt.type,
+                       .head_type = head_type ? head_type : r->opt.head_type};
+    return ROTOR_OK;
+}
+
+/* ==== Preparing =============================================================================== */
+
+static rotor_status open_data(train_run *r, rotor_error *err) {
+    const train_texts *t = &r->opt.texts;
+    const uint32_t n_ctx = r->opt.set.shape.n_ctx;
+    const bool ready = train_is_token_file(t->files[0]);
+    if (!ready) ROTOR_TRY(train_tokens_make(r->tokens, t, r->vocab, err));
+    ROTOR_TRY(train_tokens_open(&r->data, ready ? t->files[0] : r->tokens, err));
+    const train_tokens *d = &r->data;
+    if (d->vocab_hash != r->opt.set.vocab_hash)
+        return base_fail(err, ROTOR_E_ARG,
+                         "%s was made with another tokenizer (of %u tokens) than %s (of %zu); its "
+                         "numbers would mean other words",
+                         d->file.path, d->n_vocab, r->opt.tokenizer, text_n_tokens(r->vocab));
+    if (d->n_train <= n_ctx || d->n_held < 8)
+        return base_fail(
+            err, ROTOR_E_ARG,
+            "the data is too small: %llu tokens to learn from and %llu held out, and a "
+            "row needs %u; give more text or a smaller --ctx",
+            (unsigned long long)d->n_train, (unsigned long long)d->n_held, n_ctx + 1);
+    r->opt.set.content_hash = d->content_hash;
+    base_log_printf(&r->opt.say, BASE_LOG_INFO,
+                    "data: %.2f M tokens to learn from, %.1f K held out; %.1f epochs",
+                    (double)d->n_train / 1e6, (double)d->n_held / 1e3,
+                    (double)r->opt.set.schedule.steps * r->opt.set.batch * n_ctx /
+                        (double)d->n_train);
+    return ROTOR_OK;
+}
+
+static rotor_status allocate(train_run *r, rotor_error *err) {
+    const train_settings *s = &r->opt.set;
+    const size_t bytes = train_n_params(&s->shape) * sizeof(float);
+    const size_t tokens = (size_t)s->batch * s->shape.n_ctx;
+    float **list[] = {&r->x.params, &r->x.grads, &r->x.m, &r->x.v};
+    for (size_t i = 0; i < BASE_COUNT(list); i++)
+        if (!(*list[i] = base_alloc_aligned(bytes))) return base_fail_nomem(err, "starting a run");
+    r->token = base_alloc_array(tokens, sizeof *r->token);
+    r->target = base_alloc_array(tokens, sizeof *r->target);
+    if (!r->token || !r->target) return base_fail_nomem(err, "starting a run");
+    return train_pass_create(&r->pass, &s->shape, train_run_rows(r), r->opt.recompute, &r->k,
+                             r->pool, err);
+}
+
+/* From the checkpoint, or from the beginning, which must not cost an unfinished run its work. */
+static rotor_status find_start(train_run *r, rotor_error *err) {
+    uint64_t step, steps;
+    if (r->opt.resume) {
+        ROTOR_TRY(train_checkpoint_load(r->checkpoint, &r->opt.set, &r->step, &r->x, err));
+        base_log_printf(&r->opt.say, BASE_LOG_INFO, "going on behind step %llu",
+                        (unsigned long long)r->step);
+        return r->opt.log ? train_log_read(&r->log, r->opt.log, r->step, err) : ROTOR_OK;
+    }
+    if (base_path_kind_of(r->checkpoint) != BASE_PATH_NONE) {
+        ROTOR_TRY(train_checkpoint_peek(r->checkpoint, &step, &steps, err));
+        if (step < steps)
+            return base_fail(err, ROTOR_E_STATE,
+                             "%s holds a run that got to step %llu of %llu; --resume goes on with "
+                             "it, or remove the file to begin anew",
+                             r->checkpoint, (unsigned long long)step, (unsigned long long)steps);
+    }
+    train_init(&r->opt.set.shape, r->x.params, r->opt.set.seed);
+    r->step = 0;
+    return ROTOR_OK;
+}
+
+/* ==== A step ================================================================================== */
+
+static uint32_t count_targets(const uint32_t *target, size_t n) {
+    uint32_t count = 0;
+    for (size_t i = 0; i < n; i++) count += target[i] != TRAIN_NO_TARGET;
+    return count;
+}
+
+static void read_rows(train_run *r) {
+    const train_settings *s = &r->opt.set;
+    const uint32_t n_ctx = s->shape.n_ctx;
+    for (uint32_t row = 0; row < s->batch; row++) {
+        const uint64_t at =
+            train_window_at(r->data.n_train, n_ctx, s->seed, (r->step - 1) * s->batch + row);
+        train_window_read(r->data.train, at, n_ctx, r->token + (size_t)row * n_ctx,
+                          r->target + (size_t)row * n_ctx);
+    }
+}
+
+static rotor_status in_step(const train_run *r, rotor_status st, rotor_error *err) {
+    if (st != ROTOR_OK) base_fail_in(err, st, "step %llu", (unsigned long long)r->step);
+    return st;
+}
+
+/* Gradient and loss of the step's rows, part by part. */
+static rotor_status gradient(train_run *r, double *loss, rotor_error *err) {
+    const train_settings *s = &r->opt.set;
+    const uint32_t rows = train_run_rows(r), n_ctx = s->shape.n_ctx;
+    const size_t part = (size_t)rows * n_ctx;
+    const double all = count_targets(r->target, part * s->accumulate);
+    *loss = 0;
+    memset(r->x.grads, 0, train_n_params(&s->shape) * sizeof *r->x.grads);
+    for (uint32_t i = 0; i < s->accumulate && all > 0; i++) {
+        const train_batch b = {rows, n_ctx, r->token + i * part, r->target + i * part};
+        const double share = count_targets(b.target, part) / all;
+        double part_loss;
+        ROTOR_TRY(in_step(r, train_forward(r->pass, r->x.params, &b, &part_loss, err), err));
+        train_backward(r->pass, (float)share, r->x.grads);
+        *loss += share * part_loss;
+    }
+    return ROTOR_OK;
+}
+
+/* Where a gradient stopped being a number. */
+static rotor_status bad_gradient(const train_run *r, rotor_error *err) {
+    static const char *const names[] = {"the embedding",
+                                        "the attention norm",
+                                        "q",
+                                        "k",
+                                        "v",
+                                        "the attention sub-norm",
+                                        "o",
+                                        "the ffn norm",
+                                        "gate",
+                                        "up",
+                                        "the ffn sub-norm",
+                                        "down",
+                                        "the last norm"};
+    const train_shape *s = &r->opt.set.shape;
+    for (size_t i = train_n_tensors(s); i-- > 0;) {
+        const train_tensor t = train_tensor_at(s, i);
+        for (size_t j = 0; j < (size_t)t.rows * t.cols; j++)
+            if (!isfinite(r->x.grads[t.at + j]))
+                return base_fail(err, ROTOR_E_FORMAT,
+                                 "step %llu: the gradient of %s in layer %u is not a number; a "
+                                 "lower --lr may help",
+                                 (unsigned long long)r->step, names[t.role], t.layer);
+    }
+    return base_fail(err, ROTOR_E_FORMAT, "step %llu: the gradient is too large for a number",
+                     (unsigned long long)r->step);
+}
+
+static rotor_status one_step(train_run *r, train_report *rep, rotor_error *err) {
+    const train_settings *s = &r->opt.set;
+    train_step step = {.number = ++r->step};
+    const uint64_t began = base_now_us();
+    read_rows(r);
+    ROTOR_TRY(gradient(r, &rep->row.loss, err));
+    train_schedule_at(&s->schedule, r->step, &step.lr, &step.decay);
+    train_adamw_step(&s->shape, &s->opt, step, &r->x, r->pool, &rep->norm);
+    if (!isfinite(rep->norm)) return bad_gradient(r, err);
+    const double us = (double)BASE_MAX(base_now_us() - began, (uint64_t)1);
+    rep->lr = step.lr;
+    rep->row.step = r->step;
+    rep->row.held = (double)NAN;
+    rep->row.tok_per_s = 1e6 * s->batch * s->shape.n_ctx / us;
+    return ROTOR_OK;
+}
+
+/* ==== Held-out text =========================================================================== */
+
+/* The same windows every time, spread over all of it. */
+static rotor_status measure(train_run *r, double *held, rotor_error *err) {
+    const train_tokens *d = &r->data;
+    const uint32_t n_tok = (uint32_t)BASE_MIN((uint64_t)r->opt.set.shape.n_ctx, d->n_held - 1);
+    const uint64_t windows = train_n_windows(d->n_held, n_tok);
+    const uint64_t rows = BASE_MIN(windows, (uint64_t)r->opt.eval_rows);
+    double sum = 0, n = 0;
+    for (uint64_t from = 0; from < rows; from += train_run_rows(r)) {
+        const uint32_t count = (uint32_t)BASE_MIN((uint64_t)train_run_rows(r), rows - from);
+        for (uint32_t i = 0; i < count; i++)
+            train_window_read(d->held, (from + i) * windows / rows * n_tok, n_tok,
+                              r->token + (size_t)i * n_tok, r->target + (size_t)i * n_tok);
+        const train_batch b = {count, n_tok, r->token, r->target};
+        const uint32_t targets = count_targets(r->target, (size_t)count * n_tok);
+        double loss;
+        ROTOR_TRY(in_step(r, train_forward(r->pass, r->x.params, &b, &loss, err), err));
+        sum += loss * targets;
+        n += targets;
+    }
+    *held = n > 0 ? sum / n : (double)NAN;
+    return ROTOR_OK;
+}
+
+/* ==== Keeping ================================================================================= */
+
+static rotor_status write_log(train_run *r, rotor_error *err) {
+    r->logged_us = base_now_us();
+    if (!r->opt.log) return ROTOR_OK;
+    ROTOR_TRY(train_log_write_csv(&r->log, r->opt.log, err));
+    return train_log_write_svg(&r->log, r->svg, err);
+}
+
+static rotor_status save(train_run *r, rotor_error *err) {
+    ROTOR_TRY(write_log(r, err));
+    return train_checkpoint_save(r->checkpoint, &r->opt.set, r->step, &r->x, err);
+}
+
+static bool is_due(const train_run *r, uint64_t every) {
+    return r->step % every == 0 || r->step == r->opt.set.schedule.steps;
+}
+
+/* Held-out loss, log, checkpoint and listener of a finished step. */
+static rotor_status after_step(train_run *r, train_report *rep, rotor_error *err) {
+    if (is_due(r, r->opt.eval_every)) ROTOR_TRY(measure(r, &rep->row.held, err));
+    ROTOR_TRY(train_log_add(&r->log, rep->row, err));
+    rep->saved = is_due(r, r->opt.save_every);
+    if (rep->saved)
+        ROTOR_TRY(save(r, err));
+    else if (base_now_us() - r->logged_us > LOG_EVERY_US)
+        ROTOR_TRY(write_log(r, err));
+    const double us = (double)(base_now_us() - r->began_us);
+    rep->steps = r->opt.set.schedule.steps;
+    rep->left_s = us / 1e6 / (double)(r->step - r->began_step) * (double)(rep->steps - r->step);
+    if (!r->opt.on_step || r->opt.on_step(r->opt.user, rep)) return ROTOR_OK;
+    if (!rep->saved) ROTOR_TRY(save(r, err));
+    return base_fail(err, ROTOR_E_CANCELLED, "stopped behind step %llu; --resume goes on",
+                     (unsigned long long)r->step);
+}
+
+/* Whatever ends a run early also says what is left of it. */
+static rotor_status tell_kept(const train_run *r, rotor_status st, rotor_error *err) {
+    uint64_t step, steps;
+    if (!err || st == ROTOR_E_CANCELLED ||
+        train_checkpoint_peek(r->checkpoint, &step, &steps, NULL) != ROTOR_OK)
+        return st;
+    const size_t n = strlen(err->message);
+    snprintf(err->message + n, sizeof err->message - n, " (%s keeps step %llu)", r->checkpoint,
+             (unsigned long long)step);
+    return st;
+}
+
+/* ==== The run ================================================================================= */
+
+static rotor_status steps(train_run *r, rotor_error *err) {
+    r->began_us = r->logged_us = base_now_us();
+    r->began_step = r->step;
+    while (r->step < r->opt.set.schedule.steps) {
+        train_report rep = {0};
+        rotor_status st = one_step(r, &rep, err);
+        if (st == ROTOR_OK) st = after_step(r, &rep, err);
+        if (st != ROTOR_OK) return tell_kept(r, st, err);
+    }
+    return ROTOR_OK;
+}
+
+rotor_status train_run_go(train_run *r, rotor_error *err) {
+    train_model m;
+    release(r);
+    ROTOR_TRY(open_data(r, err));
+    ROTOR_TRY(allocate(r, err));
+    ROTOR_TRY(find_start(r, err));
+    ROTOR_TRY(steps(r, err));
+    ROTOR_TRY(write_log(r, err));
+    if (r->opt.set.shape.full_float) return ROTOR_OK;
+    ROTOR_TRY(train_run_model(r, NULL, NULL, &m, err));
+    return tell_kept(r, train_export_gguf(&m, r->opt.out, err), err);
+}
+
+rotor_status train_run_logits(train_run *r, const uint32_t *tokens, uint32_t n, float *logits,
+                              rotor_error *err) {
+    const size_t n_vocab = r->opt.set.shape.n_vocab;
+    double loss;
+    if (!r->pass) return base_fail(err, ROTOR_E_STATE, "logits are there after a run");
+    if (n < 1 || n > r->opt.set.shape.n_ctx)
+        return base_fail(err, ROTOR_E_ARG, "%u tokens; a row has 1 to %u", n,
+                         r->opt.set.shape.n_ctx);
+    for (uint32_t i = 0; i < n; i++) {
+        if (tokens[i] >= n_vocab)
+            return base_fail(err, ROTOR_E_ARG, "token %u is %u; the vocabulary has %zu", i,
+                             tokens[i], n_vocab);
+        r->token[i] = tokens[i];
+        r->target[i] = 0;
+    }
+    const train_batch b = {1, n, r->token, r->target};
+    ROTOR_TRY(train_forward(r->pass, r->x.params, &b, &loss, err));
+    for (uint32_t i = 0; i < n; i++) train_logits(r->pass, 0, i, logits + i * n_vocab);
+    return ROTOR_OK;
+}

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""rotor train: a toy model learns a public-domain book, survives being killed, and runs."""
+import csv
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+SMALL = ["--layers", 2, "--embd", 64, "--heads", 4, "--kv-heads", 2, "--ff", 128, "--ctx", 64, "--batch", 8]
+EXPECTED_LOSS, EXPECTED_HELD = 5.134, 5.116  # nats per token, of the toy model below; log(512) is 6.238
+
+
+@pytest.fixture(scope="module")
+def book(source_root):
+    return source_root / "tests" / "data" / "train" / "west_wind.txt"
+
+
+@pytest.fixture(scope="module")
+def words(rotor, book, tmp_path_factory):
+    path = tmp_path_factory.mktemp("words") / "words.gguf"
+    rotor("train-tokenizer", book, "--vocab", 512, "-o", path)
+    return path
+
+
+def rows(path):
+    """The log without its timings."""
+    with open(path) as f:
+        table = list(csv.reader(f))
+    assert table[0] == ["step", "loss", "heldout_loss", "tok_per_s"]
+    return [row[:3] for row in table[1:]]
+
+
+@pytest.fixture(scope="module")
+def toy(rotor, book, words, tmp_path_factory):
+    """A folder with a trained toy model."""
+    folder = tmp_path_factory.mktemp("toy")
+    r = rotor("train", "--data", book, "--tokenizer", words, "-o", folder / "toy.gguf", "--log", folder / "toy.csv",
+              "--steps", 120, "--hf", folder / "hf", "--head", "F32", *SMALL)
+    assert "toy.gguf is ready" in r.stderr
+    return folder
+
+
+def test_a_toy_model_learns_to_a_fixed_loss(toy):
+    log = rows(toy / "toy.csv")
+    assert [row[0] for row in log] == [str(i) for i in range(1, 121)]
+    losses = [float(row[1]) for row in log]
+    assert abs(losses[0] - np.log(512)) < 0.05
+    assert abs(np.mean(losses[-10:]) - EXPECTED_LOSS) < 0.01
+    held = [float(row[2]) for row in log if row[2]]
+    assert len(held) == 20 and abs(held[-1] - EXPECTED_HELD) < 0.01
+    assert (toy / "toy.svg").read_text().startswith("<svg")
+
+
+def test_the_exported_models_run(rotor, toy):
+    logits = []
+    for model in "toy.gguf", "hf":
+        out = toy / "logits.npy"
+        rotor("logits", toy / model, "--tokens", "0,5,300,400", "-o", out, "--all")
+        logits.append(np.load(out))
+    assert logits[0].shape == (4, 512)
+    assert np.array_equal(*logits)
+    text = rotor("run", toy / "toy.gguf", "-p", "Old Mother West Wind", "-n", 20, "--temp", 0).stdout
+    assert text == rotor("run", toy / "hf", "-p", "Old Mother West Wind", "-n", 20, "--temp", 0).stdout
+    assert len(text) > 10
+    chat = rotor("run", toy / "toy.gguf", "--chat", "-p", "hello", "-n", 4)
+    assert "template" in chat.stderr
+    ids = rotor("tokenize", toy / "toy.gguf", "User: hello<|eot_id|>", "--special", "--bos").stdout
+    assert ids == rotor("tokenize", toy / "hf", "User: hello<|eot_id|>", "--special", "--bos").stdout
+    assert ids.startswith("0 ") and ids.endswith(" 1\n")
+
+
+def test_a_killed_run_goes_on_bit_for_bit(rotor, book, words, toy, tmp_path):
+    command = ["train", "--data", book, "--tokenizer", words, "-o", tmp_path / "toy.gguf", "--log", tmp_path / "toy.csv",
+               "--steps", 120, "--head", "F32", "--save-every", 7, "--eval-every", 6, *SMALL]
+    killed = 0
+    for attempt in range(4):
+        more = ["--resume"] if (tmp_path / "toy.gguf.checkpoint").exists() else []
+        process = subprocess.Popen([os.environ["ROTOR_BINARY"], *map(str, command + more)], stderr=subprocess.DEVNULL)
+        time.sleep(0.25 + 0.1 * attempt)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed > 0
+    more = ["--resume"] if (tmp_path / "toy.gguf.checkpoint").exists() else []
+    rotor(*command, *more)
+    assert (tmp_path / "toy.gguf").read_bytes() == (toy / "toy.gguf").read_bytes()
+    assert rows(tmp_path / "toy.csv") == rows(toy / "toy.csv")
+
+
+def test_an_unfinished_run_is_not_overwritten(rotor, book, words, tmp_path):
+    command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 4000, "--save-every", 2, *SMALL]
+    process = subprocess.Popen([os.environ["ROTOR_BINARY"], *map(str, command)], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "m.gguf.checkpoint").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[1]
+    assert process.returncode == -signal.SIGINT
+    step = int(re.search(r"stopped behind step (\d+); --resume goes on", told)[1])
+    r = rotor(*command, status=1)
+    assert "holds a run that got to step %d of 4000" % step in r.stderr
+    assert "now it is 50" in rotor(*command[:-2], "--batch", 50, "--resume", status=2).stderr
+
+
+def limit_files():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(rotor, book, words, tmp_path):
+    """Files may not grow beyond 300 kB: the checkpoint of 1.3 MB cannot be written, as on a full disk."""
+    command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, "--steps", 6]
+    rotor(*command)
+    before = (tmp_path / "m.gguf.checkpoint").read_bytes()
+    r = subprocess.run([os.environ["ROTOR_BINARY"], *map(str, command)], stderr=subprocess.PIPE, text=True,
+                       preexec_fn=limit_files)
+    assert r.returncode == 1 and "m.gguf.checkpoint: cannot write at byte" in r.stderr
+    assert "keeps step 6" in r.stderr
+    assert (tmp_path / "m.gguf.checkpoint").read_bytes() == before
+    assert not list(tmp_path.glob("*.part-*"))
+
+
+def test_dry_run_states_the_memory_and_it_is_held(rotor, book, words, tmp_path):
+    big = ["--layers", 2, "--embd", 128, "--heads", 4, "--kv-heads", 2, "--ff", 384, "--ctx", 128, "--batch", 24]
+    command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 2, *big]
+    r = rotor(*command, "--dry-run")
+    assert list(tmp_path.iterdir()) == []
+    stated = float(re.search(r"memory: ([0-9.]+) MiB", r.stderr)[1])
+    script = "import resource,subprocess,sys; subprocess.run(sys.argv[1:], check=True); " \
+             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    peak = int(subprocess.run(["python3", "-c", script, os.environ["ROTOR_BINARY"], *map(str, command)],
+                              capture_output=True, text=True, check=True).stdout) / 1024
+    print("stated %.1f MiB, peak %.1f MiB" % (stated, peak))
+    assert 0.8 * stated < peak < stated + 16
+
+
+def test_conversations(rotor, words, tmp_path):
+    """The loss counts answers only: a fixed answer to random questions is learnt to nearly nothing."""
+    lines = [json.dumps({"prompt": "what is %d?" % (i * 7919 % 10007), "completion": "Old Mother West Wind."})
+             for i in range(600)]
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines))
+    rotor("train", tmp_path / "chat.jsonl", "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 80, "--log",
+          tmp_path / "m.csv", *SMALL)
+    assert float(rows(tmp_path / "m.csv")[-1][1]) < 0.1
+    said = rotor("run", tmp_path / "m.gguf", "--chat", "-p", "what is 12345?", "--temp", 0).stdout
+    assert said.strip() == "Old Mother West Wind."
+
+
+def test_the_full_precision_twin(rotor, book, words, tmp_path):
+    r = rotor("train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 20, "--full-precision", "--log",
+              tmp_path / "m.csv", *SMALL)
+    log = rows(tmp_path / "m.csv")
+    assert float(log[-1][1]) < float(log[0][1]) - 0.3
+    assert not (tmp_path / "m.gguf").exists() and "ready" not in r.stderr
+
+
+@pytest.mark.parametrize("content, told, status", [
+    (b"", "there is no text in it", 1),
+    (b"Once.", "the data is too small", 2),
+    (b"Once \xc3(", "byte 5 (line 1) is 0xC3, which is not UTF-8", 1),
+])
+def test_bad_text(rotor, words, tmp_path, content, told, status):
+    (tmp_path / "t.txt").write_bytes(content)
+    r = rotor("train", tmp_path / "t.txt", "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, status=status)
+    assert told in r.stderr
+    assert not (tmp_path / "m.gguf").exists()
+
+
+@pytest.mark.parametrize("change, told", [
+    (["--tokenizer", "none.gguf"], "none.gguf: cannot open"),
+    (["--kv-heads", 3], "--heads 4 is not a multiple of --kv-heads 3"),
+    (["--type", "TQ2_0"], "does not fit TQ2_0"),
+    (["--preset", "huge"], "tiny"),
+    (["--resume"], "m.gguf.checkpoint: cannot open"),
+])
+def test_bad_options(rotor, book, words, tmp_path, change, told):
+    r = rotor("train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, *change, status=None)
+    assert r.returncode in (1, 2) and told in r.stderr
+
+
+def test_what_is_missing_is_named(rotor, book, words):
+    assert "nothing to learn from" in rotor("train", "--tokenizer", words, "-o", "x.gguf", status=2).stderr
+    assert "rotor train-tokenizer" in rotor("train", book, "-o", "x.gguf", status=2).stderr
+    assert "no file to write" in rotor("train", book, "--tokenizer", words, status=2).stderr

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Training through the public interface: the model that comes out computes what the trainer
+ * computed; a run that stops and goes on is the run that did not stop; wrong input is told.
+ */
+#define _GNU_SOURCE
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/base.h"
+#include "rotor.h"
+#include "rotor_train.h"
+
+static char folder[] = "/tmp/rotor_train_XXXXXX";
+static char book[512]; /* tests/data/train/west_wind.txt */
+static const char *books[] = {book};
+
+static const char *in_folder(const char *name) {
+    static char path[8][256];
+    static int turn;
+    char *p = path[turn++ % 8];
+    snprintf(p, sizeof path[0], "%s/%s", folder, name);
+    return p;
+}
+
+static rotor_train_options small(const char *out) {
+    rotor_train_options o = rotor_train_options_default("tiny");
+    o.n_layer = 2;
+    o.n_embd = 64;
+    o.n_head = 4;
+    o.n_head_kv = 2;
+    o.n_ff = 128;
+    o.n_ctx = 96; /* more than one block of keys */
+    o.batch = 4;
+    o.steps = 24;
+    o.data = books;
+    o.n_data = 1;
+    o.tokenizer = in_folder("words.gguf");
+    o.out = out;
+    o.threads = 2;
+    return o;
+}
+
+static rotor_train *trained(const rotor_train_options *o) {
+    rotor_train *t = NULL;
+    rotor_error err = {0};
+    rotor_status st = rotor_train_open(&t, o, &err);
+    if (st == ROTOR_OK) st = rotor_train_run(t, &err);
+    if (st != ROTOR_OK) fail_msg("%s", err.message);
+    return t;
+}
+
+/* ==== The model that comes out ================================================================ */
+
+typedef struct compare {
+    const float *expected; /* [n, V] */
+    size_t n_vocab;        /* V */
+    size_t n_same;         /* rows of the same bits */
+    double worst;          /* relative distance of a row */
+} compare;
+
+static bool compare_row(void *user, size_t pos, const float *logits) {
+    compare *c = user;
+    const float *e = c->expected + pos * c->n_vocab;
+    double diff = 0, norm = 0;
+    for (size_t i = 0; i < c->n_vocab; i++) {
+        diff += pow((double)logits[i] - (double)e[i], 2);
+        norm += pow((double)e[i], 2);
+    }
+    c->worst = fmax(c->worst, sqrt(diff / norm));
+    c->n_same += memcmp(logits, e, c->n_vocab * sizeof *e) == 0;
+    return true;
+}
+
+static compare against_engine(const char *model, const uint32_t *tokens, size_t n,
+                              const float *expected, size_t n_vocab) {
+    rotor_engine_options o = rotor_engine_options_default();
+    rotor_engine *e = NULL;
+    rotor_session *s = NULL;
+    rotor_error err = {0};
+    compare c = {.expected = expected, .n_vocab = n_vocab};
+    o.kv = ROTOR_KV_F32;
+    o.head = ROTOR_HEAD_FILE;
+    if (rotor_engine_open(&e, model, &o, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    assert_int_equal(rotor_session_create(&s, e, 0, &err), ROTOR_OK);
+    assert_int_equal(rotor_eval_all(s, tokens, n, compare_row, &c, &err), ROTOR_OK);
+    rotor_session_free(&s);
+    rotor_engine_close(&e);
+    return c;
+}
+
+static void the_engine_computes_the_trainers_logits(void **state) {
+    (void)state;
+    enum { N = 96 };
+    rotor_train_options o = small(in_folder("same.gguf"));
+    rotor_train_plan plan = {.size = sizeof plan};
+    rotor_error err = {0};
+    uint32_t tokens[N];
+    o.n_embd = o.n_ff = 256; /* fits every type */
+    o.steps = 8;
+    o.head_type = "F32";
+    rotor_train *t = trained(&o);
+    assert_int_equal(rotor_train_get_plan(t, &plan), ROTOR_OK);
+    float *logits = base_alloc_array((size_t)N * plan.n_vocab, sizeof *logits);
+    for (uint32_t i = 0; i < N; i++) tokens[i] = i * 37 % plan.n_vocab;
+    assert_int_equal(rotor_train_logits(t, tokens, N, logits, &err), ROTOR_OK);
+    const struct {
+        const char *path, *type; /* of the export; NULL: the run's own */
+        bool exact;              /* the type holds the scale exactly */
+    } ways[] = {{"same.gguf", NULL, true},
+                {"tq1.gguf", "TQ1_0", false},
+                {"tq2.gguf", "TQ2_0", false},
+                {"hf", NULL, true}};
+    for (size_t i = 0; i < BASE_COUNT(ways); i++) {
+        if (i)
+            assert_int_equal(
+                rotor_train_export(t, in_folder(ways[i].path), ways[i].type, NULL, &err), ROTOR_OK);
+        compare c = against_engine(in_folder(ways[i].path), tokens, N, logits, plan.n_vocab);
+        print_message("%-10s %zu of %d rows the same bits, farthest %.1e\n", ways[i].path, c.n_same,
+                      N, c.worst);
+        if (ways[i].exact) assert_int_equal(c.n_same, N);
+        assert_true(c.worst <
+                    0.05); /* half-float scales: a code of an activation falls otherwise */
+    }
+    base_free(logits);
+    rotor_train_close(&t);
+}
+
+/* ==== Runs ==================================================================================== */
+
+static base_file opened(const char *path) {
+    base_file f;
+    rotor_error err;
+    if (base_file_open(&f, path, false, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    return f;
+}
+
+static void same_files(const char *a, const char *b) {
+    base_file fa = opened(a), fb = opened(b);
+    assert_int_equal(fa.size, fb.size);
+    assert_memory_equal(fa.data, fb.data, fa.size);
+    base_file_close(&fa);
+    base_file_close(&fb);
+}
+
+static void train_to_end(const rotor_train_options *o) {
+    rotor_train *t = trained(o);
+    rotor_train_close(&t);
+}
+
+static void threads_and_recomputing_change_no_bit(void **state) {
+    (void)state;
+    rotor_train_options o = small(in_folder("one/m.gguf"));
+    mkdir(in_folder("one"), 0777);
+    mkdir(in_folder("more"), 0777);
+    o.steps = 6;
+    o.threads = 1;
+    train_to_end(&o);
+    o.out = in_folder("more/m.gguf");
+    o.threads = 3;
+    o.recompute = true;
+    train_to_end(&o);
+    same_files(in_folder("one/m.gguf"), in_folder("more/m.gguf"));
+    same_files(in_folder("one/m.gguf.checkpoint"), in_folder("more/m.gguf.checkpoint"));
+}
+
+/* Losses of a run, and where to stop it. */
+typedef struct watch {
+    uint64_t stop_behind; /* step; 0: never */
+    double loss[64];      /* of each step */
+    double held;          /* last measured */
+    uint64_t last;        /* step */
+} watch;
+
+static bool on_step(void *user, const rotor_train_step *s) {
+    watch *w = user;
+    w->loss[s->step] = s->loss;
+    w->last = s->step;
+    if (!isnan(s->held_loss)) w->held = s->held_loss;
+    return s->step != w->stop_behind;
+}
+
+static void a_stopped_run_goes_on_bit_for_bit(void **state) {
+    (void)state;
+    rotor_error err = {0};
+    rotor_train *t = NULL;
+    watch whole = {0}, parts = {.stop_behind = 9};
+    rotor_train_options o = small(in_folder("one/whole.gguf"));
+    o.on_step = on_step;
+    o.user = &whole;
+    train_to_end(&o);
+    assert_true(whole.loss[24] < whole.loss[1] - 0.3);
+    o.out = in_folder("more/whole.gguf");
+    o.user = &parts;
+    assert_int_equal(rotor_train_open(&t, &o, &err), ROTOR_OK);
+    assert_int_equal(rotor_train_run(t, &err), ROTOR_E_CANCELLED);
+    assert_int_equal(rotor_train_run(t, &err), ROTOR_E_STATE); /* it would begin anew */
+    assert_non_null(strstr(err.message, "step 9 of 24; --resume goes on"));
+    rotor_train_close(&t);
+    o.resume = true;
+    parts.stop_behind = 0;
+    train_to_end(&o);
+    same_files(in_folder("one/whole.gguf"), in_folder("more/whole.gguf"));
+    same_files(in_folder("one/whole.gguf.checkpoint"), in_folder("more/whole.gguf.checkpoint"));
+    assert_memory_equal(whole.loss, parts.loss, sizeof whole.loss);
+    assert_memory_equal(&whole.held, &parts.held, sizeof whole.held);
+    o.lr = 0.001f;
+    assert_int_equal(rotor_train_open(&t, &o, &err), ROTOR_OK);
+    assert_int_equal(rotor_train_run(t, &err), ROTOR_E_ARG);
+    assert_non_null(strstr(err.message, "training began with --lr 0.004, now it is 0.001"));
+    rotor_train_close(&t);
+}
+
+static void parts_of_a_batch_add_up(void **state) {
+    (void)state;
+    watch whole = {0}, parts = {0};
+    rotor_train_options o = small(in_folder("whole_batch.gguf"));
+    o.steps = 4;
+    o.on_step = on_step;
+    o.user = &whole;
+    train_to_end(&o);
+    o.out = in_folder("parts.gguf");
+    o.accumulate = 4;
+    o.user = &parts;
+    train_to_end(&o);
+    for (size_t i = 1; i <= 4; i++) assert_true(fabs(whole.loss[i] - parts.loss[i]) < 2e-3);
+    assert_true(fabs(whole.loss[1] - parts.loss[1]) < 1e-6);
+}
+
+static void a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(void **state) {
+    (void)state;
+    rotor_error err = {0};
+    rotor_train *t = NULL;
+    rotor_train_options o = small(in_folder("nan.gguf"));
+    o.steps = 200;
+    o.save_every = 4;
+    o.lr = 0.9f;
+    o.decay = 100; /* weights grow until they are no numbers */
+    o.warm_steps = 0;
+    watch w = {0};
+    o.on_step = on_step;
+    o.user = &w;
+    assert_int_equal(rotor_train_open(&t, &o, &err), ROTOR_OK);
+    assert_int_equal(rotor_train_run(t, &err), ROTOR_E_FORMAT);
+    print_message("%s\n", err.message);
+    char told[64];
+    snprintf(told, sizeof told, "step %u", (unsigned)w.last + 1);
+    assert_non_null(strstr(err.message, told));
+    assert_non_null(strstr(err.message, "layer"));
+    snprintf(told, sizeof told, "keeps step %u)", (unsigned)w.last / 4 * 4);
+    assert_non_null(strstr(err.message, told));
+    rotor_train_close(&t);
+}
+
+static void wrong_input_is_told(void **state) {
+    (void)state;
+    const struct {
+        const char *told; /* in the message */
+        rotor_status st;  /* expected */
+        int what;         /* is wrong */
+    } cases[] = {{"--embd 64 cannot be shared by --heads 3", ROTOR_E_ARG, 0},
+                 {"--batch 4 cannot be computed in 3 equal parts", ROTOR_E_ARG, 1},
+                 {"does not fit TQ1_0", ROTOR_E_ARG, 2},
+                 {"cannot hold the ternary matrices", ROTOR_E_ARG, 3},
+                 {"cannot open", ROTOR_E_IO, 4},
+                 {"--lr is 2", ROTOR_E_ARG, 5}};
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        rotor_error err = {0};
+        rotor_train *t = NULL;
+        rotor_train_options o = small(in_folder("wrong.gguf"));
+        if (cases[i].what == 0) o.n_head = 3;
+        if (cases[i].what == 1) o.accumulate = 3;
+        if (cases[i].what == 2) o.type = "TQ1_0";
+        if (cases[i].what == 3) o.type = "Q8_0";
+        if (cases[i].what == 4) o.tokenizer = in_folder("none.gguf");
+        if (cases[i].what == 5) o.lr = 2;
+        assert_int_equal(rotor_train_open(&t, &o, &err), cases[i].st);
+        if (!strstr(err.message, cases[i].told)) fail_msg("%s", err.message);
+        assert_null(t);
+    }
+}
+
+static void another_tokenizer_is_refused(void **state) {
+    (void)state;
+    rotor_error err = {0};
+    rotor_train *t = NULL;
+    const char *tokens[] = {in_folder("one/m.gguf.tokens")};
+    rotor_tokenizer_options words = rotor_tokenizer_options_default();
+    rotor_train_options o = small(in_folder("other.gguf"));
+    o.data = tokens;
+    o.steps = 2;
+    train_to_end(&o); /* a token file is data, too */
+    words.n_vocab = 300;
+    assert_int_equal(rotor_train_tokenizer(books, 1, in_folder("fewer.gguf"), &words, &err),
+                     ROTOR_OK);
+    o.tokenizer = in_folder("fewer.gguf");
+    assert_int_equal(rotor_train_open(&t, &o, &err), ROTOR_OK);
+    assert_int_equal(rotor_train_run(t, &err), ROTOR_E_ARG);
+    assert_non_null(strstr(err.message, "made with another tokenizer (of 384 tokens)"));
+    rotor_train_close(&t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_engine_computes_the_trainers_logits),
+        cmocka_unit_test(threads_and_recomputing_change_no_bit),
+        cmocka_unit_test(a_stopped_run_goes_on_bit_for_bit),
+        cmocka_unit_test(parts_of_a_batch_add_up),
+        cmocka_unit_test(a_loss_that_is_no_number_stops_and_keeps_the_checkpoint),
+        cmocka_unit_test(wrong_input_is_told),
+        cmocka_unit_test(another_tokenizer_is_refused),
+    };
+    const char *root = getenv("ROTOR_SOURCE_ROOT");
+    rotor_tokenizer_options words = rotor_tokenizer_options_default();
+    snprintf(book, sizeof book, "%s/tests/data/train/west_wind.txt", root ? root : ".");
+    words.n_vocab = 384;
+    if (!mkdtemp(folder)) return 1;
+    if (rotor_train_tokenizer(books, 1, in_folder("words.gguf"), &words, NULL) != ROTOR_OK)
+        return 1;
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    char command[300];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    return system(command) ? 1 : failed;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Checkpoints and logs: what is written is read back; a write that fails at any point leaves the
+ * old file; a damaged or foreign file is told.
+ */
+#define _GNU_SOURCE
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "train/train.h"
+
+static char path[] = "/tmp/rotor_checkpoint_XXXXXX";
+
+static train_settings settings(void) {
+    train_settings s;
+    memset(&s, 0, sizeof s);
+    s.shape = (train_shape){.n_vocab = 20,
+                            .n_embd = 8,
+                            .n_layer = 1,
+                            .n_head = 2,
+                            .n_head_kv = 1,
+                            .d_head = 4,
+                            .n_ff = 8,
+                            .n_ctx = 8,
+                            .rope_base = 10000,
+                            .eps = 1e-5f};
+    s.schedule = (train_schedule){.lr = 0.01f, .decay = 0.1f, .steps = 70, .warm_steps = 3};
+    s.opt = train_adamw_default();
+    s.batch = 4;
+    s.accumulate = 2;
+    s.seed = 9;
+    return s;
+}
+
+typedef struct state {
+    train_settings set; /* of the run */
+    train_vectors x;    /* owned */
+    size_t n;           /* floats */
+} state;
+
+static state make(float start) {
+    state s = {.set = settings()};
+    s.n = train_n_params(&s.set.shape);
+    float **list[] = {&s.x.params, &s.x.grads, &s.x.m, &s.x.v};
+    for (size_t i = 0; i < 4; i++) {
+        *list[i] = base_alloc_array(s.n, sizeof(float));
+        for (size_t k = 0; k < s.n; k++) (*list[i])[k] = start + (float)(i * s.n + k);
+    }
+    return s;
+}
+
+static void drop(state *s) {
+    base_free(s->x.params);
+    base_free(s->x.grads);
+    base_free(s->x.m);
+    base_free(s->x.v);
+}
+
+static void what_is_saved_is_loaded(void **unused) {
+    (void)unused;
+    rotor_error err;
+    uint64_t step, steps;
+    state a = make(1), b = make(0);
+    assert_int_equal(train_checkpoint_save(path, &a.set, 33, &a.x, &err), ROTOR_OK);
+    assert_int_equal(train_checkpoint_peek(path, &step, &steps, &err), ROTOR_OK);
+    assert_int_equal(step, 33);
+    assert_int_equal(steps, 70);
+    step = 0;
+    assert_int_equal(train_checkpoint_load(path, &b.set, &step, &b.x, &err), ROTOR_OK);
+    assert_int_equal(step, 33);
+    assert_memory_equal(a.x.params, b.x.params, a.n * sizeof(float));
+    assert_memory_equal(a.x.m, b.x.m, a.n * sizeof(float));
+    assert_memory_equal(a.x.v, b.x.v, a.n * sizeof(float));
+    drop(&a);
+    drop(&b);
+}
+
+static void a_failed_write_leaves_the_old_one(void **unused) {
+    (void)unused;
+    rotor_error err;
+    uint64_t step = 0;
+    state a = make(1), b = make(2);
+    assert_int_equal(train_checkpoint_save(path, &a.set, 1, &a.x, &err), ROTOR_OK);
+    long n = 1;
+    for (;; n++) {
+        base_fault_after(n);
+        const rotor_status st = train_checkpoint_save(path, &b.set, 2, &b.x, &err);
+        base_fault_after(0);
+        if (st == ROTOR_OK) break;
+        assert_true(st == ROTOR_E_IO || st == ROTOR_E_NOMEM);
+        assert_int_equal(train_checkpoint_load(path, &a.set, &step, &a.x, &err), ROTOR_OK);
+        assert_int_equal(step, 1);
+        char part[128];
+        snprintf(part, sizeof part, "%s.part-%ld", path, (long)getpid());
+        assert_int_equal(base_path_kind_of(part), BASE_PATH_NONE);
+    }
+    print_message("%ld points of failure\n", n - 1);
+    assert_true(n > 3);
+    assert_int_equal(train_checkpoint_load(path, &a.set, &step, &a.x, &err), ROTOR_OK);
+    assert_int_equal(step, 2);
+    drop(&a);
+    drop(&b);
+}
+
+static void write_bytes(const uint8_t *data, size_t n) {
+    base_out o;
+    assert_int_equal(base_out_open(&o, path, NULL), ROTOR_OK);
+    assert_int_equal(base_out_write(&o, data, n, NULL), ROTOR_OK);
+    assert_int_equal(base_out_commit(&o, NULL), ROTOR_OK);
+}
+
+static void damage_is_found(void **unused) {
+    (void)unused;
+    rotor_error err;
+    uint64_t step = 5;
+    base_file f;
+    state a = make(1), b = make(0);
+    assert_int_equal(train_checkpoint_save(path, &a.set, 1, &a.x, &err), ROTOR_OK);
+    assert_int_equal(base_file_open(&f, path, false, &err), ROTOR_OK);
+    uint8_t *copy = base_alloc(f.size);
+    for (size_t i = 0; i < f.size; i += 61) { /* one byte turned over */
+        memcpy(copy, f.data, f.size);
+        copy[i] ^= 16;
+        write_bytes(copy, f.size);
+        assert_int_not_equal(train_checkpoint_load(path, &b.set, &step, &b.x, &err), ROTOR_OK);
+    }
+    for (size_t cut = 0; cut < f.size; cut += 37) {
+        write_bytes(f.data, cut);
+        assert_int_equal(train_checkpoint_load(path, &b.set, &step, &b.x, &err), ROTOR_E_FORMAT);
+    }
+    assert_int_equal(step, 5);
+    assert_true(b.x.params[0] == 0);
+    base_free(copy);
+    base_file_close(&f);
+    drop(&a);
+    drop(&b);
+}
+
+static void other_settings_are_named(void **unused) {
+    (void)unused;
+    rotor_error err;
+    uint64_t step;
+    state a = make(1);
+    assert_int_equal(train_checkpoint_save(path, &a.set, 1, &a.x, &err), ROTOR_OK);
+    train_settings other = a.set;
+    other.batch = 8;
+    assert_int_equal(train_checkpoint_load(path, &other, &step, &a.x, &err), ROTOR_E_ARG);
+    assert_non_null(strstr(err.message, "training began with --batch 4, now it is 8"));
+    other = a.set;
+    other.content_hash++;
+    assert_int_equal(train_checkpoint_load(path, &other, &step, &a.x, &err), ROTOR_E_ARG);
+    assert_non_null(strstr(err.message, "the data differs"));
+    other = a.set;
+    other.schedule.one_stage = true;
+    assert_int_equal(train_checkpoint_load(path, &other, &step, &a.x, &err), ROTOR_E_ARG);
+    assert_non_null(strstr(err.message, "--one-stage off, now it is on"));
+    drop(&a);
+}
+
+static void a_log_is_read_back_up_to_a_step(void **unused) {
+    (void)unused;
+    rotor_error err;
+    train_log l = {0}, again = {0};
+    for (uint64_t i = 1; i <= 300; i++)
+        assert_int_equal(train_log_add(&l,
+                                       (train_row){i, 3.0 / (double)i + 1.0 / 3,
+                                                   i % 50 ? (double)NAN : 2.5, 1000.0 + (double)i},
+                                       &err),
+                         ROTOR_OK);
+    assert_int_equal(train_log_write_csv(&l, path, &err), ROTOR_OK);
+    assert_int_equal(train_log_read(&again, path, 120, &err), ROTOR_OK);
+    assert_int_equal(again.n, 120);
+    for (size_t i = 0; i < again.n; i++) {
+        assert_true(fabs(l.rows[i].loss - again.rows[i].loss) < 1e-8);
+        assert_true(isnan(l.rows[i].held) == isnan(again.rows[i].held));
+    }
+    assert_int_equal(train_log_write_svg(&l, path, &err), ROTOR_OK);
+    assert_int_equal(train_log_read(&again, path, 120, &err), ROTOR_E_FORMAT); /* no log */
+    train_log_free(&again);
+    assert_int_equal(train_log_write_svg(&again, path, &err), ROTOR_OK); /* of nothing */
+    train_log_free(&l);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_saved_is_loaded),
+        cmocka_unit_test(a_failed_write_leaves_the_old_one),
+        cmocka_unit_test(damage_is_found),
+        cmocka_unit_test(other_settings_are_named),
+        cmocka_unit_test(a_log_is_read_back_up_to_a_step),
+    };
+    const int fd = mkstemp(path);
+    if (fd < 0) return 1;
+    close(fd);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(path);
+    return failed;
+}
