@@ -157,7 +157,7 @@ def test_fine_tuning_starts_from_a_master(rotor, book, words, tmp_path):
     rotor("train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 30, "--master", master, *SMALL)
     said = "Old Mother West Wind laughed.<|endoftext|>" * 300
     (tmp_path / "more.txt").write_text(said)
-    rotor("finetune", master, "--data", tmp_path / "more.txt", "-o", tmp_path / "f.gguf", "--steps", 60, "--lr", 0.003,
+    rotor("finetune", master, "--data", tmp_path / "more.txt", "-o", tmp_path / "f.gguf", "--steps", 150, "--lr", 0.004,
           "--log", tmp_path / "f.csv", "--batch", 8)
     log = [float(row[1]) for row in rows(tmp_path / "f.csv")]
     assert log[-1] < 0.1
