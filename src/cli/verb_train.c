@@ -190,11 +190,24 @@ static int train(const cli_args *a, rotor_train_options *opt) {
     return CLI_FAILED;
 }
 
+/* What could only fail after the training; NULL: nothing. */
+static const char *cannot_end(const cli_args *a) {
+    const char *folder = cli_text(a, OPT_HF), *master = cli_text(a, OPT_MASTER);
+    const char *head = cli_text(a, OPT_TRAIN_HEAD);
+    if (cli_on(a, OPT_FULL_PRECISION) && (folder || master))
+        return "a --full-precision twin is not written: no --hf, no --master";
+    if (master && !ends_with(master, ".gguf")) return "the name after --master must end in .gguf";
+    if (folder && ends_with(folder, ".gguf")) return "--hf names a folder, not a .gguf file";
+    if (folder && strcmp(head, "F32") != 0 && strcmp(head, "F16") != 0 && strcmp(head, "BF16") != 0)
+        return "with --hf, --head is F32, F16 or BF16";
+    return NULL;
+}
+
 static int verb(const cli_args *a, size_t first_text) {
     size_t n;
     rotor_train_options opt = options(a);
     const char **files = data_files(a, first_text, &n);
-    const char *master = cli_text(a, OPT_MASTER);
+    const char *why = cannot_end(a);
     int status;
     opt.data = files;
     opt.n_data = n;
@@ -207,8 +220,8 @@ static int verb(const cli_args *a, size_t first_text) {
                            files[0]);
     else if (!opt.out)
         status = cli_usage(a, "no file to write: -o OUT.gguf");
-    else if (master && !ends_with(master, ".gguf"))
-        status = cli_usage(a, "--master %s: the name must end in .gguf", master);
+    else if (why)
+        status = cli_usage(a, "%s", why);
     else
         status = train(a, &opt);
     base_free(files);

@@ -193,6 +193,9 @@ def test_bad_text(rotor, words, tmp_path, content, told, status):
     (["--type", "TQ2_0"], "does not fit TQ2_0"),
     (["--preset", "huge"], "tiny"),
     (["--resume"], "m.gguf.checkpoint: cannot open"),
+    (["--hf", "folder", "--head", "Q8_0"], "with --hf, --head is F32, F16 or BF16"),
+    (["--master", "folder"], "must end in .gguf"),
+    (["--hf", "folder", "--full-precision"], "twin is not written"),
 ])
 def test_bad_options(rotor, book, words, tmp_path, change, told):
     r = rotor("train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, *change, status=None)
