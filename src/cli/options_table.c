@@ -156,7 +156,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_HELDOUT] = {"heldout", 0, CLI_TEXT, TEXT, "FILE", 0, 0, NULL, NULL,
     "text to measure with (default: a twentieth of the data, which is not learnt)", TRAINS, 0},
 [OPT_TOKENIZER] = {"tokenizer", 0, CLI_TEXT, TEXT, "FILE", 0, 0, NULL, NULL,
-    "GGUF file with a vocabulary (see rotor train-tokenizer)", VERB_TRAIN, 0},
+    "a GGUF file with a vocabulary (see rotor train-tokenizer)", VERB_TRAIN, 0},
 [OPT_TRAIN_PRESET] = {"preset", 0, CLI_CHOICE, NETWORK, "NAME", 0, 0, "tiny|story", "tiny",
     "sizes, steps and rate to start from", VERB_TRAIN, 0},
 [OPT_N_LAYER] = {"layers", 0, CLI_INT, NETWORK, "N", 1, 512, NULL, NULL, "layers", VERB_TRAIN, 0},
@@ -255,21 +255,21 @@ static const cli_verb verbs[] = {
      "Ternary codes are copied exactly. A scale the new type cannot hold is rounded, reported and\n"
      "kept as metadata rotor.scale_f32.<tensor>, so that the way back restores every bit.", 1, 3,
      verb_quantize},
-    {"train", TRAINS, "--data FILE… --tokenizer VOCAB.gguf -o OUT.gguf",
+    {"train", VERB_TRAIN, "--data FILE… --tokenizer VOCAB.gguf -o OUT.gguf",
      "learn a ternary model from texts",
      "Beside OUT.gguf lie OUT.gguf.checkpoint, from which --resume goes on, and OUT.gguf.tokens, the\n"
      "data as token ids. Ctrl-C saves a checkpoint. The same data, options and seed give the same\n"
      "model to the last bit, with any number of threads. docs/training.md says more.", 0, 4096,
      verb_train},
-    {"finetune", VERB_FINETUNE, "MASTER.gguf --data FILE… -o OUT.gguf",
-     "teach a model trained here more",
-     "MASTER.gguf holds the float weights behind a ternary model: rotor train --master writes it.\n"
-     "Everything else is as in rotor train. docs/training.md says more.", 1, 4096, verb_finetune},
     {"train-tokenizer", VERB_TRAIN_TOKENIZER, "FILE… -o VOCAB.gguf",
      "learn a vocabulary from texts",
      "FILEs are UTF-8 texts (<|endoftext|> between documents) or .jsonl conversations. The file\n"
      "written holds a vocabulary and no tensors; rotor tokenize and rotor train read it.", 1, 4096,
      verb_train_tokenizer},
+    {"finetune", VERB_FINETUNE, "MASTER.gguf --data FILE… -o OUT.gguf",
+     "teach a model trained here more",
+     "MASTER.gguf holds the float weights behind a ternary model: rotor train --master writes it.\n"
+     "Everything else is as in rotor train. docs/training.md says more.", 1, 4096, verb_finetune},
     {"help", VERB_HELP, "[VERB]", "this list, or the options of a verb", NULL, 0, 1, verb_help},
     {"version", VERB_VERSION, "", "version and features of this build", NULL, 0, 0, verb_version},
 };
