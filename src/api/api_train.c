@@ -93,7 +93,7 @@ static rotor_status keep(rotor_train *t, const char **s, rotor_error *err) {
 }
 
 static rotor_status keep_strings(rotor_train *t, rotor_error *err) {
-    const char **strings[] = {&t->opt.heldout, &t->opt.tokenizer, &t->opt.out,
+    const char **strings[] = {&t->opt.heldout, &t->opt.tokenizer, &t->opt.start,    &t->opt.out,
                               &t->opt.log,     &t->opt.type,      &t->opt.head_type};
     t->kept = base_alloc_array(t->opt.n_data + BASE_COUNT(strings), sizeof *t->kept);
     t->data = base_alloc_array(t->opt.n_data, sizeof *t->data);
@@ -130,6 +130,8 @@ static uint32_t or_part(uint32_t given, uint32_t steps, uint32_t parts) {
 }
 
 static rotor_status shape_of(const rotor_train_options *o, train_shape *s, rotor_error *err) {
+    *s = (train_shape){.n_ctx = o->n_ctx, .full_float = o->full_precision};
+    if (o->start) return ROTOR_OK; /* the file says the rest */
     if (!o->n_head || o->n_embd % o->n_head)
         return base_fail(err, ROTOR_E_ARG, "--embd %u cannot be shared by --heads %u", o->n_embd,
                          o->n_head);
@@ -157,6 +159,7 @@ static rotor_status open_run(rotor_train *t, rotor_error *err) {
                            .n_threads = o->threads ? o->threads : base_core_count(),
                            .texts = {t->data, o->n_data, o->heldout},
                            .tokenizer = o->tokenizer,
+                           .start = o->start,
                            .out = o->out,
                            .log = o->log,
                            .type = o->type,
@@ -182,7 +185,8 @@ static rotor_status open_run(rotor_train *t, rotor_error *err) {
 }
 
 static rotor_status check(const rotor_train_options *o, rotor_error *err) {
-    if (!o->n_data || !o->data || !o->tokenizer || !o->out || !o->type || !o->head_type)
+    if (!o->n_data || !o->data || (!o->tokenizer && !o->start) || !o->out || !o->type ||
+        !o->head_type)
         return base_fail(err, ROTOR_E_ARG,
                          "rotor_train_open: data, tokenizer, out, type and head_type are needed");
     for (size_t i = 0; i < o->n_data; i++)

@@ -35,8 +35,9 @@ enum { /* bits of cli_option.verbs */
        VERB_VERSION = 1 << 13,
        VERB_TRAIN = 1 << 14,
        VERB_TRAIN_TOKENIZER = 1 << 15,
+       VERB_FINETUNE = 1 << 16,
        VERBS_ENGINE = VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY,
-       VERBS_ALL = (1 << 16) - 1
+       VERBS_ALL = (1 << 17) - 1
 };
 
 struct cli_args;
@@ -148,6 +149,7 @@ typedef enum cli_opt {
     OPT_HF,
     OPT_TRAIN_TYPE,
     OPT_TRAIN_HEAD,
+    OPT_MASTER,
     CLI_N_OPTS
 } cli_opt;
 
@@ -335,6 +337,7 @@ int verb_perplexity(const cli_args *a);
 int verb_info(const cli_args *a);
 int verb_models(const cli_args *a);
 int verb_train(const cli_args *a);
+int verb_finetune(const cli_args *a);
 int verb_train_tokenizer(const cli_args *a);
 int verb_help(const cli_args *a);
 int verb_version(const cli_args *a);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * rotor train: a ternary model from texts. Options to rotor_train_options, a plan of the memory, a
- * line that shows how it goes. Ctrl-C saves a checkpoint first; --resume goes on from it.
+ * rotor train: a ternary model from texts; rotor finetune: the same from a master. Options to
+ * rotor_train_options, a plan of the memory, a line that shows how it goes. Ctrl-C saves a
+ * checkpoint first; --resume goes on from it.
  */
 #include "cli/cli.h"
 #include "rotor_train.h"
@@ -47,8 +48,20 @@ static void take_numbers(const cli_args *a, rotor_train_options *t) {
     if (cli_given(a, OPT_THREADS)) t->threads = (int32_t)cli_int(a, OPT_THREADS);
 }
 
+/* What fine-tuning does unless told otherwise: few steps at a gentle rate, sizes of the master. */
+static rotor_train_options gentle(const cli_args *a) {
+    rotor_train_options t = rotor_train_options_default(NULL);
+    t.start = cli_word(a, 0);
+    t.n_ctx = 0;
+    t.steps = 200;
+    t.lr = 5e-4f;
+    return t;
+}
+
 static rotor_train_options options(const cli_args *a) {
-    rotor_train_options t = rotor_train_options_default(cli_text(a, OPT_TRAIN_PRESET));
+    rotor_train_options t = a->verb->bit == VERB_FINETUNE
+                                ? gentle(a)
+                                : rotor_train_options_default(cli_text(a, OPT_TRAIN_PRESET));
     take_numbers(a, &t);
     t.full_precision = cli_on(a, OPT_FULL_PRECISION);
     t.recompute = cli_on(a, OPT_RECOMPUTE);
@@ -64,12 +77,12 @@ static rotor_train_options options(const cli_args *a) {
     return t;
 }
 
-/* Files of --data and words beside the options; base_free the array. */
-static const char **data_files(const cli_args *a, size_t *n) {
+/* Files of --data and words beside the options but the first `from`; base_free the array. */
+static const char **data_files(const cli_args *a, size_t from, size_t *n) {
     const char **files = base_alloc_array(a->n_words + a->n_many[OPT_DATA] + 1, sizeof *files);
     *n = 0;
     for (size_t i = 0; files && i < a->n_many[OPT_DATA]; i++) files[(*n)++] = a->many[OPT_DATA][i];
-    for (size_t i = 0; files && i < a->n_words; i++) files[(*n)++] = a->words[i];
+    for (size_t i = from; files && i < a->n_words; i++) files[(*n)++] = a->words[i];
     return files;
 }
 
@@ -133,15 +146,22 @@ static void say_plan(const cli_args *a, const rotor_train_plan *p) {
     if (p->model_bytes) cli_log(a, BASE_LOG_INFO, "model: %s", cli_bytes(p->model_bytes, b[6]));
 }
 
+static bool ends_with(const char *s, const char *end) {
+    const size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
 /* ==== The verb ================================================================================ */
 
 static rotor_status run(const cli_args *a, rotor_train *t, show *s, rotor_error *err) {
     const char *folder = cli_text(a, OPT_HF), *head = cli_text(a, OPT_TRAIN_HEAD);
+    const char *master = cli_text(a, OPT_MASTER);
     cli_catch_interrupt(true);
     rotor_status st = rotor_train_run(t, err);
     end_line(s);
     if (st == ROTOR_OK && folder)
         st = rotor_train_export(t, folder, NULL, cli_given(a, OPT_TRAIN_HEAD) ? head : "BF16", err);
+    if (st == ROTOR_OK && master) st = rotor_train_export(t, master, "BF16", "BF16", err);
     if (st == ROTOR_OK && !cli_on(a, OPT_FULL_PRECISION))
         cli_log(a, BASE_LOG_INFO, "%s is ready: rotor run %s -p TEXT", cli_text(a, OPT_OUTPUT),
                 cli_text(a, OPT_OUTPUT));
@@ -170,10 +190,24 @@ static int train(const cli_args *a, rotor_train_options *opt) {
     return CLI_FAILED;
 }
 
-int verb_train(const cli_args *a) {
+/* What could only fail after the training; NULL: nothing. */
+static const char *cannot_end(const cli_args *a) {
+    const char *folder = cli_text(a, OPT_HF), *master = cli_text(a, OPT_MASTER);
+    const char *head = cli_text(a, OPT_TRAIN_HEAD);
+    if (cli_on(a, OPT_FULL_PRECISION) && (folder || master))
+        return "a --full-precision twin is not written: no --hf, no --master";
+    if (master && !ends_with(master, ".gguf")) return "the name after --master must end in .gguf";
+    if (folder && ends_with(folder, ".gguf")) return "--hf names a folder, not a .gguf file";
+    if (folder && strcmp(head, "F32") != 0 && strcmp(head, "F16") != 0 && strcmp(head, "BF16") != 0)
+        return "with --hf, --head is F32, F16 or BF16";
+    return NULL;
+}
+
+static int verb(const cli_args *a, size_t first_text) {
     size_t n;
     rotor_train_options opt = options(a);
-    const char **files = data_files(a, &n);
+    const char **files = data_files(a, first_text, &n);
+    const char *why = cannot_end(a);
     int status;
     opt.data = files;
     opt.n_data = n;
@@ -181,13 +215,18 @@ int verb_train(const cli_args *a) {
         status = cli_fail_text(a, "out of memory");
     else if (!n)
         status = cli_usage(a, "nothing to learn from: --data FILE");
-    else if (!opt.tokenizer)
+    else if (!opt.tokenizer && !opt.start)
         status = cli_usage(a, "no --tokenizer; rotor train-tokenizer %s -o VOCAB.gguf makes one",
                            files[0]);
     else if (!opt.out)
         status = cli_usage(a, "no file to write: -o OUT.gguf");
+    else if (why)
+        status = cli_usage(a, "%s", why);
     else
         status = train(a, &opt);
     base_free(files);
     return status;
 }
+
+int verb_train(const cli_args *a) { return verb(a, 0); }
+int verb_finetune(const cli_args *a) { return verb(a, 1); }

@@ -4,6 +4,9 @@
  * projection as the ternary codes and the scale that the forward pass computes with. The
  * tokenizer's keys are copied from the file it came from.
  *
+ * In a float type the projections are written as the shadow weights they are: a master, which the
+ * engine rounds when it loads it and from which training can go on (start.c).
+ *
  * A scale that a type can only hold rounded (the half floats of TQ1_0 and TQ2_0) is kept exactly as
  * metadata rotor.scale_f32.<tensor>, as rotor convert does.
  */
@@ -49,10 +52,13 @@ static const quant_info *type_of(const types *ty, const train_tensor *t) {
 static rotor_status find_types(const train_model *m, types *ty, rotor_error *err) {
     ty->ternary = quant_find_name(base_str_of(m->type));
     ty->head = quant_find_name(base_str_of(m->head_type));
-    if (!ty->ternary || !(ty->ternary->flags & QUANT_TERNARY) ||
-        !(ty->ternary->flags & QUANT_CAN_ENCODE))
+    const bool master =
+        ty->ternary && (ty->ternary->id == QUANT_F32 || ty->ternary->id == QUANT_BF16);
+    if (!ty->ternary || (!master && (ty->ternary->flags & (QUANT_TERNARY | QUANT_CAN_ENCODE)) !=
+                                        (QUANT_TERNARY | QUANT_CAN_ENCODE)))
         return base_fail(err, ROTOR_E_ARG,
-                         "type %s cannot hold the ternary matrices; expected I2_S, TQ1_0 or TQ2_0",
+                         "type %s cannot hold the ternary matrices; expected I2_S, TQ1_0 or TQ2_0, "
+                         "or BF16 or F32 for their master weights",
                          m->type);
     if (!ty->head || ty->head->flags & QUANT_TERNARY || !(ty->head->flags & QUANT_CAN_ENCODE))
         return base_fail(err, ROTOR_E_ARG,
@@ -92,7 +98,13 @@ rotor_status train_export_check(const train_model *m, uint64_t *n_bytes, rotor_e
 /* ==== Keys ==================================================================================== */
 
 static uint32_t file_type_of(uint32_t type) {
-    return type == QUANT_I2_S ? 40 : type == QUANT_TQ1_0 ? 36 : type == QUANT_TQ2_0 ? 37 : 1024;
+    static const struct {
+        uint32_t type, number; /* quant_type, general.file_type */
+    } known[] = {
+        {QUANT_F32, 0}, {QUANT_BF16, 32}, {QUANT_TQ1_0, 36}, {QUANT_TQ2_0, 37}, {QUANT_I2_S, 40}};
+    for (size_t i = 0; i < BASE_COUNT(known); i++)
+        if (known[i].type == type) return known[i].number;
+    return 1024; /* "guessed" */
 }
 
 /* A failed put is remembered by the writer and told by file_begin. */
@@ -174,7 +186,7 @@ static rotor_status declare(file_writer *w, const train_model *m, const types *t
         char name[64], key[96];
         export_tensor_name(&t, name);
         ROTOR_TRY(file_declare(w, base_str_of(name), info->id, t.rows == 1 ? 1 : 2, dims, err));
-        if (!train_is_ternary(t.role)) continue;
+        if (!(info->flags & QUANT_TERNARY)) continue;
         const float scale = quant_absmean(m->params + t.at, (size_t)t.rows * t.cols, r->codes);
         if (info->id == QUANT_I2_S || quant_f16_to_f32(quant_f32_to_f16(scale)) == scale) continue;
         snprintf(key, sizeof key, "rotor.scale_f32.%s", name);
@@ -189,7 +201,7 @@ static rotor_status write_tensor(file_writer *w, const train_model *m, const typ
     const float *x = m->params + t->at;
     uint64_t bytes;
     ROTOR_TRY(quant_tensor_bytes(info, t->rows, t->cols, &bytes, err));
-    if (train_is_ternary(t->role)) {
+    if (info->flags & QUANT_TERNARY) {
         const float scale = quant_absmean(x, (size_t)t->rows * t->cols, r->codes);
         ROTOR_TRY(quant_ternary_pack(info->id, QUANT_I2S_X86, t->rows, t->cols, r->codes, scale,
                                      r->bytes, err));

@@ -55,8 +55,20 @@ static char *svg_path(const char *csv) {
     return path;
 }
 
+/* Sizes of the master; the length of a row may be another if the caller gave one. */
+static rotor_status take_start(train_run *r, rotor_error *err) {
+    train_shape *s = &r->opt.set.shape;
+    const uint32_t n_ctx = s->n_ctx;
+    ROTOR_TRY(train_start_shape(r->words, s, err));
+    if (n_ctx) s->n_ctx = n_ctx;
+    if (s->n_vocab != text_n_tokens(r->vocab))
+        return base_fail(err, ROTOR_E_FORMAT, "%s: %u rows in the embedding for %zu tokens",
+                         r->opt.start, s->n_vocab, text_n_tokens(r->vocab));
+    return ROTOR_OK;
+}
+
 static rotor_status open_tokenizer(train_run *r, rotor_error *err) {
-    const char *path = r->opt.tokenizer;
+    const char *path = r->opt.start ? r->opt.start : r->opt.tokenizer;
     ROTOR_TRY(file_open(&r->words, path, NULL, err));
     if (file_kind_of(r->words) != FILE_GGUF)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
@@ -68,8 +80,9 @@ static rotor_status open_tokenizer(train_run *r, rotor_error *err) {
         return base_fail(err, ROTOR_E_FORMAT,
                          "%s: the tokenizer has no end-of-text token, so a model could never stop",
                          path);
-    r->opt.set.shape.n_vocab = (uint32_t)text_n_tokens(r->vocab);
     r->opt.set.vocab_hash = train_vocab_hash(r->vocab);
+    if (r->opt.start) return take_start(r, err);
+    r->opt.set.shape.n_vocab = (uint32_t)text_n_tokens(r->vocab);
     return ROTOR_OK;
 }
 
@@ -184,7 +197,7 @@ static rotor_status open_data(train_run *r, rotor_error *err) {
         return base_fail(err, ROTOR_E_ARG,
                          "%s was made with another tokenizer (of %u tokens) than %s (of %zu); its "
                          "numbers would mean other words",
-                         d->file.path, d->n_vocab, r->opt.tokenizer, text_n_tokens(r->vocab));
+                         d->file.path, d->n_vocab, file_path(r->words), text_n_tokens(r->vocab));
     if (d->n_train <= n_ctx || d->n_held < 8)
         return base_fail(
             err, ROTOR_E_ARG,
@@ -231,8 +244,9 @@ static rotor_status find_start(train_run *r, rotor_error *err) {
                              "it, or remove the file to begin anew",
                              r->checkpoint, (unsigned long long)step, (unsigned long long)steps);
     }
-    train_init(&r->opt.set.shape, r->x.params, r->opt.set.seed);
     r->step = 0;
+    if (r->opt.start) return train_start_params(r->words, &r->opt.set.shape, r->x.params, err);
+    train_init(&r->opt.set.shape, r->x.params, r->opt.set.seed);
     return ROTOR_OK;
 }
 

@@ -234,7 +234,8 @@ typedef struct train_model {
     const float *params;         /* shadow weights */
     const file_model *tokenizer; /* GGUF whose tokenizer.* keys are copied */
     const char *name;            /* general.name */
-    const char *type;            /* of ternary matrices: a ternary type's name */
+    const char *type;            /* of ternary matrices: a ternary type's name; F32 or BF16: their
+                                    shadow weights */
     const char *head_type;       /* of the embedding: any type that can be encoded */
 } train_model;
 /* What an unknown or unfit type is told by, before anything is written. *n_bytes: of all tensors.
@@ -244,6 +245,14 @@ rotor_status train_export_gguf(const train_model *m, const char *path, rotor_err
 /* A folder with packed safetensors, config.json, generation_config.json, tokenizer.json and
  * tokenizer_config.json; type is not used, head_type must be F32, F16 or BF16. */
 rotor_status train_export_hf(const train_model *m, const char *folder, rotor_error *err);
+
+/* ---- Starting from a master (start.c) -------------------------------------------------------- */
+
+/* The shape of a GGUF model whose projections are shadow weights; full_float is left alone. */
+rotor_status train_start_shape(const file_model *f, train_shape *s, rotor_error *err);
+/* Its weights, for a shape that may differ in n_ctx. */
+rotor_status train_start_params(const file_model *f, const train_shape *s, float *params,
+                                rotor_error *err);
 
 /* ---- Checkpoints (checkpoint.c) -------------------------------------------------------------- */
 
@@ -301,17 +310,18 @@ typedef struct train_report {
 } train_report;
 
 typedef struct train_run_options {
-    train_settings set;           /* n_vocab and hashes are filled in by the run */
-    uint64_t save_every;          /* steps, at least 1 */
-    uint64_t eval_every;          /* steps, at least 1 */
-    uint32_t eval_rows;           /* windows of held-out text, at most */
-    bool recompute, resume;       /* see rotor_train_options */
-    int n_threads;                /* of the pool */
-    unsigned cpu;                 /* CPU_* flags for the kernels */
-    train_texts texts;            /* to learn from; one token file stands for all */
-    const char *tokenizer;        /* GGUF file */
-    const char *out, *log;        /* model; CSV or NULL */
-    const char *type, *head_type; /* of the export */
+    train_settings set;     /* n_vocab and hashes are filled in by the run */
+    uint64_t save_every;    /* steps, at least 1 */
+    uint64_t eval_every;    /* steps, at least 1 */
+    uint32_t eval_rows;     /* windows of held-out text, at most */
+    bool recompute, resume; /* see rotor_train_options */
+    int n_threads;          /* of the pool */
+    unsigned cpu;           /* CPU_* flags for the kernels */
+    train_texts texts;      /* to learn from; one token file stands for all */
+    const char *tokenizer;  /* GGUF file */
+    const char *start;      /* GGUF master to start from, which gives sizes and tokenizer; NULL */
+    const char *out, *log;  /* model; CSV or NULL */
+    const char *type, *head_type;                       /* of the export */
     bool (*on_step)(void *user, const train_report *r); /* false: save and stop; or NULL */
     void *user;                                         /* passed to on_step */
     base_log say;                                       /* what was decided */

@@ -152,6 +152,21 @@ def test_conversations(rotor, words, tmp_path):
     assert said.strip() == "Old Mother West Wind."
 
 
+def test_fine_tuning_starts_from_a_master(rotor, book, words, tmp_path):
+    master = tmp_path / "master.gguf"
+    rotor("train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 30, "--master", master, *SMALL)
+    said = "Old Mother West Wind laughed.<|endoftext|>" * 300
+    (tmp_path / "more.txt").write_text(said)
+    rotor("finetune", master, "--data", tmp_path / "more.txt", "-o", tmp_path / "f.gguf", "--steps", 150, "--lr", 0.004,
+          "--log", tmp_path / "f.csv", "--batch", 8)
+    log = [float(row[1]) for row in rows(tmp_path / "f.csv")]
+    assert log[-1] < 0.1
+    told = rotor("run", tmp_path / "f.gguf", "-p", "Old Mother", "--temp", 0).stdout
+    assert told.strip() == "West Wind laughed."
+    r = rotor("finetune", tmp_path / "m.gguf", "--data", book, "-o", tmp_path / "n.gguf", status=1)
+    assert "starts from the float master" in r.stderr
+
+
 def test_the_full_precision_twin(rotor, book, words, tmp_path):
     r = rotor("train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 20, "--full-precision", "--log",
               tmp_path / "m.csv", *SMALL)
@@ -178,6 +193,9 @@ def test_bad_text(rotor, words, tmp_path, content, told, status):
     (["--type", "TQ2_0"], "does not fit TQ2_0"),
     (["--preset", "huge"], "tiny"),
     (["--resume"], "m.gguf.checkpoint: cannot open"),
+    (["--hf", "folder", "--head", "Q8_0"], "with --hf, --head is F32, F16 or BF16"),
+    (["--master", "folder"], "must end in .gguf"),
+    (["--hf", "folder", "--full-precision"], "twin is not written"),
 ])
 def test_bad_options(rotor, book, words, tmp_path, change, told):
     r = rotor("train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, *change, status=None)

@@ -119,7 +119,8 @@ static void the_engine_computes_the_trainers_logits(void **state) {
     } ways[] = {{"same.gguf", NULL, true},
                 {"tq1.gguf", "TQ1_0", false},
                 {"tq2.gguf", "TQ2_0", false},
-                {"hf", NULL, true}};
+                {"hf", NULL, true},
+                {"master.gguf", "F32", true}}; /* rounded by the engine when it loads */
     for (size_t i = 0; i < BASE_COUNT(ways); i++) {
         if (i)
             assert_int_equal(
@@ -261,6 +262,36 @@ static void a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(void **state
     rotor_train_close(&t);
 }
 
+static void a_master_is_where_fine_tuning_starts(void **state) {
+    (void)state;
+    rotor_error err = {0};
+    rotor_train *t = NULL;
+    watch w = {0}, again = {0};
+    rotor_train_options o = small(in_folder("before.gguf"));
+    o.on_step = on_step;
+    o.user = &w;
+    t = trained(&o);
+    assert_int_equal(rotor_train_export(t, in_folder("start.gguf"), "F32", "F32", &err), ROTOR_OK);
+    rotor_train_close(&t);
+    o.start = in_folder("start.gguf");
+    o.tokenizer = NULL;
+    o.out = in_folder("after.gguf");
+    o.n_embd = o.n_layer = o.n_head = 999; /* the master knows better */
+    o.n_ctx = 0;
+    o.user = &again;
+    t = trained(&o);
+    rotor_train_close(&t);
+    print_message("held out: %.3f from the start, %.3f from its master\n", w.held, again.held);
+    assert_true(again.loss[1] < w.loss[1] - 0.3);
+    assert_true(again.held < w.held);
+    o.start = in_folder("before.gguf");
+    o.out = in_folder("never.gguf");
+    assert_int_equal(rotor_train_open(&t, &o, &err), ROTOR_OK);
+    assert_int_equal(rotor_train_run(t, &err), ROTOR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "is I2_S; fine-tuning starts from the float master"));
+    rotor_train_close(&t);
+}
+
 static void wrong_input_is_told(void **state) {
     (void)state;
     const struct {
@@ -309,6 +340,58 @@ static void another_tokenizer_is_refused(void **state) {
     rotor_train_close(&t);
 }
 
+/* ==== Memory and disk ========================================================================= */
+
+static rotor_status learn_and_train(rotor_error *err) {
+    rotor_train *t = NULL;
+    rotor_tokenizer_options words = rotor_tokenizer_options_default();
+    const char *few[] = {in_folder("few.txt")};
+    rotor_train_options o = small(in_folder("few.gguf"));
+    words.n_vocab = 270;
+    rotor_status st = rotor_train_tokenizer(few, 1, in_folder("few_words.gguf"), &words, err);
+    if (st != ROTOR_OK) return st;
+    o.tokenizer = in_folder("few_words.gguf");
+    o.data = few;
+    o.n_embd = o.n_ff = 32;
+    o.n_ctx = 16;
+    o.steps = 1;
+    o.threads = 1;
+    o.log = in_folder("few.csv");
+    st = rotor_train_open(&t, &o, err);
+    if (st == ROTOR_OK) st = rotor_train_run(t, err);
+    if (st == ROTOR_OK) st = rotor_train_export(t, in_folder("few_hf"), NULL, "F32", err);
+    rotor_train_close(&t);
+    return st;
+}
+
+static void every_allocation_and_write_may_fail(void **state) {
+    (void)state;
+    base_out text;
+    base_file from = opened(book);
+    assert_int_equal(base_out_open(&text, in_folder("few.txt"), NULL), ROTOR_OK);
+    assert_int_equal(base_out_write(&text, from.data, 3000, NULL), ROTOR_OK);
+    assert_int_equal(base_out_commit(&text, NULL), ROTOR_OK);
+    base_file_close(&from);
+    long n = 1;
+    for (;; n++) {
+        rotor_error err = {0};
+        base_fault_after(n);
+        const rotor_status st = learn_and_train(&err);
+        const bool fired = base_fault_fired();
+        base_fault_after(0);
+        if (st != ROTOR_OK && !*err.message) fail_msg("failure %ld has no message", n);
+        if (!fired) {
+            if (st != ROTOR_OK) fail_msg("%s", err.message);
+            break;
+        }
+    }
+    print_message("%ld points of failure\n", n - 1);
+    assert_true(n > 100);
+    char command[300];
+    snprintf(command, sizeof command, "ls '%s' '%s' | grep -q part-", folder, in_folder("few_hf"));
+    assert_int_not_equal(system(command), 0); /* nothing half-written is left */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_engine_computes_the_trainers_logits),
@@ -316,8 +399,10 @@ int main(void) {
         cmocka_unit_test(a_stopped_run_goes_on_bit_for_bit),
         cmocka_unit_test(parts_of_a_batch_add_up),
         cmocka_unit_test(a_loss_that_is_no_number_stops_and_keeps_the_checkpoint),
+        cmocka_unit_test(a_master_is_where_fine_tuning_starts),
         cmocka_unit_test(wrong_input_is_told),
         cmocka_unit_test(another_tokenizer_is_refused),
+        cmocka_unit_test(every_allocation_and_write_may_fail),
     };
     const char *root = getenv("ROTOR_SOURCE_ROOT");
     rotor_tokenizer_options words = rotor_tokenizer_options_default();
