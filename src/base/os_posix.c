@@ -285,6 +285,17 @@ rotor_status base_out_skip(base_out *o, uint64_t n_bytes, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* A rename is on the disk when its folder is. Where folders cannot be flushed, nothing is lost. */
+static void flush_folder(const char *path) {
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    int fd = open(*folder ? folder : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    (void)fsync(fd);
+    close(fd);
+}
+
 static rotor_status finish(base_out *o, rotor_error *err) {
     ROTOR_TRY(flush(o, err));
     if (ftruncate(o->fd, (off_t)o->pos) != 0 || fsync(o->fd) != 0)
@@ -295,6 +306,7 @@ static rotor_status finish(base_out *o, rotor_error *err) {
     if (close(fd) != 0 || rename(o->tmp_path, o->path) != 0)
         return base_fail(err, ROTOR_E_IO, "%s: cannot rename into place: %s", o->path,
                          strerror(errno));
+    flush_folder(o->path);
     base_free(o->tmp_path);
     o->tmp_path = NULL;
     return ROTOR_OK;
