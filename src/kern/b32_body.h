@@ -564,4 +564,9 @@ static void NAME(mm_b32_q8)(float *y, size_t ldy, const kern_mat *w, const kern_
     }
 }
 
-void NAME(kern_fill_b32)(kern *k) { k->mm_b32_q8 = NAME(mm_b32_q8); }
+#include "kern/q8x16_body.h"
+
+void NAME(kern_fill_b32)(kern *k) {
+    k->mm_b32_q8 = NAME(mm_b32_q8);
+    k->mm_q8x16 = NAME(mm_q8x16);
+}

@@ -29,6 +29,7 @@ void kern_init(kern *k, unsigned cpu) {
     kern_fill_t2_c(k);
     kern_fill_t5_c(k);
     kern_fill_b32_c(k);
+    kern_fill_q8x16_c(k);
     kern_fill_head_c(k);
 #if defined(__x86_64__)
     kern_fill_x86(k, cpu);

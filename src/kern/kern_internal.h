@@ -51,6 +51,7 @@ void kern_fill_float_c(kern *k);
 void kern_fill_t2_c(kern *k);
 void kern_fill_t5_c(kern *k);
 void kern_fill_b32_c(kern *k);
+void kern_fill_q8x16_c(kern *k);
 void kern_fill_head_c(kern *k);
 void kern_fill_x86(kern *k, unsigned cpu);
 void kern_fill_arm(kern *k, unsigned cpu);

@@ -30,6 +30,7 @@ static void spoil_product(float *y, size_t ldy, const kern_mat *w, const kern_ac
 BROKEN_PRODUCT(gemv_t2_i8)
 BROKEN_PRODUCT(gemv_t5_i8)
 BROKEN_PRODUCT(mm_b32_q8)
+BROKEN_PRODUCT(mm_q8x16)
 BROKEN_PRODUCT(mm_f32)
 BROKEN_PRODUCT(mm_f16)
 BROKEN_PRODUCT(mm_bf16)
@@ -194,6 +195,8 @@ const char *break_slot(kern *k, size_t i) {
         return k->head_screen = broken_head_screen, "head_screen";
     case 26:
         return k->head_refine = broken_head_refine, "head_refine";
+    case 27:
+        return k->mm_q8x16 = broken_mm_q8x16, "mm_q8x16";
     default:
         return NULL;
     }

@@ -174,6 +174,42 @@ static void block_case(checker *c, size_t at, product p, const quant_info *info,
     compare(c, at, &p);
 }
 
+/* Rows side by side: packed from random Q8_0 rows. What they must give is what those rows give. */
+static void side_case(checker *c, size_t at, product p) {
+    const quant_info *info = quant_find(QUANT_Q8_0);
+    const size_t n_k = p.w.cols / 32, groups = (p.w.rows + 15) / 16;
+    uint8_t *rows = base_alloc(p.w.rows * n_k * 34);
+    kern_mat padded = p.w;
+    if (!rows) abort();
+    fill_blocks(c, rows, info, p.w.rows * n_k, p.wf);
+    p.type_name = "Q8_0 side by side";
+    p.w.type = KERN_Q8X16;
+    p.w.row_bytes = padded.row_bytes = n_k * 34;
+    padded.rows = groups * 16;
+    uint8_t *data = take_weights(c, &padded);
+    p.w.data = data;
+    for (size_t g = 0; g < groups; g++)
+        kern_q8x16_pack(data + g * n_k * 544, rows + g * 16 * n_k * 34,
+                        p.w.rows - g * 16 < 16 ? p.w.rows - g * 16 : 16, p.w.cols);
+    take_codes_block(c, &p.x, p.w.cols, p.xf);
+    choose_range(c, &p);
+    p.begin = p.begin / 16 * 16;
+    compare(c, at, &p);
+
+    kern_mat plain = p.w;
+    plain.type = QUANT_Q8_0, plain.data = rows;
+    const size_t n = p.x.n_tok * p.ldy;
+    size_t bad = 0;
+    float *ref = (float *)(void *)space_take(c, S_REF, n * sizeof(float), 0);
+    float *out = (float *)(void *)space_take(c, S_OUT, n * sizeof(float), 0);
+    c->ref.mm_b32_q8(ref, p.ldy, &plain, &p.x, p.begin, p.end);
+    c->ref.mm_q8x16(out, p.ldy, &p.w, &p.x, p.begin, p.end);
+    bool same = floats_equal(ref, out, n, &bad);
+    slot_verdict(c, 0, same, "rows %zu cols %zu: side by side %.9g, one after another %.9g",
+                 p.w.rows, p.w.cols, (double)out[bad], (double)ref[bad]);
+    base_free(rows);
+}
+
 static void plain_case(checker *c, size_t at, product p, const quant_info *info) {
     p.type_name = info->name;
     p.w.type = info->id;
@@ -211,6 +247,9 @@ static void case_b32(checker *c, size_t at, const product *p, const quant_info *
 }
 static void case_b32_f32(checker *c, size_t at, const product *p, const quant_info *info) {
     if (p->w.cols % info->block_elems == 0) block_case(c, at, *p, info, true);
+}
+static void case_side(checker *c, size_t at, const product *p, const quant_info *info) {
+    if (info->id == QUANT_Q8_0) side_case(c, at, *p);
 }
 static void case_plain(checker *c, size_t at, const product *p, const quant_info *info) {
     plain_case(c, at, *p, info);
@@ -299,6 +338,7 @@ void check_products(checker *c) {
         token_groups(c, offsetof(kern, gemm_t5_i8), QUANT_T5);
     }
     if (slot_begin(c, "mm_b32_q8")) block_shapes(c, offsetof(kern, mm_b32_q8), case_b32, 32768);
+    if (slot_begin(c, "mm_q8x16")) block_shapes(c, offsetof(kern, mm_q8x16), case_side, 32768);
     if (slot_begin(c, "mm_t2_f32")) shapes(c, offsetof(kern, mm_t2_f32), case_t_f32, t2, 2560);
     if (slot_begin(c, "mm_t5_f32")) shapes(c, offsetof(kern, mm_t5_f32), case_t_f32, t5, 2560);
     if (slot_begin(c, "mm_b32_f32")) block_shapes(c, offsetof(kern, mm_b32_f32), case_b32_f32, 544);

@@ -52,6 +52,8 @@ kern_mm_fn cpu_product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) {
     switch (w->type) {
     case QUANT_F32:
         return k->mm_f32;
+    case KERN_Q8X16:
+        return k->mm_q8x16;
     case QUANT_F16:
         return k->mm_f16;
     case QUANT_BF16:

@@ -6,7 +6,8 @@
 #define VI_DOTPROD
 #include "kern/arm/vi_neon.h"
 
-#define NAME(x)    x##_dotprod
-#define B32_TOKENS 6
+#define NAME(x)      x##_dotprod
+#define B32_TOKENS   6
+#define Q8X16_TOKENS 3
 enum { TOKENS = B32_TOKENS };
 #include "kern/b32_body.h"

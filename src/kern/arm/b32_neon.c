@@ -5,7 +5,8 @@
  */
 #include "kern/arm/vi_neon.h"
 
-#define NAME(x)    x##_neon
-#define B32_TOKENS 6
+#define NAME(x)      x##_neon
+#define B32_TOKENS   6
+#define Q8X16_TOKENS 3
 enum { TOKENS = B32_TOKENS };
 #include "kern/b32_body.h"

@@ -32,6 +32,7 @@ static inline vi vi_hi64(vi a, vi b) {
 }
 
 static inline vi vi_load(const void *p) { return vi_of_u8(vld1q_u8(p)); }
+static inline vi vi_load_any(const void *p) { return vi_load(p); }
 static inline void vi_store(void *p, vi a) { vst1q_u8(p, vi_u8(a)); }
 static inline vi vi_set8(int x) { return vi_of_u8(vdupq_n_u8((uint8_t)x)); }
 static inline vi vi_set32(int32_t x) { return vdupq_n_s32(x); }

@@ -5,7 +5,8 @@
  */
 #include "kern/x86/vi_avx512.h"
 
-#define NAME(x)    x##_avx512vnni
-#define B32_TOKENS 6
+#define NAME(x)      x##_avx512vnni
+#define B32_TOKENS   6
+#define Q8X16_TOKENS 8
 enum { TOKENS = B32_TOKENS };
 #include "kern/b32_body.h"

@@ -7,7 +7,8 @@
 #define VI_VNNI
 #include "kern/x86/vi_avx2.h"
 
-#define NAME(x)    x##_avxvnni
-#define B32_TOKENS 4
+#define NAME(x)      x##_avxvnni
+#define B32_TOKENS   4
+#define Q8X16_TOKENS 3
 enum { TOKENS = B32_TOKENS };
 #include "kern/b32_body.h"

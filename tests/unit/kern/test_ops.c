@@ -226,7 +226,7 @@ typedef struct product {
 
 /* Computes all rows in two uneven ranges and judges every output. */
 static void judge(kern_mm_fn fn, const kern_mat *w, const kern_act *x, const product *p) {
-    const size_t ldy = w->rows + 3, cut = w->rows / 3;
+    const size_t ldy = w->rows + 3, cut = w->type == KERN_Q8X16 ? w->rows / 32 * 16 : w->rows / 3;
     float *y = floats(x->n_tok * ldy);
     fn(y, ldy, w, x, 0, cut);
     fn(y, ldy, w, x, cut, w->rows);
@@ -412,6 +412,21 @@ static void plain_case(const kern *k, const op_case *c) {
     judge(type == QUANT_F32 ? k->mm_f32 : type == QUANT_F16 ? k->mm_f16 : k->mm_bf16, &w, &act, &p);
 }
 
+/* The same rows packed in groups of sixteen. */
+static void judge_side_by_side(const kern *k, const kern_mat *w, const kern_act *act,
+                               const product *p) {
+    kern_mat side = *w;
+    uint8_t *data = aligned_alloc(64, (kern_q8x16_bytes(w->rows, w->cols) + 63) / 64 * 64);
+    assert_non_null(data);
+    for (size_t r = 0; r < w->rows; r += KERN_Q8X16_ROWS)
+        kern_q8x16_pack(data + r * w->row_bytes, w->data + r * w->row_bytes,
+                        BASE_MIN(w->rows - r, (size_t)KERN_Q8X16_ROWS), w->cols);
+    side.type = KERN_Q8X16;
+    side.data = data;
+    judge(k->mm_q8x16, &side, act, p);
+    free(data);
+}
+
 static void blocks_case(const kern *k, const op_case *c) {
     const size_t rows = param(c, 0), cols = param(c, 1), n_tok = param(c, 2), ldq = padded(cols);
     const quant_info *info = quant_find((uint32_t)param(c, 3));
@@ -433,6 +448,7 @@ static void blocks_case(const kern *k, const op_case *c) {
         .x = x, .ldx = cols, .q = q, .ldq = ldq, .s = s, .sum16 = sum16, .n_tok = n_tok};
     product p = {.c = c, .what = info->name, .want = f64s(c, 4), .size = f32s(c, 5), .factor = 1};
     judge(k->mm_b32_q8, &w, &act, &p);
+    if (info->id == QUANT_Q8_0) judge_side_by_side(k, &w, &act, &p);
     p.want = f64s(c, 7), p.size = f32s(c, 8);
     judge(k->mm_b32_f32, &w, &act, &p);
     k->embed(row, &w, rows - 1);
@@ -645,8 +661,8 @@ static void float_products_of_any_orientation_agree(void **state) {
             for (size_t j = 0; j < N; j++) {
                 double sum = 0, size = 0;
                 for (size_t l = 0; l < K; l++) {
-                    double t = (double)a[i * g.a_row + l * g.a_col] *
-                               (double)b[l * g.b_row + j * g.b_col];
+                    double t =
+                        (double)a[i * g.a_row + l * g.a_col] * (double)b[l * g.b_row + j * g.b_col];
                     sum += 2 * t;
                     size += fabs(t);
                 }
@@ -678,9 +694,9 @@ int main(void) {
         cmocka_unit_test(softmax_agrees),
         cmocka_unit_test(float_products_of_any_orientation_agree),
     };
-    /* A slot more in the table needs a case here (27 pointers behind the flags, three of them the
+    /* A slot more in the table needs a case here (28 pointers behind the flags, three of them the
      * staged head's, which test_head.c holds against sums in double). */
-    _Static_assert(sizeof(kern) == sizeof(void *) + 27 * sizeof(void *),
+    _Static_assert(sizeof(kern) == sizeof(void *) + 28 * sizeof(void *),
                    "a slot has no golden case");
     char path[512];
     const char *root = getenv("ROTOR_SOURCE_ROOT");
