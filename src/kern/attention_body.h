@@ -77,7 +77,7 @@ static void fetch_ahead(span_work *w, tile_rows *b, size_t n, size_t bytes_per_r
     const size_t bytes = BASE_MIN(n * bytes_per_row, w->ahead_left);
     b->ahead = bytes ? w->ahead : (const uint8_t *)w->q; /* nothing left: what is here already */
     b->ahead_step = bytes ? bytes_per_row : 0;
-    w->ahead += bytes;
+    if (bytes) w->ahead += bytes;
     w->ahead_left -= bytes;
 }
 
@@ -93,7 +93,7 @@ static size_t panel_width(size_t v, size_t n) { return n - v >= TILE_VECS ? TILE
 /* b from vector v on. */
 static tile_rows rows_from(tile_rows b, rows_kind kind, size_t v) {
     b.at += v * vec_bytes(kind);
-    b.scales += is_key_codes(kind) ? 32 * v : 0;
+    if (is_key_codes(kind) && b.scales) b.scales += 32 * v;
     return b;
 }
 
@@ -152,7 +152,7 @@ static void score_tile(span_work *w, tile_rows *b, rows_kind kind, size_t r, siz
         fetch_ahead(w, b, rows, tile_line(w, kind, wide));
         fn(c, KERN_SPAN, w->q + r * w->wide + k, w->wide, b, rows, k == 0);
         b->at += n * b->step;
-        b->scales += is_key_codes(kind) ? 2 * KERN_KEYS : 0;
+        if (is_key_codes(kind) && b->scales) b->scales += 2 * KERN_KEYS;
     }
 }
 
