@@ -23,6 +23,13 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session")
+def checked_build():
+    """Whether the program under test carries the address or thread checker."""
+    symbols = subprocess.run(["nm", "-D", os.environ["ROTOR_BINARY"]], capture_output=True, text=True).stdout
+    return "__asan_init" in symbols or "__tsan_init" in symbols
+
+
+@pytest.fixture(scope="session")
 def source_root():
     return pathlib.Path(os.environ["ROTOR_SOURCE_ROOT"])
 

@@ -56,7 +56,7 @@ static uint64_t fold(uint64_t a, uint64_t b) {
 
 static uint64_t load_tail(const uint8_t *p, size_t n) {
     uint64_t v = 0;
-    memcpy(&v, p, n);
+    if (n) memcpy(&v, p, n); /* nothing may be at no address */
     return v;
 }
 

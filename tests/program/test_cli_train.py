@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(rotor, book, words, tmp_path):
     assert not list(tmp_path.glob("*.part-*"))
 
 
-def test_dry_run_states_the_memory_and_it_is_held(rotor, book, words, tmp_path):
+def test_dry_run_states_the_memory_and_it_is_held(rotor, book, words, tmp_path, checked_build):
     big = ["--layers", 2, "--embd", 128, "--heads", 4, "--kv-heads", 2, "--ff", 384, "--ctx", 128, "--batch", 24]
     command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 2, *big]
     r = rotor(*command, "--dry-run")
@@ -137,7 +137,7 @@ def test_dry_run_states_the_memory_and_it_is_held(rotor, book, words, tmp_path):
     peak = int(subprocess.run(["python3", "-c", script, os.environ["ROTOR_BINARY"], *map(str, command)],
                               capture_output=True, text=True, check=True).stdout) / 1024
     print("stated %.1f MiB, peak %.1f MiB" % (stated, peak))
-    assert 0.8 * stated < peak < stated + 16
+    assert 0.8 * stated < peak < stated + (16 if not checked_build else 64)  # the checker's own memory
 
 
 def test_conversations(rotor, words, tmp_path):
