@@ -33,7 +33,7 @@ typedef struct cpu_phase {
     size_t main;  /* the op that is shared; equal to end: row work of one thread only */
     size_t end;   /* one past the last; row work behind main is on a thread's own outputs */
     bool apart;   /* the rows of each matrix of a product are shared apart, not as one range */
-    size_t chunk; /* rows of the product that a thread takes at once */
+    size_t chunk; /* rows of the product that a thread takes at once, for one token */
     int set;      /* which of a thread's claims: products take turns */
 } cpu_phase;
 
@@ -91,9 +91,10 @@ typedef struct dev_cpu {
 } dev_cpu;
 
 enum {
-    CPU_SPLIT_ROWS = 8,         /* steps of at most this many tokens share each token's attention */
-    CPU_AHEAD_BYTES = 4096,     /* asked for before a product begins */
-    CPU_CHUNK_BYTES = 128 << 10 /* of weights taken at once: some 10 us of reading */
+    CPU_SPLIT_ROWS = 8,     /* steps of at most this many tokens share each token's attention */
+    CPU_AHEAD_BYTES = 4096, /* asked for before a product begins */
+    CPU_CHUNK_BYTES = 128 << 10, /* of weights taken at once: some 10 us of reading */
+    CPU_CHUNK_ROWS = 512         /* of weights taken at once for many tokens: some 1 ms */
 };
 
 /* Byte offset inside a page of the keys of (layer, head); the values follow block_bytes later. */

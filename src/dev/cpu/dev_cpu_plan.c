@@ -115,16 +115,11 @@ static size_t own_behind(const dev_cpu *d, size_t main, dev_buf from) {
 
 /* ==== The plan ================================================================================ */
 
-/* Rows of product `op` that make a chunk, in units of 16: an eighth of a thread's share, if that is
- * not too little. */
+/* Rows of product `op` that make a chunk, in units of 16. */
 static size_t chunk_rows(const dev_cpu *d, const dev_op *op, bool apart) {
-    const size_t eighths = 4 * (size_t)par_n_threads(d->pool);
-    size_t row_bytes = 0, rows = 0;
-    for (int i = 0; i < op->n_mats; i++) {
-        if (apart || i == 0) row_bytes += d->mats[op->w[i]].row_bytes;
-        if (!apart || i == 0) rows += d->mats[op->w[i]].rows;
-    }
-    return (BASE_MAX(CPU_CHUNK_BYTES / row_bytes, rows / eighths) + 15) / 16 * 16;
+    size_t row_bytes = 0;
+    for (int i = 0; i < (apart ? op->n_mats : 1); i++) row_bytes += d->mats[op->w[i]].row_bytes;
+    return (CPU_CHUNK_BYTES / row_bytes + 15) / 16 * 16;
 }
 
 static void add_phase(dev_cpu *d, cpu_phase ph) {

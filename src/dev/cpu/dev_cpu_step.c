@@ -125,11 +125,42 @@ static void product_rows(const cpu_ctx *c, const dev_op *op, const kern_act *x, 
     lap(c, op, false);
 }
 
-static void do_matmul(const cpu_ctx *c, const dev_op *op) {
+/* Rows of a product in chunks: each thread begins with a contiguous share of its own, one linear
+ * stream of memory; one that is through, because its processor is faster or less disturbed, takes
+ * chunks that others have not begun. Products of a step take turns with two sets of claims. */
+typedef struct chunks {
+    size_t total; /* rows */
+    size_t chunk; /* rows taken at once */
+    int set;      /* of claims */
+    int whose;    /* share in turn: the thread's own first */
+} chunks;
+
+static chunks chunks_of(const cpu_ctx *c, size_t total, size_t chunk, int set) {
+    atomic_store_explicit(&c->d->claims[c->thread].n[1 - set], 0, memory_order_relaxed);
+    return (chunks){.total = total, .chunk = c->n_threads == 1 ? total : chunk, .set = set};
+}
+
+/* The next rows for this thread; false: all are taken. */
+static bool take_chunk(const cpu_ctx *c, chunks *k, size_t *begin, size_t *end) {
+    for (; k->whose < c->n_threads; k->whose++) {
+        const int whose = (c->thread + k->whose) % c->n_threads;
+        par_slice(k->total, 16, whose, c->n_threads, begin, end);
+        *begin += k->chunk * atomic_fetch_add_explicit(&c->d->claims[whose].n[k->set], 1,
+                                                       memory_order_relaxed);
+        if (*begin >= *end) continue;
+        *end = BASE_MIN(*end, *begin + k->chunk);
+        return true;
+    }
+    return false;
+}
+
+/* A product of many rows of activations. */
+static void do_product_many(const cpu_ctx *c, const cpu_phase *ph) {
+    const dev_op *op = &c->d->ops[ph->main];
     const kern_act x = act_of(&c->d->bufs[op->src], op_rows(c, op));
-    size_t begin, end;
-    par_slice(all_rows(c->d, op, false), 16, c->thread, c->n_threads, &begin, &end);
-    if (begin < end) product_rows(c, op, &x, false, begin, end);
+    chunks k = chunks_of(c, all_rows(c->d, op, false), CPU_CHUNK_ROWS, ph->set);
+    for (size_t begin, end; take_chunk(c, &k, &begin, &end);)
+        product_rows(c, op, &x, false, begin, end);
 }
 
 /* ==== Everything that works on one row ======================================================== */
@@ -417,28 +448,15 @@ static void do_behind(const cpu_ctx *c, const cpu_phase *ph, size_t begin, size_
     }
 }
 
-/* A product of one row. Each thread has a contiguous share of the rows, one linear stream of
- * memory, and takes it in chunks; one that is through, because its processor is faster or less
- * disturbed, takes chunks that others have not begun. */
+/* A product of one row. */
 static void do_product(const cpu_ctx *c, const cpu_phase *ph) {
     dev_cpu *d = c->d;
     const dev_op *op = &d->ops[ph->main];
     const kern_act x = own_input(c, ph);
-    const size_t total = all_rows(d, op, ph->apart);
-    atomic_store_explicit(&d->claims[c->thread].n[1 - ph->set], 0, memory_order_relaxed);
-    for (int i = 0; i < c->n_threads; i++) {
-        const int whose = (c->thread + i) % c->n_threads;
-        atomic_uint *taken = &d->claims[whose].n[ph->set];
-        size_t begin, end;
-        par_slice(total, 16, whose, c->n_threads, &begin, &end);
-        const size_t chunk = c->n_threads == 1 ? total : ph->chunk;
-        for (;;) {
-            const size_t at =
-                begin + chunk * atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
-            if (at >= end) break;
-            product_rows(c, op, &x, ph->apart, at, BASE_MIN(at + chunk, end));
-            do_behind(c, ph, at, BASE_MIN(at + chunk, end));
-        }
+    chunks k = chunks_of(c, all_rows(d, op, ph->apart), ph->chunk, ph->set);
+    for (size_t begin, end; take_chunk(c, &k, &begin, &end);) {
+        product_rows(c, op, &x, ph->apart, begin, end);
+        do_behind(c, ph, begin, end);
     }
 }
 
@@ -492,9 +510,10 @@ static void make_angles(const cpu_ctx *c) {
                         c->step->pos[row]);
 }
 
-/* Many tokens: ops [begin, end), every stretch of row work as one. */
-static void walk_many(const cpu_ctx *c, size_t begin, size_t end) {
+/* Many tokens: ops of phases from ph on, up to op `end`, every stretch of row work as one. */
+static void walk_many(const cpu_ctx *c, const cpu_phase *ph, size_t end) {
     const dev_op *ops = c->d->ops;
+    const size_t begin = ph->begin;
     for (size_t i = begin, next; i < end; i = next) {
         if (i) meet(c);
         for (next = i; next < end && cpu_is_row_op(&ops[next]);) next++;
@@ -502,8 +521,9 @@ static void walk_many(const cpu_ctx *c, size_t begin, size_t end) {
             do_rows(c, i, next);
             continue;
         }
+        while (ph->main != i || ph->main == ph->end) ph++;
         if (ops[i].kind == DEV_MATMUL)
-            do_matmul(c, &ops[i]);
+            do_product_many(c, ph);
         else
             do_attention(c, &ops[i], NULL);
         lap(c, &ops[i], false);
@@ -526,7 +546,7 @@ static void walk_part(const cpu_ctx *c, size_t first, size_t last) {
     if (rows == 1)
         walk_one(c, first, last);
     else if (rows > 1)
-        walk_many(c, ph[first].begin, ph[last - 1].end);
+        walk_many(c, ph + first, ph[last - 1].end);
 }
 
 static void walk(void *arg, int thread, int n_threads) {
@@ -577,7 +597,10 @@ typedef struct lone {
 static void do_lone(void *arg, int thread, int n_threads) {
     const lone *l = arg;
     const cpu_ctx c = {.d = l->d, .step = &l->step, .thread = thread, .n_threads = n_threads};
-    do_matmul(&c, &l->op);
+    const kern_act x = act_of(&l->d->bufs[l->op.src], l->step.n_rows);
+    size_t begin, end;
+    par_slice(all_rows(l->d, &l->op, false), 16, thread, n_threads, &begin, &end);
+    if (begin < end) product_rows(&c, &l->op, &x, false, begin, end);
 }
 
 void cpu_product(dev *base, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows) {
