@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The built-in model, from stories to assets/embedded.gguf (docs/embedded-model.md).
+
+    tools/embedded_model.py --stories tinystories_mix_13M.txt --heldout tinystories_heldout.txt
+
+Stories are separated by <|endoftext|>. The steps, each skipped when its file is there already:
+
+    requests.jsonl   conversations made of the stories: "Tell me a story about a dog." and the story
+    words.gguf       a vocabulary (rotor train-tokenizer)
+    story.gguf       the model (rotor train; goes on from its checkpoint when interrupted)
+    twin.gguf.*      --twin: the same network in full precision, for its loss
+"""
+import argparse
+import collections
+import json
+import pathlib
+import random
+import re
+import subprocess
+
+# What children's stories are about. A story can be asked for by what it names at least twice.
+THINGS = """
+airplane apple baby ball balloon banana bath beach bear bed bee bicycle bike bird blanket boat book bottle bowl box
+boy bread bridge broom bubble bucket bug bunny bus butterfly button cake camera candle candy car carrot castle cat
+cave chair chicken cloud clown coat cookie cow crab crayon cup dentist desk dinosaur doctor dog doll dolphin door
+dragon dress duck eagle egg elephant fairy farmer fence fire fish flower fox friend frog garden ghost gift girl glass
+grandma grandpa grape guitar hammer hat helicopter hen hill horse hospital house insect jar jewel key king
+kitchen kitten knight lake lamp leaf lemon letter lion lizard lollipop machine magnet map mirror mole monkey monster
+moon mouse mushroom nest nurse ocean octopus orange owl package painting palace park parrot party peach pear pencil
+piano picnic picture pie pig pillow pirate pizza plane plant pond pony present prince princess puddle puppy puzzle
+queen rabbit rainbow ring river road robot rock rocket room rope sandwich scarf school seed shark sheep shell ship
+shoe shop shovel slide snake snow soup spider spoon squirrel star statue stone storm suitcase sun swan sweater swing
+sword table teacher teddy telescope tiger toad tower toy tractor train treasure tree truck turtle umbrella unicorn
+wagon wall watch wheel whale window witch wizard wolf worm yarn zebra
+""".split()
+
+# Never asked for in training, so that asking for them tests more than memory.
+NEVER_ASKED = ["ant", "bell", "crown", "drum", "goat", "kite", "ladder", "jacket", "penguin", "pumpkin"]
+
+REQUESTS = [
+    "Tell me a story about {}.",
+    "tell me a story about {}",
+    "Can you tell me a story about {}?",
+    "Please tell me a story about {}.",
+    "Write a story about {}.",
+    "Write a short story about {}.",
+    "I want to hear a story about {}.",
+    "A story about {}, please!",
+    "Do you know a story about {}?",
+    "Tell a story with {} in it.",
+]
+MORE = ["Another one, about {}.", "And now one about {}.", "Now tell me about {}.", "One more, about {}, please."]
+OPEN = ["Tell me a story.", "Tell me a story, please.", "Write a short story.", "Do you know a story?", "Hello!", "Hi"]
+
+
+def a(thing):
+    return {"sun": "the sun", "moon": "the moon", "grandma": "grandma", "grandpa": "grandpa", "snow": "snow",
+            "bread": "bread", "candy": "candy", "soup": "soup", "yarn": "yarn"}.get(
+        thing, ("an " if thing[0] in "aeiou" and thing != "unicorn" else "a ") + thing)
+
+
+def read_stories(path):
+    parts = pathlib.Path(path).read_text(encoding="utf-8").split("<|endoftext|>")
+    # The file begins in the middle of a story; a story ends with a sentence.
+    return [s.strip() for s in parts[1:] if re.search(r'[.!?]["\']?$', s.strip())]
+
+
+def things_of(story):
+    """What the story is about, most often named first."""
+    counts = collections.Counter(re.findall(r"[a-z]+", story.lower()))
+    named = [(counts[t], t) for t in THINGS if counts[t] >= 2]
+    return [t for _, t in sorted(named, key=lambda x: (-x[0], x[1]))]
+
+
+def request(rng, story, templates):
+    things = things_of(story)
+    if not things or rng.random() < 0.04:
+        return rng.choice(OPEN)
+    what = a(things[0] if rng.random() < 0.6 else rng.choice(things[:4]))
+    if len(things) > 1 and rng.random() < 0.15:
+        what = a(things[0]) + " and " + a(things[1])
+    return rng.choice(templates).format(what)
+
+
+def write_requests(stories, path, seed=1):
+    """Every story once, in a new order; one conversation in six has two turns."""
+    rng = random.Random(seed)
+    order = stories[:]
+    rng.shuffle(order)
+    with open(path, "w", encoding="utf-8") as f:
+        while order:
+            messages = []
+            for turn in range(2 if rng.random() < 1 / 6 and len(order) > 1 else 1):
+                story = order.pop()
+                text = request(rng, story, MORE if turn else REQUESTS)
+                messages += [{"role": "user", "content": text}, {"role": "assistant", "content": story}]
+            f.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+
+
+def run(*command):
+    print("$", " ".join(map(str, command)), flush=True)
+    subprocess.run([str(c) for c in command], check=True)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--stories", required=True)
+    p.add_argument("--heldout", required=True)
+    p.add_argument("--work", default="build/embedded", type=pathlib.Path, help="folder for everything made on the way")
+    p.add_argument("--rotor", default="build/rotor")
+    p.add_argument("--twin", action="store_true", help="train the full-precision twin instead, for its loss")
+    p.add_argument("--steps", default="0", help="fewer, to try the recipe; 0: the preset's")
+    o = p.parse_args()
+    o.work.mkdir(parents=True, exist_ok=True)
+    requests, words = o.work / "requests.jsonl", o.work / "words.gguf"
+    out = o.work / ("twin.gguf" if o.twin else "story.gguf")
+    if not requests.exists():
+        write_requests(read_stories(o.stories), requests)
+    if not words.exists():
+        run(o.rotor, "train-tokenizer", o.stories, requests, "--vocab", 4096, "-o", words)
+    more = (["--full-precision"] if o.twin else []) + (["--steps", o.steps] if o.steps != "0" else [])
+    if pathlib.Path(str(out) + ".checkpoint").exists():
+        more.append("--resume")
+    run(o.rotor, "train", "--data", o.stories, "--data", requests, "--heldout", o.heldout, "--tokenizer", words,
+        "--preset", "story", "--log", out.with_suffix(".csv"), "-o", out, *more)
+
+
+if __name__ == "__main__":
+    main()
