@@ -23,12 +23,50 @@ enum { GEMM_MR = 6, GEMM_NV = 1 }; /* 6 sums: 12 registers of 8 lanes, 24 of 4 *
 #endif
 enum { GEMM_NR = 16 * GEMM_NV };
 
+/* Four lanes in the vector extension of GCC and Clang: a transpose any target compiles to its own
+ * shuffles. */
+typedef float gemm_f4 __attribute__((vector_size(16)));
+
+/* dst[i][j] = src[j][i], 4 x 4, rows ld_dst and ld_src floats apart. */
+static inline void gemm_transpose4(float *dst, size_t ld_dst, const float *src, size_t ld_src) {
+    gemm_f4 r[4], t[4];
+    for (size_t i = 0; i < 4; i++) memcpy(&r[i], src + i * ld_src, sizeof r[i]);
+    t[0] = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+    t[1] = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+    t[2] = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    t[3] = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    for (size_t i = 0; i < 2; i++) {
+        r[2 * i] = __builtin_shufflevector(t[2 * i], t[2 * i + 1], 0, 1, 4, 5);
+        r[2 * i + 1] = __builtin_shufflevector(t[2 * i], t[2 * i + 1], 2, 3, 6, 7);
+    }
+    for (size_t i = 0; i < 4; i++) memcpy(dst + i * ld_dst, &r[i], sizeof r[i]);
+}
+
+/* dst[k][ld] = the transpose of n rows of n_k floats, `row` apart. */
+static void gemm_pack_across(float *dst, size_t ld, const float *src, size_t row, size_t n,
+                             size_t n_k) {
+    const size_t whole = n / 4 * 4, steps = n_k / 4 * 4;
+    for (size_t i = 0; i < whole; i += 4)
+        for (size_t k = 0; k < steps; k += 4)
+            gemm_transpose4(dst + k * ld + i, ld, src + i * row + k, row);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = i < whole ? steps : 0; k < n_k; k++) dst[k * ld + i] = src[i * row + k];
+}
+
 /* dst[k][MR] = A[r .. r + rows)[k0 .. k0 + n_k). */
 static void gemm_pack_a(float *dst, const kern_gemm *g, size_t r, size_t rows, size_t k0,
                         size_t n_k) {
     const float *a = g->a + r * g->a_row + k0 * g->a_col;
-    for (size_t k = 0; k < n_k; k++, dst += GEMM_MR, a += g->a_col)
-        for (size_t i = 0; i < GEMM_MR; i++) dst[i] = i < rows ? a[i * g->a_row] : 0;
+    if (rows < GEMM_MR)
+        for (size_t i = 0; i < n_k * GEMM_MR; i++) dst[i] = 0;
+    if (g->a_col == 1)
+        gemm_pack_across(dst, GEMM_MR, a, g->a_row, rows, n_k);
+    else if (rows == GEMM_MR)
+        for (size_t k = 0; k < n_k; k++)
+            memcpy(dst + k * GEMM_MR, a + k * g->a_col, GEMM_MR * sizeof *a);
+    else
+        for (size_t k = 0; k < n_k; k++)
+            memcpy(dst + k * GEMM_MR, a + k * g->a_col, rows * sizeof *a);
 }
 
 /* dst[k][NR] = B[k0 .. k0 + n_k)[c .. c + cols). */
@@ -44,9 +82,9 @@ static void gemm_pack_b(float *dst, const kern_gemm *g, size_t c, size_t cols, s
             }
         return;
     }
-    for (size_t j = 0; j < GEMM_NR; j++)
-        for (size_t k = 0; k < n_k; k++)
-            dst[k * GEMM_NR + j] = j < cols ? b[k * g->b_row + j * g->b_col] : 0;
+    if (cols < GEMM_NR)
+        for (size_t i = 0; i < n_k * GEMM_NR; i++) dst[i] = 0;
+    gemm_pack_across(dst, GEMM_NR, b, g->b_col, cols, n_k);
 }
 
 /* MR x NR sums over n_k steps, on top of c, or of zeros when c_in is false. */
