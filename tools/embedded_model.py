@@ -10,14 +10,24 @@ Stories are separated by <|endoftext|>. The steps, each skipped when its file is
     words.gguf       a vocabulary (rotor train-tokenizer)
     story.gguf       the model (rotor train; goes on from its checkpoint when interrupted)
     twin.gguf.*      --twin: the same network in full precision, for its loss
+
+    tools/embedded_model.py --check build/embedded/story.gguf --heldout tinystories_heldout.txt
+
+measures a model: held-out loss per byte beside the one of --beside, twenty requests it has not been trained with, and the
+longest stretch of training text in what it says.
 """
 import argparse
 import collections
 import json
+import math
 import pathlib
 import random
 import re
 import subprocess
+
+import numpy as np
+
+# ---- Requests --------------------------------------------------------------------------------------------------------
 
 # What children's stories are about. A story can be asked for by what it names at least twice.
 THINGS = """
@@ -98,20 +108,87 @@ def write_requests(stories, path, seed=1):
             f.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
 
 
+# ---- Measuring a model -----------------------------------------------------------------------------------------------
+
+# Wordings and things apart both occur in training, these requests do not; the last ten things are never asked for there.
+TEST_REQUESTS = ["Let me hear a story with {}.".format(a(t)) for t in
+                 ["dog", "cat", "bird", "ball", "car", "tree", "fish", "bear", "boat", "princess"]]
+TEST_REQUESTS += ["Tell me a story about {}.".format(a(t)) for t in NEVER_ASKED]
+
+
+def output(*command):
+    return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout
+
+
+def loss_per_byte(rotor, model, text):
+    """Nats per byte: perplexity's nats per token, times the tokens in a byte of the text."""
+    found = re.search(r"perplexity ([0-9.]+) tokens (\d+)", output(rotor, "perplexity", model, text, "--no-progress"))
+    tokens = len(subprocess.run([rotor, "tokenize", str(model), "-"], stdin=open(text, "rb"), check=True,
+                                capture_output=True, text=True).stdout.split())
+    n_bytes = pathlib.Path(text).stat().st_size
+    return math.log(float(found[1])) * tokens / n_bytes, float(found[1]), tokens
+
+
+def longest_repeat(ids, stream):
+    """Tokens of the longest run of ids that stands in stream, both as bytes of uint32."""
+    best = 0
+    for start in range(len(ids)):
+        while start + best < len(ids):
+            piece, at = b"".join(i.to_bytes(4, "little") for i in ids[start:start + best + 1]), -1
+            while (at := stream.find(piece, at + 1)) >= 0 and at % 4:
+                pass
+            if at < 0:
+                break
+            best += 1
+    return best
+
+
+def check(o):
+    for model in [o.check] + ([o.beside] if o.beside else []):
+        per_byte, perplexity, tokens = loss_per_byte(o.rotor, model, o.heldout)
+        print(f"{model}: {per_byte:.4f} nats per byte (perplexity {perplexity} of {tokens} tokens)")
+    named, longest = 0, 0
+    tokens = pathlib.Path(str(o.check) + ".tokens")
+    # The flag for tokens that are not taught is the highest bit.
+    stream = (np.fromfile(tokens, dtype="<u4") & 0x7fffffff).tobytes() if tokens.exists() else b""
+    for seed, text in enumerate(TEST_REQUESTS, 1):
+        said = json.loads(output(o.rotor, "run", o.check, "--chat", "-p", text, "--seed", seed, "--temp", 0.5, "-n", 400,
+                                 "--json", "--no-progress"))
+        thing = re.search(r"(\w+)\.$", text)[1]
+        names, stops = re.search(rf"\b{thing}", said["text"].lower()) is not None, said["finish"] != "length"
+        named += names
+        if stream:
+            longest = max(longest, longest_repeat(said["ids"], stream))
+        print(f"\n[{seed}] {text} -- {'named' if names else 'NOT NAMED'}{'' if stops else ', does not stop'}\n{said['text']}")
+    print(f"\n{named} of {len(TEST_REQUESTS)} stories name the thing")
+    if stream:
+        print(f"longest stretch of training text: {longest} tokens")
+
+
 def run(*command):
     print("$", " ".join(map(str, command)), flush=True)
     subprocess.run([str(c) for c in command], check=True)
 
 
+# ---- The recipe ------------------------------------------------------------------------------------------------------
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--stories", required=True)
+    p.add_argument("--stories")
     p.add_argument("--heldout", required=True)
     p.add_argument("--work", default="build/embedded", type=pathlib.Path, help="folder for everything made on the way")
     p.add_argument("--rotor", default="build/rotor")
     p.add_argument("--twin", action="store_true", help="train the full-precision twin instead, for its loss")
     p.add_argument("--steps", default="0", help="fewer, to try the recipe; 0: the preset's")
+    p.add_argument("--check", metavar="MODEL", help="measure this model")
+    p.add_argument("--beside", metavar="MODEL", help="with --check: another model for the loss")
     o = p.parse_args()
+    if o.check:
+        check(o)
+        return
+    if not o.stories:
+        p.error("--stories FILE is needed")
     o.work.mkdir(parents=True, exist_ok=True)
     requests, words = o.work / "requests.jsonl", o.work / "words.gguf"
     out = o.work / ("twin.gguf" if o.twin else "story.gguf")

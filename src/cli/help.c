@@ -17,7 +17,8 @@ void cli_help_all(base_buf *out) {
         base_buf_printf(out, "  %-11s %s\n", cli_verb_at(i)->name, cli_verb_at(i)->help);
     base_buf_puts(
         out, "\nMODEL is a .gguf file, a Hugging Face folder or the name of a model in the cache\n"
-             "(rotor models lists them); without one the small model inside the program is used.\n"
+             "(rotor models lists them); without one the model that ROTOR_MODEL names or, failing\n"
+             "that, the small model inside the program (by name: embedded) is used.\n"
              "First steps: rotor chat            rotor run -p \"Once upon a time\" -n 100\n"
              "Options of a verb: rotor help VERB\n");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * From the word MODEL to a model: a path, a name in the model cache, or nothing at all, which means
- * the model inside the program.
+ * what ROTOR_MODEL says and else the model inside the program; "embedded" always means the latter.
  */
 #include "cli/cli.h"
 #include "hub/hub.h"
@@ -63,7 +63,8 @@ static rotor_status find_in_cache(char **path, const char *word, rotor_error *er
 
 rotor_status cli_model_find(cli_model *m, const char *word, rotor_error *err) {
     memset(m, 0, sizeof *m);
-    if (!word) {
+    if (!word) word = getenv("ROTOR_MODEL");
+    if (!word || !*word || strcmp(word, "embedded") == 0) {
         m->src = (tool_source){
             .data = cli_embedded_model, .n_bytes = cli_embedded_model_size, .name = "embedded"};
         return ROTOR_OK;

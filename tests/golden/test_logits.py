@@ -17,7 +17,7 @@ import make_models
 import reference
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-BUNDLED = "embedded.gguf"
+BUNDLED = "stories260K.gguf"
 SPECS = {s.name: s for s in make_models.SPECS}
 N_LONG, N_SHORT, N_PROMPTS = 80, 4, 6
 TIE_MARGIN = 1e-4               # code units; f32 arithmetic moves a value by a third of that at most in networks this small
@@ -26,7 +26,7 @@ TIE_MARGIN = 1e-4               # code units; f32 arithmetic moves a value by a 
 class Case:
     def __init__(self, name, folder):
         spec = SPECS.get(name)
-        self.path = make_models.write(spec, folder) if spec else os.path.join(ROOT, "assets", name)
+        self.path = make_models.write(spec, folder) if spec else os.path.join(ROOT, "tests", "data", "model", name)
         self.i2s = spec.i2s if spec else "x86"
         self.flags = [] if self.i2s == "x86" else ["--i2s-layout", self.i2s]
         self.model = reference.load(self.path, self.i2s)

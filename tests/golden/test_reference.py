@@ -107,7 +107,7 @@ def test_bounds_catch_mistakes(mistake, tmp_path):
 
 
 def test_bundled_model_tells_its_story():
-    path = os.path.join(ROOT, "assets", "embedded.gguf")
+    path = os.path.join(ROOT, "tests", "data", "model", "stories260K.gguf")
     model, (meta, _) = reference.load(path), g.read_gguf(path)
     ids = [meta["tokenizer.ggml.bos_token_id"]]
     for _ in range(44):

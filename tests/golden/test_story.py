@@ -9,7 +9,7 @@ FLAGS = ["--temp", "0", "--no-progress"]
 
 
 def test_from_the_file(rotor):
-    text = rotor("run", os.path.join(ROOT, "assets", "embedded.gguf"), "-p", "", "-n", "60", *FLAGS).stdout
+    text = rotor("run", os.path.join(ROOT, "tests", "data", "model", "stories260K.gguf"), "-p", "", "-n", "60", *FLAGS).stdout
     assert text.strip().startswith(STORY), text
 
 

@@ -99,7 +99,8 @@ def test_a_conversation_that_does_not_fit_fails_in_words(rotor):
 
 
 def test_speculation_never_changes_a_conversation(rotor, source_root, tmp_path):
-    talk, story = "Tom had a red ball.\nTom had a red ball. Tom had a red\n/regen\n", source_root / "assets" / "embedded.gguf"
+    talk = "Tom had a red ball.\nTom had a red ball. Tom had a red\n/regen\n"
+    story = source_root / "tests" / "data" / "model" / "stories260K.gguf"
     plain = chat(rotor, talk, *QUIET, "-n", "60").stdout
     assert chat(rotor, talk, *QUIET, "-n", "60", "--lookup").stdout == plain
     assert chat(rotor, talk, *QUIET, "-n", "60", "--draft", story, "--draft-max", "4").stdout == plain

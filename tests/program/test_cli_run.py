@@ -94,7 +94,7 @@ AGAIN = "Lily had a red ball. Tom had a red ball. Lily had a red ball. Tom had a
 
 @pytest.fixture()
 def story_file(source_root):
-    return source_root / "assets" / "embedded.gguf"
+    return source_root / "tests" / "data" / "model" / "stories260K.gguf"
 
 
 @pytest.mark.parametrize("words", [
@@ -212,7 +212,7 @@ def write_embedded(rotor, tmp_path):
     """The embedded model as a file: tokenize wants one by name."""
     import shutil
     path = tmp_path / "embedded.gguf"
-    shutil.copy(os.path.join(os.environ["ROTOR_SOURCE_ROOT"], "assets", "embedded.gguf"), path)
+    shutil.copy(os.path.join(os.environ["ROTOR_SOURCE_ROOT"], "tests", "data", "model", "stories260K.gguf"), path)
     return path
 
 
@@ -242,3 +242,15 @@ def test_windows_limit_and_short_texts(rotor, story, tmp_path):
     assert "expected [31, 512]" in rotor("perplexity", story, "-c", "64", "--windows", "1", "--kld", bad, status=2).stderr
     np.save(bad, np.zeros((3, 512)))
     assert "float32" in rotor("perplexity", story, "--kld", bad, status=1).stderr
+
+
+# ---- the model that is meant when none is named -------------------------------------------------------------------------
+
+
+def test_the_default_model_is_named_by_the_environment_or_built_in(rotor, tmp_path):
+    other = tmp_path / "other.gguf"
+    rotor("synth", "bitnet-tiny", "-o", other)
+    name = lambda *words, **env: json.loads(rotor("inspect", *words, "--json", env=env).stdout)["name"]
+    assert name(ROTOR_MODEL=str(other)) == name(other) != name("embedded")
+    assert name(ROTOR_MODEL="") == name("embedded", ROTOR_MODEL=str(other)) == name("embedded")
+    assert "no model 'no-such'" in rotor("run", "-p", "x", env={"ROTOR_MODEL": "no-such"}, status=1).stderr

@@ -60,7 +60,7 @@ def test_an_installed_library_builds_the_example(source_root, tmp_path, checked_
     run(*CC, "-std=c11", "-Wall", "-Wextra", "-Werror", source_root / "examples" / "simple.c", "-o",
         tmp_path / "simple", *flags)
     env["LD_LIBRARY_PATH"] = str(pc.parent.parent)
-    story = run(tmp_path / "simple", source_root / "assets" / "embedded.gguf", "Once upon a time", "40",
+    story = run(tmp_path / "simple", source_root / "tests" / "data" / "model" / "stories260K.gguf", "Once upon a time", "40",
                 env=env)
     assert story.startswith("Once upon a time, there was a") and len(story) > 60
     refused = subprocess.run([tmp_path / "simple", "nothing.gguf", "x"], capture_output=True, text=True,

@@ -11,7 +11,7 @@ os.environ.setdefault("ROTOR_LIBRARY", str(pathlib.Path(os.environ["ROTOR_BINARY
 sys.path.insert(0, str(ROOT / "python"))
 sys.path.insert(0, str(ROOT / "tests" / "golden"))     # the reference engine and its file writers
 
-STORY = str(ROOT / "assets" / "embedded.gguf")
+STORY = str(ROOT / "tests" / "data" / "model" / "stories260K.gguf")
 
 
 @pytest.fixture

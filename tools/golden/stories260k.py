@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Makes assets/embedded.gguf from karpathy's stories260K (llama2.c version-0 checkpoint and its tokenizer.bin).
+"""Makes tests/data/model/stories260K.gguf from karpathy's stories260K (llama2.c version-0 checkpoint and its tokenizer.bin).
 
-usage: stories260k.py stories260K.bin tok512.bin embedded.gguf
+usage: stories260k.py stories260K.bin tok512.bin stories260K.gguf
 
 Checkpoint: seven int32 (dim, hidden, layers, heads, kv heads, vocab, context), then f32 arrays in the order of TENSORS.
 A positive vocab means that the head is the embedding. Rotary pairs are adjacent elements, which is what GGUF's `llama`

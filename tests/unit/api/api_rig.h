@@ -28,7 +28,7 @@ static rotor_error api_err; /* of the last call */
 static inline const char *story_path(void) {
     static char path[4096];
     const char *root = getenv("ROTOR_SOURCE_ROOT");
-    snprintf(path, sizeof path, "%s/assets/embedded.gguf", root ? root : ".");
+    snprintf(path, sizeof path, "%s/tests/data/model/stories260K.gguf", root ? root : ".");
     return path;
 }
 
