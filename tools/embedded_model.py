@@ -25,8 +25,6 @@ import random
 import re
 import subprocess
 
-import numpy as np
-
 # ---- Requests --------------------------------------------------------------------------------------------------------
 
 # What children's stories are about. A story can be asked for by what it names at least twice.
@@ -121,7 +119,7 @@ def output(*command):
 
 
 def loss_per_byte(rotor, model, text):
-    """Nats per byte: perplexity's nats per token, times the tokens in a byte of the text."""
+    """Nats per byte of a text without marks: perplexity's nats per token, times the tokens in a byte."""
     found = re.search(r"perplexity ([0-9.]+) tokens (\d+)", output(rotor, "perplexity", model, text, "--no-progress"))
     tokens = len(subprocess.run([rotor, "tokenize", str(model), "-"], stdin=open(text, "rb"), check=True,
                                 capture_output=True, text=True).stdout.split())
@@ -144,8 +142,12 @@ def longest_repeat(ids, stream):
 
 
 def check(o):
+    import numpy as np
+    o.work.mkdir(parents=True, exist_ok=True)
+    plain = o.work / "heldout.txt"
+    plain.write_text(re.sub(r"\s*<\|endoftext\|>\s*", "\n", pathlib.Path(o.heldout).read_text(encoding="utf-8")), encoding="utf-8")
     for model in [o.check] + ([o.beside] if o.beside else []):
-        per_byte, perplexity, tokens = loss_per_byte(o.rotor, model, o.heldout)
+        per_byte, perplexity, tokens = loss_per_byte(o.rotor, model, plain)
         print(f"{model}: {per_byte:.4f} nats per byte (perplexity {perplexity} of {tokens} tokens)")
     named, longest = 0, 0
     tokens = pathlib.Path(str(o.check) + ".tokens")
