@@ -376,9 +376,11 @@ static inline v16 load_kv(const uint8_t *row, size_t i, size_t d, kern_kv type) 
 /* ==== Softmax ================================================================================= */
 
 static float NAME(softmax)(float *x, size_t n) {
-    float most = x[0];
-    v16 lanes = v16_set(0);
-    for (size_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
+    v16 mosts = v16_set(x[0]), lanes = v16_set(0);
+    size_t whole = n / 16 * 16;
+    for (size_t i = 0; i < whole; i += 16) mosts = v16_max(mosts, v16_load(x + i));
+    float most = v16_hmax(mosts);
+    for (size_t i = whole; i < n; i++) most = x[i] > most ? x[i] : most;
     for (size_t i = 0; i < n; i += 16) {
         const size_t k = lanes_at(i, n);
         v16 e = lanes_exp(v16_sub(v16_load_n(x + i, k), v16_set(most)));

@@ -14,9 +14,9 @@
  * and its gradient is the straight-through one: dx = Wq' dy, dW = dy xq', where Wq and xq are what
  * the codes stand for; both roundings count as the identity.
  *
- * The includer provides real, REAL_SQRT, struct product and product_rows, quantise_row, make_codes
- * and project_codes for the quantised forward product; and, where the forward pass is to use other
- * arithmetic than the lines here, NORM_ROW, and ATTENTION_JOB with the scratch it takes.
+ * The includer provides real, REAL_SQRT, REAL_ABS, struct product and product_rows, quantise_row,
+ * make_codes and project_codes for the quantised forward product; and, where the forward pass is to
+ * use other arithmetic than the lines here, NORM_ROW, and ATTENTION_JOB with the scratch it takes.
  */
 #include <assert.h>
 

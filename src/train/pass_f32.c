@@ -10,6 +10,7 @@
 
 typedef float real;
 #define REAL_SQRT sqrtf
+#define REAL_ABS  fabsf
 typedef kern_gemm product;
 
 enum { PRODUCT_SCRATCH = KERN_GEMM_SCRATCH, CODES_USED = 1 };

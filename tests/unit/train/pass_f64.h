@@ -13,6 +13,7 @@
 
 typedef double real;
 #define REAL_SQRT sqrt
+#define REAL_ABS  fabs
 
 typedef struct product {
     const real *a, *b;   /* operands */
