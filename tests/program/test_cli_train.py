@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 
+from gguf_header import Header
+
 SMALL = ["--layers", 2, "--embd", 64, "--heads", 4, "--kv-heads", 2, "--ff", 128, "--ctx", 64, "--batch", 8]
 EXPECTED_LOSS, EXPECTED_HELD = 5.134, 5.116  # nats per token, of the toy model below; log(512) is 6.238
 
@@ -210,6 +212,15 @@ def test_fine_tuning_starts_from_a_master(rotor, book, words, tmp_path):
     assert told.strip() == "West Wind laughed."
     r = rotor("finetune", tmp_path / "m.gguf", "--data", book, "-o", tmp_path / "n.gguf", status=1)
     assert "starts from the float master" in r.stderr
+    r = rotor("finetune", master, "--data", book, "-o", master, status=2)
+    assert "master.gguf would overwrite what the model is made from" in r.stderr
+    header, raw = Header(master), bytearray(master.read_bytes())
+    at = header.data_at + header.tensors["output_norm.weight"][2] + 4 * 5
+    raw[at:at + 4] = np.float32(np.nan).tobytes()
+    (tmp_path / "bad.gguf").write_bytes(raw)
+    r = rotor("finetune", tmp_path / "bad.gguf", "--data", book, "-o", tmp_path / "n.gguf", status=1)
+    assert "bad.gguf: tensor output_norm.weight: value 5 is not a number" in r.stderr
+    assert not (tmp_path / "n.gguf").exists() and not (tmp_path / "n.gguf.checkpoint").exists()
 
 
 def test_the_full_precision_twin(rotor, book, words, tmp_path):
