@@ -210,7 +210,7 @@ static rotor_status open_data(train_run *r, rotor_error *err) {
     if (!ready) ROTOR_TRY(train_tokens_make(r->tokens, t, r->vocab, err));
     ROTOR_TRY(train_tokens_open(&r->data, ready ? t->files[0] : r->tokens, err));
     const train_tokens *d = &r->data;
-    if (d->vocab_hash != r->opt.set.vocab_hash || d->n_vocab != r->opt.set.shape.n_vocab)
+    if (d->vocab_hash != r->opt.set.vocab_hash || d->n_vocab != text_n_tokens(r->vocab))
         return base_fail(err, ROTOR_E_ARG,
                          "%s was made with another tokenizer (of %u tokens) than %s (of %zu); its "
                          "numbers would mean other words: give its tokenizer, or the texts",
