@@ -52,6 +52,16 @@ static bool has_illegal(const model_mat *w, const uint8_t *p, size_t n) {
     return w->type == QUANT_T5 ? !quant_t5_check(p, n, &at) : has_code_3(p, n);
 }
 
+/* Where the first one stands of a piece that has one. */
+static size_t first_illegal(const model_mat *w, const uint8_t *p, size_t n) {
+    size_t at = 0;
+    if (w->type == QUANT_T5)
+        quant_t5_check(p, n, &at);
+    else
+        while (at + 1 < n && !(p[at] & p[at] >> 1 & 0x55)) at++;
+    return at;
+}
+
 /* The bytes of a piece. */
 static const uint8_t *piece_at(const check_job *job, size_t piece, const model_mat **w, size_t *n) {
     size_t lo = 0, hi = job->n;
@@ -68,7 +78,8 @@ static const uint8_t *piece_at(const check_job *job, size_t piece, const model_m
 static void check_pieces(void *arg, int thread, int n_threads) {
     check_job *job = arg;
     if (thread == n_threads - 1) job->meanwhile(job->arg);
-    for (size_t piece; (piece = atomic_fetch_add(&job->taken, 1)) < job->n_pieces;) {
+    /* Pieces are taken in order: behind a bad one nothing is worth looking at. */
+    for (size_t piece; (piece = atomic_fetch_add(&job->taken, 1)) < atomic_load(&job->first_bad);) {
         const model_mat *w;
         size_t n;
         const uint8_t *p = piece_at(job, piece, &w, &n);
@@ -84,11 +95,10 @@ static void check_pieces(void *arg, int thread, int n_threads) {
 
 static rotor_status verdict(const model_loader *ld, const check_job *job) {
     const model_mat *w;
-    size_t n, at = 0;
+    size_t n;
     if (job->first_bad == job->n_pieces) return ROTOR_OK;
     const uint8_t *p = piece_at(job, job->first_bad, &w, &n);
-    while (!has_illegal(w, p + at, 1)) at++;
-    at += (size_t)(p - w->data);
+    const size_t at = (size_t)(p - w->data) + first_illegal(w, p, n);
     if (w->type == QUANT_T5) {
         const size_t group = w->row_bytes * QUANT_T5_ROWS, row = at / group * QUANT_T5_ROWS;
         return base_fail(ld->err, ROTOR_E_FORMAT,

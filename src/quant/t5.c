@@ -35,17 +35,28 @@ const uint8_t quant_t5_high[64] = {
     0x89, 0x20, 0x41, 0x20, 0x8E, 0xB4, 0x03, 0x46, 0x5C, 0x50, 0x71, 0xAF, 0x23, 0x4C, 0x08, 0xB0,
 };
 
-enum { ROWS = QUANT_T5_ROWS, COLS = QUANT_T5_COLS, CHUNK = 64, DIGITS = 5, STRINGS = 243 };
+enum {
+    ROWS = QUANT_T5_ROWS,
+    COLS = QUANT_T5_COLS,
+    CHUNK = 64,
+    DIGITS = 5,
+    STRINGS = 243,
+    CHECK_BYTES = 4096
+};
+
+/* The bytes that stand for nothing. */
+static const bool is_illegal[256] = {
+    [200] = 1, [205] = 1, [207] = 1, [222] = 1, [225] = 1, [227] = 1, [232] = 1,
+    [234] = 1, [235] = 1, [237] = 1, [238] = 1, [250] = 1, [252] = 1};
 
 bool quant_t5_digits(uint8_t b, uint8_t digit[5]) {
-    const uint64_t legal_from_192 = 0xEBFF92F5BFFF5EFFu;
     const unsigned low = quant_t5_low[b & 63], high = quant_t5_high[b >> 2], both = low ^ high;
     digit[0] = (uint8_t)(high >> 6);
     digit[1] = (uint8_t)(low >> 6);
     digit[2] = (uint8_t)(both >> 4 & 3);
     digit[3] = (uint8_t)(both >> 2 & 3);
     digit[4] = (uint8_t)(both & 3);
-    return b < 192 || (legal_from_192 >> (b & 63) & 1) != 0;
+    return !is_illegal[b];
 }
 
 /* The byte of each string of digits, read as a base-3 number with digit 0 first. */
@@ -97,13 +108,17 @@ float t5_scale(const quant_tensor *t, uint64_t row) {
     return bits_f32(load_u32(t->data + quant_t5_code_bytes(t->rows, t->cols) + 4 * row));
 }
 
+/* No branch in a block; the first bad one is looked at again. */
 bool quant_t5_check(const uint8_t *codes, size_t n_bytes, size_t *bad) {
-    uint8_t illegal[256], any = 0, d[DIGITS];
-    for (unsigned b = 0; b < 256; b++) illegal[b] = !quant_t5_digits((uint8_t)b, d);
-    for (size_t i = 0; i < n_bytes; i++) any |= illegal[codes[i]];
-    if (!any) return true;
-    for (*bad = 0; !illegal[codes[*bad]];) ++*bad;
-    return false;
+    for (size_t at = 0; at < n_bytes; at += CHECK_BYTES) {
+        const size_t end = BASE_MIN(n_bytes - at, (size_t)CHECK_BYTES) + at;
+        unsigned any = 0;
+        for (size_t i = at; i < end; i++) any |= is_illegal[codes[i]];
+        if (!any) continue;
+        for (*bad = at; !is_illegal[codes[*bad]];) ++*bad;
+        return false;
+    }
+    return true;
 }
 
 /* ==== Packing ================================================================================= */

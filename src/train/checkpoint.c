@@ -124,7 +124,10 @@ rotor_status train_checkpoint_save(const char *path, const train_settings *set, 
 
 static rotor_status read_head(const base_file *f, head *h, rotor_error *err) {
     if (f->size < sizeof *h + 8 || memcmp(f->data, MAGIC, 8) != 0)
-        return base_fail(err, ROTOR_E_FORMAT, "%s: not a checkpoint", f->path);
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: not a checkpoint (%zu bytes, expected \"%s\" and at least %zu); "
+                         "without it a run begins anew: remove it, or give another -o",
+                         f->path, f->size, MAGIC, sizeof *h + 8);
     memcpy(h, f->data, sizeof *h);
     if (h->version != VERSION || h->n_fields != N_FIELDS)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
@@ -132,8 +135,8 @@ static rotor_status read_head(const base_file *f, head *h, rotor_error *err) {
                          VERSION);
     if (h->n_params > f->size / 12 || f->size != sizeof *h + 12 * (size_t)h->n_params + 8)
         return base_fail(err, ROTOR_E_FORMAT,
-                         "%s: the file was cut: it has %zu bytes for %llu "
-                         "weights",
+                         "%s: the file was cut: it has %zu bytes for %llu weights; without it a "
+                         "run begins anew: remove it, or give another -o",
                          f->path, f->size, (unsigned long long)h->n_params);
     return ROTOR_OK;
 }
@@ -144,8 +147,10 @@ static rotor_status same_settings(const char *path, const head *h, const train_s
         char was[32], is[32];
         if (h->field[i] == field_of(set, i)) continue;
         if (strncmp(fields[i].name, "--", 2) != 0)
-            return base_fail(err, ROTOR_E_ARG, "%s: %s differs from when training began", path,
-                             fields[i].name);
+            return base_fail(err, ROTOR_E_ARG,
+                             "%s: %s differs from when training began; a run goes on only with the "
+                             "same one",
+                             path, fields[i].name);
         show(was, i, h->field[i]);
         show(is, i, field_of(set, i));
         return base_fail(err, ROTOR_E_ARG,
@@ -161,15 +166,20 @@ static rotor_status read_all(const base_file *f, const train_settings *set, uint
     head h;
     uint64_t hash = 0, told;
     ROTOR_TRY(read_head(f, &h, err));
-    ROTOR_TRY(same_settings(f->path, &h, set, err));
     const size_t n_bytes = (size_t)h.n_params * sizeof(float);
     const uint8_t *p = f->data + sizeof h;
     hash = hash_of(f->data, sizeof h, hash);
     for (size_t i = 0; i < 3; i++) hash = hash_of(p + i * n_bytes, n_bytes, hash);
     memcpy(&told, p + 3 * n_bytes, sizeof told);
-    if (hash != told || h.n_params != train_n_params(&set->shape))
-        return base_fail(err, ROTOR_E_FORMAT, "%s: the checkpoint is damaged: its sum is wrong",
-                         f->path);
+    if (hash != told)
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: the checkpoint is damaged: its sum is %016llx, expected %016llx; "
+                         "without it a run begins anew: remove it, or give another -o",
+                         f->path, (unsigned long long)hash, (unsigned long long)told);
+    ROTOR_TRY(same_settings(f->path, &h, set, err));
+    if (h.n_params != train_n_params(&set->shape))
+        return base_fail(err, ROTOR_E_FORMAT, "%s: %llu weights, expected %zu of these sizes",
+                         f->path, (unsigned long long)h.n_params, train_n_params(&set->shape));
     memcpy(x->params, p, n_bytes);
     memcpy(x->m, p + n_bytes, n_bytes);
     memcpy(x->v, p + 2 * n_bytes, n_bytes);

@@ -9,6 +9,7 @@
 #include "train/train.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
 #define TEXT_END "<|endoftext|>"
 
@@ -35,9 +36,11 @@ static rotor_status check_utf8(const char *path, base_str s, size_t at, rotor_er
 
 /* ==== Text ==================================================================================== */
 
+static bool is_white(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
 static base_str trim(base_str s) {
-    while (s.n && strchr(" \t\r\n", s.p[0])) s.p++, s.n--;
-    while (s.n && strchr(" \t\r\n", s.p[s.n - 1])) s.n--;
+    while (s.n && is_white(s.p[0])) s.p++, s.n--;
+    while (s.n && is_white(s.p[s.n - 1])) s.n--;
     return s;
 }
 
@@ -74,11 +77,16 @@ typedef struct chat_line {
     rotor_error *err;               /* of the call */
 } chat_line;
 
+/* What the parser says may hold the line's own bytes: nothing that would move a cursor. */
 static rotor_status bad_line(const chat_line *c, const char *what) {
+    char shown[JSON_ERROR_TEXT_LENGTH];
+    snprintf(shown, sizeof shown, "%s", what);
+    for (char *p = shown; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7F) *p = '?';
     return base_fail(c->err, ROTOR_E_FORMAT,
                      "%s line %zu: %s; expected {\"messages\": [{\"role\": …, \"content\": …}, …]} "
                      "or a pair such as \"prompt\" and \"completion\"",
-                     c->path, c->line, what);
+                     c->path, c->line, shown);
 }
 
 static base_str text_of(const json_t *v) {
@@ -173,7 +181,7 @@ static rotor_status read_chat(const char *path, base_str all, train_doc_fn fn, v
         const base_str line = trim((base_str){p, (size_t)(until - p)});
         c->line++;
         if (line.n) st = read_line(c, line, fn, user);
-        p = until + 1;
+        p = stop ? stop + 1 : end;
     }
     base_buf_free(&c->asked);
     base_free(c);
@@ -195,7 +203,9 @@ rotor_status train_read_docs(const char *path, train_doc_fn fn, void *user, roto
     all = (base_str){all.p ? all.p + mark : "", all.n - mark};
     rotor_status st = check_utf8(path, all, mark, err);
     if (st == ROTOR_OK && !trim(all).n)
-        st = base_fail(err, ROTOR_E_FORMAT, "%s: there is no text in it", path);
+        st = base_fail(err, ROTOR_E_FORMAT,
+                       "%s: there is no text in it (%zu bytes); expected text to learn from", path,
+                       f.size);
     if (st == ROTOR_OK)
         st = ends_with(path, ".jsonl") ? read_chat(path, all, fn, user, err)
                                        : read_text(all, fn, user, err);

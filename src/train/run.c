@@ -86,6 +86,23 @@ static rotor_status open_tokenizer(train_run *r, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* The model must not take the place of what it is made from. */
+static rotor_status check_out(const train_run_options *o, rotor_error *err) {
+    const char *const made_from[] = {o->texts.held, o->tokenizer, o->start};
+    bool same = false;
+    for (size_t i = 0; i < BASE_COUNT(made_from); i++)
+        same |= made_from[i] && strcmp(o->out, made_from[i]) == 0;
+    for (size_t i = 0; i < o->texts.n_files; i++) same |= strcmp(o->out, o->texts.files[i]) == 0;
+    if (same)
+        return base_fail(err, ROTOR_E_ARG,
+                         "-o %s would overwrite what the model is made from; give another name",
+                         o->out);
+    if (base_path_kind_of(o->out) == BASE_PATH_DIR)
+        return base_fail(err, ROTOR_E_ARG, "-o %s is a folder; give the name of a .gguf file",
+                         o->out);
+    return ROTOR_OK;
+}
+
 static rotor_status check(const train_run_options *o, rotor_error *err) {
     const train_settings *s = &o->set;
     if (s->schedule.steps < 1) return base_fail(err, ROTOR_E_ARG, "--steps must be at least 1");
@@ -101,7 +118,7 @@ static rotor_status check(const train_run_options *o, rotor_error *err) {
         if (train_is_token_file(o->texts.files[i]))
             return base_fail(err, ROTOR_E_ARG, "%s is a token file, which stands alone",
                              o->texts.files[i]);
-    return ROTOR_OK;
+    return check_out(o, err);
 }
 
 static rotor_status open_run(train_run *r, rotor_error *err) {
@@ -193,10 +210,10 @@ static rotor_status open_data(train_run *r, rotor_error *err) {
     if (!ready) ROTOR_TRY(train_tokens_make(r->tokens, t, r->vocab, err));
     ROTOR_TRY(train_tokens_open(&r->data, ready ? t->files[0] : r->tokens, err));
     const train_tokens *d = &r->data;
-    if (d->vocab_hash != r->opt.set.vocab_hash)
+    if (d->vocab_hash != r->opt.set.vocab_hash || d->n_vocab != text_n_tokens(r->vocab))
         return base_fail(err, ROTOR_E_ARG,
                          "%s was made with another tokenizer (of %u tokens) than %s (of %zu); its "
-                         "numbers would mean other words",
+                         "numbers would mean other words: give its tokenizer, or the texts",
                          d->file.path, d->n_vocab, file_path(r->words), text_n_tokens(r->vocab));
     if (d->n_train <= n_ctx || d->n_held < 8)
         return base_fail(
@@ -230,13 +247,19 @@ static rotor_status allocate(train_run *r, rotor_error *err) {
 /* From the checkpoint, or from the beginning, which must not cost an unfinished run its work. */
 static rotor_status find_start(train_run *r, rotor_error *err) {
     uint64_t step, steps;
+    const bool is_there = base_path_kind_of(r->checkpoint) != BASE_PATH_NONE;
+    if (r->opt.resume && !is_there)
+        return base_fail(err, ROTOR_E_IO,
+                         "%s: cannot open: no run got as far as a checkpoint here; leave out "
+                         "--resume to begin one",
+                         r->checkpoint);
     if (r->opt.resume) {
         ROTOR_TRY(train_checkpoint_load(r->checkpoint, &r->opt.set, &r->step, &r->x, err));
         base_log_printf(&r->opt.say, BASE_LOG_INFO, "going on behind step %llu",
                         (unsigned long long)r->step);
-        return r->opt.log ? train_log_read(&r->log, r->opt.log, r->step, err) : ROTOR_OK;
+        return ROTOR_OK;
     }
-    if (base_path_kind_of(r->checkpoint) != BASE_PATH_NONE) {
+    if (is_there) {
         ROTOR_TRY(train_checkpoint_peek(r->checkpoint, &step, &steps, err));
         if (step < steps)
             return base_fail(err, ROTOR_E_STATE,
@@ -247,6 +270,24 @@ static rotor_status find_start(train_run *r, rotor_error *err) {
     r->step = 0;
     if (r->opt.start) return train_start_params(r->words, &r->opt.set.shape, r->x.params, err);
     train_init(&r->opt.set.shape, r->x.params, r->opt.set.seed);
+    return ROTOR_OK;
+}
+
+static rotor_status write_log(train_run *r, rotor_error *err) {
+    r->logged_us = base_now_us();
+    if (!r->opt.log) return ROTOR_OK;
+    ROTOR_TRY(train_log_write_csv(&r->log, r->opt.log, err));
+    return train_log_write_svg(&r->log, r->svg, err);
+}
+
+/* What must not fail first after hours: the log can be gone on with and written, and there is a
+ * place for checkpoints. */
+static rotor_status try_outputs(train_run *r, rotor_error *err) {
+    base_out o;
+    if (r->opt.log) ROTOR_TRY(train_log_read(&r->log, r->opt.log, r->step, err));
+    ROTOR_TRY(write_log(r, err));
+    ROTOR_TRY(base_out_open(&o, r->checkpoint, err));
+    base_out_abort(&o);
     return ROTOR_OK;
 }
 
@@ -293,8 +334,9 @@ static rotor_status gradient(train_run *r, double *loss, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* Where a gradient stopped being a number. */
-static rotor_status bad_gradient(const train_run *r, rotor_error *err) {
+/* Says where something is not a number; what: "the gradient" … of which x is the vector. */
+static rotor_status check_numbers(const train_run *r, const float *x, const char *what,
+                                  rotor_error *err) {
     static const char *const names[] = {"the embedding",
                                         "the attention norm",
                                         "q",
@@ -312,13 +354,19 @@ static rotor_status bad_gradient(const train_run *r, rotor_error *err) {
     for (size_t i = train_n_tensors(s); i-- > 0;) {
         const train_tensor t = train_tensor_at(s, i);
         for (size_t j = 0; j < (size_t)t.rows * t.cols; j++)
-            if (!isfinite(r->x.grads[t.at + j]))
+            if (!isfinite(x[t.at + j]))
                 return base_fail(err, ROTOR_E_FORMAT,
-                                 "step %llu: the gradient of %s in layer %u is not a number; a "
-                                 "lower --lr may help",
-                                 (unsigned long long)r->step, names[t.role], t.layer);
+                                 "step %llu: %s of %s in layer %u is not a number; a lower --lr "
+                                 "may help",
+                                 (unsigned long long)r->step, what, names[t.role], t.layer);
     }
-    return base_fail(err, ROTOR_E_FORMAT, "step %llu: the gradient is too large for a number",
+    return ROTOR_OK;
+}
+
+static rotor_status bad_gradient(const train_run *r, rotor_error *err) {
+    ROTOR_TRY(check_numbers(r, r->x.grads, "the gradient", err));
+    return base_fail(err, ROTOR_E_FORMAT,
+                     "step %llu: the gradient is too large for a number; a lower --lr may help",
                      (unsigned long long)r->step);
 }
 
@@ -366,14 +414,11 @@ static rotor_status measure(train_run *r, double *held, rotor_error *err) {
 
 /* ==== Keeping ================================================================================= */
 
-static rotor_status write_log(train_run *r, rotor_error *err) {
-    r->logged_us = base_now_us();
-    if (!r->opt.log) return ROTOR_OK;
-    ROTOR_TRY(train_log_write_csv(&r->log, r->opt.log, err));
-    return train_log_write_svg(&r->log, r->svg, err);
-}
-
+/* What has stopped being numbers does not take the place of what has not. */
 static rotor_status save(train_run *r, rotor_error *err) {
+    ROTOR_TRY(check_numbers(r, r->x.params, "a weight", err));
+    ROTOR_TRY(check_numbers(r, r->x.m, "a moment", err));
+    ROTOR_TRY(check_numbers(r, r->x.v, "a moment", err));
     ROTOR_TRY(write_log(r, err));
     return train_checkpoint_save(r->checkpoint, &r->opt.set, r->step, &r->x, err);
 }
@@ -421,7 +466,9 @@ static rotor_status steps(train_run *r, rotor_error *err) {
         train_report rep = {0};
         rotor_status st = one_step(r, &rep, err);
         if (st == ROTOR_OK) st = after_step(r, &rep, err);
-        if (st != ROTOR_OK) return tell_kept(r, st, err);
+        if (st == ROTOR_OK) continue;
+        (void)write_log(r, NULL); /* as far as it got, if it can be */
+        return tell_kept(r, st, err);
     }
     return ROTOR_OK;
 }
@@ -432,6 +479,7 @@ rotor_status train_run_go(train_run *r, rotor_error *err) {
     ROTOR_TRY(open_data(r, err));
     ROTOR_TRY(allocate(r, err));
     ROTOR_TRY(find_start(r, err));
+    ROTOR_TRY(try_outputs(r, err));
     ROTOR_TRY(steps(r, err));
     ROTOR_TRY(write_log(r, err));
     if (r->opt.set.shape.full_float) return ROTOR_OK;

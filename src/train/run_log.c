@@ -6,10 +6,12 @@
  */
 #include "train/train.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 
 #define CSV_HEAD "step,loss,heldout_loss,tok_per_s\n"
+#define MOST     1e40 /* floats end before it */
 
 void train_log_free(train_log *l) {
     base_free(l->rows);
@@ -55,39 +57,73 @@ rotor_status train_log_write_csv(const train_log *l, const char *path, rotor_err
     return write_text(path, &b, err);
 }
 
-/* "7,3.25,,1000": false when it is not that. */
-static bool parse_row(const char *s, train_row *r) {
+/* A number that begins with a digit or a minus and ends at `stop`; *p goes behind that. */
+static bool take_number(const char **p, char stop, double *v) {
     char *end;
+    if (!isdigit((unsigned char)**p) && **p != '-') return false;
+    *v = strtod(*p, &end);
+    if (!(fabs(*v) <= MOST) || *end != stop) return false;
+    *p = end + 1;
+    return true;
+}
+
+/* "7,3.25,,1000" and the end of its line; *p goes behind that. */
+static bool take_row(const char **p, train_row *r) {
+    char *end;
+    const char *s = *p;
+    if (!isdigit((unsigned char)*s)) return false;
     r->step = strtoull(s, &end, 10);
-    if (end == s || *end != ',') return false;
-    r->loss = strtod(s = end + 1, &end);
-    if (end == s || *end != ',') return false;
-    r->held = strtod(s = end + 1, &end);
-    if (end == s) r->held = (double)NAN;
     if (*end != ',') return false;
-    r->tok_per_s = strtod(s = end + 1, &end);
-    return end != s && (*end == '\n' || *end == '\r');
+    s = end + 1;
+    if (!take_number(&s, ',', &r->loss)) return false;
+    r->held = (double)NAN;
+    if (*s == ',')
+        s++;
+    else if (!take_number(&s, ',', &r->held))
+        return false;
+    if (!isdigit((unsigned char)*s)) return false;
+    r->tok_per_s = strtod(s, &end);
+    if (!(r->tok_per_s <= MOST)) return false;
+    if (*end && *end != '\n') return false;
+    *p = end + (*end == '\n');
+    return true;
+}
+
+static rotor_status read_rows(train_log *l, const char *path, const base_buf *text,
+                              uint64_t last_step, rotor_error *err) {
+    const size_t n_head = strlen(CSV_HEAD);
+    uint64_t before = 0;
+    if (!text->len) return ROTOR_OK;
+    if (text->len < n_head || memcmp(text->data, CSV_HEAD, n_head) != 0)
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: not the log of a run, whose first line is %.*s; it will not be "
+                         "overwritten: give another --log",
+                         path, (int)n_head - 1, CSV_HEAD);
+    const char *p = text->data + n_head, *stop = text->data + text->len;
+    for (size_t line = 2; p < stop && before < last_step; line++) {
+        train_row row;
+        if (!take_row(&p, &row) || row.step <= before)
+            return base_fail(err, ROTOR_E_FORMAT,
+                             "%s line %zu: not a row of a run's log (a step above the one before, "
+                             "a loss, a held-out loss or nothing, a speed); repair or remove the "
+                             "file, or give another --log",
+                             path, line);
+        if (row.step > last_step) break;
+        ROTOR_TRY(train_log_add(l, row, err));
+        before = row.step;
+    }
+    return ROTOR_OK;
 }
 
 rotor_status train_log_read(train_log *l, const char *path, uint64_t last_step, rotor_error *err) {
     base_file f;
     base_buf text = {0};
-    rotor_status st = ROTOR_OK;
     if (base_path_kind_of(path) == BASE_PATH_NONE) return ROTOR_OK;
     ROTOR_TRY(base_file_open(&f, path, false, err));
-    base_buf_append(&text, f.data ? (const char *)f.data : "", f.size);
+    base_buf_append(&text, f.data ? (const char *)f.data : "", f.size); /* with a zero behind it */
     base_file_close(&f);
-    if (text.failed) st = base_fail_nomem(err, "reading the log");
-    const size_t n_head = strlen(CSV_HEAD);
-    if (st == ROTOR_OK && (text.len < n_head || memcmp(text.data, CSV_HEAD, n_head) != 0))
-        st = base_fail(err, ROTOR_E_FORMAT, "%s: not the log of a run; it will not be overwritten",
-                       path);
-    const char *p = st == ROTOR_OK ? text.data + n_head : NULL;
-    train_row row;
-    while (p && *p && parse_row(p, &row) && row.step <= last_step && st == ROTOR_OK) {
-        st = train_log_add(l, row, err);
-        p = strchr(p, '\n') + 1;
-    }
+    const rotor_status st = text.failed ? base_fail_nomem(err, "reading the log")
+                                        : read_rows(l, path, &text, last_step, err);
     base_buf_free(&text);
     return st;
 }
@@ -129,7 +165,8 @@ static plot plot_of(const train_log *l) {
         }
     }
     if (!l->n) p.low = 0, p.high = 1;
-    p.tick = tick_of(fmax(p.high - p.low, 0.01));
+    const double large = fmax(fabs(p.low), fabs(p.high));
+    p.tick = tick_of(fmax(p.high - p.low, fmax(0.01, 1e-6 * large)));
     p.low = floor(p.low / p.tick) * p.tick;
     p.high = (floor(p.high / p.tick) + 1) * p.tick;
     return p;
@@ -137,11 +174,14 @@ static plot plot_of(const train_log *l) {
 
 static void draw_grid(const plot *p, base_buf *b) {
     base_buf_puts(b, "<g stroke=\"#ddd\" font-size=\"12\">\n");
-    for (double v = p->low; v <= p->high + p->tick / 2; v += p->tick)
+    const int n_lines = (int)round((p->high - p->low) / p->tick);
+    for (int i = 0; i <= n_lines; i++) {
+        const double v = p->low + i * p->tick;
         base_buf_printf(b,
                         "<path d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\" "
                         "stroke=\"none\">%.4g</text>\n",
                         LEFT, y_of(p, v), WIDE - RIGHT, LEFT - 6, y_of(p, v) + 4, v);
+    }
     const double tick = fmax(tick_of(p->last), 1);
     for (double s = 0; s <= p->last; s += tick)
         base_buf_printf(b,

@@ -143,7 +143,8 @@ static rotor_status hash_source(const train_texts *t, uint64_t *hash, uint64_t *
 static bool is_made(const char *path, uint64_t source_hash, const text_vocab *v) {
     train_tokens t;
     if (!train_is_token_file(path) || train_tokens_open(&t, path, NULL) != ROTOR_OK) return false;
-    const bool same = t.source_hash == source_hash && t.vocab_hash == train_vocab_hash(v);
+    const bool same = t.source_hash == source_hash && t.vocab_hash == train_vocab_hash(v) &&
+                      t.n_vocab == text_n_tokens(v);
     train_tokens_close(&t);
     return same;
 }
@@ -190,7 +191,9 @@ static rotor_status read_file(train_tokens *t, rotor_error *err) {
     uint32_t small[2];
     uint64_t large[2], tail[4];
     if (f->size < HEAD_BYTES + TAIL_BYTES || memcmp(f->data, MAGIC, 8) != 0)
-        return base_fail(err, ROTOR_E_FORMAT, "%s: not a token file", f->path);
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: not a token file (%zu bytes, expected \"%s\" and at least %d)",
+                         f->path, f->size, MAGIC, HEAD_BYTES + TAIL_BYTES);
     memcpy(small, f->data + 8, sizeof small);
     memcpy(large, f->data + 16, sizeof large);
     memcpy(tail, f->data + f->size - TAIL_BYTES, sizeof tail);
@@ -202,7 +205,7 @@ static rotor_status read_file(train_tokens *t, rotor_error *err) {
     if (f->size % 4 || tail[0] > n || tail[1] != n - tail[0])
         return base_fail(err, ROTOR_E_FORMAT,
                          "%s: the file was cut: it has room for %llu tokens, its end speaks of "
-                         "%llu and %llu",
+                         "%llu and %llu; train from the texts, which makes it anew",
                          f->path, (unsigned long long)n, (unsigned long long)tail[0],
                          (unsigned long long)tail[1]);
     t->n_vocab = small[1];
@@ -215,7 +218,9 @@ static rotor_status read_file(train_tokens *t, rotor_error *err) {
     t->held = t->train + t->n_train;
     for (uint64_t i = 0; i < n; i++)
         if ((t->train[i] & ~TRAIN_UNTAUGHT) >= t->n_vocab)
-            return base_fail(err, ROTOR_E_FORMAT, "%s: token %llu is %u; the vocabulary has %u",
+            return base_fail(err, ROTOR_E_FORMAT,
+                             "%s: the file is damaged: token %llu is %u, and the vocabulary has "
+                             "%u; train from the texts, which makes it anew",
                              f->path, (unsigned long long)i, t->train[i] & ~TRAIN_UNTAUGHT,
                              t->n_vocab);
     return ROTOR_OK;

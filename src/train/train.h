@@ -271,8 +271,8 @@ typedef struct train_settings {
 /* Everything a run goes on from: written whole or not at all. */
 rotor_status train_checkpoint_save(const char *path, const train_settings *set, uint64_t step,
                                    const train_vectors *x, rotor_error *err);
-/* ROTOR_E_ARG names the first setting that differs from set. *step and x are written only on
- * success. */
+/* ROTOR_E_FORMAT: damaged; ROTOR_E_ARG names the first setting that differs from set. *step and x
+ * are written only on success. */
 rotor_status train_checkpoint_load(const char *path, const train_settings *set, uint64_t *step,
                                    train_vectors *x, rotor_error *err);
 /* Only how far it got and how far it was going. */
@@ -292,7 +292,8 @@ typedef struct train_log {
     size_t n, cap;   /* used, allocated */
 } train_log;
 rotor_status train_log_add(train_log *l, train_row row, rotor_error *err);
-/* Rows of a CSV file up to a step; a file that does not exist has none. */
+/* Rows of a CSV file up to a step; a file that is empty or does not exist has none. One that is no
+ * log, or damaged before that step, is refused: the run would write over it. */
 rotor_status train_log_read(train_log *l, const char *path, uint64_t last_step, rotor_error *err);
 /* "step,loss,heldout_loss,tok_per_s", and the plot. */
 rotor_status train_log_write_csv(const train_log *l, const char *path, rotor_error *err);

@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 
+from gguf_header import Header
+
 SMALL = ["--layers", 2, "--embd", 64, "--heads", 4, "--kv-heads", 2, "--ff", 128, "--ctx", 64, "--batch", 8]
 EXPECTED_LOSS, EXPECTED_HELD = 5.134, 5.116  # nats per token, of the toy model below; log(512) is 6.238
 
@@ -108,22 +110,67 @@ def test_an_unfinished_run_is_not_overwritten(rotor, book, words, tmp_path):
     assert "now it is 50" in rotor(*command[:-2], "--batch", 50, "--resume", status=2).stderr
 
 
-def limit_files():
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000))
+def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(rotor, book, words, tmp_path):
+    """Killed as soon as the file of a half-written checkpoint is seen, a few times."""
+    command = ["train", book, "--tokenizer", words, *SMALL, "--batch", 2, "--steps", 20, "--save-every", 1, "-o"]
+    (tmp_path / "whole").mkdir()
+    rotor(*command, tmp_path / "whole" / "m.gguf")
+    out, killed = tmp_path / "m.gguf", 0
+    for attempt in range(4):
+        more = ["--resume"] if (tmp_path / "m.gguf.checkpoint").exists() else []
+        process = subprocess.Popen([os.environ["ROTOR_BINARY"], *map(str, [*command, out, *more])], stderr=subprocess.DEVNULL)
+        half_written, seen = "%s.checkpoint.part-%d" % (out, process.pid), 0
+        while process.poll() is None and seen <= attempt:  # trying whether it can be written is the first one
+            seen += os.path.exists(half_written)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed > 0
+    print("%d kills, %d half-written files" % (killed, len(list(tmp_path.glob("*.part-*")))))
+    more = ["--resume"] if (tmp_path / "m.gguf.checkpoint").exists() else []
+    rotor(*command, out, *more)
+    for name in "m.gguf", "m.gguf.checkpoint":
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def with_full_disk(n_bytes, *command):
+    """The program where no file may grow beyond n_bytes: writing fails then, as on a full disk."""
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+    return subprocess.run([os.environ["ROTOR_BINARY"], *map(str, command)], stderr=subprocess.PIPE, text=True,
+                          preexec_fn=limit)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(rotor, book, words, tmp_path):
-    """Files may not grow beyond 300 kB: the checkpoint of 1.3 MB cannot be written, as on a full disk."""
+    """The checkpoint has 1.3 MB."""
     command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, "--steps", 6]
     rotor(*command)
     before = (tmp_path / "m.gguf.checkpoint").read_bytes()
-    r = subprocess.run([os.environ["ROTOR_BINARY"], *map(str, command)], stderr=subprocess.PIPE, text=True,
-                       preexec_fn=limit_files)
+    r = with_full_disk(300000, *command)
     assert r.returncode == 1 and "m.gguf.checkpoint: cannot write at byte" in r.stderr
     assert "keeps step 6" in r.stderr
     assert (tmp_path / "m.gguf.checkpoint").read_bytes() == before
     assert not list(tmp_path.glob("*.part-*"))
+
+
+def test_a_full_disk_wherever_it_strikes(rotor, book, words, tmp_path):
+    """Token file, log, plot and model: each is told, the old ones stay, nothing half-written is left."""
+    command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, "--steps", 6]
+    r = with_full_disk(1000, *command)
+    assert r.returncode == 1 and "m.gguf.tokens: cannot write at byte" in r.stderr
+    assert list(tmp_path.iterdir()) == []
+    rotor(*command, "--log", tmp_path / "m.csv")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    for n_bytes, told in (20, "m.csv: cannot write at byte"), (600, "m.svg: cannot write at byte"), \
+            (60000, "m.gguf: cannot write at byte"):
+        r = with_full_disk(n_bytes, *command, "--log", tmp_path / "m.csv", "--resume")
+        assert r.returncode == 1 and told in r.stderr and "File too large" in r.stderr
+        now = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+        assert now.keys() == before.keys() and now["m.gguf"] == before["m.gguf"]
+        assert now["m.gguf.checkpoint"] == before["m.gguf.checkpoint"] and now["m.csv"] == before["m.csv"]
+    assert "keeps step 6" in r.stderr
+    rotor(*command, "--log", tmp_path / "m.csv", "--resume")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_dry_run_states_the_memory_and_it_is_held(rotor, book, words, tmp_path, checked_build):
@@ -165,6 +212,15 @@ def test_fine_tuning_starts_from_a_master(rotor, book, words, tmp_path):
     assert told.strip() == "West Wind laughed."
     r = rotor("finetune", tmp_path / "m.gguf", "--data", book, "-o", tmp_path / "n.gguf", status=1)
     assert "starts from the float master" in r.stderr
+    r = rotor("finetune", master, "--data", book, "-o", master, status=2)
+    assert "master.gguf would overwrite what the model is made from" in r.stderr
+    header, raw = Header(master), bytearray(master.read_bytes())
+    at = header.data_at + header.tensors["output_norm.weight"][2] + 4 * 5
+    raw[at:at + 4] = np.float32(np.nan).tobytes()
+    (tmp_path / "bad.gguf").write_bytes(raw)
+    r = rotor("finetune", tmp_path / "bad.gguf", "--data", book, "-o", tmp_path / "n.gguf", status=1)
+    assert "bad.gguf: tensor output_norm.weight: value 5 is not a number" in r.stderr
+    assert not (tmp_path / "n.gguf").exists() and not (tmp_path / "n.gguf.checkpoint").exists()
 
 
 def test_the_full_precision_twin(rotor, book, words, tmp_path):
@@ -175,16 +231,123 @@ def test_the_full_precision_twin(rotor, book, words, tmp_path):
     assert not (tmp_path / "m.gguf").exists() and "ready" not in r.stderr
 
 
-@pytest.mark.parametrize("content, told, status", [
-    (b"", "there is no text in it", 1),
-    (b"Once.", "the data is too small", 2),
-    (b"Once \xc3(", "byte 5 (line 1) is 0xC3, which is not UTF-8", 1),
+@pytest.mark.parametrize("name, content, told, status", [
+    ("t.txt", b"", "there is no text in it", 1),
+    ("t.txt", b" \n\t\r\n", "there is no text in it", 1),
+    ("t.txt", b"\xef\xbb\xbf", "there is no text in it", 1),
+    ("t.txt", b"Once.", "the data is too small", 2),
+    ("t.txt", b"<|endoftext|>" * 50, "the data is too small: 1 tokens to learn from and 1 held out, and a row needs 65", 2),
+    ("t.txt", b"Once \xc3(", "byte 5 (line 1) is 0xC3, which is not UTF-8", 1),
+    ("t.txt", b"a\nb\n\xed\xa0\x80", "byte 4 (line 3) is 0xED, which is not UTF-8", 1),
+    ("t.txt", "Once upon a time".encode("utf-16"), "byte 0 (line 1) is 0xFF, which is not UTF-8; convert the file", 1),
+    ("t.jsonl", b"", "there is no text in it", 1),
+    ("t.jsonl", b"\n \n", "there is no text in it", 1),
+    ("t.jsonl", b'{"prompt": "a", "completion": "b"}', "the data is too small", 2),
+    ("t.jsonl", b'{"prompt": "a", "completion": "\xff"}', "byte 31 (line 1) is 0xFF", 1),
+    ("t.jsonl", b'{"prompt": "a", "completion": "b"}\n{"prompt": "a"', "t.jsonl line 2: ", 1),
+    ("t.jsonl", b'{"prompt": "a", "completion": ""}', "line 1: a turn is empty or not a text; expected", 1),
+    ("t.jsonl", b"Once upon a time", "t.jsonl line 1: ", 1),
 ])
-def test_bad_text(rotor, words, tmp_path, content, told, status):
-    (tmp_path / "t.txt").write_bytes(content)
-    r = rotor("train", tmp_path / "t.txt", "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, status=status)
+def test_bad_text(rotor, words, tmp_path, name, content, told, status):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "m.gguf").write_text("an older model")
+    r = rotor("train", tmp_path / name, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, status=status)
+    assert told in r.stderr
+    assert (tmp_path / "m.gguf").read_text() == "an older model"
+    assert not (tmp_path / "m.gguf.checkpoint").exists() and not list(tmp_path.glob("*.part-*"))
+
+
+@pytest.mark.parametrize("data, heldout, told, status", [
+    ("none.txt", None, "none.txt: cannot open: No such file", 1),
+    ("folder", None, "folder: not a regular file", 1),
+    ("book", "none.txt", "none.txt: cannot open: No such file", 1),
+    ("book", "empty.txt", "empty.txt: there is no text in it", 1),
+    ("book", "tiny.txt", "the data is too small", 2),
+])
+def test_bad_files(rotor, book, words, tmp_path, data, heldout, told, status):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "tiny.txt").write_text("a")
+    more = ["--heldout", tmp_path / heldout] if heldout else []
+    r = rotor("train", book if data == "book" else tmp_path / data, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL,
+              *more, status=status)
     assert told in r.stderr
     assert not (tmp_path / "m.gguf").exists()
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_what_was(rotor, book, words, tmp_path):
+    """A rate beyond reason: the weights grow until they are no numbers. Nothing of that is written."""
+    (tmp_path / "m.gguf").write_text("an older model")
+    command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--log", tmp_path / "m.csv", "--steps", 400,
+               "--lr", 0.9, "--decay", 10, "--warm-up", 0, "--save-every", 5, "--eval-every", 400, *SMALL, "--batch", 2]
+    told = rotor(*command, status=1).stderr.splitlines()[-1]
+    found = re.search(r"step (\d+): .* is not a number.*; a lower --lr may help \(.*m.gguf.checkpoint keeps step (\d+)\)", told)
+    assert found, told
+    step, kept = int(found[1]), int(found[2])
+    assert kept % 5 == 0 and kept < step <= kept + 6
+    assert (tmp_path / "m.gguf").read_text() == "an older model"
+    losses = [float(row[1]) for row in rows(tmp_path / "m.csv")]
+    assert step - 1 <= len(losses) <= step and np.isfinite(losses).all()
+    weights = np.fromfile(tmp_path / "m.gguf.checkpoint", dtype="<f4", offset=232)[:-2]
+    assert np.isfinite(weights).all()
+    assert rotor(*command, "--resume", status=1).stderr.splitlines()[-1] == told
+
+
+def damage(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    return bytes(data)
+
+
+def test_a_damaged_checkpoint_is_told_and_left(rotor, book, words, tmp_path):
+    command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", *SMALL, "--steps", 3]
+    checkpoint = tmp_path / "m.gguf.checkpoint"
+    rotor(*command)
+    whole = checkpoint.read_bytes()
+    for at in 100, 5000, len(whole) - 3:  # a setting, a weight, the sum
+        checkpoint.write_bytes(whole)
+        bad = damage(checkpoint, at)
+        told = rotor(*command, "--resume", status=1).stderr
+        assert "m.gguf.checkpoint: the checkpoint is damaged: its sum is" in told and "remove it" in told
+        assert checkpoint.read_bytes() == bad
+    for bad, told in (b"", "not a checkpoint (0 bytes"), (b"RotorCkp", "not a checkpoint (8 bytes"), \
+            (whole[:-4], "the file was cut"), (whole + bytes(4), "the file was cut"):
+        checkpoint.write_bytes(bad)
+        for more in [], ["--resume"]:
+            assert told in rotor(*command, *more, status=1).stderr
+        assert checkpoint.read_bytes() == bad
+
+
+def test_another_tokenizer_is_refused_and_nothing_is_lost(rotor, book, words, tmp_path):
+    other = tmp_path / "other.gguf"
+    rotor("train-tokenizer", book, "--vocab", 300, "-o", other)
+    command = ["train", book, "-o", tmp_path / "m.gguf", *SMALL, "--steps", 3]
+    rotor(*command, "--tokenizer", words)
+    model, checkpoint = (tmp_path / "m.gguf").read_bytes(), (tmp_path / "m.gguf.checkpoint").read_bytes()
+    r = rotor(*command, "--tokenizer", other, "--resume", status=2)
+    assert "m.gguf.checkpoint: the tokenizer differs from when training began; a run goes on only with the same one" in r.stderr
+    rotor(*command, "--tokenizer", words, "--resume")
+    assert (tmp_path / "m.gguf").read_bytes() == model and (tmp_path / "m.gguf.checkpoint").read_bytes() == checkpoint
+    r = rotor("train", tmp_path / "m.gguf.tokens", "--tokenizer", other, "-o", tmp_path / "n.gguf", *SMALL, status=2)
+    assert "made with another tokenizer (of 512 tokens) than" in r.stderr and "(of 300)" in r.stderr
+    assert not (tmp_path / "n.gguf").exists()
+
+
+def test_a_file_that_is_no_log_is_not_overwritten(rotor, book, words, tmp_path):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("name,age\nanna,7\n")
+    command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--log", mine, *SMALL, "--steps", 2]
+    assert "mine.csv: not the log of a run" in rotor(*command, status=1).stderr
+    assert mine.read_text() == "name,age\nanna,7\n"
+    mine.unlink()
+    rotor(*command)
+    mine.write_text(mine.read_text() + "oops\n")
+    rotor(*command, "--resume")  # behind the last step: cut off
+    lines = mine.read_text().splitlines()
+    mine.write_text("\n".join([lines[0], "oops", *lines[2:]]) + "\n")
+    assert "mine.csv line 2: not a row" in rotor(*command, "--resume", status=1).stderr
+    assert "oops" in mine.read_text()
 
 
 @pytest.mark.parametrize("change, told", [

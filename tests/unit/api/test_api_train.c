@@ -262,6 +262,49 @@ static void a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(void **state
     rotor_train_close(&t);
 }
 
+/* Whatever was saved can be gone on with: floats from byte 232 to the sum (docs/formats.md). */
+static void what_is_no_number_is_not_saved(void **state) {
+    (void)state;
+    rotor_error err = {0};
+    rotor_train *t = NULL;
+    rotor_train_options o = small(in_folder("huge.gguf"));
+    o.steps = 200;
+    o.save_every = 1;
+    o.eval_every = 200;
+    o.lr = 0.9f;
+    o.decay = 100;
+    o.warm_steps = 0;
+    o.log = in_folder("huge.csv");
+    assert_int_equal(rotor_train_open(&t, &o, &err), ROTOR_OK);
+    assert_int_equal(rotor_train_run(t, &err), ROTOR_E_FORMAT);
+    print_message("%s\n", err.message);
+    assert_non_null(strstr(err.message, "is not a number"));
+    assert_non_null(strstr(err.message, "a lower --lr may help (")); /* what is kept follows */
+    rotor_train_close(&t);
+    base_file f = opened(in_folder("huge.gguf.checkpoint"));
+    for (size_t at = 232; at + 4 < f.size - 8; at += 4) {
+        float x;
+        memcpy(&x, f.data + at, sizeof x);
+        assert_true(isfinite(x));
+    }
+    uint64_t step;
+    memcpy(&step, f.data + 216, sizeof step);
+    base_file_close(&f);
+    f = opened(o.log);
+    size_t n_lines = 0;
+    for (size_t i = 0; i < f.size; i++) n_lines += f.data[i] == '\n';
+    assert_in_range(n_lines, step + 1, step + 2); /* the log is there to the end */
+    base_file_close(&f);
+    assert_int_equal(base_path_kind_of(in_folder("huge.gguf")), BASE_PATH_NONE);
+    o.out = in_folder("infinite.gguf");
+    o.decay = INFINITY; /* gradients are good, and the weights behind them are none */
+    assert_int_equal(rotor_train_open(&t, &o, &err), ROTOR_OK);
+    assert_int_equal(rotor_train_run(t, &err), ROTOR_E_FORMAT);
+    assert_non_null(strstr(err.message, "step 1: a weight of"));
+    rotor_train_close(&t);
+    assert_int_equal(base_path_kind_of(in_folder("infinite.gguf.checkpoint")), BASE_PATH_NONE);
+}
+
 static void a_master_is_where_fine_tuning_starts(void **state) {
     (void)state;
     rotor_error err = {0};
@@ -340,6 +383,76 @@ static void another_tokenizer_is_refused(void **state) {
     rotor_train_close(&t);
 }
 
+static void put_file(const char *path, const void *data, size_t n) {
+    base_out o;
+    assert_int_equal(base_out_open(&o, path, NULL), ROTOR_OK);
+    assert_int_equal(base_out_write(&o, data, n, NULL), ROTOR_OK);
+    assert_int_equal(base_out_commit(&o, NULL), ROTOR_OK);
+}
+
+static void must_fail(const rotor_train_options *o, rotor_status expected, const char *told) {
+    rotor_error err = {0};
+    rotor_train *t = NULL;
+    rotor_status st = rotor_train_open(&t, o, &err);
+    if (st == ROTOR_OK) st = rotor_train_run(t, &err);
+    rotor_train_close(&t);
+    if (st != expected || !strstr(err.message, told))
+        fail_msg("status %d (expected %d), message \"%s\" (expected \"%s\")", st, expected,
+                 err.message, told);
+}
+
+/* The hash says the right tokenizer and the ids are beyond it: no row of the embedding is read. */
+static void a_forged_token_file_is_refused(void **state) {
+    (void)state;
+    const char *tokens[] = {in_folder("forged.tokens")};
+    rotor_train_options o = small(in_folder("forged.gguf"));
+    base_file f = opened(in_folder("one/m.gguf.tokens"));
+    uint8_t *forged = base_alloc(f.size);
+    const uint32_t n_vocab = 1 << 30, id = n_vocab - 1;
+    memcpy(forged, f.data, f.size);
+    memcpy(forged + 12, &n_vocab, 4);
+    for (size_t i = 0; i < 2000; i++) memcpy(forged + 64 + 4 * i, &id, 4);
+    put_file(tokens[0], forged, f.size);
+    base_free(forged);
+    base_file_close(&f);
+    o.data = tokens;
+    must_fail(&o, ROTOR_E_ARG, "another tokenizer (of 1073741824 tokens)");
+}
+
+/* What would be lost or come to nothing after hours is refused before the first step. */
+static void outputs_are_tried_first(void **state) {
+    (void)state;
+    char text[256], folder_out[256], token_file[256]; /* in_folder forgets */
+    const char *texts[] = {text}, *tokens[] = {token_file};
+    rotor_train_options o = small(in_folder("first.gguf"));
+    snprintf(token_file, sizeof token_file, "%s", in_folder("one/m.gguf.tokens"));
+    snprintf(text, sizeof text, "%s", in_folder("mine.txt"));
+    snprintf(folder_out, sizeof folder_out, "%s", in_folder("one"));
+    put_file(text, "mine\n", 5);
+    o.out = text;
+    o.data = texts;
+    must_fail(&o, ROTOR_E_ARG, "would overwrite what the model is made from");
+    o = small(in_folder("first.gguf"));
+    o.out = o.tokenizer;
+    must_fail(&o, ROTOR_E_ARG, "would overwrite what the model is made from");
+    o.out = folder_out;
+    must_fail(&o, ROTOR_E_ARG, "is a folder; give the name of a .gguf file");
+    o.out = in_folder("first.gguf");
+    o.log = text;
+    must_fail(&o, ROTOR_E_FORMAT, "not the log of a run");
+    o.log = in_folder("nowhere/first.csv");
+    must_fail(&o, ROTOR_E_IO, "nowhere/first.csv: cannot write");
+    o.log = NULL;
+    o.data = tokens;
+    o.out = in_folder("nowhere/first.gguf");
+    must_fail(&o, ROTOR_E_IO, "nowhere/first.gguf.checkpoint: cannot write");
+    o.resume = true;
+    must_fail(&o, ROTOR_E_IO, "leave out --resume");
+    base_file f = opened(text);
+    assert_int_equal(f.size, 5);
+    base_file_close(&f);
+}
+
 /* ==== Memory and disk ========================================================================= */
 
 static rotor_status learn_and_train(rotor_error *err) {
@@ -399,9 +512,12 @@ int main(void) {
         cmocka_unit_test(a_stopped_run_goes_on_bit_for_bit),
         cmocka_unit_test(parts_of_a_batch_add_up),
         cmocka_unit_test(a_loss_that_is_no_number_stops_and_keeps_the_checkpoint),
+        cmocka_unit_test(what_is_no_number_is_not_saved),
         cmocka_unit_test(a_master_is_where_fine_tuning_starts),
         cmocka_unit_test(wrong_input_is_told),
         cmocka_unit_test(another_tokenizer_is_refused),
+        cmocka_unit_test(a_forged_token_file_is_refused),
+        cmocka_unit_test(outputs_are_tried_first),
         cmocka_unit_test(every_allocation_and_write_may_fail),
     };
     const char *root = getenv("ROTOR_SOURCE_ROOT");

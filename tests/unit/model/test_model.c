@@ -23,12 +23,15 @@ typedef struct image {
     char path[96];  /* where it lies */
 } image;
 
-static void image_make(image *im, tiny_kind kind, const char *skip) {
-    const tiny_shape s = {2, 256, 4, 2, 512, 97, 512};
+static void image_make_of(image *im, tiny_kind kind, tiny_shape s, const char *skip) {
     tiny_write(tiny_path(im->path, "model.gguf"), kind, s, 3, skip);
     assert_int_equal(base_file_open(&im->file, im->path, true, NULL), ROTOR_OK);
     im->data = malloc(im->file.size);
     memcpy(im->data, im->file.data, im->file.size);
+}
+
+static void image_make(image *im, tiny_kind kind, const char *skip) {
+    image_make_of(im, kind, (tiny_shape){2, 256, 4, 2, 512, 97, 512}, skip);
 }
 
 static void image_drop(image *im) {
@@ -201,6 +204,41 @@ static void illegal_bytes_of_t5_are_found_wherever_they_are(void **state) {
     }
 }
 
+/* Processor time of the quickest of three openings. */
+static uint64_t us_to_open(const image *im, rotor_status expected) {
+    uint64_t best = UINT64_MAX;
+    for (int i = 0; i < 3; i++) {
+        model *m = NULL;
+        const uint64_t began = base_thread_cpu_us();
+        assert_int_equal(model_open_memory(&m, im->data, im->file.size, "m", &plain, NULL),
+                         expected);
+        best = BASE_MIN(best, base_thread_cpu_us() - began);
+        model_close(&m);
+    }
+    return best;
+}
+
+/* The worst place is the last byte of a piece that is looked at as one (1 MiB at most). */
+static void a_damaged_file_is_refused_as_fast_as_a_good_one_opens(void **state) {
+    (void)state;
+    image im;
+    model *m = NULL;
+    image_make_of(&im, TINY_BITNET_T5, (tiny_shape){1, 256, 4, 2, 5120, 97, 512}, NULL);
+    const uint64_t good_us = us_to_open(&im, ROTOR_OK);
+    assert_int_equal(model_open_memory(&m, im.data, im.file.size, "m", &plain, NULL), ROTOR_OK);
+    const model_mat *w = &m->layers[0].down;
+    const size_t n = (size_t)quant_t5_code_bytes(w->rows, w->cols);
+    assert_int_equal(n, 1 << 18);
+    ((uint8_t *)(uintptr_t)w->data)[n - 1] = 252;
+    model_close(&m);
+    const uint64_t bad_us = us_to_open(&im, ROTOR_E_FORMAT);
+    print_message("good: %llu us, damaged: %llu us\n", (unsigned long long)good_us,
+                  (unsigned long long)bad_us);
+    assert_true(bad_us < 2 * good_us + 20000);
+    must_refuse(&im, ROTOR_E_FORMAT, "byte 0xFC in rows 240-255, byte 16383, is no string");
+    image_drop(&im);
+}
+
 static void other_i2s_orders_load_when_named(void **state) {
     (void)state;
     const tiny_shape s = {1, 256, 4, 2, 384, 97, 512};
@@ -295,6 +333,7 @@ int main(void) {
         cmocka_unit_test(unknown_architectures_are_named),
         cmocka_unit_test(illegal_codes_are_found_wherever_they_are),
         cmocka_unit_test(illegal_bytes_of_t5_are_found_wherever_they_are),
+        cmocka_unit_test(a_damaged_file_is_refused_as_fast_as_a_good_one_opens),
         cmocka_unit_test(other_i2s_orders_load_when_named),
         cmocka_unit_test(non_finite_norms_are_refused),
         cmocka_unit_test(layers_can_be_limited),

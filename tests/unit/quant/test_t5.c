@@ -163,6 +163,23 @@ static void illegal_bytes_are_reported(void **state) {
     assert_true(quant_t5_check(packed, 2 * 3 * 64, &bad));
 }
 
+static void the_first_illegal_byte_of_many_is_told(void **state) {
+    (void)state;
+    enum { N = 3 * 4096 + 5 }; /* blocks that are looked at together, and a rest */
+    static uint8_t codes[N];
+    size_t bad = 7;
+    for (size_t i = 0; i < N; i++) codes[i] = (uint8_t)(i % 200);
+    assert_true(quant_t5_check(codes, N, &bad));
+    assert_true(quant_t5_check(codes, 0, &bad));
+    assert_int_equal(bad, 7);
+    for (size_t at = N; at-- > 0; at -= BASE_MIN(at, (size_t)700)) {
+        codes[at] = 200;
+        assert_false(quant_t5_check(codes, N, &bad));
+        assert_int_equal(bad, at);
+        assert_true(quant_t5_check(codes, at, &bad));
+    }
+}
+
 static void sizes_that_overflow_are_refused(void **state) {
     (void)state;
     uint64_t bytes = 7;
@@ -181,6 +198,7 @@ int main(void) {
         cmocka_unit_test(values_stand_where_the_drawing_says),
         cmocka_unit_test(every_row_has_its_scale),
         cmocka_unit_test(illegal_bytes_are_reported),
+        cmocka_unit_test(the_first_illegal_byte_of_many_is_told),
         cmocka_unit_test(sizes_that_overflow_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

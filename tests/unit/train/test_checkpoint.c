@@ -126,11 +126,13 @@ static void damage_is_found(void **unused) {
     assert_int_equal(train_checkpoint_save(path, &a.set, 1, &a.x, &err), ROTOR_OK);
     assert_int_equal(base_file_open(&f, path, false, &err), ROTOR_OK);
     uint8_t *copy = base_alloc(f.size);
-    for (size_t i = 0; i < f.size; i += 61) { /* one byte turned over */
+    for (size_t i = 0; i < f.size; i += i < 240 ? 1 : 61) { /* one byte turned over */
         memcpy(copy, f.data, f.size);
         copy[i] ^= 16;
         write_bytes(copy, f.size);
-        assert_int_not_equal(train_checkpoint_load(path, &b.set, &step, &b.x, &err), ROTOR_OK);
+        const rotor_status st = train_checkpoint_load(path, &b.set, &step, &b.x, &err);
+        const bool version = i >= 8 && i < 16; /* nobody knows what another one looks like */
+        assert_int_equal(st, version ? ROTOR_E_UNSUPPORTED : ROTOR_E_FORMAT);
     }
     for (size_t cut = 0; cut < f.size; cut += 37) {
         write_bytes(f.data, cut);
@@ -189,6 +191,70 @@ static void a_log_is_read_back_up_to_a_step(void **unused) {
     train_log_free(&l);
 }
 
+static void write_string(const char *text) { write_bytes((const uint8_t *)text, strlen(text)); }
+
+#define HEAD "step,loss,heldout_loss,tok_per_s\n"
+
+static void a_log_that_is_damaged_or_none_is_refused(void **unused) {
+    (void)unused;
+    const struct {
+        const char *text; /* of the file */
+        const char *told; /* in the message; NULL: it can be read */
+        size_t n;         /* rows up to step 2 */
+    } cases[] = {{"", NULL, 0},
+                 {HEAD, NULL, 0},
+                 {HEAD "1,2.5,,10\n2,2.25,3,11\n3,2,,12\n", NULL, 2},
+                 {HEAD "1,2.5,,10\n2,1e-05,3,11", NULL, 2},
+                 {HEAD "2,2.5,,10\n3,oops\n", NULL, 1}, /* cut off before anybody reads it */
+                 {"a book\n", "first line is step,loss", 0},
+                 {HEAD "1,2.5,,10\r", "line 2", 0},
+                 {HEAD "1,2.5,,10\n2,oops,,1\n", "line 3", 0},
+                 {HEAD "1,inf,,10\n", "line 2", 0},
+                 {HEAD "1,nan,,10\n", "line 2", 0},
+                 {HEAD "1,1e41,,10\n", "line 2", 0},
+                 {HEAD "1,2.5,\n3,4,,5\n", "line 2", 0},
+                 {HEAD "-1,2.5,,10\n", "line 2", 0},
+                 {HEAD "0,2.5,,10\n", "line 2", 0},
+                 {HEAD "1,2.5,,10\n1,2.5,,10\n", "line 3", 0},
+                 {HEAD "1,2.5,,10 \n", "line 2", 0},
+                 {HEAD "\n", "line 2", 0}};
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        rotor_error err = {0};
+        train_log l = {0};
+        write_string(cases[i].text);
+        const rotor_status st = train_log_read(&l, path, 2, &err);
+        if (st != (cases[i].told ? ROTOR_E_FORMAT : ROTOR_OK))
+            fail_msg("case %zu: status %d %s", i, st, err.message);
+        if (cases[i].told && !strstr(err.message, cases[i].told)) fail_msg("%s", err.message);
+        if (!cases[i].told) assert_int_equal(l.n, cases[i].n);
+        train_log_free(&l);
+    }
+}
+
+/* Losses of any size have a border above them and a dozen lines at most. */
+static void any_losses_can_be_plotted(void **unused) {
+    (void)unused;
+    const double pairs[][2] = {{1e30, 1e30}, {0, 0},       {-1e40, 1e40},  {1e-300, 2e-300},
+                               {5, 5},       {1e17, 1e17}, {3, 3 + 1e-12}, {1e40, 1}};
+    for (size_t i = 0; i < BASE_COUNT(pairs); i++) {
+        rotor_error err;
+        base_file f;
+        train_log l = {0};
+        for (uint64_t k = 0; k < 2; k++)
+            assert_int_equal(
+                train_log_add(&l, (train_row){k ? UINT64_MAX : 1, pairs[i][k], (double)NAN, 1},
+                              &err),
+                ROTOR_OK);
+        assert_int_equal(train_log_write_svg(&l, path, &err), ROTOR_OK);
+        assert_int_equal(base_file_open(&f, path, false, &err), ROTOR_OK);
+        assert_in_range(f.size, 500, 8000);
+        assert_null(memmem(f.data, f.size, "nan", 3));
+        assert_null(memmem(f.data, f.size, "inf", 3));
+        base_file_close(&f);
+        train_log_free(&l);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_saved_is_loaded),
@@ -196,6 +262,8 @@ int main(void) {
         cmocka_unit_test(damage_is_found),
         cmocka_unit_test(other_settings_are_named),
         cmocka_unit_test(a_log_is_read_back_up_to_a_step),
+        cmocka_unit_test(a_log_that_is_damaged_or_none_is_refused),
+        cmocka_unit_test(any_losses_can_be_plotted),
     };
     const int fd = mkstemp(path);
     if (fd < 0) return 1;

@@ -88,6 +88,12 @@ static rotor_status show(void *user, const train_part *parts, size_t n, rotor_er
     return ROTOR_OK;
 }
 
+static rotor_status add_up(void *user, const train_part *parts, size_t n, rotor_error *err) {
+    (void)err;
+    for (size_t i = 0; i < n; i++) *(size_t *)user += parts[i].text.n;
+    return ROTOR_OK;
+}
+
 static void expect(const char *name, const char *content, const char *shown) {
     base_buf b = {0};
     rotor_error err;
@@ -109,6 +115,9 @@ static void texts_are_cut_at_their_marks(void **state) {
     expect("a.txt", "one\n<|endoftext|>\n two \n<|endoftext|>\n", "[+one]|[+two]|");
     expect("b.txt", "\xEF\xBB\xBFwhole", "[+whole]|");
     expect_error("c.txt", " \n", "no text");
+    size_t n = 0; /* zeros are no white space */
+    assert_int_equal(train_read_docs(write_file("z.txt", " \0a\0\n", 5), add_up, &n, NULL), 0);
+    assert_int_equal(n, 3);
     expect_error("d.txt", "ab\ncd\xFFx", "byte 5 (line 2) is 0xFF");
     expect_error("e.txt", "ab\xC3", "byte 2 (line 1) is 0xC3");
 }
@@ -128,6 +137,7 @@ static void conversations_teach_their_answers(void **state) {
     expect_error("d.jsonl", "{\"text\": \"a\"}", "no conversation");
     expect_error("e.jsonl", "{\"messages\": [{\"role\":\"user\",\"content\":\"u\"}]}",
                  "nobody answers");
+    expect_error("g.jsonl", "{\"prompt\": \x1b[31m", "?");
     expect_error("f.jsonl", "{\"messages\": [{\"role\":\"tool\",\"content\":\"u\"}]}", "role");
 }
 
@@ -175,6 +185,50 @@ static void a_token_file_holds_the_stream(void **state) {
         assert_int_equal(train_tokens_open(&again, in_folder("cut.tokens"), &err), ROTOR_E_FORMAT);
     }
     train_tokens_close(&t);
+    text_vocab_free(&v);
+}
+
+static void a_damaged_token_file_is_told_and_made_anew(void **state) {
+    (void)state;
+    rotor_error err = {0};
+    text_vocab *v = vocabulary();
+    char text[128], path[128]; /* in_folder forgets */
+    const char *files[] = {text};
+    const train_texts texts = {files, 1, NULL};
+    snprintf(text, sizeof text, "%s", write_text("t.txt", "abcdef<|endoftext|>c"));
+    snprintf(path, sizeof path, "%s", in_folder("t.tokens"));
+    base_file good;
+    train_tokens t;
+    assert_int_equal(train_tokens_make(path, &texts, v, &err), ROTOR_OK);
+    assert_int_equal(base_file_open(&good, path, false, &err), ROTOR_OK);
+    const struct {
+        size_t at;        /* of a u32 */
+        uint32_t value;   /* to write there */
+        rotor_status st;  /* of opening */
+        const char *told; /* in the message */
+    } changes[] = {{0, 0, ROTOR_E_FORMAT, "not a token file"},
+                   {8, 2, ROTOR_E_UNSUPPORTED, "version 2; this program reads 1"},
+                   {12, 3, ROTOR_E_FORMAT, "and the vocabulary has 3; train from the texts"},
+                   {12, 1000000, ROTOR_OK, NULL}, /* and so says that of another vocabulary */
+                   {68, 5000, ROTOR_E_FORMAT, "token 1 is 5000"},
+                   {good.size - 32, 999, ROTOR_E_FORMAT, "its end speaks of 999 and"},
+                   {good.size - 28, 1u << 30, ROTOR_E_FORMAT, "the file was cut"}};
+    for (size_t i = 0; i < BASE_COUNT(changes); i++) {
+        char *bad = base_alloc(good.size);
+        memcpy(bad, good.data, good.size);
+        memcpy(bad + changes[i].at, &changes[i].value, 4);
+        write_file("t.tokens", bad, good.size);
+        base_free(bad);
+        assert_int_equal(train_tokens_open(&t, path, &err), changes[i].st);
+        if (changes[i].told && !strstr(err.message, changes[i].told)) fail_msg("%s", err.message);
+        if (changes[i].st == ROTOR_OK) train_tokens_close(&t);
+        assert_int_equal(train_tokens_make(path, &texts, v, &err), ROTOR_OK);
+        assert_int_equal(train_tokens_open(&t, path, &err), ROTOR_OK);
+        assert_int_equal(t.file.size, good.size);
+        assert_memory_equal(t.file.data, good.data, good.size);
+        train_tokens_close(&t);
+    }
+    base_file_close(&good);
     text_vocab_free(&v);
 }
 
@@ -226,6 +280,7 @@ int main(void) {
         cmocka_unit_test(texts_are_cut_at_their_marks),
         cmocka_unit_test(conversations_teach_their_answers),
         cmocka_unit_test(a_token_file_holds_the_stream),
+        cmocka_unit_test(a_damaged_token_file_is_told_and_made_anew),
         cmocka_unit_test(every_twentieth_piece_is_held_out),
         cmocka_unit_test(an_epoch_visits_every_window_once),
     };
