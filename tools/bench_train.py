@@ -31,7 +31,7 @@ import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 # layers, embd, heads, kv-heads, ff, ctx, batch: as `rotor train --preset` has them
-PRESETS = {"tiny": (2, 128, 4, 2, 384, 128, 8), "story": (8, 256, 8, 4, 768, 256, 16)}
+PRESETS = {"tiny": (2, 128, 4, 2, 384, 128, 8), "story": (8, 192, 6, 3, 512, 512, 8)}
 FLAGS = ("layers", "embd", "heads", "kv-heads", "ff", "ctx", "batch")
 FORMS = ("eager", "compiled", "compiled-detach")
 
