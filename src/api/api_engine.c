@@ -30,8 +30,10 @@ typedef struct origin {
 } origin;
 
 rotor_engine_options rotor_engine_options_default(void) {
-    return (rotor_engine_options){
-        .size = sizeof(rotor_engine_options), .ctx = UINT32_MAX, .max_sessions = 1, .lora_scale = 1};
+    return (rotor_engine_options){.size = sizeof(rotor_engine_options),
+                                  .ctx = UINT32_MAX,
+                                  .max_sessions = 1,
+                                  .lora_scale = 1};
 }
 
 /* ==== Options ================================================================================= */

@@ -130,11 +130,10 @@ static uint32_t or_part(uint32_t given, uint32_t steps, uint32_t parts) {
 }
 
 static rotor_status shape_of(const rotor_train_options *o, train_shape *s, rotor_error *err) {
-    *s = (train_shape){
-        .n_ctx = o->n_ctx,
-        .full_float = o->full_precision,
-        .lora_rank = o->lora_rank,
-        .lora_alpha = o->lora_alpha == 0 ? 2 * (float)o->lora_rank : o->lora_alpha};
+    *s = (train_shape){.n_ctx = o->n_ctx,
+                       .full_float = o->full_precision,
+                       .lora_rank = o->lora_rank,
+                       .lora_alpha = o->lora_alpha == 0 ? 2 * (float)o->lora_rank : o->lora_alpha};
     if (o->start) return ROTOR_OK; /* the file says the rest */
     if (!o->n_head || o->n_embd % o->n_head)
         return base_fail(err, ROTOR_E_ARG, "--embd %u cannot be shared by --heads %u", o->n_embd,

@@ -19,8 +19,8 @@
 #define OUTPUT    "Output"
 #define GENERAL   "General"
 
-#define LOADS (VERBS_ENGINE | VERB_INFO)
-#define TALKS (VERB_RUN | VERB_CHAT)
+#define LOADS  (VERBS_ENGINE | VERB_INFO)
+#define TALKS  (VERB_RUN | VERB_CHAT)
 #define TRAINS (VERB_TRAIN | VERB_FINETUNE)
 
 /* clang-format off */

@@ -44,8 +44,9 @@ static void text_facts(const view *v, const char *name) {
         cli_outf("%-14s %.*s%s\n", "architecture", (int)t->architecture.n, t->architecture.p,
                  t->loadable || t->adapter ? "" : " (can be inspected, not run, by this version)");
     if (t->adapter)
-        cli_outf("%-14s low-rank, rank %u, alpha %g; for a model of this architecture: --lora FILE\n",
-                 "adapter", t->lora_rank, t->lora_alpha);
+        cli_outf(
+            "%-14s low-rank, rank %u, alpha %g; for a model of this architecture: --lora FILE\n",
+            "adapter", t->lora_rank, t->lora_alpha);
     fact_str("license", t->license);
     cli_outf("%-14s %.3f billion\n", "parameters", (double)t->n_params / 1e9);
     cli_outf("%-14s %s\n", "matrices", t->type);

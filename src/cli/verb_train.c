@@ -140,7 +140,8 @@ static void say_plan(const cli_args *a, const rotor_train_plan *p) {
     char b[8][32];
     const bool adapter = p->n_learnt < p->n_params;
     char learnt[48] = "", frozen[48] = "";
-    if (adapter) snprintf(learnt, sizeof learnt, "; %.3f M in the adapter", (double)p->n_learnt / 1e6);
+    if (adapter)
+        snprintf(learnt, sizeof learnt, "; %.3f M in the adapter", (double)p->n_learnt / 1e6);
     if (adapter) snprintf(frozen, sizeof frozen, "model %s, ", cli_bytes(p->frozen_bytes, b[7]));
     cli_log(
         a, BASE_LOG_INFO,
@@ -215,7 +216,8 @@ static const char *no_adapter(const cli_args *a) {
                  cli_given(a, OPT_TRAIN_HEAD)))
         return "with --lora an adapter is written: no --hf, --master, --type, --head";
     if (merged && !ends_with(merged, ".gguf")) return "the name after --merge must end in .gguf";
-    if ((merged && out && strcmp(merged, out) == 0) || (merged && from && strcmp(merged, from) == 0) ||
+    if ((merged && out && strcmp(merged, out) == 0) ||
+        (merged && from && strcmp(merged, from) == 0) ||
         (lora && out && from && strcmp(out, from) == 0))
         return "MODEL, -o and --merge name different files";
     return NULL;

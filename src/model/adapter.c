@@ -198,8 +198,7 @@ static rotor_status load(model_adapter *a, const model *m, rotor_error *err) {
     for (size_t i = 0; i < file_n_tensors(a->file); i++)
         ROTOR_TRY(bind_tensor(a, m, file_tensor_at(a->file, i), err));
     for (uint32_t l = 0; l < m->hp.n_layer; l++)
-        for (int p = 0; p < MODEL_N_PROJ; p++)
-            ROTOR_TRY(check_pair(a, m, l, (model_proj)p, err));
+        for (int p = 0; p < MODEL_N_PROJ; p++) ROTOR_TRY(check_pair(a, m, l, (model_proj)p, err));
     if (file_n_tensors(a->file) > 0) return ROTOR_OK;
     return base_fail(err, ROTOR_E_FORMAT, "%s: an adapter without any tensor", file_path(a->file));
 }

@@ -129,7 +129,7 @@ typedef enum model_proj {
     MODEL_UP,
     MODEL_DOWN,
     MODEL_N_PROJ
-} model_proj; /* a projection of a layer */
+} model_proj;                              /* a projection of a layer */
 const char *model_proj_name(model_proj p); /* "attn_q": its part of a GGUF tensor name */
 const model_mat *model_proj_mat(const model_layer *w, model_proj p);
 

@@ -229,8 +229,8 @@ static void decoder(pass *p) {
     p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});
     norm(p, b->px, b->px, m->out_norm, m->hp.n_embd); /* px[picked,D] */
-    if (p->e->staged) return;                         /* what is asked of the head, output_head.c does */
-    linear(p, b->px, 1, &p->e->head, &b->logits);     /* logits[picked,V] */
+    if (p->e->staged) return; /* what is asked of the head, output_head.c does */
+    linear(p, b->px, 1, &p->e->head, &b->logits); /* logits[picked,V] */
 }
 
 rotor_status run_record_forward(run_engine *e, rotor_error *err) {

@@ -43,8 +43,7 @@ static rotor_status write_all(file_writer *w, const train_adapter *a, uint32_t t
         const train_tensor t = train_tensor_at(s, i);
         uint64_t n = 0;
         st = quant_encode(type, t.rows, t.cols, a->params + t.at, bytes, err);
-        if (st == ROTOR_OK)
-            st = quant_tensor_bytes(quant_find(type), t.rows, t.cols, &n, err);
+        if (st == ROTOR_OK) st = quant_tensor_bytes(quant_find(type), t.rows, t.cols, &n, err);
         if (st == ROTOR_OK) st = file_write(w, bytes, (size_t)n, err);
     }
     base_free(bytes);

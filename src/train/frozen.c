@@ -137,9 +137,8 @@ static uint64_t hash_of(const train_frozen *f, const train_shape *s) {
     for (uint32_t l = 0; l < s->n_layer; l++)
         for (int p = 0; p < MODEL_N_PROJ; p++) {
             const model_mat *w = model_proj_mat(&f->m->layers[l], (model_proj)p);
-            const size_t bytes = w->type == QUANT_T5
-                                     ? (size_t)quant_t5_code_bytes(w->rows, w->cols)
-                                     : w->rows * w->row_bytes;
+            const size_t bytes = w->type == QUANT_T5 ? (size_t)quant_t5_code_bytes(w->rows, w->cols)
+                                                     : w->rows * w->row_bytes;
             hash = base_hash64(w->data, bytes, hash);
             hash = base_hash64(w->row_scale ? w->row_scale : &w->scale,
                                (w->row_scale ? w->rows : 1) * sizeof(float), hash);

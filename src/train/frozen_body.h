@@ -35,32 +35,32 @@ static kern_mat frozen_kern_mat(const train_pass *p, const train_tensor *t) {
 /* ==== Floats for the backward pass ============================================================ */
 
 typedef struct frozen_job {
-    const model_mat *w; /* T2 or T5 */
+    const model_mat *w;  /* T2 or T5 */
     const train_pass *p; /* the pass */
 } frozen_job;
 
-static void codes_of_row(const model_mat *w, size_t r, int8_t *codes) {
+static void codes_of_row(const model_mat *w, size_t r, int8_t *values) {
     const quant_tensor view = {.type = w->type, .rows = w->rows, .cols = w->cols, .data = w->data};
     uint64_t bad;
     float scale;
     bool uniform;
     if (w->type == QUANT_T5) /* codes were checked when the model was opened */
-        quant_ternary_row(&view, r, codes, &scale, &uniform, NULL);
+        quant_ternary_row(&view, r, values, &scale, &uniform, NULL);
     else
-        quant_t2_unpack_row(w->data + r * w->row_bytes, w->cols, codes, &bad);
+        quant_t2_unpack_row(w->data + r * w->row_bytes, w->cols, values, &bad);
 }
 
 static void share_decoding(void *arg, int thread, int n_threads) {
     const frozen_job *j = arg;
     const model_mat *w = j->w;
-    int8_t *codes = (int8_t *)(j->p->scratch + (size_t)thread * j->p->scratch_n);
+    int8_t *values = (int8_t *)(j->p->scratch + (size_t)thread * j->p->scratch_n);
     size_t begin, end;
     par_slice(w->rows, 1, thread, n_threads, &begin, &end);
     for (size_t r = begin; r < end; r++) {
         const float scale = w->row_scale ? w->row_scale[r] : w->scale;
         real *dst = j->p->weights + r * w->cols;
-        codes_of_row(w, r, codes);
-        for (size_t c = 0; c < w->cols; c++) dst[c] = scale * (real)codes[c];
+        codes_of_row(w, r, values);
+        for (size_t c = 0; c < w->cols; c++) dst[c] = scale * (real)values[c];
     }
 }
 

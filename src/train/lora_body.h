@@ -103,10 +103,10 @@ static void lora_back(train_pass *p, const real *dy, real *dx, train_role role, 
                           .m = n,
                           .n = rank,
                           .k = rows});
-    each_row((rows_job){
-        .p = p, .fn = scale_job, .n = n, .y = p->low, .gain = &j.scale, .width = rank});
-    each_row((rows_job){
-        .p = p, .fn = scale_job, .n = n, .y = p->low2, .gain = &j.scale, .width = rank});
+    each_row(
+        (rows_job){.p = p, .fn = scale_job, .n = n, .y = p->low, .gain = &j.scale, .width = rank});
+    each_row(
+        (rows_job){.p = p, .fn = scale_job, .n = n, .y = p->low2, .gain = &j.scale, .width = rank});
     multiply(p, (product){.a = dy, /* dB += dy' t */
                           .a_row = 1,
                           .a_col = rows,

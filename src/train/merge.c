@@ -8,7 +8,7 @@
  * where nothing changes nothing is lost: the mean magnitude itself would shrink every matrix by its
  * share of zeros, which were no zeros when it was rounded first. The caller measures what is left.
  */
-#include "train/export.h"
+#include "train/pass.h"
 
 #include <stdio.h>
 
@@ -17,17 +17,17 @@
 enum { FILE_TYPE_I2_S = 40 }; /* general.file_type */
 
 typedef struct merge {
-    const train_frozen *f;   /* the model */
-    const file_model *from;  /* its file */
-    const train_shape *s;    /* shape, rank and alpha */
-    const float *params;     /* adapter */
-    file_writer *w;          /* file being written, owned */
-    float *sum;              /* one projection, owned */
-    int8_t *codes, *before;  /* of it, owned */
-    uint8_t *bytes;          /* as written, owned */
-    bool retyped;            /* a projection was of a type that cannot be written */
-    train_merged report;     /* so far */
-    rotor_error *err;        /* where messages go */
+    const train_frozen *f;  /* the model */
+    const file_model *from; /* its file */
+    const train_shape *s;   /* shape, rank and alpha */
+    const float *params;    /* adapter */
+    file_writer *w;         /* file being written, owned */
+    float *sum;             /* one projection, owned */
+    int8_t *codes, *before; /* of it, owned */
+    uint8_t *bytes;         /* as written, owned */
+    bool retyped;           /* a projection was of a type that cannot be written */
+    train_merged report;    /* so far */
+    rotor_error *err;       /* where messages go */
 } merge;
 
 /* ==== Which tensor is which =================================================================== */
@@ -143,7 +143,7 @@ static void put_keys(merge *m) {
         if (m->retyped && base_str_is(kv->key, "general.file_type"))
             file_put_u32(m->w, "general.file_type", FILE_TYPE_I2_S);
         else if (!starts_with(kv->key, SCALE_KEY) && !starts_with(kv->key, "split.") &&
-            !base_str_is(kv->key, QUANT_T5_KEY)) /* the writer puts it where it belongs */
+                 !base_str_is(kv->key, QUANT_T5_KEY)) /* the writer puts it where it belongs */
             file_put_kv(m->w, kv);
     }
 }

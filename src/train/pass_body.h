@@ -31,34 +31,34 @@ typedef struct kept {
 } kept;
 
 struct train_pass {
-    train_shape s;        /* as created */
-    uint32_t n_rows;      /* rows there is room for */
-    bool recompute;       /* layers keep x only; the rest is shared by all layers */
-    const kern *k;        /* borrowed */
-    par_pool *pool;       /* borrowed */
-    kept *layers;         /* [L + 1]; of the last only x: what the layers made of the input */
-    real *wide;           /* [N, F or H*d or D] input of a projection, or a gradient */
-    real *wide2;          /* the same size */
-    real *dx;             /* [N,D] gradient of the residual stream */
-    real *dq, *dk, *dv;   /* gradients of q, k, v */
-    real *xf;             /* [N,D] after the last norm */
-    real *probs;          /* [N, V or F] logits, then probabilities, then their gradient; then
-                             gradients inside a feed-forward block */
-    real *factor;         /* [N] 1 / rms of the rows of a norm */
-    real *cs, *sn;        /* [T, d/2] cosines and sines */
-    real *weights;        /* flat as the network: what the ternary codes stand for */
-    const real *fixed;    /* with lora_rank: embedding and norms, train_fixed_at; borrowed */
+    train_shape s;            /* as created */
+    uint32_t n_rows;          /* rows there is room for */
+    bool recompute;           /* layers keep x only; the rest is shared by all layers */
+    const kern *k;            /* borrowed */
+    par_pool *pool;           /* borrowed */
+    kept *layers;             /* [L + 1]; of the last only x: what the layers made of the input */
+    real *wide;               /* [N, F or H*d or D] input of a projection, or a gradient */
+    real *wide2;              /* the same size */
+    real *dx;                 /* [N,D] gradient of the residual stream */
+    real *dq, *dk, *dv;       /* gradients of q, k, v */
+    real *xf;                 /* [N,D] after the last norm */
+    real *probs;              /* [N, V or F] logits, then probabilities, then their gradient; then
+                                 gradients inside a feed-forward block */
+    real *factor;             /* [N] 1 / rms of the rows of a norm */
+    real *cs, *sn;            /* [T, d/2] cosines and sines */
+    real *weights;            /* flat as the network: what the ternary codes stand for */
+    const real *fixed;        /* with lora_rank: embedding and norms, train_fixed_at; borrowed */
     const train_frozen *base; /* with lora_rank: the projections; borrowed */
     real *raw;                /* with lora_rank: wide as it was before rounding */
     real *low, *low2;         /* with lora_rank: [N, rank] A x, and its gradient */
-    real *scratch;        /* [threads, scratch_n] */
-    size_t scratch_n;     /* reals per thread */
-    double *loss_of;      /* [N] of each token */
-    codes int8;           /* quantised input and weights of the integer products */
-    const real *params;   /* of the call */
-    real *grads;          /* of the call */
-    const train_batch *b; /* of the call */
-    double share;         /* of the call: weight / targets that count */
+    real *scratch;            /* [threads, scratch_n] */
+    size_t scratch_n;         /* reals per thread */
+    double *loss_of;          /* [N] of each token */
+    codes int8;               /* quantised input and weights of the integer products */
+    const real *params;       /* of the call */
+    real *grads;              /* of the call */
+    const train_batch *b;     /* of the call */
+    double share;             /* of the call: weight / targets that count */
 };
 
 /* ==== Sharing work ============================================================================ */

@@ -237,8 +237,7 @@ uint64_t pass_scratch_bytes(const train_shape *s, uint32_t n_rows, int n_threads
     const uint64_t n = (uint64_t)n_rows * s->n_ctx, params = train_n_weights(s);
     uint64_t bytes = (uint64_t)n_threads * scratch_reals(s) * sizeof(real) + n * sizeof(double) +
                      (uint64_t)s->n_ctx * s->d_head * sizeof(real);
-    if (!s->full_float)
-        bytes += WEIGHT_REALS(s) * sizeof(real) + n * (padded(widest(s)) + 8);
+    if (!s->full_float) bytes += WEIGHT_REALS(s) * sizeof(real) + n * (padded(widest(s)) + 8);
     if (!s->full_float && !s->lora_rank) bytes += params + params / 4;
     return bytes;
 }

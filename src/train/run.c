@@ -466,7 +466,8 @@ static rotor_status merge(train_run *r, rotor_error *err) {
     double alone, beside, merged;
     train_merged m;
     const train_shape *s = &r->opt.set.shape;
-    memset(r->x.grads, 0, train_n_params(s) * sizeof *r->x.grads); /* an adapter that adds nothing */
+    memset(r->x.grads, 0,
+           train_n_params(s) * sizeof *r->x.grads); /* an adapter that adds nothing */
     ROTOR_TRY(measure(r, r->x.grads, &alone, err));
     ROTOR_TRY(measure(r, r->x.params, &beside, err));
     ROTOR_TRY(train_merge(&r->base, r->words, s, r->x.params, r->opt.merge, &m, err));
@@ -480,10 +481,8 @@ static rotor_status merge(train_run *r, rotor_error *err) {
 
 rotor_status train_run_adapter(const train_run *r, const char *path, const char *type,
                                rotor_error *err) {
-    const train_adapter a = {.s = &r->opt.set.shape,
-                             .params = r->x.params,
-                             .name = name_of(r),
-                             .arch = r->base.m->arch};
+    const train_adapter a = {
+        .s = &r->opt.set.shape, .params = r->x.params, .name = name_of(r), .arch = r->base.m->arch};
     return train_adapter_save(path, &a, type, err);
 }
 

@@ -190,7 +190,7 @@ void train_init(const train_shape *s, float *params, uint64_t seed) {
         const bool norm = !train_is_ternary(t.role) && t.rows == 1;
         const double deviation = deviation_of(s, &t);
         for (size_t j = 0; j < (size_t)t.rows * t.cols; j++)
-            params[t.at + j] = norm              ? 1.0f
+            params[t.at + j] = norm             ? 1.0f
                                : deviation == 0 ? 0.0f
                                                 : (float)(deviation * base_rng_normal(&rng));
     }

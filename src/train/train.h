@@ -297,8 +297,8 @@ typedef struct train_merged {
 } train_merged;
 /* Says what keeps a model file from being merged into. */
 rotor_status train_merge_check(const file_model *from, const train_shape *s, rotor_error *err);
-/* Writes the file `from` anew with W + alpha / r B A in place of W, codes by absmean, the scale that
- * fits them best. f: the same file. */
+/* Writes the file `from` anew with W + alpha / r B A in place of W, codes by absmean, the scale
+ * that fits them best. f: the same file. */
 rotor_status train_merge(const train_frozen *f, const file_model *from, const train_shape *s,
                          const float *params, const char *path, train_merged *report,
                          rotor_error *err);

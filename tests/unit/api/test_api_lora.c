@@ -271,8 +271,9 @@ static void a_merged_model_loads_and_is_measured(void **state) {
         t = trained(&o);
         rotor_train_close(&t);
         const char *line = strstr(said, "held-out loss: ");
-        if (!line || sscanf(line, "held-out loss: %lf the model alone, %lf with the adapter, %lf merged "
-                                  "(%lf %%",
+        if (!line || sscanf(line,
+                            "held-out loss: %lf the model alone, %lf with the adapter, %lf merged "
+                            "(%lf %%",
                             &alone, &with, &merged, &changed) != 4)
             fail_msg("%s", said);
         print_message("%-12s %.*s\n", models[i], (int)strcspn(line, "\n"), line);

@@ -35,8 +35,7 @@ void lora_file_start(lora_file *f, const char *arch, tiny_shape s, uint32_t rank
     *f = (lora_file){.arch = arch, .type = "adapter", .kind = "lora", .alpha = 2 * (float)rank};
     for (uint32_t l = 0; l < s.n_layer; l++)
         for (size_t i = 0; i < BASE_COUNT(list); i++) {
-            put(f, l, list[i].role, 'a', rank, list[i].cols, type,
-                1 / sqrtf((float)list[i].cols));
+            put(f, l, list[i].role, 'a', rank, list[i].cols, type, 1 / sqrtf((float)list[i].cols));
             put(f, l, list[i].role, 'b', list[i].rows, rank, type, b);
         }
 }

@@ -82,7 +82,8 @@ static void break_it(lora_file *f, int what) {
     if (what == 17) q_a->type = QUANT_Q8_0;
     if (what == 18) f->more = "adapter.alora.invocation_tokens";
     if (what == 19) f->n = 0;
-    if (what == 20) snprintf(q_a->name, sizeof q_a->name, "blk.99999999999999999.attn_q.weight.lora_a");
+    if (what == 20)
+        snprintf(q_a->name, sizeof q_a->name, "blk.99999999999999999.attn_q.weight.lora_a");
     if (what == 21) snprintf(q_a->name, sizeof q_a->name, "blk..attn_q.weight.lora_a");
 }
 
@@ -97,7 +98,8 @@ static void a_wrong_one_is_refused(void **state) {
         {"adapter.lora.alpha is missing or not a finite number", 5},
         {"blk.0.attn_q.weight.lora_a has no lora_b beside it", 6},
         {"blk.1.ffn_up.weight.lora_b has no lora_a beside it", 7},
-        {"blk.0.attn_q.weight: lora_a is 3 x 60 and lora_b 64 x 3 (rows x columns), expected r x 64 "
+        {"blk.0.attn_q.weight: lora_a is 3 x 60 and lora_b 64 x 3 (rows x columns), expected r x "
+         "64 "
          "and 64 x r",
          8},
         {"lora_b 64 x 3 (rows x columns), expected r x 64 and 32 x r", 9},

@@ -147,8 +147,7 @@ static void start(setup *x, tiny_kind kind, int n_threads) {
     x->params = base_alloc_array(train_n_params(&x->s), sizeof *x->params);
     x->grads = base_alloc_array(train_n_params(&x->s), sizeof *x->grads);
     base_rng_seed(&rng, 4);
-    for (size_t i = 0; i < train_n_params(&x->s); i++)
-        x->params[i] = 0.05f * base_rng_normal(&rng);
+    for (size_t i = 0; i < train_n_params(&x->s); i++) x->params[i] = 0.05f * base_rng_normal(&rng);
     make_rows(&x->r, x->s.n_vocab);
 }
 
@@ -164,12 +163,10 @@ static double float_pass(setup *x, bool recompute) {
     rotor_error err = {0};
     struct train_pass *p = NULL;
     double loss;
-    assert_int_equal(train_pass_create(&p, &x->s, ROWS, recompute, &x->k, x->pool, &err),
-                     ROTOR_OK);
+    assert_int_equal(train_pass_create(&p, &x->s, ROWS, recompute, &x->k, x->pool, &err), ROTOR_OK);
     train_pass_beside(p, &x->f);
     memset(x->grads, 0, train_n_params(&x->s) * sizeof *x->grads);
-    if (train_forward(p, x->params, &x->r.b, &loss, &err) != ROTOR_OK)
-        fail_msg("%s", err.message);
+    if (train_forward(p, x->params, &x->r.b, &loss, &err) != ROTOR_OK) fail_msg("%s", err.message);
     train_backward(p, 1, x->grads);
     train_pass_free(&p);
     return loss;
@@ -179,16 +176,16 @@ static double float_pass(setup *x, bool recompute) {
 static void copy_model(train_pass *p, const setup *x) {
     static const train_role roles[] = {TRAIN_Q,    TRAIN_K,  TRAIN_V,   TRAIN_O,
                                        TRAIN_GATE, TRAIN_UP, TRAIN_DOWN};
-    int8_t codes[256];
+    int8_t values[256];
     uint64_t bad;
     for (uint32_t l = 0; l < x->s.n_layer; l++)
         for (size_t i = 0; i < BASE_COUNT(roles); i++) {
             const train_tensor t = train_tensor_of(&x->s, roles[i], l);
             const model_mat *w = model_proj_mat(&x->f.m->layers[l], (model_proj)i);
             for (size_t r = 0; r < t.rows; r++) {
-                assert_true(quant_t2_unpack_row(w->data + r * w->row_bytes, w->cols, codes, &bad));
+                assert_true(quant_t2_unpack_row(w->data + r * w->row_bytes, w->cols, values, &bad));
                 for (size_t c = 0; c < t.cols; c++)
-                    p->weights[t.at + r * t.cols + c] = (double)w->scale * codes[c];
+                    p->weights[t.at + r * t.cols + c] = (double)w->scale * values[c];
             }
         }
 }
@@ -220,8 +217,8 @@ static void float_agrees_with_double(void **state) {
     const double loss64 = pass_f64(p, params, &x.r.b, grads), loss = float_pass(&x, false);
     const double far = distance(x.grads, grads, n);
     print_message("loss %.7f, in double %.7f; gradients differ by %.1e\n", loss, loss64, far);
-    assert_true(fabs(loss - loss64) < 2e-2); /* a rounding that falls otherwise shows */
-    assert_true(far < 0.15);
+    assert_true(fabs(loss - loss64) < 2e-3); /* a rounding that falls otherwise shows */
+    assert_true(far < 5e-2);
     pass_free(p);
     base_free(fixed);
     base_free(params);
