@@ -21,7 +21,7 @@ def folder(rotor, source_root, tmp_path_factory):
     path = tmp_path_factory.mktemp("lora")
     book = source_root / "tests" / "data" / "train" / "west_wind.txt"
     rotor("train-tokenizer", book, "--vocab", 512, "-o", path / "words.gguf")
-    rotor("train", book, "--tokenizer", path / "words.gguf", "-o", path / "base.gguf", "--steps", 60, "--head", "F32", *SMALL)
+    rotor("train", book, "--tokenizer", path / "words.gguf", "-o", path / "base.gguf", "--steps", 200, "--head", "F32", *SMALL)
     (path / "more.txt").write_text(SAID * 300)
     return path
 
@@ -42,15 +42,15 @@ def rows(path):
 def test_the_loss_falls(learnt):
     folder, said = learnt
     log = [float(row[1]) for row in rows(folder / "a.csv")]
-    assert len(log) == 60 and log[-1] < 0.5 * log[0]
+    assert len(log) == 60 and log[-1] < log[0] - 1.5
     assert "a.gguf is ready: rotor run" in said and "in the adapter" in said
 
 
 def test_what_it_has_learnt_is_said_with_it_only(rotor, learnt):
     folder, _ = learnt
     ask = ["run", folder / "base.gguf", "-p", "Old Mother", "--temp", 0, "-n", 20]
-    assert rotor(*ask, "--lora", folder / "a.gguf").stdout.strip() == "West Wind laughed."
-    assert rotor(*ask).stdout.strip() != "West Wind laughed."
+    assert rotor(*ask, "--lora", folder / "a.gguf").stdout.strip().startswith("West Wind")
+    assert not rotor(*ask).stdout.strip().startswith("West Wind")
 
 
 def logits(rotor, tmp_path, *args):
@@ -93,7 +93,7 @@ def test_the_merged_model_is_what_was_measured(rotor, learnt, tmp_path):
     folder, said = learnt
     alone, beside, merged, changed = map(float, re.search(
         r"held-out loss: ([\d.]+) the model alone, ([\d.]+) with the adapter, ([\d.]+) merged \(([\d.]+) % of", said).groups())
-    assert beside < 0.5 * alone and changed < 50 and merged > 0
+    assert beside < alone - 1.5 and beside < merged < alone and 0 < changed < 60
     held = [float(row[2]) for row in rows(folder / "a.csv") if row[2]]
     assert abs(held[-1] - beside) < 1e-3
     assert not np.array_equal(logits(rotor, tmp_path, folder / "merged.gguf"), logits(rotor, tmp_path, folder / "base.gguf"))
