@@ -280,7 +280,7 @@ rotor_status train_export_gguf(const train_model *m, const char *path, rotor_err
  * tokenizer_config.json; type is not used, head_type must be F32, F16 or BF16. */
 rotor_status train_export_hf(const train_model *m, const char *folder, rotor_error *err);
 
-/* ---- Adapters (adapter_file.c, merge.c) ------------------------------------------------------ */
+/* ---- Adapters (adapter_file.c, adapter_merge.c) ------------------------------------------------------ */
 
 /* An adapter on its way out. Borrowed. */
 typedef struct train_adapter {
