@@ -102,11 +102,16 @@ void train_frozen_shape(const train_frozen *f, train_shape *s) {
 
 /* ==== Loading ================================================================================= */
 
+enum { PIECE_ROWS = 1024 }; /* decoded before their pages of the file are given back */
+
 static rotor_status load_embedding(const train_frozen *f, rotor_error *err) {
     const model_mat *e = &f->m->embd;
     const quant_tensor view = {.type = e->type, .rows = e->rows, .cols = e->cols, .data = e->data};
-    ROTOR_TRY(quant_decode_rows(&view, 0, e->rows, f->fixed, err));
-    file_drop(f->m->file, e->data, e->rows * e->row_bytes);
+    for (size_t r = 0; r < e->rows; r += PIECE_ROWS) {
+        const size_t end = BASE_MIN(e->rows, r + PIECE_ROWS);
+        ROTOR_TRY(quant_decode_rows(&view, r, end, f->fixed + r * e->cols, err));
+        file_drop(f->m->file, e->data + r * e->row_bytes, (end - r) * e->row_bytes);
+    }
     for (size_t i = 0; i < e->rows * e->cols; i++)
         if (!(f->fixed[i] - f->fixed[i] == 0))
             return base_fail(err, ROTOR_E_FORMAT, "tensor %s: row %zu, column %zu is not a number",

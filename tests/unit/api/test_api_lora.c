@@ -260,7 +260,7 @@ static void a_merged_model_loads_and_is_measured(void **state) {
         rotor_error err = {0};
         rotor_engine *e = NULL;
         rotor_train *t = NULL;
-        double alone, with, merged, changed;
+        double alone = 0, with = 0, merged = 0, changed = 0;
         rotor_train_options o = beside(in_folder(models[i]), in_folder("a.gguf"));
         watch w = {0};
         o.merge = in_folder("merged.gguf");
