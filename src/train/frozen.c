@@ -102,7 +102,7 @@ void train_frozen_shape(const train_frozen *f, train_shape *s) {
 
 /* ==== Loading ================================================================================= */
 
-enum { PIECE_ROWS = 1024 }; /* decoded before their pages of the file are given back */
+enum { PIECE_ROWS = 128 }; /* decoded before their pages of the file are given back */
 
 static rotor_status load_embedding(const train_frozen *f, rotor_error *err) {
     const model_mat *e = &f->m->embd;
