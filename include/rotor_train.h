@@ -139,7 +139,8 @@ typedef struct rotor_train_plan {
     uint64_t total_bytes;      /* all of these */
     uint64_t model_bytes;      /* tensors of the exported model or adapter */
     uint64_t n_learnt;         /* weights that learn: n_params, or those of the adapter */
-    uint64_t frozen_bytes;     /* of total_bytes, those of a model that stays as it is */
+    uint64_t frozen_bytes;     /* of total_bytes, those of a model that stays as it is, and with
+                                  merge of the merged one */
 } rotor_train_plan;
 ROTOR_API rotor_status rotor_train_get_plan(const rotor_train *t, rotor_train_plan *plan);
 

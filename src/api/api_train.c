@@ -242,18 +242,19 @@ rotor_status rotor_train_get_plan(const rotor_train *t, rotor_train_plan *plan) 
     const train_shape *s = train_run_shape(t->run);
     const train_memory m = train_memory_of(s, train_run_rows(t->run), t->opt.recompute,
                                            t->opt.threads ? t->opt.threads : base_core_count());
+    const uint64_t frozen = m.frozen + (t->opt.merge ? train_merge_bytes(s) : 0);
     rotor_train_plan all = {.size = plan->size,
                             .n_vocab = s->n_vocab,
                             .n_params = train_n_weights(s),
                             .n_learnt = train_n_params(s),
-                            .frozen_bytes = m.frozen,
+                            .frozen_bytes = frozen,
                             .tok_per_step = (uint64_t)t->opt.batch * s->n_ctx,
                             .params_bytes = m.params,
                             .grads_bytes = m.grads,
                             .moments_bytes = m.moments,
                             .activation_bytes = m.activations,
                             .scratch_bytes = m.scratch};
-    all.total_bytes = m.params + m.grads + m.moments + m.activations + m.scratch + m.frozen;
+    all.total_bytes = m.params + m.grads + m.moments + m.activations + m.scratch + frozen;
     train_shape whole = *s;
     whole.lora_rank = 0;
     for (size_t i = 0; i < train_n_tensors(&whole); i++) {

@@ -58,6 +58,17 @@ static const quant_info *type_of(const file_tensor *x) {
     return (x->info->flags & both) == both ? x->info : quant_find(QUANT_I2_S);
 }
 
+uint64_t train_merge_bytes(const train_shape *s) {
+    uint64_t codes = 0, largest = 0;
+    for (int r = 0; r < TRAIN_N_ROLES; r++) {
+        const train_tensor t = train_tensor_of(s, (train_role)r, 0);
+        if (!train_is_ternary(t.role)) continue;
+        codes += (uint64_t)s->n_layer * t.rows * quant_t2_row_bytes(t.cols);
+        largest = BASE_MAX(largest, (uint64_t)t.rows * t.cols);
+    }
+    return codes + largest * (sizeof(float) + 3); /* the merged model; sum, codes, before, bytes */
+}
+
 rotor_status train_merge_check(const file_model *from, const train_shape *s, rotor_error *err) {
     for (size_t i = 0; i < file_n_tensors(from); i++) {
         const file_tensor *x = file_tensor_at(from, i);

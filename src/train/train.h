@@ -295,6 +295,8 @@ rotor_status train_adapter_save(const char *path, const train_adapter *a, const 
 typedef struct train_merged {
     uint64_t n, changed; /* ternary weights; of which with another code than before */
 } train_merged;
+/* What merging and measuring the result need beside a run. */
+uint64_t train_merge_bytes(const train_shape *s);
 /* Says what keeps a model file from being merged into. */
 rotor_status train_merge_check(const file_model *from, const train_shape *s, rotor_error *err);
 /* Writes the file `from` anew with W + alpha / r B A in place of W, codes by absmean, the scale

@@ -132,7 +132,7 @@ def test_dry_run_states_the_memory_and_it_is_held(rotor, folder, source_root, tm
     rotor("train", book, "--tokenizer", folder / "words.gguf", "-o", tmp_path / "b.gguf", "--steps", 1, "--layers", 4, "--embd",
           256, "--heads", 4, "--kv-heads", 2, "--ff", 768, "--ctx", 32, "--batch", 1)
     command = ["finetune", tmp_path / "b.gguf", "--data", book, "-o", tmp_path / "a.gguf", "--steps", 2, "--lora", 8, "--ctx",
-               128, "--batch", 8]
+               128, "--batch", 8, "--merge", tmp_path / "m.gguf"]
     before = set(tmp_path.iterdir())
     r = rotor(*command, "--dry-run")
     assert set(tmp_path.iterdir()) == before
