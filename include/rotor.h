@@ -71,6 +71,9 @@ typedef struct rotor_engine_options {
     void *log_user;                                       /* passed to log */
     const rotor_engine *threads_of; /* run on the threads of this engine, which is closed later;
                                        NULL: on threads of its own */
+    const char *lora;               /* low-rank adapter beside the model: a GGUF file; NULL: none */
+    float lora_scale;               /* multiplies its alpha; default 1 */
+    uint8_t zero[4];                /* 0 */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 

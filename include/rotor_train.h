@@ -106,6 +106,12 @@ typedef struct rotor_train_options {
     bool (*on_step)(void *user, const rotor_train_step *step); /* false: save and stop; or NULL */
     void (*log_line)(void *user, int level, const char *line); /* 0 error … 3 debug; or NULL */
     void *user;                                                /* passed to both */
+    uint32_t lora_rank; /* 0: all weights learn. Else `start` is a ternary model that stays as it
+                           is, with its tokenizer and sizes (n_ctx 0: at most 512), and what learns
+                           and is written to `out` is a low-rank adapter for it (rotor.h, lora) */
+    float lora_alpha;   /* the adapter adds alpha / rank * B (A x); 0: twice the rank */
+    const char *merge;  /* with lora_rank: GGUF file to write with the adapter rounded into the
+                           model; the log says what that costs. NULL: none */
 } rotor_train_options;
 /* The options of a preset; an unknown name or NULL gives "tiny". */
 ROTOR_API rotor_train_options rotor_train_options_default(const char *preset);
@@ -131,7 +137,10 @@ typedef struct rotor_train_plan {
     uint64_t activation_bytes; /* kept for the backward pass */
     uint64_t scratch_bytes;    /* ternary copies and working memory */
     uint64_t total_bytes;      /* all of these */
-    uint64_t model_bytes;      /* tensors of the exported model */
+    uint64_t model_bytes;      /* tensors of the exported model or adapter */
+    uint64_t n_learnt;         /* weights that learn: n_params, or those of the adapter */
+    uint64_t frozen_bytes;     /* of total_bytes, those of a model that stays as it is, and with
+                                  merge of the merged one */
 } rotor_train_plan;
 ROTOR_API rotor_status rotor_train_get_plan(const rotor_train *t, rotor_train_plan *plan);
 
@@ -140,7 +149,8 @@ ROTOR_API rotor_status rotor_train_get_plan(const rotor_train *t, rotor_train_pl
  * ends it with ROTOR_E_CANCELLED. The last checkpoint stays in both cases. */
 ROTOR_API rotor_status rotor_train_run(rotor_train *t, rotor_error *err);
 /* Writes the model as it stands after a run: a GGUF file, or a HF folder when path does not end in
- * .gguf. type and head_type: as in the options, which NULL takes. */
+ * .gguf. type and head_type: as in the options, which NULL takes. With lora_rank it is the adapter,
+ * type F32 (NULL), F16 or BF16, and head_type is not used. */
 ROTOR_API rotor_status rotor_train_export(rotor_train *t, const char *path, const char *type,
                                           const char *head_type, rotor_error *err);
 /* Logits float[n, n_vocab] of tokens[n], n at most n_ctx, as the trainer computes them after a run.

@@ -262,12 +262,12 @@ class Engine:
     session; None chooses, 0 is the model's), max_sessions, chunk, max_logits, max_layers,
     kv ("f16", "f32", "q8"), head ("auto", "file", "q8", "q6"), i2s, float_act, no_mmap, cpu,
     chat_template; log is called with (level, line); threads_of is an Engine whose threads this one
-    shares.
+    shares; lora is a low-rank adapter (a GGUF file) and lora_scale multiplies what it adds.
     """
 
     def __init__(self, model, *, threads=0, ctx=None, max_sessions=1, chunk=0, max_logits=0, max_layers=0, kv="f16",
                  head="auto", i2s="auto", float_act=False, no_mmap=False, cpu=None, chat_template=None, log=None,
-                 threads_of=None):
+                 threads_of=None, lora=None, lora_scale=1.0):
         self._native = None
         o = lib.rotor_engine_options_default()
         o.threads, o.max_sessions, o.chunk = threads, max_sessions, chunk
@@ -278,6 +278,7 @@ class Engine:
         o.cpu = _no_zero(cpu, "cpu") if cpu else None
         o.chat_template = _no_zero(chat_template, "chat_template") if chat_template else None
         o.threads_of = threads_of._need().ptr if threads_of else None
+        o.lora, o.lora_scale = _no_zero(lora, "path") if lora else None, lora_scale
         if log:
             o.log = c.LOG_FN(lambda _, level, line: log(level, line.decode("utf-8", "replace")))
         ptr, err = ctypes.c_void_p(), c.CError()

@@ -9,7 +9,7 @@ import ctypes
 import ctypes.util
 import os
 from ctypes import (CFUNCTYPE, POINTER, c_bool, c_char, c_char_p, c_float, c_int, c_int32, c_size_t, c_uint,
-                    c_uint32, c_uint64, c_void_p)
+                    c_uint8, c_uint32, c_uint64, c_void_p)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FILE_NAME = "librotor.so"
@@ -42,7 +42,8 @@ class EngineOptions(ctypes.Structure):
     _fields_ = [("size", c_uint32), ("threads", c_int32), ("ctx", c_uint32), ("max_sessions", c_uint32),
                 ("chunk", c_uint32), ("max_logits", c_uint32), ("max_layers", c_uint32), ("kv", c_int),
                 ("head", c_int), ("i2s", c_int), ("float_act", c_bool), ("no_mmap", c_bool), ("cpu", c_char_p),
-                ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p)]
+                ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
+                ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4)]
 
 
 class EngineInfo(ctypes.Structure):

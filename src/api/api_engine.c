@@ -12,6 +12,7 @@
 #include "cpu/cpu.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stddef.h>
 
 enum {
@@ -29,8 +30,10 @@ typedef struct origin {
 } origin;
 
 rotor_engine_options rotor_engine_options_default(void) {
-    return (rotor_engine_options){
-        .size = sizeof(rotor_engine_options), .ctx = UINT32_MAX, .max_sessions = 1};
+    return (rotor_engine_options){.size = sizeof(rotor_engine_options),
+                                  .ctx = UINT32_MAX,
+                                  .max_sessions = 1,
+                                  .lora_scale = 1};
 }
 
 /* ==== Options ================================================================================= */
@@ -49,6 +52,9 @@ static rotor_status check_options(const rotor_engine_options *o, rotor_error *er
         (unsigned)o->i2s > ROTOR_I2S_4ROW)
         return base_fail(err, ROTOR_E_ARG, "kv, head or i2s has no such value: %d, %d, %d",
                          (int)o->kv, (int)o->head, (int)o->i2s);
+    if (!isfinite(o->lora_scale))
+        return base_fail(err, ROTOR_E_ARG, "lora_scale is %g, expected a finite number",
+                         (double)o->lora_scale);
     return ROTOR_OK;
 }
 
@@ -98,8 +104,11 @@ static rotor_status open_model(rotor_engine *e, const origin *from, rotor_error 
                                .max_layers = e->opt.max_layers,
                                .parallel = {on_every_thread, e->pool},
                                .log = &e->log};
-    if (from->path) return model_open(&e->m, from->path, &opt, err);
-    return model_open_memory(&e->m, from->data, from->n_bytes, from->name, &opt, err);
+    if (from->path)
+        ROTOR_TRY(model_open(&e->m, from->path, &opt, err));
+    else
+        ROTOR_TRY(model_open_memory(&e->m, from->data, from->n_bytes, from->name, &opt, err));
+    return e->opt.lora ? model_adapter_open(&e->adapter, e->opt.lora, e->m, &opt, err) : ROTOR_OK;
 }
 
 /* ==== Context ================================================================================= */
@@ -147,7 +156,9 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                              .n_pages = (uint32_t)pages,
                              .chunk = e->opt.chunk,
                              .max_logits = e->opt.max_logits,
-                             .log = &e->log};
+                             .log = &e->log,
+                             .adapter = e->adapter,
+                             .adapter_strength = e->opt.lora_scale};
     ROTOR_TRY(run_create(&e->run, e->m, e->pool, &opt, err));
     e->rows = base_alloc_array(run_max_logits(e->run), sizeof *e->rows);
     return e->rows ? ROTOR_OK : base_fail_nomem(err, "opening an engine");
@@ -160,6 +171,12 @@ static void log_start(const rotor_engine *e) {
     base_log_printf(&e->log, BASE_LOG_INFO, "model: %s (%s, %s), %.1f M weights, %.1f MB",
                     e->m->name, e->m->arch, e->m->type_name, (double)e->m->n_params / 1e6,
                     (double)e->m->file_bytes / 1e6);
+    if (e->adapter)
+        base_log_printf(&e->log, BASE_LOG_INFO,
+                        "adapter: %s, rank %u, alpha %g%s, beside %u projections, %.2f M weights",
+                        file_path(e->adapter->file), e->adapter->rank, (double)e->adapter->alpha,
+                        e->opt.lora_scale == 1 ? "" : " (scaled)", e->adapter->n_pairs,
+                        (double)e->adapter->n_params / 1e6);
     base_log_printf(
         &e->log, BASE_LOG_INFO, "context: %u of %u positions (%s), cache %.1f MB for %u session%s",
         e->n_ctx, hp->n_ctx, e->opt.ctx == UINT32_MAX ? "automatic" : "as asked",
@@ -191,7 +208,7 @@ static rotor_status open_engine(rotor_engine **out, const origin *from,
     status = api_choose_template(e, err);
     if (status != ROTOR_OK) goto fail;
     log_start(e);
-    e->opt.cpu = e->opt.chat_template = NULL; /* the caller's strings end with this call */
+    e->opt.cpu = e->opt.chat_template = e->opt.lora = NULL; /* strings end with this call */
     *out = e;
     return ROTOR_OK;
 fail:
@@ -220,6 +237,7 @@ void rotor_engine_close(rotor_engine **pe) {
     chat_template_free(&e->tmpl);
     base_free(e->rows);
     run_free(&e->run);
+    model_adapter_close(&e->adapter);
     model_close(&e->m);
     if (!e->opt.threads_of) par_free(&e->pool);
     base_free(e);

@@ -14,6 +14,7 @@
 
 struct rotor_engine {
     model *m;                 /* owned */
+    model_adapter *adapter;   /* owned; NULL: none */
     par_pool *pool;           /* owned, unless opt.threads_of */
     run_engine *run;          /* owned */
     chat_template *tmpl;      /* owned; NULL: the model's own cannot be used */

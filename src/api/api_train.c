@@ -93,8 +93,8 @@ static rotor_status keep(rotor_train *t, const char **s, rotor_error *err) {
 }
 
 static rotor_status keep_strings(rotor_train *t, rotor_error *err) {
-    const char **strings[] = {&t->opt.heldout, &t->opt.tokenizer, &t->opt.start,    &t->opt.out,
-                              &t->opt.log,     &t->opt.type,      &t->opt.head_type};
+    const char **strings[] = {&t->opt.heldout, &t->opt.tokenizer, &t->opt.start,     &t->opt.out,
+                              &t->opt.log,     &t->opt.type,      &t->opt.head_type, &t->opt.merge};
     t->kept = base_alloc_array(t->opt.n_data + BASE_COUNT(strings), sizeof *t->kept);
     t->data = base_alloc_array(t->opt.n_data, sizeof *t->data);
     if (!t->kept || !t->data) return base_fail_nomem(err, "opening a trainer");
@@ -130,7 +130,10 @@ static uint32_t or_part(uint32_t given, uint32_t steps, uint32_t parts) {
 }
 
 static rotor_status shape_of(const rotor_train_options *o, train_shape *s, rotor_error *err) {
-    *s = (train_shape){.n_ctx = o->n_ctx, .full_float = o->full_precision};
+    *s = (train_shape){.n_ctx = o->n_ctx,
+                       .full_float = o->full_precision,
+                       .lora_rank = o->lora_rank,
+                       .lora_alpha = o->lora_alpha == 0 ? 2 * (float)o->lora_rank : o->lora_alpha};
     if (o->start) return ROTOR_OK; /* the file says the rest */
     if (!o->n_head || o->n_embd % o->n_head)
         return base_fail(err, ROTOR_E_ARG, "--embd %u cannot be shared by --heads %u", o->n_embd,
@@ -162,6 +165,7 @@ static rotor_status open_run(rotor_train *t, rotor_error *err) {
                            .start = o->start,
                            .out = o->out,
                            .log = o->log,
+                           .merge = o->merge,
                            .type = o->type,
                            .head_type = o->head_type,
                            .on_step = on_step,
@@ -193,6 +197,13 @@ static rotor_status check(const rotor_train_options *o, rotor_error *err) {
         if (!o->data[i]) return base_fail(err, ROTOR_E_ARG, "rotor_train_open: data is NULL");
     if (o->threads < 0 || o->threads > 1024)
         return base_fail(err, ROTOR_E_ARG, "threads is %d, expected 0 to 1024", o->threads);
+    if (o->lora_rank && (!o->start || o->full_precision))
+        return base_fail(err, ROTOR_E_ARG,
+                         "an adapter (lora_rank %u) is learnt beside a ternary model: start names "
+                         "it, and there is no full-precision twin",
+                         o->lora_rank);
+    if (o->merge && !o->lora_rank)
+        return base_fail(err, ROTOR_E_ARG, "merge without lora_rank: there is no adapter to merge");
     return ROTOR_OK;
 }
 
@@ -231,22 +242,29 @@ rotor_status rotor_train_get_plan(const rotor_train *t, rotor_train_plan *plan) 
     const train_shape *s = train_run_shape(t->run);
     const train_memory m = train_memory_of(s, train_run_rows(t->run), t->opt.recompute,
                                            t->opt.threads ? t->opt.threads : base_core_count());
+    const uint64_t frozen = m.frozen + (t->opt.merge ? train_merge_bytes(s) : 0);
     rotor_train_plan all = {.size = plan->size,
                             .n_vocab = s->n_vocab,
-                            .n_params = train_n_params(s),
+                            .n_params = train_n_weights(s),
+                            .n_learnt = train_n_params(s),
+                            .frozen_bytes = frozen,
                             .tok_per_step = (uint64_t)t->opt.batch * s->n_ctx,
                             .params_bytes = m.params,
                             .grads_bytes = m.grads,
                             .moments_bytes = m.moments,
                             .activation_bytes = m.activations,
                             .scratch_bytes = m.scratch};
-    all.total_bytes = m.params + m.grads + m.moments + m.activations + m.scratch;
-    for (size_t i = 0; i < train_n_tensors(s); i++) {
-        const train_tensor x = train_tensor_at(s, i);
+    all.total_bytes = m.params + m.grads + m.moments + m.activations + m.scratch + frozen;
+    train_shape whole = *s;
+    whole.lora_rank = 0;
+    for (size_t i = 0; i < train_n_tensors(&whole); i++) {
+        const train_tensor x = train_tensor_at(&whole, i);
         if (train_is_ternary(x.role)) all.n_ternary += (uint64_t)x.rows * x.cols;
     }
     train_model out;
-    if (train_run_model(t->run, NULL, NULL, &out, NULL) == ROTOR_OK)
+    if (s->lora_rank)
+        all.model_bytes = 4 * all.n_learnt;
+    else if (train_run_model(t->run, NULL, NULL, &out, NULL) == ROTOR_OK)
         ROTOR_TRY(train_export_check(&out, &all.model_bytes, NULL));
     memcpy(plan, &all, BASE_MIN(sizeof all, (size_t)plan->size));
     return ROTOR_OK;
@@ -265,6 +283,7 @@ rotor_status rotor_train_export(rotor_train *t, const char *path, const char *ty
     train_model m;
     if (!t || !path) return base_fail(err, ROTOR_E_ARG, "rotor_train_export: t or path is NULL");
     if (!t->done) return base_fail(err, ROTOR_E_STATE, "a model can be exported after a run");
+    if (t->opt.lora_rank) return train_run_adapter(t->run, path, type ? type : "F32", err);
     ROTOR_TRY(train_run_model(t->run, type, head_type, &m, err));
     const size_t n = strlen(path);
     return n > 5 && strcmp(path + n - 5, ".gguf") == 0 ? train_export_gguf(&m, path, err)

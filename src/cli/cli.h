@@ -75,6 +75,8 @@ typedef enum cli_opt {
     OPT_NO_MMAP,
     OPT_I2S,
     OPT_TEMPLATE,
+    OPT_LORA,
+    OPT_LORA_SCALE,
     OPT_PROMPT,
     OPT_N_PREDICT,
     OPT_ECHO,
@@ -150,6 +152,9 @@ typedef enum cli_opt {
     OPT_TRAIN_TYPE,
     OPT_TRAIN_HEAD,
     OPT_MASTER,
+    OPT_LORA_RANK,
+    OPT_LORA_ALPHA,
+    OPT_MERGE,
     CLI_N_OPTS
 } cli_opt;
 

@@ -26,6 +26,8 @@ rotor_engine_options cli_engine_options(const cli_args *a) {
     o.float_act = cli_int(a, OPT_ACT) == 1;
     o.no_mmap = cli_on(a, OPT_NO_MMAP);
     o.cpu = cli_text(a, OPT_CPU);
+    o.lora = cli_text(a, OPT_LORA);
+    if (o.lora) o.lora_scale = (float)cli_real(a, OPT_LORA_SCALE);
     o.log = cli_log_line;
     o.log_user = (void *)(uintptr_t)a;
     return o;
@@ -93,7 +95,8 @@ static rotor_status open_draft(cli_draft *d, const cli_args *a, const cli_model 
     rotor_engine_options opt = cli_engine_options(a);
     ROTOR_TRY(rotor_engine_get_info(own, &of_own));
     opt.ctx = of_own.n_ctx;
-    opt.max_layers = 0; /* --layers is about the model itself */
+    opt.max_layers = 0; /* --layers and --lora are about the model itself */
+    opt.lora = NULL;
     opt.threads_of = own;
     opt.log = log_trouble;
     if (m->src.path)

@@ -19,8 +19,8 @@
 #define OUTPUT    "Output"
 #define GENERAL   "General"
 
-#define LOADS (VERBS_ENGINE | VERB_INFO)
-#define TALKS (VERB_RUN | VERB_CHAT)
+#define LOADS  (VERBS_ENGINE | VERB_INFO)
+#define TALKS  (VERB_RUN | VERB_CHAT)
 #define TRAINS (VERB_TRAIN | VERB_FINETUNE)
 
 /* clang-format off */
@@ -56,6 +56,10 @@ const cli_option cli_options[CLI_N_OPTS] = {
     LOADS | VERB_INSPECT | VERB_CONVERT | VERB_QUANTIZE, 0},
 [OPT_TEMPLATE] = {"chat-template", 0, CLI_TEXT, MODEL, "FILE|NAME", 0, 0, NULL, NULL,
     "chat template: a built-in name or a file with Jinja text (default: the model's)", TALKS, 0},
+[OPT_LORA] = {"lora", 0, CLI_TEXT, MODEL, "FILE", 0, 0, NULL, NULL,
+    "run the model with this low-rank adapter, a GGUF file", LOADS, 0},
+[OPT_LORA_SCALE] = {"lora-scale", 0, CLI_REAL, MODEL, "X", -1000, 1000, NULL, "1",
+    "multiply what the adapter adds", LOADS, 0},
 
 [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, TEXT, "TEXT", 0, 0, NULL, NULL,
     "text to complete; - reads standard input", VERB_RUN, 0},
@@ -201,6 +205,13 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "write a Hugging Face folder, too", TRAINS, 0},
 [OPT_MASTER] = {"master", 0, CLI_TEXT, OUTPUT, "M.gguf", 0, 0, NULL, NULL,
     "write the shadow weights in BF16, too, for rotor finetune", TRAINS, 0},
+[OPT_LORA_RANK] = {"lora", 0, CLI_INT, LEARN, "RANK", 1, 4096, NULL, NULL,
+    "leave the model as it is and learn an adapter of this rank beside it", VERB_FINETUNE, 0},
+[OPT_LORA_ALPHA] = {"lora-alpha", 0, CLI_REAL, LEARN, "X", 1e-6, 1e6, NULL, NULL,
+    "what the adapter adds is multiplied by X / RANK (default: twice the rank)", VERB_FINETUNE, 0},
+[OPT_MERGE] = {"merge", 0, CLI_TEXT, OUTPUT, "M.gguf", 0, 0, NULL, NULL,
+    "write the model with the adapter rounded into it, too, and report what that loses",
+    VERB_FINETUNE, 0},
 [OPT_TRAIN_TYPE] = {"type", 0, CLI_TEXT, OUTPUT, "TYPE", 0, 0, NULL, "I2_S",
     "type of the ternary matrices: I2_S, TQ1_0 or TQ2_0", TRAINS, 0},
 [OPT_TRAIN_HEAD] = {"head", 0, CLI_TEXT, OUTPUT, "TYPE", 0, 0, NULL, "F16",
@@ -266,10 +277,12 @@ static const cli_verb verbs[] = {
      "FILEs are UTF-8 texts (<|endoftext|> between documents) or .jsonl conversations. The file\n"
      "written holds a vocabulary and no tensors; rotor tokenize and rotor train read it.", 1, 4096,
      verb_train_tokenizer},
-    {"finetune", VERB_FINETUNE, "MASTER.gguf --data FILE… -o OUT.gguf",
+    {"finetune", VERB_FINETUNE, "MODEL.gguf --data FILE… -o OUT.gguf",
      "teach a model trained here more",
-     "MASTER.gguf holds the float weights behind a ternary model: rotor train --master writes it.\n"
-     "Defaults: 200 steps of 8 rows, rate 5e-4; the rest is as in rotor train (docs/training.md).", 1, 4096, verb_finetune},
+     "MODEL.gguf holds the float weights behind a ternary model: rotor train --master writes it. With\n"
+     "--lora it is a ternary model as it runs, and OUT.gguf an adapter for it: rotor run MODEL.gguf\n"
+     "--lora OUT.gguf. Defaults: 200 steps of 8 rows, rate 5e-4 (--lora: 2e-3); the rest is as in\n"
+     "rotor train (docs/training.md).", 1, 4096, verb_finetune},
     {"help", VERB_HELP, "[VERB]", "this list, or the options of a verb", NULL, 0, 1, verb_help},
     {"version", VERB_VERSION, "", "version and features of this build", NULL, 0, 0, verb_version},
 };

@@ -42,7 +42,11 @@ static void text_facts(const view *v, const char *name) {
     fact_str("name", t->name);
     if (t->architecture.n)
         cli_outf("%-14s %.*s%s\n", "architecture", (int)t->architecture.n, t->architecture.p,
-                 t->loadable ? "" : " (can be inspected, not run, by this version)");
+                 t->loadable || t->adapter ? "" : " (can be inspected, not run, by this version)");
+    if (t->adapter)
+        cli_outf(
+            "%-14s low-rank, rank %u, alpha %g; for a model of this architecture: --lora FILE\n",
+            "adapter", t->lora_rank, t->lora_alpha);
     fact_str("license", t->license);
     cli_outf("%-14s %.3f billion\n", "parameters", (double)t->n_params / 1e9);
     cli_outf("%-14s %s\n", "matrices", t->type);
@@ -126,6 +130,11 @@ static void json_facts(const view *v, const char *name) {
     set_str(v->root, "format", base_str_of(t->format));
     set_str(v->root, "architecture", t->architecture);
     json_object_set_new(v->root, "loadable", json_boolean(t->loadable));
+    json_object_set_new(v->root, "adapter", json_boolean(t->adapter));
+    if (t->adapter) {
+        set_num(v->root, "lora_rank", t->lora_rank);
+        json_object_set_new(v->root, "lora_alpha", json_real(t->lora_alpha));
+    }
     set_str(v->root, "name", t->name);
     set_str(v->root, "license", t->license);
     set_str(v->root, "type", base_str_of(t->type));

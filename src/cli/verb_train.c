@@ -55,6 +55,11 @@ static rotor_train_options gentle(const cli_args *a) {
     t.n_ctx = 0;
     t.steps = 200;
     t.lr = 5e-4f;
+    if (!cli_given(a, OPT_LORA_RANK)) return t;
+    t.lr = 2e-3f;
+    t.lora_rank = (uint32_t)cli_int(a, OPT_LORA_RANK);
+    if (cli_given(a, OPT_LORA_ALPHA)) t.lora_alpha = (float)cli_real(a, OPT_LORA_ALPHA);
+    t.merge = cli_text(a, OPT_MERGE);
     return t;
 }
 
@@ -132,18 +137,26 @@ static void on_line(void *user, int level, const char *line) {
 }
 
 static void say_plan(const cli_args *a, const rotor_train_plan *p) {
-    char b[7][32];
+    char b[8][32];
+    const bool adapter = p->n_learnt < p->n_params;
+    char learnt[48] = "", frozen[48] = "";
+    if (adapter)
+        snprintf(learnt, sizeof learnt, "; %.3f M in the adapter", (double)p->n_learnt / 1e6);
+    if (adapter) snprintf(frozen, sizeof frozen, "model %s, ", cli_bytes(p->frozen_bytes, b[7]));
     cli_log(
         a, BASE_LOG_INFO,
-        "network: %.2f M weights, of which %.2f M ternary; vocabulary of %u; %llu tokens a step",
-        (double)p->n_params / 1e6, (double)p->n_ternary / 1e6, p->n_vocab,
+        "network: %.2f M weights, of which %.2f M ternary%s; vocabulary of %u; %llu tokens a step",
+        (double)p->n_params / 1e6, (double)p->n_ternary / 1e6, learnt, p->n_vocab,
         (unsigned long long)p->tok_per_step);
-    cli_log(a, BASE_LOG_INFO,
-            "memory: %s (weights %s, gradients %s, moments %s, activations %s, working copies %s)",
-            cli_bytes(p->total_bytes, b[0]), cli_bytes(p->params_bytes, b[1]),
-            cli_bytes(p->grads_bytes, b[2]), cli_bytes(p->moments_bytes, b[3]),
-            cli_bytes(p->activation_bytes, b[4]), cli_bytes(p->scratch_bytes, b[5]));
-    if (p->model_bytes) cli_log(a, BASE_LOG_INFO, "model: %s", cli_bytes(p->model_bytes, b[6]));
+    cli_log(
+        a, BASE_LOG_INFO,
+        "memory: %s (%sweights %s, gradients %s, moments %s, activations %s, working copies %s)",
+        cli_bytes(p->total_bytes, b[0]), frozen, cli_bytes(p->params_bytes, b[1]),
+        cli_bytes(p->grads_bytes, b[2]), cli_bytes(p->moments_bytes, b[3]),
+        cli_bytes(p->activation_bytes, b[4]), cli_bytes(p->scratch_bytes, b[5]));
+    if (p->model_bytes)
+        cli_log(a, BASE_LOG_INFO, "%s: %s", adapter ? "adapter" : "model",
+                cli_bytes(p->model_bytes, b[6]));
 }
 
 static bool ends_with(const char *s, const char *end) {
@@ -162,7 +175,10 @@ static rotor_status run(const cli_args *a, rotor_train *t, show *s, rotor_error 
     if (st == ROTOR_OK && folder)
         st = rotor_train_export(t, folder, NULL, cli_given(a, OPT_TRAIN_HEAD) ? head : "BF16", err);
     if (st == ROTOR_OK && master) st = rotor_train_export(t, master, "BF16", "BF16", err);
-    if (st == ROTOR_OK && !cli_on(a, OPT_FULL_PRECISION))
+    if (st == ROTOR_OK && cli_given(a, OPT_LORA_RANK))
+        cli_log(a, BASE_LOG_INFO, "%s is ready: rotor run %s --lora %s -p TEXT",
+                cli_text(a, OPT_OUTPUT), cli_word(a, 0), cli_text(a, OPT_OUTPUT));
+    else if (st == ROTOR_OK && !cli_on(a, OPT_FULL_PRECISION))
         cli_log(a, BASE_LOG_INFO, "%s is ready: rotor run %s -p TEXT", cli_text(a, OPT_OUTPUT),
                 cli_text(a, OPT_OUTPUT));
     return st;
@@ -190,8 +206,26 @@ static int train(const cli_args *a, rotor_train_options *opt) {
     return CLI_FAILED;
 }
 
+static const char *no_adapter(const cli_args *a) {
+    const bool lora = cli_given(a, OPT_LORA_RANK);
+    const char *merged = cli_text(a, OPT_MERGE), *out = cli_text(a, OPT_OUTPUT);
+    const char *from = cli_word(a, 0);
+    if (!lora && (merged || cli_given(a, OPT_LORA_ALPHA)))
+        return "--merge and --lora-alpha are about an adapter: --lora RANK";
+    if (lora && (cli_text(a, OPT_HF) || cli_text(a, OPT_MASTER) || cli_given(a, OPT_TRAIN_TYPE) ||
+                 cli_given(a, OPT_TRAIN_HEAD)))
+        return "with --lora an adapter is written: no --hf, --master, --type, --head";
+    if (merged && !ends_with(merged, ".gguf")) return "the name after --merge must end in .gguf";
+    if ((merged && out && strcmp(merged, out) == 0) ||
+        (merged && from && strcmp(merged, from) == 0) ||
+        (lora && out && from && strcmp(out, from) == 0))
+        return "MODEL, -o and --merge name different files";
+    return NULL;
+}
+
 /* What could only fail after the training; NULL: nothing. */
 static const char *cannot_end(const cli_args *a) {
+    if (a->verb->bit == VERB_FINETUNE && no_adapter(a)) return no_adapter(a);
     const char *folder = cli_text(a, OPT_HF), *master = cli_text(a, OPT_MASTER);
     const char *head = cli_text(a, OPT_TRAIN_HEAD);
     if (cli_on(a, OPT_FULL_PRECISION) && (folder || master))

@@ -131,6 +131,11 @@ rotor_status model_gguf_hparams(model_loader *ld) {
                          "%s: metadata key general.architecture is missing: not a model file",
                          file_path(ld->f));
     ld->arch = model_arch_find(name);
+    if (model_is_adapter(ld->f))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: an adapter for models of architecture %.*s, no model itself; it is "
+                         "given beside one: --lora FILE",
+                         file_path(ld->f), (int)BASE_MIN(name.n, 60), name.p);
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: architecture \"%.*s\" is not supported; these load: %s",

@@ -91,6 +91,7 @@ typedef struct model {
     text_vocab *vocab;       /* owned; NULL when the file carries none */
     base_str chat_template;  /* Jinja text of the file, empty: none */
     model_sampling sampling; /* from generation_config.json or general.sampling.* */
+    uint32_t n_layer_file;   /* layers of the file; hp.n_layer may be fewer */
     uint64_t n_params;       /* weights of all matrices and norms */
     uint64_t file_bytes;     /* size of all files */
     uint64_t owned_bytes;    /* repacked copies and norms */
@@ -116,6 +117,48 @@ rotor_status model_open(model **out, const char *path, const model_options *opt,
 rotor_status model_open_memory(model **out, const void *data, size_t n_bytes, const char *name,
                                const model_options *opt, rotor_error *err);
 void model_close(model **m);
+
+/* ---- Low-rank adapters (adapter.c) ----------------------------------------------------------- */
+
+typedef enum model_proj {
+    MODEL_Q,
+    MODEL_K,
+    MODEL_V,
+    MODEL_O,
+    MODEL_GATE,
+    MODEL_UP,
+    MODEL_DOWN,
+    MODEL_N_PROJ
+} model_proj;                              /* a projection of a layer */
+const char *model_proj_name(model_proj p); /* "attn_q": its part of a GGUF tensor name */
+const model_mat *model_proj_mat(const model_layer *w, model_proj p);
+
+/* y += scale * B (A x) beside y = W x, with the x that W's product is given before any rounding. */
+typedef struct model_lora {
+    model_mat a; /* [r, cols of W]; data NULL: no adapter here */
+    model_mat b; /* [rows of W, r] */
+} model_lora;
+
+typedef struct model_adapter {
+    model_lora *at;    /* [n_layer * MODEL_N_PROJ], owned */
+    float alpha;       /* scale is alpha / r; 0: 1 */
+    uint32_t rank;     /* largest r */
+    uint32_t n_pairs;  /* projections with an adapter */
+    uint64_t n_params; /* weights of all pairs */
+    uint64_t bytes;    /* of them in the file */
+    file_model *file;  /* owned: the matrices lie in it */
+} model_adapter;
+
+/* Opens an adapter file and checks all of it against the model. */
+rotor_status model_adapter_open(model_adapter **out, const char *path, const model *m,
+                                const model_options *opt, rotor_error *err);
+void model_adapter_close(model_adapter **a); /* NULL is fine */
+/* What multiplies B (A x) of a pair; strength: of the whole adapter, usually 1. */
+float model_lora_scale(const model_adapter *a, const model_lora *l, float strength);
+/* Whether a GGUF file says that it is an adapter. */
+bool model_is_adapter(const file_model *f);
+
+/* ---- Facts ----------------------------------------------------------------------------------- */
 
 /* inv_freq[n_rot / 2] of the rotary embedding, scaling applied. */
 void model_rope_freqs(const model_hparams *hp, double *inv_freq);

@@ -99,6 +99,7 @@ void run_free(run_engine **ep) {
     run_engine *e = *ep;
     dev_free(&e->d);
     base_free_aligned(e->head_copy);
+    base_free(e->lora_bufs);
     base_free(e->token);
     base_free(e->pos);
     base_free(e->picked);

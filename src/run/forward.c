@@ -11,7 +11,7 @@
 
 #include <assert.h>
 
-enum { MAX_OPS_PER_LAYER = 32, MAX_OPS_OUTSIDE = 16 };
+enum { MAX_OPS_PER_LAYER = 64, MAX_OPS_OUTSIDE = 16 };
 
 typedef struct pass {
     run_engine *e;      /* engine being set up */
@@ -115,6 +115,57 @@ static void add(pass *p, dev_buf dst, dev_buf src) {
     emit(p, (dev_op){.kind = DEV_ADD, .dst = {dst}, .src = src});
 }
 
+/* ==== Adapters ================================================================================ */
+
+/* The turn-th buffer of this width for the products of an adapter. */
+static dev_buf lora_buf(pass *p, size_t width, int turn) {
+    run_engine *e = p->e;
+    for (size_t i = 0; i < e->n_lora_bufs; i++)
+        if (e->lora_bufs[i].width == width && e->lora_bufs[i].turn == turn)
+            return e->lora_bufs[i].b;
+    if (p->st != ROTOR_OK) return DEV_NONE;
+    run_lora_buf *list = base_realloc(e->lora_bufs, (e->n_lora_bufs + 1) * sizeof *list);
+    if (!list) return p->st = base_fail_nomem(p->err, "recording an adapter"), DEV_NONE;
+    e->lora_bufs = list;
+    list += e->n_lora_bufs;
+    *list = (run_lora_buf){.width = width, .turn = turn, .b = DEV_NONE};
+    p->st = dev_add_buf(e->d, width, false, &list->b, p->err);
+    if (p->st == ROTOR_OK) e->n_lora_bufs++;
+    return list->b;
+}
+
+/* dst[i] += scale B (A src) beside projections first … of a layer: all A in one hand-over, then
+ * each B with the sum behind it. src is the float row that the projections' int8 form comes from.
+ */
+static void adapt(pass *p, uint32_t layer, model_proj first, int n, dev_buf src,
+                  const dev_buf *dst) {
+    const run_options *opt = &p->e->opt;
+    dev_op low = {.kind = DEV_MATMUL, .src = src};
+    int at[3];
+    if (!opt->adapter) return;
+    const model_lora *pair = &opt->adapter->at[(size_t)layer * MODEL_N_PROJ + first];
+    for (int i = 0; i < n; i++) {
+        if (!pair[i].a.data) continue;
+        const kern_mat a = run_mat(&pair[i].a);
+        at[low.n_mats] = i;
+        low.w[low.n_mats] = bind(p, &a);
+        low.dst[low.n_mats] = lora_buf(p, a.rows, low.n_mats);
+        low.n_mats++;
+    }
+    if (low.n_mats) emit(p, low);
+    for (int k = 0; k < low.n_mats; k++) {
+        kern_mat b = run_mat(&pair[at[k]].b);
+        b.scale = model_lora_scale(opt->adapter, &pair[at[k]], opt->adapter_strength);
+        const dev_buf sum = lora_buf(p, b.rows, 3);
+        emit(p, (dev_op){.kind = DEV_MATMUL,
+                         .n_mats = 1,
+                         .dst = {sum},
+                         .src = low.dst[k],
+                         .w = {bind(p, &b)}});
+        add(p, dst[at[k]], sum);
+    }
+}
+
 /* ==== The pass ================================================================================ */
 
 static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
@@ -124,6 +175,7 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
 
     norm(p, b->h, b->x, w->attn_norm, hp->n_embd);          /* h[B,D] */
     linear(p, b->h, 3, qkv, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
+    adapt(p, layer, MODEL_Q, 3, b->h, (dev_buf[]){b->q, b->k, b->v});
     bias(p, b->q, w->q_bias, w->q.rows);
     bias(p, b->k, w->k_bias, w->k.rows);
     bias(p, b->v, w->v_bias, w->v.rows);
@@ -141,17 +193,19 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
                      .window = hp->window});
     if (w->attn_sub_norm) norm(p, b->a, b->a, w->attn_sub_norm, (size_t)hp->n_head * hp->d_head);
     linear1(p, b->h, b->a, &w->o); /* h[B,D] */
+    adapt(p, layer, MODEL_O, 1, b->a, &b->h);
     bias(p, b->h, w->o_bias, hp->n_embd);
     add(p, b->x, b->h);
 }
 
-static void ffn_block(pass *p, const model_layer *w) {
+static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
     const kern_mat gate_up[] = {run_mat(&w->gate), run_mat(&w->up)};
 
     norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);         /* h[B,D] */
     linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
+    adapt(p, layer, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u});
     emit(p, (dev_op){.kind = DEV_GLU,
                      .dst = {b->g},
                      .src = b->g,
@@ -159,6 +213,7 @@ static void ffn_block(pass *p, const model_layer *w) {
                      .glu = hp->glu == MODEL_RELU2 ? KERN_RELU2 : KERN_SILU});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
     linear1(p, b->h, b->g, &w->down); /* h[B,D] */
+    adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
     add(p, b->x, b->h);
 }
 
@@ -169,13 +224,13 @@ static void decoder(pass *p) {
     embed(p, b->x, &m->embd); /* x[B,D] */
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         attention_block(p, &m->layers[l], l);
-        ffn_block(p, &m->layers[l]);
+        ffn_block(p, &m->layers[l], l);
     }
     p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});
     norm(p, b->px, b->px, m->out_norm, m->hp.n_embd); /* px[picked,D] */
-    if (p->e->staged) return;                         /* what is asked of the head, output_head.c does */
-    linear(p, b->px, 1, &p->e->head, &b->logits);     /* logits[picked,V] */
+    if (p->e->staged) return; /* what is asked of the head, output_head.c does */
+    linear(p, b->px, 1, &p->e->head, &b->logits); /* logits[picked,V] */
 }
 
 rotor_status run_record_forward(run_engine *e, rotor_error *err) {

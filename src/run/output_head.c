@@ -102,4 +102,6 @@ uint64_t run_head_bytes(const run_engine *e) {
     return (st.bytes + st.undecided * e->head_bytes) / st.finds;
 }
 
-uint64_t run_step_bytes(const run_engine *e) { return model_step_bytes(e->m, run_head_bytes(e)); }
+uint64_t run_step_bytes(const run_engine *e) {
+    return model_step_bytes(e->m, run_head_bytes(e)) + (e->opt.adapter ? e->opt.adapter->bytes : 0);
+}

@@ -34,6 +34,8 @@ typedef struct run_options {
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) than this run on the
                             calling thread alone; 0: 4 MiB; 1: never */
     const base_log *log; /* may be NULL */
+    const model_adapter *adapter; /* of this model, borrowed; NULL: none */
+    float adapter_strength;       /* multiplies its scale */
 } run_options;
 
 /* model and pool are borrowed. */

@@ -16,6 +16,13 @@ typedef struct run_pages {
     uint32_t n_free; /* on the stack */
 } run_pages;
 
+/* A buffer of an adapter's products, found again by its width. */
+typedef struct run_lora_buf {
+    size_t width; /* floats per row */
+    int turn;     /* which of several of one width */
+    dev_buf b;    /* handle */
+} run_lora_buf;
+
 /* Buffers of the forward pass; widths in docs/shapes.md letters. */
 typedef struct run_bufs {
     dev_buf x;      /* [B, D] residual stream */
@@ -35,6 +42,8 @@ struct run_engine {
     kern k;                         /* kernel table of this engine */
     dev *d;                         /* owned */
     run_bufs buf;                   /* handles on d */
+    run_lora_buf *lora_bufs;        /* [n_lora_bufs], owned */
+    size_t n_lora_bufs;             /* in use */
     run_pages pages;                /* of the cache */
     kern_mat head;                  /* output head in use */
     uint8_t *head_copy;             /* owned: requantised head, or NULL */

@@ -29,6 +29,19 @@ static uint32_t arch_u32(const file_model *f, base_str arch, const char *tail) {
     return kv && kv->n && file_kv_u64(kv, 0, &v) && v <= UINT32_MAX ? (uint32_t)v : 0;
 }
 
+static void adapter_facts(tool_facts *t, const file_model *f) {
+    static const char end[] = ".lora_a";
+    const file_kv *alpha = file_kv_find(f, "adapter.lora.alpha");
+    t->adapter = model_is_adapter(f);
+    if (t->adapter && alpha) file_kv_f64(alpha, 0, &t->lora_alpha);
+    for (size_t i = 0; t->adapter && !t->lora_rank && i < file_n_tensors(f); i++) {
+        const file_tensor *x = file_tensor_at(f, i);
+        if (x->name.n >= sizeof end &&
+            memcmp(x->name.p + x->name.n + 1 - sizeof end, end, sizeof end - 1) == 0)
+            t->lora_rank = (uint32_t)BASE_MIN(x->rows, (uint64_t)UINT32_MAX);
+    }
+}
+
 static void gguf_facts(tool_facts *t, const file_model *f) {
     base_str arch = gguf_str(f, "general.architecture");
     const file_kv *tokens = file_kv_find(f, "tokenizer.ggml.tokens");
@@ -48,6 +61,7 @@ static void gguf_facts(tool_facts *t, const file_model *f) {
     t->n_expert = arch_u32(f, arch, "expert_count");
     t->n_expert_used = arch_u32(f, arch, "expert_used_count");
     t->window = arch_u32(f, arch, "attention.sliding_window");
+    adapter_facts(t, f);
     t->n_vocab = arch_u32(f, arch, "vocab_size");
     if (!t->n_vocab && tokens && tokens->n <= UINT32_MAX) t->n_vocab = (uint32_t)tokens->n;
 }
@@ -133,7 +147,8 @@ static void gather(tool_file *tf) {
     if (!t->n_head_kv) t->n_head_kv = t->n_head;
     if (!t->d_key && t->n_head) t->d_key = t->n_embd / t->n_head;
     if (!t->d_value) t->d_value = t->d_key;
-    t->loadable = arch_loads(t->architecture) || (!gguf && base_str_is(t->architecture, "bitnet"));
+    t->loadable = !t->adapter && (arch_loads(t->architecture) ||
+                                  (!gguf && base_str_is(t->architecture, "bitnet")));
 }
 
 rotor_status tool_file_open(tool_file **out, const tool_source *src, rotor_error *err) {

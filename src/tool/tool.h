@@ -73,6 +73,9 @@ typedef struct tool_facts {
     uint64_t tensor_bytes;   /* all tensors */
     size_t n_tensors, n_kvs; /* how many */
     bool loadable;           /* the architecture is one that loads */
+    bool adapter;            /* no model but an adapter for models of the architecture */
+    uint32_t lora_rank;      /* adapter: of its first pair */
+    double lora_alpha;       /* adapter: alpha */
 } tool_facts;
 
 rotor_status tool_file_open(tool_file **out, const tool_source *src, rotor_error *err);

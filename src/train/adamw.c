@@ -58,7 +58,7 @@ static void share_update(void *arg, int thread, int n_threads) {
         const train_tensor t = train_tensor_at(j->s, i);
         const size_t stop = t.at + (size_t)t.rows * t.cols;
         const size_t lo = BASE_MAX(begin, t.at), hi = BASE_MIN(end, stop);
-        if (lo < hi) update(j, lo, hi, t.rows == 1 ? 0 : j->decay);
+        if (lo < hi) update(j, lo, hi, train_is_ternary(t.role) || t.rows > 1 ? j->decay : 0);
     }
 }
 

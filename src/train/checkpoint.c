@@ -14,7 +14,7 @@
 
 #define MAGIC "RotorCkp"
 
-enum { VERSION = 1, HASH_BYTES = 1 << 20 };
+enum { VERSION = 1, VERSION_LORA = 2, HASH_BYTES = 1 << 20 };
 
 typedef enum field_kind { FIELD_U32, FIELD_U64, FIELD_F32, FIELD_BOOL } field_kind;
 
@@ -48,17 +48,31 @@ static const struct {
     {"--batch", offsetof(train_settings, batch), FIELD_U32},
     {"--accumulate", offsetof(train_settings, accumulate), FIELD_U32},
     {"--seed", offsetof(train_settings, seed), FIELD_U64},
+    /* of runs with an adapter: */
+    {"--lora", offsetof(train_settings, shape.lora_rank), FIELD_U32},
+    {"--lora-alpha", offsetof(train_settings, shape.lora_alpha), FIELD_F32},
+    {"the model", offsetof(train_settings, frozen_hash), FIELD_U64},
 };
-enum { N_FIELDS = BASE_COUNT(fields), STEPS_FIELD = 13 };
+enum { N_FIELDS = BASE_COUNT(fields), N_PLAIN = N_FIELDS - 3, STEPS_FIELD = 13 };
 
+/* In the file only n_fields of the fields stand. */
 typedef struct head {
     char magic[8];            /* MAGIC */
-    uint32_t version;         /* VERSION */
-    uint32_t n_fields;        /* N_FIELDS */
+    uint32_t version;         /* VERSION, VERSION_LORA */
+    uint32_t n_fields;        /* N_PLAIN, N_FIELDS */
     uint64_t field[N_FIELDS]; /* settings */
     uint64_t step;            /* done */
     uint64_t n_params;        /* floats in each vector */
 } head;
+
+enum { AT_FIELDS = offsetof(head, field), TAIL = sizeof(head) - offsetof(head, step) };
+
+/* Bytes of a head in the file, and the head as those bytes: without the fields that it lacks. */
+static size_t head_bytes(const head *h) { return AT_FIELDS + h->n_fields * 8 + TAIL; }
+static void pack_head(const head *h, uint8_t out[sizeof(head)]) {
+    memcpy(out, h, AT_FIELDS + h->n_fields * 8);
+    memcpy(out + AT_FIELDS + h->n_fields * 8, &h->step, TAIL);
+}
 
 static uint64_t field_of(const train_settings *set, size_t i) {
     const uint8_t *p = (const uint8_t *)set + fields[i].at;
@@ -96,8 +110,10 @@ static rotor_status put(base_out *o, const void *p, size_t n_bytes, uint64_t *ha
 static rotor_status write_all(base_out *o, const head *h, const train_vectors *x,
                               rotor_error *err) {
     const size_t n_bytes = (size_t)h->n_params * sizeof(float);
+    uint8_t bytes[sizeof *h];
     uint64_t hash = 0;
-    ROTOR_TRY(put(o, h, sizeof *h, &hash, err));
+    pack_head(h, bytes);
+    ROTOR_TRY(put(o, bytes, head_bytes(h), &hash, err));
     ROTOR_TRY(put(o, x->params, n_bytes, &hash, err));
     ROTOR_TRY(put(o, x->m, n_bytes, &hash, err));
     ROTOR_TRY(put(o, x->v, n_bytes, &hash, err));
@@ -107,8 +123,8 @@ static rotor_status write_all(base_out *o, const head *h, const train_vectors *x
 rotor_status train_checkpoint_save(const char *path, const train_settings *set, uint64_t step,
                                    const train_vectors *x, rotor_error *err) {
     head h = {.magic = MAGIC,
-              .version = VERSION,
-              .n_fields = N_FIELDS,
+              .version = set->shape.lora_rank ? VERSION_LORA : VERSION,
+              .n_fields = set->shape.lora_rank ? N_FIELDS : N_PLAIN,
               .step = step,
               .n_params = train_n_params(&set->shape)};
     base_out o;
@@ -123,17 +139,25 @@ rotor_status train_checkpoint_save(const char *path, const train_settings *set, 
 /* ==== Reading ================================================================================= */
 
 static rotor_status read_head(const base_file *f, head *h, rotor_error *err) {
-    if (f->size < sizeof *h + 8 || memcmp(f->data, MAGIC, 8) != 0)
+    memset(h, 0, sizeof *h);
+    if (f->size < AT_FIELDS || memcmp(f->data, MAGIC, 8) != 0)
         return base_fail(err, ROTOR_E_FORMAT,
-                         "%s: not a checkpoint (%zu bytes, expected \"%s\" and at least %zu); "
+                         "%s: not a checkpoint (%zu bytes, expected \"%s\" and at least %d); "
                          "without it a run begins anew: remove it, or give another -o",
-                         f->path, f->size, MAGIC, sizeof *h + 8);
-    memcpy(h, f->data, sizeof *h);
-    if (h->version != VERSION || h->n_fields != N_FIELDS)
+                         f->path, f->size, MAGIC, AT_FIELDS);
+    memcpy(h, f->data, AT_FIELDS);
+    if (!(h->version == VERSION && h->n_fields == N_PLAIN) &&
+        !(h->version == VERSION_LORA && h->n_fields == N_FIELDS))
         return base_fail(err, ROTOR_E_UNSUPPORTED,
-                         "%s: checkpoint version %u; this program reads %d", f->path, h->version,
-                         VERSION);
-    if (h->n_params > f->size / 12 || f->size != sizeof *h + 12 * (size_t)h->n_params + 8)
+                         "%s: checkpoint version %u; this program reads %d and %d", f->path,
+                         h->version, VERSION, VERSION_LORA);
+    const size_t n = head_bytes(h);
+    if (f->size >= n + 8) {
+        memcpy(h->field, f->data + AT_FIELDS, n - AT_FIELDS - TAIL);
+        memcpy(&h->step, f->data + n - TAIL, TAIL);
+    }
+    if (f->size < n + 8 || h->n_params > f->size / 12 ||
+        f->size != n + 12 * (size_t)h->n_params + 8)
         return base_fail(err, ROTOR_E_FORMAT,
                          "%s: the file was cut: it has %zu bytes for %llu weights; without it a "
                          "run begins anew: remove it, or give another -o",
@@ -143,7 +167,10 @@ static rotor_status read_head(const base_file *f, head *h, rotor_error *err) {
 
 static rotor_status same_settings(const char *path, const head *h, const train_settings *set,
                                   rotor_error *err) {
-    for (size_t i = 0; i < N_FIELDS; i++) {
+    if ((h->n_fields == N_FIELDS) != (set->shape.lora_rank != 0))
+        return base_fail(err, ROTOR_E_ARG, "%s: training began %s --lora", path,
+                         set->shape.lora_rank ? "without" : "with");
+    for (size_t i = 0; i < h->n_fields; i++) {
         char was[32], is[32];
         if (h->field[i] == field_of(set, i)) continue;
         if (strncmp(fields[i].name, "--", 2) != 0)
@@ -167,8 +194,8 @@ static rotor_status read_all(const base_file *f, const train_settings *set, uint
     uint64_t hash = 0, told;
     ROTOR_TRY(read_head(f, &h, err));
     const size_t n_bytes = (size_t)h.n_params * sizeof(float);
-    const uint8_t *p = f->data + sizeof h;
-    hash = hash_of(f->data, sizeof h, hash);
+    const uint8_t *p = f->data + head_bytes(&h);
+    hash = hash_of(f->data, head_bytes(&h), hash);
     for (size_t i = 0; i < 3; i++) hash = hash_of(p + i * n_bytes, n_bytes, hash);
     memcpy(&told, p + 3 * n_bytes, sizeof told);
     if (hash != told)

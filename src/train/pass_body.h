@@ -16,7 +16,9 @@
  *
  * The includer provides real, REAL_SQRT, REAL_ABS, struct product and product_rows, quantise_row,
  * make_codes and project_codes for the quantised forward product; and, where the forward pass is to
- * use other arithmetic than the lines here, NORM_ROW, and ATTENTION_JOB with the scratch it takes.
+ * use other arithmetic than the lines here, NORM_ROW, and ATTENTION_JOB with the scratch it takes;
+ * and, for a network that stands still in another form than floats, WEIGHTS_OF and LORA_ROWS
+ * (lora_body.h).
  */
 #include <assert.h>
 
@@ -30,30 +32,34 @@ typedef struct kept {
 } kept;
 
 struct train_pass {
-    train_shape s;        /* as created */
-    uint32_t n_rows;      /* rows there is room for */
-    bool recompute;       /* layers keep x only; the rest is shared by all layers */
-    const kern *k;        /* borrowed */
-    par_pool *pool;       /* borrowed */
-    kept *layers;         /* [L + 1]; of the last only x: what the layers made of the input */
-    real *wide;           /* [N, F or H*d or D] input of a projection, or a gradient */
-    real *wide2;          /* the same size */
-    real *dx;             /* [N,D] gradient of the residual stream */
-    real *dq, *dk, *dv;   /* gradients of q, k, v */
-    real *xf;             /* [N,D] after the last norm */
-    real *probs;          /* [N, V or F] logits, then probabilities, then their gradient; then
-                             gradients inside a feed-forward block */
-    real *factor;         /* [N] 1 / rms of the rows of a norm */
-    real *cs, *sn;        /* [T, d/2] cosines and sines */
-    real *weights;        /* flat as the parameters: what the ternary codes stand for */
-    real *scratch;        /* [threads, scratch_n] */
-    size_t scratch_n;     /* reals per thread */
-    double *loss_of;      /* [N] of each token */
-    codes int8;           /* quantised input and weights of the integer products */
-    const real *params;   /* of the call */
-    real *grads;          /* of the call */
-    const train_batch *b; /* of the call */
-    double share;         /* of the call: weight / targets that count */
+    train_shape s;            /* as created */
+    uint32_t n_rows;          /* rows there is room for */
+    bool recompute;           /* layers keep x only; the rest is shared by all layers */
+    const kern *k;            /* borrowed */
+    par_pool *pool;           /* borrowed */
+    kept *layers;             /* [L + 1]; of the last only x: what the layers made of the input */
+    real *wide;               /* [N, F or H*d or D] input of a projection, or a gradient */
+    real *wide2;              /* the same size */
+    real *dx;                 /* [N,D] gradient of the residual stream */
+    real *dq, *dk, *dv;       /* gradients of q, k, v */
+    real *xf;                 /* [N,D] after the last norm */
+    real *probs;              /* [N, V or F] logits, then probabilities, then their gradient; then
+                                 gradients inside a feed-forward block */
+    real *factor;             /* [N] 1 / rms of the rows of a norm */
+    real *cs, *sn;            /* [T, d/2] cosines and sines */
+    real *weights;            /* flat as the network: what the ternary codes stand for */
+    const real *fixed;        /* with lora_rank: embedding and norms, train_fixed_at; borrowed */
+    const train_frozen *base; /* with lora_rank: the projections; borrowed */
+    real *raw;                /* with lora_rank: wide as it was before rounding */
+    real *low, *low2;         /* with lora_rank: [N, rank] A x, and its gradient */
+    real *scratch;            /* [threads, scratch_n] */
+    size_t scratch_n;         /* reals per thread */
+    double *loss_of;          /* [N] of each token */
+    codes int8;               /* quantised input and weights of the integer products */
+    const real *params;       /* of the call */
+    real *grads;              /* of the call */
+    const train_batch *b;     /* of the call */
+    double share;             /* of the call: weight / targets that count */
 };
 
 /* ==== Sharing work ============================================================================ */
@@ -106,55 +112,62 @@ static void multiply(train_pass *p, product g) {
 
 static size_t n_of(const train_pass *p) { return (size_t)p->b->n_rows * p->b->n_tok; }
 
+/* Embedding or a norm. */
 static const real *param(const train_pass *p, train_role role, uint32_t layer) {
+    if (p->s.lora_rank) return p->fixed + train_fixed_at(&p->s, role, layer);
     return p->params + train_tensor_of(&p->s, role, layer).at;
 }
 static real *grad(const train_pass *p, train_role role, uint32_t layer) {
     return p->grads + train_tensor_of(&p->s, role, layer).at;
 }
 
+#ifndef WEIGHTS_OF /* what the codes of a projection stand for */
+#define WEIGHTS_OF(p, t)                                                                           \
+    (((p)->s.full_float && !(p)->s.lora_rank ? (p)->params : (p)->weights) + (t)->at)
+#endif
+#include "train/lora_body.h"
+
 /* y[N,rows] = x W'; x as left by norm_input. */
 static void project(train_pass *p, real *y, const real *x, train_role role, uint32_t layer) {
     const train_tensor t = train_tensor_of(&p->s, role, layer);
-    if (CODES_USED && !p->s.full_float) {
+    if (CODES_USED && !p->s.full_float)
         project_codes(p, y, &t);
-        return;
-    }
-    const real *w = (p->s.full_float ? p->params : p->weights) + t.at;
-    multiply(p, (product){.a = x,
-                          .a_row = t.cols,
-                          .a_col = 1,
-                          .b = w,
-                          .b_row = 1,
-                          .b_col = t.cols,
-                          .c = y,
-                          .ldc = t.rows,
-                          .m = n_of(p),
-                          .n = t.rows,
-                          .k = t.cols});
+    else
+        multiply(p, (product){.a = x,
+                              .a_row = t.cols,
+                              .a_col = 1,
+                              .b = WEIGHTS_OF(p, &t),
+                              .b_row = 1,
+                              .b_col = t.cols,
+                              .c = y,
+                              .ldc = t.rows,
+                              .m = n_of(p),
+                              .n = t.rows,
+                              .k = t.cols});
+    if (p->s.lora_rank) lora_forward(p, y, role, layer);
 }
 
 /* dW += dy' x; and dx = dy W, or += when add. */
 static void project_back(train_pass *p, const real *dy, const real *x, real *dx, bool add,
                          train_role role, uint32_t layer) {
     const train_tensor t = train_tensor_of(&p->s, role, layer);
-    const real *w = (p->s.full_float ? p->params : p->weights) + t.at;
-    multiply(p, (product){.a = dy,
-                          .a_row = 1,
-                          .a_col = t.rows,
-                          .b = x,
-                          .b_row = t.cols,
-                          .b_col = 1,
-                          .c = p->grads + t.at,
-                          .ldc = t.cols,
-                          .m = t.rows,
-                          .n = t.cols,
-                          .k = n_of(p),
-                          .add = true});
+    if (!p->s.lora_rank)
+        multiply(p, (product){.a = dy,
+                              .a_row = 1,
+                              .a_col = t.rows,
+                              .b = x,
+                              .b_row = t.cols,
+                              .b_col = 1,
+                              .c = p->grads + t.at,
+                              .ldc = t.cols,
+                              .m = t.rows,
+                              .n = t.cols,
+                              .k = n_of(p),
+                              .add = true});
     multiply(p, (product){.a = dy,
                           .a_row = t.rows,
                           .a_col = 1,
-                          .b = w,
+                          .b = WEIGHTS_OF(p, &t),
                           .b_row = t.cols,
                           .b_col = 1,
                           .c = dx,
@@ -163,6 +176,7 @@ static void project_back(train_pass *p, const real *dy, const real *x, real *dx,
                           .n = t.cols,
                           .k = t.rows,
                           .add = add});
+    if (p->s.lora_rank) lora_back(p, dy, dx, role, layer);
 }
 
 /* ==== Norms in front of projections =========================================================== */
@@ -171,6 +185,7 @@ static void norm_row_job(const rows_job *j, size_t row, real *scratch) {
     (void)scratch;
     real *y = j->y + row * j->width;
     NORM_ROW(j->p, y, j->x + row * j->width, j->gain, j->width);
+    if (j->y2) memcpy(j->y2 + row * j->width, y, j->width * sizeof *y);
     quantise_row(j->p, row, y, j->width);
 }
 
@@ -181,6 +196,7 @@ static void norm_input(train_pass *p, real *y, const real *x, train_role role, u
                         .fn = norm_row_job,
                         .n = n_of(p),
                         .y = y,
+                        .y2 = p->s.lora_rank ? p->raw : NULL,
                         .x = x,
                         .gain = param(p, role, layer),
                         .width = n});
@@ -215,13 +231,15 @@ static void norm_back(train_pass *p, real *dx, const real *dy, const real *x, tr
                   .x = x,
                   .x2 = dy,
                   .gain = param(p, role, layer),
-                  .dgain = grad(p, role, layer),
                   .width = train_tensor_of(&p->s, role, layer).cols};
-    each_row(j);
-    j.range = gain_job;
-    j.n = j.width;
-    each_row(j);
-    j.range = NULL;
+    if (!p->s.lora_rank) {
+        each_row(j);
+        j.dgain = grad(p, role, layer);
+        j.range = gain_job;
+        j.n = j.width;
+        each_row(j);
+        j.range = NULL;
+    }
     j.fn = norm_back_job;
     j.n = n_of(p);
     j.y = dx;
@@ -432,88 +450,7 @@ static void attention_back(train_pass *p, const kept *c, const real *da) {
                         .n = (size_t)p->b->n_rows * p->s.n_head_kv});
 }
 
-/* ==== Embedding, head and loss ================================================================ */
-
-static void embed_job(const rows_job *j, size_t row, real *scratch) {
-    (void)scratch;
-    memcpy(j->y + row * j->width, j->x + j->p->b->token[row] * j->width, j->width * sizeof *j->y);
-}
-
-/* dE[token] += dx, columns [begin, end): tokens in order, so that threads do not change sums. */
-static void embed_back_job(const rows_job *j, size_t begin, size_t end) {
-    for (size_t t = 0; t < n_of(j->p); t++) {
-        real *y = j->y + j->p->b->token[t] * j->width;
-        for (size_t i = begin; i < end; i++) y[i] += j->x[t * j->width + i];
-    }
-}
-
-static void loss_job(const rows_job *j, size_t row, real *scratch) {
-    (void)scratch;
-    const uint32_t target = j->p->b->target[row];
-    real *x = j->y + row * j->width;
-    const real at_target = target == TRAIN_NO_TARGET ? 0 : x[target];
-    const real all = softmax_row(j->p->k, x, j->width);
-    j->p->loss_of[row] = target == TRAIN_NO_TARGET ? 0 : (double)all - (double)at_target;
-}
-
-/* Gradient of the mean loss: (p - 1 at the target) * share. */
-static void loss_back_job(const rows_job *j, size_t row, real *scratch) {
-    (void)scratch;
-    const uint32_t target = j->p->b->target[row];
-    const real share = target == TRAIN_NO_TARGET ? 0 : (real)j->p->share;
-    real *x = j->y + row * j->width;
-    for (size_t i = 0; i < j->width; i++) x[i] *= share;
-    if (target != TRAIN_NO_TARGET) x[target] -= share;
-}
-
-static void head(train_pass *p) {
-    const train_shape *s = &p->s;
-    const real *x = p->layers[s->n_layer].x, *gain = param(p, TRAIN_OUT_NORM, 0);
-    for (size_t t = 0; t < n_of(p); t++)
-        NORM_ROW(p, p->xf + t * s->n_embd, x + t * s->n_embd, gain, s->n_embd);
-    multiply(p, (product){.a = p->xf,
-                          .a_row = s->n_embd,
-                          .a_col = 1,
-                          .b = p->params,
-                          .b_row = 1,
-                          .b_col = s->n_embd,
-                          .c = p->probs,
-                          .ldc = s->n_vocab,
-                          .m = n_of(p),
-                          .n = s->n_vocab,
-                          .k = s->n_embd});
-}
-
-static void head_back(train_pass *p) {
-    const train_shape *s = &p->s;
-    each_row(
-        (rows_job){.p = p, .fn = loss_back_job, .n = n_of(p), .y = p->probs, .width = s->n_vocab});
-    multiply(p, (product){.a = p->probs,
-                          .a_row = 1,
-                          .a_col = s->n_vocab,
-                          .b = p->xf,
-                          .b_row = s->n_embd,
-                          .b_col = 1,
-                          .c = p->grads,
-                          .ldc = s->n_embd,
-                          .m = s->n_vocab,
-                          .n = s->n_embd,
-                          .k = n_of(p),
-                          .add = true});
-    multiply(p, (product){.a = p->probs,
-                          .a_row = s->n_vocab,
-                          .a_col = 1,
-                          .b = p->params,
-                          .b_row = s->n_embd,
-                          .b_col = 1,
-                          .c = p->wide2,
-                          .ldc = s->n_embd,
-                          .m = n_of(p),
-                          .n = s->n_embd,
-                          .k = s->n_vocab});
-    zero(p, p->dx, s->n_embd);
-    norm_back(p, p->dx, p->wide2, p->layers[s->n_layer].x, TRAIN_OUT_NORM, 0);
-}
+#include "train/pass_head_body.h"
 
 /* ==== A layer ================================================================================= */
 
@@ -583,12 +520,12 @@ static void attention_block_back(train_pass *p, uint32_t l) {
 
 static void forward(train_pass *p) {
     const size_t n_embd = p->s.n_embd;
-    if (!p->s.full_float) make_codes(p);
+    if (!p->s.full_float && !p->s.lora_rank) make_codes(p);
     each_row((rows_job){.p = p,
                         .fn = embed_job,
                         .n = n_of(p),
                         .y = p->layers[0].x,
-                        .x = p->params,
+                        .x = param(p, TRAIN_EMBD, 0),
                         .width = n_embd});
     for (uint32_t l = 0; l < p->s.n_layer; l++) layer_forward(p, l, p->layers[l + 1].x);
     head(p);
@@ -603,6 +540,7 @@ static void backward(train_pass *p) {
         ffn_back(p, l);
         attention_block_back(p, l);
     }
+    if (p->s.lora_rank) return;
     each_row((rows_job){.p = p,
                         .range = embed_back_job,
                         .n = p->s.n_embd,

@@ -46,7 +46,17 @@ static void quantise_row(train_pass *p, size_t row, real *x, size_t n);
 static void project_codes(train_pass *p, real *y, const train_tensor *t);
 static void make_codes(train_pass *p);
 
+static const real *weights_of(train_pass *p, const train_tensor *t);
+#define WEIGHTS_OF(p, t) weights_of(p, t)
+typedef struct lora_job lora_job;
+static void engine_lora_rows(const lora_job *j, size_t begin, size_t end, real *scratch);
+#define LORA_ROWS engine_lora_rows
+
 #include "train/pass_body.h"
+
+#include "train/frozen_body.h"
+#define WEIGHT_REALS(s)                                                                            \
+    ((s)->lora_rank ? largest_projection(s) : (s)->full_float ? 0 : train_n_weights(s))
 
 /* ==== Codes =================================================================================== */
 
@@ -69,15 +79,16 @@ static size_t widest(const train_shape *s);
 static bool codes_alloc(codes *c, const train_shape *s, size_t n_tok) {
     const size_t tensors = train_n_tensors(s);
     size_t bytes = 0;
+    c->q = base_alloc_aligned(n_tok * padded(widest(s)));
+    c->step = base_alloc_array(n_tok, sizeof *c->step);
+    c->sum = base_alloc_array(n_tok, sizeof *c->sum);
+    if (s->lora_rank) return c->q && c->step && c->sum; /* the model has the rest */
     c->t2_at = base_alloc_array(tensors, sizeof *c->t2_at);
     for (size_t i = 0; c->t2_at && i < tensors; i++) {
         const train_tensor t = train_tensor_at(s, i);
         c->t2_at[i] = bytes;
         if (train_is_ternary(t.role)) bytes += t.rows * quant_t2_row_bytes(t.cols);
     }
-    c->q = base_alloc_aligned(n_tok * padded(widest(s)));
-    c->step = base_alloc_array(n_tok, sizeof *c->step);
-    c->sum = base_alloc_array(n_tok, sizeof *c->sum);
     c->values = base_alloc(train_n_params(s));
     c->t2 = base_alloc_aligned(bytes);
     c->scale = base_alloc_array(tensors, sizeof *c->scale);
@@ -125,7 +136,8 @@ static void share_codes(void *arg, int thread, int n_threads) {
     const codes_job *j = arg;
     size_t begin, end;
     par_slice(j->w.rows, 16, thread, n_threads, &begin, &end);
-    if (begin < end) j->p->k->gemm_t2_i8(j->y, j->w.rows, &j->w, &j->x, begin, end);
+    const kern_mm_fn fn = j->w.type == QUANT_T5 ? j->p->k->gemm_t5_i8 : j->p->k->gemm_t2_i8;
+    if (begin < end) fn(j->y, j->w.rows, &j->w, &j->x, begin, end);
 }
 
 static size_t index_of(const train_shape *s, const train_tensor *t) {
@@ -133,18 +145,24 @@ static size_t index_of(const train_shape *s, const train_tensor *t) {
         if (train_tensor_at(s, i).at == t->at) return i;
 }
 
-static void project_codes(train_pass *p, real *y, const train_tensor *t) {
+static kern_mat codes_mat(const train_pass *p, const train_tensor *t) {
+    if (p->s.lora_rank) return frozen_kern_mat(p, t);
     const codes *c = &p->int8;
     const size_t i = index_of(&p->s, t);
+    return (kern_mat){.data = c->t2 + c->t2_at[i],
+                      .type = QUANT_I2_S,
+                      .rows = t->rows,
+                      .cols = t->cols,
+                      .row_bytes = quant_t2_row_bytes(t->cols),
+                      .scale = c->scale[i]};
+}
+
+static void project_codes(train_pass *p, real *y, const train_tensor *t) {
+    const codes *c = &p->int8;
     codes_job j = {
         .p = p,
         .y = y,
-        .w = {.data = c->t2 + c->t2_at[i],
-              .type = QUANT_I2_S,
-              .rows = t->rows,
-              .cols = t->cols,
-              .row_bytes = quant_t2_row_bytes(t->cols),
-              .scale = c->scale[i]},
+        .w = codes_mat(p, t),
         .x = {.q = c->q, .ldq = padded(t->cols), .s = c->step, .sum = c->sum, .n_tok = n_of(p)}};
     par_run(p->pool, share_codes, &j);
 }
@@ -217,11 +235,11 @@ uint64_t pass_floats_per_tok(const train_shape *s, bool recompute) {
 }
 
 uint64_t pass_scratch_bytes(const train_shape *s, uint32_t n_rows, int n_threads) {
-    const uint64_t n = (uint64_t)n_rows * s->n_ctx, params = train_n_params(s);
+    const uint64_t n = (uint64_t)n_rows * s->n_ctx, params = train_n_weights(s);
     uint64_t bytes = (uint64_t)n_threads * scratch_reals(s) * sizeof(real) + n * sizeof(double) +
                      (uint64_t)s->n_ctx * s->d_head * sizeof(real);
-    if (!s->full_float)
-        bytes += params * sizeof(real) + params + params / 4 + n * (padded(widest(s)) + 8);
+    if (!s->full_float) bytes += WEIGHT_REALS(s) * sizeof(real) + n * (padded(widest(s)) + 8);
+    if (!s->full_float && !s->lora_rank) bytes += params + params / 4;
     return bytes;
 }
 
@@ -233,6 +251,12 @@ rotor_status train_pass_create(train_pass **out, const train_shape *s, uint32_t 
 void train_pass_free(train_pass **p) {
     pass_free(*p);
     *p = NULL;
+}
+
+void train_pass_beside(train_pass *p, const train_frozen *f) {
+    assert(p->s.lora_rank && f->fixed);
+    p->base = f;
+    p->fixed = f->fixed;
 }
 
 /* Says where the first value that is not finite stands. */
@@ -275,7 +299,7 @@ void train_backward(train_pass *p, float weight, float *grads) {
 
 void train_logits(train_pass *p, uint32_t r, uint32_t t, float *logits) {
     const size_t n = p->s.n_embd;
-    const kern_mat w = {.data = (const uint8_t *)p->params,
+    const kern_mat w = {.data = (const uint8_t *)param(p, TRAIN_EMBD, 0),
                         .type = QUANT_F32,
                         .rows = p->s.n_vocab,
                         .cols = n,

@@ -17,16 +17,27 @@ static size_t shared_reals(const train_shape *s) {
            ((size_t)s->n_head + 2 * (size_t)s->n_head_kv) * s->d_head;
 }
 
+/* Of a network that stands still: wide before rounding, A x and its gradient. */
+static size_t lora_reals(const train_shape *s) {
+    return s->lora_rank ? widest(s) + 2 * (size_t)s->lora_rank : 0;
+}
+
 static size_t reals_per_tok(const train_shape *s, bool recompute) {
     const size_t layers = recompute ? 1 : s->n_layer;
-    return layers * kept_reals(s) + ((size_t)s->n_layer + 1) * s->n_embd + shared_reals(s);
+    return layers * kept_reals(s) + ((size_t)s->n_layer + 1) * s->n_embd + shared_reals(s) +
+           lora_reals(s);
 }
 
 static size_t scratch_reals(const train_shape *s) {
     size_t n = PRODUCT_SCRATCH + 2 * (size_t)PASS_BLOCK * s->n_ctx;
     n = BASE_MAX(BASE_MAX(n, widest(s)), (size_t)ATTENTION_SCRATCH(s));
+    if (s->lora_rank) n = BASE_MAX(n, lora_scratch(s->lora_rank, widest(s)));
     return (n + 15) / 16 * 16;
 }
+
+#ifndef WEIGHT_REALS /* room for what the codes stand for */
+#define WEIGHT_REALS(s) ((s)->full_float && !(s)->lora_rank ? 0 : train_n_weights(s))
+#endif
 
 /* Hands out consecutive parts of one block. */
 static real *take(real **at, size_t n) {
@@ -66,6 +77,10 @@ static void take_all(train_pass *p, real *at, size_t n) {
     p->dq = take(&at, q);
     p->dk = take(&at, kv);
     p->dv = take(&at, kv);
+    if (!s->lora_rank) return;
+    p->raw = take(&at, n * widest(s));
+    p->low = take(&at, n * s->lora_rank);
+    p->low2 = take(&at, n * s->lora_rank);
 }
 
 static void make_angles(train_pass *p) {
@@ -109,9 +124,9 @@ static rotor_status pass_create(train_pass **out, const train_shape *s, uint32_t
     p->cs = base_alloc_array(angles, sizeof *p->cs);
     p->sn = base_alloc_array(angles, sizeof *p->sn);
     p->loss_of = base_alloc_array(n, sizeof *p->loss_of);
-    if (!s->full_float) p->weights = base_alloc_aligned(train_n_params(s) * sizeof(real));
+    if (WEIGHT_REALS(s)) p->weights = base_alloc_aligned(WEIGHT_REALS(s) * sizeof(real));
     if (!block || !p->scratch || !p->cs || !p->sn || !p->loss_of ||
-        (!s->full_float && (!p->weights || !codes_alloc(&p->int8, s, n)))) {
+        (WEIGHT_REALS(s) && !p->weights) || (!s->full_float && !codes_alloc(&p->int8, s, n))) {
         if (p->layers) p->layers[0].x = block;
         pass_free(p);
         return base_fail(err, ROTOR_E_NOMEM,

@@ -21,6 +21,7 @@ enum { LOG_EVERY_US = 2000000 };
 struct train_run {
     train_run_options opt;     /* as given; hashes and n_vocab filled in */
     file_model *words;         /* the tokenizer's file, owned */
+    train_frozen base;         /* with lora_rank: what the adapter learns beside */
     text_vocab *vocab;         /* owned */
     char *checkpoint, *tokens; /* paths, owned */
     char *svg;                 /* path, owned; NULL: no log */
@@ -55,10 +56,22 @@ static char *svg_path(const char *csv) {
     return path;
 }
 
+enum { LORA_CTX = 512 }; /* most tokens in a row beside a model, unless asked for */
+
+/* Sizes of a model that stands still, whose vocabulary may be padded. */
+static rotor_status take_base(train_run *r, rotor_error *err) {
+    train_shape *s = &r->opt.set.shape;
+    ROTOR_TRY(train_frozen_open(&r->base, r->opt.start, r->pool, &r->opt.say, err));
+    train_frozen_shape(&r->base, s);
+    if (!s->n_ctx) s->n_ctx = BASE_MIN(r->base.m->hp.n_ctx, (uint32_t)LORA_CTX);
+    return r->opt.merge ? train_merge_check(r->words, s, err) : ROTOR_OK;
+}
+
 /* Sizes of the master; the length of a row may be another if the caller gave one. */
 static rotor_status take_start(train_run *r, rotor_error *err) {
     train_shape *s = &r->opt.set.shape;
     const uint32_t n_ctx = s->n_ctx;
+    if (s->lora_rank) return take_base(r, err);
     ROTOR_TRY(train_start_shape(r->words, s, err));
     if (n_ctx) s->n_ctx = n_ctx;
     if (s->n_vocab != text_n_tokens(r->vocab))
@@ -126,9 +139,10 @@ static rotor_status open_run(train_run *r, rotor_error *err) {
     uint64_t n_bytes;
     train_model m;
     ROTOR_TRY(check(o, err));
+    ROTOR_TRY(par_create(&r->pool, o->n_threads, false, err));
     ROTOR_TRY(open_tokenizer(r, err));
     ROTOR_TRY(train_shape_check(&o->set.shape, err));
-    if (!o->set.shape.full_float) {
+    if (!o->set.shape.full_float && !o->set.shape.lora_rank) {
         ROTOR_TRY(train_run_model(r, NULL, NULL, &m, err));
         ROTOR_TRY(train_export_check(&m, &n_bytes, err));
     }
@@ -138,7 +152,7 @@ static rotor_status open_run(train_run *r, rotor_error *err) {
     if (!r->checkpoint || !r->tokens || (o->log && !r->svg))
         return base_fail_nomem(err, "opening a run");
     kern_init(&r->k, o->cpu);
-    return par_create(&r->pool, o->n_threads, false, err);
+    return ROTOR_OK;
 }
 
 rotor_status train_run_open(train_run **out, const train_run_options *opt, rotor_error *err) {
@@ -172,6 +186,7 @@ void train_run_close(train_run **pr) {
     train_run *r = *pr;
     if (!r) return;
     release(r);
+    train_frozen_close(&r->base);
     par_free(&r->pool);
     text_vocab_free(&r->vocab);
     file_close(&r->words);
@@ -185,17 +200,21 @@ void train_run_close(train_run **pr) {
 const train_shape *train_run_shape(const train_run *r) { return &r->opt.set.shape; }
 uint32_t train_run_rows(const train_run *r) { return r->opt.set.batch / r->opt.set.accumulate; }
 
+static const char *name_of(const train_run *r) {
+    const char *slash = strrchr(r->opt.out, '/');
+    return slash ? slash + 1 : r->opt.out;
+}
+
 rotor_status train_run_model(const train_run *r, const char *type, const char *head_type,
                              train_model *m, rotor_error *err) {
     if (r->opt.set.shape.full_float)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "a full-precision twin is for comparing losses; only ternary models are "
                          "exported");
-    const char *slash = strrchr(r->opt.out, '/');
     *m = (train_model){.s = &r->opt.set.shape,
                        .params = r->x.params,
                        .tokenizer = r->words,
-                       .name = slash ? slash + 1 : r->opt.out,
+                       .name = name_of(r),
                        .type = type ? type : r->opt.type,
                        .head_type = head_type ? head_type : r->opt.head_type};
     return ROTOR_OK;
@@ -240,8 +259,10 @@ static rotor_status allocate(train_run *r, rotor_error *err) {
     r->token = base_alloc_array(tokens, sizeof *r->token);
     r->target = base_alloc_array(tokens, sizeof *r->target);
     if (!r->token || !r->target) return base_fail_nomem(err, "starting a run");
-    return train_pass_create(&r->pass, &s->shape, train_run_rows(r), r->opt.recompute, &r->k,
-                             r->pool, err);
+    ROTOR_TRY(train_pass_create(&r->pass, &s->shape, train_run_rows(r), r->opt.recompute, &r->k,
+                                r->pool, err));
+    if (s->shape.lora_rank) train_pass_beside(r->pass, &r->base);
+    return ROTOR_OK;
 }
 
 /* From the checkpoint, or from the beginning, which must not cost an unfinished run its work. */
@@ -268,7 +289,8 @@ static rotor_status find_start(train_run *r, rotor_error *err) {
                              r->checkpoint, (unsigned long long)step, (unsigned long long)steps);
     }
     r->step = 0;
-    if (r->opt.start) return train_start_params(r->words, &r->opt.set.shape, r->x.params, err);
+    if (r->opt.start && !r->opt.set.shape.lora_rank)
+        return train_start_params(r->words, &r->opt.set.shape, r->x.params, err);
     train_init(&r->opt.set.shape, r->x.params, r->opt.set.seed);
     return ROTOR_OK;
 }
@@ -389,8 +411,8 @@ static rotor_status one_step(train_run *r, train_report *rep, rotor_error *err) 
 
 /* ==== Held-out text =========================================================================== */
 
-/* The same windows every time, spread over all of it. */
-static rotor_status measure(train_run *r, double *held, rotor_error *err) {
+/* The loss with these parameters; the same windows every time, spread over all of it. */
+static rotor_status measure(train_run *r, const float *params, double *held, rotor_error *err) {
     const train_tokens *d = &r->data;
     const uint32_t n_tok = (uint32_t)BASE_MIN((uint64_t)r->opt.set.shape.n_ctx, d->n_held - 1);
     const uint64_t windows = train_n_windows(d->n_held, n_tok);
@@ -404,7 +426,7 @@ static rotor_status measure(train_run *r, double *held, rotor_error *err) {
         const train_batch b = {count, n_tok, r->token, r->target};
         const uint32_t targets = count_targets(r->target, (size_t)count * n_tok);
         double loss;
-        ROTOR_TRY(in_step(r, train_forward(r->pass, r->x.params, &b, &loss, err), err));
+        ROTOR_TRY(in_step(r, train_forward(r->pass, params, &b, &loss, err), err));
         sum += loss * targets;
         n += targets;
     }
@@ -429,7 +451,7 @@ static bool is_due(const train_run *r, uint64_t every) {
 
 /* Held-out loss, log, checkpoint and listener of a finished step. */
 static rotor_status after_step(train_run *r, train_report *rep, rotor_error *err) {
-    if (is_due(r, r->opt.eval_every)) ROTOR_TRY(measure(r, &rep->row.held, err));
+    if (is_due(r, r->opt.eval_every)) ROTOR_TRY(measure(r, r->x.params, &rep->row.held, err));
     ROTOR_TRY(train_log_add(&r->log, rep->row, err));
     rep->saved = is_due(r, r->opt.save_every);
     if (rep->saved)
@@ -473,9 +495,60 @@ static rotor_status steps(train_run *r, rotor_error *err) {
     return ROTOR_OK;
 }
 
-rotor_status train_run_go(train_run *r, rotor_error *err) {
+/* Held-out loss beside another network, without an adapter. */
+static rotor_status measure_merged(train_run *r, double *held, rotor_error *err) {
+    train_frozen merged;
+    ROTOR_TRY(train_frozen_open(&merged, r->opt.merge, r->pool, &r->opt.say, err));
+    merged.fixed = r->base.fixed; /* the same embedding and norms */
+    train_pass_beside(r->pass, &merged);
+    rotor_status st = measure(r, r->x.grads, held, err);
+    train_pass_beside(r->pass, &r->base);
+    merged.fixed = NULL;
+    train_frozen_close(&merged);
+    return st;
+}
+
+/* Writes the model with the adapter in it and says what three ways of running it are worth. */
+static rotor_status merge(train_run *r, rotor_error *err) {
+    double alone, beside, merged;
+    train_merged m;
+    const train_shape *s = &r->opt.set.shape;
+    memset(r->x.grads, 0,
+           train_n_params(s) * sizeof *r->x.grads); /* an adapter that adds nothing */
+    ROTOR_TRY(measure(r, r->x.grads, &alone, err));
+    ROTOR_TRY(measure(r, r->x.params, &beside, err));
+    ROTOR_TRY(train_merge(&r->base, r->words, s, r->x.params, r->opt.merge, &m, err));
+    ROTOR_TRY(measure_merged(r, &merged, err));
+    base_log_printf(&r->opt.say, BASE_LOG_INFO,
+                    "held-out loss: %.4f the model alone, %.4f with the adapter, %.4f merged "
+                    "(%.2f %% of the ternary weights changed)",
+                    alone, beside, merged, 100.0 * (double)m.changed / (double)m.n);
+    return ROTOR_OK;
+}
+
+rotor_status train_run_adapter(const train_run *r, const char *path, const char *type,
+                               rotor_error *err) {
+    const train_adapter a = {
+        .s = &r->opt.set.shape, .params = r->x.params, .name = name_of(r), .arch = r->base.m->arch};
+    return train_adapter_save(path, &a, type, err);
+}
+
+static rotor_status write_result(train_run *r, rotor_error *err) {
     train_model m;
+    if (r->opt.set.shape.lora_rank) {
+        ROTOR_TRY(train_run_adapter(r, r->opt.out, "F32", err));
+        return r->opt.merge ? merge(r, err) : ROTOR_OK;
+    }
+    ROTOR_TRY(train_run_model(r, NULL, NULL, &m, err));
+    return train_export_gguf(&m, r->opt.out, err);
+}
+
+rotor_status train_run_go(train_run *r, rotor_error *err) {
     release(r);
+    if (r->opt.set.shape.lora_rank) {
+        ROTOR_TRY(train_frozen_load(&r->base, &r->opt.set.shape, err));
+        r->opt.set.frozen_hash = r->base.hash;
+    }
     ROTOR_TRY(open_data(r, err));
     ROTOR_TRY(allocate(r, err));
     ROTOR_TRY(find_start(r, err));
@@ -483,8 +556,7 @@ rotor_status train_run_go(train_run *r, rotor_error *err) {
     ROTOR_TRY(steps(r, err));
     ROTOR_TRY(write_log(r, err));
     if (r->opt.set.shape.full_float) return ROTOR_OK;
-    ROTOR_TRY(train_run_model(r, NULL, NULL, &m, err));
-    return tell_kept(r, train_export_gguf(&m, r->opt.out, err), err);
+    return tell_kept(r, write_result(r, err), err);
 }
 
 rotor_status train_run_logits(train_run *r, const uint32_t *tokens, uint32_t n, float *logits,

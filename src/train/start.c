@@ -65,7 +65,7 @@ static rotor_status read_tensor(const file_model *f, const train_tensor *t, floa
     if (train_is_ternary(t->role) && x->info->block_elems != 1)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "%s: tensor %s is %s; fine-tuning starts from the float master that rotor "
-                         "train --master writes",
+                         "train --master writes; --lora RANK learns an adapter beside this model",
                          file_path(f), name, x->info->name);
     if (!(x->info->flags & QUANT_CAN_DECODE))
         return base_fail(err, ROTOR_E_UNSUPPORTED, "%s: tensor %s of type %s cannot be read",

@@ -18,6 +18,7 @@
 #include "base/base.h"
 #include "file/file.h"
 #include "kern/kern.h"
+#include "model/model.h"
 #include "par/par.h"
 #include "text/text.h"
 
@@ -38,6 +39,9 @@ typedef struct train_shape {
     float rope_base;    /* theta */
     float eps;          /* of every norm */
     bool full_float;    /* the full-precision twin: plain float products, nothing quantised */
+    uint32_t lora_rank; /* 0: all weights learn. Else the network is a train_frozen, and what learns
+                           is A [rank, cols] and B [rows, rank] beside every projection */
+    float lora_alpha;   /* y += alpha / rank * B (A x) */
 } train_shape;
 
 /* ROTOR_E_ARG names the number that does not fit. */
@@ -60,10 +64,14 @@ typedef enum train_role {
     TRAIN_N_ROLES
 } train_role;
 
-/* One tensor inside the flat vector, in file order: embd, layers, out_norm. */
+typedef enum train_half { TRAIN_WHOLE, TRAIN_LORA_A, TRAIN_LORA_B } train_half;
+
+/* One tensor inside the flat vector of what learns, in file order: embd, layers, out_norm; or A and
+ * B of every projection. */
 typedef struct train_tensor {
     train_role role; /* which */
     uint32_t layer;  /* of it; 0 for embd and out_norm */
+    train_half half; /* the tensor itself, or A or B beside it */
     uint32_t rows;   /* outputs; 1 for norms */
     uint32_t cols;   /* inputs */
     size_t at;       /* first float in the vector */
@@ -73,11 +81,33 @@ size_t train_n_tensors(const train_shape *s);
 /* The i-th; at[] is a running sum of rows * cols. */
 train_tensor train_tensor_at(const train_shape *s, size_t i);
 size_t train_n_params(const train_shape *s);
+/* Weights of the network itself, whatever learns. */
+size_t train_n_weights(const train_shape *s);
 /* Ternary in the forward pass (unless full_float). */
 bool train_is_ternary(train_role r);
 
-/* Seeded start: normal, deviation 0.02 (o and down: divided by sqrt(2 L)); norms 1. */
+/* Seeded start: normal, deviation 0.02 (o and down: divided by sqrt(2 L)); norms 1. A: normal,
+ * deviation sqrt(1 / (3 cols)); B: 0. */
 void train_init(const train_shape *s, float *params, uint64_t seed);
+
+/* ---- A network that stands still (frozen.c) -------------------------------------------------- */
+
+/* What an adapter learns beside: a model as the engine runs it. */
+typedef struct train_frozen {
+    model *m;      /* owned: codes and scales of its projections */
+    float *fixed;  /* owned: embedding and norms, train_fixed_at; NULL until loaded */
+    uint64_t hash; /* of all of these; 0 until loaded */
+} train_frozen;
+/* Opens a GGUF model and checks that an adapter can learn beside it. */
+rotor_status train_frozen_open(train_frozen *f, const char *path, par_pool *pool,
+                               const base_log *log, rotor_error *err);
+/* Its shape; n_ctx, full_float and what is about adapters are left alone. */
+void train_frozen_shape(const train_frozen *f, train_shape *s);
+rotor_status train_frozen_load(train_frozen *f, const train_shape *s, rotor_error *err);
+void train_frozen_close(train_frozen *f);
+/* Floats of embedding and norms, and where those of a role begin. */
+size_t train_n_fixed(const train_shape *s);
+size_t train_fixed_at(const train_shape *s, train_role role, uint32_t layer);
 
 /* ---- A pass: loss and gradient --------------------------------------------------------------- */
 
@@ -85,6 +115,7 @@ typedef struct train_pass train_pass;
 
 typedef struct train_memory {
     uint64_t params, grads, moments; /* bytes of the vectors: 4, 4 and 8 per parameter */
+    uint64_t frozen;                 /* of a network that stands still */
     uint64_t activations;            /* of a pass */
     uint64_t scratch;                /* of a pass, all threads */
 } train_memory;
@@ -95,6 +126,9 @@ train_memory train_memory_of(const train_shape *s, uint32_t n_rows, bool recompu
 rotor_status train_pass_create(train_pass **out, const train_shape *s, uint32_t n_rows,
                                bool recompute, const kern *k, par_pool *pool, rotor_error *err);
 void train_pass_free(train_pass **p);
+/* With lora_rank, before train_forward: the loaded network beside which the adapter stands.
+ * Borrowed until another one is set. */
+void train_pass_beside(train_pass *p, const train_frozen *f);
 
 /* A batch: rows of n_tok tokens each, predicting the next one. Borrowed. */
 typedef struct train_batch {
@@ -246,6 +280,32 @@ rotor_status train_export_gguf(const train_model *m, const char *path, rotor_err
  * tokenizer_config.json; type is not used, head_type must be F32, F16 or BF16. */
 rotor_status train_export_hf(const train_model *m, const char *folder, rotor_error *err);
 
+/* ---- Adapters (adapter_file.c, adapter_merge.c)
+ * ------------------------------------------------------ */
+
+/* An adapter on its way out. Borrowed. */
+typedef struct train_adapter {
+    const train_shape *s;    /* rank, alpha, and the network's sizes */
+    const float *params;     /* [train_n_params] A and B */
+    const char *name, *arch; /* general.name, general.architecture */
+} train_adapter;
+/* A GGUF adapter file; type: F32, F16 or BF16. */
+rotor_status train_adapter_save(const char *path, const train_adapter *a, const char *type,
+                                rotor_error *err);
+
+typedef struct train_merged {
+    uint64_t n, changed; /* ternary weights; of which with another code than before */
+} train_merged;
+/* What merging and measuring the result need beside a run. */
+uint64_t train_merge_bytes(const train_shape *s);
+/* Says what keeps a model file from being merged into. */
+rotor_status train_merge_check(const file_model *from, const train_shape *s, rotor_error *err);
+/* Writes the file `from` anew with W + alpha / r B A in place of W, codes by absmean, the scale
+ * that fits them best. f: the same file. */
+rotor_status train_merge(const train_frozen *f, const file_model *from, const train_shape *s,
+                         const float *params, const char *path, train_merged *report,
+                         rotor_error *err);
+
 /* ---- Starting from a master (start.c) -------------------------------------------------------- */
 
 /* The shape of a GGUF model whose projections are shadow weights; full_float is left alone. */
@@ -266,6 +326,7 @@ typedef struct train_settings {
     uint64_t seed;           /* of the first weights and the order */
     uint64_t vocab_hash;     /* of the tokenizer */
     uint64_t content_hash;   /* of the tokens */
+    uint64_t frozen_hash;    /* of the network an adapter learns beside; 0 without one */
 } train_settings;
 
 /* Everything a run goes on from: written whole or not at all. */
@@ -321,7 +382,8 @@ typedef struct train_run_options {
     train_texts texts;      /* to learn from; one token file stands for all */
     const char *tokenizer;  /* GGUF file */
     const char *start;      /* GGUF master to start from, which gives sizes and tokenizer; NULL */
-    const char *out, *log;  /* model; CSV or NULL */
+    const char *out, *log;  /* model or adapter; CSV or NULL */
+    const char *merge;      /* model with the adapter in it; or NULL */
     const char *type, *head_type;                       /* of the export */
     bool (*on_step)(void *user, const train_report *r); /* false: save and stop; or NULL */
     void *user;                                         /* passed to on_step */
@@ -336,6 +398,9 @@ const train_shape *train_run_shape(const train_run *r);
 uint32_t train_run_rows(const train_run *r); /* of a pass */
 rotor_status train_run_model(const train_run *r, const char *type, const char *head_type,
                              train_model *m, rotor_error *err);
+/* With lora_rank, after a run: the adapter as another file. */
+rotor_status train_run_adapter(const train_run *r, const char *path, const char *type,
+                               rotor_error *err);
 rotor_status train_run_go(train_run *r, rotor_error *err);
 rotor_status train_run_logits(train_run *r, const uint32_t *tokens, uint32_t n, float *logits,
                               rotor_error *err);

@@ -56,6 +56,27 @@ def test_logits_of_a_ternary_model(ternary_path, rotor_program, tmp_path):
         assert session.eval(np.array(ids)).tobytes() == np.load(tmp_path / "l.npy")[-1].tobytes()
 
 
+def test_an_adapter_beside_a_model(ternary_path, rotor_program, tmp_path):
+    import gguf_mini as g
+    rng = np.random.default_rng(2)
+    halves = {"a": rng.normal(0, 0.1, (3, 256)), "b": rng.normal(0, 0.1, (256, 3))}
+    g.write_gguf(tmp_path / "a.gguf", {"general.architecture": "bitnet-b1.58", "general.type": "adapter", "adapter.type": "lora",
+                                       "adapter.lora.alpha": 6.0},
+                 {"blk.1.attn_q.weight.lora_" + half: g.Raw(g.F32, x.shape, g.encode(g.F32, x)) for half, x in halves.items()})
+    found = []
+    for scale in 1.0, -0.5:
+        rotor_program("logits", ternary_path, "--tokens", "5,60,7", "-o", tmp_path / "l.npy", "--head", "file", "--kv", "f32",
+                      "--lora", tmp_path / "a.gguf", "--lora-scale", scale)
+        with rotor.Engine(ternary_path, head="file", kv="f32", lora=tmp_path / "a.gguf", lora_scale=scale) as engine:
+            found.append(engine.session().eval([5, 60, 7]).tobytes())
+        assert found[-1] == np.load(tmp_path / "l.npy")[-1].tobytes()
+    with rotor.Engine(ternary_path, head="file", kv="f32") as engine:
+        found.append(engine.session().eval([5, 60, 7]).tobytes())
+    assert len(set(found)) == 3
+    with pytest.raises(rotor.Error, match="not an adapter"):
+        rotor.Engine(ternary_path, lora=ternary_path)
+
+
 def test_sessions_step_together(engine):
     a, b, alone = engine.session(), engine.session(), engine.session()
     a.eval([1, 5, 9])
