@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The built-in model, from stories to assets/embedded.gguf (docs/embedded-model.md).
+"""A model that tells stories when asked to, made of stories.
 
     tools/embedded_model.py --stories tinystories_mix_13M.txt --heldout tinystories_heldout.txt
 
