@@ -162,9 +162,9 @@ uint64_t base_random_seed(void); /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);
 uint64_t base_available_memory_bytes(void);
 uint64_t base_peak_rss_bytes(void);
-uint64_t base_cache_bytes(void); /* of the largest processor cache; 0: nobody says */
+uint64_t base_cache_bytes(void);   /* of the largest processor cache; 0: nobody says */
 uint64_t base_thread_cpu_us(void); /* processor time of the calling thread */
-void base_sleep_us(uint64_t us); /* at least so long; signals do not shorten it */
+void base_sleep_us(uint64_t us);   /* at least so long; signals do not shorten it */
 
 /* Energy counters of the processor packages (RAPL): everything that runs on them, not this program
  * alone. A counter wraps; two readings must lie less than a wrap (minutes) apart. */

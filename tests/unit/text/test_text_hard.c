@@ -72,7 +72,8 @@ static void long_runs_stay_linear(void **state) {
                         : json ? help_json(name)
                                : help_vocab(name, vocabs[k].model);
         for (size_t i = 0; i < BASE_COUNT(atoms); i++) {
-            base_buf text = repeat(atoms[i], scaled(i < 7 ? 1000000 : 100000)); /* seven classic ones */
+            base_buf text =
+                repeat(atoms[i], scaled(i < 7 ? 1000000 : 100000)); /* seven classic ones */
             encode_within(name, v, help_str(&text), vocabs[k].whole);
             base_buf_free(&text);
         }
