@@ -86,13 +86,22 @@ static rotor_status show_here(listing *l, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* What runs when no model is named. */
+static void show_default(listing *l) {
+    cli_model m;
+    rotor_error err = {0};
+    if (cli_model_find(&m, NULL, &err) == ROTOR_OK)
+        show(l, "(default)", &m.src);
+    else
+        cli_log(l->a, BASE_LOG_WARN, "rotor: models: ROTOR_MODEL: %s", err.message);
+    cli_model_free(&m);
+}
+
 int verb_models(const cli_args *a) {
     listing l = {.a = a, .json = cli_on(a, OPT_JSON) ? json_array() : NULL};
     rotor_error err = {0};
-    cli_model embedded;
     char *root = cli_cache_root();
-    cli_model_find(&embedded, NULL, NULL);
-    show(&l, "(default)", &embedded.src);
+    show_default(&l);
     rotor_status st = root ? show_cache(&l, root, &err) : ROTOR_OK;
     if (st == ROTOR_OK) st = show_here(&l, &err);
     cli_log(a, BASE_LOG_INFO, "looked in the model cache %s and in the current folder",

@@ -23,6 +23,7 @@ struct train_run {
     file_model *words;         /* the tokenizer's file, owned */
     train_frozen base;         /* with lora_rank: what the adapter learns beside */
     text_vocab *vocab;         /* owned */
+    char *name;                /* of the model, owned: the file's without folder and .gguf */
     char *checkpoint, *tokens; /* paths, owned */
     char *svg;                 /* path, owned; NULL: no log */
     par_pool *pool;            /* owned */
@@ -47,10 +48,19 @@ static char *with_end(const char *path, const char *end) {
     return b.data;
 }
 
+static char *without_end(const char *path, const char *end) {
+    const size_t n = strlen(path), m = strlen(end);
+    return base_strndup(path, n > m && strcmp(path + n - m, end) == 0 ? n - m : n);
+}
+
+static char *model_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return without_end(slash ? slash + 1 : path, ".gguf");
+}
+
 /* "F.csv" becomes "F.svg". */
 static char *svg_path(const char *csv) {
-    const size_t n = strlen(csv);
-    char *stem = base_strndup(csv, n > 4 && strcmp(csv + n - 4, ".csv") == 0 ? n - 4 : n);
+    char *stem = without_end(csv, ".csv");
     char *path = stem ? with_end(stem, ".svg") : NULL;
     base_free(stem);
     return path;
@@ -146,10 +156,11 @@ static rotor_status open_run(train_run *r, rotor_error *err) {
         ROTOR_TRY(train_run_model(r, NULL, NULL, &m, err));
         ROTOR_TRY(train_export_check(&m, &n_bytes, err));
     }
+    r->name = model_name(o->out);
     r->checkpoint = with_end(o->out, ".checkpoint");
     r->tokens = with_end(o->out, ".tokens");
     if (o->log) r->svg = svg_path(o->log);
-    if (!r->checkpoint || !r->tokens || (o->log && !r->svg))
+    if (!r->name || !r->checkpoint || !r->tokens || (o->log && !r->svg))
         return base_fail_nomem(err, "opening a run");
     kern_init(&r->k, o->cpu);
     return ROTOR_OK;
@@ -190,6 +201,7 @@ void train_run_close(train_run **pr) {
     par_free(&r->pool);
     text_vocab_free(&r->vocab);
     file_close(&r->words);
+    base_free(r->name);
     base_free(r->checkpoint);
     base_free(r->tokens);
     base_free(r->svg);
@@ -200,11 +212,6 @@ void train_run_close(train_run **pr) {
 const train_shape *train_run_shape(const train_run *r) { return &r->opt.set.shape; }
 uint32_t train_run_rows(const train_run *r) { return r->opt.set.batch / r->opt.set.accumulate; }
 
-static const char *name_of(const train_run *r) {
-    const char *slash = strrchr(r->opt.out, '/');
-    return slash ? slash + 1 : r->opt.out;
-}
-
 rotor_status train_run_model(const train_run *r, const char *type, const char *head_type,
                              train_model *m, rotor_error *err) {
     if (r->opt.set.shape.full_float)
@@ -214,7 +221,7 @@ rotor_status train_run_model(const train_run *r, const char *type, const char *h
     *m = (train_model){.s = &r->opt.set.shape,
                        .params = r->x.params,
                        .tokenizer = r->words,
-                       .name = name_of(r),
+                       .name = r->name,
                        .type = type ? type : r->opt.type,
                        .head_type = head_type ? head_type : r->opt.head_type};
     return ROTOR_OK;
@@ -529,7 +536,7 @@ static rotor_status merge(train_run *r, rotor_error *err) {
 rotor_status train_run_adapter(const train_run *r, const char *path, const char *type,
                                rotor_error *err) {
     const train_adapter a = {
-        .s = &r->opt.set.shape, .params = r->x.params, .name = name_of(r), .arch = r->base.m->arch};
+        .s = &r->opt.set.shape, .params = r->x.params, .name = r->name, .arch = r->base.m->arch};
     return train_adapter_save(path, &a, type, err);
 }
 

@@ -254,3 +254,4 @@ def test_the_default_model_is_named_by_the_environment_or_built_in(rotor, tmp_pa
     assert name(ROTOR_MODEL=str(other)) == name(other) != name("embedded")
     assert name(ROTOR_MODEL="") == name("embedded", ROTOR_MODEL=str(other)) == name("embedded")
     assert "no model 'no-such'" in rotor("run", "-p", "x", env={"ROTOR_MODEL": "no-such"}, status=1).stderr
+    assert "no model 'no-such'" in rotor("models", env={"ROTOR_MODEL": "no-such"}).stderr
