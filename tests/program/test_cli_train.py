@@ -75,6 +75,7 @@ def test_the_exported_models_run(rotor, toy):
     ids = rotor("tokenize", toy / "toy.gguf", "User: hello<|eot_id|>", "--special", "--bos").stdout
     assert ids == rotor("tokenize", toy / "hf", "User: hello<|eot_id|>", "--special", "--bos").stdout
     assert ids.startswith("0 ") and ids.endswith(" 1\n")
+    assert json.loads(rotor("inspect", toy / "toy.gguf", "--json").stdout)["name"] == "toy"
 
 
 def test_a_killed_run_goes_on_bit_for_bit(rotor, book, words, toy, tmp_path):
