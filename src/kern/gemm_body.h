@@ -61,7 +61,7 @@ static void gemm_pack_a(float *dst, const kern_gemm *g, size_t r, size_t rows, s
         for (size_t i = 0; i < n_k * GEMM_MR; i++) dst[i] = 0;
     if (g->a_col == 1)
         gemm_pack_across(dst, GEMM_MR, a, g->a_row, rows, n_k);
-    else if (rows == GEMM_MR)
+    else if (rows == GEMM_MR) /* a size known here is a move or two, not a call */
         for (size_t k = 0; k < n_k; k++)
             memcpy(dst + k * GEMM_MR, a + k * g->a_col, GEMM_MR * sizeof *a);
     else

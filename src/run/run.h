@@ -102,4 +102,15 @@ rotor_status run_session_sync(run_session *s, const uint32_t *tokens, uint32_t n
                               run_progress progress, void *user, uint32_t *n_reused,
                               rotor_error *err);
 
+/* A matrix of the model in the words of kernels. Borrowed. */
+static inline kern_mat run_mat(const model_mat *w) {
+    return (kern_mat){.data = w->data,
+                      .type = w->type,
+                      .rows = w->rows,
+                      .cols = w->cols,
+                      .row_bytes = w->row_bytes,
+                      .scale = w->scale,
+                      .row_scale = w->row_scale};
+}
+
 #endif

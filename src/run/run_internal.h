@@ -75,14 +75,4 @@ rotor_status run_copy_head(run_engine *e, uint32_t type, rotor_error *err);
 /* Records the whole forward pass on e->d. */
 rotor_status run_record_forward(run_engine *e, rotor_error *err);
 
-static inline kern_mat run_mat(const model_mat *w) {
-    return (kern_mat){.data = w->data,
-                      .type = w->type,
-                      .rows = w->rows,
-                      .cols = w->cols,
-                      .row_bytes = w->row_bytes,
-                      .scale = w->scale,
-                      .row_scale = w->row_scale};
-}
-
 #endif

@@ -21,17 +21,6 @@ static const model_mat *frozen_mat(const train_pass *p, const train_tensor *t) {
     return model_proj_mat(&p->base->m->layers[t->layer], train_proj_of(t->role));
 }
 
-static kern_mat frozen_kern_mat(const train_pass *p, const train_tensor *t) {
-    const model_mat *w = frozen_mat(p, t);
-    return (kern_mat){.data = w->data,
-                      .type = w->type,
-                      .rows = w->rows,
-                      .cols = w->cols,
-                      .row_bytes = w->row_bytes,
-                      .scale = w->scale,
-                      .row_scale = w->row_scale};
-}
-
 /* ==== Floats for the backward pass ============================================================ */
 
 typedef struct frozen_job {

@@ -6,6 +6,7 @@
  */
 #include <math.h>
 
+#include "run/run.h"
 #include "train/pass.h"
 
 typedef float real;
@@ -146,7 +147,7 @@ static size_t index_of(const train_shape *s, const train_tensor *t) {
 }
 
 static kern_mat codes_mat(const train_pass *p, const train_tensor *t) {
-    if (p->s.lora_rank) return frozen_kern_mat(p, t);
+    if (p->s.lora_rank) return run_mat(frozen_mat(p, t));
     const codes *c = &p->int8;
     const size_t i = index_of(&p->s, t);
     return (kern_mat){.data = c->t2 + c->t2_at[i],

@@ -113,4 +113,14 @@ static double pass_f64(train_pass *p, const real *params, const train_batch *b, 
     return sum * (1 / n_targets);
 }
 
+/* Relative distance of a from b. */
+static inline double distance(const float *a, const double *b, size_t n) {
+    double diff = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += b[i] * b[i];
+    }
+    return sqrt(diff / norm);
+}
+
 #endif

@@ -190,16 +190,6 @@ static void copy_model(train_pass *p, const setup *x) {
         }
 }
 
-/* Relative distance of a from b. */
-static double distance(const float *a, const double *b, size_t n) {
-    double diff = 0, norm = 0;
-    for (size_t i = 0; i < n; i++) {
-        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        norm += b[i] * b[i];
-    }
-    return sqrt(diff / norm);
-}
-
 static void float_agrees_with_double(void **state) {
     (void)state;
     setup x;
