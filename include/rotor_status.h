@@ -31,7 +31,8 @@ typedef enum rotor_status {
     ROTOR_E_FULL = -6,        /* the context, a pool or a caller's buffer is too small */
     ROTOR_E_NOTFOUND = -7,    /* a named thing does not exist */
     ROTOR_E_CANCELLED = -8,   /* a callback or another thread asked to stop */
-    ROTOR_E_STATE = -9        /* the object is not in a state that allows this call */
+    ROTOR_E_STATE = -9,       /* the object is not in a state that allows this call */
+    ROTOR_E_DEVICE = -10      /* a device is lost, hangs or computes wrong answers */
 } rotor_status;
 
 /* Caller-owned; written only by a failing call. */

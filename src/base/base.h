@@ -238,6 +238,11 @@ int base_cpu_count(void);            /* logical CPUs this process may use */
 int base_core_count(void);           /* of these, how many have a core of their own */
 void base_thread_pin(int cpu_index); /* binds the calling thread; a hint */
 void base_thread_yield(void);
+/* A shared library opened at run time; NULL when there is none of that name. */
+void *base_library_open(const char *name);
+/* Address of a symbol, NULL when the library has none. Copy it into a function pointer. */
+void *base_library_symbol(void *library, const char *name);
+void base_library_close(void *library);
 /* Runs `command "arg"` in a shell, on this program's terminal and files, and waits for its end.
  * *exit_status: what it ended with; 128 and the signal that ended it. */
 rotor_status base_run_shell(const char *command, const char *arg, int *exit_status,

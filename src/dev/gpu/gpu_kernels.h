@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The contract between the kernels (kernels/NAME.k) and those who record them (dev_gpu*.c): what
+ * each takes, in which order, and how numbers lie in memory. Every struct below is the FIELDS of a
+ * kernel, word by word; floats travel as bits.
+ *
+ * Memory is words of 32 bits. A float buffer is seen through (at, ld): row r of it begins at
+ * at + r * ld floats; several buffers may live in one memory.
+ *
+ * The step, one memory, written before every submission of a list made for B rows:
+ *   | n_rows | n_picked | 0 | 0 | token[B] | pos[B] | picked[B] | table[B] | angles[B][n_rot] | pages
+ * table[r] is where in the step the page table of row r begins; page table entry i is the cache
+ * page of positions 64 i ... 64 i + 63. angles: n_rot / 2 cosines, then n_rot / 2 sines. A group
+ * whose row is not below step[count_at] (0: rows, 1: picked rows) writes nothing.
+ *
+ * Weights: a row of a matrix is n_u words (gpu_pack.h), and 32 rows stand side by side:
+ *   word u of row r at [(r / 32 * n_u + u) * 32 + r % 32]; the last group is padded with zero words.
+ *
+ * Quantised activations of one row:
+ *   i8 (for ternary weights)  q: cols rounded up to 128 bytes; of each 128-byte block, word j*8 + m
+ *                             (columns 32 j + 4 m ...) is stored as word m*4 + j, so that the four
+ *                             words one word of T2 meets stand together.
+ *                             xs: [0] 127 / max(absmax, 1e-5), [1] the sum of q as an int's bits
+ *   q8 (for block formats)    q: cols rounded up to 128 bytes, in order, zero-padded;
+ *                             xs: [cols rounded up to 128 / 32] absmax / 127 of each 32
+ * The arithmetic of both is that of quant_i8 and quant_q8 (kern/float_body.h).
+ *
+ * The cache: one memory of keys and one of values a layer, a block of 64 positions a page and KV
+ * head, at (page * n_kv + head) blocks, laid out as kern_put_key and kern_put_value have it.
+ */
+#ifndef GPU_KERNELS_H
+#define GPU_KERNELS_H
+
+#include <stdint.h>
+
+enum { GPU_ROWS = 32 }; /* rows of a matrix side by side */
+
+enum { GPU_STEP_ROWS, GPU_STEP_PICKED, GPU_STEP_HEADER = 4 };
+
+/* `row`: everything that works on one row. Grid (heads, B), LX 256 (or less). spec 1: what it does,
+ * in this order. Binds: 0 step, 1 a, 2 b, 3 vec, 4 dst, 5 q, 6 xs (unused ones: any memory).
+ *   v = a[row]            ROW_PICK: a[picked[row]]
+ *   v = v + b             ROW_ADD
+ *   v = v + vec           ROW_BIAS
+ *   v = act(v) * b        ROW_RELU2, ROW_SILU (a is the gate)
+ *   v = v / sqrt(mean(v^2) + eps) * vec   ROW_NORM
+ *   dst[row] = v          ROW_OUT
+ *   q, xs of v            ROW_I8 or ROW_Q8
+ * Head h works on elements [h * width, (h + 1) * width) of a, b and dst; vec is the same for all
+ * heads with ROW_NORM. With more than one head there is no ROW_I8 and no ROW_Q8. */
+enum {
+    ROW_PICK = 1,
+    ROW_ADD = 2,
+    ROW_BIAS = 4,
+    ROW_RELU2 = 8,
+    ROW_SILU = 16,
+    ROW_NORM = 32,
+    ROW_OUT = 64,
+    ROW_I8 = 128,
+    ROW_Q8 = 256
+};
+typedef struct gpu_row_params {
+    uint32_t count_at;       /* GPU_STEP_ROWS or GPU_STEP_PICKED */
+    uint32_t picked_at;      /* ROW_PICK: where picked[] begins in the step */
+    uint32_t width;          /* elements of a head */
+    uint32_t a_at, a_ld;     /* a */
+    uint32_t b_at, b_ld;     /* b */
+    uint32_t dst_at, dst_ld; /* dst */
+    uint32_t q_ld;           /* words between rows of q */
+    uint32_t xs_ld;          /* floats between rows of xs */
+    float eps;               /* ROW_NORM */
+} gpu_row_params;
+
+/* `embed`: dst[row] = row token[row] of a table, as floats, times scale. Grid (1, B), LX 256. spec
+ * 1: GPU_T2 ... the packed type. Binds: 0 step, 1 w, 2 dst. A table in several pieces is several
+ * dispatches; each leaves rows that are not its own alone. T2: value * scale. */
+typedef struct gpu_embed_params {
+    uint32_t token_at;       /* in the step */
+    uint32_t row0, rows;     /* rows of the table in this piece */
+    uint32_t cols, n_u;      /* columns; words a row */
+    uint32_t dst_at, dst_ld; /* dst */
+    float scale;             /* of the table */
+} gpu_embed_params;
+
+/* Products, y = W x, or y += W x. mv_*: few rows of activations, TOKENS at a time; grid
+ * (ceil(rows / 32), ceil(B / TOKENS)), LX 256: a group makes 32 outputs of TOKENS tokens, its
+ * invocations share the columns. mm_*: many rows; grid (ceil(rows / GPU_MM_ROWS), ceil(B /
+ * GPU_MM_TOKENS)), LX 256.
+ *   *_t2     ternary weights; FLOAT_ACT 0: i8 activations, exact integer sums, then
+ *            y = (sum - sum of x) / xs[0] * rs[row]; FLOAT_ACT 1: float activations
+ *   *_block  TYPE GPU_Q8_0, GPU_Q4_0, GPU_Q4_K, GPU_Q6_K, GPU_B32; q8 or float activations
+ *   *_float  TYPE GPU_F32, GPU_F16, GPU_BF16; float activations
+ * spec: 1 TOKENS (mv: 1, 2, 4, 8; mm: unused), 2 ADD, 3 FLOAT_ACT, 4 TYPE, 5 SCALED: multiplied by
+ * rs[row] (t2: always).
+ * Binds: 0 step, 1 w, 2 x (words: int8 codes, or floats as bits), 3 xs, 4 rs, 5 y. */
+enum { GPU_MM_ROWS = 64, GPU_MM_TOKENS = 64 };
+typedef struct gpu_product_params {
+    uint32_t count_at;   /* GPU_STEP_ROWS or GPU_STEP_PICKED */
+    uint32_t rows, row0; /* rows of this piece; the first one's place in y and rs */
+    uint32_t cols, n_u;  /* columns; words a row */
+    uint32_t x_at, x_ld; /* x, in words */
+    uint32_t xs_ld;      /* floats between rows of xs */
+    uint32_t y_at, y_ld; /* y */
+} gpu_product_params;
+
+/* `rope`: rotates heads and stores keys and values in the cache. Grid (n_q + n_k + n_v, B), LX 64.
+ * spec 1: ROPE_ROTATE q and k in place, ROPE_APPEND (rotated) k and v, ROPE_INTERLEAVED pairs
+ * (2i, 2i+1) instead of (i, i + n_rot/2); 2: kern_kv. Any of n_q, n_k, n_v may be 0.
+ * Binds: 0 step, 1 q, 2 k, 3 v, 4 cache of keys, 5 cache of values. */
+enum { ROPE_ROTATE = 1, ROPE_APPEND = 2, ROPE_INTERLEAVED = 4 };
+typedef struct gpu_rope_params {
+    uint32_t pos_at, table_at, angle_at; /* in the step */
+    uint32_t n_q, n_k, n_v;              /* heads of q, k, v */
+    uint32_t d, n_rot;                   /* head size; rotated dimensions of it */
+    uint32_t q_at, q_ld;                 /* q */
+    uint32_t k_at, k_ld;                 /* k */
+    uint32_t v_at, v_ld;                 /* v */
+} gpu_rope_params;
+
+/* `attn`: attention of few tokens: one KV head and the GROUP query heads that share it, one part of
+ * the keys. Grid (splits, n_kv, B), LX 128. Split s takes blocks of 64 keys [s * n, (s + 1) * n) of
+ * those from the first the token sees on, n = ceil(blocks / splits); it leaves m, l, then d sums at
+ * part[((row * n_head + head) * splits + s) * (d + 2)]: the maximum (-INFINITY as 0xff800000 when it
+ * saw no key), the sum of exp(score - m), the sums of values weighted so.
+ * spec 1: GROUP, 2: D, 3: kern_kv. Binds: 0 step, 1 q, 2 keys, 3 values, 4 part.
+ * A token at position p sees keys [max(0, p + 1 - window), p]; window 0: all up to p. */
+typedef struct gpu_attn_params {
+    uint32_t pos_at, table_at; /* in the step */
+    uint32_t n_kv, window;     /* KV heads; positions seen, 0: all */
+    uint32_t splits;           /* parts of the keys */
+    uint32_t q_at, q_ld;       /* q */
+    float scale;               /* of the scores */
+} gpu_attn_params;
+
+/* `attn_fold`: dst = the parts of one head together. Grid (n_head, B), LX 64. spec 1: D. Binds: 0
+ * step, 1 part, 2 dst. */
+typedef struct gpu_fold_params {
+    uint32_t n_head, splits; /* heads; parts */
+    uint32_t dst_at, dst_ld; /* dst */
+} gpu_fold_params;
+
+/* `attn_tile`: attention of many tokens, whole: GPU_TILE_TOKENS consecutive rows of the step and one
+ * query head a group. Grid (ceil(B / GPU_TILE_TOKENS), n_head), LX 128. Rows of several sequences
+ * may meet in a tile: each follows its own page table. spec 1: GROUP, 2: D, 3: kern_kv. Binds: 0
+ * step, 1 q, 2 keys, 3 values, 4 dst. */
+enum { GPU_TILE_TOKENS = 16 };
+typedef struct gpu_tile_params {
+    uint32_t pos_at, table_at; /* in the step */
+    uint32_t n_kv, window;     /* as in attn */
+    uint32_t q_at, q_ld;       /* q */
+    uint32_t dst_at, dst_ld;   /* dst */
+    float scale;               /* of the scores */
+} gpu_tile_params;
+
+/* `best`: the largest of a row, the lowest index when several are equal; NaN is never the largest.
+ * Grid (1, B), LX 256. Binds: 0 step, 1 x, 2 out: two words a row, index and value's bits. */
+typedef struct gpu_best_params {
+    uint32_t count_at;   /* GPU_STEP_ROWS or GPU_STEP_PICKED */
+    uint32_t width;      /* elements */
+    uint32_t x_at, x_ld; /* x */
+} gpu_best_params;
+
+#endif

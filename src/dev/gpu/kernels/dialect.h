@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The dialect kernels are written in: one text that is OpenCL C and GLSL at once. A kernel file
+ * (NAME.k) looks like this:
+ *
+ *     #include "dialect.h"
+ *     SPEC(1, uint, TOKENS, 1)              a constant chosen when the kernel is compiled; 0 is LX
+ *     #define FIELDS uint rows; float eps;  parameters of a dispatch: p.rows, p.eps
+ *     #define ARGS   IN(0, uint, w) AND IN(1, float, x) AND OUT(2, float, y)
+ *     #define LOCALS LOCAL(float, part, 256)
+ *     KERNEL(name) {
+ *         BEGIN
+ *         y[gx * LX + lid] = x[lid] * F32(w[gx]);
+ *     }
+ *
+ * BEGIN gives lid, the number of the invocation in its group (0 ... LX - 1), and gx, gy, gz, the
+ * group's place in the grid. Conversions are U32(x), I32(x), F32(x); vectors uint4, float4 are made
+ * by UINT4(a, b, c, d), FLOAT4(...). Functions may not touch buffers or locals (GLSL has no
+ * pointers): macros may. Every invocation of a group must reach every BARRIER. There is no
+ * `return` before a barrier, no recursion, no pointer, no 64-bit or 8-bit type; halves come out of
+ * words by HALF_LO(u), HALF_HI(u) and go in by HALVES(lo, hi). Unsigned constants end in u.
+ *
+ * DOT4(a, b, c): c + sum of four products of signed bytes of the words a and b, exactly.
+ * Float arithmetic is never reassociated or contracted by request; fma(a, b, c) is fused.
+ */
+#ifdef ROTOR_OPENCL
+
+#pragma OPENCL FP_CONTRACT OFF
+#define LX SPEC_0 /* SPEC_i: on the compiler's command line */
+#define SPEC(i, T, name, value) enum { name = SPEC_##i };
+#define IN(i, T, name) __global const T *restrict name
+#define OUT(i, T, name) __global T *name
+#define AND ,
+#define LOCAL(T, name, count) __local T name[count];
+#define KERNEL(name)                                                                              \
+    struct params {                                                                               \
+        FIELDS                                                                                    \
+    };                                                                                            \
+    __kernel __attribute__((reqd_work_group_size(LX, 1, 1))) void name(ARGS,                      \
+                                                                       const struct params p)
+#define BEGIN                                                                                     \
+    LOCALS const uint lid = (uint)get_local_id(0), gx = (uint)get_group_id(0),                    \
+                      gy = (uint)get_group_id(1), gz = (uint)get_group_id(2);                     \
+    (void)lid, (void)gx, (void)gy, (void)gz;
+#define BARRIER barrier(CLK_LOCAL_MEM_FENCE)
+#define U32(x) ((uint)(x))
+#define I32(x) ((int)(x))
+#define F32(x) ((float)(x))
+#define UINT4(a, b, c, d) ((uint4)(a, b, c, d))
+#define FLOAT4(a, b, c, d) ((float4)(a, b, c, d))
+#define FLOAT_BITS(x) as_uint(x)
+#define BITS_FLOAT(x) as_float(x)
+#define INVERSE_SQRT(x) (1.0f / sqrt(x))
+#define ROUND_EVEN(x) rint(x)
+static float half_at(uint h) {
+    const ushort v = (ushort)h;
+    return vload_half(0, (const half *)&v);
+}
+static uint half_of(float x) {
+    ushort v;
+    vstore_half_rte(x, 0, (half *)&v);
+    return v;
+}
+#define HALF_LO(u) half_at((u)&0xffffu)
+#define HALF_HI(u) half_at((u) >> 16)
+#define HALVES(lo, hi) (half_of(lo) | half_of(hi) << 16)
+#define INLINE static inline
+
+#else
+
+#extension GL_EXT_spirv_intrinsics : enable
+#define SPEC(i, T, name, value) layout(constant_id = i) const T name = value;
+#define IN(i, T, name)                                                                            \
+    layout(std430, set = 0, binding = i) readonly buffer B##i { T name[]; };
+#define OUT(i, T, name)                                                                           \
+    layout(std430, set = 0, binding = i) buffer B##i { T name[]; };
+#define AND
+#define LOCAL(T, name, count) shared T name[count];
+#define KERNEL(name)                                                                              \
+    layout(push_constant) uniform params { FIELDS } p;                                            \
+    ARGS LOCALS void main()
+#define BEGIN                                                                                     \
+    const uint lid = gl_LocalInvocationID.x, gx = gl_WorkGroupID.x, gy = gl_WorkGroupID.y,        \
+               gz = gl_WorkGroupID.z;
+#define BARRIER barrier()
+#define U32(x) uint(x)
+#define I32(x) int(x)
+#define F32(x) float(x)
+#define uint4 uvec4
+#define float4 vec4
+#define UINT4(a, b, c, d) uvec4(a, b, c, d)
+#define FLOAT4(a, b, c, d) vec4(a, b, c, d)
+#define FLOAT_BITS(x) floatBitsToUint(x)
+#define BITS_FLOAT(x) uintBitsToFloat(x)
+#define INVERSE_SQRT(x) (1.0 / sqrt(x))
+#define ROUND_EVEN(x) roundEven(x)
+#define HALF_LO(u) unpackHalf2x16(u).x
+#define HALF_HI(u) unpackHalf2x16(u).y
+#define HALVES(lo, hi) packHalf2x16(vec2(lo, hi))
+#define INLINE
+SPEC(0, uint, LX, 256)
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+
+#ifdef HAVE_DOT /* OpSDotKHR with PackedVectorFormat4x8Bit; Debian 12's glslc has no name for it */
+spirv_instruction(capabilities = [6019, 6018], extensions = ["SPV_KHR_integer_dot_product"],
+                  id = 4450) int sdot4(int a, int b, spirv_literal int format);
+#define DOT4(a, b, c) ((c) + sdot4(int(a), int(b), 0))
+#endif
+
+#endif
+
+#ifndef DOT4
+INLINE int byte_of(uint v, uint i) { return I32(v << (24u - 8u * i)) >> 24; }
+INLINE int dot4(uint a, uint b) {
+    return byte_of(a, 0u) * byte_of(b, 0u) + byte_of(a, 1u) * byte_of(b, 1u) +
+           byte_of(a, 2u) * byte_of(b, 2u) + byte_of(a, 3u) * byte_of(b, 3u);
+}
+#define DOT4(a, b, c) ((c) + dot4(a, b))
+#endif

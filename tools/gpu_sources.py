@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Makes gpu_sources.c: every kernel as OpenCL C text and, where glslc is at hand, as SPIR-V.
+
+    tools/gpu_sources.py OUT.c GLSLC|- dialect.h NAME.k ...
+"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+FLAGS = ["-std=450core", "-fshader-stage=compute", "--target-env=vulkan1.1", "-O"]
+FORMS = {"spirv": [], "spirv_dot": ["-DHAVE_DOT=1"]}
+
+
+def c_string(text):
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return "\n".join(f'    "{line}\\n"' for line in quoted.splitlines())
+
+
+def words(data):
+    numbers = [f"0x{int.from_bytes(data[i:i + 4], 'little'):08x}" for i in range(0, len(data), 4)]
+    return "\n".join("    " + ", ".join(numbers[i:i + 8]) + "," for i in range(0, len(numbers), 8))
+
+
+def spirv(glslc, kernel, defines):
+    """The kernel through glslc. Its first lines come from the dialect by #include."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder) / (kernel.stem + ".comp")
+        source.write_text("#extension GL_GOOGLE_include_directive : require\n#line 1\n" + kernel.read_text())
+        out = pathlib.Path(folder) / "out.spv"
+        done = subprocess.run([glslc, *FLAGS, *defines, f"-I{kernel.parent}", str(source), "-o", str(out)],
+                              capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{kernel}: glslc failed:\n{done.stderr}")
+        return out.read_bytes()
+
+
+def main():
+    out, glslc, dialect, *kernels = sys.argv[1:]
+    shared = pathlib.Path(dialect).read_text()
+    parts, rows = ['/* Made by tools/gpu_sources.py. */\n#include "dev/gpu/gpu.h"\n'], []
+    for kernel in sorted(map(pathlib.Path, kernels)):
+        name, row = kernel.stem, [f'    {{.name = "{kernel.stem}"', f".text = text_{kernel.stem}"]
+        text = kernel.read_text().replace('#include "dialect.h"\n', "")
+        parts.append(f"static const char text_{name}[] =\n{c_string(shared + text)};\n")
+        for form, defines in FORMS.items() if glslc != "-" else ():
+            data = spirv(glslc, kernel, defines)
+            parts.append(f"static const uint32_t {form}_{name}[] = {{\n{words(data)}\n}};\n")
+            size = "spirv_bytes" if form == "spirv" else "dot_bytes"
+            row += [f".{form} = {form}_{name}", f".{size} = {len(data)}"]
+        rows.append(", ".join(row) + "},")
+    table = "\n".join(rows)
+    parts.append(f"const gpu_source gpu_sources[] = {{\n{table}\n}};\n")
+    parts.append("const size_t gpu_n_sources = sizeof gpu_sources / sizeof *gpu_sources;\n")
+    pathlib.Path(out).write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
