@@ -65,6 +65,9 @@ static uint half_of(float x) {
 #define HALF_HI(u) half_at((u) >> 16)
 #define HALVES(lo, hi) (half_of(lo) | half_of(hi) << 16)
 #define INLINE static inline
+#ifdef HAVE_DOT /* cl_khr_integer_dot_product */
+#define DOT4(a, b, c) ((c) + dot_4x8packed_ss_int(U32(a), U32(b)))
+#endif
 
 #else
 
