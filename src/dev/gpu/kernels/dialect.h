@@ -74,6 +74,9 @@ static float half_at(uint h) {
 #define HALF_LO(u) half_at((u)&0xffffu)
 #define HALF_HI(u) half_at((u) >> 16)
 #define INLINE static inline
+#ifdef HAVE_DOT /* cl_khr_integer_dot_product */
+#define DOT4(a, b, c) ((c) + dot_4x8packed_ss_int(U32(a), U32(b)))
+#endif
 
 #else
 
