@@ -3,8 +3,11 @@
 """Makes gpu_sources.c: every kernel as OpenCL C text and, where glslc is at hand, as SPIR-V.
 
     tools/gpu_sources.py OUT.c GLSLC|- dialect.h NAME.k ...
+
+Other headers beside the dialect that a kernel includes become part of its text.
 """
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,12 @@ FORMS = {"spirv": [], "spirv_dot": ["-DHAVE_DOT=1"]}
 def c_string(text):
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     return "\n".join(f'    "{line}\\n"' for line in quoted.splitlines())
+
+
+def inlined(kernel):
+    """The text without the dialect, other headers in the place of their #include."""
+    text = kernel.read_text().replace('#include "dialect.h"\n', "")
+    return re.sub(r'#include "(\w+\.h)"\n', lambda m: (kernel.parent / m[1]).read_text(), text)
 
 
 def words(data):
@@ -42,7 +51,7 @@ def main():
     parts, rows = ['/* Made by tools/gpu_sources.py. */\n#include "dev/gpu/gpu.h"\n'], []
     for kernel in sorted(map(pathlib.Path, kernels)):
         name, row = kernel.stem, [f'    {{.name = "{kernel.stem}"', f".text = text_{kernel.stem}"]
-        text = kernel.read_text().replace('#include "dialect.h"\n', "")
+        text = inlined(kernel)
         parts.append(f"static const char text_{name}[] =\n{c_string(shared + text)};\n")
         for form, defines in FORMS.items() if glslc != "-" else ():
             data = spirv(glslc, kernel, defines)

@@ -20,6 +20,11 @@
  * `return` before a barrier, no recursion, no pointer, no 64-bit or 8-bit type; halves come out of
  * words by HALF_LO(u), HALF_HI(u) and go in by HALVES(lo, hi). Unsigned constants end in u.
  *
+ * Beside IN and OUT a binding may be VIEW, which is read while an OUT may write the same memory (IN
+ * may not be written by anyone meanwhile), or WIDE_IN, an IN of words that is also read four at a
+ * time: WIDE(x, i) is words 4 i ... 4 i + 3 as a uint4. ATOMIC_XOR(m, v) changes a word of an OUT
+ * that other groups change too. UNROLL in front of a loop: constant bounds, arrays indexed by it.
+ *
  * DOT4(a, b, c): c + sum of four products of signed bytes of the words a and b, exactly.
  * Float arithmetic is never reassociated or contracted by request; fma(a, b, c) is fused.
  */
@@ -30,6 +35,10 @@
 #define SPEC(i, T, name, value) enum { name = SPEC_##i };
 #define IN(i, T, name) __global const T *restrict name
 #define OUT(i, T, name) __global T *name
+#define VIEW(i, T, name) __global const T *name
+#define WIDE_IN(i, name) __global const uint *restrict name
+#define WIDE(name, i) vload4(i, name)
+#define ATOMIC_XOR(m, v) atomic_xor(&(m), v)
 #define AND ,
 #define LOCAL(T, name, count) __local T name[count];
 #define KERNEL(name)                                                                              \
@@ -48,6 +57,12 @@
 #define F32(x) ((float)(x))
 #define UINT4(a, b, c, d) ((uint4)(a, b, c, d))
 #define FLOAT4(a, b, c, d) ((float4)(a, b, c, d))
+#define STRUCT(name, fields)                                                                      \
+    typedef struct {                                                                              \
+        fields                                                                                    \
+    } name;
+#define UNROLL _Pragma("unroll")
+#define ABS(x) fabs(x)
 #define FLOAT_BITS(x) as_uint(x)
 #define BITS_FLOAT(x) as_float(x)
 #define INVERSE_SQRT(x) (1.0f / sqrt(x))
@@ -56,14 +71,8 @@ static float half_at(uint h) {
     const ushort v = (ushort)h;
     return vload_half(0, (const half *)&v);
 }
-static uint half_of(float x) {
-    ushort v;
-    vstore_half_rte(x, 0, (half *)&v);
-    return v;
-}
 #define HALF_LO(u) half_at((u)&0xffffu)
 #define HALF_HI(u) half_at((u) >> 16)
-#define HALVES(lo, hi) (half_of(lo) | half_of(hi) << 16)
 #define INLINE static inline
 #ifdef HAVE_DOT /* cl_khr_integer_dot_product */
 #define DOT4(a, b, c) ((c) + dot_4x8packed_ss_int(U32(a), U32(b)))
@@ -72,11 +81,18 @@ static uint half_of(float x) {
 #else
 
 #extension GL_EXT_spirv_intrinsics : enable
+#extension GL_EXT_control_flow_attributes : enable
 #define SPEC(i, T, name, value) layout(constant_id = i) const T name = value;
 #define IN(i, T, name)                                                                            \
     layout(std430, set = 0, binding = i) readonly buffer B##i { T name[]; };
 #define OUT(i, T, name)                                                                           \
     layout(std430, set = 0, binding = i) buffer B##i { T name[]; };
+#define VIEW(i, T, name) IN(i, T, name)
+#define WIDE_IN(i, name)                                                                          \
+    IN(i, uint, name)                                                                             \
+    layout(std430, set = 0, binding = i) readonly buffer W##i { uvec4 name##_wide[]; };
+#define WIDE(name, i) name##_wide[i]
+#define ATOMIC_XOR(m, v) atomicXor(m, v)
 #define AND
 #define LOCAL(T, name, count) shared T name[count];
 #define KERNEL(name)                                                                              \
@@ -93,13 +109,18 @@ static uint half_of(float x) {
 #define float4 vec4
 #define UINT4(a, b, c, d) uvec4(a, b, c, d)
 #define FLOAT4(a, b, c, d) vec4(a, b, c, d)
+#define STRUCT(name, fields)                                                                      \
+    struct name {                                                                                 \
+        fields                                                                                    \
+    };
+#define UNROLL [[unroll]]
+#define ABS(x) abs(x)
 #define FLOAT_BITS(x) floatBitsToUint(x)
 #define BITS_FLOAT(x) uintBitsToFloat(x)
 #define INVERSE_SQRT(x) (1.0 / sqrt(x))
 #define ROUND_EVEN(x) roundEven(x)
 #define HALF_LO(u) unpackHalf2x16(u).x
 #define HALF_HI(u) unpackHalf2x16(u).y
-#define HALVES(lo, hi) packHalf2x16(vec2(lo, hi))
 #define INLINE
 SPEC(0, uint, LX, 256)
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
@@ -111,6 +132,23 @@ spirv_instruction(capabilities = [6019, 6018], extensions = ["SPV_KHR_integer_do
 #endif
 
 #endif
+
+/* To half, to nearest even, by integers: what GLSL's own does with a tie is the driver's choice. */
+INLINE uint half_of(float x) {
+    const uint u = FLOAT_BITS(x), magnitude = u & 0x7fffffffu, base = magnitude - (112u << 23);
+    const uint normal = (base + 0xfffu + ((base >> 13) & 1u)) >> 13;
+    const uint small = FLOAT_BITS(BITS_FLOAT(magnitude) + 0.5f) - 0x3f000000u;
+    const uint special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    const uint h = magnitude < 0x38800000u ? small : normal;
+    return ((u >> 16) & 0x8000u) | (magnitude >= 0x477ff000u ? special : h);
+}
+#define HALVES(lo, hi) (half_of(lo) | (half_of(hi) << 16))
+#define BF16_LO(u) BITS_FLOAT((u) << 16)
+#define BF16_HI(u) BITS_FLOAT((u)&0xffff0000u)
+#define NO_FLOAT BITS_FLOAT(0xff800000u) /* minus infinity */
+
+/* The word of a packed matrix (gpu_pack.h). */
+#define WORD_AT(row, u, n_u) ((((row) / 32u) * (n_u) + (u)) * 32u + (row) % 32u)
 
 #ifndef DOT4
 INLINE int byte_of(uint v, uint i) { return I32(v << (24u - 8u * i)) >> 24; }
