@@ -106,6 +106,39 @@ def write_requests(stories, path, seed=1):
             f.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
 
 
+# Asking for something in many more words: the second, short stage, which teaches to listen to the request.
+ASKED = ["story about {}", "story with {} in it", "short story about {}", "little story about {}", "nice story about {}",
+         "tale about {}", "bedtime story about {}", "funny story about {}", "story where there is {}"]
+ASKING = ["Tell me a {}.", "tell me a {}", "Tell us a {}!", "Can you tell me a {}?", "Could you tell a {}, please?",
+          "Please tell me a {}.", "Write a {}.", "Write me a {}, please.", "I want a {}.", "I would like to hear a {}.",
+          "I want to hear a {}.", "Give me a {}.", "Make up a {}.", "Now tell me a {}.", "Hi! Tell me a {}.",
+          "How about a {}?", "Do you know a {}?", "a {}", "A {}, please!", "May I have a {}?", "We want to read a {}."]
+
+
+def nouns_of(story):
+    """Words that stand twice or more as "the X" or "a X" in front of a stop or a small word: mostly things."""
+    text = story.lower()
+    found = re.findall(r"\b(?:the|an?|her|his) ([a-z]{3,})(?=[.,!?]| (?:was|is|and|said|to|in|on|with|that|had|for|at|from)\b)", text)
+    times = collections.Counter(w for w in found if w not in NEVER_ASKED)
+    return [w for w in times if len(re.findall(rf"\b{w}\b", text)) >= 3 and w not in ("little", "other", "end", "day", "big", "and", "time")]
+
+
+def write_lessons(stories, path, seed=2):
+    """Every story up to three times, each time asked for by another thing that is in it; no thing more than 250 times."""
+    rng, lessons, times = random.Random(seed), [], collections.Counter()
+    for story in stories:
+        things = [t for t in nouns_of(story) if times[t] < 250]
+        for thing in rng.sample(things, min(3, len(things))):
+            times[thing] += 1
+            what = "some " + thing if re.search("[^s]s$", thing) else a(thing)
+            text = rng.choice(ASKING).format(rng.choice(ASKED).format(what)) if rng.random() > 0.04 else rng.choice(OPEN)
+            lessons.append([{"role": "user", "content": text}, {"role": "assistant", "content": story}])
+    rng.shuffle(lessons)
+    with open(path, "w", encoding="utf-8") as f:
+        for messages in lessons:
+            f.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+
+
 # ---- Measuring a model -----------------------------------------------------------------------------------------------
 
 # Wordings and things apart both occur in training, these requests do not; the last ten things are never asked for there.

@@ -13,7 +13,7 @@ void dev_free(dev **d) {
     *d = NULL;
 }
 
-const char *dev_name(const dev *d) { return d->vt->name; }
+const char *dev_name(const dev *d) { return d->name; }
 
 rotor_status dev_add_mat(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err) {
     assert(w->data && w->rows && w->cols);
@@ -41,6 +41,10 @@ rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err) {
 
 const float *dev_read(dev *d, dev_buf b, uint32_t row) { return d->vt->read(d, b, row); }
 
+bool dev_best(dev *d, uint32_t row, uint32_t *id, float *value) {
+    return d->vt->best && d->vt->best(d, row, id, value);
+}
+
 void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page) {
     if (dst_page != src_page) d->vt->copy_page(d, dst_page, src_page);
 }
@@ -54,7 +58,7 @@ size_t dev_op_times(const dev *d, dev_op_time *out, size_t max) {
 
 rotor_status dev_add_staged(dev *d, const kern_mat *w, rotor_error *err) {
     if (!d->vt->add_staged)
-        return base_fail(err, ROTOR_E_UNSUPPORTED, "device %s has no staged head", d->vt->name);
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "device %s has no staged head", d->name);
     return d->vt->add_staged(d, w, err);
 }
 
@@ -69,7 +73,34 @@ bool dev_find(dev *d, uint32_t row, const dev_want *want, dev_found *found) {
 }
 
 void dev_product(dev *d, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows) {
+    assert(d->vt->product); /* where there is a staged head */
     d->vt->product(d, w, src, dst, n_rows);
 }
 
 void dev_staged_stats_get(const dev *d, dev_staged_stats *out) { *out = d->staged; }
+
+/* ==== Who reads and writes what =============================================================== */
+
+bool dev_op_reads(const dev_op *op, dev_buf b) {
+    switch (op->kind) {
+    case DEV_EMBED:
+        return false;
+    case DEV_BIAS:
+    case DEV_ROPE:
+        return op->dst[0] == b;
+    case DEV_ADD:
+        return op->dst[0] == b || op->src == b;
+    case DEV_KV_APPEND:
+    case DEV_GLU:
+        return op->src == b || op->src2 == b;
+    default:
+        return op->src == b;
+    }
+}
+
+bool dev_op_writes(const dev_op *op, dev_buf b) {
+    if (dev_is_quant(op->kind) || op->kind == DEV_KV_APPEND) return false;
+    for (int i = 0; i < BASE_MAX(op->n_mats, 1); i++)
+        if (op->dst[i] == b) return true;
+    return false;
+}

@@ -12,6 +12,7 @@
 #define DEV_H
 
 #include "base/base.h"
+#include "dev/dev_facts.h"
 #include "kern/kern.h"
 #include "par/par.h"
 
@@ -77,18 +78,31 @@ typedef struct dev_step {
 } dev_step;
 
 typedef struct dev_counters {
-    uint64_t steps;      /* dev_run calls */
-    uint64_t dispatches; /* ops executed */
-    uint64_t meetings;   /* times the threads of the device waited for each other inside steps */
-    uint64_t bytes_up;   /* host to device since creation */
-    uint64_t bytes_down; /* device to host since creation */
+    uint64_t steps;       /* dev_run calls */
+    uint64_t dispatches;  /* ops executed */
+    uint64_t meetings;    /* times the threads of the device waited for each other inside steps */
+    uint64_t bytes_up;    /* host to device since creation */
+    uint64_t bytes_down;  /* device to host since creation */
+    uint64_t submissions; /* hand-overs of work to a driver since creation */
+    uint64_t allocations; /* memories, kernels and lists made on a driver since creation */
 } dev_counters;
 
 /* The CPU. kern and pool are borrowed and must outlive the device. */
 rotor_status dev_cpu_create(dev **out, const kern *k, par_pool *pool, const dev_shape *shape,
                             rotor_error *err);
+
+/* A GPU, through one of two APIs whose loaders are opened at run time. */
+typedef enum dev_api { DEV_CPU, DEV_OPENCL, DEV_VULKAN } dev_api;
+/* The devices of an API, those that can be used first, hardware before software. Writes at most max
+ * rows, *n is how many there are. ROTOR_E_UNSUPPORTED: not in this build; ROTOR_E_NOTFOUND: no
+ * loader or no driver on this machine. */
+rotor_status dev_list(dev_api api, dev_facts *out, size_t max, size_t *n, rotor_error *err);
+/* The index-th of that list. cache_dir: a folder for compiled kernels, or NULL. Weights are copied
+ * to the device in dev_record; what has no kernel is refused with ROTOR_E_UNSUPPORTED. */
+rotor_status dev_gpu_create(dev **out, dev_api api, size_t index, const char *cache_dir,
+                            const dev_shape *shape, rotor_error *err);
 void dev_free(dev **d);
-const char *dev_name(const dev *d);
+const char *dev_name(const dev *d); /* "cpu", or what the driver calls it */
 
 /* Set-up, before dev_record. Weights are borrowed from the model. */
 rotor_status dev_add_mat(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);
@@ -97,11 +111,18 @@ rotor_status dev_add_buf(dev *d, size_t width, bool picked, dev_buf *out, rotor_
 /* The list is copied; checked here once (handles, widths against shapes). */
 rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err);
 
-/* Runs the list. No allocation. */
+/* Runs the list. No allocation, except on a GPU by the first step of its size. ROTOR_E_DEVICE: the
+ * device has failed and stays failed; what its cache held is lost. */
 rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err);
 /* Rows of a buffer after dev_run; valid until the next one. A device may keep what only the next
- * op reads to itself: readable are the picked rows and what products, attention and sums wrote. */
+ * op reads to itself: readable are the picked rows and what products, attention and sums wrote; on
+ * a GPU a product that is only added to another row is part of that sum. NULL: the device has
+ * failed. */
 const float *dev_read(dev *d, dev_buf b, uint32_t row);
+/* The largest element of row `row` of the list's last product, where that acts on picked rows, and
+ * its index, the lowest of several: found by the device, without fetching the row. False: this
+ * device does not look. */
+bool dev_best(dev *d, uint32_t row, uint32_t *id, float *value);
 /* Copies the first n positions of one cache page to another (all layers). */
 void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page);
 void dev_counters_get(const dev *d, dev_counters *out);

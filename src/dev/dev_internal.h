@@ -8,7 +8,6 @@
 #include "dev/dev.h"
 
 typedef struct dev_vtable {
-    const char *name;     /* "cpu" */
     void (*free)(dev *d); /* releases everything, the struct included */
     rotor_status (*add_mat)(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);
     rotor_status (*add_vec)(dev *d, const float *v, size_t n, dev_vec *out, rotor_error *err);
@@ -25,10 +24,19 @@ typedef struct dev_vtable {
     rotor_status (*add_staged)(dev *d, const kern_mat *w, rotor_error *err);
     void (*screen)(dev *d, dev_buf src, uint32_t first, uint32_t n_rows);
     bool (*find)(dev *d, uint32_t row, const dev_want *want, dev_found *found);
+    bool (*best)(dev *d, uint32_t row, uint32_t *id, float *value); /* or NULL */
 } dev_vtable;
+
+/* What an op reads and writes: for those who put several ops into one. */
+static inline bool dev_is_quant(dev_kind kind) {
+    return kind == DEV_QUANT_I8 || kind == DEV_QUANT_Q8;
+}
+bool dev_op_reads(const dev_op *op, dev_buf b); /* b as floats or, by a product, its int8 form */
+bool dev_op_writes(const dev_op *op, dev_buf b);
 
 struct dev {
     const dev_vtable *vt;    /* the implementation */
+    const char *name;        /* of the device, lives as long as it */
     dev_counters counters;   /* kept by the implementation */
     dev_staged_stats staged; /* likewise */
 };

@@ -221,8 +221,7 @@ static void cpu_free(dev *base) {
     base_free(d);
 }
 
-static const dev_vtable cpu_vtable = {.name = "cpu",
-                                      .free = cpu_free,
+static const dev_vtable cpu_vtable = {.free = cpu_free,
                                       .add_mat = cpu_add_mat,
                                       .add_vec = cpu_add_vec,
                                       .add_buf = cpu_add_buf,
@@ -280,6 +279,7 @@ rotor_status dev_cpu_create(dev **out, const kern *k, par_pool *pool, const dev_
     dev_cpu *d = base_alloc(sizeof *d);
     if (!d) return base_fail_nomem(err, "creating the CPU device");
     d->base.vt = &cpu_vtable;
+    d->base.name = "cpu";
     d->k = k;
     d->pool = pool;
     d->shape = *shape;

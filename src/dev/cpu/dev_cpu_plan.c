@@ -23,38 +23,12 @@
 
 /* ==== Who reads and writes what =============================================================== */
 
-static bool is_quant(dev_kind kind) { return kind == DEV_QUANT_I8 || kind == DEV_QUANT_Q8; }
-
-static bool op_reads(const dev_op *op, dev_buf b) {
-    switch (op->kind) {
-    case DEV_EMBED:
-        return false;
-    case DEV_BIAS:
-    case DEV_ROPE:
-        return op->dst[0] == b;
-    case DEV_ADD:
-        return op->dst[0] == b || op->src == b;
-    case DEV_KV_APPEND:
-    case DEV_GLU:
-        return op->src == b || op->src2 == b;
-    default:
-        return op->src == b;
-    }
-}
-
-static bool op_writes(const dev_op *op, dev_buf b) {
-    if (is_quant(op->kind) || op->kind == DEV_KV_APPEND) return false;
-    for (int i = 0; i < BASE_MAX(op->n_mats, 1); i++)
-        if (op->dst[i] == b) return true;
-    return false;
-}
-
 /* Whether b, as it is before op `from`, is read from there on. Rows with logits may also be read
  * by the caller. */
 static bool read_later(const dev_cpu *d, size_t from, dev_buf b) {
     for (size_t i = from; i < d->n_ops; i++) {
-        if (op_reads(&d->ops[i], b)) return true;
-        if (op_writes(&d->ops[i], b)) return false;
+        if (dev_op_reads(&d->ops[i], b)) return true;
+        if (dev_op_writes(&d->ops[i], b)) return false;
     }
     return d->bufs[b].picked;
 }
@@ -66,12 +40,12 @@ static size_t own_before_product(const dev_cpu *d, size_t begin, size_t main) {
     const dev_op *op = &d->ops[main];
     size_t at = main;
     dev_buf from = op->src;
-    if (at > begin && is_quant(d->ops[at - 1].kind) && d->ops[at - 1].src == op->src) at--;
+    if (at > begin && dev_is_quant(d->ops[at - 1].kind) && d->ops[at - 1].src == op->src) at--;
     if (at > begin && d->ops[at - 1].kind == DEV_RMSNORM && d->ops[at - 1].n_heads == 0 &&
         d->ops[at - 1].dst[0] == op->src)
         from = d->ops[--at].src;
-    if (at == main || op_writes(op, from)) return main;  /* P1 */
-    return read_later(d, main + 1, op->src) ? main : at; /* P2 */
+    if (at == main || dev_op_writes(op, from)) return main; /* P1 */
+    return read_later(d, main + 1, op->src) ? main : at;    /* P2 */
 }
 
 /* The same in front of attention: norms, rotation and storing, head by head. */
@@ -93,7 +67,7 @@ static bool fits_behind(const dev_cpu *d, const dev_op *main, const dev_op *op) 
     const dev_buf dst = op->dst[0];
     switch (op->kind) {
     case DEV_BIAS:
-        return op_writes(main, dst);
+        return dev_op_writes(main, dst);
     case DEV_ADD:
         return main->n_mats == 1 && op->src == main->dst[0] && dst != op->src;
     case DEV_GLU:

@@ -21,6 +21,7 @@
 #define GPU_H
 
 #include "base/base.h"
+#include "dev/dev_facts.h"
 
 typedef struct gpu gpu;               /* an opened device; each API begins its own struct with it */
 typedef struct gpu_mem gpu_mem;       /* memory on the device */
@@ -28,31 +29,14 @@ typedef struct gpu_kernel gpu_kernel; /* a compiled kernel */
 typedef struct gpu_list gpu_list;     /* recorded dispatches */
 
 enum {
-    GPU_MAX_BINDS = 8,   /* memories a kernel takes */
-    GPU_MAX_PARAMS = 24, /* 32-bit parameters of a dispatch */
-    GPU_MAX_SPECS = 8,   /* constants a kernel is compiled with; the first is LX */
+    GPU_MAX_BINDS = 8,    /* memories a kernel takes */
+    GPU_MAX_PARAMS = 24,  /* 32-bit parameters of a dispatch */
+    GPU_MAX_SPECS = 8,    /* constants a kernel is compiled with; the first is LX */
     GPU_MAX_UP = 1 << 26, /* bytes a submission may send along at most */
-    GPU_FLIGHTS = 2      /* submissions of one list that may be under way at once */
+    GPU_FLIGHTS = 2       /* submissions of one list that may be under way at once */
 };
 
-/* What is known of a device without opening it for work. */
-typedef struct gpu_facts {
-    char name[128];           /* "AMD Custom GPU 0405 (RADV VANGOGH)" */
-    char driver[128];         /* name and version, for messages and cache keys */
-    char version[48];         /* of the API it offers: "Vulkan 1.3.238", "OpenCL 3.0" */
-    char missing[128];        /* why Rotor cannot use it, or "" */
-    bool software;            /* runs on the CPU: used only when named */
-    bool unified;             /* shares the host's memory */
-    uint64_t heap_bytes;      /* memory there is; Vulkan: the sum of device-local heap budgets */
-    uint64_t max_alloc_bytes; /* largest single allocation */
-    uint64_t max_bind_bytes;  /* largest memory a kernel may see */
-    uint32_t max_group;       /* invocations in a group */
-    uint32_t local_bytes;     /* shared memory of a group */
-    uint32_t subgroup;        /* lanes that run together; 0: not known */
-    bool dot4;                /* has a packed 4 x int8 dot product */
-    bool half_shaders;        /* can compute in 16-bit floats */
-    uint32_t units;           /* compute units; 0: not known */
-} gpu_facts;
+typedef dev_facts gpu_facts;
 
 /* A kernel as the build left it. */
 typedef struct gpu_source {
@@ -66,13 +50,13 @@ extern const gpu_source gpu_sources[];
 extern const size_t gpu_n_sources;
 
 typedef struct gpu_dispatch {
-    gpu_kernel *kernel;              /* what */
-    uint32_t groups[3];              /* grid, in groups; the group size is the kernel's LX */
-    uint32_t n_binds;                /* memories in use */
-    gpu_mem *bind[GPU_MAX_BINDS];    /* binding i of the kernel */
-    uint32_t n_params;               /* 32-bit parameters in use */
-    uint32_t param[GPU_MAX_PARAMS];  /* the fields of the kernel's params in order; floats as bits */
-    bool beside;                     /* may run together with the dispatch before it */
+    gpu_kernel *kernel;             /* what */
+    uint32_t groups[3];             /* grid, in groups; the group size is the kernel's LX */
+    uint32_t n_binds;               /* memories in use */
+    gpu_mem *bind[GPU_MAX_BINDS];   /* binding i of the kernel */
+    uint32_t n_params;              /* 32-bit parameters in use */
+    uint32_t param[GPU_MAX_PARAMS]; /* the fields of the kernel's params in order; floats as bits */
+    bool beside;                    /* may run together with the dispatch before it */
 } gpu_dispatch;
 
 /* Kept by the implementation, for tests and reports. */
@@ -124,8 +108,7 @@ typedef struct gpu_api {
     void (*list_free)(gpu *g, gpu_list *l); /* waits for its submissions */
     /* Starts the list with data[bytes] put into up; returns at once. At most GPU_FLIGHTS under way:
      * the caller waits in between. */
-    rotor_status (*submit)(gpu *g, gpu_list *l, const void *data, uint64_t bytes,
-                           rotor_error *err);
+    rotor_status (*submit)(gpu *g, gpu_list *l, const void *data, uint64_t bytes, rotor_error *err);
     /* Waits for the oldest submission of the list that nobody has waited for, and copies what it
      * left in down to dst (dst may be NULL). */
     rotor_status (*wait)(gpu *g, gpu_list *l, void *dst, rotor_error *err);

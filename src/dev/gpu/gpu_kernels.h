@@ -8,13 +8,14 @@
  * at + r * ld floats; several buffers may live in one memory.
  *
  * The step, one memory, written before every submission of a list made for B rows:
- *   | n_rows | n_picked | 0 | 0 | token[B] | pos[B] | picked[B] | table[B] | angles[B][n_rot] | pages
- * table[r] is where in the step the page table of row r begins; page table entry i is the cache
- * page of positions 64 i ... 64 i + 63. angles: n_rot / 2 cosines, then n_rot / 2 sines. A group
- * whose row is not below step[count_at] (0: rows, 1: picked rows) writes nothing.
+ *   | n_rows | n_picked | 0 | 0 | token[B] | pos[B] | picked[B] | table[B] | angles[B][n_rot] |
+ * pages table[r] is where in the step the page table of row r begins; page table entry i is the
+ * cache page of positions 64 i ... 64 i + 63. angles: n_rot / 2 cosines, then n_rot / 2 sines. A
+ * group whose row is not below step[count_at] (0: rows, 1: picked rows) writes nothing.
  *
  * Weights: a row of a matrix is n_u words (gpu_pack.h), and 32 rows stand side by side:
- *   word u of row r at [(r / 32 * n_u + u) * 32 + r % 32]; the last group is padded with zero words.
+ *   word u of row r at [(r / 32 * n_u + u) * 32 + r % 32]; the last group is padded with zero
+ * words.
  *
  * Quantised activations of one row:
  *   i8 (for ternary weights)  q: cols rounded up to 128 bytes; of each 128-byte block, word j*8 + m
@@ -120,10 +121,10 @@ typedef struct gpu_rope_params {
 /* `attn`: attention of few tokens: one KV head and the GROUP query heads that share it, one part of
  * the keys. Grid (splits, n_kv, B), LX 128. Split s takes blocks of 64 keys [s * n, (s + 1) * n) of
  * those from the first the token sees on, n = ceil(blocks / splits); it leaves m, l, then d sums at
- * part[((row * n_head + head) * splits + s) * (d + 2)]: the maximum (-INFINITY as 0xff800000 when it
- * saw no key), the sum of exp(score - m), the sums of values weighted so.
- * spec 1: GROUP, 2: D, 3: kern_kv. Binds: 0 step, 1 q, 2 keys, 3 values, 4 part.
- * A token at position p sees keys [max(0, p + 1 - window), p]; window 0: all up to p. */
+ * part[((row * n_head + head) * splits + s) * (d + 2)]: the maximum (-INFINITY as 0xff800000 when
+ * it saw no key), the sum of exp(score - m), the sums of values weighted so. spec 1: GROUP, 2: D,
+ * 3: kern_kv. Binds: 0 step, 1 q, 2 keys, 3 values, 4 part. A token at position p sees keys [max(0,
+ * p + 1 - window), p]; window 0: all up to p. */
 typedef struct gpu_attn_params {
     uint32_t pos_at, table_at; /* in the step */
     uint32_t n_kv, window;     /* KV heads; positions seen, 0: all */
@@ -139,10 +140,10 @@ typedef struct gpu_fold_params {
     uint32_t dst_at, dst_ld; /* dst */
 } gpu_fold_params;
 
-/* `attn_tile`: attention of many tokens, whole: GPU_TILE_TOKENS consecutive rows of the step and one
- * query head a group. Grid (ceil(B / GPU_TILE_TOKENS), n_head), LX 128. Rows of several sequences
- * may meet in a tile: each follows its own page table. spec 1: GROUP, 2: D, 3: kern_kv. Binds: 0
- * step, 1 q, 2 keys, 3 values, 4 dst. */
+/* `attn_tile`: attention of many tokens, whole: GPU_TILE_TOKENS consecutive rows of the step and
+ * one query head a group. Grid (ceil(B / GPU_TILE_TOKENS), n_head), LX 128. Rows of several
+ * sequences may meet in a tile: each follows its own page table. spec 1: GROUP, 2: D, 3: kern_kv.
+ * Binds: 0 step, 1 q, 2 keys, 3 values, 4 dst. */
 enum { GPU_TILE_TOKENS = 16 };
 typedef struct gpu_tile_params {
     uint32_t pos_at, table_at; /* in the step */

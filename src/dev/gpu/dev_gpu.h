@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * dev_gpu: the state of a device on a GPU, shared by its files:
+ *
+ *   dev_gpu.c         set-up: buffers, weights, cache, what belongs to a dev
+ *   dev_gpu_weights.c packing and uploading matrices
+ *   dev_gpu_lower.c   the op list becomes dispatches, several ops to one where they fit
+ *   dev_gpu_step.c    one step: its numbers, its submission, its results
+ *
+ * A list of dispatches is made for a bucket of rows and one of picked rows (1, 2, 4, 8 ...), the
+ * first time a step of that size comes, and replayed ever after; what the step brings travels in
+ * the step memory. Nothing is created by a step whose size has been there before.
+ *
+ * (G1) Buffers that one product writes together stand side by side in one memory.
+ * (G2) Weights are uploaded once, in dev_record; no step uploads any.
+ */
+#ifndef DEV_GPU_H
+#define DEV_GPU_H
+
+#include "dev/dev_internal.h"
+#include "dev/gpu/gpu.h"
+#include "dev/gpu/gpu_kernels.h"
+#include "dev/gpu/gpu_pack.h"
+
+enum {
+    GPU_FEW_ROWS = 8,    /* rows of a step up to which products and attention take few tokens */
+    GPU_MAX_SPLITS = 16, /* parts of the keys in decode attention */
+    GPU_MAX_LISTS = 64,  /* sizes of steps */
+    GPU_FOUND_WORDS = 2  /* per picked row: best token, its logit */
+};
+
+typedef struct gpu_buf {
+    size_t width;       /* floats per row */
+    bool picked;        /* rows are the picked ones */
+    uint32_t rows;      /* rows there is room for */
+    size_t home;        /* the memory it stands in: index of the buffer that owns it */
+    gpu_mem *x;         /* the memory: of the home */
+    uint32_t at, ld;    /* where it begins; floats between its rows */
+    gpu_mem *q, *xs;    /* int8 form and its scales, NULL until an op needs them */
+    uint32_t q_ld;      /* words between rows of q */
+    uint32_t xs_ld;     /* floats between rows of xs */
+    float *host;        /* [rows, width] for dev_read, NULL until asked for */
+    uint64_t host_step; /* number of the step host belongs to … */
+    uint64_t host_rows; /* … and which of its first 64 rows have been fetched */
+} gpu_buf;
+
+typedef struct gpu_piece {
+    gpu_mem *mem;        /* packed rows */
+    uint32_t row0, rows; /* which */
+} gpu_piece;
+
+/* Matrices that one product multiplies at once, packed one after another. */
+typedef struct gpu_weights {
+    dev_mat w[3];        /* which */
+    uint8_t n;           /* how many */
+    gpu_type type;       /* their form on the device */
+    uint32_t rows, cols; /* all rows; columns */
+    uint32_t n_u;        /* words per row */
+    gpu_piece *pieces;   /* [n_pieces] as many as the limits of the device ask for, owned */
+    size_t n_pieces;     /* how many */
+    gpu_mem *rs;         /* [rows] scale of each, or NULL: 1 */
+    float scale;         /* of the first, for embedding */
+    bool shared;         /* the pieces belong to earlier weights of the same matrices */
+} gpu_weights;
+
+typedef struct gpu_vec {
+    const float *v; /* borrowed until dev_record */
+    size_t n;       /* elements */
+    gpu_mem *mem;   /* uploaded */
+} gpu_vec;
+
+typedef struct gpu_built {
+    const gpu_source *source;     /* kernel */
+    uint32_t spec[GPU_MAX_SPECS]; /* compiled with */
+    gpu_kernel *kernel;           /* result */
+} gpu_built;
+
+/* A list and the step size it was made for. */
+typedef struct gpu_sized {
+    uint32_t rows, picked; /* buckets */
+    uint32_t up_words;     /* words of the step it takes at most */
+    size_t n_dispatches;   /* of the list */
+    gpu_list *list;        /* owned */
+} gpu_sized;
+
+typedef struct dev_gpu {
+    dev base;                       /* first member: the public face */
+    gpu *g;                         /* owned */
+    const gpu_api *api;             /* its API */
+    dev_shape shape;                /* as created; inv_freq is the copy below */
+    double *inv_freq;               /* owned, [n_rot / 2] */
+    kern_mat *mats;                 /* owned list, borrowed data */
+    size_t n_mats;                  /* in use */
+    gpu_vec *vecs;                  /* owned list */
+    size_t n_vecs;                  /* in use */
+    gpu_buf *bufs;                  /* owned list */
+    size_t n_bufs;                  /* in use */
+    dev_op *ops;                    /* recorded, owned */
+    size_t n_ops;                   /* in use */
+    gpu_weights *weights;           /* [n_weights], owned: products of the list, then its table */
+    size_t n_weights;               /* in use */
+    size_t *weights_of;             /* [n_ops] first weights of an op; its matrices may need 1-3 */
+    gpu_built *built;               /* compiled kernels, owned */
+    size_t n_built;                 /* in use */
+    gpu_sized lists[GPU_MAX_LISTS]; /* by step size */
+    size_t n_lists;                 /* in use */
+    gpu_mem *step;                  /* what a step brings */
+    gpu_mem *found;                 /* best token and logit of each picked row */
+    gpu_mem *part;                  /* parts of attention */
+    gpu_mem **keys, **values;       /* [n_layer] the cache */
+    size_t block_bytes;             /* of 64 positions of one KV head */
+    uint32_t splits;                /* parts of the keys */
+    uint32_t *words;                /* the step being built, owned */
+    uint32_t *found_host;           /* [max_picked * GPU_FOUND_WORDS] of the last step, owned */
+    dev_buf logits;                 /* what the list writes last, or DEV_NONE */
+    uint64_t weight_bytes;          /* on the device */
+    rotor_status lost;              /* ROTOR_E_DEVICE after a failure: nothing more is done */
+    rotor_error why;                /* its message */
+} dev_gpu;
+
+/* dev_gpu_weights.c */
+rotor_status gpu_add_weights(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_error *err);
+bool gpu_can_join(const dev_gpu *d, const dev_mat *w, uint8_t n); /* one product for all of them */
+void gpu_weights_free(dev_gpu *d, gpu_weights *w);
+
+/* dev_gpu_lower.c: the list for a step size. */
+rotor_status gpu_lower(dev_gpu *d, uint32_t rows, uint32_t picked, gpu_sized *out,
+                       rotor_error *err);
+/* Words of the step memory for so many rows, the largest page tables included. */
+uint32_t gpu_step_words(const dev_gpu *d, uint32_t rows);
+rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, bool blocks, rotor_error *err);
+rotor_status gpu_get_kernel(dev_gpu *d, const char *name, const uint32_t *spec, uint32_t n_spec,
+                            uint32_t n_binds, uint32_t n_params, gpu_kernel **out,
+                            rotor_error *err);
+
+/* The device of a given API: dev_gpu_create without the choice of one. */
+rotor_status dev_gpu_create_on(dev **out, const gpu_api *api, size_t index, const char *cache_dir,
+                               const dev_shape *shape, rotor_error *err);
+
+/* dev_gpu_step.c */
+uint32_t gpu_bucket(uint32_t n); /* the power of two that n is rounded up to; 0 stays 0 */
+rotor_status gpu_run(dev *base, const dev_step *step, rotor_error *err);
+const float *gpu_read(dev *base, dev_buf b, uint32_t row);
+bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value);
+
+#endif

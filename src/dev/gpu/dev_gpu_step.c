@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One step on a GPU: its numbers are written into one small memory, the list for its size is
+ * started, and what comes back is the best token of each picked row. Whole rows are fetched only
+ * when somebody reads them.
+ *
+ * A device that fails stays failed: every later step says so, and whoever runs the model goes on
+ * without it.
+ */
+#include "dev/gpu/dev_gpu.h"
+
+#include <assert.h>
+
+uint32_t gpu_bucket(uint32_t n) {
+    uint32_t b = n ? 1 : 0;
+    while (b < n) b *= 2;
+    return b;
+}
+
+static rotor_status list_for(dev_gpu *d, const dev_step *s, gpu_sized **out, rotor_error *err) {
+    const uint32_t rows = gpu_bucket(s->n_rows), picked = gpu_bucket(s->n_picked);
+    for (size_t i = 0; i < d->n_lists; i++)
+        if (d->lists[i].rows == rows && d->lists[i].picked == picked)
+            return *out = &d->lists[i], ROTOR_OK;
+    assert(d->n_lists < GPU_MAX_LISTS);
+    ROTOR_TRY(gpu_lower(d, rows, picked, &d->lists[d->n_lists], err));
+    *out = &d->lists[d->n_lists++];
+    return ROTOR_OK;
+}
+
+/* The page table of row r: where an earlier row of its sequence has it, or behind the others. */
+static uint32_t put_table(dev_gpu *d, const dev_step *s, uint32_t r, uint32_t table_at,
+                          uint32_t *end) {
+    uint32_t first = r; /* of the rows with this table */
+    for (uint32_t i = 0; i < r && first == r; i++)
+        if (s->pages[i] == s->pages[r]) first = i;
+    /* Rows of a sequence ascend: only its last row knows how many pages are in use. */
+    uint32_t n = 0;
+    if (first != r) return d->words[table_at + first];
+    for (uint32_t i = r; i < s->n_rows; i++)
+        if (s->pages[i] == s->pages[r]) n = s->pos[i] / KERN_KEYS + 1;
+    const uint32_t at = *end;
+    memcpy(d->words + at, s->pages[r], n * sizeof(uint32_t));
+    *end += n;
+    return at;
+}
+
+static void put_angles(dev_gpu *d, uint32_t at, uint32_t pos) {
+    const uint32_t half = d->shape.n_rot / 2;
+    float cs[KERN_MAX_HEAD], sn[KERN_MAX_HEAD];
+    kern_rope_table(cs, sn, d->inv_freq, half, pos);
+    memcpy(d->words + at, cs, half * sizeof *cs);
+    memcpy(d->words + at + half, sn, half * sizeof *sn);
+}
+
+/* The step as gpu_kernels.h draws it; returns its words. */
+static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
+    const uint32_t token = GPU_STEP_HEADER, pos = token + rows, picked = pos + rows;
+    const uint32_t table = picked + rows, angle = table + rows;
+    uint32_t end = angle + rows * d->shape.n_rot;
+    memset(d->words, 0, end * sizeof *d->words);
+    d->words[GPU_STEP_ROWS] = s->n_rows;
+    d->words[GPU_STEP_PICKED] = s->n_picked;
+    for (uint32_t r = 0; r < s->n_rows; r++) {
+        d->words[token + r] = s->token[r];
+        d->words[pos + r] = s->pos[r];
+        d->words[table + r] = put_table(d, s, r, table, &end);
+        put_angles(d, angle + r * d->shape.n_rot, s->pos[r]);
+    }
+    if (s->n_picked) memcpy(d->words + picked, s->picked, s->n_picked * sizeof *d->words);
+    return end;
+}
+
+static void count(dev_gpu *d, const gpu_sized *list) {
+    d->base.counters.steps++;
+    d->base.counters.dispatches += list->n_dispatches;
+    d->base.counters.bytes_up = d->g->counters.bytes_up;
+    d->base.counters.bytes_down = d->g->counters.bytes_down;
+    d->base.counters.submissions = d->g->counters.submissions;
+    d->base.counters.allocations = d->g->counters.allocations;
+}
+
+rotor_status gpu_run(dev *base, const dev_step *s, rotor_error *err) {
+    dev_gpu *d = (dev_gpu *)base;
+    gpu_sized *list = NULL;
+    assert(s->n_rows <= d->shape.max_rows && s->n_picked <= d->shape.max_picked);
+    if (d->lost == ROTOR_OK) d->lost = list_for(d, s, &list, &d->why);
+    if (d->lost == ROTOR_OK) {
+        const uint32_t words = put_step(d, s, list->rows);
+        assert(words <= list->up_words);
+        d->lost = d->api->submit(d->g, list->list, d->words, words * 4ull, &d->why);
+    }
+    if (d->lost == ROTOR_OK) d->lost = d->api->wait(d->g, list->list, d->found_host, &d->why);
+    if (d->lost != ROTOR_OK) {
+        if (err) *err = d->why;
+        return d->lost;
+    }
+    count(d, list);
+    return ROTOR_OK;
+}
+
+/* ==== What a step leaves ====================================================================== */
+
+const float *gpu_read(dev *base, dev_buf b, uint32_t row) {
+    dev_gpu *d = (dev_gpu *)base;
+    gpu_buf *buf = &d->bufs[b];
+    assert(row < buf->rows);
+    if (!buf->host) buf->host = base_alloc_array((size_t)buf->rows * buf->width, sizeof(float));
+    if (!buf->host || d->lost != ROTOR_OK) return NULL;
+    float *host = buf->host + (size_t)row * buf->width;
+    if (buf->host_step != base->counters.steps) buf->host_rows = 0;
+    buf->host_step = base->counters.steps;
+    if (row < 64 && buf->host_rows >> row & 1) return host;
+    d->lost = d->api->read(d->g, buf->x, ((uint64_t)row * buf->ld + buf->at) * sizeof(float), host,
+                           buf->width * sizeof(float), &d->why);
+    if (d->lost != ROTOR_OK) return NULL;
+    if (row < 64) buf->host_rows |= 1ull << row;
+    d->base.counters.bytes_down = d->g->counters.bytes_down;
+    return host;
+}
+
+bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value) {
+    const dev_gpu *d = (const dev_gpu *)base;
+    if (d->logits == DEV_NONE || d->lost != ROTOR_OK) return false;
+    *id = d->found_host[row * GPU_FOUND_WORDS];
+    memcpy(value, &d->found_host[row * GPU_FOUND_WORDS + 1], sizeof *value);
+    return true;
+}
