@@ -96,6 +96,16 @@ struct gpu_kernel {
     uint32_t n_params;  /* 32-bit parameters */
 };
 
+/* In front of a program's binary on disk. */
+typedef struct ocl_header {
+    char magic[8];       /* "rotorcl" */
+    uint32_t version;    /* CACHE_VERSION */
+    uint32_t endian;     /* 0x01020304 as this machine has it */
+    uint8_t key[32];     /* what was compiled, and for whom */
+    uint64_t bytes;      /* of the binary behind this header */
+    uint8_t content[32]; /* SHA-256 of the binary */
+} ocl_header;
+
 /* The first of the n names that can be opened, with all its calls. */
 rotor_status ocl_load(ocl_calls *out, const char *const *names, size_t n, rotor_error *err);
 /* The same with the names an OpenCL loader has. */

@@ -16,15 +16,6 @@
 
 enum { CACHE_VERSION = 1, MAX_OPTIONS = 512 };
 
-typedef struct ocl_header {
-    char magic[8];       /* "rotorcl" */
-    uint32_t version;    /* CACHE_VERSION */
-    uint32_t endian;     /* 0x01020304 as this machine has it */
-    uint8_t key[32];     /* what was compiled, and for whom */
-    uint64_t bytes;      /* of the binary behind this header */
-    uint8_t content[32]; /* SHA-256 of the binary */
-} ocl_header;
-
 typedef struct job {
     ocl *g;                    /* for this device */
     const gpu_source *src;     /* the kernel */
