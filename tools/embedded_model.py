@@ -123,16 +123,29 @@ def nouns_of(story):
     return [w for w in times if len(re.findall(rf"\b{w}\b", text)) >= 3 and w not in ("little", "other", "end", "day", "big", "and", "time")]
 
 
-def write_lessons(stories, path, seed=2):
-    """Every story up to three times, each time asked for by another thing that is in it; no thing more than 250 times."""
+def swapped(story, old, new):
+    """The story with another thing in the place of one of its own: only the request can tell which."""
+    story = re.sub(rf"\b([Aa])n? {old}\b", lambda m: m[1] + a(new)[1:] if a(new)[0] == "a" else a(new), story)
+    story = re.sub(rf"\b{old}(s?)\b", rf"{new}\1", story)
+    return re.sub(rf"\b{old.capitalize()}(s?)\b", rf"{new.capitalize()}\1", story)
+
+
+def write_lessons(stories, path, seed, swap):
+    """Every story up to three times, each time asked for by another thing that is in it; no thing more than 250 times. In a
+    part `swap` of them another thing is named instead: a request is to be listened to, not guessed from the rest."""
+    others = [t for t in THINGS if t not in NEVER_ASKED]
     rng, lessons, times = random.Random(seed), [], collections.Counter()
     for story in stories:
         things = [t for t in nouns_of(story) if times[t] < 250]
         for thing in rng.sample(things, min(3, len(things))):
             times[thing] += 1
+            told = story
+            if swap and rng.random() < swap:
+                other = rng.choice(others)
+                told, thing = swapped(story, thing, other), other
             what = "some " + thing if re.search("[^s]s$", thing) else a(thing)
             text = rng.choice(ASKING).format(rng.choice(ASKED).format(what)) if rng.random() > 0.04 else rng.choice(OPEN)
-            lessons.append([{"role": "user", "content": text}, {"role": "assistant", "content": story}])
+            lessons.append([{"role": "user", "content": text}, {"role": "assistant", "content": told}])
     rng.shuffle(lessons)
     with open(path, "w", encoding="utf-8") as f:
         for messages in lessons:
@@ -208,6 +221,19 @@ def run(*command):
 # ---- The recipe ------------------------------------------------------------------------------------------------------
 
 
+# The second part: name, seed of its lessons, how many of them name another thing, steps, rate.
+STAGES = [("listen", 2, 0, 1200, 0.001), ("rotor-stories-listen", 3, 0.5, 800, 0.0008)]
+
+
+def trained(o, out, model, verb, *options):
+    """One stage, unless it is done; from its checkpoint when it was interrupted."""
+    checkpoint = pathlib.Path(str(out) + ".checkpoint")
+    if out.exists() and not checkpoint.exists():
+        return
+    run(o.rotor, verb, *model, *options, "--heldout", o.heldout, "--log", out.with_suffix(".csv"), "-o", out,
+        *(["--resume"] if checkpoint.exists() else []))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--stories")
@@ -231,11 +257,20 @@ def main():
         write_requests(read_stories(o.stories), requests)
     if not words.exists():
         run(o.rotor, "train-tokenizer", o.stories, requests, "--vocab", 4096, "-o", words)
-    more = (["--full-precision"] if o.twin else []) + (["--steps", o.steps] if o.steps != "0" else [])
-    if pathlib.Path(str(out) + ".checkpoint").exists():
-        more.append("--resume")
-    run(o.rotor, "train", "--data", o.stories, "--data", requests, "--heldout", o.heldout, "--tokenizer", words,
-        "--preset", "story", "--log", out.with_suffix(".csv"), "-o", out, *more)
+    fewer = ["--steps", o.steps] if o.steps != "0" else []
+    trained(o, out, [], "train", "--data", o.stories, "--data", requests, "--tokenizer", words, "--preset", "story",
+            *fewer, *(["--full-precision"] if o.twin else ["--master", o.work / "story-master.gguf"]))
+    before = o.work / "story-master.gguf"
+    for name, seed, swap, steps, rate in STAGES if not o.twin else ():
+        lessons, out = o.work / f"{name}.jsonl", o.work / f"{name}.gguf"
+        master = o.work / f"{name}-master.gguf"
+        if not lessons.exists():
+            write_lessons(read_stories(o.stories), lessons, seed, swap)
+        trained(o, out, [before], "finetune", "--data", lessons, "--batch", 8, "--ctx", 512, "--lr", rate, "--seed", seed - 1,
+                "--steps", o.steps if fewer else steps, "--master", master)
+        before = master
+    if not o.twin:
+        (o.work / "rotor-stories.gguf").write_bytes(out.read_bytes())
 
 
 if __name__ == "__main__":
