@@ -76,6 +76,7 @@ static VkResult make(vk_gpu *g, const void *data, size_t bytes) {
 
 rotor_status vk_cache_open(vk_gpu *g, const char *dir, rotor_error *err) {
     if (!dir) return ROTOR_OK; /* pipelines are made without a cache */
+    (void)base_mkdirs(dir, NULL);
     if (!(g->cache_path = path_of(g, dir))) return base_fail_nomem(err, "opening a Vulkan device");
     base_file f = {.fd = -1};
     const uint8_t *payload = NULL;
