@@ -181,6 +181,7 @@ rotor_status vk_find(const vk_instance *vk, vk_found **out, size_t *n, rotor_err
 
 /* vk_device.c. vk_bad maps a VkResult: what failed, on which device, with which driver. */
 rotor_status vk_bad(vk_gpu *g, rotor_error *err, VkResult r, const char *what);
+rotor_status vk_alive(vk_gpu *g, rotor_error *err); /* an error once it is lost */
 rotor_status vk_run_make(vk_gpu *g, vk_run *run, rotor_error *err);
 void vk_run_free(vk_gpu *g, vk_run *run);
 rotor_status vk_begin(vk_gpu *g, vk_run *run, bool once, rotor_error *err); /* and a barrier */

@@ -35,6 +35,10 @@ rotor_status vk_bad(vk_gpu *g, rotor_error *err, VkResult r, const char *what) {
     }
 }
 
+rotor_status vk_alive(vk_gpu *g, rotor_error *err) {
+    return g->lost ? gone(g, err, "was lost") : ROTOR_OK;
+}
+
 /* ==== Runs ==================================================================================== */
 
 rotor_status vk_run_make(vk_gpu *g, vk_run *run, rotor_error *err) {
@@ -91,7 +95,7 @@ rotor_status vk_start(vk_gpu *g, vk_run *run, rotor_error *err) {
     const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
                                .commandBufferCount = 1,
                                .pCommandBuffers = &run->cmd};
-    if (g->lost) return gone(g, err, "was lost");
+    ROTOR_TRY(vk_alive(g, err));
     VkResult r = g->f.ResetFences(g->device, 1, &run->fence);
     if (r == VK_SUCCESS) r = g->f.QueueSubmit(g->queue, 1, &info, run->fence);
     if (r != VK_SUCCESS) return vk_bad(g, err, r, "starting work");
@@ -102,7 +106,7 @@ rotor_status vk_start(vk_gpu *g, vk_run *run, rotor_error *err) {
 }
 
 rotor_status vk_finish(vk_gpu *g, vk_run *run, rotor_error *err) {
-    if (g->lost) return gone(g, err, "was lost");
+    ROTOR_TRY(vk_alive(g, err));
     if (!run->pending) return ROTOR_OK;
     const VkResult r = g->f.WaitForFences(g->device, 1, &run->fence, VK_TRUE, g->wait_ns);
     if (r == VK_SUCCESS) {

@@ -86,6 +86,7 @@ rotor_status vk_kernel(gpu *base, const gpu_source *src, const uint32_t *spec, u
     VkSpecializationMapEntry entry[GPU_MAX_SPECS];
     assert(n_spec >= 1 && n_spec <= GPU_MAX_SPECS);
     assert(n_binds <= GPU_MAX_BINDS && n_params <= GPU_MAX_PARAMS);
+    ROTOR_TRY(vk_alive(g, err));
     for (uint32_t i = 0; i < n_spec; i++) entry[i] = (VkSpecializationMapEntry){i, 4 * i, 4};
     const VkSpecializationInfo info = {n_spec, entry, 4 * n_spec, spec};
     if (spec[0] > base->facts.max_group)

@@ -154,6 +154,7 @@ rotor_status vk_list_make(gpu *base, const gpu_dispatch *d, size_t n, gpu_mem *u
                           uint64_t up_bytes, gpu_mem *down, uint64_t down_bytes, gpu_list **out,
                           rotor_error *err) {
     vk_gpu *g = (vk_gpu *)base;
+    ROTOR_TRY(vk_alive(g, err));
     plan p = {d, up, down, base_alloc_array(n, sizeof *p.set)};
     gpu_list *l = base_alloc(sizeof *l);
     assert(up_bytes <= GPU_MAX_UP && (!up || up_bytes <= up->bytes));

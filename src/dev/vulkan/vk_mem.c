@@ -231,6 +231,7 @@ rotor_status vk_alloc(gpu *base, uint64_t bytes, bool host, gpu_mem **out, rotor
     const uint64_t most = BASE_MIN(base->facts.max_alloc_bytes, base->facts.max_bind_bytes);
     gpu_mem *m = NULL;
     assert(bytes > 0);
+    ROTOR_TRY(vk_alive(g, err));
     if (bytes > most)
         return base_fail(err, ROTOR_E_NOMEM,
                          "Vulkan: %s takes at most %llu bytes in one piece, not %llu",
