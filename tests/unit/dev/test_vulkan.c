@@ -5,6 +5,7 @@
  * memory that is not coherent and a second memory type are forced on a device that has none of it;
  * files of compiled pipelines are damaged.
  */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
