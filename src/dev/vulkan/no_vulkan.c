@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Vulkan, in a build without its headers or glslc.
+ * A build without Vulkan's headers or without glslc.
  */
 #include "dev/gpu/gpu.h"
 
