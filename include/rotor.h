@@ -74,6 +74,11 @@ typedef struct rotor_engine_options {
     const char *lora;               /* low-rank adapter beside the model: a GGUF file; NULL: none */
     float lora_scale;               /* multiplies its alpha; default 1 */
     uint8_t zero[4];                /* 0 */
+    const char *device;             /* "cpu", "auto", "opencl", "vulkan:1" …; NULL: cpu. Of an API
+                                       without number the first device; none there is an error.
+                                       A device that cannot run the model, or fails later, is given
+                                       up for the CPU with one warning */
+    const char *device_cache;       /* folder for compiled kernels of devices; NULL: none kept */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 

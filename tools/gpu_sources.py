@@ -45,13 +45,18 @@ def spirv(glslc, kernel, defines):
         return out.read_bytes()
 
 
+def as_macros(text):
+    """Constants of a kernel in OpenCL C: macros with the type they are declared with."""
+    return re.sub(r"^SPEC\((\d+), (\w+), (\w+), .*\)$", r"#define \3 ((\2)SPEC_\1)", text, flags=re.M)
+
+
 def main():
     out, glslc, dialect, *kernels = sys.argv[1:]
     shared = pathlib.Path(dialect).read_text()
     parts, rows = ['/* Made by tools/gpu_sources.py. */\n#include "dev/gpu/gpu.h"\n'], []
     for kernel in sorted(map(pathlib.Path, kernels)):
         name, row = kernel.stem, [f'    {{.name = "{kernel.stem}"', f".text = text_{kernel.stem}"]
-        text = inlined(kernel)
+        text = as_macros(inlined(kernel))
         parts.append(f"static const char text_{name}[] =\n{c_string(shared + text)};\n")
         for form, defines in FORMS.items() if glslc != "-" else ():
             data = spirv(glslc, kernel, defines)

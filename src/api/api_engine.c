@@ -149,7 +149,12 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
     if (pages > UINT32_MAX)
         return base_fail(err, ROTOR_E_ARG, "ctx of %u for %u sessions is out of reach", e->n_ctx,
                          e->opt.max_sessions);
+    api_device device;
+    ROTOR_TRY(api_choose_device(e, &device, err));
     const run_options opt = {.cpu = e->cpu,
+                             .device = device.api,
+                             .device_index = device.index,
+                             .device_cache = e->opt.device_cache,
                              .kv = kv_of(e->opt.kv),
                              .float_act = e->opt.float_act,
                              .head = head_of(e->opt.head),
@@ -208,7 +213,8 @@ static rotor_status open_engine(rotor_engine **out, const origin *from,
     status = api_choose_template(e, err);
     if (status != ROTOR_OK) goto fail;
     log_start(e);
-    e->opt.cpu = e->opt.chat_template = e->opt.lora = NULL; /* strings end with this call */
+    e->opt.cpu = e->opt.chat_template = e->opt.lora = NULL; /* strings end with this call, but */
+    e->opt.device = e->opt.device_cache = NULL;             /* run has read its own */
     *out = e;
     return ROTOR_OK;
 fail:

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 rotor_engine_options cli_engine_options(const cli_args *a) {
     static const rotor_head heads[] = {ROTOR_HEAD_AUTO, ROTOR_HEAD_FILE, ROTOR_HEAD_Q8,
@@ -59,25 +60,32 @@ static rotor_status read_template(const cli_args *a, base_buf *text, const char 
     return text->failed ? base_fail_nomem(err, "reading the chat template") : ROTOR_OK;
 }
 
-static rotor_status check_device(const cli_args *a, rotor_error *err) {
-    int64_t device = cli_int(a, OPT_DEVICE);
-    if (device <= 1) return ROTOR_OK;
-    return base_fail(err, ROTOR_E_UNSUPPORTED,
-                     "--device %s: this build has no %s; use --device cpu (rotor version lists the "
-                     "features)",
-                     cli_text(a, OPT_DEVICE), device == 2 ? "OpenCL" : "Vulkan");
+/* Where devices keep compiled kernels: $XDG_CACHE_HOME/rotor or ~/.cache/rotor; NULL: nowhere. */
+static char *device_cache(void) {
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    base_buf b = {0};
+    if (xdg && xdg[0])
+        base_buf_printf(&b, "%s/rotor", xdg);
+    else if (home && home[0])
+        base_buf_printf(&b, "%s/.cache/rotor", home);
+    if (b.data && base_mkdirs(b.data, NULL) == ROTOR_OK) return b.data;
+    base_buf_free(&b);
+    return NULL;
 }
 
 rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_model *m,
                              rotor_engine_options opt, rotor_error *err) {
     base_buf text = {0};
-    ROTOR_TRY(check_device(a, err));
+    char *cache = device_cache();
+    opt.device = cli_text(a, OPT_DEVICE);
+    opt.device_cache = cache;
     rotor_status st = read_template(a, &text, &opt.chat_template, err);
     if (st == ROTOR_OK && m->src.path)
         st = rotor_engine_open(out, m->src.path, &opt, err);
     else if (st == ROTOR_OK)
         st = rotor_engine_open_memory(out, m->src.data, m->src.n_bytes, m->src.name, &opt, err);
     base_buf_free(&text);
+    base_free(cache);
     return st;
 }
 

@@ -7,6 +7,7 @@
 #include "run/run_internal.h"
 
 #include <assert.h>
+#include <math.h>
 
 /* ==== Creation ================================================================================ */
 
@@ -28,7 +29,10 @@ static rotor_status make_device(run_engine *e, rotor_error *err) {
                              .kv = e->opt.kv,
                              .float_act = e->opt.float_act,
                              .solo_bytes = e->opt.solo_bytes};
-    rotor_status st = dev_cpu_create(&e->d, &e->k, e->pool, &shape, err);
+    rotor_status st = e->opt.device == DEV_CPU
+                          ? dev_cpu_create(&e->d, &e->k, e->pool, &shape, err)
+                          : dev_gpu_create(&e->d, e->opt.device, e->opt.device_index,
+                                           e->opt.device_cache, &shape, err);
     base_free(inv_freq);
     return st;
 }
@@ -60,19 +64,41 @@ static rotor_status make_step(run_engine *e, rotor_error *err) {
     e->rows = base_alloc_array(e->opt.chunk, sizeof *e->rows);
     p->refs = base_alloc_array(e->opt.n_pages, sizeof *p->refs);
     p->free = base_alloc_array(e->opt.n_pages, sizeof *p->free);
-    if (!e->token || !e->pos || !e->picked || !e->table || !e->rows || !p->refs || !p->free)
+    e->no_logits = base_alloc_array(e->m->hp.n_vocab, sizeof *e->no_logits);
+    for (uint32_t i = 0; e->no_logits && i < e->m->hp.n_vocab; i++) e->no_logits[i] = NAN;
+    if (!e->no_logits || !e->token || !e->pos || !e->picked || !e->table || !e->rows || !p->refs ||
+        !p->free)
         return base_fail_nomem(err, "creating an engine");
     p->n = p->n_free = e->opt.n_pages;
     for (uint32_t i = 0; i < p->n; i++) p->free[i] = p->n - 1 - i; /* lowest page on top */
     return ROTOR_OK;
 }
 
-static rotor_status set_up(run_engine *e, rotor_error *err) {
-    ROTOR_TRY(make_step(e, err));
+static rotor_status set_up_on(run_engine *e, rotor_error *err) {
+    e->staged = false;
     ROTOR_TRY(make_device(e, err));
     ROTOR_TRY(make_buffers(e, err));
     ROTOR_TRY(run_make_head(e, err));
     return run_record_forward(e, err);
+}
+
+rotor_status run_set_up_device(run_engine *e, rotor_error *err) {
+    rotor_error why = {0};
+    if (e->opt.device == DEV_CPU) return set_up_on(e, err);
+    rotor_status st = set_up_on(e, &why);
+    if (st == ROTOR_OK) return ROTOR_OK;
+    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s; the CPU does it", why.message);
+    dev_free(&e->d);
+    e->n_lora_bufs = 0;
+    base_free_aligned(e->head_copy);
+    e->head_copy = NULL;
+    e->opt.device = DEV_CPU;
+    return set_up_on(e, err);
+}
+
+static rotor_status set_up(run_engine *e, rotor_error *err) {
+    ROTOR_TRY(make_step(e, err));
+    return run_set_up_device(e, err);
 }
 
 rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const run_options *opt,
@@ -90,6 +116,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
     kern_init(&e->k, opt->cpu);
     rotor_status st = set_up(e, err);
     if (st != ROTOR_OK) return run_free(&e), st;
+    e->opt.device_cache = NULL; /* borrowed for this call only */
     *out = e;
     return ROTOR_OK;
 }
@@ -100,6 +127,7 @@ void run_free(run_engine **ep) {
     dev_free(&e->d);
     base_free_aligned(e->head_copy);
     base_free(e->lora_bufs);
+    base_free(e->no_logits);
     base_free(e->token);
     base_free(e->pos);
     base_free(e->picked);
@@ -117,6 +145,7 @@ const model *run_model(const run_engine *e) { return e->m; }
 uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
+const char *run_device_name(const run_engine *e) { return dev_name(e->d); }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
 
 uint64_t run_memory_bytes(const run_engine *e) {

@@ -73,12 +73,28 @@ const float *run_logits(run_engine *e, uint32_t i) {
         dev_product(e->d, e->staged_mat, e->buf.px, e->buf.logits, e->n_picked);
         e->have_logits = true;
     }
-    return dev_read(e->d, e->buf.logits, i);
+    const float *logits = dev_read(e->d, e->buf.logits, i);
+    if (logits) return logits;
+    rotor_error err; /* the device has failed since the step: the CPU repeats it */
+    if (run_fall_back(e, "its results cannot be read", &err) == ROTOR_OK &&
+        run_step(e, &err) == ROTOR_OK)
+        return run_logits(e, i);
+    base_log_printf(e->opt.log, BASE_LOG_ERROR, "%s", err.message);
+    return e->no_logits;
+}
+
+/* The best row alone, where the device has looked for it. */
+static bool best_of_device(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
+    if (want->k != 1 || want->n_ids || !dev_best(e->d, i, &e->best_id, &e->best_value))
+        return false;
+    *found = (run_found){.id = &e->best_id, .value = &e->best_value, .n = 1};
+    return true;
 }
 
 bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
     const uint32_t tile = i / DEV_STAGED_ROWS, first = tile * DEV_STAGED_ROWS;
-    if (!e->staged || e->have_logits || e->n_picked > MANY_ROWS) return false;
+    if (!e->staged) return best_of_device(e, i, want, found);
+    if (e->have_logits || e->n_picked > MANY_ROWS) return false;
     assert(i < e->n_picked);
     if (e->screened != tile + 1)
         dev_screen(e->d, e->buf.px, first,

@@ -36,6 +36,10 @@ typedef struct run_options {
     const base_log *log; /* may be NULL */
     const model_adapter *adapter; /* of this model, borrowed; NULL: none */
     float adapter_strength;       /* multiplies its scale */
+    dev_api device;               /* where it runs; a GPU that cannot do it, or fails later, is
+                                     given up for the CPU with one warning in the log */
+    size_t device_index;          /* of dev_list */
+    const char *device_cache;     /* folder for its compiled kernels; NULL: none */
 } run_options;
 
 /* model and pool are borrowed. */
@@ -52,6 +56,7 @@ uint64_t run_head_bytes(const run_engine *e);     /* of these, the output head's
                                                      tokens have read so far, on average */
 uint64_t run_head_all_bytes(const run_engine *e); /* of the head where all logits are computed */
 const char *run_head_name(const run_engine *e);   /* "q8", "file (F16)" … */
+const char *run_device_name(const run_engine *e); /* "cpu", or what the driver calls it */
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * run_internal: the structures of run's files. engine.c owns the engine, head.c and head_copy.c
- * make the output head, forward.c records the pass, session.c keeps timelines and pages.
+ * run_internal: the structures of run's files. engine.c owns the engine, output_head.c and
+ * head_copy.c make the output head, forward.c records the pass, session.c keeps timelines and
+ * pages.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H
@@ -36,39 +37,53 @@ typedef struct run_bufs {
 } run_bufs;
 
 struct run_engine {
-    const model *m;                 /* borrowed */
-    par_pool *pool;                 /* borrowed */
-    run_options opt;                /* with defaults filled in */
-    kern k;                         /* kernel table of this engine */
-    dev *d;                         /* owned */
-    run_bufs buf;                   /* handles on d */
-    run_lora_buf *lora_bufs;        /* [n_lora_bufs], owned */
-    size_t n_lora_bufs;             /* in use */
-    run_pages pages;                /* of the cache */
-    kern_mat head;                  /* output head in use */
-    uint8_t *head_copy;             /* owned: requantised head, or NULL */
-    char head_name[48];             /* "q8", "file (F16)" */
-    uint64_t head_bytes;            /* of the head where all logits are computed */
-    bool staged;                    /* the device has planes of the head: no head in the pass */
-    dev_mat staged_mat;             /* staged: the file's head */
-    uint32_t n_picked;              /* rows with logits in the last step */
-    uint32_t screened;              /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
-    bool have_logits;               /* staged: all logits of that step have been computed */
+    const model *m;          /* borrowed */
+    par_pool *pool;          /* borrowed */
+    run_options opt;         /* with defaults filled in */
+    kern k;                  /* kernel table of this engine */
+    dev *d;                  /* owned */
+    run_bufs buf;            /* handles on d */
+    run_lora_buf *lora_bufs; /* [n_lora_bufs], owned */
+    size_t n_lora_bufs;      /* in use */
+    run_pages pages;         /* of the cache */
+    kern_mat head;           /* output head in use */
+    uint8_t *head_copy;      /* owned: requantised head, or NULL */
+    char head_name[48];      /* "q8", "file (F16)" */
+    uint64_t head_bytes;     /* of the head where all logits are computed */
+    bool staged;             /* the device has planes of the head: no head in the pass */
+    dev_mat staged_mat;      /* staged: the file's head */
+    uint32_t n_picked;       /* rows with logits in the last step */
+    uint32_t screened;       /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
+    bool have_logits;        /* staged: all logits of that step have been computed */
+    uint32_t n_rows;         /* rows of the last step, for when its device fails */
+    run_session *sessions;   /* all there are, linked by next */
+    float *no_logits;        /* [V] NaN: what a failed device without successor gives, owned */
+    uint32_t best_id;        /* what run_candidates found on a device … */
+    float best_value;        /* … and its logit */
     uint32_t *token, *pos, *picked; /* [chunk] the step being built */
     const uint32_t **table;         /* [chunk] page table of each row's session */
     run_row *rows;                  /* [chunk] rows of a prompt chunk */
 };
 
 struct run_session {
-    run_engine *e;    /* borrowed */
-    uint32_t max_tok; /* positions at most */
-    uint32_t len;     /* positions evaluated */
-    uint32_t *tokens; /* [max_tok], owned */
-    uint32_t *pages;  /* [ceil(max_tok / KERN_KEYS)] page of each block, owned */
-    uint32_t n_pages; /* held: ceil(len / KERN_KEYS) */
+    run_engine *e;            /* borrowed */
+    run_session *next, *prev; /* in e->sessions */
+    uint32_t max_tok;         /* positions at most */
+    uint32_t len;             /* positions evaluated */
+    uint32_t *tokens;         /* [max_tok], owned */
+    uint32_t *pages;          /* [ceil(max_tok / KERN_KEYS)] page of each block, owned */
+    uint32_t n_pages;         /* held: ceil(len / KERN_KEYS) */
 };
 
-/* head.c: the head that e->opt asks for. */
+/* engine.c: device, buffers, head and forward pass as e->opt asks for; a GPU that cannot do it is
+ * given up for the CPU. */
+rotor_status run_set_up_device(run_engine *e, rotor_error *err);
+/* fallback.c: gives up a device that has failed, and brings the CPU to where it was, the rows of
+ * the step at hand left out. */
+rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err);
+/* session.c: runs the step that run_eval has built, on the CPU where the device fails. */
+rotor_status run_step(run_engine *e, rotor_error *err);
+/* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
 /* Requantises the model's float head to QUANT_Q8_0 or QUANT_Q6_K (head_copy.c). */
 rotor_status run_copy_head(run_engine *e, uint32_t type, rotor_error *err);

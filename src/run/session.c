@@ -53,6 +53,9 @@ rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_t
     run_session *s = base_alloc(sizeof *s);
     if (!s) return base_fail_nomem(err, "creating a session");
     s->e = e;
+    s->next = e->sessions;
+    if (s->next) s->next->prev = s;
+    e->sessions = s;
     s->max_tok = max_tok;
     s->tokens = base_alloc_array(max_tok, sizeof *s->tokens);
     s->pages = base_alloc_array(pages_for(max_tok), sizeof *s->pages);
@@ -68,6 +71,8 @@ void run_session_free(run_session **sp) {
     if (!sp || !*sp) return;
     run_session *s = *sp;
     for (uint32_t i = 0; i < s->n_pages; i++) page_release(&s->e->pages, s->pages[i]);
+    if (s->next) s->next->prev = s->prev;
+    *(s->prev ? &s->prev->next : &s->e->sessions) = s->next;
     base_free(s->tokens);
     base_free(s->pages);
     base_free(s);
@@ -125,6 +130,22 @@ static rotor_status extend(run_engine *e, const run_row *row, uint32_t i, rotor_
     return ROTOR_OK;
 }
 
+rotor_status run_step(run_engine *e, rotor_error *err) {
+    rotor_error why = {0};
+    const dev_step step = {.n_rows = e->n_rows,
+                           .token = e->token,
+                           .pos = e->pos,
+                           .pages = e->table,
+                           .n_picked = e->n_picked,
+                           .picked = e->picked};
+    e->screened = 0;
+    e->have_logits = false;
+    if (e->opt.device == DEV_CPU) return dev_run(e->d, &step, err);
+    if (dev_run(e->d, &step, &why) == ROTOR_OK) return ROTOR_OK;
+    ROTOR_TRY(run_fall_back(e, why.message, err));
+    return dev_run(e->d, &step, err);
+}
+
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err) {
     assert(n >= 1 && n <= e->opt.chunk);
     uint32_t done = 0, n_picked = 0;
@@ -136,18 +157,9 @@ rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_erro
         if (rows[done].want_logits) e->picked[n_picked++] = done;
     }
     assert(n_picked <= e->opt.max_logits);
-    if (st == ROTOR_OK) {
-        const dev_step step = {.n_rows = n,
-                               .token = e->token,
-                               .pos = e->pos,
-                               .pages = e->table,
-                               .n_picked = n_picked,
-                               .picked = e->picked};
-        e->n_picked = n_picked;
-        e->screened = 0;
-        e->have_logits = false;
-        st = dev_run(e->d, &step, err);
-    }
+    e->n_rows = n;
+    e->n_picked = n_picked;
+    if (st == ROTOR_OK) st = run_step(e, err);
     if (st != ROTOR_OK)
         while (done-- > 0) run_session_rewind(rows[done].s, rows[done].s->len - 1);
     return st;

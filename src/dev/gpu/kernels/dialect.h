@@ -31,8 +31,7 @@
 #ifdef ROTOR_OPENCL
 
 #pragma OPENCL FP_CONTRACT OFF
-#define LX SPEC_0 /* SPEC_i: on the compiler's command line */
-#define SPEC(i, T, name, value) enum { name = SPEC_##i };
+#define LX ((uint)SPEC_0) /* SPEC_i: on the compiler's command line; the build writes SPEC(...) so */
 #define IN(i, T, name) __global const T *restrict name
 #define OUT(i, T, name) __global T *name
 #define VIEW(i, T, name) __global const T *name
