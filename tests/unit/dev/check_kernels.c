@@ -218,9 +218,7 @@ int main(int argc, char **argv) {
     size_t n_devices = 0;
     bool good = true;
     if (!api || !strcmp(api, "opencl")) good &= check_api(&model, gpu_opencl(), &n_devices);
-#ifdef CHECK_VULKAN
     if (!api || !strcmp(api, "vulkan")) good &= check_api(&model, gpu_vulkan(), &n_devices);
-#endif
     if (!n_devices) {
         printf("skipped: no device\n");
         return 77;

@@ -104,13 +104,29 @@ static void compare(const kern_mat *w, const float *want) {
     free(p);
 }
 
+/* Block types by quant_unpack32, which minds no illegal ternary codes: they are words like others. */
+static void decode(const quant_info *info, const uint8_t *data, size_t rows, size_t cols,
+                   float *want) {
+    const quant_tensor t = {.type = info->id, .rows = rows, .cols = cols, .data = data};
+    if (!(info->flags & QUANT_BLOCK32)) {
+        assert_int_equal(quant_decode_rows(&t, 0, rows, want, NULL), ROTOR_OK);
+        return;
+    }
+    const size_t row_bytes = cols / info->block_elems * info->block_bytes;
+    for (size_t i = 0; i < rows * cols; i++) {
+        quant_block32 b;
+        quant_unpack32(info->id, data + i / cols * row_bytes, i % cols / 32, &b);
+        const size_t e = i % cols % 32;
+        want[i] = b.a[e / 16] * (float)b.q[e] - b.b[e / 16];
+    }
+}
+
 static void check_file_type(uint32_t type, size_t rows, size_t cols) {
     const quant_info *info = quant_find(type == KERN_Q8X16 ? QUANT_Q8_0 : type);
     const size_t row_bytes = cols / info->block_elems * info->block_bytes;
     uint8_t *data = random_rows(rows * row_bytes), *side = NULL;
     float *want = calloc(rows * cols, 4);
-    const quant_tensor t = {.type = info->id, .rows = rows, .cols = cols, .data = data};
-    assert_int_equal(quant_decode_rows(&t, 0, rows, want, NULL), ROTOR_OK);
+    decode(info, data, rows, cols, want);
     kern_mat w = {.data = data, .type = type, .rows = rows, .cols = cols, .row_bytes = row_bytes};
     if (type == KERN_Q8X16) {
         w.data = side = calloc(kern_q8x16_bytes(rows, cols), 1);
