@@ -90,7 +90,9 @@ static int version_of(asking a, gpu_facts *f) {
     return major * 100 + minor * 10;
 }
 
+/* On a CPU invocations are turns of a loop, which the compiler may or may not make vectors of. */
 static uint32_t subgroup_of(asking a, const char *extensions) {
+    if (number(a, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU) return 1;
     if (has_word(extensions, "cl_nv_device_attribute_query"))
         return (uint32_t)number(a, ASK_WARP_NVIDIA);
     if (has_word(extensions, "cl_amd_device_attribute_query"))
