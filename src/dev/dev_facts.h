@@ -21,7 +21,7 @@ typedef struct dev_facts {
     uint64_t max_bind_bytes;  /* largest memory a kernel may see */
     uint32_t max_group;       /* invocations in a group */
     uint32_t local_bytes;     /* shared memory of a group */
-    uint32_t subgroup;        /* lanes that run together; 0: not known */
+    uint32_t subgroup;        /* lanes that run together; 1: one after another, 0: not known */
     bool dot4;                /* has a packed 4 x int8 dot product */
     bool half_shaders;        /* can compute in 16-bit floats */
     uint32_t units;           /* compute units; 0: not known */

@@ -260,6 +260,7 @@ static void emit_product(lower *l, const dev_op *op, const gpu_weights *w, dev_b
     const bool int8 = takes_int8(d, d->mats[w->w[0]].type);
     const uint32_t rows = rows_of(l, op->picked);
     const bool few = rows <= GPU_FEW_ROWS;
+    const uint32_t lx = few && d->g->facts.subgroup == 1 ? 1 : 256;
     for (size_t i = 0; i < w->n_pieces; i++) {
         const gpu_piece *piece = &w->pieces[i];
         const gpu_product_params p = {.count_at = count_of(op->picked),
@@ -274,7 +275,7 @@ static void emit_product(lower *l, const dev_op *op, const gpu_weights *w, dev_b
                                       .y_ld = dst->ld};
         const work k = {
             .name = product_name(w->type, few),
-            .spec = {256, few ? rows : 1, add, !int8, w->type, w->rs != NULL},
+            .spec = {lx, few ? rows : 1, add, !int8, w->type, w->rs != NULL},
             .n_spec = 6,
             .x = ceil_div(piece->rows, few ? GPU_ROWS : GPU_MM_ROWS),
             .y = few ? 1 : ceil_div(rows, GPU_MM_TOKENS),

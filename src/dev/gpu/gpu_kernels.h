@@ -84,8 +84,8 @@ typedef struct gpu_embed_params {
 } gpu_embed_params;
 
 /* Products, y = W x, or y += W x. mv_*: few rows of activations, TOKENS at a time; grid
- * (ceil(rows / 32), ceil(B / TOKENS)), LX 256: a group makes 32 outputs of TOKENS tokens, its
- * invocations share the columns. mm_*: many rows; grid (ceil(rows / GPU_MM_ROWS), ceil(B /
+ * (ceil(rows / 32), ceil(B / TOKENS)), LX 256 (1 where invocations run one after another, facts.
+ * subgroup 1): a group makes 32 outputs of TOKENS tokens, its invocations share the columns. mm_*: many rows; grid (ceil(rows / GPU_MM_ROWS), ceil(B /
  * GPU_MM_TOKENS)), LX 256.
  *   *_t2     ternary weights; FLOAT_ACT 0: i8 activations, exact integer sums, then
  *            y = (sum - sum of x) / xs[0] * rs[row]; FLOAT_ACT 1: float activations

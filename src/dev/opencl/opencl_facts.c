@@ -22,6 +22,7 @@ enum {
 typedef struct asking {
     const ocl_calls *cl; /* the loader */
     cl_device_id device; /* who is asked */
+    bool *no_room;       /* set when a text could not be kept */
 } asking;
 
 /* A number; 0 when the driver does not know the question. */
@@ -41,7 +42,10 @@ static char *text_of(asking a, cl_device_info what) {
     size_t n = 0;
     if (a.cl->GetDeviceInfo(a.device, what, 0, NULL, &n) != CL_SUCCESS || n > 1 << 20) return NULL;
     char *raw = base_alloc(n + 1);
-    if (!raw) return NULL;
+    if (!raw) {
+        *a.no_room = true;
+        return NULL;
+    }
     if (a.cl->GetDeviceInfo(a.device, what, n, raw, NULL) != CL_SUCCESS) raw[0] = 0;
     size_t from = strspn(raw, " \t"), len = strlen(raw + from);
     while (len && strchr(" \t\n", raw[from + len - 1])) len--;
@@ -66,8 +70,7 @@ static bool has_word(const char *list, const char *word) {
 
 static void driver_of(const ocl_calls *cl, cl_platform_id platform, asking a, gpu_facts *f) {
     char name[48] = "", version[40] = "";
-    size_t got = 0;
-    if (cl->GetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, &got) != CL_SUCCESS)
+    if (cl->GetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL) != CL_SUCCESS)
         snprintf(name, sizeof name, "OpenCL platform");
     copy_text(a, CL_DEVICE_VENDOR, f->driver, 32);
     copy_text(a, CL_DRIVER_VERSION, version, sizeof version);
@@ -87,7 +90,9 @@ static int version_of(asking a, gpu_facts *f) {
     return major * 100 + minor * 10;
 }
 
+/* On a CPU invocations are turns of a loop, which the compiler may or may not make vectors of. */
 static uint32_t subgroup_of(asking a, const char *extensions) {
+    if (number(a, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU) return 1;
     if (has_word(extensions, "cl_nv_device_attribute_query"))
         return (uint32_t)number(a, ASK_WARP_NVIDIA);
     if (has_word(extensions, "cl_amd_device_attribute_query"))
@@ -123,8 +128,9 @@ static void missing_of(asking a, int version, gpu_facts *f) {
                  f->local_bytes);
 }
 
-static void facts_of(const ocl_calls *cl, ocl_row *r) {
-    const asking a = {cl, r->device};
+static bool facts_of(const ocl_calls *cl, ocl_row *r) {
+    bool no_room = false;
+    const asking a = {cl, r->device, &no_room};
     gpu_facts *f = &r->facts;
     copy_text(a, CL_DEVICE_NAME, f->name, sizeof f->name);
     driver_of(cl, r->platform, a, f);
@@ -143,6 +149,7 @@ static void facts_of(const ocl_calls *cl, ocl_row *r) {
               (number(a, ASK_DOT) & DOT_PACKED);
     base_free(extensions);
     missing_of(a, version, f);
+    return !no_room;
 }
 
 static int rank(const gpu_facts *f) { return (f->missing[0] ? 2 : 0) + (f->software ? 1 : 0); }
@@ -157,7 +164,8 @@ static void sort_rows(ocl_row *rows, size_t n) {
     }
 }
 
-/* The devices of one platform, appended. A platform that has none or fails is passed over. */
+/* The devices of one platform, appended; false: no memory. A platform that has none or fails is
+ * passed over. */
 static bool add_platform(const ocl_calls *cl, cl_platform_id platform, ocl_row **rows, size_t *n) {
     enum { MOST = 64 };
     cl_device_id ids[MOST];
@@ -172,7 +180,7 @@ static bool add_platform(const ocl_calls *cl, cl_platform_id platform, ocl_row *
     for (cl_uint i = 0; i < found; i++) {
         ocl_row *r = &longer[(*n)++];
         *r = (ocl_row){.platform = platform, .device = ids[i]};
-        facts_of(cl, r);
+        if (!facts_of(cl, r)) return false;
     }
     return true;
 }

@@ -185,7 +185,7 @@ static void dispatch(checker *c, const product *p, const kern_mat *w, const acts
     const size_t y_bytes = (Y_AT + (p->tokens + 1) * y_ld) * 4;
     gpu_mem *y_mem = put(c, y, y_bytes);
     run(c, &(launch){.name = kernel_name(type, !p->at_once),
-                     .lx = 256,
+                     .lx = p->at_once && c->g->facts.subgroup == 1 ? 1 : 256,
                      .spec = {p->at_once, p->add, p->float_act, type, p->scaled},
                      .groups = {(p->rows + tall - 1) / tall, (p->tokens + 1 + long_ - 1) / long_, 1},
                      .params = &params,

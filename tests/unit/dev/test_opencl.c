@@ -5,6 +5,7 @@
  * played by functions put in the place of the loader's. What all compute APIs do alike is tested by
  * test_gpu_api.c.
  */
+#define _XOPEN_SOURCE 700 /* nftw, mkdtemp, setenv */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
