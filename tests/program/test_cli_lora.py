@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_told(rotor, folder, source_root, tmp_path):
     alone = rotor("finetune", base, "--data", folder / "more.txt", "-o", out, "--merge", tmp_path / "m.gguf", status=2)
     assert "--lora RANK" in alone.stderr
     none = rotor("finetune", base, "--data", folder / "more.txt", "-o", out, status=1)
-    assert "starts from the float master" in none.stderr and "--lora RANK" in none.stderr
+    assert "its masters are gone; fine-tuning starts from float masters" in none.stderr and "--lora RANK" in none.stderr
     wrong = rotor("run", base, "-p", "x", "--lora", folder / "words.gguf", status=1)
     assert "words.gguf: not an adapter" in wrong.stderr
     assert "none.gguf" in rotor("run", base, "-p", "x", "--lora", tmp_path / "none.gguf", status=1).stderr
