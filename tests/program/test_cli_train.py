@@ -221,7 +221,7 @@ def test_fine_tuning_starts_from_a_master(rotor, book, words, tmp_path):
     raw[at:at + 4] = np.float32(np.nan).tobytes()
     (tmp_path / "bad.gguf").write_bytes(raw)
     r = rotor("finetune", tmp_path / "bad.gguf", "--data", book, "-o", tmp_path / "n.gguf", status=1)
-    assert "bad.gguf: tensor output_norm.weight: value 5 is not a number" in r.stderr
+    assert "bad.gguf: norm output_norm.weight holds a value that is not finite at 5" in r.stderr
     assert not (tmp_path / "n.gguf").exists() and not (tmp_path / "n.gguf.checkpoint").exists()
 
 
