@@ -96,8 +96,9 @@ typedef struct rotor_train_options {
     const char *heldout;     /* text to measure with; NULL: a twentieth of the data */
     const char *tokenizer;   /* GGUF file with a vocabulary */
     const char *start;       /* a master to fine-tune: a GGUF file with float projections, as
-                                rotor_train_export writes it with type BF16 or F32. It gives the tokenizer
-                                and the sizes (n_ctx too, if that is 0); NULL: start anew */
+                                rotor_train_export writes it with type BF16 or F32, or a HF folder with
+                                them. It gives the tokenizer and the sizes (n_ctx too, if that is 0);
+                                NULL: start anew */
     const char *out;         /* GGUF file to write; beside it: .checkpoint and .tokens */
     const char *log;         /* CSV file of steps, with a plot beside it as .svg; NULL: none */
     const char *type;        /* of the ternary matrices: "I2_S", "TQ1_0", "TQ2_0" */

@@ -7,12 +7,19 @@
 
 #include <stdio.h>
 
+/* Names in messages come out of files: no byte of theirs moves a cursor or begins a line. */
+static void make_one_line(char *s) {
+    for (; *s; s++)
+        if ((unsigned char)*s < ' ' || *s == 0x7F) *s = '?';
+}
+
 rotor_status base_fail(rotor_error *err, rotor_status code, const char *fmt, ...) {
     if (!err) return code;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(err->message, sizeof err->message, fmt, ap);
     va_end(ap);
+    make_one_line(err->message);
     err->code = code;
     return code;
 }
@@ -28,6 +35,7 @@ rotor_status base_fail_in(rotor_error *err, rotor_status code, const char *fmt, 
     va_end(ap);
     if (n >= 0 && (size_t)n < sizeof err->message)
         snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", inner);
+    make_one_line(err->message);
     return err->code;
 }
 
@@ -42,6 +50,7 @@ void base_log_printf(const base_log *log, base_log_level level, const char *fmt,
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
+    make_one_line(line);
     log->fn(log->user, level, line);
 }
 

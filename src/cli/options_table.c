@@ -278,12 +278,13 @@ static const cli_verb verbs[] = {
      "FILEs are UTF-8 texts (<|endoftext|> between documents) or .jsonl conversations. The file\n"
      "written holds a vocabulary and no tensors; rotor tokenize and rotor train read it.", 1, 4096,
      verb_train_tokenizer},
-    {"finetune", VERB_FINETUNE, "MODEL.gguf --data FILE… -o OUT.gguf",
-     "teach a model trained here more",
-     "MODEL.gguf holds the float weights behind a ternary model: rotor train --master writes it. With\n"
-     "--lora it is a ternary model as it runs, and OUT.gguf an adapter for it: rotor run MODEL.gguf\n"
-     "--lora OUT.gguf. Defaults: 200 steps of 8 rows, rate 5e-4 (--lora: 2e-3); the rest is as in\n"
-     "rotor train (docs/training.md).", 1, 4096, verb_finetune},
+    {"finetune", VERB_FINETUNE, "MODEL --data FILE… -o OUT.gguf",
+     "teach a ternary model more",
+     "MODEL holds the float weights behind a ternary model: a GGUF file that rotor train --master\n"
+     "writes, or a Hugging Face folder of BF16 masters (bitnet-b1.58). With --lora it is a ternary\n"
+     "model as it runs, and OUT.gguf an adapter for it: rotor run MODEL --lora OUT.gguf. Defaults:\n"
+     "200 steps of 8 rows, rate 5e-4 (--lora: 2e-3); the rest is as in rotor train\n"
+     "(docs/training.md).", 1, 4096, verb_finetune},
     {"help", VERB_HELP, "[VERB]", "this list, or the options of a verb", NULL, 0, 1, verb_help},
     {"version", VERB_VERSION, "", "version and features of this build", NULL, 0, 0, verb_version},
 };

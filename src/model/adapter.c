@@ -108,6 +108,7 @@ static bool parse_name(base_str name, uint64_t *layer, model_proj *proj, bool *i
     for (; i < name.n && name.p[i] >= '0' && name.p[i] <= '9' && i < 14; i++)
         *layer = 10 * *layer + (uint64_t)(name.p[i] - '0');
     if (i == 4 || i == name.n || name.p[i] != '.') return false;
+    if (name.p[4] == '0' && i > 5) return false; /* "blk.07" would be blk.7 a second time */
     const base_str role = {name.p + i + 1, name.n - i - 1};
     for (int p = 0; p < MODEL_N_PROJ; p++)
         if (base_str_is(role, places[p].name)) return *proj = (model_proj)p, true;

@@ -162,6 +162,15 @@ static bool is_float_type(const file_tensor *t) {
     return t->info->id == QUANT_F32 || t->info->id == QUANT_F16 || t->info->id == QUANT_BF16;
 }
 
+/* As it lies, whatever it is. */
+static rotor_status bind_stored(const model_loader *ld, const model_ternary_src *src,
+                                model_mat *out) {
+    out->type = src->t->info->id;
+    out->data = src->t->data;
+    out->row_bytes = src->t->rows ? (size_t)(src->t->bytes / src->t->rows) : 0;
+    return model_scale_of(ld, src->scale, out->name, &out->scale);
+}
+
 /* A projection: ternary when its type or its architecture says so, else as it lies. */
 static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, size_t rows,
                                size_t cols, model_mat *out) {
@@ -178,6 +187,7 @@ static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, 
     if (src.packed && !src.scale)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %s has no weight_scale beside it",
                          file_path(ld->f), out->name);
+    if (ld->opt->as_stored) return bind_stored(ld, &src, out);
     if (src.packed || src.master || (src.t->info->flags & QUANT_TERNARY))
         return model_make_ternary(ld, &src, out);
     ROTOR_TRY(model_scale_of(ld, src.scale, out->name, &out->scale));

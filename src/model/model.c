@@ -174,6 +174,7 @@ static rotor_status load(model_loader *ld) {
     m->hp.rope_interleaved = false;
     ROTOR_TRY(ld->hf ? model_hf_hparams(ld) : model_gguf_hparams(ld));
     m->arch = ld->arch->name;
+    m->latent = ld->master;
     m->hp.rope_interleaved = !ld->hf && ld->arch->rope_interleaved;
     m->hp.sub_norms = ld->arch->sub_norms;
     m->hp.qk_norm = ld->arch->qk_norm;

@@ -86,6 +86,7 @@ typedef struct model {
     model_mat embd;          /* [V, D] */
     model_mat head;          /* [V, D]; the embedding itself when tied */
     bool tied;               /* head is the embedding */
+    bool latent;             /* projections that the file holds as floats are to be rounded */
     const float *out_norm;   /* [D] */
     model_layer *layers;     /* [n_layer] */
     text_vocab *vocab;       /* owned; NULL when the file carries none */
@@ -107,6 +108,8 @@ typedef struct model_parallel {
 
 typedef struct model_options {
     bool no_map;             /* read files into memory */
+    bool as_stored;          /* projections stay what the file holds, not checked, repacked or
+                                rounded: to be read, not to be computed with */
     int i2s;                 /* quant_i2s, or -1: automatic (x86 order) */
     uint32_t max_layers;     /* load only the first N layers; 0: all */
     model_parallel parallel; /* optional */
@@ -173,5 +176,10 @@ const char *model_arch_name(size_t i);
 /* The vocabulary of an open GGUF file or HF folder, without its weights. */
 rotor_status model_vocab(text_vocab **out, const file_model *f, const base_log *log,
                          rotor_error *err);
+/* Puts the vocabulary and the chat template of a model opened from a HF folder as tokenizer.* keys,
+ * padded to the rows of its embedding. *why_not: NULL, or what keeps it from being written so, in
+ * which case nothing is. w NULL: only says that. */
+rotor_status model_put_vocab(file_writer *w, const model *m, const char **why_not,
+                             rotor_error *err);
 
 #endif

@@ -7,6 +7,7 @@
  *   repack.c   any ternary or master weight to T2 (T5 stays)
  *   check_codes.c  illegal codes of ternary weights used in place
  *   vocab.c     tokenizer metadata to a vocabulary
+ *   put_vocab.c, put_pieces.c  a folder's vocabulary as GGUF keys
  *   adapter.c   low-rank adapters beside a model
  *   model.c     open, close, and the facts derived from a model
  */

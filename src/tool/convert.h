@@ -43,15 +43,6 @@ typedef struct conv {
     rotor_error *err;                 /* of the call */
 } conv;
 
-/* The words of a tokenizer.json as GGUF lists them. */
-typedef struct conv_words {
-    base_str *token; /* [n], owned array of borrowed texts */
-    float *score;    /* [n], owned */
-    int32_t *type;   /* [n], owned */
-    char (*pad)[32]; /* [n] texts of ids without a token, owned */
-    size_t n;        /* ids */
-} conv_words;
-
 /* Adds an empty tensor to the plan; NULL when out of memory. */
 conv_tensor *conv_add(conv *c);
 /* The type a matrix gets: wanted if its rows fit the blocks, else `is`, with a note. */
@@ -72,16 +63,5 @@ rotor_status conv_emit(conv *c, const conv_tensor *t);
 
 /* The plan and the metadata of a HF folder. m borrows nothing from c and must outlive it. */
 rotor_status conv_plan_folder(conv *c, const model *m);
-/* tokenizer.ggml.* keys from tokenizer.json and the files beside it. */
-rotor_status conv_put_tokenizer(conv *c, const model *m);
-/* The same for kinds without merges, from tokenizer.json and tokenizer_config.json (may be NULL);
- * *put is false, and nothing written, when the keys would give other ids. */
-struct json_t;
-rotor_status conv_put_pieces(conv *c, const model *m, const struct json_t *root,
-                             const struct json_t *config, const conv_words *w, bool *put);
-/* The text of a JSON string, or of an added token's "content"; empty for anything else. */
-base_str conv_json_text(const struct json_t *v);
-/* Whether a tokenizer.json puts a space in front of a text. */
-bool conv_prefixes_space(const struct json_t *root);
 
 #endif

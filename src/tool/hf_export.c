@@ -176,12 +176,19 @@ static rotor_status add_rope_divisors(conv *c, const model *m) {
     return st;
 }
 
+static rotor_status put_vocab(conv *c, const model *m) {
+    const char *why_not;
+    ROTOR_TRY(model_put_vocab(c->w, m, &why_not, c->err));
+    if (why_not) conv_note(c, "%s: the new file has no vocabulary: %s", m->name, why_not);
+    return ROTOR_OK;
+}
+
 rotor_status conv_plan_folder(conv *c, const model *m) {
     bool mistral = strcmp(m->arch, "mistral") == 0;
     const char *arch = mistral ? "llama" : m->arch; /* the same network under its usual name */
     bool pairs = strcmp(arch, "llama") == 0;
     ROTOR_TRY(put_keys(c, m, arch));
-    ROTOR_TRY(conv_put_tokenizer(c, m));
+    ROTOR_TRY(put_vocab(c, m));
     ROTOR_TRY(add_matrix(c, "token_embd.weight", &m->embd, c->head_type, 0));
     ROTOR_TRY(add_rope_divisors(c, m));
     for (uint32_t n = 0; n < m->hp.n_layer; n++) ROTOR_TRY(add_layer(c, m, n, pairs));

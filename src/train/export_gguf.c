@@ -144,8 +144,11 @@ base_str export_chat_template(const file_model *tokenizer) {
     return text;
 }
 
-static void put_tokenizer(file_writer *w, const file_model *tokenizer) {
+static rotor_status put_tokenizer(file_writer *w, const train_model *m, rotor_error *err) {
     static const char start[] = "tokenizer.ggml.";
+    const file_model *tokenizer = m->tokenizer;
+    const char *why_not; /* known not to be there since the run was opened */
+    if (m->folder) return model_put_vocab(w, m->folder, &why_not, err);
     const base_str chat = export_chat_template(tokenizer);
     for (size_t i = 0; i < file_n_kvs(tokenizer); i++) {
         const file_kv *kv = file_kv_at(tokenizer, i);
@@ -153,6 +156,7 @@ static void put_tokenizer(file_writer *w, const file_model *tokenizer) {
             file_put_kv(w, kv);
     }
     if (chat.n) file_put_str(w, "tokenizer.chat_template", chat);
+    return ROTOR_OK;
 }
 
 /* ==== Tensors ================================================================================= */
@@ -215,7 +219,7 @@ static rotor_status write_all(file_writer *w, const train_model *m, const types 
                               rotor_error *err) {
     if (!take_room(r, m, ty)) return base_fail_nomem(err, "writing a model");
     put_shape(w, m, ty->ternary->id);
-    put_tokenizer(w, m->tokenizer);
+    ROTOR_TRY(put_tokenizer(w, m, err));
     ROTOR_TRY(declare(w, m, ty, r, err));
     for (size_t i = 0; i < train_n_tensors(m->s); i++) {
         const train_tensor t = train_tensor_at(m->s, i);

@@ -22,21 +22,28 @@ static rotor_status dump(base_buf *text, json_t *o, size_t flags, rotor_error *e
     return failed ? base_fail_nomem(err, "writing a model folder") : ROTOR_OK;
 }
 
-static rotor_status write_json(const char *folder, const char *name, json_t *o, rotor_error *err) {
+static rotor_status write_text(const char *folder, const char *name, base_str text,
+                               rotor_error *err) {
     base_out out;
-    base_buf text = {0};
     char *path = base_path_join(folder, name);
-    rotor_status st = dump(&text, o, JSON_INDENT(2), err);
-    base_buf_puts(&text, "\n");
-    if (st == ROTOR_OK && (!path || text.failed)) st = base_fail_nomem(err, "writing a folder");
-    if (st == ROTOR_OK) st = base_out_open(&out, path, err);
+    rotor_status st =
+        path ? base_out_open(&out, path, err) : base_fail_nomem(err, "writing a model folder");
     if (st == ROTOR_OK) {
-        st = base_out_write(&out, text.data, text.len, err);
+        st = base_out_write(&out, text.p, text.n, err);
         if (st == ROTOR_OK) st = base_out_commit(&out, err);
         base_out_abort(&out);
     }
-    base_buf_free(&text);
     base_free(path);
+    return st;
+}
+
+static rotor_status write_json(const char *folder, const char *name, json_t *o, rotor_error *err) {
+    base_buf text = {0};
+    rotor_status st = dump(&text, o, JSON_INDENT(2), err);
+    base_buf_puts(&text, "\n");
+    if (st == ROTOR_OK && text.failed) st = base_fail_nomem(err, "writing a model folder");
+    if (st == ROTOR_OK) st = write_text(folder, name, (base_str){text.data, text.len}, err);
+    base_buf_free(&text);
     return st;
 }
 
@@ -44,6 +51,16 @@ static uint32_t id_of(const file_model *t, const char *key) {
     uint64_t id = 0;
     const file_kv *kv = file_kv_find(t, key);
     return kv && file_kv_u64(kv, 0, &id) ? (uint32_t)id : 0;
+}
+
+static uint32_t bos_of(const train_model *m) {
+    return m->folder ? text_bos(m->folder->vocab)
+                     : id_of(m->tokenizer, "tokenizer.ggml.bos_token_id");
+}
+
+static uint32_t eos_of(const train_model *m) {
+    return m->folder ? text_eos(m->folder->vocab)
+                     : id_of(m->tokenizer, "tokenizer.ggml.eos_token_id");
 }
 
 static json_t *config_of(const train_model *m) {
@@ -59,10 +76,8 @@ static json_t *config_of(const train_model *m) {
         "max_position_embeddings", (int)s->n_ctx, "rms_norm_eps", (double)s->eps, "rope_theta",
         (double)s->rope_base, "tie_word_embeddings", 1, "attention_bias", 0, "torch_dtype",
         "float32");
-    json_object_set_new(o, "bos_token_id",
-                        json_integer(id_of(m->tokenizer, "tokenizer.ggml.bos_token_id")));
-    json_object_set_new(o, "eos_token_id",
-                        json_integer(id_of(m->tokenizer, "tokenizer.ggml.eos_token_id")));
+    if (bos_of(m) != TEXT_NO_ID) json_object_set_new(o, "bos_token_id", json_integer(bos_of(m)));
+    json_object_set_new(o, "eos_token_id", json_integer(eos_of(m)));
     json_object_set_new(o, "quantization_config", q);
     return o;
 }
@@ -166,6 +181,17 @@ static rotor_status write_tokenizer(const train_model *m, const char *folder, ro
                                json_stringn(eos.p, eos.n), "clean_up_tokenization_spaces", 0);
     if (chat.n) json_object_set_new(config, "chat_template", json_stringn(chat.p, chat.n));
     return write_json(folder, "tokenizer_config.json", config, err);
+}
+
+/* The texts of the folder that the network came from; none of them is about weights. */
+static rotor_status copy_texts(const file_model *from, const char *folder, rotor_error *err) {
+    static const char *const names[] = {"generation_config.json", "tokenizer.json",
+                                        "tokenizer_config.json",  "special_tokens_map.json",
+                                        "added_tokens.json",      "chat_template.jinja"};
+    base_str text;
+    for (size_t i = 0; i < BASE_COUNT(names); i++)
+        if (file_side(from, names[i], &text)) ROTOR_TRY(write_text(folder, names[i], text, err));
+    return ROTOR_OK;
 }
 
 /* ==== Weights ================================================================================= */
@@ -305,8 +331,12 @@ rotor_status train_export_hf(const train_model *m, const char *folder, rotor_err
                          "type %s cannot hold the embedding of a folder; expected F32, F16 or BF16",
                          m->head_type);
     ROTOR_TRY(base_mkdirs(folder, err));
-    ROTOR_TRY(write_tokenizer(m, folder, err));
     ROTOR_TRY(write_json(folder, "config.json", config_of(m), err));
-    ROTOR_TRY(write_json(folder, "generation_config.json", generation_of(m), err));
+    if (m->folder) {
+        ROTOR_TRY(copy_texts(m->folder->file, folder, err));
+    } else {
+        ROTOR_TRY(write_tokenizer(m, folder, err));
+        ROTOR_TRY(write_json(folder, "generation_config.json", generation_of(m), err));
+    }
     return write_safetensors(m, folder, head, err);
 }

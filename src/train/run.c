@@ -20,9 +20,12 @@ enum { LOG_EVERY_US = 2000000 };
 
 struct train_run {
     train_run_options opt;     /* as given; hashes and n_vocab filled in */
-    file_model *words;         /* the tokenizer's file, owned */
+    file_model *own_words;     /* with opt.tokenizer: its file, owned */
+    text_vocab *own_vocab;     /* and what it says, owned */
     train_frozen base;         /* with lora_rank: what the adapter learns beside */
-    text_vocab *vocab;         /* owned */
+    model *start;              /* with opt.start otherwise: the master, owned */
+    const file_model *words;   /* file of the tokenizer, of one of these */
+    const text_vocab *vocab;   /* the tokenizer, of one of these */
     char *name;                /* of the model, owned: the file's without folder and .gguf */
     char *checkpoint, *tokens; /* paths, owned */
     char *svg;                 /* path, owned; NULL: no log */
@@ -68,44 +71,61 @@ static char *svg_path(const char *csv) {
 
 enum { LORA_CTX = 512 }; /* most tokens in a row beside a model, unless asked for */
 
-/* Sizes of a model that stands still, whose vocabulary may be padded. */
-static rotor_status take_base(train_run *r, rotor_error *err) {
+/* A model that stands still. */
+static rotor_status open_base(train_run *r, rotor_error *err) {
     train_shape *s = &r->opt.set.shape;
     ROTOR_TRY(train_frozen_open(&r->base, r->opt.start, r->pool, &r->opt.say, err));
+    const model *m = r->base.m;
     train_frozen_shape(&r->base, s);
-    if (!s->n_ctx) s->n_ctx = BASE_MIN(r->base.m->hp.n_ctx, (uint32_t)LORA_CTX);
+    if (!s->n_ctx) s->n_ctx = BASE_MIN(m->hp.n_ctx, (uint32_t)LORA_CTX);
+    r->words = m->file;
+    r->vocab = m->vocab;
+    if (!m->vocab)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "%s: no vocabulary in it, and texts cannot become tokens without one",
+                         r->opt.start);
+    if (r->opt.merge && file_kind_of(m->file) != FILE_GGUF)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "%s is a folder, and --merge writes a GGUF file anew; rotor convert makes "
+                         "one of it",
+                         r->opt.start);
     return r->opt.merge ? train_merge_check(r->words, s, err) : ROTOR_OK;
 }
 
-/* Sizes of the master; the length of a row may be another if the caller gave one. */
-static rotor_status take_start(train_run *r, rotor_error *err) {
-    train_shape *s = &r->opt.set.shape;
-    const uint32_t n_ctx = s->n_ctx;
-    if (s->lora_rank) return take_base(r, err);
-    ROTOR_TRY(train_start_shape(r->words, s, err));
-    if (n_ctx) s->n_ctx = n_ctx;
-    if (s->n_vocab != text_n_tokens(r->vocab))
-        return base_fail(err, ROTOR_E_FORMAT, "%s: %u rows in the embedding for %zu tokens",
-                         r->opt.start, s->n_vocab, text_n_tokens(r->vocab));
+/* A master, all of which learns. */
+static rotor_status open_master(train_run *r, rotor_error *err) {
+    ROTOR_TRY(train_start_open(&r->start, r->opt.start, &r->opt.say, err));
+    train_start_shape(r->start, &r->opt.set.shape);
+    r->words = r->start->file;
+    r->vocab = r->start->vocab;
     return ROTOR_OK;
 }
 
 static rotor_status open_tokenizer(train_run *r, rotor_error *err) {
-    const char *path = r->opt.start ? r->opt.start : r->opt.tokenizer;
-    ROTOR_TRY(file_open(&r->words, path, NULL, err));
-    if (file_kind_of(r->words) != FILE_GGUF)
+    const char *path = r->opt.tokenizer;
+    ROTOR_TRY(file_open(&r->own_words, path, NULL, err));
+    if (file_kind_of(r->own_words) != FILE_GGUF)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "%s: the tokenizer must be a GGUF file, as rotor train-tokenizer writes "
                          "it; rotor convert makes one of a folder",
                          path);
-    ROTOR_TRY(model_vocab(&r->vocab, r->words, &r->opt.say, err));
+    ROTOR_TRY(model_vocab(&r->own_vocab, r->own_words, &r->opt.say, err));
+    r->words = r->own_words;
+    r->vocab = r->own_vocab;
+    r->opt.set.shape.n_vocab = (uint32_t)text_n_tokens(r->vocab);
+    return ROTOR_OK;
+}
+
+/* Tokenizer and sizes, from wherever they come. */
+static rotor_status open_words(train_run *r, rotor_error *err) {
+    ROTOR_TRY(!r->opt.start                ? open_tokenizer(r, err)
+              : r->opt.set.shape.lora_rank ? open_base(r, err)
+                                           : open_master(r, err));
     if (text_eos(r->vocab) == TEXT_NO_ID)
         return base_fail(err, ROTOR_E_FORMAT,
                          "%s: the tokenizer has no end-of-text token, so a model could never stop",
-                         path);
+                         file_path(r->words));
     r->opt.set.vocab_hash = train_vocab_hash(r->vocab);
-    if (r->opt.start) return take_start(r, err);
-    r->opt.set.shape.n_vocab = (uint32_t)text_n_tokens(r->vocab);
     return ROTOR_OK;
 }
 
@@ -150,7 +170,7 @@ static rotor_status open_run(train_run *r, rotor_error *err) {
     train_model m;
     ROTOR_TRY(check(o, err));
     ROTOR_TRY(par_create(&r->pool, o->n_threads, false, err));
-    ROTOR_TRY(open_tokenizer(r, err));
+    ROTOR_TRY(open_words(r, err));
     ROTOR_TRY(train_shape_check(&o->set.shape, err));
     if (!o->set.shape.full_float && !o->set.shape.lora_rank) {
         ROTOR_TRY(train_run_model(r, NULL, NULL, &m, err));
@@ -199,8 +219,9 @@ void train_run_close(train_run **pr) {
     release(r);
     train_frozen_close(&r->base);
     par_free(&r->pool);
-    text_vocab_free(&r->vocab);
-    file_close(&r->words);
+    model_close(&r->start);
+    text_vocab_free(&r->own_vocab);
+    file_close(&r->own_words);
     base_free(r->name);
     base_free(r->checkpoint);
     base_free(r->tokens);
@@ -221,6 +242,7 @@ rotor_status train_run_model(const train_run *r, const char *type, const char *h
     *m = (train_model){.s = &r->opt.set.shape,
                        .params = r->x.params,
                        .tokenizer = r->words,
+                       .folder = file_kind_of(r->words) == FILE_GGUF ? NULL : r->start,
                        .name = r->name,
                        .type = type ? type : r->opt.type,
                        .head_type = head_type ? head_type : r->opt.head_type};
@@ -297,7 +319,7 @@ static rotor_status find_start(train_run *r, rotor_error *err) {
     }
     r->step = 0;
     if (r->opt.start && !r->opt.set.shape.lora_rank)
-        return train_start_params(r->words, &r->opt.set.shape, r->x.params, err);
+        return train_start_params(r->start, &r->opt.set.shape, r->x.params, err);
     train_init(&r->opt.set.shape, r->x.params, r->opt.set.seed);
     return ROTOR_OK;
 }

@@ -98,7 +98,7 @@ typedef struct train_frozen {
     float *fixed;  /* owned: embedding and norms, train_fixed_at; NULL until loaded */
     uint64_t hash; /* of all of these; 0 until loaded */
 } train_frozen;
-/* Opens a GGUF model and checks that an adapter can learn beside it. */
+/* Opens a model and checks that an adapter can learn beside it. */
 rotor_status train_frozen_open(train_frozen *f, const char *path, par_pool *pool,
                                const base_log *log, rotor_error *err);
 /* Its shape; n_ctx, full_float and what is about adapters are left alone. */
@@ -266,7 +266,8 @@ extern const char train_chat_template[];
 typedef struct train_model {
     const train_shape *s;        /* not full_float: the engine rounds */
     const float *params;         /* shadow weights */
-    const file_model *tokenizer; /* GGUF whose tokenizer.* keys are copied */
+    const file_model *tokenizer; /* GGUF whose tokenizer.* keys are copied; or of `folder` */
+    const model *folder;         /* HF folder with the tokenizer instead; NULL: none */
     const char *name;            /* general.name */
     const char *type;            /* of ternary matrices: a ternary type's name; F32 or BF16: their
                                     shadow weights */
@@ -308,10 +309,13 @@ rotor_status train_merge(const train_frozen *f, const file_model *from, const tr
 
 /* ---- Starting from a master (start.c) -------------------------------------------------------- */
 
-/* The shape of a GGUF model whose projections are shadow weights; full_float is left alone. */
-rotor_status train_start_shape(const file_model *f, train_shape *s, rotor_error *err);
-/* Its weights, for a shape that may differ in n_ctx. */
-rotor_status train_start_params(const file_model *f, const train_shape *s, float *params,
+/* Opens a GGUF file or HF folder whose projections are shadow weights, and checks that a run can
+ * start from it and be written. Nothing is rounded: for train_start_params, not to run. */
+rotor_status train_start_open(model **out, const char *path, const base_log *log, rotor_error *err);
+/* Its shape; n_ctx only if that is 0, full_float is left alone. */
+void train_start_shape(const model *m, train_shape *s);
+/* Its weights, bit for bit, for a shape that may differ in n_ctx. */
+rotor_status train_start_params(const model *m, const train_shape *s, float *params,
                                 rotor_error *err);
 
 /* ---- Checkpoints (checkpoint.c) -------------------------------------------------------------- */
@@ -372,19 +376,19 @@ typedef struct train_report {
 } train_report;
 
 typedef struct train_run_options {
-    train_settings set;     /* n_vocab and hashes are filled in by the run */
-    uint64_t save_every;    /* steps, at least 1 */
-    uint64_t eval_every;    /* steps, at least 1 */
-    uint32_t eval_rows;     /* windows of held-out text, at most */
-    bool recompute, resume; /* see rotor_train_options */
-    int n_threads;          /* of the pool */
-    unsigned cpu;           /* CPU_* flags for the kernels */
-    train_texts texts;      /* to learn from; one token file stands for all */
-    const char *tokenizer;  /* GGUF file */
-    const char *start;      /* GGUF master to start from, which gives sizes and tokenizer; NULL */
-    const char *out, *log;  /* model or adapter; CSV or NULL */
-    const char *merge;      /* model with the adapter in it; or NULL */
-    const char *type, *head_type;                       /* of the export */
+    train_settings set;           /* n_vocab and hashes are filled in by the run */
+    uint64_t save_every;          /* steps, at least 1 */
+    uint64_t eval_every;          /* steps, at least 1 */
+    uint32_t eval_rows;           /* windows of held-out text, at most */
+    bool recompute, resume;       /* see rotor_train_options */
+    int n_threads;                /* of the pool */
+    unsigned cpu;                 /* CPU_* flags for the kernels */
+    train_texts texts;            /* to learn from; one token file stands for all */
+    const char *tokenizer;        /* GGUF file */
+    const char *start;            /* master to start from, which gives sizes and tokenizer; NULL */
+    const char *out, *log;        /* model or adapter; CSV or NULL */
+    const char *merge;            /* model with the adapter in it; or NULL */
+    const char *type, *head_type; /* of the export */
     bool (*on_step)(void *user, const train_report *r); /* false: save and stop; or NULL */
     void *user;                                         /* passed to on_step */
     base_log say;                                       /* what was decided */

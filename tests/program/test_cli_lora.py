@@ -166,7 +166,29 @@ def test_what_does_not_fit_is_told(rotor, folder, source_root, tmp_path):
     alone = rotor("finetune", base, "--data", folder / "more.txt", "-o", out, "--merge", tmp_path / "m.gguf", status=2)
     assert "--lora RANK" in alone.stderr
     none = rotor("finetune", base, "--data", folder / "more.txt", "-o", out, status=1)
-    assert "starts from the float master" in none.stderr and "--lora RANK" in none.stderr
+    assert "its masters are gone; fine-tuning starts from float masters" in none.stderr and "--lora RANK" in none.stderr
     wrong = rotor("run", base, "-p", "x", "--lora", folder / "words.gguf", status=1)
     assert "words.gguf: not an adapter" in wrong.stderr
     assert "none.gguf" in rotor("run", base, "-p", "x", "--lora", tmp_path / "none.gguf", status=1).stderr
+
+
+def test_a_dry_run_states_the_memory_of_a_large_model(rotor, source_root, tmp_path):
+    """The published 2B4T sizes, by formula (docs/training.md): nothing of that size is held to say it."""
+    model, out = tmp_path / "x.gguf", tmp_path / "a.gguf"
+    rotor("synth", "bitnet-2b4t", "--sparse", "-o", model)
+    book = source_root / "tests" / "data" / "train" / "west_wind.txt"
+    r = rotor("finetune", model, "--data", book, "-o", out, "--lora", 8, "--batch", 1, "--recompute", "--dry-run")
+    d, kv, ff, layers, vocab, rows = 2560, 640, 6912, 30, 128256, 512
+    adapter = 8 * layers * (2 * 2 * d + 2 * (d + kv) + 3 * (d + ff))
+    ternary = layers * (2 * d * d + 2 * d * kv + 3 * d * ff)
+    frozen = ternary / 4 + 4 * (vocab * d + layers * (3 * d + ff) + d)
+    assert "%.2f M weights, of which %.2f M ternary; %.3f M in the adapter" % (
+        (ternary + vocab * d + layers * (3 * d + ff) + d) / 1e6, ternary / 1e6, adapter / 1e6) in r.stderr
+    stated = re.search(r"memory: ([0-9.]+) GiB \(model ([0-9.]+) GiB, weights ([0-9.]+) MiB, .*activations ([0-9.]+) MiB", r.stderr)
+    total, frozen_stated, weights, activations = map(float, stated.groups())
+    assert abs(frozen_stated - frozen / 2**30) < 0.006 and abs(weights - 4 * adapter / 2**20) < 0.006
+    once = d + 2 * ff + 2 * (d + kv) + d * (layers + 1) + 2 * ff + 2 * d + vocab + 1 + d + 2 * kv + ff + 2 * 8
+    assert abs(activations - 4 * rows * once / 2**20) < 0.006
+    print(r.stderr)
+    assert 2 < total < 3 and sorted(path.name for path in tmp_path.iterdir()) == ["x.gguf"]
+    model.unlink()

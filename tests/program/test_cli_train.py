@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -212,7 +213,7 @@ def test_fine_tuning_starts_from_a_master(rotor, book, words, tmp_path):
     told = rotor("run", tmp_path / "f.gguf", "-p", "Old Mother", "--temp", 0).stdout
     assert told.strip() == "West Wind laughed."
     r = rotor("finetune", tmp_path / "m.gguf", "--data", book, "-o", tmp_path / "n.gguf", status=1)
-    assert "starts from the float master" in r.stderr
+    assert "its masters are gone" in r.stderr and "--lora RANK" in r.stderr
     r = rotor("finetune", master, "--data", book, "-o", master, status=2)
     assert "master.gguf would overwrite what the model is made from" in r.stderr
     header, raw = Header(master), bytearray(master.read_bytes())
@@ -220,8 +221,81 @@ def test_fine_tuning_starts_from_a_master(rotor, book, words, tmp_path):
     raw[at:at + 4] = np.float32(np.nan).tobytes()
     (tmp_path / "bad.gguf").write_bytes(raw)
     r = rotor("finetune", tmp_path / "bad.gguf", "--data", book, "-o", tmp_path / "n.gguf", status=1)
-    assert "bad.gguf: tensor output_norm.weight: value 5 is not a number" in r.stderr
+    assert "bad.gguf: norm output_norm.weight holds a value that is not finite at 5" in r.stderr
     assert not (tmp_path / "n.gguf").exists() and not (tmp_path / "n.gguf.checkpoint").exists()
+
+
+def published(source_root, folder, name):
+    """A folder as ternary models are published; the golden one lacks the file that names the end of text."""
+    shutil.copytree(source_root / "tests" / "data" / "golden" / name, folder)
+    (folder / "tokenizer_config.json").write_text('{"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}')
+    return folder
+
+
+def test_fine_tuning_starts_from_a_folder_of_masters(rotor, book, source_root, tmp_path):
+    folder = published(source_root, tmp_path / "bf16", "hf-bitnet-online")
+    r = rotor("finetune", folder, "--data", book, "-o", tmp_path / "f.gguf", "--steps", 40, "--lr", 0.004, "--ctx", 64,
+              "--batch", 4, "--master", tmp_path / "m.gguf", "--hf", tmp_path / "hf", "--head", "BF16", "--log",
+              tmp_path / "f.csv")
+    assert "f.gguf is ready" in r.stderr
+    log = [float(row[1]) for row in rows(tmp_path / "f.csv")]
+    print("loss %.3f, then %.3f" % (log[0], log[-1]))
+    assert log[-1] < log[0] - 0.5
+    logits, ids = [], []
+    for model in "f.gguf", "hf", "m.gguf":
+        rotor("logits", tmp_path / model, "--tokens", "318,5,300,40", "-o", tmp_path / "logits.npy", "--all", "--kv", "f32")
+        logits.append(np.load(tmp_path / "logits.npy"))
+        ids.append(rotor("tokenize", tmp_path / model, "the little dog said<|end_of_text|>", "--special", "--bos").stdout)
+    assert logits[0].shape == (4, 320)
+    assert np.array_equal(logits[0], logits[1])
+    assert ids == [rotor("tokenize", folder, "the little dog said<|end_of_text|>", "--special", "--bos").stdout] * 3
+    assert ids[0].startswith("318 ") and ids[0].endswith(" 319\n")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"], config["rope_theta"]) == (318, 319, 500000)
+    for name in "tokenizer.json", "tokenizer_config.json", "generation_config.json":
+        assert (tmp_path / "hf" / name).read_bytes() == (folder / name).read_bytes()
+    rotor("finetune", tmp_path / "m.gguf", "--data", book, "-o", tmp_path / "n.gguf", "--dry-run")
+
+
+@pytest.mark.parametrize("name, change, told", [
+    ("online", lambda f: (f / "tokenizer_config.json").unlink(), "the tokenizer has no end-of-text token"),
+    ("online", lambda f: (f / "tokenizer.json").unlink(), "no vocabulary in it (tokenizer.json)"),
+    ("online", lambda f: replace(f / "config.json", '"online"', '"offline"'), 'expected quantization_config with '
+     'quantization_mode "online"'),
+    ("online", lambda f: replace(f / "config.json", "BitNetForCausalLM", "BitnetForCausalLM"), "hidden_act"),
+    ("online", lambda f: replace(f / "config.json", '"rope_type": "default"', '"rope_type": "linear", "factor": 2'),
+     "cannot be fine-tuned (its rotary positions)"),
+    ("online", lambda f: replace(f / "tokenizer.json", '"pre_tokenizer":{"type":"ByteLevel"',
+                                 '"pre_tokenizer":{"type":"Sequence","pretokenizers":[]},"x":{"type":"ByteLevel"'),
+     "could not be written: its tokenizer.json"),
+    ("packed", lambda f: None, "its masters are gone; fine-tuning starts from float masters: the model's BF16 folder"),
+])
+def test_folders_that_are_no_start(rotor, book, source_root, tmp_path, name, change, told):
+    folder = published(source_root, tmp_path / "hf", "hf-bitnet-" + name)
+    change(folder)
+    r = rotor("finetune", folder, "--data", book, "-o", tmp_path / "n.gguf", status=1)
+    print(r.stderr)
+    assert told in r.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf"]
+
+
+def replace(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_an_adapter_learns_beside_a_folder(rotor, book, source_root, tmp_path):
+    for name in "online", "packed":
+        folder = published(source_root, tmp_path / name, "hf-bitnet-" + name)
+        command = ["finetune", folder, "--data", book, "-o", tmp_path / "a.gguf", "--lora", 4, "--steps", 20, "--ctx", 64,
+                   "--batch", 4, "--log", tmp_path / (name + ".csv")]
+        r = rotor(*command)
+        log = [float(row[1]) for row in rows(tmp_path / (name + ".csv"))]
+        assert log[-1] < log[0] - 0.1
+        rotor("run", folder, "--lora", tmp_path / "a.gguf", "-p", "the little", "-n", 4)
+        r = rotor(*command, "--merge", tmp_path / "m.gguf", status=1)
+        assert "is a folder, and --merge writes a GGUF file anew; rotor convert" in r.stderr
 
 
 def test_the_full_precision_twin(rotor, book, words, tmp_path):

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes seeds of the fuzz targets for what training reads: token files, checkpoints, documents, logs.
+"""Writes seeds of the fuzz targets for what training reads: token files, checkpoints, documents, logs,
+adapters.
 
 Run once, by hand. Needs nothing but Python; the layouts are those of docs/formats.md.
 """
@@ -100,4 +101,59 @@ write("train_log", {
     "backwards": HEAD + "2,1,,1\n1,1,,1\n",
     "far": HEAD + "18446744073709551615,0.5,,0\n",
     "next_line": HEAD + "1,2,\n3,4,,5\n",
+})
+
+# Of the model in tests/fuzz/fuzz_adapter.c: rows and columns.
+SHAPES = {"attn_q": (8, 8), "attn_k": (4, 8), "attn_v": (4, 8), "attn_output": (8, 8), "ffn_gate": (12, 8), "ffn_up": (12, 8),
+          "ffn_down": (8, 12)}
+F32, F16, BF16, Q8_0 = 0, 1, 30, 8
+
+
+def text(x):
+    return struct.pack("<Q", len(x)) + x.encode()
+
+
+def adapter(tensors, alpha=4.0, kind="lora", arch="bitnet-b1.58", more=b"", n_more=0):
+    """tensors: (name, rows, columns, type, values or None)."""
+    keys = [text(key) + struct.pack("<I", 8) + text(value) for key, value in
+            [("general.architecture", arch), ("general.type", "adapter"), ("adapter.type", kind)]]
+    if alpha is not None:
+        keys.append(text("adapter.lora.alpha") + struct.pack("<If", 6, alpha))
+    infos, data = b"", b""
+    for name, rows, cols, kind_of, values in tensors:
+        data += bytes(-len(data) % 32)
+        infos += text(name) + struct.pack("<IQQIQ", 2, cols, rows, kind_of, len(data))
+        numbers = values or [0.01 * (i % 17 - 8) for i in range(rows * cols)]
+        f32 = struct.pack("<%df" % len(numbers), *numbers)
+        data += f32 if kind_of == F32 else struct.pack("<%de" % len(numbers), *numbers) if kind_of == F16 else \
+            b"".join(f32[i + 2:i + 4] for i in range(0, len(f32), 4))
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys) + n_more) + b"".join(keys) + more + infos
+    return head + bytes(-len(head) % 32) + data
+
+
+def pair(layer, role, rank, kind_of=F32, values=None):
+    rows, cols = SHAPES[role]
+    name = "blk.%s.%s.weight.lora_" % (layer, role)
+    return [(name + "a", rank, cols, kind_of, values), (name + "b", rows, rank, kind_of, None)]
+
+
+whole = [t for layer in (0, 1) for role in SHAPES for t in pair(layer, role, 2)]
+write("adapter", {
+    "whole": adapter(whole),
+    "one_pair_f16": adapter(pair(0, "ffn_down", 3, F16)),
+    "one_pair_bf16": adapter(pair(1, "attn_k", 1, BF16)),
+    "half_a_pair": adapter(pair(0, "attn_q", 2)[:1]),
+    "another_rank": adapter([pair(0, "attn_q", 2)[0], pair(0, "attn_q", 3)[1]]),
+    "no_number": adapter(pair(0, "attn_v", 1, F32, [float("nan")] * 8)),
+    "another_layer": adapter(pair(7, "attn_q", 2)),
+    "twice": adapter(pair(0, "attn_q", 2) + pair("00", "attn_q", 2)),
+    "embedding": adapter([("token_embd.weight.lora_a", 2, 8, F32, None)]),
+    "alpha_0": adapter(pair(0, "attn_q", 2), alpha=0.0),
+    "no_alpha": adapter(pair(0, "attn_q", 2), alpha=None),
+    "switched_on": adapter(pair(0, "attn_q", 2), more=text("adapter.alora.invocation_tokens") +
+                           struct.pack("<IIQI", 9, 4, 1, 7), n_more=1),
+    "other_kind": adapter(pair(0, "attn_q", 2), kind="control\x1b[2J"),
+    "other_architecture": adapter(pair(0, "attn_q", 2), arch="llama"),
+    "empty": adapter([]),
+    "cut": adapter(whole)[:900],
 })

@@ -18,29 +18,7 @@
 #include <sys/stat.h>
 
 #include "base/base.h"
-#include "rotor.h"
-#include "rotor_train.h"
-
-static char folder[] = "/tmp/rotor_lora_XXXXXX";
-static char book[512]; /* tests/data/train/west_wind.txt */
-static const char *books[] = {book};
-
-static const char *in_folder(const char *name) {
-    static char path[8][256];
-    static int turn;
-    char *p = path[turn++ % 8];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static rotor_train *trained(const rotor_train_options *o) {
-    rotor_train *t = NULL;
-    rotor_error err = {0};
-    rotor_status st = rotor_train_open(&t, o, &err);
-    if (st == ROTOR_OK) st = rotor_train_run(t, &err);
-    if (st != ROTOR_OK) fail_msg("%s", err.message);
-    return t;
-}
+#include "train_rig.h"
 
 /* A ternary model in every form an adapter can learn beside. */
 static void make_bases(void) {
@@ -391,16 +369,8 @@ int main(void) {
         cmocka_unit_test(wrong_input_is_told),
         cmocka_unit_test(every_allocation_and_write_may_fail),
     };
-    const char *root = getenv("ROTOR_SOURCE_ROOT");
-    rotor_tokenizer_options words = rotor_tokenizer_options_default();
-    snprintf(book, sizeof book, "%s/tests/data/train/west_wind.txt", root ? root : ".");
-    words.n_vocab = 384;
-    if (!mkdtemp(folder)) return 1;
-    if (rotor_train_tokenizer(books, 1, in_folder("words.gguf"), &words, NULL) != ROTOR_OK)
-        return 1;
+    if (!rig_up()) return 1;
     make_bases();
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    char command[300];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    return system(command) ? 1 : failed;
+    return rig_down() ? failed : 1;
 }

@@ -20,6 +20,8 @@ static void errors_carry_code_and_prefix(void **state) {
     assert_int_equal(base_fail(&err, ROTOR_E_FORMAT, "tensor %s", "x"), ROTOR_E_FORMAT);
     assert_int_equal(base_fail_in(&err, ROTOR_E_FORMAT, "a.gguf"), ROTOR_E_FORMAT);
     assert_string_equal(err.message, "a.gguf: tensor x");
+    base_fail(&err, ROTOR_E_FORMAT, "tensor %s", "a\x1b[2J\nb\x7F\xC3\xA9");
+    assert_string_equal(err.message, "tensor a?[2J?b?\xC3\xA9");
     assert_int_equal(base_fail(NULL, ROTOR_E_IO, "unseen"), ROTOR_E_IO);
 }
 

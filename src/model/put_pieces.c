@@ -10,12 +10,12 @@
  * punctuation and scripts. One difference, and the file gets no vocabulary: wrong ids would be
  * worse.
  */
-#include "tool/convert.h"
+#include "model/put_vocab.h"
 
 #include <jansson.h>
 
 typedef struct pieces {
-    conv *c;             /* the conversion */
+    const put_job *j;    /* where to */
     const model *m;      /* the folder */
     const json_t *root;  /* tokenizer.json */
     const json_t *names; /* tokenizer_config.json, or NULL */
@@ -27,13 +27,13 @@ typedef struct pieces {
 /* ==== What a file says ======================================================================== */
 
 static uint32_t named(const pieces *p, const char *key) {
-    return text_find(p->m->vocab, conv_json_text(json_object_get(p->names, key)));
+    return text_find(p->m->vocab, put_json_text(json_object_get(p->names, key)));
 }
 
 static uint32_t unknown_id(const pieces *p) {
     const json_t *m = json_object_get(p->root, "model"), *id = json_object_get(m, "unk_id");
     if (json_is_integer(id)) return (uint32_t)json_integer_value(id); /* checked when it was read */
-    uint32_t found = text_find(p->m->vocab, conv_json_text(json_object_get(m, "unk_token")));
+    uint32_t found = text_find(p->m->vocab, put_json_text(json_object_get(m, "unk_token")));
     return found == TEXT_NO_ID ? named(p, "unk_token") : found;
 }
 
@@ -41,7 +41,7 @@ static uint32_t unknown_id(const pieces *p) {
 static const json_t *step_of(const json_t *o, const char *type) {
     const json_t *item, *found = NULL;
     size_t i;
-    base_str name = conv_json_text(json_object_get(o, "type"));
+    base_str name = put_json_text(json_object_get(o, "type"));
     if (name.n && base_str_is(name, type)) return o;
     json_array_foreach(json_object_get(o, "normalizers"), i, item) if (!found) found =
         step_of(item, type);
@@ -50,11 +50,11 @@ static const json_t *step_of(const json_t *o, const char *type) {
 
 static rotor_status read_charsmap(pieces *p) {
     const json_t *step = step_of(json_object_get(p->root, "normalizer"), "Precompiled");
-    base_str code = conv_json_text(json_object_get(step, "precompiled_charsmap"));
+    base_str code = put_json_text(json_object_get(step, "precompiled_charsmap"));
     size_t n = 0;
     if (!code.n) return ROTOR_OK;
     p->charsmap = base_alloc(code.n);
-    if (!p->charsmap) return base_fail_nomem(p->c->err, "converting a vocabulary");
+    if (!p->charsmap) return base_fail_nomem(p->j->err, "converting a vocabulary");
     if (text_base64(code, p->charsmap, &n)) p->spec.charsmap = (base_str){p->charsmap, n};
     return ROTOR_OK;
 }
@@ -63,13 +63,13 @@ static rotor_status read_charsmap(pieces *p) {
 static rotor_status find_suffix(pieces *p) {
     const text_vocab *v = p->m->vocab;
     base_str a = base_str_of("a");
-    ROTOR_TRY(text_encode(v, a, 0, &p->ids[0], p->c->err));
-    ROTOR_TRY(text_encode(v, a, TEXT_ADD_EOS, &p->ids[1], p->c->err));
+    ROTOR_TRY(text_encode(v, a, 0, &p->ids[0], p->j->err));
+    ROTOR_TRY(text_encode(v, a, TEXT_ADD_EOS, &p->ids[1], p->j->err));
     p->spec.add_eos = p->ids[1].n > p->ids[0].n;
     return ROTOR_OK;
 }
 
-static void fill_spec(pieces *p, const conv_words *w) {
+static void fill_spec(pieces *p, const put_words *w) {
     const text_vocab *v = p->m->vocab;
     bool words = text_model_of(v) == TEXT_WORDPIECE;
     p->spec = (text_spec){.model = text_model_of(v),
@@ -87,7 +87,7 @@ static void fill_spec(pieces *p, const conv_words *w) {
                           .eot = TEXT_NO_ID,
                           .eom = TEXT_NO_ID,
                           .add_bos = text_adds_bos(v),
-                          .add_space_prefix = conv_prefixes_space(p->root)};
+                          .add_space_prefix = put_prefixes_space(p->root)};
 }
 
 /* ==== Trying ================================================================================== */
@@ -95,8 +95,8 @@ static void fill_spec(pieces *p, const conv_words *w) {
 static rotor_status same_ids(pieces *p, const text_vocab *made, base_str text, bool *same) {
     for (unsigned flags = 0; *same && flags <= (TEXT_ADD_BOS | TEXT_ADD_EOS); flags++) {
         p->ids[0].n = p->ids[1].n = 0;
-        ROTOR_TRY(text_encode(p->m->vocab, text, flags, &p->ids[0], p->c->err));
-        ROTOR_TRY(text_encode(made, text, flags, &p->ids[1], p->c->err));
+        ROTOR_TRY(text_encode(p->m->vocab, text, flags, &p->ids[0], p->j->err));
+        ROTOR_TRY(text_encode(made, text, flags, &p->ids[1], p->j->err));
         *same = p->ids[0].n == p->ids[1].n &&
                 (!p->ids[0].n ||
                  memcmp(p->ids[0].ids, p->ids[1].ids, p->ids[0].n * sizeof *p->ids[0].ids) == 0);
@@ -118,7 +118,7 @@ static rotor_status same_words(pieces *p, const text_vocab *made, bool *same) {
             i += mark ? 3 : 1;
         }
         if (id % AT_ONCE != AT_ONCE - 1 && id + 1 != p->spec.n_tokens) continue;
-        if (text.failed) st = base_fail_nomem(p->c->err, "converting a vocabulary");
+        if (text.failed) st = base_fail_nomem(p->j->err, "converting a vocabulary");
         if (st == ROTOR_OK) st = same_ids(p, made, (base_str){text.data, text.len}, same);
         base_buf_reset(&text);
     }
@@ -165,7 +165,7 @@ static rotor_status try_spec(pieces *p, bool *same) {
     rotor_error why;
     *same = false;
     rotor_status st = text_vocab_create(&made, &p->spec, &why);
-    if (st == ROTOR_E_NOMEM) return base_fail_nomem(p->c->err, "converting a vocabulary");
+    if (st == ROTOR_E_NOMEM) return base_fail_nomem(p->j->err, "converting a vocabulary");
     if (st != ROTOR_OK) return ROTOR_OK; /* cannot even be made */
     *same = true;
     st = same_everywhere(p, made, same);
@@ -176,12 +176,12 @@ static rotor_status try_spec(pieces *p, bool *same) {
 /* ==== Writing ================================================================================= */
 
 static void put_id(const pieces *p, const char *key, uint32_t id) {
-    if (id != TEXT_NO_ID) file_put_u32(p->c->w, key, id);
+    if (id != TEXT_NO_ID) file_put_u32(p->j->w, key, id);
 }
 
 static rotor_status put_spec(const pieces *p) {
     const text_spec *s = &p->spec;
-    file_writer *w = p->c->w;
+    file_writer *w = p->j->w;
     bool words = s->model == TEXT_WORDPIECE;
     file_put_str(w, "tokenizer.ggml.model", base_str_of(words ? "bert" : "t5"));
     file_put_strings(w, "tokenizer.ggml.tokens", s->tokens, s->n_tokens);
@@ -204,9 +204,9 @@ static rotor_status put_spec(const pieces *p) {
     return file_put_bool(w, "tokenizer.ggml.remove_extra_whitespaces", s->remove_extra_whitespaces);
 }
 
-rotor_status conv_put_pieces(conv *c, const model *m, const json_t *root, const json_t *names,
-                             const conv_words *w, bool *put) {
-    pieces p = {.c = c, .m = m, .root = root, .names = names};
+rotor_status put_pieces(const put_job *j, const json_t *root, const json_t *names,
+                        const put_words *w, bool *put) {
+    pieces p = {.j = j, .m = j->m, .root = root, .names = names};
     bool same = false;
     fill_spec(&p, w);
     rotor_status st = find_suffix(&p);
@@ -215,7 +215,7 @@ rotor_status conv_put_pieces(conv *c, const model *m, const json_t *root, const 
         p.spec.remove_extra_whitespaces = squeeze == 1;
         st = try_spec(&p, &same);
     }
-    if (st == ROTOR_OK && same) st = put_spec(&p);
+    if (st == ROTOR_OK && same && j->w) st = put_spec(&p);
     base_free(p.charsmap);
     text_ids_free(&p.ids[0]);
     text_ids_free(&p.ids[1]);

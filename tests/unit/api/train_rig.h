@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the tests of training through the public interface start from: a folder of their own, a
+ * public-domain book, and a vocabulary of 384 tokens learnt from it.
+ */
+#ifndef TRAIN_RIG_H
+#define TRAIN_RIG_H
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "rotor.h"
+#include "rotor_train.h"
+
+static char folder[] = "/tmp/rotor_train_XXXXXX";
+static char book[512]; /* tests/data/train/west_wind.txt */
+static const char *books[] = {book};
+
+static const char *in_folder(const char *name) {
+    static char path[8][256];
+    static int turn;
+    char *p = path[turn++ % 8];
+    snprintf(p, sizeof path[0], "%s/%s", folder, name);
+    return p;
+}
+
+static rotor_train *trained(const rotor_train_options *o) {
+    rotor_train *t = NULL;
+    rotor_error err = {0};
+    rotor_status st = rotor_train_open(&t, o, &err);
+    if (st == ROTOR_OK) st = rotor_train_run(t, &err);
+    if (st != ROTOR_OK) fail_msg("%s", err.message);
+    return t;
+}
+
+static bool rig_up(void) {
+    const char *root = getenv("ROTOR_SOURCE_ROOT");
+    rotor_tokenizer_options words = rotor_tokenizer_options_default();
+    snprintf(book, sizeof book, "%s/tests/data/train/west_wind.txt", root ? root : ".");
+    words.n_vocab = 384;
+    return mkdtemp(folder) &&
+           rotor_train_tokenizer(books, 1, in_folder("words.gguf"), &words, NULL) == ROTOR_OK;
+}
+
+static bool rig_down(void) {
+    char command[300];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    return system(command) == 0;
+}
+
+#endif
