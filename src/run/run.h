@@ -40,6 +40,11 @@ typedef struct run_options {
                                      given up for the CPU with one warning in the log */
     size_t device_index;          /* of dev_list */
     const char *device_cache;     /* folder for its compiled kernels; NULL: none */
+    const dev_facts *device_facts; /* its limits, by which the model is placed; borrowed for the
+                                      call; NULL: all of it is tried */
+    uint32_t device_layers;        /* it takes the first so many layers and the CPU the rest; 0: as
+                                      many as fit, all of them or more: the whole model. DEV_CPU:
+                                      three devices on the CPU, for tests of the seams */
 } run_options;
 
 /* model and pool are borrowed. */
@@ -57,6 +62,8 @@ uint64_t run_head_bytes(const run_engine *e);     /* of these, the output head's
 uint64_t run_head_all_bytes(const run_engine *e); /* of the head where all logits are computed */
 const char *run_head_name(const run_engine *e);   /* "q8", "file (F16)" … */
 const char *run_device_name(const run_engine *e); /* "cpu", or what the driver calls it */
+dev_api run_device(const run_engine *e);          /* DEV_CPU, too, when another was given up */
+uint32_t run_device_layers(const run_engine *e);  /* layers on it; the rest is on the CPU */
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);
