@@ -224,13 +224,14 @@ static rotor_status retry_smaller(run_engine *e, rotor_error *why) {
 }
 
 static rotor_status try_device(run_engine *e, rotor_error *why) {
+    const dev_facts *f = e->opt.device_facts;
     ROTOR_TRY(choose_place(e, why));
     if (!e->place.n_layer)
         return base_fail(why, ROTOR_E_FULL,
-                         "device %s: its memory of %llu MiB holds no layer of this model and its "
-                         "cache",
-                         e->opt.device_facts->name,
-                         (unsigned long long)(e->opt.device_facts->heap_bytes >> 20));
+                         "device %s: its memory, %llu MiB, %llu MiB at once, holds no layer of this "
+                         "model and its cache; a smaller --ctx or --kv q8 may help",
+                         f->name, (unsigned long long)(f->heap_bytes >> 20),
+                         (unsigned long long)(f->max_alloc_bytes >> 20));
     if (set_up(e, why) != ROTOR_OK) ROTOR_TRY(retry_smaller(e, why));
     return ROTOR_OK;
 }
