@@ -202,6 +202,7 @@ static bool check_api(checker *model, const gpu_api *api, size_t *n_devices) {
 int main(int argc, char **argv) {
     checker model = {0};
     const char *api = NULL;
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* a run that is cut short has said what it found */
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--all"))
             model.all = true;
