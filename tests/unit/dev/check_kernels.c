@@ -90,7 +90,6 @@ bool has_kernel(const char *name) {
     return false;
 }
 
-
 void randoms(checker *c, float *x, size_t n, float scale) {
     for (size_t i = 0; i < n; i++) x[i] = scale * base_rng_normal(&c->rng);
 }
@@ -148,7 +147,7 @@ void near(checker *c, const float *got, const float *want, size_t n, double boun
 /* ==== Devices ================================================================================= */
 
 static const struct {
-    const char *name;           /* of --only */
+    const char *name;          /* of --only */
     void (*check)(checker *c); /* all of it */
 } families[] = {
     {"products", check_product_kernels},
