@@ -105,8 +105,8 @@ rotor_status dev_gpu_create(dev **out, dev_api api, size_t index, const char *ca
 uint64_t dev_gpu_mat_bytes(const kern_mat *w);
 
 /* Two devices as one: the first runs the first n_layer layers of a pass and what is before them,
- * the second the rest; the residual stream crosses once a step. Each was created with its own number
- * of layers, and both belong to the new device. max_rows: of both. */
+ * the second the rest; the residual stream crosses once a step. Each was created with its own
+ * number of layers, and both belong to the new device. max_rows: of both. */
 rotor_status dev_split_create(dev **out, dev *first, dev *second, uint32_t n_layer,
                               uint32_t max_rows, rotor_error *err);
 void dev_free(dev **d);

@@ -38,7 +38,8 @@ static uint64_t layer_bytes(const run_engine *e, uint32_t layer) {
         const kern_mat w = run_mat(model_proj_mat(&e->m->layers[layer], (model_proj)p));
         sum += dev_gpu_mat_bytes(&w);
     }
-    return sum + (3ull * hp->n_embd + 3 * q + 2 * kv + hp->n_ff) * sizeof(float); /* norms, biases */
+    return sum +
+           (3ull * hp->n_embd + 3 * q + 2 * kv + hp->n_ff) * sizeof(float); /* norms, biases */
 }
 
 /* A step of the largest size: float rows, int8 forms of what products read, the step's numbers,
@@ -49,8 +50,7 @@ static uint64_t work_bytes(const run_engine *e, uint64_t rows) {
     uint64_t floats = 2 * (hp->n_embd + q + kv + hp->n_ff);
     const uint64_t int8 = (hp->n_embd + q + hp->n_ff) * 9 / 8 + 3 * KERN_ALIGN_COLS;
     const uint64_t parts = 8ull * 16 * hp->n_head * (hp->d_head + 2) * sizeof(float);
-    if (e->opt.adapter)
-        floats += 3ull * e->opt.adapter->rank + hp->n_embd + q + kv + hp->n_ff;
+    if (e->opt.adapter) floats += 3ull * e->opt.adapter->rank + hp->n_embd + q + kv + hp->n_ff;
     return rows * (floats * sizeof(float) + int8) +
            rows * (hp->n_rot + e->opt.n_pages + 8ull) * sizeof(uint32_t) + parts;
 }
@@ -227,11 +227,12 @@ static rotor_status try_device(run_engine *e, rotor_error *why) {
     const dev_facts *f = e->opt.device_facts;
     ROTOR_TRY(choose_place(e, why));
     if (!e->place.n_layer)
-        return base_fail(why, ROTOR_E_FULL,
-                         "device %s: its memory, %llu MiB, %llu MiB at once, holds no layer of this "
-                         "model and its cache; a smaller --ctx or --kv q8 may help",
-                         f->name, (unsigned long long)(f->heap_bytes >> 20),
-                         (unsigned long long)(f->max_alloc_bytes >> 20));
+        return base_fail(
+            why, ROTOR_E_FULL,
+            "device %s: its memory, %llu MiB, %llu MiB at once, holds no layer of this "
+            "model and its cache; a smaller --ctx or --kv q8 may help",
+            f->name, (unsigned long long)(f->heap_bytes >> 20),
+            (unsigned long long)(f->max_alloc_bytes >> 20));
     if (set_up(e, why) != ROTOR_OK) ROTOR_TRY(retry_smaller(e, why));
     return ROTOR_OK;
 }

@@ -7,8 +7,7 @@
 enum { RESERVE_MIB = 128, RESERVE_SHARE = 10 }; /* left to others: so much, or a tenth if more */
 
 uint64_t run_budget(const dev_facts *f) {
-    const uint64_t reserve =
-        BASE_MAX(f->heap_bytes / RESERVE_SHARE, (uint64_t)RESERVE_MIB << 20);
+    const uint64_t reserve = BASE_MAX(f->heap_bytes / RESERVE_SHARE, (uint64_t)RESERVE_MIB << 20);
     if (!f->heap_bytes) return 0;
     return f->heap_bytes > reserve ? f->heap_bytes - reserve : 1;
 }

@@ -34,12 +34,12 @@ typedef struct run_options {
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) than this run on the
                             calling thread alone; 0: 4 MiB; 1: never */
     const base_log *log; /* may be NULL */
-    const model_adapter *adapter; /* of this model, borrowed; NULL: none */
-    float adapter_strength;       /* multiplies its scale */
-    dev_api device;               /* where it runs; a GPU that cannot do it, or fails later, is
-                                     given up for the CPU with one warning in the log */
-    size_t device_index;          /* of dev_list */
-    const char *device_cache;     /* folder for its compiled kernels; NULL: none */
+    const model_adapter *adapter;  /* of this model, borrowed; NULL: none */
+    float adapter_strength;        /* multiplies its scale */
+    dev_api device;                /* where it runs; a GPU that cannot do it, or fails later, is
+                                      given up for the CPU with one warning in the log */
+    size_t device_index;           /* of dev_list */
+    const char *device_cache;      /* folder for its compiled kernels; NULL: none */
     const dev_facts *device_facts; /* its limits, by which the model is placed; borrowed for the
                                       call; NULL: all of it is tried */
     uint32_t device_layers;        /* it takes the first so many layers and the CPU the rest; 0: as

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * run_internal: the structures of run's files. engine.c owns the engine, device.c makes its device
- * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head, forward.c records the pass, session.c keeps timelines and
- * pages.
+ * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head,
+ * forward.c records the pass, session.c keeps timelines and pages.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H

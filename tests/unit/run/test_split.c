@@ -271,11 +271,11 @@ static void memory_decides(void **state) {
         if (rig_try(&r, o, false, &err) != ROTOR_OK) fail_msg("%s", err.message);
         const bool some = run_device(r.e) != DEV_CPU;
         const uint32_t n = some ? run_device_layers(r.e) : 0;
-        const uint32_t kind = !some                                      ? 1
-                              : strstr(r.info, "the whole model (")      ? 2
+        const uint32_t kind = !some                                       ? 1
+                              : strstr(r.info, "the whole model (")       ? 2
                               : strstr(r.info, "model but the embedding") ? 4
-                              : n == LAYERS                              ? 8
-                                                                         : 16;
+                              : n == LAYERS                               ? 8
+                                                                          : 16;
         assert_true(n <= last); /* never more with less */
         assert_int_equal(r.n_warn, some ? 0 : 1);
         if (!some) assert_non_null(strstr(r.warn, "the CPU does it"));
