@@ -54,4 +54,8 @@ rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
 rotor_status api_choose_device(const rotor_engine *e, const run_options *opt, api_device *out,
                                rotor_error *err);
 
+/* Tokens a second that a device decodes with these options, or why it cannot run the model. */
+rotor_status api_time_decode(const rotor_engine *e, const run_options *run_opt, const api_device *d,
+                             double *tok_per_s, rotor_error *err);
+
 #endif
