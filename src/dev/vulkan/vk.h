@@ -193,7 +193,6 @@ rotor_status vk_settle(vk_gpu *g, rotor_error *err);              /* waits for e
 /* vk_mem.c */
 typedef enum vk_use {
     VK_FOR_DEVICE, /* kernels read and write it */
-    VK_FOR_BOTH,   /* and the host writes it often */
     VK_FOR_HOST    /* staging: always mapped */
 } vk_use;
 /* A buffer with whatever is in the memory. Not counted. */

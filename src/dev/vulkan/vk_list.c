@@ -9,6 +9,9 @@
  * Staging is mapped: a submission is a memcpy and one vkQueueSubmit, a wait is a fence and a
  * memcpy. The copy to up always has the length it was recorded with. When a submission brings fewer
  * bytes, the words of up behind them, up to up_bytes, become what this flight sent there before.
+ *
+ * A memory may be bound twice to one dispatch, but compilers take the bindings for different
+ * memory: a kernel must not read through one what it has written through the other.
  */
 #include <assert.h>
 

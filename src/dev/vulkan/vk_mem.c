@@ -36,8 +36,7 @@ static int suits(const vk_gpu *g, VkMemoryPropertyFlags f, vk_use use) {
     if (f & ~plain) return -1; /* protected, lazily allocated, vendors' own */
     if (use == VK_FOR_HOST) return visible ? 4 * cached + 2 * coherent + !local : -1;
     if (!local && !g->straight) return -1;
-    const bool wanted = g->straight || use == VK_FOR_BOTH;
-    return 8 * local + 4 * (visible == wanted) + 2 * (coherent || !visible) + !cached;
+    return 8 * local + 4 * (visible == g->straight) + 2 * (coherent || !visible) + !cached;
 }
 
 /* Bytes the heap still has, as far as the driver says. */
@@ -231,12 +230,13 @@ rotor_status vk_alloc(gpu *base, uint64_t bytes, bool host, gpu_mem **out, rotor
     const uint64_t most = BASE_MIN(base->facts.max_alloc_bytes, base->facts.max_bind_bytes);
     gpu_mem *m = NULL;
     assert(bytes > 0);
+    (void)host; /* what the host writes often goes through a list's staging */
     ROTOR_TRY(vk_alive(g, err));
     if (bytes > most)
         return base_fail(err, ROTOR_E_NOMEM,
                          "Vulkan: %s takes at most %llu bytes in one piece, not %llu",
                          base->facts.name, (unsigned long long)most, (unsigned long long)bytes);
-    ROTOR_TRY(vk_take(g, bytes, host ? VK_FOR_BOTH : VK_FOR_DEVICE, &m, err));
+    ROTOR_TRY(vk_take(g, bytes, VK_FOR_DEVICE, &m, err));
     const rotor_status st = vk_zero(g, m, err);
     if (st != ROTOR_OK) {
         vk_give(g, m);
