@@ -29,10 +29,11 @@ static rotor_status make_device(run_engine *e, rotor_error *err) {
                              .kv = e->opt.kv,
                              .float_act = e->opt.float_act,
                              .solo_bytes = e->opt.solo_bytes};
-    rotor_status st = e->opt.device == DEV_CPU
-                          ? dev_cpu_create(&e->d, &e->k, e->pool, &shape, err)
-                          : dev_gpu_create(&e->d, e->opt.device, e->opt.device_index,
-                                           e->opt.device_cache, &shape, err);
+    const run_options *opt = &e->opt;
+    rotor_status st = opt->device == DEV_CPU ? dev_cpu_create(&e->d, &e->k, e->pool, &shape, err)
+                      : opt->open_gpu        ? opt->open_gpu(&e->d, &shape, err)
+                                             : dev_gpu_create(&e->d, opt->device, opt->device_index,
+                                                              opt->device_cache, &shape, err);
     base_free(inv_freq);
     return st;
 }
