@@ -23,6 +23,9 @@ typedef struct run_session run_session;
  * bytes (run_candidates). */
 typedef enum run_head { RUN_HEAD_FILE, RUN_HEAD_Q8, RUN_HEAD_Q6, RUN_HEAD_EXACT } run_head;
 
+/* Opens a device in place of dev_gpu_create: a driver with something in between. */
+typedef rotor_status run_open_gpu(dev **out, const dev_shape *shape, rotor_error *err);
+
 typedef struct run_options {
     unsigned cpu;        /* CPU_* flags for the kernel table */
     kern_kv kv;          /* cache type */
@@ -40,6 +43,7 @@ typedef struct run_options {
                                      given up for the CPU with one warning in the log */
     size_t device_index;          /* of dev_list */
     const char *device_cache;     /* folder for its compiled kernels; NULL: none */
+    run_open_gpu *open_gpu;       /* of tests: opens the GPU that `device` asks for; NULL: none */
 } run_options;
 
 /* model and pool are borrowed. */
