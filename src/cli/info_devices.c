@@ -76,7 +76,7 @@ void info_devices_text(const info_devices *d, const rotor_engine_info *model) {
     }
     for (size_t a = 0; a < BASE_COUNT(d->found.api); a++)
         if (d->found.api[a].without[0])
-            cli_outf(INDENT "%s: none: %s\n", d->found.api[a].name, d->found.api[a].without);
+            cli_outf(INDENT "%s\n", d->found.api[a].without);
 }
 
 /* ==== JSON ==================================================================================== */
