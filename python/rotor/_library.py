@@ -18,7 +18,7 @@ SONAME = "librotor.so.0"
 # ---- Enumerations of the header --------------------------------------------------------------------------------------
 
 STATUS = {"OK": 0, "E_NOMEM": -1, "E_IO": -2, "E_FORMAT": -3, "E_UNSUPPORTED": -4, "E_ARG": -5, "E_FULL": -6,
-          "E_NOTFOUND": -7, "E_CANCELLED": -8, "E_STATE": -9}
+          "E_NOTFOUND": -7, "E_CANCELLED": -8, "E_STATE": -9, "E_DEVICE": -10}
 KV = {"f16": 0, "f32": 1, "q8": 2}
 HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3, "exact": 4}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
