@@ -40,9 +40,8 @@ typedef struct times {
 static bool on_device(const bench *b) { return b->device.id[0] != 0; }
 
 static rotor_status take_times(const bench *b, times *t, rotor_error *err) {
-    const tool_ops_options opt = {.n_threads = b->info.threads,
-                                  .cpu = cli_text(b->a, OPT_CPU),
-                                  .repetitions = REPETITIONS};
+    const tool_ops_options opt = {
+        .n_threads = b->info.threads, .cpu = cli_text(b->a, OPT_CPU), .repetitions = REPETITIONS};
     char *cache = cli_device_cache();
     rotor_status st = ROTOR_OK;
     for (size_t i = 0; i < PRODUCTS && st == ROTOR_OK; i++) {
@@ -57,8 +56,7 @@ static rotor_status take_times(const bench *b, times *t, rotor_error *err) {
 /* ==== Text ==================================================================================== */
 
 static void row(const char *name, const char *published, const char *cpu, const char *device) {
-    cli_outf("%-30s %-42s %14s %14s\n", name, published ? published : "not published", cpu,
-             device);
+    cli_outf("%-30s %-42s %14s %14s\n", name, published ? published : "not published", cpu, device);
 }
 
 static const char *in_us(double us, char out[32]) {

@@ -51,12 +51,13 @@ static void text_row(const bench *b, enum bench_kind kind) {
     snprintf(reached, sizeof reached, "-");
     if (floor_of(b, kind).tps > 0)
         snprintf(reached, sizeof reached, "%.0f %%", 100 * r->share_stat.median);
-    cli_outf("| %-24.24s | %10s | %8.2f M | %-8.8s | %3d | %-3s | %-10.10s | %-14s | %9.2f ± %-7.2f | "
-             "%8.2f | %s | %10s |\n",
-             i->name, cli_bytes(i->file_bytes, size), (double)i->n_params / 1e6, i->device, i->threads,
-             cli_text(b->a, OPT_KV), i->head, test, r->tps_stat.median, r->tps_stat.sd,
-             bench_ratio(1e3, r->tps_stat.median), read,
-             kind != BENCH_PROMPT && cached(b) ? "(cached)" : reached);
+    cli_outf(
+        "| %-24.24s | %10s | %8.2f M | %-8.8s | %3d | %-3s | %-10.10s | %-14s | %9.2f ± %-7.2f | "
+        "%8.2f | %s | %10s |\n",
+        i->name, cli_bytes(i->file_bytes, size), (double)i->n_params / 1e6, i->device, i->threads,
+        cli_text(b->a, OPT_KV), i->head, test, r->tps_stat.median, r->tps_stat.sd,
+        bench_ratio(1e3, r->tps_stat.median), read,
+        kind != BENCH_PROMPT && cached(b) ? "(cached)" : reached);
 }
 
 static void text_machine(const bench *b) {

@@ -11,8 +11,8 @@ struct json_t;
 
 /* The devices of this machine, measured where they can be used. */
 typedef struct info_devices {
-    tool_devices found;                           /* and what they reach */
-    rotor_error not_measured[TOOL_MAX_DEVICES];   /* why a usable one could not be measured */
+    tool_devices found;                         /* and what they reach */
+    rotor_error not_measured[TOOL_MAX_DEVICES]; /* why a usable one could not be measured */
 } info_devices;
 
 void info_devices_measure(info_devices *d);

@@ -20,8 +20,7 @@ void info_devices_measure(info_devices *d) {
 /* At most so many tokens a second; 0: no model or not measured. */
 static double bound(const tool_device *d, const rotor_engine_info *model) {
     if (!model) return 0;
-    return tool_device_bound(d, (double)model->step_bytes,
-                             tool_device_dispatches(model->n_layer));
+    return tool_device_bound(d, (double)model->step_bytes, tool_device_dispatches(model->n_layer));
 }
 
 /* ==== Text ==================================================================================== */
@@ -33,8 +32,8 @@ static void text_features(const tool_device *d) {
     cli_outf(INDENT "  %s in all, %s in one piece, %s seen by a kernel%s\n",
              cli_bytes(d->heap_bytes, heap), cli_bytes(d->max_alloc_bytes, alloc),
              cli_bytes(d->max_bind_bytes, bind), d->unified ? ", shared with the processor" : "");
-    cli_outf(INDENT "  int8 dot product %s, half floats %s, groups of %u, ",
-             d->dot4 ? "yes" : "no", d->halves ? "yes" : "no", d->max_group);
+    cli_outf(INDENT "  int8 dot product %s, half floats %s, groups of %u, ", d->dot4 ? "yes" : "no",
+             d->halves ? "yes" : "no", d->max_group);
     if (d->subgroup)
         cli_outf("%u lanes together", d->subgroup);
     else
@@ -75,8 +74,7 @@ void info_devices_text(const info_devices *d, const rotor_engine_info *model) {
         text_measured(v, &d->not_measured[i], model);
     }
     for (size_t a = 0; a < BASE_COUNT(d->found.api); a++)
-        if (d->found.api[a].without[0])
-            cli_outf(INDENT "%s\n", d->found.api[a].without);
+        if (d->found.api[a].without[0]) cli_outf(INDENT "%s\n", d->found.api[a].without);
 }
 
 /* ==== JSON ==================================================================================== */

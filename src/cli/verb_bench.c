@@ -349,7 +349,8 @@ static rotor_status measure_step(bench *b, const cli_model *m, rotor_error *err)
     return ROTOR_OK;
 }
 
-/* Products and ops one by one: what runs on a device is one list, which drivers do not take apart. */
+/* Products and ops one by one: what runs on a device is one list, which drivers do not take apart.
+ */
 static rotor_status measure_parts(bench *b, const cli_model *m, rotor_error *err) {
     if (!b->device.id[0]) {
         ROTOR_TRY(measure_ops(b, m, err));

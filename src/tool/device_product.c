@@ -15,16 +15,16 @@
 #include <stdlib.h>
 
 typedef struct bench {
-    tool_product p;   /* which */
-    par_pool *pool;   /* owned */
-    kern k;           /* kernels of the CPU */
-    dev *d;           /* owned */
-    int8_t *row;      /* [cols] ternary values, owned */
-    uint8_t *w;       /* [rows] packed, owned */
-    float *table;     /* [n_tok, cols] activations, owned */
-    double *us;       /* [repetitions] owned */
-    dev_buf y;        /* results */
-    double sum;       /* of them: nobody may skip the work */
+    tool_product p; /* which */
+    par_pool *pool; /* owned */
+    kern k;         /* kernels of the CPU */
+    dev *d;         /* owned */
+    int8_t *row;    /* [cols] ternary values, owned */
+    uint8_t *w;     /* [rows] packed, owned */
+    float *table;   /* [n_tok, cols] activations, owned */
+    double *us;     /* [repetitions] owned */
+    dev_buf y;      /* results */
+    double sum;     /* of them: nobody may skip the work */
 } bench;
 
 static rotor_status make_data(bench *b, uint32_t repetitions, rotor_error *err) {

@@ -44,8 +44,8 @@ void tool_devices_find(tool_devices *out) {
         if (dev_list(apis[a].api, facts, TOOL_MAX_DEVICES, &n, &why) != ROTOR_OK)
             snprintf(out->api[a].without, sizeof out->api[a].without, "%s", why.message);
         else if (n == 0)
-            snprintf(out->api[a].without, sizeof out->api[a].without,
-                     "%s: no driver has a device", apis[a].name);
+            snprintf(out->api[a].without, sizeof out->api[a].without, "%s: no driver has a device",
+                     apis[a].name);
         n = out->api[a].without[0] ? 0 : BASE_MIN(n, (size_t)TOOL_MAX_DEVICES);
         for (size_t i = 0; i < n && out->n < TOOL_MAX_DEVICES; i++) {
             tool_device *d = &out->of[out->n++];

@@ -307,8 +307,8 @@ typedef struct tool_ops_options {
     uint32_t repetitions; /* timings of each */
 } tool_ops_options;
 
-/* One ternary product as a program asks for it that keeps its weights on the device: activations in,
- * quantised and multiplied there, all results back on the host. */
+/* One ternary product as a program asks for it that keeps its weights on the device: activations
+ * in, quantised and multiplied there, all results back on the host. */
 typedef struct tool_product {
     uint32_t rows, cols; /* of the matrix */
     uint32_t n_tok;      /* rows of activations */

@@ -13,21 +13,27 @@
 
 #include <math.h>
 
-enum { ROWS = 64, COLS = 256, N_U = COLS / 16, SPREAD = 253 /* of the codes: -126 ... 126, and 127 */ };
+enum {
+    ROWS = 64,
+    COLS = 256,
+    N_U = COLS / 16,
+    SPREAD = 253 /* of the codes: -126 ... 126, and 127 */
+};
 
 #define EPS      1e-5f
-#define TOLERATE 0.25 /* of a whole number: the largest are some thousands, floats exact to 1e-7 */
+#define TOLERATE 0.25 /* of a whole number: the largest are some thousands, floats exact to 1e-7   \
+                       */
 
 /* The problem and its answer. */
 typedef struct known {
-    uint32_t step[GPU_STEP_HEADER];                     /* one row */
-    float x[COLS], gain[COLS];                          /* the row; the norm's gain */
-    int8_t code[COLS];                                  /* what it is quantised to */
-    int8_t w[ROWS][COLS];                               /* ternary values */
-    uint32_t packed[ROWS * N_U];                        /* the same for the device */
-    float rs[ROWS];                                     /* scales of rows */
-    int32_t sum[ROWS];                                  /* answer, a whole number … */
-    double unit[ROWS];                                  /* … times this */
+    uint32_t step[GPU_STEP_HEADER]; /* one row */
+    float x[COLS], gain[COLS];      /* the row; the norm's gain */
+    int8_t code[COLS];              /* what it is quantised to */
+    int8_t w[ROWS][COLS];           /* ternary values */
+    uint32_t packed[ROWS * N_U];    /* the same for the device */
+    float rs[ROWS];                 /* scales of rows */
+    int32_t sum[ROWS];              /* answer, a whole number … */
+    double unit[ROWS];              /* … times this */
 } known;
 
 /* What the check takes on the device. */

@@ -15,12 +15,12 @@
 #include "dev/gpu/dev_gpu.h"
 
 enum {
-    CHAIN = 200,                 /* dispatches that wait for each other */
-    ROUNDS = 5,                  /* of which the best counts */
-    AT_ONCE = 4,                 /* copies under way */
-    MOST_BYTES = 256 << 20,      /* of a copy … */
-    MOST_SOFTWARE = 16 << 20,    /* … on a software device */
-    ENOUGH_US = 400000           /* rounds end after so long */
+    CHAIN = 200,              /* dispatches that wait for each other */
+    ROUNDS = 5,               /* of which the best counts */
+    AT_ONCE = 4,              /* copies under way */
+    MOST_BYTES = 256 << 20,   /* of a copy … */
+    MOST_SOFTWARE = 16 << 20, /* … on a software device */
+    ENOUGH_US = 400000        /* rounds end after so long */
 };
 
 typedef struct prober {

@@ -200,8 +200,9 @@ EACH(test_probe_room, a_probe_without_room_says_so)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_right), cmocka_unit_test(test_wrong), cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_room),  cmocka_unit_test(test_host),  cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_right),     cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_rounding),  cmocka_unit_test(test_room),
+        cmocka_unit_test(test_host),      cmocka_unit_test(test_probe),
         cmocka_unit_test(test_probe_room)};
     return cmocka_run_group_tests(tests, find_devices, NULL);
 }

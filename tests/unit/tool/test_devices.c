@@ -17,9 +17,9 @@ static bool near(double x, double y) { return fabs(x - y) <= 1e-9 * fabs(y); }
 static void bounds_are_bytes_and_dispatches(void **state) {
     (void)state;
     tool_device d = {.copy_gbps = 100, .dispatch_us = 5};
-    assert_true(near(tool_device_bound(&d, 1e9, 0), 100));          /* 10 ms */
-    assert_true(near(tool_device_bound(&d, 1e9, 2000), 50));        /* 10 ms and 10 ms */
-    assert_true(near(tool_device_bound(&d, 0, 200), 1000));         /* 1 ms */
+    assert_true(near(tool_device_bound(&d, 1e9, 0), 100));   /* 10 ms */
+    assert_true(near(tool_device_bound(&d, 1e9, 2000), 50)); /* 10 ms and 10 ms */
+    assert_true(near(tool_device_bound(&d, 0, 200), 1000));  /* 1 ms */
     assert_true(tool_device_bound(&d, 0, 0) == 0);
     d.copy_gbps = 0;
     assert_true(tool_device_bound(&d, 1e9, 2000) == 0); /* not measured */
