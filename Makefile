@@ -34,7 +34,7 @@ program: core configure ## build the program: build/rotor (also plain `make`)
 	@$(NINJA) rotor
 
 demo: program ## tell a story with the built-in model
-	build/rotor run -p "Once upon a time" --temp 0.5 --seed 4 --echo
+	build/rotor run --chat -p "Let me hear a story with a dog." --temp 0.5 --seed 1
 
 check: ## run the tests (about 10 minutes on two cores at most)
 	$(BOOTSTRAP) test

@@ -8,13 +8,15 @@ Stories are separated by <|endoftext|>. The steps, each skipped when its file is
 
     requests.jsonl   conversations made of the stories: "Tell me a story about a dog." and the story
     words.gguf       a vocabulary (rotor train-tokenizer)
-    story.gguf       the model (rotor train; goes on from its checkpoint when interrupted)
-    twin.gguf.*      --twin: the same network in full precision, for its loss
+    story.gguf       a model that tells stories (rotor train; goes on from its checkpoint when interrupted)
+    lessons.jsonl    the stories asked for by other things in them, in many more words
+    rotor-stories.gguf   the model that listens to the request (rotor finetune)
+    twin.gguf.*      --twin: the first network in full precision, for its loss
 
-    tools/embedded_model.py --check build/embedded/story.gguf --heldout tinystories_heldout.txt
+    tools/embedded_model.py --check build/embedded/rotor-stories.gguf --heldout tinystories_heldout.txt
 
-measures a model: held-out loss per byte beside the one of --beside, twenty requests it has not been trained with, and the
-longest stretch of training text in what it says.
+measures a model: held-out loss per byte beside the one of --beside, twenty requests in words it has not been trained with, ten
+for things it has never been asked for, and the longest stretch of training text in what it says.
 """
 import argparse
 import collections
@@ -123,29 +125,16 @@ def nouns_of(story):
     return [w for w in times if len(re.findall(rf"\b{w}\b", text)) >= 3 and w not in ("little", "other", "end", "day", "big", "and", "time")]
 
 
-def swapped(story, old, new):
-    """The story with another thing in the place of one of its own: only the request can tell which."""
-    story = re.sub(rf"\b([Aa])n? {old}\b", lambda m: m[1] + a(new)[1:] if a(new)[0] == "a" else a(new), story)
-    story = re.sub(rf"\b{old}(s?)\b", rf"{new}\1", story)
-    return re.sub(rf"\b{old.capitalize()}(s?)\b", rf"{new.capitalize()}\1", story)
-
-
-def write_lessons(stories, path, seed, swap):
-    """Every story up to three times, each time asked for by another thing that is in it; no thing more than 250 times. In a
-    part `swap` of them another thing is named instead: a request is to be listened to, not guessed from the rest."""
-    others = [t for t in THINGS if t not in NEVER_ASKED]
+def write_lessons(stories, path, seed=2):
+    """Every story up to three times, each time asked for by another thing that is in it; no thing more than 250 times."""
     rng, lessons, times = random.Random(seed), [], collections.Counter()
     for story in stories:
         things = [t for t in nouns_of(story) if times[t] < 250]
         for thing in rng.sample(things, min(3, len(things))):
             times[thing] += 1
-            told = story
-            if swap and rng.random() < swap:
-                other = rng.choice(others)
-                told, thing = swapped(story, thing, other), other
             what = "some " + thing if re.search("[^s]s$", thing) else a(thing)
             text = rng.choice(ASKING).format(rng.choice(ASKED).format(what)) if rng.random() > 0.04 else rng.choice(OPEN)
-            lessons.append([{"role": "user", "content": text}, {"role": "assistant", "content": told}])
+            lessons.append([{"role": "user", "content": text}, {"role": "assistant", "content": story}])
     rng.shuffle(lessons)
     with open(path, "w", encoding="utf-8") as f:
         for messages in lessons:
@@ -154,10 +143,12 @@ def write_lessons(stories, path, seed, swap):
 
 # ---- Measuring a model -----------------------------------------------------------------------------------------------
 
-# Wordings and things apart both occur in training, these requests do not; the last ten things are never asked for there.
+# The things occur in training, the wording does not.
 TEST_REQUESTS = ["Let me hear a story with {}.".format(a(t)) for t in
-                 ["dog", "cat", "bird", "ball", "car", "tree", "fish", "bear", "boat", "princess"]]
-TEST_REQUESTS += ["Tell me a story about {}.".format(a(t)) for t in NEVER_ASKED]
+                 ["dog", "cat", "bird", "ball", "car", "tree", "fish", "bear", "boat", "princess", "frog", "rabbit", "truck",
+                  "doll", "cake", "flower", "apple", "mouse", "duck", "lion"]]
+# Harder: the wording occurs, the things are never asked for.
+NEW_THINGS = ["Tell me a story about {}.".format(a(t)) for t in NEVER_ASKED]
 
 
 def output(*command):
@@ -195,20 +186,20 @@ def check(o):
     for model in [o.check] + ([o.beside] if o.beside else []):
         per_byte, perplexity, tokens = loss_per_byte(o.rotor, model, plain)
         print(f"{model}: {per_byte:.4f} nats per byte (perplexity {perplexity} of {tokens} tokens)")
-    named, longest = 0, 0
+    named, longest = [0, 0], 0
     tokens = pathlib.Path(str(o.check) + ".tokens")
     # The flag for tokens that are not taught is the highest bit.
     stream = (np.fromfile(tokens, dtype="<u4") & 0x7fffffff).tobytes() if tokens.exists() else b""
-    for seed, text in enumerate(TEST_REQUESTS, 1):
+    for seed, text in enumerate(TEST_REQUESTS + NEW_THINGS, 1):
         said = json.loads(output(o.rotor, "run", o.check, "--chat", "-p", text, "--seed", seed, "--temp", 0.5, "-n", 400,
                                  "--json", "--no-progress"))
         thing = re.search(r"(\w+)\.$", text)[1]
         names, stops = re.search(rf"\b{thing}", said["text"].lower()) is not None, said["finish"] != "length"
-        named += names
+        named[seed > len(TEST_REQUESTS)] += names
         if stream:
             longest = max(longest, longest_repeat(said["ids"], stream))
         print(f"\n[{seed}] {text} -- {'named' if names else 'NOT NAMED'}{'' if stops else ', does not stop'}\n{said['text']}")
-    print(f"\n{named} of {len(TEST_REQUESTS)} stories name the thing")
+    print(f"\n{named[0]} of {len(TEST_REQUESTS)} stories name the thing; of things never asked for, {named[1]} of {len(NEW_THINGS)}")
     if stream:
         print(f"longest stretch of training text: {longest} tokens")
 
@@ -219,10 +210,6 @@ def run(*command):
 
 
 # ---- The recipe ------------------------------------------------------------------------------------------------------
-
-
-# The second part: name, seed of its lessons, how many of them name another thing, steps, rate.
-STAGES = [("listen", 2, 0, 1200, 0.001), ("rotor-stories-listen", 3, 0.5, 800, 0.0008)]
 
 
 def trained(o, out, model, verb, *options):
@@ -260,17 +247,13 @@ def main():
     fewer = ["--steps", o.steps] if o.steps != "0" else []
     trained(o, out, [], "train", "--data", o.stories, "--data", requests, "--tokenizer", words, "--preset", "story",
             *fewer, *(["--full-precision"] if o.twin else ["--master", o.work / "story-master.gguf"]))
-    before = o.work / "story-master.gguf"
-    for name, seed, swap, steps, rate in STAGES if not o.twin else ():
-        lessons, out = o.work / f"{name}.jsonl", o.work / f"{name}.gguf"
-        master = o.work / f"{name}-master.gguf"
-        if not lessons.exists():
-            write_lessons(read_stories(o.stories), lessons, seed, swap)
-        trained(o, out, [before], "finetune", "--data", lessons, "--batch", 8, "--ctx", 512, "--lr", rate, "--seed", seed - 1,
-                "--steps", o.steps if fewer else steps, "--master", master)
-        before = master
-    if not o.twin:
-        (o.work / "rotor-stories.gguf").write_bytes(out.read_bytes())
+    lessons, named = o.work / "lessons.jsonl", o.work / "rotor-stories.gguf"
+    if o.twin:
+        return
+    if not lessons.exists():
+        write_lessons(read_stories(o.stories), lessons)
+    trained(o, named, [o.work / "story-master.gguf"], "finetune", "--data", lessons, "--batch", 8, "--ctx", 512, "--seed", 1,
+            "--steps", o.steps if fewer else 1200, "--lr", 0.001)
 
 
 if __name__ == "__main__":

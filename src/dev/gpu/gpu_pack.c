@@ -31,8 +31,8 @@ typedef struct shape {
 /* Plain types have no unit of their own; 32 words are one. */
 static shape shape_of(gpu_type type) {
     static const shape shapes[] = {
-        [GPU_T2] = {T2_COLS, 8},      [GPU_F32] = {32, 32},        [GPU_F16] = {64, 32},
-        [GPU_BF16] = {64, 32},        [GPU_Q8_0] = {PAIR_COLS, 17}, [GPU_Q4_0] = {PAIR_COLS, 9},
+        [GPU_T2] = {T2_COLS, 8},       [GPU_F32] = {32, 32},          [GPU_F16] = {64, 32},
+        [GPU_BF16] = {64, 32},         [GPU_Q8_0] = {PAIR_COLS, 17},  [GPU_Q4_0] = {PAIR_COLS, 9},
         [GPU_Q4_K] = {SUPER_COLS, 36}, [GPU_Q6_K] = {SUPER_COLS, 53}, [GPU_B32] = {32, 12},
     };
     return shapes[type];
@@ -40,12 +40,12 @@ static shape shape_of(gpu_type type) {
 
 bool gpu_type_of(const kern_mat *w, gpu_type *out) {
     static const struct {
-        uint32_t type;  /* of the file */
+        uint32_t type;   /* of the file */
         gpu_type packed; /* on the device */
     } known[] = {
-        {QUANT_I2_S, GPU_T2},     {QUANT_T5, GPU_T2},     {QUANT_F32, GPU_F32},
-        {QUANT_F16, GPU_F16},     {QUANT_BF16, GPU_BF16}, {QUANT_Q8_0, GPU_Q8_0},
-        {KERN_Q8X16, GPU_Q8_0},   {QUANT_Q4_0, GPU_Q4_0}, {QUANT_Q4_K, GPU_Q4_K},
+        {QUANT_I2_S, GPU_T2},   {QUANT_T5, GPU_T2},     {QUANT_F32, GPU_F32},
+        {QUANT_F16, GPU_F16},   {QUANT_BF16, GPU_BF16}, {QUANT_Q8_0, GPU_Q8_0},
+        {KERN_Q8X16, GPU_Q8_0}, {QUANT_Q4_0, GPU_Q4_0}, {QUANT_Q4_K, GPU_Q4_K},
         {QUANT_Q6_K, GPU_Q6_K},
     };
     for (size_t i = 0; i < BASE_COUNT(known); i++)
@@ -70,8 +70,8 @@ size_t gpu_row_words(gpu_type type, size_t cols) {
 
 /* 128 columns of a T5 row as T2. */
 static void t5_unit(const kern_mat *w, size_t r, size_t c0, uint32_t *out) {
-    const uint8_t *lane = w->data + r / QUANT_T5_ROWS * QUANT_T5_ROWS * w->row_bytes +
-                          r % QUANT_T5_ROWS * 4;
+    const uint8_t *lane =
+        w->data + r / QUANT_T5_ROWS * QUANT_T5_ROWS * w->row_bytes + r % QUANT_T5_ROWS * 4;
     int8_t t[T2_COLS] = {0};
     for (size_t c = c0; c < c0 + T2_COLS && c < w->cols; c++) {
         const size_t at = c % QUANT_T5_COLS;
@@ -142,12 +142,24 @@ static void unit(const kern_mat *w, gpu_type type, size_t r, size_t c0, uint32_t
         return;
     case GPU_F32:
     case GPU_F16:
-    case GPU_BF16: plain_unit(w, r, c0, s, 128, out); return;
-    case GPU_Q8_0: q8_0_unit(w, r, c0, out); return;
-    case GPU_Q4_0: q4_0_unit(w, r, c0, out); return;
-    case GPU_Q4_K: plain_unit(w, r, c0, s, 144, out); return;
-    case GPU_Q6_K: plain_unit(w, r, c0, s, 210, out); return;
-    case GPU_B32: b32_unit(w, r, c0, out); return;
+    case GPU_BF16:
+        plain_unit(w, r, c0, s, 128, out);
+        return;
+    case GPU_Q8_0:
+        q8_0_unit(w, r, c0, out);
+        return;
+    case GPU_Q4_0:
+        q4_0_unit(w, r, c0, out);
+        return;
+    case GPU_Q4_K:
+        plain_unit(w, r, c0, s, 144, out);
+        return;
+    case GPU_Q6_K:
+        plain_unit(w, r, c0, s, 210, out);
+        return;
+    case GPU_B32:
+        b32_unit(w, r, c0, out);
+        return;
     }
 }
 

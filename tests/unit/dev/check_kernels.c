@@ -90,7 +90,6 @@ bool has_kernel(const char *name) {
     return false;
 }
 
-
 void randoms(checker *c, float *x, size_t n, float scale) {
     for (size_t i = 0; i < n; i++) x[i] = scale * base_rng_normal(&c->rng);
 }
@@ -148,7 +147,7 @@ void near(checker *c, const float *got, const float *want, size_t n, double boun
 /* ==== Devices ================================================================================= */
 
 static const struct {
-    const char *name;           /* of --only */
+    const char *name;          /* of --only */
     void (*check)(checker *c); /* all of it */
 } families[] = {
     {"products", check_product_kernels},
@@ -202,6 +201,7 @@ static bool check_api(checker *model, const gpu_api *api, size_t *n_devices) {
 int main(int argc, char **argv) {
     checker model = {0};
     const char *api = NULL;
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* a run that is cut short has said what it found */
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--all"))
             model.all = true;

@@ -26,19 +26,19 @@ typedef struct cached {
 } cached;
 
 typedef struct checker {
-    const gpu_api *api;           /* under test */
-    gpu *g;                       /* device under test */
-    kern ref;                     /* kern/c */
-    base_rng rng;                 /* seeded once a device */
-    bool all;                     /* the long set */
-    bool bent;                    /* self-test: references are spoiled, everything must fail */
-    const char *only;             /* family to check; NULL: all */
-    cached kernels[MAX_CACHED];   /* compiled so far */
-    size_t n_kernels;             /* entries in use */
-    gpu_mem *mem[MAX_MEMS];       /* of the current case */
-    size_t n_mem;                 /* entries in use */
+    const gpu_api *api;              /* under test */
+    gpu *g;                          /* device under test */
+    kern ref;                        /* kern/c */
+    base_rng rng;                    /* seeded once a device */
+    bool all;                        /* the long set */
+    bool bent;                       /* self-test: references are spoiled, everything must fail */
+    const char *only;                /* family to check; NULL: all */
+    cached kernels[MAX_CACHED];      /* compiled so far */
+    size_t n_kernels;                /* entries in use */
+    gpu_mem *mem[MAX_MEMS];          /* of the current case */
+    size_t n_mem;                    /* entries in use */
     unsigned long n_checks, n_wrong; /* verdicts */
-    double worst;                 /* largest distance seen in this family */
+    double worst;                    /* largest distance seen in this family */
 } checker;
 
 /* One dispatch. params: the struct of gpu_kernels.h. */
@@ -69,8 +69,8 @@ void randoms(checker *c, float *x, size_t n, float scale);
 /* One step with n rows, n_picked picked ones, all else in place; returns its words. The places:
  * tokens at token_at, positions at pos_at and so on. */
 typedef struct step_image {
-    uint32_t *word;                                      /* owned */
-    size_t n_words;                                      /* of it */
+    uint32_t *word;                                           /* owned */
+    size_t n_words;                                           /* of it */
     uint32_t token_at, pos_at, picked_at, table_at, angle_at; /* in words */
 } step_image;
 /* Positions ascend from 0; n_pages entries a row, page i of row r = (r * n_pages + i), n_rot

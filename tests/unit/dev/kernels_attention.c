@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The cache and attention over it: `rope` against rope, kv_store and kern_put_* of kern/c, on caches
- * full of other numbers that must not change; `attn` with `attn_fold`, and `attn_tile`, against
- * attention. Pages lie in a shuffled order; rows of two sequences alternate.
+ * The cache and attention over it: `rope` against rope, kv_store and kern_put_* of kern/c, on
+ * caches full of other numbers that must not change; `attn` with `attn_fold`, and `attn_tile`,
+ * against attention. Pages lie in a shuffled order; rows of two sequences alternate.
  */
 #include "check_kernels.h"
 
@@ -62,8 +62,8 @@ static void put_tables(step_image *s, const cache *k, uint32_t rows, uint32_t bl
 /* ==== rope ==================================================================================== */
 
 typedef struct rope_case {
-    uint32_t what;                 /* ROPE_ flags */
-    kern_kv kv;                    /* cache type */
+    uint32_t what;                    /* ROPE_ flags */
+    kern_kv kv;                       /* cache type */
     uint32_t n_q, n_k, n_v, d, n_rot; /* as in gpu_rope_params */
 } rope_case;
 
@@ -112,21 +112,22 @@ static void check_rope(checker *c, const rope_case *k) {
     snprintf(what, sizeof what, "rope %u, cache %d, heads %u %u %u of %u, %u rotated", k->what,
              (int)k->kv, k->n_q, k->n_k, k->n_v, k->d, k->n_rot);
     const uint32_t n_kv = k->n_k > k->n_v ? k->n_k : k->n_v, heads = k->n_q + k->n_k + k->n_v;
-    cache cache = cache_make(c, k->kv, k->d, n_kv ? n_kv : 1, BLOCKS);
-    for (size_t i = 0; i < 2 * cache.half; i += 4) {
+    cache store = cache_make(c, k->kv, k->d, n_kv ? n_kv : 1, BLOCKS);
+    for (size_t i = 0; i < 2 * store.half; i += 4) {
         const float v = base_rng_normal(&c->rng);
-        memcpy(cache.bytes + i, &v, 4);
+        memcpy(store.bytes + i, &v, 4);
     }
-    uint8_t *before = room(2 * cache.half, 1), *got = room(2 * cache.half, 1);
-    memcpy(before, cache.bytes, 2 * cache.half);
+    uint8_t *before = room(2 * store.half, 1), *got = room(2 * store.half, 1);
+    memcpy(before, store.bytes, 2 * store.half);
     const size_t ld = (size_t)heads * k->d;
     float *x = room(ROWS * ld, 4), *want = room(ROWS * ld, 4), *turned = room(ROWS * ld, 4);
     randoms(c, x, ROWS * ld, 1);
     memcpy(want, x, ROWS * ld * 4);
     step_image s = step_make(ROWS, N, 0, k->n_rot, BLOCKS);
-    put_tables(&s, &cache, ROWS, BLOCKS);
+    put_tables(&s, &store, ROWS, BLOCKS);
     for (uint32_t r = 0; r < N; r++) {
-        const uint32_t pos = START + r / SEQS, half = k->n_rot / 2; /* neighbours of each sequence */
+        const uint32_t pos = START + r / SEQS,
+                       half = k->n_rot / 2; /* neighbours of each sequence */
         float *row = want + r * ld, *cs = (float *)(void *)(s.word + s.angle_at + r * k->n_rot);
         s.word[s.pos_at + r] = pos;
         for (uint32_t i = 0; i < half; i++) {
@@ -137,29 +138,41 @@ static void check_rope(checker *c, const rope_case *k) {
             c->ref.rope(row, k->n_q + k->n_k, k->d, k->n_rot, cs, cs + half,
                         k->what & ROPE_INTERLEAVED);
         for (uint32_t h = 0; k->what & ROPE_APPEND && h < n_kv; h++)
-            cache_put(c, &cache, r % SEQS, pos, h, row + (k->n_q + h) * k->d,
+            cache_put(c, &store, r % SEQS, pos, h, row + (k->n_q + h) * k->d,
                       row + (k->n_q + k->n_k + h) * k->d);
     }
-    const gpu_rope_params params = {.pos_at = s.pos_at, .table_at = s.table_at, .angle_at = s.angle_at,
-                                    .n_q = k->n_q, .n_k = k->n_k, .n_v = k->n_v, .d = k->d,
-                                    .n_rot = k->n_rot, .q_ld = (uint32_t)ld,
-                                    .k_at = k->n_q * k->d, .k_ld = (uint32_t)ld,
-                                    .v_at = (k->n_q + k->n_k) * k->d, .v_ld = (uint32_t)ld};
-    gpu_mem *qkv = put(c, x, ROWS * ld * 4), *keys = put(c, before, cache.half),
-            *values = put(c, before + cache.half, cache.half);
-    run(c, &(launch){.name = "rope", .lx = 64, .spec = {k->what, k->kv}, .groups = {heads, ROWS, 1},
-                     .params = &params, .n_params = sizeof params / 4,
+    const gpu_rope_params params = {.pos_at = s.pos_at,
+                                    .table_at = s.table_at,
+                                    .angle_at = s.angle_at,
+                                    .n_q = k->n_q,
+                                    .n_k = k->n_k,
+                                    .n_v = k->n_v,
+                                    .d = k->d,
+                                    .n_rot = k->n_rot,
+                                    .q_ld = (uint32_t)ld,
+                                    .k_at = k->n_q * k->d,
+                                    .k_ld = (uint32_t)ld,
+                                    .v_at = (k->n_q + k->n_k) * k->d,
+                                    .v_ld = (uint32_t)ld};
+    gpu_mem *qkv = put(c, x, ROWS * ld * 4), *keys = put(c, before, store.half),
+            *values = put(c, before + store.half, store.half);
+    run(c, &(launch){.name = "rope",
+                     .lx = 64,
+                     .spec = {k->what, k->kv},
+                     .groups = {heads, ROWS, 1},
+                     .params = &params,
+                     .n_params = sizeof params / 4,
                      .bind = {put(c, s.word, s.n_words * 4), qkv, qkv, qkv, keys, values},
                      .n_binds = 6});
     get(c, qkv, turned, ROWS * ld * 4);
-    get(c, keys, got, cache.half);
-    get(c, values, got + cache.half, cache.half);
+    get(c, keys, got, store.half);
+    get(c, values, got + store.half, store.half);
     drop(c);
     for (size_t r = 0; r < ROWS; r++) near(c, turned + r * ld, want + r * ld, ld, 1e-5, what);
-    if (k->what & ROPE_APPEND) check_cache(c, &cache, before, got, what);
+    if (k->what & ROPE_APPEND) check_cache(c, &store, before, got, what);
     void *all[] = {before, got, x, want, turned, s.word};
     for (size_t i = 0; i < BASE_COUNT(all); i++) free(all[i]);
-    cache_free(&cache);
+    cache_free(&store);
 }
 
 void check_cache_kernels(checker *c) {
@@ -211,13 +224,23 @@ static void reference(checker *c, const attn_case *k, const cache *o, const floa
     float *scratch = aligned_alloc(64, (kern_attn_scratch(k->group, k->d) * 4 + 63) / 64 * 64);
     for (size_t r = 0; r < k->n; r++)
         for (size_t h = 0; h < k->n_kv; h++)
-            c->ref.attention(&(kern_attn){
-                .q = q + r * ld + h * k->group * k->d, .out = out + r * ld + h * k->group * k->d,
-                .ldq = ld, .ldo = ld, .n_tok = 1, .n_heads = k->group, .d = k->d,
-                .scale = 1 / sqrtf((float)k->d), .type = k->kv, .pages = o->bytes,
-                .page_ids = o->table[r % SEQS], .page_bytes = k->n_kv * o->block_bytes,
-                .k_at = h * o->block_bytes, .v_at = o->half + h * o->block_bytes,
-                .pos = k->pos[r], .window = k->window, .scratch = scratch});
+            c->ref.attention(&(kern_attn){.q = q + r * ld + h * k->group * k->d,
+                                          .out = out + r * ld + h * k->group * k->d,
+                                          .ldq = ld,
+                                          .ldo = ld,
+                                          .n_tok = 1,
+                                          .n_heads = k->group,
+                                          .d = k->d,
+                                          .scale = 1 / sqrtf((float)k->d),
+                                          .type = k->kv,
+                                          .pages = o->bytes,
+                                          .page_ids = o->table[r % SEQS],
+                                          .page_bytes = k->n_kv * o->block_bytes,
+                                          .k_at = h * o->block_bytes,
+                                          .v_at = o->half + h * o->block_bytes,
+                                          .pos = k->pos[r],
+                                          .window = k->window,
+                                          .scratch = scratch});
     free(scratch);
 }
 
@@ -225,30 +248,51 @@ static void reference(checker *c, const attn_case *k, const cache *o, const floa
 static void run_parts(checker *c, const attn_case *k, const step_image *s, gpu_mem *const bind[4],
                       gpu_mem *dst) {
     const uint32_t n_head = k->n_kv * k->group, rows = k->n + 1, ld = n_head * k->d;
-    const gpu_attn_params attn = {.pos_at = s->pos_at, .table_at = s->table_at, .n_kv = k->n_kv,
-                                  .window = k->window, .splits = k->splits, .q_ld = ld,
+    const gpu_attn_params attn = {.pos_at = s->pos_at,
+                                  .table_at = s->table_at,
+                                  .n_kv = k->n_kv,
+                                  .window = k->window,
+                                  .splits = k->splits,
+                                  .q_ld = ld,
                                   .scale = 1 / sqrtf((float)k->d)};
     const gpu_fold_params fold = {.n_head = n_head, .splits = k->splits, .dst_ld = ld};
     gpu_mem *part = put(c, NULL, (size_t)rows * n_head * k->splits * (k->d + 2) * 4);
-    run(c, &(launch){.name = "attn", .lx = 128, .spec = {k->group, k->d, k->kv},
-                     .groups = {k->splits, k->n_kv, rows}, .params = &attn,
-                     .n_params = sizeof attn / 4, .bind = {bind[0], bind[1], bind[2], bind[3], part},
+    run(c, &(launch){.name = "attn",
+                     .lx = 128,
+                     .spec = {k->group, k->d, k->kv},
+                     .groups = {k->splits, k->n_kv, rows},
+                     .params = &attn,
+                     .n_params = sizeof attn / 4,
+                     .bind = {bind[0], bind[1], bind[2], bind[3], part},
                      .n_binds = 5});
-    run(c, &(launch){.name = "attn_fold", .lx = 64, .spec = {k->d}, .groups = {n_head, rows, 1},
-                     .params = &fold, .n_params = sizeof fold / 4, .bind = {bind[0], part, dst},
+    run(c, &(launch){.name = "attn_fold",
+                     .lx = 64,
+                     .spec = {k->d},
+                     .groups = {n_head, rows, 1},
+                     .params = &fold,
+                     .n_params = sizeof fold / 4,
+                     .bind = {bind[0], part, dst},
                      .n_binds = 3});
 }
 
 static void run_tile(checker *c, const attn_case *k, const step_image *s, gpu_mem *const bind[4],
                      gpu_mem *dst) {
     const uint32_t n_head = k->n_kv * k->group, rows = k->n + 1, ld = n_head * k->d;
-    const gpu_tile_params params = {.pos_at = s->pos_at, .table_at = s->table_at, .n_kv = k->n_kv,
-                                    .window = k->window, .q_ld = ld, .dst_ld = ld,
+    const gpu_tile_params params = {.pos_at = s->pos_at,
+                                    .table_at = s->table_at,
+                                    .n_kv = k->n_kv,
+                                    .window = k->window,
+                                    .q_ld = ld,
+                                    .dst_ld = ld,
                                     .scale = 1 / sqrtf((float)k->d)};
-    run(c, &(launch){.name = "attn_tile", .lx = 128, .spec = {k->group, k->d, k->kv},
+    run(c, &(launch){.name = "attn_tile",
+                     .lx = 128,
+                     .spec = {k->group, k->d, k->kv},
                      .groups = {(rows + GPU_TILE_TOKENS - 1) / GPU_TILE_TOKENS, n_head, 1},
-                     .params = &params, .n_params = sizeof params / 4,
-                     .bind = {bind[0], bind[1], bind[2], bind[3], dst}, .n_binds = 5});
+                     .params = &params,
+                     .n_params = sizeof params / 4,
+                     .bind = {bind[0], bind[1], bind[2], bind[3], dst},
+                     .n_binds = 5});
 }
 
 static void check_attn(checker *c, const attn_case *k) {
@@ -297,14 +341,14 @@ static attn_case run_of(attn_case k, uint32_t first, uint32_t n) {
 }
 
 static void check_all(checker *c) {
-    static const uint32_t groups[] = {1, 4, 5, 12}, ds[] = {64, 80, 128, 512, 8}, splits[] = {1, 3, 16},
-                          windows[] = {0, 1, 70, 512};
+    static const uint32_t groups[] = {1, 4, 5, 12}, ds[] = {64, 80, 128, 512, 8},
+                          splits[] = {1, 3, 16}, windows[] = {0, 1, 70, 512};
     for (uint32_t kv = 0; kv < 3; kv++)
         for (size_t g = 0; g < BASE_COUNT(groups); g++)
             for (size_t d = 0; d < BASE_COUNT(ds); d++) {
                 if (groups[g] == 12 && ds[d] > 80) continue;
-                attn_case k = {groups[g], 2, ds[d], (kern_kv)kv, 0, 0,
-                               {0, 1, 63, 64, 511, 512, 1000, 130}, 8};
+                attn_case k = {
+                    groups[g], 2, ds[d], (kern_kv)kv, 0, 0, {0, 1, 63, 64, 511, 512, 1000, 130}, 8};
                 for (size_t i = 0; i < 3; i++) {
                     k.splits = splits[i];
                     k.window = windows[(g + d + i) % 4];

@@ -10,12 +10,12 @@
 #include <stdlib.h>
 
 typedef struct product {
-    uint32_t type;      /* of the file */
+    uint32_t type;       /* of the file */
     uint32_t rows, cols; /* of the matrix */
-    uint32_t tokens;    /* rows of activations */
-    uint32_t at_once;   /* TOKENS of mv; 0: mm */
-    bool float_act;     /* float activations */
-    bool add, scaled;   /* y += W x; rows times rs */
+    uint32_t tokens;     /* rows of activations */
+    uint32_t at_once;    /* TOKENS of mv; 0: mm */
+    bool float_act;      /* float activations */
+    bool add, scaled;    /* y += W x; rows times rs */
 } product;
 
 /* ==== Weights ================================================================================= */
@@ -98,9 +98,9 @@ kern_mat mat_make(checker *c, uint32_t type, size_t rows, size_t cols, const flo
 /* ==== Activations and the reference =========================================================== */
 
 typedef struct acts {
-    kern_act a;      /* for kern/c */
-    uint32_t *q;     /* as kernels take them */
-    float *xs;       /* likewise */
+    kern_act a;       /* for kern/c */
+    uint32_t *q;      /* as kernels take them */
+    float *xs;        /* likewise */
     size_t ld, xs_ld; /* words, floats between rows */
 } acts;
 
@@ -134,27 +134,34 @@ static acts make_acts(checker *c, const product *p, bool ternary) {
             for (size_t w = 0; w < ldq / 4; w++)
                 memcpy(to + w / 32 * 32 + w % 8 * 4 + w / 8 % 4, q + b * ldq + 4 * w, 4);
     }
-    o.a = (kern_act){.x = x, .ldx = K, .q = q, .ldq = ldq, .s = s, .sum = sum, .sum16 = sum16,
-                     .n_tok = n};
+    o.a = (kern_act){
+        .x = x, .ldx = K, .q = q, .ldq = ldq, .s = s, .sum = sum, .sum16 = sum16, .n_tok = n};
     return o;
 }
 
 static void free_acts(acts *o) {
-    void *all[] = {(void *)o->a.x,   (void *)o->a.q,     (void *)o->a.s, (void *)o->a.sum,
-                   (void *)o->a.sum16, o->q, o->xs};
+    void *all[] = {(void *)o->a.x,     (void *)o->a.q, (void *)o->a.s, (void *)o->a.sum,
+                   (void *)o->a.sum16, o->q,           o->xs};
     for (size_t i = 0; i < BASE_COUNT(all); i++) free(all[i]);
 }
 
 static kern_mm_fn reference(const checker *c, const product *p) {
     const kern *k = &c->ref;
     switch (p->type) {
-    case QUANT_I2_S: return p->float_act ? k->mm_t2_f32 : k->gemm_t2_i8;
-    case QUANT_T5: return p->float_act ? k->mm_t5_f32 : k->gemm_t5_i8;
-    case QUANT_F32: return k->mm_f32;
-    case QUANT_F16: return k->mm_f16;
-    case QUANT_BF16: return k->mm_bf16;
-    case KERN_Q8X16: return k->mm_q8x16;
-    default: return p->float_act ? k->mm_b32_f32 : k->mm_b32_q8;
+    case QUANT_I2_S:
+        return p->float_act ? k->mm_t2_f32 : k->gemm_t2_i8;
+    case QUANT_T5:
+        return p->float_act ? k->mm_t5_f32 : k->gemm_t5_i8;
+    case QUANT_F32:
+        return k->mm_f32;
+    case QUANT_F16:
+        return k->mm_f16;
+    case QUANT_BF16:
+        return k->mm_bf16;
+    case KERN_Q8X16:
+        return k->mm_q8x16;
+    default:
+        return p->float_act ? k->mm_b32_f32 : k->mm_b32_q8;
     }
 }
 
@@ -178,24 +185,31 @@ static void dispatch(checker *c, const product *p, const kern_mat *w, const acts
     float *scales = room(ROW0 + p->rows, 4);
     memcpy(scales + ROW0, rs, 4 * p->rows);
     step_image s = step_make(p->tokens + 1, p->tokens, 0, 0, 0);
-    const gpu_product_params params = {.rows = p->rows, .row0 = ROW0, .cols = p->cols, .n_u = n_u,
-                                       .x_ld = (uint32_t)x->ld, .xs_ld = (uint32_t)x->xs_ld,
-                                       .y_at = Y_AT - ROW0, .y_ld = (uint32_t)y_ld};
-    const uint32_t tall = p->at_once ? 32 : GPU_MM_ROWS, long_ = p->at_once ? p->at_once : GPU_MM_TOKENS;
+    const gpu_product_params params = {.rows = p->rows,
+                                       .row0 = ROW0,
+                                       .cols = p->cols,
+                                       .n_u = n_u,
+                                       .x_ld = (uint32_t)x->ld,
+                                       .xs_ld = (uint32_t)x->xs_ld,
+                                       .y_at = Y_AT - ROW0,
+                                       .y_ld = (uint32_t)y_ld};
+    const uint32_t tall = p->at_once ? 32 : GPU_MM_ROWS,
+                   long_ = p->at_once ? p->at_once : GPU_MM_TOKENS;
     const size_t y_bytes = (Y_AT + (p->tokens + 1) * y_ld) * 4;
     gpu_mem *y_mem = put(c, y, y_bytes);
-    run(c, &(launch){.name = kernel_name(type, !p->at_once),
-                     .lx = p->at_once && c->g->facts.subgroup == 1 ? 1 : 256,
-                     .spec = {p->at_once, p->add, p->float_act, type, p->scaled},
-                     .groups = {(p->rows + tall - 1) / tall, (p->tokens + 1 + long_ - 1) / long_, 1},
-                     .params = &params,
-                     .n_params = sizeof params / 4,
-                     .bind = {put(c, s.word, s.n_words * 4),
-                              put(c, packed, (size_t)n_groups * n_u * GPU_ROWS * 4),
-                              put(c, x->q, x->ld * p->tokens * 4),
-                              put(c, x->xs, x->xs_ld * p->tokens * 4),
-                              put(c, scales, (ROW0 + p->rows) * 4), y_mem},
-                     .n_binds = 6});
+    run(c,
+        &(launch){.name = kernel_name(type, !p->at_once),
+                  .lx = p->at_once && c->g->facts.subgroup == 1 ? 1 : 256,
+                  .spec = {p->at_once, p->add, p->float_act, type, p->scaled},
+                  .groups = {(p->rows + tall - 1) / tall, (p->tokens + 1 + long_ - 1) / long_, 1},
+                  .params = &params,
+                  .n_params = sizeof params / 4,
+                  .bind = {put(c, s.word, s.n_words * 4),
+                           put(c, packed, (size_t)n_groups * n_u * GPU_ROWS * 4),
+                           put(c, x->q, x->ld * p->tokens * 4),
+                           put(c, x->xs, x->xs_ld * p->tokens * 4),
+                           put(c, scales, (ROW0 + p->rows) * 4), y_mem},
+                  .n_binds = 6});
     get(c, y_mem, y, y_bytes);
     drop(c);
     free(packed);
@@ -209,7 +223,9 @@ static void check_product(checker *c, const product *p) {
     const bool ternary = p->type == QUANT_I2_S || p->type == QUANT_T5;
     const quant_info *info = quant_find(p->type == KERN_Q8X16 ? QUANT_Q8_0 : p->type);
     if (!ternary && p->cols % info->block_elems) return;
-    if (!has_kernel(kernel_name(ternary ? GPU_T2 : info->block_elems == 1 ? GPU_F32 : GPU_B32,
+    if (!has_kernel(kernel_name(ternary                  ? GPU_T2
+                                : info->block_elems == 1 ? GPU_F32
+                                                         : GPU_B32,
                                 !p->at_once)))
         return;
     const size_t y_ld = p->rows + 2, n_y = 5 + (p->tokens + 1) * y_ld;
@@ -227,9 +243,10 @@ static void check_product(checker *c, const product *p) {
             if (p->add) *v += 0.25f;
         }
     dispatch(c, p, &w, &x, rs, y, y_ld);
-    snprintf(what, sizeof what, "%s %s [%u,%u] x %u, %u at once%s%s%s", p->type == KERN_Q8X16 ? "Q8X16" : info->name,
-             p->float_act ? "f32" : "int8", p->rows, p->cols, p->tokens, p->at_once,
-             p->add ? ", added" : "", p->scaled ? ", scaled" : "", "");
+    snprintf(what, sizeof what, "%s %s [%u,%u] x %u, %u at once%s%s%s",
+             p->type == KERN_Q8X16 ? "Q8X16" : info->name, p->float_act ? "f32" : "int8", p->rows,
+             p->cols, p->tokens, p->at_once, p->add ? ", added" : "", p->scaled ? ", scaled" : "",
+             "");
     /* Exact sums leave two roundings. */
     const double bound = ternary && !p->float_act ? 1e-6 : BOUND;
     for (size_t b = 0; b < p->tokens; b++)
@@ -279,7 +296,7 @@ static void check_short(checker *c) {
 }
 
 void check_product_kernels(checker *c) {
-    static const uint32_t cols[] = {80, 96, 256, 2752, 6912}, rows[] = {1, 33, 96},
+    static const uint32_t cols[] = {80, 96, 256, 2752, 6912}, rows[] = {7, 33, 96},
                           tokens[] = {1, 2, 3, 4, 5, 8, 9};
     if (!c->all) {
         check_short(c);
@@ -290,14 +307,11 @@ void check_product_kernels(checker *c) {
             for (size_t k = 0; k < BASE_COUNT(cols); k++)
                 for (uint32_t at_once = 0; at_once <= 8; at_once = at_once ? 2 * at_once : 1) {
                     const uint32_t pick = base_rng_below(&c->rng, 1000), bits = pick % 4;
-                    product p = {types[t],
-                                 rows[pick % 3],
-                                 cols[k],
-                                 at_once ? tokens[pick % 7] : pick % 2 ? 65 : 64,
-                                 at_once,
-                                 f,
-                                 bits & 1,
-                                 bits >> 1 && types[t] != QUANT_I2_S && types[t] != QUANT_T5};
+                    product p = {
+                        types[t], rows[pick % 3],
+                        cols[k],  at_once ? tokens[pick % 7] : pick % 2 ? 65 : 64,
+                        at_once,  f,
+                        bits & 1, bits >> 1 && types[t] != QUANT_I2_S && types[t] != QUANT_T5};
                     if (!at_once && cols[k] > 2752) p.rows = 65;
                     if (types[t] == QUANT_F16 && cols[k] == 80) p.cols = 83;
                     check_product(c, &p);

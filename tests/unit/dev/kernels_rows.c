@@ -112,15 +112,24 @@ static void check_row(checker *c, const row_case *k) {
     step_image s = step_make(ROWS, LIVE, LIVE, 0, 0);
     s.word[s.picked_at] = 1, s.word[s.picked_at + 1] = 2;
     const uint32_t ld = (uint32_t)d.n;
-    const gpu_row_params params = {
-        .count_at = k->what & ROW_PICK ? GPU_STEP_PICKED : GPU_STEP_ROWS, .picked_at = s.picked_at,
-        .width = k->width, .a_ld = ld, .b_ld = ld, .dst_ld = ld,
-        .q_ld = (uint32_t)d.ldq / 4, .xs_ld = (uint32_t)d.ldq / 32, .eps = 1e-5f};
+    const gpu_row_params params = {.count_at = k->what & ROW_PICK ? GPU_STEP_PICKED : GPU_STEP_ROWS,
+                                   .picked_at = s.picked_at,
+                                   .width = k->width,
+                                   .a_ld = ld,
+                                   .b_ld = ld,
+                                   .dst_ld = ld,
+                                   .q_ld = (uint32_t)d.ldq / 4,
+                                   .xs_ld = (uint32_t)d.ldq / 32,
+                                   .eps = 1e-5f};
     gpu_mem *step = put(c, s.word, s.n_words * 4), *a = put(c, d.a, n * 4);
     gpu_mem *dst = k->in_place ? a : put(c, d.dst, n * 4);
     gpu_mem *q = put(c, d.q, ROWS * d.ldq), *xs = put(c, d.xs, ROWS * d.ldq / 8);
-    run(c, &(launch){.name = "row", .lx = 256, .spec = {k->what}, .groups = {k->heads, ROWS, 1},
-                     .params = &params, .n_params = sizeof params / 4,
+    run(c, &(launch){.name = "row",
+                     .lx = 256,
+                     .spec = {k->what},
+                     .groups = {k->heads, ROWS, 1},
+                     .params = &params,
+                     .n_params = sizeof params / 4,
                      .bind = {step, a, put(c, d.b, n * 4), put(c, d.vec, d.n * 4), dst, q, xs},
                      .n_binds = 7});
     get(c, dst, d.dst, n * 4);
@@ -154,11 +163,19 @@ static void check_embed(checker *c, uint32_t type, uint32_t cols) {
         const uint32_t n_groups = ((uint32_t)piece.rows + 31) / 32;
         uint32_t *words = room((size_t)n_groups * n_u * GPU_ROWS, 4);
         gpu_pack(&piece, packed, 0, n_groups, words);
-        const gpu_embed_params params = {.token_at = s.token_at, .row0 = 32 * i,
-                                         .rows = (uint32_t)piece.rows, .cols = cols, .n_u = n_u,
-                                         .dst_ld = cols, .scale = 0.5f};
-        run(c, &(launch){.name = "embed", .lx = 256, .spec = {packed}, .groups = {1, N, 1},
-                         .params = &params, .n_params = sizeof params / 4,
+        const gpu_embed_params params = {.token_at = s.token_at,
+                                         .row0 = 32 * i,
+                                         .rows = (uint32_t)piece.rows,
+                                         .cols = cols,
+                                         .n_u = n_u,
+                                         .dst_ld = cols,
+                                         .scale = 0.5f};
+        run(c, &(launch){.name = "embed",
+                         .lx = 256,
+                         .spec = {packed},
+                         .groups = {1, N, 1},
+                         .params = &params,
+                         .n_params = sizeof params / 4,
                          .bind = {step, put(c, words, (size_t)n_groups * n_u * GPU_ROWS * 4), out},
                          .n_binds = 3});
         free(words);
@@ -195,7 +212,10 @@ static void check_best(checker *c, uint32_t width) {
     uint32_t found[6] = {0, 0, 0, 0, 77, 77};
     const gpu_best_params params = {.count_at = GPU_STEP_PICKED, .width = width, .x_ld = width};
     gpu_mem *out = put(c, found, sizeof found);
-    run(c, &(launch){.name = "best", .lx = 256, .groups = {1, 3, 1}, .params = &params,
+    run(c, &(launch){.name = "best",
+                     .lx = 256,
+                     .groups = {1, 3, 1},
+                     .params = &params,
                      .n_params = sizeof params / 4,
                      .bind = {put(c, s.word, s.n_words * 4), put(c, x, 12 * width), out},
                      .n_binds = 3});
@@ -207,8 +227,8 @@ static void check_best(checker *c, uint32_t width) {
         if (width == 1 && r == 0) continue; /* only a NaN: no largest */
         float value;
         memcpy(&value, &found[2 * r + 1], 4);
-        say(c, found[2 * r] == at + c->bent && value == x[r * width + at], "best of %u: row %u is %u, not %u", width,
-            r, found[2 * r], at);
+        say(c, found[2 * r] == at + c->bent && value == x[r * width + at],
+            "best of %u: row %u is %u, not %u", width, r, found[2 * r], at);
     }
     say(c, found[4] == 77, "best wrote a row that is not there");
     free(x);
@@ -227,22 +247,33 @@ void check_row_kernels(checker *c) {
         {ROW_SILU | ROW_Q8, 2752, 1, false},
         {ROW_ADD | ROW_OUT, 97, 1, true},
         /* the long set */
-        {ROW_I8, 10000, 1, false}, {ROW_NORM | ROW_I8, 33, 1, false},
+        {ROW_I8, 10000, 1, false},
+        {ROW_NORM | ROW_I8, 33, 1, false},
         {ROW_OUT | ROW_NORM | ROW_I8, 14336, 1, false},
         {ROW_OUT | ROW_NORM | ROW_I8, 14336, 1, true},
-        {ROW_NORM | ROW_Q8, 14336, 1, false}, {ROW_OUT | ROW_NORM | ROW_Q8, 9000, 1, true},
-        {ROW_NORM | ROW_I8 | ROW_PICK, 2752, 1, false}, {ROW_PICK | ROW_OUT, 2560, 1, false},
+        {ROW_NORM | ROW_Q8, 14336, 1, false},
+        {ROW_OUT | ROW_NORM | ROW_Q8, 9000, 1, true},
+        {ROW_NORM | ROW_I8 | ROW_PICK, 2752, 1, false},
+        {ROW_PICK | ROW_OUT, 2560, 1, false},
         {ROW_PICK | ROW_NORM | ROW_OUT, 2563, 1, false},
-        {ROW_BIAS | ROW_OUT, 2560, 1, true}, {ROW_BIAS | ROW_OUT, 64, 5, true},
-        {ROW_RELU2 | ROW_OUT, 6912, 1, true}, {ROW_SILU | ROW_OUT, 6913, 1, false},
-        {ROW_SILU | ROW_I8, 6912, 1, false}, {ROW_RELU2 | ROW_I8, 2752, 1, false},
-        {ROW_SILU | ROW_NORM | ROW_I8, 5460, 1, false}, {ROW_RELU2 | ROW_NORM | ROW_OUT, 9001, 1, true},
+        {ROW_BIAS | ROW_OUT, 2560, 1, true},
+        {ROW_BIAS | ROW_OUT, 64, 5, true},
+        {ROW_RELU2 | ROW_OUT, 6912, 1, true},
+        {ROW_SILU | ROW_OUT, 6913, 1, false},
+        {ROW_SILU | ROW_I8, 6912, 1, false},
+        {ROW_RELU2 | ROW_I8, 2752, 1, false},
+        {ROW_SILU | ROW_NORM | ROW_I8, 5460, 1, false},
+        {ROW_RELU2 | ROW_NORM | ROW_OUT, 9001, 1, true},
         {ROW_SILU | ROW_OUT | ROW_Q8, 9001, 1, true},
-        {ROW_NORM | ROW_OUT, 128, 20, false}, {ROW_NORM | ROW_OUT, 2560, 1, false},
-        {ROW_ADD | ROW_NORM | ROW_I8, 2560, 1, false}, {ROW_ADD | ROW_NORM | ROW_Q8, 2560, 1, false},
-        {ROW_Q8, 96, 1, false}, {ROW_I8, 80, 1, false}, {ROW_OUT, 81, 1, false},
+        {ROW_NORM | ROW_OUT, 128, 20, false},
+        {ROW_NORM | ROW_OUT, 2560, 1, false},
+        {ROW_ADD | ROW_NORM | ROW_I8, 2560, 1, false},
+        {ROW_ADD | ROW_NORM | ROW_Q8, 2560, 1, false},
+        {ROW_Q8, 96, 1, false},
+        {ROW_I8, 80, 1, false},
+        {ROW_OUT, 81, 1, false},
     };
-    static const uint32_t types[] = {QUANT_I2_S, QUANT_F16, QUANT_Q6_K, QUANT_F32, QUANT_BF16,
+    static const uint32_t types[] = {QUANT_I2_S, QUANT_F16,  QUANT_Q6_K, QUANT_F32, QUANT_BF16,
                                      QUANT_Q8_0, QUANT_Q4_0, QUANT_Q4_K, QUANT_Q5_1};
     for (size_t i = 0; i < (c->all ? BASE_COUNT(cases) : 7); i++) check_row(c, &cases[i]);
     for (size_t i = 0; i < (c->all ? BASE_COUNT(types) : 3); i++) {

@@ -44,15 +44,19 @@ static float value(const uint32_t *p, gpu_type type, size_t n_u, size_t r, size_
         const unsigned four = byte(p, n_u, r, c / 128 * 8, e);
         return (float)(int)(four >> (6 - 2 * (c % 128 / 32)) & 3) - 1;
     }
-    case GPU_F32: return bits(word(p, n_u, r, c));
-    case GPU_F16: return half(word(p, n_u, r, c / 2), c % 2);
-    case GPU_BF16: return bits(word(p, n_u, r, c / 2) >> 16 * (c % 2) << 16);
+    case GPU_F32:
+        return bits(word(p, n_u, r, c));
+    case GPU_F16:
+        return half(word(p, n_u, r, c / 2), c % 2);
+    case GPU_BF16:
+        return bits(word(p, n_u, r, c / 2) >> 16 * (c % 2) << 16);
     case GPU_Q8_0:
         return half(word(p, n_u, r, b / 2 * 17), b % 2) *
                (float)(int8_t)byte(p, n_u, r, b / 2 * 17 + 1 + b % 2 * 8, e);
     case GPU_Q4_0: {
         const unsigned two = byte(p, n_u, r, b / 2 * 9 + 1 + b % 2 * 4, e % 16);
-        return half(word(p, n_u, r, b / 2 * 9), b % 2) * (float)((int)(two >> 4 * (e / 16) & 15) - 8);
+        return half(word(p, n_u, r, b / 2 * 9), b % 2) *
+               (float)((int)(two >> 4 * (e / 16) & 15) - 8);
     }
     case GPU_Q4_K: {
         const size_t u = k * 36;
@@ -104,7 +108,8 @@ static void compare(const kern_mat *w, const float *want) {
     free(p);
 }
 
-/* Block types by quant_unpack32, which minds no illegal ternary codes: they are words like others. */
+/* Block types by quant_unpack32, which minds no illegal ternary codes: they are words like others.
+ */
 static void decode(const quant_info *info, const uint8_t *data, size_t rows, size_t cols,
                    float *want) {
     const quant_tensor t = {.type = info->id, .rows = rows, .cols = cols, .data = data};
@@ -173,9 +178,15 @@ static void ternary_types_become_t2(void **state) {
         for (size_t r = 0; r < R; r++)
             quant_t2_pack_row(t + r * K, K, t2 + r * quant_t2_row_bytes(K));
         quant_t5_pack_rows(t, R, K, t5);
-        const kern_mat a = {.data = t2, .type = QUANT_I2_S, .rows = R, .cols = K,
+        const kern_mat a = {.data = t2,
+                            .type = QUANT_I2_S,
+                            .rows = R,
+                            .cols = K,
                             .row_bytes = quant_t2_row_bytes(K)},
-                       b = {.data = t5, .type = QUANT_T5, .rows = R, .cols = K,
+                       b = {.data = t5,
+                            .type = QUANT_T5,
+                            .rows = R,
+                            .cols = K,
                             .row_bytes = quant_t5_row_bytes(K)};
         compare(&a, want);
         compare(&b, want);
