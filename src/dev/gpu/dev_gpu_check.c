@@ -21,8 +21,7 @@ enum {
 };
 
 #define EPS      1e-5f
-#define TOLERATE 0.25 /* of a whole number: the largest are some thousands, floats exact to 1e-7   \
-                       */
+#define TOLERATE 0.25 /* of a whole number; the largest are some thousands */
 
 /* The problem and its answer. */
 typedef struct known {
