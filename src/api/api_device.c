@@ -63,6 +63,11 @@ static rotor_status find_device(const rotor_engine *e, const char *text, dev_api
     return ROTOR_OK;
 }
 
+/* How the choice is told. */
+static void say_why(rotor_engine *e, const char *why) {
+    snprintf(e->device_why, sizeof e->device_why, "%s", why);
+}
+
 /* ==== How fast one is ========================================================================= */
 
 enum { WARM_STEPS = 2, TIMED_STEPS = 8 };
@@ -145,22 +150,43 @@ static uint64_t trial_key(const rotor_engine *e, const run_options *o) {
     return base_hash64(text, BASE_MIN((size_t)n, sizeof text - 1), 0);
 }
 
-static api_device choose_auto(const rotor_engine *e, const run_options *opt) {
+/* What auto says is the engine's reason, too. */
+static void note_why(void *user, base_log_level level, const char *line) {
+    rotor_engine *e = user;
+    say_why(e, line);
+    base_log_printf(&e->log, level, "%s", line);
+}
+
+static api_device choose_auto(rotor_engine *e, const run_options *opt) {
     trial t = {.e = e, .opt = opt};
+    const base_log log = {note_why, e};
     const api_rivals world = {&t, list, measure};
     const api_auto job = {.step_bytes = model_step_bytes(e->m, 0),
                           .key = trial_key(e, opt),
                           .cache_dir = opt->device_cache,
-                          .log = &e->log};
+                          .log = &log};
     return api_auto_choose(&world, &job);
 }
 
 /* ==== The word ================================================================================ */
 
-rotor_status api_choose_device(const rotor_engine *e, const run_options *opt, api_device *out,
+/* Where the engine has come to run, in the words of --device. */
+void api_name_device(rotor_engine *e, const api_device *d) {
+    const bool on_cpu = run_device(e->run) == DEV_CPU;
+    const char *given_up = d->api != DEV_CPU && on_cpu ? "the device asked for was given up" : NULL;
+    snprintf(e->device, sizeof e->device, "cpu");
+    for (size_t i = 0; i < BASE_COUNT(apis) && !on_cpu; i++)
+        if (apis[i].api == d->api)
+            snprintf(e->device, sizeof e->device, "%s:%zu", apis[i].name, d->index);
+    snprintf(e->device_name, sizeof e->device_name, "%s", run_device_name(e->run));
+    if (given_up) say_why(e, given_up);
+}
+
+rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_device *out,
                                rotor_error *err) {
     const char *text = e->opt.device;
     *out = (api_device){.api = DEV_CPU};
+    say_why(e, "asked for");
     if (!text || strcmp(text, "cpu") == 0) return ROTOR_OK;
     if (strcmp(text, "auto") == 0) return *out = choose_auto(e, opt), ROTOR_OK;
     for (size_t i = 0; i < BASE_COUNT(apis); i++) {

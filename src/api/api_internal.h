@@ -29,6 +29,9 @@ struct rotor_engine {
     uint64_t kv_tok_bytes;    /* cache of one position */
     run_row *rows;            /* [run_max_logits] rows of one step, owned */
     uint64_t vocab_hash;      /* of its words; 0: not made yet */
+    char device[24];          /* "cpu", "vulkan:1": where it was opened */
+    char device_name[128];    /* what the driver calls that */
+    char device_why[192];     /* how it was chosen */
 };
 
 struct rotor_session {
@@ -50,10 +53,12 @@ char *api_take_text(base_buf *buf);
 /* Chooses the chat template; fails only for one the caller named. */
 rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
 
-/* api_device.c: the device that e->opt.device names. opt: of the engine to be made, for auto. */
-rotor_status api_choose_device(const rotor_engine *e, const run_options *opt, api_device *out,
+/* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. opt: of
+ * the engine to be made, for auto. */
+rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_device *out,
                                rotor_error *err);
-
+/* Fills in e->device and e->device_name, once e->run is there. */
+void api_name_device(rotor_engine *e, const api_device *d);
 /* Tokens a second that a device decodes with these options, or why it cannot run the model. */
 rotor_status api_time_decode(const rotor_engine *e, const run_options *run_opt, const api_device *d,
                              double *tok_per_s, rotor_error *err);

@@ -120,6 +120,7 @@ static rotor_status open_one(run_engine *e, dev_api api, dev_shape s, uint32_t n
                              rotor_error *err) {
     s.n_layer = n_layer;
     if (api == DEV_CPU) return dev_cpu_create(out, &e->k, e->pool, &s, err);
+    if (e->opt.open_gpu) return e->opt.open_gpu(out, &s, err);
     return dev_gpu_create(out, api, e->opt.device_index, e->opt.device_cache, &s, err);
 }
 

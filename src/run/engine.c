@@ -87,19 +87,20 @@ uint32_t run_device_layers(const run_engine *e) { return e->place.n_layer; }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
 
 uint64_t run_memory_bytes(const run_engine *e) {
-    return dev_memory_bytes(e->d) + (e->head_copy ? e->head_bytes : 0);
+    return (e->d ? dev_memory_bytes(e->d) : 0) + (e->head_copy ? e->head_bytes : 0);
 }
 
 dev_counters run_counters(const run_engine *e) {
-    dev_counters c;
-    dev_counters_get(e->d, &c);
+    dev_counters c = {0};
+    if (e->d) dev_counters_get(e->d, &c);
     return c;
 }
 
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err) {
+    if (!e->d) return base_fail(err, ROTOR_E_DEVICE, "the device has failed");
     return dev_time_ops(e->d, on, err);
 }
 
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max) {
-    return dev_op_times(e->d, out, max);
+    return e->d ? dev_op_times(e->d, out, max) : 0;
 }

@@ -23,6 +23,9 @@ typedef struct run_session run_session;
  * bytes (run_candidates). */
 typedef enum run_head { RUN_HEAD_FILE, RUN_HEAD_Q8, RUN_HEAD_Q6, RUN_HEAD_EXACT } run_head;
 
+/* Opens a device in place of dev_gpu_create: a driver with something in between. */
+typedef rotor_status run_open_gpu(dev **out, const dev_shape *shape, rotor_error *err);
+
 typedef struct run_options {
     unsigned cpu;        /* CPU_* flags for the kernel table */
     kern_kv kv;          /* cache type */
@@ -45,6 +48,7 @@ typedef struct run_options {
     uint32_t device_layers;        /* it takes the first so many layers and the CPU the rest; 0: as
                                       many as fit, all of them or more: the whole model. DEV_CPU:
                                       three devices on the CPU, for tests of the seams */
+    run_open_gpu *open_gpu;        /* of tests: opens the GPU that `device` asks for; NULL: none */
 } run_options;
 
 /* model and pool are borrowed. */

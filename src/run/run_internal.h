@@ -42,7 +42,8 @@ struct run_engine {
     par_pool *pool;          /* borrowed */
     run_options opt;         /* with defaults filled in */
     kern k;                  /* kernel table of this engine */
-    dev *d;                  /* owned; several as one where the model is split */
+    dev *d;                  /* owned; several as one where the model is split; NULL only
+                                while adrift */
     run_place place;         /* what of the model is on the device that was asked for … */
     char device_name[128];   /* … and its name */
     run_bufs buf;            /* handles on d */
@@ -58,7 +59,9 @@ struct run_engine {
     uint32_t n_picked;       /* rows with logits in the last step */
     uint32_t screened;       /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
     bool have_logits;        /* staged: all logits of that step have been computed */
-    uint32_t n_rows;         /* rows of the last step, for when its device fails */
+    uint32_t n_rows;         /* rows of the last step, for when its device fails; 0: it cannot be
+                                repeated */
+    bool adrift;             /* its device has failed and the CPU is not where it was yet */
     run_session *sessions;   /* all there are, linked by next */
     float *no_logits;        /* [V] NaN: what a failed device without successor gives, owned */
     uint32_t best_id;        /* what run_candidates found on a device … */
@@ -85,6 +88,7 @@ void run_drop_device(run_engine *e); /* and the head; to be set up again */
 /* fallback.c: gives up a device that has failed, and brings the CPU to where it was, the rows of
  * the step at hand left out. */
 rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err);
+rotor_status run_come_back(run_engine *e, rotor_error *err); /* again, where that failed */
 /* session.c: runs the step that run_eval has built, on the CPU where the device fails. */
 rotor_status run_step(run_engine *e, rotor_error *err);
 /* output_head.c: the head that e->opt asks for. */
