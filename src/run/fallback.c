@@ -45,12 +45,10 @@ static rotor_status replay_all(run_engine *e, rotor_error *err) {
 
 rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err) {
     assert(e->opt.device != DEV_CPU);
-    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU", dev_name(e->d), why);
-    dev_free(&e->d);
+    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU", e->device_name, why);
+    run_drop_device(e);
     e->opt.device = DEV_CPU;
-    e->n_lora_bufs = 0;
-    base_free_aligned(e->head_copy);
-    e->head_copy = NULL;
+    e->opt.device_layers = 0;
     ROTOR_TRY(run_set_up_device(e, err));
     return replay_all(e, err);
 }

@@ -151,6 +151,8 @@ rotor_status dev_gpu_probe_on(const gpu_api *api, size_t index, const char *cach
 uint32_t gpu_bucket(uint32_t n); /* the power of two that n is rounded up to; 0 stays 0 */
 rotor_status gpu_run(dev *base, const dev_step *step, rotor_error *err);
 const float *gpu_read(dev *base, dev_buf b, uint32_t row);
+rotor_status gpu_get_rows(dev *base, dev_buf b, uint32_t n, float *dst, rotor_error *err);
+rotor_status gpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *src, rotor_error *err);
 bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value);
 
 #endif
