@@ -80,20 +80,12 @@ void api_name_device(rotor_engine *e, const api_device *d) {
     if (given_up) say_why(e, given_up);
 }
 
-/* ==== auto ==================================================================================== */
+/* ==== How fast one is ========================================================================= */
 
 enum { WARM_STEPS = 2, TIMED_STEPS = 8 };
 
-/* What is to run, and the last complaint while it is measured. */
-typedef struct trial {
-    const rotor_engine *e;  /* engine being opened */
-    const run_options *opt; /* of its run */
-    char why[400];          /* warning */
-} trial;
-
-static void hear(void *user, base_log_level level, const char *line) {
-    trial *t = user;
-    if (level <= BASE_LOG_WARN) snprintf(t->why, sizeof t->why, "%s", line);
+static void hear(void *why, base_log_level level, const char *line) {
+    if (level <= BASE_LOG_WARN) snprintf(why, 400, "%s", line);
 }
 
 static rotor_status decode(run_session *s, uint32_t n, rotor_error *err) {
@@ -118,26 +110,41 @@ static rotor_status time_steps(run_engine *run, double *tok_per_s, rotor_error *
     return st;
 }
 
-static rotor_status measure(void *user, const api_device *d, double *tok_per_s, rotor_error *err) {
-    trial *t = user;
+rotor_status api_time_decode(const rotor_engine *e, const run_options *run_opt, const api_device *d,
+                             double *tok_per_s, rotor_error *err) {
+    char why[400] = "";
     run_engine *run = NULL;
-    const base_log log = {hear, t};
-    run_options opt = *t->opt;
+    const base_log log = {hear, why};
+    run_options opt = *run_opt;
     opt.device = d->api;
     opt.device_index = d->index;
     opt.device_facts = d->api == DEV_CPU ? NULL : &d->facts;
-    opt.device_layers = d->api == DEV_CPU ? 0 : opt.device_layers;
+    if (d->api == DEV_CPU) opt.device_layers = 0;
     opt.log = &log;
-    ROTOR_TRY(run_create(&run, t->e->m, t->e->pool, &opt, err));
+    ROTOR_TRY(run_create(&run, e->m, e->pool, &opt, err));
     rotor_status st = time_steps(run, tok_per_s, err);
     if (st == ROTOR_OK && run_device(run) != d->api) /* given up meanwhile */
-        st = base_fail(err, ROTOR_E_DEVICE, "%s", t->why);
+        st = base_fail(err, ROTOR_E_DEVICE, "%s", why);
     run_free(&run);
     return st;
 }
 
+/* ==== auto ==================================================================================== */
+
+/* What is to run. */
+typedef struct trial {
+    const rotor_engine *e;  /* engine being opened */
+    const run_options *opt; /* of its run */
+} trial;
+
+static rotor_status measure(void *user, const api_device *d, double *tok_per_s, rotor_error *err) {
+    const trial *t = user;
+    return api_time_decode(t->e, t->opt, d, tok_per_s, err);
+}
+
 static rotor_status list(void *user, dev_api api, dev_facts *out, size_t max, size_t *n) {
     (void)user;
+    if (!base_may_have_gpu()) return ROTOR_E_NOTFOUND; /* loaders take a while to say so */
     return dev_list(api, out, max, n, NULL);
 }
 

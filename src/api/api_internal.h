@@ -60,4 +60,8 @@ rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_devi
 /* Fills in e->device and e->device_name, once e->run is there. */
 void api_name_device(rotor_engine *e, const api_device *d);
 
+/* Tokens a second that a device decodes with these options, or why it cannot run the model. */
+rotor_status api_time_decode(const rotor_engine *e, const run_options *run_opt, const api_device *d,
+                             double *tok_per_s, rotor_error *err);
+
 #endif

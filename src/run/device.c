@@ -201,8 +201,8 @@ static void log_place(const run_engine *e) {
     const uint32_t all = e->m->hp.n_layer;
     char size[64] = "";
     if (p->bytes && e->opt.device_facts && e->opt.device_facts->heap_bytes)
-        snprintf(size, sizeof size, " (%.2f of %.2f GB)", (double)p->bytes / 1e9,
-                 (double)e->opt.device_facts->heap_bytes / 1e9);
+        snprintf(size, sizeof size, " (%.0f of %.0f MB)", (double)p->bytes / 1e6,
+                 (double)e->opt.device_facts->heap_bytes / 1e6);
     if (p->head)
         base_log_printf(e->opt.log, BASE_LOG_INFO, "device: %s, the whole model%s%s",
                         e->device_name, p->table ? "" : " but the embedding", size);

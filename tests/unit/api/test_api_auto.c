@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * --device auto as a decision: on machines with any devices, as fast or broken as a test wants
- * them. Who is measured, who wins, what is said, and what is remembered for how long.
+ * them. Who is measured, who wins, what is said, and what is remembered for how long. How devices
+ * are measured is tried on those of this machine, software devices too.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +13,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "api/api_auto.h"
+#include "api/api_internal.h"
+#include "tiny_model.h"
 
 /* ==== A machine =============================================================================== */
 
@@ -58,6 +60,11 @@ static dev_facts device(const char *name, bool software) {
     snprintf(f.name, sizeof f.name, "%s", name);
     snprintf(f.driver, sizeof f.driver, "driver 1");
     return f;
+}
+
+static void hear_all(void *user, int level, const char *line) {
+    (void)user, (void)level;
+    if (strncmp(line, "auto: ", 6) == 0) snprintf(world.said, sizeof world.said, "%s", line);
 }
 
 /* A hardware GPU on both APIs beside the software device of one. */
@@ -283,6 +290,63 @@ static void a_folder_that_is_not_there_is_no_trouble(void **state) {
     }
 }
 
+/* ==== Measuring =============================================================================== */
+
+static void devices_are_measured(void **state) {
+    (void)state;
+    char path[96];
+    double rate = 0;
+    rotor_error err = {0};
+    rotor_engine *e = NULL;
+    rotor_engine_options eo = rotor_engine_options_default();
+    run_options o = {.kv = KERN_KV_F16, .n_pages = 2, .chunk = 32};
+    eo.threads = 1;
+    tiny_write(tiny_path(path, "auto.gguf"), TINY_BITNET, tiny_default(), 4, NULL);
+    assert_int_equal(rotor_engine_open(&e, path, &eo, &err), ROTOR_OK);
+    o.cpu = e->cpu;
+    api_device d = {.api = DEV_CPU};
+    assert_int_equal(api_time_decode(e, &o, &d, &rate, &err), ROTOR_OK);
+    assert_true(rate > 1 && rate < 1e7);
+    for (d.api = DEV_OPENCL; d.api <= DEV_VULKAN; d.api++) {
+        dev_facts f[8];
+        size_t n = 0;
+        if (dev_list(d.api, f, 8, &n, &err) != ROTOR_OK || !n || f[0].missing[0]) continue;
+        d.facts = f[0];
+        rate = 0;
+        if (api_time_decode(e, &o, &d, &rate, &err) != ROTOR_OK) fail_msg("%s", err.message);
+        assert_true(rate > 0.01 && rate < 1e7);
+        d.facts.heap_bytes = 1; /* the CPU would do it: that is not the device's speed */
+        assert_int_equal(api_time_decode(e, &o, &d, &rate, &err), ROTOR_E_DEVICE);
+        assert_non_null(strstr(err.message, "holds no layer"));
+    }
+    rotor_engine_close(&e);
+    unlink(path);
+}
+
+/* As a user has it. Software devices are never taken, whatever else there is. */
+static void auto_opens_and_says_why(void **state) {
+    (void)state;
+    char path[96];
+    rotor_error err = {0};
+    rotor_engine *e = NULL;
+    rotor_engine_options eo = rotor_engine_options_default();
+    const tiny_shape big = {2, 1024, 8, 2, 4096, 97, 512}; /* not tiny: F32 takes 130 MB */
+    eo.threads = 1;
+    eo.device = "auto";
+    eo.log = hear_all;
+    tiny_write(tiny_path(path, "auto.gguf"), TINY_BITNET, tiny_default(), 4, NULL);
+    world.said[0] = 0;
+    assert_int_equal(rotor_engine_open(&e, path, &eo, &err), ROTOR_OK);
+    assert_string_equal(world.said, "auto: cpu: a model as small as this one");
+    rotor_engine_close(&e);
+    tiny_write(path, TINY_LLAMA_F32, big, 4, NULL);
+    assert_int_equal(rotor_engine_open(&e, path, &eo, &err), ROTOR_OK);
+    if (!base_may_have_gpu()) assert_string_equal(world.said, "auto: cpu: no hardware device");
+    assert_int_equal(strncmp(world.said, "auto: ", 6), 0);
+    rotor_engine_close(&e);
+    unlink(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_fastest_hardware_wins),
@@ -296,6 +360,8 @@ int main(void) {
         cmocka_unit_test(any_file_is_survived),
         cmocka_unit_test(only_the_newest_are_kept),
         cmocka_unit_test(a_folder_that_is_not_there_is_no_trouble),
+        cmocka_unit_test(devices_are_measured),
+        cmocka_unit_test(auto_opens_and_says_why),
     };
     snprintf(folder, sizeof folder, "/tmp/rotor-auto-%ld", (long)getpid());
     if (base_mkdirs(folder, NULL) != ROTOR_OK) return 1;

@@ -22,7 +22,7 @@
 
 enum { LAYERS = 4, VOCAB = 97, PROMPT = 70, MAX_DEVICES = 8 };
 static const tiny_shape shape = {LAYERS, 256, 4, 2, 512, VOCAB, 8192};
-static char path[96], lora[96];
+static char path[96], lora[96], cache[96];
 
 /* ==== A model on an engine ==================================================================== */
 
@@ -58,6 +58,7 @@ static rotor_status rig_try(rig *r, run_options o, bool adapter, rotor_error *er
     o.log = &r->log;
     o.adapter = r->a;
     o.adapter_strength = 1;
+    o.device_cache = cache;
     if (!o.chunk) o.chunk = 32;
     return run_create(&r->e, r->m, r->pool, &o, err);
 }
@@ -360,6 +361,19 @@ static void memory_may_end_during_set_up(void **state) {
     assert_int_equal(wholes, 1);
 }
 
+static void drop_cache(void) {
+    char **names = NULL;
+    size_t n = 0;
+    if (base_list_dir(cache, &names, &n, NULL) != ROTOR_OK) return;
+    for (size_t i = 0; i < n; i++) {
+        char *file = base_path_join(cache, names[i]);
+        unlink(file);
+        base_free(file);
+    }
+    base_names_free(names, n);
+    rmdir(cache);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cut_is_the_same_bits),
@@ -372,10 +386,13 @@ int main(void) {
     };
     tiny_path(path, "split.gguf");
     tiny_path(lora, "split-lora.gguf");
+    tiny_path(cache, "split-kernels"); /* compiled once, not for every engine */
+    if (base_mkdirs(cache, NULL) != ROTOR_OK) return 1;
     find_devices();
     if (!n_devices) print_message("no OpenCL or Vulkan device: only the CPU is tested\n");
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);
     unlink(lora);
+    drop_cache();
     return failed;
 }
