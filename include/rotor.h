@@ -134,6 +134,7 @@ typedef struct rotor_engine_info {
     uint64_t device_steps;     /* steps: a decoded token, a piece of a prompt */
     uint64_t device_dependent; /* kernels started that waited for the one before; 0 on the CPU */
     uint64_t device_up, device_down; /* bytes to and from it; 0 on the CPU */
+    uint64_t device_layers;          /* layers on it, the CPU has the rest; 0 on the CPU */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 

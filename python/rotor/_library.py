@@ -59,7 +59,7 @@ class EngineInfo(ctypes.Structure):
                 ("head_all_bytes", c_uint64), ("head_tokens", c_uint64), ("head_whole", c_uint64),
                 ("head_survivors", c_uint64 * 5), ("head_rows", c_uint64), ("device", c_char_p),
                 ("device_name", c_char_p), ("device_why", c_char_p), ("device_steps", c_uint64), ("device_dependent", c_uint64),
-                ("device_up", c_uint64), ("device_down", c_uint64)]
+                ("device_up", c_uint64), ("device_down", c_uint64), ("device_layers", c_uint64)]
 
 
 class Logit(ctypes.Structure):

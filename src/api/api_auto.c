@@ -11,6 +11,7 @@
  */
 #include "api/api_auto.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -177,8 +178,19 @@ static bool measure_all(const api_rivals *r, const api_auto *a, race *out) {
     return out->cpu_rate > 0;
 }
 
+/* What was chosen and why. */
+BASE_PRINTF(2, 3) static void tell(const api_auto *a, const char *fmt, ...) {
+    char line[192];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    base_log_printf(a->log, BASE_LOG_INFO, "%s", line);
+    if (a->why) snprintf(a->why, a->why_bytes, "%s", line);
+}
+
 static api_device stay(const api_auto *a, const char *why) {
-    base_log_printf(a->log, BASE_LOG_INFO, "auto: cpu: %s", why);
+    tell(a, "auto: cpu: %s", why);
     return (api_device){.api = DEV_CPU};
 }
 
@@ -196,10 +208,8 @@ api_device api_auto_choose(const api_rivals *r, const api_auto *a) {
     const bool faster = all.best_rate > all.cpu_rate;
     const char *how = known ? "remembered" : "measured now";
     if (faster)
-        base_log_printf(a->log, BASE_LOG_INFO, "auto: %s %.1f t/s, cpu %.1f t/s (%s)", all.best,
-                        all.best_rate, all.cpu_rate, how);
+        tell(a, "auto: %s %.1f t/s, cpu %.1f t/s (%s)", all.best, all.best_rate, all.cpu_rate, how);
     else
-        base_log_printf(a->log, BASE_LOG_INFO, "auto: cpu %.1f t/s, %s %.1f t/s (%s)", all.cpu_rate,
-                        all.best, all.best_rate, how);
+        tell(a, "auto: cpu %.1f t/s, %s %.1f t/s (%s)", all.cpu_rate, all.best, all.best_rate, how);
     return faster ? all.rival[all.best_at] : (api_device){.api = DEV_CPU};
 }

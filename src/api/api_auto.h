@@ -31,6 +31,8 @@ typedef struct api_auto {
     uint64_t key;          /* of machine, model and settings */
     const char *cache_dir; /* where the result is remembered; NULL: nowhere */
     const base_log *log;   /* what was chosen and why, at level info */
+    char *why;             /* the same text; NULL: nobody wants it */
+    size_t why_bytes;      /* room for it */
 } api_auto;
 
 enum {

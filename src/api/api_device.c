@@ -150,21 +150,15 @@ static uint64_t trial_key(const rotor_engine *e, const run_options *o) {
     return base_hash64(text, BASE_MIN((size_t)n, sizeof text - 1), 0);
 }
 
-/* What auto says is the engine's reason, too. */
-static void note_why(void *user, base_log_level level, const char *line) {
-    rotor_engine *e = user;
-    say_why(e, line);
-    base_log_printf(&e->log, level, "%s", line);
-}
-
 static api_device choose_auto(rotor_engine *e, const run_options *opt) {
     trial t = {.e = e, .opt = opt};
-    const base_log log = {note_why, e};
     const api_rivals world = {&t, list, measure};
     const api_auto job = {.step_bytes = model_step_bytes(e->m, 0),
                           .key = trial_key(e, opt),
                           .cache_dir = opt->device_cache,
-                          .log = &log};
+                          .why = e->device_why,
+                          .why_bytes = sizeof e->device_why,
+                          .log = &e->log};
     return api_auto_choose(&world, &job);
 }
 

@@ -296,7 +296,8 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .device_steps = counters.steps,
                              .device_dependent = counters.dependent,
                              .device_up = counters.bytes_up,
-                             .device_down = counters.bytes_down};
+                             .device_down = counters.bytes_down,
+                             .device_layers = on_cpu ? 0 : run_device_layers(e->run)};
     dev_staged_stats st;
     if (run_head_stats(e->run, &st)) {
         _Static_assert(sizeof all.head_survivors == sizeof st.survivors, "stages of the head");

@@ -196,6 +196,7 @@ static void count(dev_split *d) {
         sum.meetings += of.meetings;
         sum.bytes_up += of.bytes_up;
         sum.bytes_down += of.bytes_down;
+        sum.dependent += of.dependent;
         sum.submissions += of.submissions;
         sum.allocations += of.allocations;
     }

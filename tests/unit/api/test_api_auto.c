@@ -84,9 +84,17 @@ static void usual(void) {
 static api_device choose_with(uint64_t step_bytes, uint64_t key, const char *cache_dir) {
     const api_rivals r = {&world, list, measure};
     const base_log log = {hear, &world};
-    const api_auto a = {step_bytes, key, cache_dir, &log};
+    char why[160] = "";
+    const api_auto a = {.step_bytes = step_bytes,
+                        .key = key,
+                        .cache_dir = cache_dir,
+                        .log = &log,
+                        .why = why,
+                        .why_bytes = sizeof why};
     world.n_listed = world.n_measured = 0;
-    return api_auto_choose(&r, &a);
+    const api_device d = api_auto_choose(&r, &a);
+    assert_string_equal(why, world.said); /* for rotor info */
+    return d;
 }
 
 static api_device choose(const char *cache_dir) { return choose_with(1 << 30, 7, cache_dir); }
