@@ -147,6 +147,7 @@ uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
 const char *run_device_name(const run_engine *e) { return e->d ? dev_name(e->d) : "none"; }
+dev_api run_device(const run_engine *e) { return e->opt.device; }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
 
 uint64_t run_memory_bytes(const run_engine *e) {

@@ -61,6 +61,7 @@ uint64_t run_head_bytes(const run_engine *e);     /* of these, the output head's
 uint64_t run_head_all_bytes(const run_engine *e); /* of the head where all logits are computed */
 const char *run_head_name(const run_engine *e);   /* "q8", "file (F16)" … */
 const char *run_device_name(const run_engine *e); /* "cpu", or what the driver calls it */
+dev_api run_device(const run_engine *e);          /* DEV_CPU, too, when another was given up */
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);

@@ -486,6 +486,7 @@ rotor_status gpu_lower(dev_gpu *d, uint32_t rows, uint32_t picked, gpu_sized *ou
     if (picked && d->logits != DEV_NONE) emit_best(&l);
     *out = (gpu_sized){
         .rows = rows, .picked = picked, .up_words = gpu_step_words(d, rows), .n_dispatches = l.n};
+    for (size_t i = 0; i < l.n; i++) out->n_dependent += !l.out[i].beside;
     if (l.st == ROTOR_OK)
         l.st = d->api->list_make(d->g, l.out, l.n, d->step, out->up_words * 4ull,
                                  picked ? d->found : NULL, picked * GPU_FOUND_WORDS * 4ull,
