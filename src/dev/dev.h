@@ -75,6 +75,8 @@ typedef struct dev_step {
     const uint32_t *const *pages; /* [n_rows] page table of its sequence */
     uint32_t n_picked;            /* rows with logits */
     const uint32_t *picked;       /* [n_picked] row indices, ascending */
+    uint32_t n_best;              /* the best so many of each are looked for (dev_top), at most
+                                     DEV_STAGED_BEST; 0: 1. A device may ignore it */
 } dev_step;
 
 typedef struct dev_counters {
@@ -123,6 +125,10 @@ const float *dev_read(dev *d, dev_buf b, uint32_t row);
  * its index, the lowest of several: found by the device, without fetching the row. False: this
  * device does not look. */
 bool dev_best(dev *d, uint32_t row, uint32_t *id, float *value);
+/* The same for the best n_best of the step's list, perhaps some more, as pairs of words: index and
+ * value's bits. Best first, the lower index first among equals; index UINT32_MAX ends them early.
+ * Returns how many, 0: this device does not look. Valid until the next step. */
+uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs);
 /* Copies the first n positions of one cache page to another (all layers). */
 void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page);
 void dev_counters_get(const dev *d, dev_counters *out);

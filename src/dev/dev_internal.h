@@ -25,6 +25,7 @@ typedef struct dev_vtable {
     void (*screen)(dev *d, dev_buf src, uint32_t first, uint32_t n_rows);
     bool (*find)(dev *d, uint32_t row, const dev_want *want, dev_found *found);
     bool (*best)(dev *d, uint32_t row, uint32_t *id, float *value); /* or NULL */
+    uint32_t (*top)(dev *d, uint32_t row, const uint32_t **pairs);  /* or NULL */
 } dev_vtable;
 
 /* What an op reads and writes: for those who put several ops into one. */

@@ -34,6 +34,19 @@ static rotor_status reserve(gen_task *t, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* From the few logits that settings look at, where nobody wants to know more. */
+static bool needs_few(const gen_task *t) {
+    return !t->opt->n_top && (!t->opt->on_text || t->opt->no_logprobs);
+}
+
+/* Tells the session what its logits are going to be asked for. */
+static void expect(gen_task *t) {
+    const uint32_t any = 0; /* a history, for penalties to look at */
+    run_want want;
+    const bool few = needs_few(t) && gen_sampler_want(t->sampler, &any, 1, &want);
+    run_session_expect(t->s, few && !want.n_ids ? want.k : 0);
+}
+
 rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const gen_options *opt,
                            rotor_error *err) {
     const model *m = run_model(run_session_engine(s));
@@ -53,6 +66,7 @@ rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const
     if (status != ROTOR_OK) goto fail;
     if (t->v) text_stream_init(&t->stream, t->v);
     t->stream.render_special = opt->render_special;
+    expect(t);
     return ROTOR_OK;
 fail:
     gen_task_free(t);
@@ -152,10 +166,9 @@ static rotor_status choose(gen_task *t, uint32_t i, uint32_t len, gen_choice *ch
                            rotor_error *err) {
     run_engine *e = run_session_engine(t->s);
     const uint32_t *tokens = run_session_tokens(t->s);
-    const bool nobody_looks = !t->opt->n_top && (!t->opt->on_text || t->opt->no_logprobs);
     run_want want;
     run_found found;
-    if (nobody_looks && gen_sampler_want(t->sampler, tokens, len, &want) &&
+    if (needs_few(t) && gen_sampler_want(t->sampler, tokens, len, &want) &&
         run_candidates(e, i, &want, &found) &&
         gen_sample_found(t->sampler, &want, &found, tokens, len, choice))
         return ROTOR_OK;

@@ -75,6 +75,11 @@ void run_session_rewind(run_session *s, uint32_t n);
 rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t n,
                               rotor_error *err);
 
+/* Of the logits of its rows the best k are going to be asked for (run_candidates), and no others if
+ * that can be helped: a device looks for them in the same step. 0, as at first: nobody
+ * knows. */
+void run_session_expect(run_session *s, uint32_t k);
+
 typedef struct run_row {
     run_session *s;   /* timeline to extend; its rows in one call are in order */
     uint32_t token;   /* < V */
@@ -90,8 +95,8 @@ const float *run_logits(run_engine *e, uint32_t i);
 
 /* The best of those logits, and those of chosen tokens, bit for bit as run_logits would give them:
  * everything want asks for, and perhaps more. False: not this way (another head, too many rows,
- * or too close a race); take run_logits. Rows are screened four at a time, as far as they are asked
- * for: ask in ascending order. */
+ * too close a race, or more than the session expected); take run_logits. Rows are screened four at
+ * a time, as far as they are asked for: ask in ascending order. */
 typedef dev_want run_want;
 typedef dev_found run_found;
 bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found);

@@ -53,16 +53,17 @@ struct run_engine {
     bool staged;             /* the device has planes of the head: no head in the pass */
     dev_mat staged_mat;      /* staged: the file's head */
     uint32_t n_picked;       /* rows with logits in the last step */
+    uint32_t n_best;         /* of each, the best so many may be asked for */
     uint32_t screened;       /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
     bool have_logits;        /* staged: all logits of that step have been computed */
     uint32_t n_rows;         /* rows of the last step, for when its device fails */
     run_session *sessions;   /* all there are, linked by next */
     float *no_logits;        /* [V] NaN: what a failed device without successor gives, owned */
-    uint32_t best_id;        /* what run_candidates found on a device … */
-    float best_value;        /* … and its logit */
-    uint32_t *token, *pos, *picked; /* [chunk] the step being built */
-    const uint32_t **table;         /* [chunk] page table of each row's session */
-    run_row *rows;                  /* [chunk] rows of a prompt chunk */
+    uint32_t found_id[DEV_STAGED_BEST]; /* what a device has found, for run_candidates, by id … */
+    float found_value[DEV_STAGED_BEST]; /* … and their logits */
+    uint32_t *token, *pos, *picked;     /* [chunk] the step being built */
+    const uint32_t **table;             /* [chunk] page table of each row's session */
+    run_row *rows;                      /* [chunk] rows of a prompt chunk */
 };
 
 struct run_session {
@@ -70,6 +71,7 @@ struct run_session {
     run_session *next, *prev; /* in e->sessions */
     uint32_t max_tok;         /* positions at most */
     uint32_t len;             /* positions evaluated */
+    uint32_t expect;          /* run_session_expect */
     uint32_t *tokens;         /* [max_tok], owned */
     uint32_t *pages;          /* [ceil(max_tok / KERN_KEYS)] page of each block, owned */
     uint32_t n_pages;         /* held: ceil(len / KERN_KEYS) */

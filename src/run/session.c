@@ -84,6 +84,10 @@ uint32_t run_session_max(const run_session *s) { return s->max_tok; }
 uint32_t run_session_len(const run_session *s) { return s->len; }
 const uint32_t *run_session_tokens(const run_session *s) { return s->tokens; }
 
+void run_session_expect(run_session *s, uint32_t k) {
+    s->expect = BASE_MIN(k, (uint32_t)DEV_STAGED_BEST);
+}
+
 void run_session_rewind(run_session *s, uint32_t n) {
     assert(n <= s->len);
     s->len = n;
@@ -137,7 +141,8 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
                            .pos = e->pos,
                            .pages = e->table,
                            .n_picked = e->n_picked,
-                           .picked = e->picked};
+                           .picked = e->picked,
+                           .n_best = e->n_best};
     e->screened = 0;
     e->have_logits = false;
     if (e->opt.device == DEV_CPU) return dev_run(e->d, &step, err);
@@ -148,17 +153,20 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
 
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err) {
     assert(n >= 1 && n <= e->opt.chunk);
-    uint32_t done = 0, n_picked = 0;
+    uint32_t done = 0, n_picked = 0, n_best = 1;
     rotor_status st = ROTOR_OK;
     for (; st == ROTOR_OK && done < n; done++) {
         assert(rows[done].s->e == e);
         st = extend(e, &rows[done], done, err);
         if (st != ROTOR_OK) break;
-        if (rows[done].want_logits) e->picked[n_picked++] = done;
+        if (!rows[done].want_logits) continue;
+        e->picked[n_picked++] = done;
+        n_best = BASE_MAX(n_best, rows[done].s->expect);
     }
     assert(n_picked <= e->opt.max_logits);
     e->n_rows = n;
     e->n_picked = n_picked;
+    e->n_best = n_best;
     if (st == ROTOR_OK) st = run_step(e, err);
     if (st != ROTOR_OK)
         while (done-- > 0) run_session_rewind(rows[done].s, rows[done].s->len - 1);

@@ -465,6 +465,24 @@ static size_t lower_op(lower *l, size_t i) {
     }
 }
 
+/* The best k of each picked row. */
+static void emit_top(lower *l, uint32_t k) {
+    const gpu_buf *x = &l->d->bufs[l->d->logits];
+    const gpu_top_params p = {.count_at = GPU_STEP_PICKED,
+                              .width = (uint32_t)x->width,
+                              .x_at = x->at,
+                              .x_ld = x->ld,
+                              .k = k};
+    const work w = {.name = "top",
+                    .spec = {256},
+                    .n_spec = 1,
+                    .x = 1,
+                    .y = l->picked,
+                    .n_binds = 3,
+                    .bind = {l->d->step, x->x, l->d->top}};
+    emit(l, &w, &p, sizeof p);
+}
+
 static void emit_best(lower *l) {
     const gpu_buf *x = &l->d->bufs[l->d->logits];
     const gpu_best_params p = {
@@ -479,17 +497,20 @@ static void emit_best(lower *l) {
     emit(l, &w, &p, sizeof p);
 }
 
-rotor_status gpu_lower(dev_gpu *d, uint32_t rows, uint32_t picked, gpu_sized *out,
-                       rotor_error *err) {
+rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err) {
+    const uint32_t rows = list->rows, picked = list->picked;
+    const bool looks = picked && d->logits != DEV_NONE, several = list->best > 1;
     lower l = {.d = d, .rows = rows, .picked = picked, .at = layout_of(d, rows), .err = err};
     for (size_t i = 0; i < d->n_ops;) i = d->ops[i].picked && !picked ? i + 1 : lower_op(&l, i);
-    if (picked && d->logits != DEV_NONE) emit_best(&l);
-    *out = (gpu_sized){
-        .rows = rows, .picked = picked, .up_words = gpu_step_words(d, rows), .n_dispatches = l.n};
+    if (looks && several) emit_top(&l, list->best);
+    if (looks && !several) emit_best(&l);
+    list->up_words = gpu_step_words(d, rows);
+    list->n_dispatches = l.n;
     if (l.st == ROTOR_OK)
-        l.st = d->api->list_make(d->g, l.out, l.n, d->step, out->up_words * 4ull,
-                                 picked ? d->found : NULL, picked * GPU_FOUND_WORDS * 4ull,
-                                 &out->list, err);
+        l.st = d->api->list_make(d->g, l.out, l.n, d->step, list->up_words * 4ull,
+                                 looks ? several ? d->top : d->found : NULL,
+                                 (uint64_t)picked * list->best * GPU_FOUND_WORDS * 4, &list->list,
+                                 err);
     base_free(l.out);
     return l.st;
 }

@@ -17,14 +17,25 @@ uint32_t gpu_bucket(uint32_t n) {
     return b;
 }
 
+/* How many of a row's best a list looks for: few sizes, so that there are few lists. */
+static uint32_t best_bucket(const dev_gpu *d, const dev_step *s) {
+    if (!s->n_picked || d->logits == DEV_NONE) return 0;
+    return s->n_best <= 1 ? 1 : s->n_best <= GPU_FEW_BEST ? GPU_FEW_BEST : GPU_TOP;
+}
+
 static rotor_status list_for(dev_gpu *d, const dev_step *s, gpu_sized **out, rotor_error *err) {
-    const uint32_t rows = gpu_bucket(s->n_rows), picked = gpu_bucket(s->n_picked);
-    for (size_t i = 0; i < d->n_lists; i++)
-        if (d->lists[i].rows == rows && d->lists[i].picked == picked)
-            return *out = &d->lists[i], ROTOR_OK;
+    const gpu_sized size = {.rows = gpu_bucket(s->n_rows),
+                            .picked = gpu_bucket(s->n_picked),
+                            .best = best_bucket(d, s)};
+    for (gpu_sized *l = d->lists; l < d->lists + d->n_lists; l++)
+        if (l->rows == size.rows && l->picked == size.picked && l->best == size.best)
+            return *out = l, ROTOR_OK;
     assert(d->n_lists < GPU_MAX_LISTS);
-    ROTOR_TRY(gpu_lower(d, rows, picked, &d->lists[d->n_lists], err));
-    *out = &d->lists[d->n_lists++];
+    gpu_sized *l = &d->lists[d->n_lists];
+    *l = size;
+    ROTOR_TRY(gpu_lower(d, l, err));
+    d->n_lists++;
+    *out = l;
     return ROTOR_OK;
 }
 
@@ -95,6 +106,7 @@ rotor_status gpu_run(dev *base, const dev_step *s, rotor_error *err) {
         if (err) *err = d->why;
         return d->lost;
     }
+    d->found_best = list->best;
     count(d, list);
     return ROTOR_OK;
 }
@@ -120,9 +132,16 @@ const float *gpu_read(dev *base, dev_buf b, uint32_t row) {
 }
 
 bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value) {
-    const dev_gpu *d = (const dev_gpu *)base;
-    if (d->logits == DEV_NONE || d->lost != ROTOR_OK) return false;
-    *id = d->found_host[row * GPU_FOUND_WORDS];
-    memcpy(value, &d->found_host[row * GPU_FOUND_WORDS + 1], sizeof *value);
+    const uint32_t *pair;
+    if (!gpu_top(base, row, &pair) || pair[0] == UINT32_MAX) return false;
+    *id = pair[0];
+    memcpy(value, &pair[1], sizeof *value);
     return true;
+}
+
+uint32_t gpu_top(dev *base, uint32_t row, const uint32_t **pairs) {
+    const dev_gpu *d = (const dev_gpu *)base;
+    if (d->lost != ROTOR_OK) return 0;
+    *pairs = d->found_host + (size_t)row * d->found_best * GPU_FOUND_WORDS;
+    return d->found_best;
 }

@@ -85,16 +85,16 @@ typedef struct gpu_embed_params {
 
 /* Products, y = W x, or y += W x. mv_*: few rows of activations, TOKENS at a time; grid
  * (ceil(rows / 32), ceil(B / TOKENS)), LX 256 (1 where invocations run one after another, facts.
- * subgroup 1): a group makes 32 outputs of TOKENS tokens, its invocations share the columns. mm_*: many rows; grid (ceil(rows / GPU_MM_ROWS), ceil(B /
- * GPU_MM_TOKENS)), LX 256.
+ * subgroup 1): a group makes 32 outputs of TOKENS tokens, its invocations share the columns. mm_*:
+ * many rows; grid (ceil(rows / GPU_MM_ROWS), ceil(B / GPU_MM_TOKENS)), LX 256.
  *   *_t2     ternary weights; FLOAT_ACT 0: i8 activations, exact integer sums, then
  *            y = (sum - sum of x) / xs[0] * rs[row]; FLOAT_ACT 1: float activations
  *   *_block  TYPE GPU_Q8_0, GPU_Q4_0, GPU_Q4_K, GPU_Q6_K, GPU_B32; q8 or float activations
  *   *_float  TYPE GPU_F32, GPU_F16, GPU_BF16; float activations
  * spec: 1 TOKENS (mv: 1, 2, 4, 8; mm: unused), 2 ADD, 3 FLOAT_ACT, 4 TYPE, 5 SCALED: multiplied by
  * rs[row] (t2: always).
- * Binds: 0 step, 1 w, 2 x (words: int8 codes, or floats as bits), 3 xs, 4 rs, 5 y. int8 x is read in
- * sixteens of bytes: x_at and x_ld are multiples of 4 then. */
+ * Binds: 0 step, 1 w, 2 x (words: int8 codes, or floats as bits), 3 xs, 4 rs, 5 y. int8 x is read
+ * in sixteens of bytes: x_at and x_ld are multiples of 4 then. */
 enum { GPU_MM_ROWS = 64, GPU_MM_TOKENS = 64 };
 typedef struct gpu_product_params {
     uint32_t count_at;   /* GPU_STEP_ROWS or GPU_STEP_PICKED */
@@ -108,7 +108,8 @@ typedef struct gpu_product_params {
 /* `rope`: rotates heads and stores keys and values in the cache. Grid (n_q + n_k + n_v, B), LX 64.
  * spec 1: ROPE_ROTATE q and k in place, ROPE_APPEND (rotated) k and v, ROPE_INTERLEAVED pairs
  * (2i, 2i+1) instead of (i, i + n_rot/2); 2: kern_kv. Any of n_q, n_k, n_v may be 0.
- * Binds: 0 step, 1 q, 2 k, 3 v, 4 cache of keys, 5 cache of values. d is at most 512, even with f16. */
+ * Binds: 0 step, 1 q, 2 k, 3 v, 4 cache of keys, 5 cache of values. d is at most 512, even with
+ * f16. */
 enum { ROPE_ROTATE = 1, ROPE_APPEND = 2, ROPE_INTERLEAVED = 4 };
 typedef struct gpu_rope_params {
     uint32_t pos_at, table_at, angle_at; /* in the step */
@@ -161,5 +162,16 @@ typedef struct gpu_best_params {
     uint32_t width;      /* elements */
     uint32_t x_at, x_ld; /* x */
 } gpu_best_params;
+
+/* `top`: the best k of a row, best first, the lower index first among equals (zeros are equal); NaN
+ * never. Grid (1, B), LX 256. Binds: 0 step, 1 x, 2 out: k pairs of words a row, index and value's
+ * bits; 0xffffffff and minus infinity where the row has fewer numbers than k. */
+enum { GPU_TOP = 256 };
+typedef struct gpu_top_params {
+    uint32_t count_at;   /* GPU_STEP_ROWS or GPU_STEP_PICKED */
+    uint32_t width;      /* elements */
+    uint32_t x_at, x_ld; /* x */
+    uint32_t k;          /* 1 ... GPU_TOP */
+} gpu_top_params;
 
 #endif
