@@ -50,6 +50,10 @@ uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs) {
     return d->vt->top ? d->vt->top(d, row, pairs) : 0;
 }
 
+bool dev_chosen(dev *d, uint32_t row, uint32_t *id) {
+    return d->vt->chosen && d->vt->chosen(d, row, id);
+}
+
 void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page) {
     if (dst_page != src_page) d->vt->copy_page(d, dst_page, src_page);
 }

@@ -67,6 +67,17 @@ typedef struct dev_shape {
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) run on one thread */
 } dev_shape;
 
+/* How a token is drawn from a row: of the best k, those that make up the share top_p and are at
+ * most -least below the best, in the order of their indices, by weight exp((x - largest) * heat).
+ */
+typedef struct dev_draw {
+    uint32_t k;  /* 1 … DEV_STAGED_BEST; 1: the best, the rest is of no account */
+    float top_p; /* share of exp(x) that the best k have together; 1: all of it */
+    float least; /* at most 0; -INFINITY: no matter how far below */
+    float heat;  /* one by temperature */
+    float u;     /* 0 … 1: the place in the sum of weights */
+} dev_draw;
+
 /* One step's rows. Borrowed for the call. */
 typedef struct dev_step {
     uint32_t n_rows;              /* tokens in this step, 1 … max_rows */
@@ -77,6 +88,8 @@ typedef struct dev_step {
     const uint32_t *picked;       /* [n_picked] row indices, ascending */
     uint32_t n_best;              /* the best so many of each are looked for (dev_top), at most
                                      DEV_STAGED_BEST; 0: 1. A device may ignore it */
+    const dev_draw *draw;         /* [n_picked] a token of each is drawn instead (dev_chosen), or
+                                     NULL. A device may ignore it */
 } dev_step;
 
 typedef struct dev_counters {
@@ -129,6 +142,9 @@ bool dev_best(dev *d, uint32_t row, uint32_t *id, float *value);
  * value's bits. Best first, the lower index first among equals; index UINT32_MAX ends them early.
  * Returns how many, 0: this device does not look. Valid until the next step. */
 uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs);
+/* The token drawn from picked row `row` of the last step. False: this device does not draw, or the
+ * best of the row is not finite. */
+bool dev_chosen(dev *d, uint32_t row, uint32_t *id);
 /* Copies the first n positions of one cache page to another (all layers). */
 void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page);
 void dev_counters_get(const dev *d, dev_counters *out);

@@ -26,6 +26,7 @@ typedef struct dev_vtable {
     bool (*find)(dev *d, uint32_t row, const dev_want *want, dev_found *found);
     bool (*best)(dev *d, uint32_t row, uint32_t *id, float *value); /* or NULL */
     uint32_t (*top)(dev *d, uint32_t row, const uint32_t **pairs);  /* or NULL */
+    bool (*chosen)(dev *d, uint32_t row, uint32_t *id);             /* or NULL */
 } dev_vtable;
 
 /* What an op reads and writes: for those who put several ops into one. */

@@ -154,6 +154,12 @@ void gen_drafter_judge(gen_drafter *d, uint32_t n_right, uint32_t n_judged);
 /* The next draws of s will be those that `like` is going to make. */
 void gen_sampler_follow(gen_sampler *s, const gen_sampler *like);
 
+/* What a device needs to choose by itself, `ahead` choices after the next one. False: settings that
+ * look at more than the best few logits. */
+bool gen_sampler_draw(const gen_sampler *s, uint32_t ahead, dev_draw *out);
+/* A device has made the next choice. */
+void gen_sampler_drawn(gen_sampler *s);
+
 /* ---- gen_task.c: one generation in progress -------------------------------------------------- */
 
 typedef struct gen_task {

@@ -274,7 +274,8 @@ static const dev_vtable gpu_vtable = {.free = free_all,
                                       .time_ops = time_ops,
                                       .op_times = op_times,
                                       .best = gpu_best,
-                                      .top = gpu_top};
+                                      .top = gpu_top,
+                                      .chosen = gpu_chosen};
 
 rotor_status dev_gpu_create_on(dev **out, const gpu_api *api, size_t index, const char *cache_dir,
                                const dev_shape *shape, rotor_error *err) {

@@ -80,6 +80,7 @@ typedef struct gpu_built {
 typedef struct gpu_sized {
     uint32_t rows, picked; /* buckets */
     uint32_t best;         /* tokens found in each picked row: 1, or a bucket of the wanted */
+    bool draw;             /* one of these is drawn */
     uint32_t up_words;     /* words of the step it takes at most */
     size_t n_dispatches;   /* of the list */
     gpu_list *list;        /* owned */
@@ -116,6 +117,7 @@ typedef struct dev_gpu {
     uint32_t *words;                /* the step being built, owned */
     uint32_t *found_host;           /* [max_picked, best] pairs of the last step, owned */
     uint32_t found_best;            /* best of the last step's list; 0: it picked no rows */
+    bool found_drawn;               /* one token a row was drawn from them */
     dev_buf logits;                 /* what the list writes last, or DEV_NONE */
     uint64_t weight_bytes;          /* on the device */
     rotor_status lost;              /* ROTOR_E_DEVICE after a failure: nothing more is done */
@@ -146,5 +148,6 @@ rotor_status gpu_run(dev *base, const dev_step *step, rotor_error *err);
 const float *gpu_read(dev *base, dev_buf b, uint32_t row);
 bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value);
 uint32_t gpu_top(dev *base, uint32_t row, const uint32_t **pairs);
+bool gpu_chosen(dev *base, uint32_t row, uint32_t *id);
 
 #endif

@@ -17,7 +17,7 @@
 
 /* Where things stand in the step of a list for so many rows. */
 typedef struct layout {
-    uint32_t token, pos, picked, table, angle, pages; /* words from its beginning */
+    uint32_t token, pos, picked, table, angle, draw, pages; /* words from its beginning */
 } layout;
 
 typedef struct lower {
@@ -39,7 +39,8 @@ static layout layout_of(const dev_gpu *d, uint32_t rows) {
     at.picked = at.pos + rows;
     at.table = at.picked + rows;
     at.angle = at.table + rows;
-    at.pages = at.angle + rows * d->shape.n_rot;
+    at.draw = at.angle + rows * d->shape.n_rot;
+    at.pages = at.draw + rows * GPU_DRAW_WORDS;
     return at;
 }
 
@@ -483,6 +484,19 @@ static void emit_top(lower *l, uint32_t k) {
     emit(l, &w, &p, sizeof p);
 }
 
+/* One token of these. */
+static void emit_draw(lower *l, uint32_t k) {
+    const gpu_draw_params p = {.count_at = GPU_STEP_PICKED, .draw_at = l->at.draw, .k = k};
+    const work w = {.name = "draw",
+                    .spec = {256},
+                    .n_spec = 1,
+                    .x = 1,
+                    .y = l->picked,
+                    .n_binds = 3,
+                    .bind = {l->d->step, l->d->top, l->d->found}};
+    emit(l, &w, &p, sizeof p);
+}
+
 static void emit_best(lower *l) {
     const gpu_buf *x = &l->d->bufs[l->d->logits];
     const gpu_best_params p = {
@@ -499,18 +513,21 @@ static void emit_best(lower *l) {
 
 rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err) {
     const uint32_t rows = list->rows, picked = list->picked;
-    const bool looks = picked && d->logits != DEV_NONE, several = list->best > 1;
+    const bool several = list->best > 1, all_back = several && !list->draw;
     lower l = {.d = d, .rows = rows, .picked = picked, .at = layout_of(d, rows), .err = err};
     for (size_t i = 0; i < d->n_ops;) i = d->ops[i].picked && !picked ? i + 1 : lower_op(&l, i);
-    if (looks && several) emit_top(&l, list->best);
-    if (looks && !several) emit_best(&l);
+    if (list->best == 1) emit_best(&l);
+    if (several) emit_top(&l, list->best);
+    if (list->draw) emit_draw(&l, list->best);
+    const uint64_t pairs = (uint64_t)picked * (all_back ? list->best : 1);
     list->up_words = gpu_step_words(d, rows);
     list->n_dispatches = l.n;
     if (l.st == ROTOR_OK)
         l.st = d->api->list_make(d->g, l.out, l.n, d->step, list->up_words * 4ull,
-                                 looks ? several ? d->top : d->found : NULL,
-                                 (uint64_t)picked * list->best * GPU_FOUND_WORDS * 4, &list->list,
-                                 err);
+                                 !list->best ? NULL
+                                 : all_back  ? d->top
+                                             : d->found,
+                                 pairs * GPU_FOUND_WORDS * 4, &list->list, err);
     base_free(l.out);
     return l.st;
 }

@@ -10,6 +10,7 @@
 #include "dev/gpu/dev_gpu.h"
 
 #include <assert.h>
+#include <math.h>
 
 uint32_t gpu_bucket(uint32_t n) {
     uint32_t b = n ? 1 : 0;
@@ -19,20 +20,25 @@ uint32_t gpu_bucket(uint32_t n) {
 
 /* How many of a row's best a list looks for: few sizes, so that there are few lists. */
 static uint32_t best_bucket(const dev_gpu *d, const dev_step *s) {
+    uint32_t most = s->draw ? 1 : s->n_best;
     if (!s->n_picked || d->logits == DEV_NONE) return 0;
-    return s->n_best <= 1 ? 1 : s->n_best <= GPU_FEW_BEST ? GPU_FEW_BEST : GPU_TOP;
+    for (uint32_t i = 0; s->draw && i < s->n_picked; i++) most = BASE_MAX(most, s->draw[i].k);
+    return most <= 1 ? 1 : most <= GPU_FEW_BEST ? GPU_FEW_BEST : GPU_TOP;
 }
 
 static rotor_status list_for(dev_gpu *d, const dev_step *s, gpu_sized **out, rotor_error *err) {
     const gpu_sized size = {.rows = gpu_bucket(s->n_rows),
                             .picked = gpu_bucket(s->n_picked),
                             .best = best_bucket(d, s)};
+    const bool draw = s->draw && size.best > 1;
     for (gpu_sized *l = d->lists; l < d->lists + d->n_lists; l++)
-        if (l->rows == size.rows && l->picked == size.picked && l->best == size.best)
+        if (l->rows == size.rows && l->picked == size.picked && l->best == size.best &&
+            l->draw == draw)
             return *out = l, ROTOR_OK;
     assert(d->n_lists < GPU_MAX_LISTS);
     gpu_sized *l = &d->lists[d->n_lists];
     *l = size;
+    l->draw = draw;
     ROTOR_TRY(gpu_lower(d, l, err));
     d->n_lists++;
     *out = l;
@@ -64,11 +70,18 @@ static void put_angles(dev_gpu *d, uint32_t at, uint32_t pos) {
     memcpy(d->words + at + half, sn, half * sizeof *sn);
 }
 
+static void put_draw(dev_gpu *d, uint32_t at, const dev_draw *draw) {
+    const float f[] = {draw->top_p, draw->least, draw->heat, draw->u};
+    d->words[at] = draw->k;
+    memcpy(d->words + at + 1, f, sizeof f);
+}
+
 /* The step as gpu_kernels.h draws it; returns its words. */
 static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
     const uint32_t token = GPU_STEP_HEADER, pos = token + rows, picked = pos + rows;
     const uint32_t table = picked + rows, angle = table + rows;
-    uint32_t end = angle + rows * d->shape.n_rot;
+    const uint32_t draw = angle + rows * d->shape.n_rot;
+    uint32_t end = draw + rows * GPU_DRAW_WORDS;
     memset(d->words, 0, end * sizeof *d->words);
     d->words[GPU_STEP_ROWS] = s->n_rows;
     d->words[GPU_STEP_PICKED] = s->n_picked;
@@ -78,6 +91,8 @@ static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
         d->words[table + r] = put_table(d, s, r, table, &end);
         put_angles(d, angle + r * d->shape.n_rot, s->pos[r]);
     }
+    for (uint32_t i = 0; s->draw && i < s->n_picked; i++)
+        put_draw(d, draw + i * GPU_DRAW_WORDS, &s->draw[i]);
     if (s->n_picked) memcpy(d->words + picked, s->picked, s->n_picked * sizeof *d->words);
     return end;
 }
@@ -107,6 +122,7 @@ rotor_status gpu_run(dev *base, const dev_step *s, rotor_error *err) {
         return d->lost;
     }
     d->found_best = list->best;
+    d->found_drawn = list->draw;
     count(d, list);
     return ROTOR_OK;
 }
@@ -141,7 +157,17 @@ bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value) {
 
 uint32_t gpu_top(dev *base, uint32_t row, const uint32_t **pairs) {
     const dev_gpu *d = (const dev_gpu *)base;
-    if (d->lost != ROTOR_OK) return 0;
+    if (d->lost != ROTOR_OK || d->found_drawn) return 0;
     *pairs = d->found_host + (size_t)row * d->found_best * GPU_FOUND_WORDS;
     return d->found_best;
+}
+
+bool gpu_chosen(dev *base, uint32_t row, uint32_t *id) {
+    const dev_gpu *d = (const dev_gpu *)base;
+    if (d->lost != ROTOR_OK || !(d->found_drawn || d->found_best == 1)) return false;
+    const uint32_t *pair = d->found_host + row * GPU_FOUND_WORDS;
+    float largest;
+    memcpy(&largest, &pair[1], sizeof largest);
+    *id = pair[0];
+    return *id != UINT32_MAX && isfinite(largest);
 }

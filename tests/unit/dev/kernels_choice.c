@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Which token: `top` against a plain loop over the row, with every kind of trouble a row can bring.
+ * Which token: `top` against a plain loop over the row, with every kind of trouble a row can bring,
+ * and `draw` against the sampler of the host.
  */
 #include "check_kernels.h"
+#include "gen/gen_internal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -119,4 +121,91 @@ static void check_tops(checker *c) {
         for (uint32_t f = 0; f < N_FILLS; f++) check_top(c, 128256, k, (fill)f);
 }
 
-void check_choice_kernels(checker *c) { check_tops(c); }
+/* ==== A draw ================================================================================== */
+
+enum { DRAW_V = 300, DRAW_ROWS = 10000 }; /* vocabulary; rows in one dispatch */
+
+static gen_sampling some_sampling(checker *c, uint32_t k) {
+    gen_sampling o = gen_sampling_default();
+    o.seed = base_rng_u64(&c->rng);
+    o.temperature = 0.05f + 2.5f * (float)base_rng_double(&c->rng);
+    o.top_k = 1 + (int)base_rng_below(&c->rng, k);
+    o.top_p = base_rng_below(&c->rng, 3) ? (float)base_rng_double(&c->rng) : 1;
+    o.min_p = base_rng_below(&c->rng, 2) ? 0.4f * (float)base_rng_double(&c->rng) : 0;
+    return o;
+}
+
+/* One row: its best k for the kernel, its numbers for the step, and the host's choice. */
+static uint32_t draw_case(checker *c, uint32_t k, uint32_t *pair, uint32_t *words) {
+    float x[DRAW_V], value[DRAW_V];
+    uint32_t order[DRAW_V], id[DRAW_V], n = 0;
+    gen_sampler *s = NULL;
+    gen_choice choice = {0};
+    rotor_error err;
+    const gen_sampling o = some_sampling(c, k);
+    const float spread = 0.2f + 4 * (float)base_rng_double(&c->rng);
+    const bool odd = base_rng_below(&c->rng, 8) == 0, ties = base_rng_below(&c->rng, 4) == 0;
+    for (uint32_t i = 0; i < DRAW_V; i++) {
+        x[i] = spread * base_rng_normal(&c->rng);
+        if (ties) x[i] = roundf(x[i]);
+        if (odd && base_rng_below(&c->rng, 4)) x[i] = i % 2 ? NAN : -INFINITY;
+    }
+    const uint32_t there = in_order(x, DRAW_V, order);
+    for (uint32_t i = 0; i < k; i++) {
+        const float v = i < there ? x[order[i]] : -INFINITY;
+        pair[2 * i] = i < there ? order[i] : UINT32_MAX;
+        memcpy(&pair[2 * i + 1], &v, 4);
+    }
+    if (gen_sampler_create(&s, &o, DRAW_V, &err) != ROTOR_OK) abort();
+    dev_draw d;
+    run_want want;
+    if (!gen_sampler_draw(s, 0, &d) || !gen_sampler_want(s, NULL, 0, &want)) abort();
+    words[0] = d.k;
+    memcpy(words + 1, (float[]){d.top_p, d.least, d.heat, d.u}, 16);
+    for (uint32_t i = 0; i < DRAW_V; i++) { /* found: the best k by their ids */
+        bool in = false;
+        for (uint32_t j = 0; j < d.k && j < there; j++) in |= order[j] == i;
+        if (in) id[n] = i, value[n++] = x[i];
+    }
+    const run_found found = {.id = id, .value = value, .n = n};
+    if (!gen_sample_found(s, &want, &found, NULL, 0, &choice)) choice.id = UINT32_MAX;
+    gen_sampler_free(&s);
+    return choice.id;
+}
+
+static void check_draws(checker *c, uint32_t k, uint32_t rows) {
+    const uint32_t draw_at = GPU_STEP_HEADER;
+    const size_t n_words = draw_at + (size_t)rows * GPU_DRAW_WORDS;
+    uint32_t *words = room(n_words, 4), *pairs = room((size_t)rows * k * 2, 4);
+    uint32_t *want = room(rows, 4), *found = room((size_t)rows * 2, 4), wrong = 0;
+    words[GPU_STEP_PICKED] = rows - 1;
+    for (uint32_t r = 0; r < rows; r++)
+        want[r] = draw_case(c, k, pairs + (size_t)r * k * 2, words + draw_at + r * GPU_DRAW_WORDS);
+    memset(found, 0x5a, rows * 8ull);
+    const gpu_draw_params params = {.count_at = GPU_STEP_PICKED, .draw_at = draw_at, .k = k};
+    gpu_mem *out = put(c, found, rows * 8ull);
+    run(c, &(launch){.name = "draw",
+                     .lx = 256,
+                     .groups = {1, rows, 1},
+                     .params = &params,
+                     .n_params = sizeof params / 4,
+                     .bind = {put(c, words, n_words * 4), put(c, pairs, rows * k * 8ull), out},
+                     .n_binds = 3});
+    get(c, out, found, rows * 8ull);
+    drop(c);
+    for (uint32_t r = 0; r + 1 < rows; r++) wrong += found[2 * r] != want[r] + c->bent;
+    if (rows >= DRAW_ROWS || wrong)
+        printf("draws from the best %u: %u of %u differ from the host's\n", k, wrong, rows);
+    say(c, wrong <= rows / 1000, "draws from the best %u: %u of %u differ", k, wrong, rows);
+    say(c, found[2 * rows - 2] == 0x5a5a5a5au, "draw wrote a row that is not there");
+    free(words);
+    free(pairs);
+    free(want);
+    free(found);
+}
+
+void check_choice_kernels(checker *c) {
+    check_tops(c);
+    check_draws(c, 64, c->all ? DRAW_ROWS : 2000);
+    check_draws(c, 256, c->all ? DRAW_ROWS : 500);
+}
