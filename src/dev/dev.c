@@ -40,6 +40,15 @@ rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err) {
     return d->vt->run(d, step, err);
 }
 
+bool dev_can_ahead(const dev *d) { return d->vt->submit && d->vt->wait; }
+
+rotor_status dev_submit(dev *d, const dev_step *step, rotor_error *err) {
+    assert(dev_can_ahead(d) && step->n_rows >= 1 && step->n_picked <= step->n_rows);
+    return d->vt->submit(d, step, err);
+}
+
+rotor_status dev_wait(dev *d, rotor_error *err) { return d->vt->wait(d, err); }
+
 const float *dev_read(dev *d, dev_buf b, uint32_t row) { return d->vt->read(d, b, row); }
 
 bool dev_best(dev *d, uint32_t row, uint32_t *id, float *value) {

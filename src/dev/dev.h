@@ -21,7 +21,8 @@ typedef uint32_t dev_buf; /* float [max_rows, width] */
 typedef uint32_t dev_mat; /* weight matrix */
 typedef uint32_t dev_vec; /* float vector */
 
-#define DEV_NONE UINT32_MAX
+#define DEV_NONE   UINT32_MAX
+#define DEV_CHOSEN UINT32_MAX /* dev_step.token: what the step before has chosen */
 
 typedef enum dev_kind {
     DEV_EMBED,     /* dst = table w0 at each row's token */
@@ -81,7 +82,8 @@ typedef struct dev_draw {
 /* One step's rows. Borrowed for the call. */
 typedef struct dev_step {
     uint32_t n_rows;              /* tokens in this step, 1 … max_rows */
-    const uint32_t *token;        /* [n_rows] < V */
+    const uint32_t *token;        /* [n_rows] < V; after dev_submit also DEV_CHOSEN: what is chosen
+                                     in picked row r of the step submitted before is token r */
     const uint32_t *pos;          /* [n_rows] position in its sequence */
     const uint32_t *const *pages; /* [n_rows] page table of its sequence */
     uint32_t n_picked;            /* rows with logits */
@@ -129,6 +131,14 @@ rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err);
 /* Runs the list. No allocation, except on a GPU by the first step of its size. ROTOR_E_DEVICE: the
  * device has failed and stays failed; what its cache held is lost. */
 rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err);
+/* dev_run in two parts, where dev_can_ahead: a second step may be submitted before the first has
+ * been waited for, its tokens being those the first is choosing. What dev_chosen says is of the
+ * step waited for last; nothing else may be asked while a step is under way. After a failure there
+ * is none. */
+enum { DEV_FLIGHTS = 2 };
+bool dev_can_ahead(const dev *d);
+rotor_status dev_submit(dev *d, const dev_step *step, rotor_error *err);
+rotor_status dev_wait(dev *d, rotor_error *err);
 /* Rows of a buffer after dev_run; valid until the next one. A device may keep what only the next
  * op reads to itself: readable are the picked rows and what products, attention and sums wrote; on
  * a GPU a product that is only added to another row is part of that sum. NULL: the device has

@@ -14,6 +14,8 @@ typedef struct dev_vtable {
     rotor_status (*add_buf)(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err);
     rotor_status (*record)(dev *d, const dev_op *ops, size_t n, rotor_error *err);
     rotor_status (*run)(dev *d, const dev_step *step, rotor_error *err);
+    rotor_status (*submit)(dev *d, const dev_step *step, rotor_error *err); /* or NULL … */
+    rotor_status (*wait)(dev *d, rotor_error *err);                         /* … with this */
     const float *(*read)(dev *d, dev_buf b, uint32_t row);
     void (*copy_page)(dev *d, uint32_t dst_page, uint32_t src_page);
     uint64_t (*memory_bytes)(const dev *d);

@@ -15,6 +15,7 @@
 #include "gen/gen_internal.h"
 
 #include <assert.h>
+#include <math.h>
 
 enum { TOKEN_BYTES = 16 }; /* text reserved per token; the average is about 4 */
 
@@ -176,23 +177,42 @@ static rotor_status choose(gen_task *t, uint32_t i, uint32_t len, gen_choice *ch
                       err);
 }
 
-/* One token from wanted row i of the step, which follows the first `len` tokens of the timeline. */
-static rotor_status take_one(gen_task *t, uint32_t i, uint32_t len, uint32_t *id,
-                             rotor_error *err) {
+/* A choice that follows the first `len` tokens of the timeline. */
+static rotor_status take_choice(gen_task *t, const gen_choice *choice, uint32_t len, uint32_t *id,
+                                rotor_error *err) {
     assert(t->r.finish == GEN_FINISH_NONE && t->r.ids.n < t->r.ids.cap);
-    gen_choice choice;
-    ROTOR_TRY(choose(t, i, len, &choice, err));
     note_time(t);
-    if (ends(t, choice.id)) return gen_task_end(t, GEN_FINISH_EOG, err);
-    t->r.ids.ids[t->r.ids.n++] = choice.id;
-    ROTOR_TRY(take_text(t, &choice, err));
-    *id = choice.id;
+    if (ends(t, choice->id)) return gen_task_end(t, GEN_FINISH_EOG, err);
+    t->r.ids.ids[t->r.ids.n++] = choice->id;
+    ROTOR_TRY(take_text(t, choice, err));
+    *id = choice->id;
     if (t->r.finish == GEN_FINISH_CANCEL) return gen_task_end(t, GEN_FINISH_CANCEL, err);
     if (t->r.finish != GEN_FINISH_NONE) return ROTOR_OK;
     bool limited = t->opt->max_new_tok && t->r.ids.n >= t->opt->max_new_tok;
     if (limited) return gen_task_end(t, GEN_FINISH_LENGTH, err);
     if (len >= run_session_max(t->s)) return gen_task_end(t, GEN_FINISH_FULL, err);
     return ROTOR_OK;
+}
+
+/* One token from wanted row i of the step, which follows the first `len` tokens of the timeline. */
+static rotor_status take_one(gen_task *t, uint32_t i, uint32_t len, uint32_t *id,
+                             rotor_error *err) {
+    gen_choice choice;
+    ROTOR_TRY(choose(t, i, len, &choice, err));
+    return take_choice(t, &choice, len, id, err);
+}
+
+bool gen_task_can_ahead(const gen_task *t) {
+    dev_draw draw;
+    return run_can_ahead(run_session_engine(t->s)) && needs_few(t) && t->draft.max == 0 &&
+           gen_sampler_draw(t->sampler, 0, &draw);
+}
+
+rotor_status gen_task_take_chosen(gen_task *t, uint32_t chosen, uint32_t len, uint32_t *id,
+                                  rotor_error *err) {
+    const gen_choice choice = {chosen, NAN};
+    gen_sampler_drawn(t->sampler);
+    return take_choice(t, &choice, len, id, err);
 }
 
 /* ==== Steps =================================================================================== */

@@ -87,8 +87,13 @@ const float *run_logits(run_engine *e, uint32_t i) {
  * be a read of its own: all logits at once are not slower. */
 static bool best_of_device(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
     const uint32_t *pair;
-    if (!want->k || want->n_ids || dev_top(e->d, i, &pair) < want->k) return false;
     uint32_t n = 0;
+    if (!want->k || want->n_ids) return false;
+    if (dev_top(e->d, i, &pair) < want->k) {
+        if (want->k > 1 || !dev_best(e->d, i, e->found_id, e->found_value)) return false;
+        *found = (run_found){.id = e->found_id, .value = e->found_value, .n = 1};
+        return true;
+    }
     for (; n < want->k && pair[2 * n] != UINT32_MAX; n++) {
         uint32_t at = n;
         for (; at > 0 && e->found_id[at - 1] > pair[2 * n]; at--) {

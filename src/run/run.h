@@ -103,6 +103,22 @@ bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *
 /* What RUN_HEAD_EXACT has read and kept so far; false with another head. */
 bool run_head_stats(const run_engine *e, dev_staged_stats *out);
 
+/* ---- One step ahead ----------------------------------------------------------------------------
+ * On a device that chooses tokens itself. Between run_begin and the run_end or run_drop that leaves
+ * no step under way, only these are called for the engine, and of the session only what reads;
+ * afterwards there are no logits to ask for until the next run_eval. */
+
+bool run_can_ahead(const run_engine *e);
+/* Starts the step that evaluates one more token and chooses the next. A second one may be started
+ * before the first has ended: its token is DEV_CHOSEN. On failure it has not begun. */
+rotor_status run_begin(run_session *s, uint32_t token, const dev_draw *draw, rotor_error *err);
+/* Waits for the oldest step under way: the token it chose, which is now also the timeline's where
+ * another step evaluates it. False: it chose none (the device has failed, or no logit is finite);
+ * the timeline is as if no step under way had begun, and run_eval is the way on. */
+bool run_end(run_session *s, uint32_t *id);
+/* Takes back what is under way, if anything. */
+void run_drop(run_session *s);
+
 /* Called between chunks with the tokens done; return false to stop (ROTOR_E_CANCELLED). */
 typedef bool (*run_progress)(void *user, uint32_t done_tok, uint32_t total_tok);
 

@@ -56,6 +56,7 @@ struct run_engine {
     uint32_t n_best;         /* of each, the best so many may be asked for */
     uint32_t screened;       /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
     bool have_logits;        /* staged: all logits of that step have been computed */
+    uint32_t n_ahead;        /* steps begun and not ended */
     uint32_t n_rows;         /* rows of the last step, for when its device fails */
     run_session *sessions;   /* all there are, linked by next */
     float *no_logits;        /* [V] NaN: what a failed device without successor gives, owned */
@@ -85,6 +86,8 @@ rotor_status run_set_up_device(run_engine *e, rotor_error *err);
 rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err);
 /* session.c: runs the step that run_eval has built, on the CPU where the device fails. */
 rotor_status run_step(run_engine *e, rotor_error *err);
+/* session.c: adds one token to its session's timeline and, as row i, to the step. */
+rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
 /* Requantises the model's float head to QUANT_Q8_0 or QUANT_Q6_K (head_copy.c). */

@@ -113,8 +113,7 @@ rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t
 
 /* ==== A step ================================================================================== */
 
-/* Adds one token to its session's timeline and to the step. */
-static rotor_status extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err) {
+rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err) {
     run_session *s = row->s;
     if (row->token >= e->m->hp.n_vocab)
         return base_fail(err, ROTOR_E_ARG, "token id %u is outside the vocabulary of %u",
@@ -152,12 +151,12 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
 }
 
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err) {
-    assert(n >= 1 && n <= e->opt.chunk);
+    assert(n >= 1 && n <= e->opt.chunk && e->n_ahead == 0);
     uint32_t done = 0, n_picked = 0, n_best = 1;
     rotor_status st = ROTOR_OK;
     for (; st == ROTOR_OK && done < n; done++) {
         assert(rows[done].s->e == e);
-        st = extend(e, &rows[done], done, err);
+        st = run_extend(e, &rows[done], done, err);
         if (st != ROTOR_OK) break;
         if (!rows[done].want_logits) continue;
         e->picked[n_picked++] = done;

@@ -87,41 +87,43 @@ typedef struct gpu_sized {
 } gpu_sized;
 
 typedef struct dev_gpu {
-    dev base;                       /* first member: the public face */
-    gpu *g;                         /* owned */
-    const gpu_api *api;             /* its API */
-    dev_shape shape;                /* as created; inv_freq is the copy below */
-    double *inv_freq;               /* owned, [n_rot / 2] */
-    kern_mat *mats;                 /* owned list, borrowed data */
-    size_t n_mats;                  /* in use */
-    gpu_vec *vecs;                  /* owned list */
-    size_t n_vecs;                  /* in use */
-    gpu_buf *bufs;                  /* owned list */
-    size_t n_bufs;                  /* in use */
-    dev_op *ops;                    /* recorded, owned */
-    size_t n_ops;                   /* in use */
-    gpu_weights *weights;           /* [n_weights], owned: products of the list, then its table */
-    size_t n_weights;               /* in use */
-    size_t *weights_of;             /* [n_ops] first weights of an op; its matrices may need 1-3 */
-    gpu_built *built;               /* compiled kernels, owned */
-    size_t n_built;                 /* in use */
-    gpu_sized lists[GPU_MAX_LISTS]; /* by step size */
-    size_t n_lists;                 /* in use */
-    gpu_mem *step;                  /* what a step brings */
-    gpu_mem *found;                 /* token and logit of each picked row */
-    gpu_mem *top;                   /* where more than one are wanted: GPU_TOP of each */
-    gpu_mem *part;                  /* parts of attention */
-    gpu_mem **keys, **values;       /* [n_layer] the cache */
-    size_t block_bytes;             /* of 64 positions of one KV head */
-    uint32_t splits;                /* parts of the keys */
-    uint32_t *words;                /* the step being built, owned */
-    uint32_t *found_host;           /* [max_picked, best] pairs of the last step, owned */
-    uint32_t found_best;            /* best of the last step's list; 0: it picked no rows */
-    bool found_drawn;               /* one token a row was drawn from them */
-    dev_buf logits;                 /* what the list writes last, or DEV_NONE */
-    uint64_t weight_bytes;          /* on the device */
-    rotor_status lost;              /* ROTOR_E_DEVICE after a failure: nothing more is done */
-    rotor_error why;                /* its message */
+    dev base;                        /* first member: the public face */
+    gpu *g;                          /* owned */
+    const gpu_api *api;              /* its API */
+    dev_shape shape;                 /* as created; inv_freq is the copy below */
+    double *inv_freq;                /* owned, [n_rot / 2] */
+    kern_mat *mats;                  /* owned list, borrowed data */
+    size_t n_mats;                   /* in use */
+    gpu_vec *vecs;                   /* owned list */
+    size_t n_vecs;                   /* in use */
+    gpu_buf *bufs;                   /* owned list */
+    size_t n_bufs;                   /* in use */
+    dev_op *ops;                     /* recorded, owned */
+    size_t n_ops;                    /* in use */
+    gpu_weights *weights;            /* [n_weights], owned: products of the list, then its table */
+    size_t n_weights;                /* in use */
+    size_t *weights_of;              /* [n_ops] first weights of an op; its matrices may need 1-3 */
+    gpu_built *built;                /* compiled kernels, owned */
+    size_t n_built;                  /* in use */
+    gpu_sized lists[GPU_MAX_LISTS];  /* by step size */
+    size_t n_lists;                  /* in use */
+    gpu_mem *step;                   /* what a step brings */
+    gpu_mem *found;                  /* token and logit of each picked row */
+    gpu_mem *top;                    /* where more than one are wanted: GPU_TOP of each */
+    gpu_mem *part;                   /* parts of attention */
+    gpu_mem **keys, **values;        /* [n_layer] the cache */
+    size_t block_bytes;              /* of 64 positions of one KV head */
+    uint32_t splits;                 /* parts of the keys */
+    uint32_t *words;                 /* the step being built, owned */
+    uint32_t *found_host;            /* [max_picked, best] pairs of the last step, owned */
+    gpu_sized *flights[GPU_FLIGHTS]; /* lists of the steps under way, the oldest first */
+    uint32_t n_flights;              /* how many */
+    uint32_t found_best;             /* best of the last step's list; 0: it picked no rows */
+    bool found_drawn;                /* one token a row was drawn from them */
+    dev_buf logits;                  /* what the list writes last, or DEV_NONE */
+    uint64_t weight_bytes;           /* on the device */
+    rotor_status lost;               /* ROTOR_E_DEVICE after a failure: nothing more is done */
+    rotor_error why;                 /* its message */
 } dev_gpu;
 
 /* dev_gpu_weights.c */
@@ -145,6 +147,8 @@ rotor_status dev_gpu_create_on(dev **out, const gpu_api *api, size_t index, cons
 /* dev_gpu_step.c */
 uint32_t gpu_bucket(uint32_t n); /* the power of two that n is rounded up to; 0 stays 0 */
 rotor_status gpu_run(dev *base, const dev_step *step, rotor_error *err);
+rotor_status gpu_submit(dev *base, const dev_step *step, rotor_error *err);
+rotor_status gpu_wait(dev *base, rotor_error *err);
 const float *gpu_read(dev *base, dev_buf b, uint32_t row);
 bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value);
 uint32_t gpu_top(dev *base, uint32_t row, const uint32_t **pairs);

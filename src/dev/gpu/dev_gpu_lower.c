@@ -329,8 +329,8 @@ static size_t lower_embed(lower *l, size_t i) {
                         .n_spec = 2,
                         .x = 1,
                         .y = l->rows,
-                        .n_binds = 3,
-                        .bind = {d->step, w->pieces[j].mem, dst->x},
+                        .n_binds = 4,
+                        .bind = {d->step, w->pieces[j].mem, dst->x, d->found},
                         .beside = j > 0};
         emit(l, &k, &p, sizeof p);
     }

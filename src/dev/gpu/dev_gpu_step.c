@@ -106,25 +106,48 @@ static void count(dev_gpu *d, const gpu_sized *list) {
     d->base.counters.allocations = d->g->counters.allocations;
 }
 
-rotor_status gpu_run(dev *base, const dev_step *s, rotor_error *err) {
+/* What has been submitted is of no use once the device is lost: closing it waits for all. */
+static rotor_status lost(dev_gpu *d, rotor_error *err) {
+    d->n_flights = 0;
+    if (err) *err = d->why;
+    return d->lost;
+}
+
+rotor_status gpu_submit(dev *base, const dev_step *s, rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
     gpu_sized *list = NULL;
     assert(s->n_rows <= d->shape.max_rows && s->n_picked <= d->shape.max_picked);
+    assert(d->n_flights < GPU_FLIGHTS);
     if (d->lost == ROTOR_OK) d->lost = list_for(d, s, &list, &d->why);
     if (d->lost == ROTOR_OK) {
         const uint32_t words = put_step(d, s, list->rows);
         assert(words <= list->up_words);
         d->lost = d->api->submit(d->g, list->list, d->words, words * 4ull, &d->why);
     }
-    if (d->lost == ROTOR_OK) d->lost = d->api->wait(d->g, list->list, d->found_host, &d->why);
-    if (d->lost != ROTOR_OK) {
-        if (err) *err = d->why;
-        return d->lost;
-    }
+    if (d->lost != ROTOR_OK) return lost(d, err);
+    d->flights[d->n_flights++] = list;
+    return ROTOR_OK;
+}
+
+rotor_status gpu_wait(dev *base, rotor_error *err) {
+    dev_gpu *d = (dev_gpu *)base;
+    if (d->lost != ROTOR_OK) return lost(d, err);
+    assert(d->n_flights > 0);
+    const gpu_sized *list = d->flights[0];
+    d->lost = d->api->wait(d->g, list->list, d->found_host, &d->why);
+    if (d->lost != ROTOR_OK) return lost(d, err);
+    d->n_flights--;
+    d->flights[0] = d->flights[1];
     d->found_best = list->best;
     d->found_drawn = list->draw;
     count(d, list);
     return ROTOR_OK;
+}
+
+rotor_status gpu_run(dev *base, const dev_step *s, rotor_error *err) {
+    assert(((dev_gpu *)base)->n_flights == 0);
+    ROTOR_TRY(gpu_submit(base, s, err));
+    return gpu_wait(base, err);
 }
 
 /* ==== What a step leaves ====================================================================== */

@@ -74,9 +74,11 @@ typedef struct gpu_row_params {
     float eps;               /* ROW_NORM */
 } gpu_row_params;
 
-/* `embed`: dst[row] = row token[row] of a table, as floats, times scale. Grid (1, B), LX 256. spec
- * 1: GPU_T2 ... the packed type. Binds: 0 step, 1 w, 2 dst. A table in several pieces is several
- * dispatches; each leaves rows that are not its own alone. T2: value * scale. */
+/* `embed`: dst[row] = row token[row] of a table, as floats, times scale; token 0xffffffff is the
+ * one that the step before has found in its picked row of that number. Grid (1, B), LX 256. spec 1:
+ * GPU_T2 ... the packed type. Binds: 0 step, 1 w, 2 dst, 3 found: what `best` or `draw` left. A
+ * table in several pieces is several dispatches; each leaves rows that are not its own alone. T2:
+ * value * scale. */
 typedef struct gpu_embed_params {
     uint32_t token_at;       /* in the step */
     uint32_t row0, rows;     /* rows of the table in this piece */
@@ -176,13 +178,13 @@ typedef struct gpu_top_params {
     uint32_t k;          /* 1 ... GPU_TOP */
 } gpu_top_params;
 
-/* `draw`: one token of each row's best, as the host's sampler draws it (gen/sampler.c): those of the
- * best step[k] that have the share top_p before temperature and are no further than -least below
- * the best; in the order of their indices, by weight exp((x - largest) * heat). At draw_at + 5 row
- * of the step stand k, and as bits of floats top_p (1: all), least (minus infinity: all), heat, and
- * u in [0, 1], the place in the weight that is drawn. Grid (1, B), LX 256. Binds: 0 step, 1 what
- * `top` left, 2 out: two words a row, index and the largest value's bits; index 0xffffffff when that
- * is not finite. */
+/* `draw`: one token of each row's best, as the host's sampler draws it (gen/sampler.c): those of
+ * the best step[k] that have the share top_p before temperature and are no further than -least
+ * below the best; in the order of their indices, by weight exp((x - largest) * heat). At draw_at +
+ * 5 row of the step stand k, and as bits of floats top_p (1: all), least (minus infinity: all),
+ * heat, and u in [0, 1], the place in the weight that is drawn. Grid (1, B), LX 256. Binds: 0 step,
+ * 1 what `top` left, 2 out: two words a row, index and the largest value's bits; index 0xffffffff
+ * when that is not finite. */
 enum { GPU_DRAW_WORDS = 5 };
 typedef struct gpu_draw_params {
     uint32_t count_at; /* GPU_STEP_ROWS or GPU_STEP_PICKED */
