@@ -122,6 +122,13 @@ typedef struct rotor_engine_info {
     uint64_t head_whole;        /* of which it could not decide: the whole head ran */
     uint64_t head_survivors[5]; /* rows left after 4, 5, 6, 7 and 8 bits, sums; 0: not needed */
     uint64_t head_rows;         /* rows computed in full precision, sum */
+    const char *device;         /* where it runs now: "cpu", "vulkan:1" … */
+    const char *device_name;    /* what the driver calls it; "cpu" */
+    const char *device_why;     /* how it was chosen */
+    /* What the device has done since opening. */
+    uint64_t device_steps;     /* steps: a decoded token, a piece of a prompt */
+    uint64_t device_dependent; /* kernels started that waited for the one before; 0 on the CPU */
+    uint64_t device_up, device_down; /* bytes to and from it; 0 on the CPU */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 

@@ -369,6 +369,7 @@ def all_tier():
         ("tsan program", python_tests("tests/program", binary="build-tsan/rotor",
                                       marker="threads")),
         *[("--cpu " + mask, mask_suite(mask)) for mask in cpu_masks()],
+        ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),
         ("instructions", python_tests("tests/instructions")),
         ("old processor", old_processor),

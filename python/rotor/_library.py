@@ -18,7 +18,7 @@ SONAME = "librotor.so.0"
 # ---- Enumerations of the header --------------------------------------------------------------------------------------
 
 STATUS = {"OK": 0, "E_NOMEM": -1, "E_IO": -2, "E_FORMAT": -3, "E_UNSUPPORTED": -4, "E_ARG": -5, "E_FULL": -6,
-          "E_NOTFOUND": -7, "E_CANCELLED": -8, "E_STATE": -9}
+          "E_NOTFOUND": -7, "E_CANCELLED": -8, "E_STATE": -9, "E_DEVICE": -10}
 KV = {"f16": 0, "f32": 1, "q8": 2}
 HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3, "exact": 4}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
@@ -43,7 +43,7 @@ class EngineOptions(ctypes.Structure):
                 ("chunk", c_uint32), ("max_logits", c_uint32), ("max_layers", c_uint32), ("kv", c_int),
                 ("head", c_int), ("i2s", c_int), ("float_act", c_bool), ("no_mmap", c_bool), ("cpu", c_char_p),
                 ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
-                ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4)]
+                ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4), ("device", c_char_p), ("device_cache", c_char_p)]
 
 
 class EngineInfo(ctypes.Structure):
@@ -56,7 +56,9 @@ class EngineInfo(ctypes.Structure):
                 ("temperature", c_float), ("top_p", c_float), ("min_p", c_float), ("repeat_penalty", c_float),
                 ("top_k", c_int32), ("has_template", c_bool), ("head_bytes", c_uint64), ("kv_tok_bytes", c_uint64),
                 ("head_all_bytes", c_uint64), ("head_tokens", c_uint64), ("head_whole", c_uint64),
-                ("head_survivors", c_uint64 * 5), ("head_rows", c_uint64)]
+                ("head_survivors", c_uint64 * 5), ("head_rows", c_uint64), ("device", c_char_p),
+                ("device_name", c_char_p), ("device_why", c_char_p), ("device_steps", c_uint64), ("device_dependent", c_uint64),
+                ("device_up", c_uint64), ("device_down", c_uint64)]
 
 
 class Logit(ctypes.Structure):

@@ -62,10 +62,32 @@ static rotor_status find_device(const rotor_engine *e, const char *text, dev_api
     return ROTOR_OK;
 }
 
-rotor_status api_choose_device(const rotor_engine *e, api_device *out, rotor_error *err) {
+/* How the choice is told. */
+static void say_why(rotor_engine *e, const char *why) {
+    snprintf(e->device_why, sizeof e->device_why, "%s", why);
+}
+
+/* Where the engine has come to run, in the words of --device. */
+void api_name_device(rotor_engine *e, const api_device *d) {
+    const bool on_cpu = run_device(e->run) == DEV_CPU;
+    const char *given_up = d->api != DEV_CPU && on_cpu ? "the device asked for was given up" : NULL;
+    snprintf(e->device, sizeof e->device, "cpu");
+    for (size_t i = 0; i < BASE_COUNT(apis) && !on_cpu; i++)
+        if (apis[i].api == d->api)
+            snprintf(e->device, sizeof e->device, "%s:%zu", apis[i].name, d->index);
+    snprintf(e->device_name, sizeof e->device_name, "%s", run_device_name(e->run));
+    if (given_up) say_why(e, given_up);
+}
+
+rotor_status api_choose_device(rotor_engine *e, api_device *out, rotor_error *err) {
     const char *text = e->opt.device;
     *out = (api_device){.api = DEV_CPU};
-    if (!text || strcmp(text, "cpu") == 0 || strcmp(text, "auto") == 0) return ROTOR_OK;
+    say_why(e, "asked for");
+    if (!text || strcmp(text, "cpu") == 0) return ROTOR_OK;
+    if (strcmp(text, "auto") == 0) {
+        say_why(e, "auto takes the CPU; a device is used when --device names it");
+        return ROTOR_OK;
+    }
     for (size_t i = 0; i < BASE_COUNT(apis); i++) {
         const size_t n = strlen(apis[i].name);
         if (strncmp(text, apis[i].name, n) == 0 && (text[n] == 0 || text[n] == ':'))

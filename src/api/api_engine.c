@@ -165,6 +165,7 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                              .adapter = e->adapter,
                              .adapter_strength = e->opt.lora_scale};
     ROTOR_TRY(run_create(&e->run, e->m, e->pool, &opt, err));
+    api_name_device(e, &device);
     e->rows = base_alloc_array(run_max_logits(e->run), sizeof *e->rows);
     return e->rows ? ROTOR_OK : base_fail_nomem(err, "opening an engine");
 }
@@ -255,6 +256,8 @@ void rotor_engine_close(rotor_engine **pe) {
 rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info) {
     if (!e || !info || info->size < 8 || info->size % 8 != 0) return ROTOR_E_ARG;
     const model *m = e->m;
+    const dev_counters counters = run_counters(e->run);
+    const bool on_cpu = run_device(e->run) == DEV_CPU; /* also when the device has failed since */
     rotor_engine_info all = {.name = m->name,
                              .architecture = m->arch,
                              .type_name = m->type_name,
@@ -283,7 +286,14 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .min_p = m->sampling.min_p,
                              .repeat_penalty = m->sampling.repeat_penalty,
                              .top_k = m->sampling.top_k,
-                             .has_template = e->has_template};
+                             .has_template = e->has_template,
+                             .device = on_cpu ? "cpu" : e->device,
+                             .device_name = on_cpu ? "cpu" : e->device_name,
+                             .device_why = e->device_why,
+                             .device_steps = counters.steps,
+                             .device_dependent = counters.dependent,
+                             .device_up = counters.bytes_up,
+                             .device_down = counters.bytes_down};
     dev_staged_stats st;
     if (run_head_stats(e->run, &st)) {
         _Static_assert(sizeof all.head_survivors == sizeof st.survivors, "stages of the head");

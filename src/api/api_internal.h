@@ -28,6 +28,9 @@ struct rotor_engine {
     uint64_t kv_tok_bytes;    /* cache of one position */
     run_row *rows;            /* [run_max_logits] rows of one step, owned */
     uint64_t vocab_hash;      /* of its words; 0: not made yet */
+    char device[24];          /* "cpu", "vulkan:1": where it was opened */
+    char device_name[128];    /* what the driver calls that */
+    char device_why[192];     /* how it was chosen */
 };
 
 struct rotor_session {
@@ -54,7 +57,9 @@ typedef struct api_device {
     dev_api api;  /* DEV_CPU: none of them */
     size_t index; /* of dev_list */
 } api_device;
-/* api_device.c: the device that e->opt.device names. */
-rotor_status api_choose_device(const rotor_engine *e, api_device *out, rotor_error *err);
+/* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. */
+rotor_status api_choose_device(rotor_engine *e, api_device *out, rotor_error *err);
+/* Fills in e->device and e->device_name, once e->run is there. */
+void api_name_device(rotor_engine *e, const api_device *d);
 
 #endif

@@ -46,9 +46,13 @@ typedef struct bench {
     double kv_bytes;                    /* cache read by a decoded token, on average */
     size_t n_asked;                     /* kinds of runs */
     bool has_energy;                    /* a counter could be read */
+    tool_device device;                 /* where it runs, measured; id "": on the CPU */
+    rotor_error not_measured;           /* why the device could not be */
+    double dispatches;                  /* that wait for each other, per decoded token on it */
     cli_progress progress;              /* over repetitions */
     struct json_t *ops;                 /* list of --ops with --json */
     struct json_t *step_ops;            /* the same of a whole step */
+    struct json_t *before;              /* the table of the project before, likewise */
 } bench;
 
 /* Other programs took so much of the processors that a probe's thread had no more than this. */
@@ -60,6 +64,13 @@ enum { BENCH_BEST = 40 };
 bool bench_stable(const bench *b);
 /* part / whole, 0 when there is nothing to divide by. */
 double bench_ratio(double part, double whole);
+
+/* What a run of this kind could reach at most: with the machine's rates on the CPU, with the
+ * device's on a device; tps 0: not known (no peak of arithmetic is measured on a device). */
+tool_floor bench_ceiling(const bench *b, enum bench_kind kind, const tool_rates *machine);
+
+/* bench_before.c: measures and prints, or keeps as JSON, the table of the project before. */
+rotor_status bench_before(bench *b, rotor_error *err);
 
 void bench_print(const bench *b);
 struct json_t *bench_json(const bench *b);

@@ -19,14 +19,14 @@ static double prompt_gmacs(const bench *b) {
     return (p->work.int8_macs + p->work.f32_macs) * p->tps_stat.median / 1e9;
 }
 static tool_floor floor_of(const bench *b, enum bench_kind kind) {
-    return tool_floor_of(&b->of[kind].work, &b->rates_median);
+    return bench_ceiling(b, kind, &b->rates_median);
 }
 
 /* A decode step reads no more than the largest cache holds: no plain read of memory bounds it. */
 static bool cached(const bench *b) {
     tool_machine m;
     tool_machine_get(&m);
-    return b->of[BENCH_DECODE].work.bytes <= (double)m.cache_bytes;
+    return !b->device.id[0] && b->of[BENCH_DECODE].work.bytes <= (double)m.cache_bytes;
 }
 
 /* ==== Text ==================================================================================== */
@@ -48,13 +48,16 @@ static void text_row(const bench *b, enum bench_kind kind) {
     if (kind != BENCH_PROMPT)
         snprintf(read, sizeof read, "%8.1f | %5.1f", r->work.bytes / 1e6,
                  r->work.bytes * r->tps_stat.median / 1e9);
-    snprintf(reached, sizeof reached, "%.0f %%", 100 * r->share_stat.median);
-    cli_outf("| %-24.24s | %10s | %8.2f M | cpu | %3d | %-3s | %-10.10s | %-14s | %9.2f ± %-7.2f | "
-             "%8.2f | %s | %10s |\n",
-             i->name, cli_bytes(i->file_bytes, size), (double)i->n_params / 1e6, i->threads,
-             cli_text(b->a, OPT_KV), i->head, test, r->tps_stat.median, r->tps_stat.sd,
-             bench_ratio(1e3, r->tps_stat.median), read,
-             kind != BENCH_PROMPT && cached(b) ? "(cached)" : reached);
+    snprintf(reached, sizeof reached, "-");
+    if (floor_of(b, kind).tps > 0)
+        snprintf(reached, sizeof reached, "%.0f %%", 100 * r->share_stat.median);
+    cli_outf(
+        "| %-24.24s | %10s | %8.2f M | %-8.8s | %3d | %-3s | %-10.10s | %-14s | %9.2f ± %-7.2f | "
+        "%8.2f | %s | %10s |\n",
+        i->name, cli_bytes(i->file_bytes, size), (double)i->n_params / 1e6, i->device, i->threads,
+        cli_text(b->a, OPT_KV), i->head, test, r->tps_stat.median, r->tps_stat.sd,
+        bench_ratio(1e3, r->tps_stat.median), read,
+        kind != BENCH_PROMPT && cached(b) ? "(cached)" : reached);
 }
 
 static void text_machine(const bench *b) {
@@ -96,6 +99,26 @@ static void text_decode(const bench *b) {
             "ceiling for this model\n");
 }
 
+/* The same on a device: bytes by the speed of its copies, dispatches by their latency. */
+static void text_device(const bench *b) {
+    const bench_result *d = &b->of[BENCH_DECODE];
+    const tool_device *v = &b->device;
+    cli_outf("device    %s %s, %s, driver %s\n", v->id, v->name, v->version, v->driver);
+    if (!(v->copy_gbps > 0)) {
+        cli_outf("          not measured: %s\n", b->not_measured.message);
+        return;
+    }
+    cli_outf("          copies %.1f GB/s, a dependent dispatch %.1f us, a list there and back %.1f "
+             "us; no peak of its arithmetic is measured\n",
+             v->copy_gbps, v->dispatch_us, v->submit_us);
+    if (!d->asked) return;
+    cli_outf("decode    a token reads %.1f MB (%.1f us) and takes %.0f dependent dispatches (%.1f "
+             "us); at most %.1f t/s, reached %.0f %% (%.0f to %.0f)\n",
+             d->work.bytes / 1e6, d->work.bytes / v->copy_gbps / 1e3, b->dispatches,
+             b->dispatches * v->dispatch_us, floor_of(b, BENCH_DECODE).tps,
+             100 * d->share_stat.median, 100 * d->share_stat.min, 100 * d->share_stat.max);
+}
+
 static double per_head_token(const bench *b, uint64_t sum) {
     return bench_ratio((double)sum, (double)b->info.head_tokens);
 }
@@ -125,6 +148,11 @@ static void text_prompt(const bench *b) {
 static void text_sessions(const bench *b) {
     const bench_result *s = &b->of[BENCH_SESSIONS];
     tool_floor f = floor_of(b, BENCH_SESSIONS);
+    if (b->device.id[0]) {
+        cli_outf("sessions  %zu together %.2fx one (%.2f to %.2f)\n", b->n_sessions,
+                 s->ratio_stat.median, s->ratio_stat.min, s->ratio_stat.max);
+        return;
+    }
     cli_outf("sessions  %zu together %.2fx one (%.2f to %.2f); a token takes %.1f us to read, %.1f "
              "to multiply: at most %.1f t/s, reached %.0f %% (%.0f to %.0f)\n",
              b->n_sessions, s->ratio_stat.median, s->ratio_stat.min, s->ratio_stat.max, f.read_us,
@@ -155,15 +183,17 @@ void bench_print(const bench *b) {
     cli_outf("rotor %s   %s, %d threads, %s\n", rotor_version(), m.cpu_name, b->info.threads,
              b->info.cpu);
     cli_outf(
-        "| model                    |       size |     params | dev | thr | kv  | head       "
+        "| model                    |       size |     params | dev      | thr | kv  | head       "
         "| test           |           t/s ± sd  |   ms/tok |   MB/tok |  GB/s | of ceiling |\n");
     cli_outf(
-        "|--------------------------|------------|------------|-----|-----|-----|------------"
+        "|--------------------------|------------|------------|----------|-----|-----|------------"
         "|----------------|---------------------|----------|----------|-------|------------|\n");
     for (int k = 0; k < BENCH_KINDS; k++) text_row(b, (enum bench_kind)k);
     text_machine(b);
-    if (b->of[BENCH_PROMPT].asked) text_prompt(b);
-    if (b->of[BENCH_DECODE].asked) text_decode(b);
+    const bool on_cpu = !b->device.id[0];
+    if (!on_cpu) text_device(b);
+    if (on_cpu && b->of[BENCH_PROMPT].asked) text_prompt(b);
+    if (on_cpu && b->of[BENCH_DECODE].asked) text_decode(b);
     text_head(b);
     if (b->of[BENCH_SESSIONS].asked) text_sessions(b);
     text_energy(b);
@@ -203,7 +233,8 @@ static void json_settings(json_t *o, const bench *b) {
     set_text(o, "type", i->type_name);
     set_int(o, "model_bytes", i->file_bytes);
     set_int(o, "n_params", i->n_params);
-    set_text(o, "device", "cpu");
+    set_text(o, "device", i->device);
+    set_text(o, "device_name", i->device_name);
     set_int(o, "threads", (uint64_t)i->threads);
     set_text(o, "cpu", i->cpu);
     set_text(o, "kv", cli_text(b->a, OPT_KV));
@@ -252,6 +283,17 @@ static void json_machine(json_t *o, const bench *b) {
     json_object_set_new(o, "machine_stable", json_boolean(bench_stable(b)));
 }
 
+/* null where nothing was measured. */
+static void json_device(json_t *o, const bench *b) {
+    const tool_device *v = &b->device;
+    if (!v->id[0]) return;
+    const bool known = v->copy_gbps > 0;
+    set_text(o, "device_driver", v->driver);
+    json_object_set_new(o, "device_copy_gbps", known ? json_real(v->copy_gbps) : json_null());
+    json_object_set_new(o, "device_dispatch_us", known ? json_real(v->dispatch_us) : json_null());
+    set_real(o, "device_dispatches", b->dispatches);
+}
+
 /* Per token chosen through the exact head. */
 static json_t *head_json(const bench *b) {
     const rotor_engine_info *i = &b->info;
@@ -289,9 +331,11 @@ json_t *bench_json(const bench *b) {
     set_real(o, "prompt_int8_us", prompt.int8_us);
     set_real(o, "prompt_f32_us", prompt.f32_us);
     json_machine(o, b);
+    json_device(o, b);
     if (b->info.head_tokens) json_object_set_new(o, "head_stages", head_json(b));
     if (b->ops) json_object_set(o, "ops", b->ops);
     if (b->step_ops) json_object_set(o, "step_ops", b->step_ops);
+    if (b->before) json_object_set(o, "before", b->before);
     return o;
 }
 

@@ -308,6 +308,9 @@ char *cli_cache_root(void);
 rotor_engine_options cli_engine_options(const cli_args *a);
 rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_model *m,
                              rotor_engine_options opt, rotor_error *err);
+/* Where devices keep compiled kernels, made if need be: $XDG_CACHE_HOME/rotor or ~/.cache/rotor;
+ * base_free. NULL: nowhere. */
+char *cli_device_cache(void);
 /* The smaller model of --draft; all NULL without it. Zero-initialise; closed before the engine it
  * drafts for. */
 typedef struct cli_draft {

@@ -60,8 +60,7 @@ static rotor_status read_template(const cli_args *a, base_buf *text, const char 
     return text->failed ? base_fail_nomem(err, "reading the chat template") : ROTOR_OK;
 }
 
-/* Where devices keep compiled kernels: $XDG_CACHE_HOME/rotor or ~/.cache/rotor; NULL: nowhere. */
-static char *device_cache(void) {
+char *cli_device_cache(void) {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     base_buf b = {0};
     if (xdg && xdg[0])
@@ -76,7 +75,7 @@ static char *device_cache(void) {
 rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_model *m,
                              rotor_engine_options opt, rotor_error *err) {
     base_buf text = {0};
-    char *cache = device_cache();
+    char *cache = cli_device_cache();
     opt.device = cli_text(a, OPT_DEVICE);
     opt.device_cache = cache;
     rotor_status st = read_template(a, &text, &opt.chat_template, err);

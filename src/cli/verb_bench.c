@@ -23,6 +23,14 @@ bool bench_stable(const bench *b) {
     return b->rates_median.had > BENCH_BUSY;
 }
 
+tool_floor bench_ceiling(const bench *b, enum bench_kind kind, const tool_rates *machine) {
+    const tool_work *w = &b->of[kind].work;
+    const double together = kind == BENCH_SESSIONS ? (double)b->n_sessions : 1;
+    if (!b->device.id[0]) return tool_floor_of(w, machine);
+    if (kind == BENCH_PROMPT) return (tool_floor){0};
+    return (tool_floor){.tps = tool_device_bound(&b->device, w->bytes, b->dispatches / together)};
+}
+
 /* ==== Runs ==================================================================================== */
 
 /* One evaluation and its logits. The exact head is asked for what sampling by default asks for: the
@@ -96,7 +104,7 @@ static rotor_status measure_run(bench *b, enum bench_kind kind, rotor_error *err
     base_energy_read(&e1, NULL);
     ROTOR_TRY(take_probe(b, err));
     const tool_rates between = tool_rates_between(&before, &b->last);
-    const tool_floor floor = tool_floor_of(&r->work, &between);
+    const tool_floor floor = bench_ceiling(b, kind, &between);
     double tps = cli_rate(r->n_tok, us), one = b->of[BENCH_DECODE].newest;
     b->has_energy = e1.n > 0;
     r->joules += base_energy_joules(&e0, &e1);
@@ -194,6 +202,32 @@ static rotor_status open_model(bench *b, const cli_model *m, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* The device it runs on, if it is not the CPU: found in the list and measured. */
+static void know_device(bench *b) {
+    tool_devices all;
+    if (strcmp(b->info.device, "cpu") == 0) return;
+    tool_devices_find(&all);
+    for (size_t i = 0; i < all.n; i++)
+        if (strcmp(all.of[i].id, b->info.device) == 0) b->device = all.of[i];
+    char *cache = cli_device_cache();
+    tool_device_measure(&b->device, cache, &b->not_measured);
+    base_free(cache);
+}
+
+/* The first decode, not counted, but its dispatches are. */
+static rotor_status warm_decode(bench *b, rotor_error *err) {
+    rotor_engine_info was = {.size = sizeof was}, is = {.size = sizeof is};
+    uint64_t us;
+    if (!b->n_gen) return ROTOR_OK;
+    ROTOR_TRY(to_depth(b, b->s[0], err));
+    ROTOR_TRY(rotor_engine_get_info(b->e, &was));
+    ROTOR_TRY(run_decode(b, &us, err));
+    ROTOR_TRY(rotor_engine_get_info(b->e, &is));
+    b->dispatches = bench_ratio((double)(is.device_dependent - was.device_dependent),
+                                (double)(is.device_steps - was.device_steps));
+    return ROTOR_OK;
+}
+
 static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     tool_macs macs;
     uint64_t warm_up, start = base_now_us();
@@ -201,10 +235,11 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     ROTOR_TRY(make_ids(b, err));
     if (b->n_prompt) ROTOR_TRY(run_prompt(b, &warm_up, err));
     b->first_ms = (double)(base_now_us() - start) / 1e3;
-    if (b->n_gen) ROTOR_TRY(run_decode(b, &warm_up, err));
+    ROTOR_TRY(warm_decode(b, err));
     b->peak_bytes = base_peak_rss_bytes();            /* before the probe takes memory of its own */
     ROTOR_TRY(rotor_engine_get_info(b->e, &b->info)); /* what the exact head reads is known now */
     if (b->n_sessions > 1) ROTOR_TRY(run_sessions(b, &warm_up, err));
+    know_device(b);
     ROTOR_TRY(tool_count_macs(&m->src, b->info.n_layer, &macs, err));
     count_work(b, &macs);
     ROTOR_TRY(tool_probe_create(&b->probe, b->info.threads, 0, err));
@@ -230,6 +265,7 @@ static void release(bench *b) {
     for (int c = 0; c < TOOL_N_CEILINGS; c++) tool_series_free(&b->rates[c]);
     json_decref(b->ops);
     json_decref(b->step_ops);
+    json_decref(b->before);
     base_free(b->s);
     base_free(b->ids);
     base_free(b->next);
@@ -313,6 +349,19 @@ static rotor_status measure_step(bench *b, const cli_model *m, rotor_error *err)
     return ROTOR_OK;
 }
 
+/* Products and ops one by one: what runs on a device is one list, which drivers do not take apart.
+ */
+static rotor_status measure_parts(bench *b, const cli_model *m, rotor_error *err) {
+    if (!b->device.id[0]) {
+        ROTOR_TRY(measure_ops(b, m, err));
+        ROTOR_TRY(measure_step(b, m, err));
+    } else if (!b->ops) {
+        cli_outf("ops       %s: single ops of a step are timed on the CPU only (--device cpu)\n",
+                 b->device.id);
+    }
+    return bench_before(b, err);
+}
+
 /* ==== The verb ================================================================================ */
 
 static rotor_status make_preset(const cli_args *a, cli_model *m, rotor_error *err) {
@@ -340,8 +389,7 @@ static int report(bench *b, const cli_model *m) {
         b->ops = json_array();
         b->step_ops = json_array();
     }
-    if (cli_on(b->a, OPT_OPS)) st = measure_ops(b, m, &err);
-    if (st == ROTOR_OK && cli_on(b->a, OPT_OPS)) st = measure_step(b, m, &err);
+    if (cli_on(b->a, OPT_OPS)) st = measure_parts(b, m, &err);
     json_t *o = bench_json(b);
     if (st == ROTOR_OK && cli_text(b->a, OPT_COMPARE)) st = bench_compare(b, o, &err);
     int status = cli_status(b->a, st, &err);

@@ -3,7 +3,7 @@
  * rotor info: this machine, this build, and for a model what would be chosen and what speed the
  * measured memory allows.
  */
-#include "cli/cli.h"
+#include "cli/info.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@ typedef struct report {
     tool_machine machine;   /* facts */
     int threads;            /* used for measuring */
     tool_rates rates;       /* measured; 0: could not be */
+    info_devices devices;   /* of this machine */
     rotor_engine *e;        /* the model, owned; NULL: none asked for */
     rotor_engine_info info; /* of e */
     double load_ms;         /* time to open e */
@@ -28,7 +29,7 @@ static void text_machine(const report *r) {
         "measured     plain read %.1f GB/s, int8 %.0f GMAC/s, f32 %.0f GMAC/s (%d threads, just "
         "now)\n",
         r->rates.of[TOOL_READ], r->rates.of[TOOL_INT8], r->rates.of[TOOL_F32], r->threads);
-    cli_outf("devices      cpu\n");
+    info_devices_text(&r->devices, r->e ? &r->info : NULL);
     cli_outf("not here     CUDA, ROCm, Metal and NPUs are out of scope\n");
     cli_outf("build        rotor %s\n", rotor_version());
     for (const char *p = rotor_features(); *p;) {
@@ -49,8 +50,9 @@ static void text_model(const report *r) {
     cli_outf("\nmodel        %s (%s, %s), %.1f million weights, %s\n", i->name, i->architecture,
              i->type_name, (double)i->n_params / 1e6, cli_bytes(i->file_bytes, a));
     cli_outf("opened in    %.0f ms\n", r->load_ms);
-    cli_outf("runs on      cpu, %d threads, %s: the only device of this build\n", i->threads,
-             i->cpu);
+    cli_outf("runs on      %s%s%s, %d threads, %s: %s\n", i->device,
+             strcmp(i->device, "cpu") ? " " : "", strcmp(i->device, "cpu") ? i->device_name : "",
+             i->threads, i->cpu, i->device_why);
     cli_outf("head         %s\n", i->head);
     cli_outf("context      %u of %u tokens, cache %s\n", i->n_ctx, i->n_ctx_train,
              cli_bytes(i->kv_bytes, a));
@@ -75,7 +77,8 @@ static int print_json(const report *r) {
     json_object_set_new(o, "machine_gbps", json_real(r->rates.of[TOOL_READ]));
     json_object_set_new(o, "machine_int8_gmacs", json_real(r->rates.of[TOOL_INT8]));
     json_object_set_new(o, "machine_f32_gmacs", json_real(r->rates.of[TOOL_F32]));
-    json_object_set_new(o, "devices", json_pack("[s]", "cpu"));
+    json_object_set_new(o, "devices", info_devices_json(&r->devices, r->e ? &r->info : NULL));
+    json_object_set_new(o, "no_devices", info_missing_json(&r->devices));
     if (r->e) {
         const rotor_engine_info *i = &r->info;
         json_object_set_new(m, "name", cli_json_text(i->name, strlen(i->name)));
@@ -89,6 +92,8 @@ static int print_json(const report *r) {
         json_object_set_new(m, "n_ctx_train", json_integer(i->n_ctx_train));
         json_object_set_new(m, "threads", json_integer(i->threads));
         json_object_set_new(m, "cpu_level", json_string(i->cpu));
+        json_object_set_new(m, "device", json_string(i->device));
+        json_object_set_new(m, "device_why", json_string(i->device_why));
         json_object_set_new(m, "head", json_string(i->head));
         json_object_set_new(m, "decode_tps_bound", json_real(decode_bound(r)));
         json_object_set_new(m, "load_ms", json_real(r->load_ms));
@@ -135,8 +140,9 @@ int verb_info(const cli_args *a) {
     tool_machine_get(&r.machine);
     r.threads = cli_given(a, OPT_THREADS) ? (int)cli_int(a, OPT_THREADS) : r.machine.n_cpus;
     measure_machine(&r);
-    if (!cli_on(a, OPT_JSON)) text_machine(&r);
+    info_devices_measure(&r.devices);
     if (cli_word(a, 0)) st = open_model(&r, cli_word(a, 0), &err);
+    if (!cli_on(a, OPT_JSON)) text_machine(&r);
     int status = cli_status(a, st, &err);
     if (status == CLI_DONE && cli_on(a, OPT_JSON))
         status = print_json(&r);

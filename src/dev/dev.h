@@ -97,6 +97,7 @@ typedef struct dev_step {
 typedef struct dev_counters {
     uint64_t steps;       /* dev_run calls */
     uint64_t dispatches;  /* ops executed */
+    uint64_t dependent;   /* of which on a GPU waited for the one before */
     uint64_t meetings;    /* times the threads of the device waited for each other inside steps */
     uint64_t bytes_up;    /* host to device since creation */
     uint64_t bytes_down;  /* device to host since creation */
@@ -114,8 +115,19 @@ typedef enum dev_api { DEV_CPU, DEV_OPENCL, DEV_VULKAN } dev_api;
  * rows, *n is how many there are. ROTOR_E_UNSUPPORTED: not in this build; ROTOR_E_NOTFOUND: no
  * loader or no driver on this machine. */
 rotor_status dev_list(dev_api api, dev_facts *out, size_t max, size_t *n, rotor_error *err);
+/* What a device reaches, measured: opens it for a moment, takes at most an eighth of its memory.
+ * index and cache_dir as below. */
+typedef struct dev_probe_result {
+    double copy_gbps;    /* of a copy on the device: bytes read and written, 1e9 a second */
+    uint64_t copy_bytes; /* of that copy, one way */
+    double dispatch_us;  /* of one small dispatch that waits for the one before, in a list */
+    double submit_us;    /* of a list of one dispatch, until the host has its result */
+} dev_probe_result;
+rotor_status dev_probe(dev_api api, size_t index, const char *cache_dir, dev_probe_result *out,
+                       rotor_error *err);
 /* The index-th of that list. cache_dir: a folder for compiled kernels, or NULL. Weights are copied
- * to the device in dev_record; what has no kernel is refused with ROTOR_E_UNSUPPORTED. */
+ * to the device in dev_record; what has no kernel is refused with ROTOR_E_UNSUPPORTED. A device
+ * that gives a wrong answer to a known product is refused with ROTOR_E_DEVICE. */
 rotor_status dev_gpu_create(dev **out, dev_api api, size_t index, const char *cache_dir,
                             const dev_shape *shape, rotor_error *err);
 void dev_free(dev **d);

@@ -18,6 +18,7 @@ rotor_status run_begin(run_session *s, uint32_t token, const dev_draw *draw, rot
     const uint32_t first = 0, pos = s->len;
     const uint32_t *pages = s->pages;
     assert(e->n_ahead < DEV_FLIGHTS && (token == DEV_CHOSEN) == (e->n_ahead > 0));
+    e->n_rows = 0; /* no step that run_logits could repeat */
     const run_row row = {.s = s, .token = token == DEV_CHOSEN ? 0 : token, .want_logits = true};
     ROTOR_TRY(run_extend(e, &row, 0, err));
     const dev_step step = {.n_rows = 1,

@@ -29,10 +29,11 @@ static rotor_status make_device(run_engine *e, rotor_error *err) {
                              .kv = e->opt.kv,
                              .float_act = e->opt.float_act,
                              .solo_bytes = e->opt.solo_bytes};
-    rotor_status st = e->opt.device == DEV_CPU
-                          ? dev_cpu_create(&e->d, &e->k, e->pool, &shape, err)
-                          : dev_gpu_create(&e->d, e->opt.device, e->opt.device_index,
-                                           e->opt.device_cache, &shape, err);
+    const run_options *opt = &e->opt;
+    rotor_status st = opt->device == DEV_CPU ? dev_cpu_create(&e->d, &e->k, e->pool, &shape, err)
+                      : opt->open_gpu        ? opt->open_gpu(&e->d, &shape, err)
+                                             : dev_gpu_create(&e->d, opt->device, opt->device_index,
+                                                              opt->device_cache, &shape, err);
     base_free(inv_freq);
     return st;
 }
@@ -145,23 +146,25 @@ const model *run_model(const run_engine *e) { return e->m; }
 uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
-const char *run_device_name(const run_engine *e) { return dev_name(e->d); }
+const char *run_device_name(const run_engine *e) { return e->d ? dev_name(e->d) : "none"; }
+dev_api run_device(const run_engine *e) { return e->opt.device; }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
 
 uint64_t run_memory_bytes(const run_engine *e) {
-    return dev_memory_bytes(e->d) + (e->head_copy ? e->head_bytes : 0);
+    return (e->d ? dev_memory_bytes(e->d) : 0) + (e->head_copy ? e->head_bytes : 0);
 }
 
 dev_counters run_counters(const run_engine *e) {
-    dev_counters c;
-    dev_counters_get(e->d, &c);
+    dev_counters c = {0};
+    if (e->d) dev_counters_get(e->d, &c);
     return c;
 }
 
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err) {
+    if (!e->d) return base_fail(err, ROTOR_E_DEVICE, "the device has failed");
     return dev_time_ops(e->d, on, err);
 }
 
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max) {
-    return dev_op_times(e->d, out, max);
+    return e->d ? dev_op_times(e->d, out, max) : 0;
 }

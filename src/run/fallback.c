@@ -10,10 +10,12 @@
 
 #include <assert.h>
 
-/* Tokens of the step at hand that belong to s: they are not evaluated yet. */
-static uint32_t pending(const run_engine *e, const run_session *s) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < e->n_rows; i++) n += e->table[i] == s->pages;
+/* Positions of s before the step at hand, whose rows are repeated behind. A session may have been
+ * rewound since that step, by some of its rows or beyond them. */
+static uint32_t before_step(const run_engine *e, const run_session *s) {
+    uint32_t n = s->len;
+    for (uint32_t i = 0; i < e->n_rows; i++)
+        if (e->table[i] == s->pages) n = BASE_MIN(n, e->pos[i]);
     return n;
 }
 
@@ -37,20 +39,29 @@ static rotor_status replay_all(run_engine *e, rotor_error *err) {
     const uint32_t **table = base_alloc_array(e->opt.chunk, sizeof *table);
     rotor_status st = pos && table ? ROTOR_OK : base_fail_nomem(err, "repeating what was said");
     for (const run_session *s = e->sessions; s && st == ROTOR_OK; s = s->next)
-        st = replay(e, s, s->len - BASE_MIN(pending(e, s), s->len), pos, table, err);
+        st = replay(e, s, before_step(e, s), pos, table, err);
     base_free(pos);
     base_free((void *)table);
     return st;
 }
 
-rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err) {
-    assert(e->opt.device != DEV_CPU);
-    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU", dev_name(e->d), why);
+/* The CPU's device, and every session as it is on it. Where memory is short this fails, and is
+ * tried again before the next step. */
+rotor_status run_come_back(run_engine *e, rotor_error *err) {
+    e->adrift = true;
     dev_free(&e->d);
-    e->opt.device = DEV_CPU;
     e->n_lora_bufs = 0;
     base_free_aligned(e->head_copy);
     e->head_copy = NULL;
     ROTOR_TRY(run_set_up_device(e, err));
-    return replay_all(e, err);
+    ROTOR_TRY(replay_all(e, err));
+    e->adrift = false;
+    return ROTOR_OK;
+}
+
+rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err) {
+    assert(e->opt.device != DEV_CPU);
+    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU", dev_name(e->d), why);
+    e->opt.device = DEV_CPU;
+    return run_come_back(e, err);
 }

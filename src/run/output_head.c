@@ -68,6 +68,7 @@ rotor_status run_make_head(run_engine *e, rotor_error *err) {
 enum { MANY_ROWS = 3 * DEV_STAGED_ROWS };
 
 const float *run_logits(run_engine *e, uint32_t i) {
+    if (e->adrift) return e->no_logits;
     if (e->staged && !e->have_logits) {
         assert(i < e->n_picked);
         dev_product(e->d, e->staged_mat, e->buf.px, e->buf.logits, e->n_picked);
@@ -75,8 +76,9 @@ const float *run_logits(run_engine *e, uint32_t i) {
     }
     const float *logits = dev_read(e->d, e->buf.logits, i);
     if (logits) return logits;
-    rotor_error err; /* the device has failed since the step: the CPU repeats it */
-    if (run_fall_back(e, "its results cannot be read", &err) == ROTOR_OK &&
+    /* The device has failed since the step: the CPU repeats it. */
+    rotor_error err = {.message = "a session of the last step is gone: its logits are lost"};
+    if (run_fall_back(e, "its results cannot be read", &err) == ROTOR_OK && e->n_rows &&
         run_step(e, &err) == ROTOR_OK)
         return run_logits(e, i);
     base_log_printf(e->opt.log, BASE_LOG_ERROR, "%s", err.message);
@@ -109,6 +111,7 @@ static bool best_of_device(run_engine *e, uint32_t i, const run_want *want, run_
 
 bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
     const uint32_t tile = i / DEV_STAGED_ROWS, first = tile * DEV_STAGED_ROWS;
+    if (e->adrift) return false;
     if (!e->staged) return best_of_device(e, i, want, found);
     if (e->have_logits || e->n_picked > MANY_ROWS) return false;
     assert(i < e->n_picked);

@@ -23,6 +23,9 @@ typedef struct run_session run_session;
  * bytes (run_candidates). */
 typedef enum run_head { RUN_HEAD_FILE, RUN_HEAD_Q8, RUN_HEAD_Q6, RUN_HEAD_EXACT } run_head;
 
+/* Opens a device in place of dev_gpu_create: a driver with something in between. */
+typedef rotor_status run_open_gpu(dev **out, const dev_shape *shape, rotor_error *err);
+
 typedef struct run_options {
     unsigned cpu;        /* CPU_* flags for the kernel table */
     kern_kv kv;          /* cache type */
@@ -40,6 +43,7 @@ typedef struct run_options {
                                      given up for the CPU with one warning in the log */
     size_t device_index;          /* of dev_list */
     const char *device_cache;     /* folder for its compiled kernels; NULL: none */
+    run_open_gpu *open_gpu;       /* of tests: opens the GPU that `device` asks for; NULL: none */
 } run_options;
 
 /* model and pool are borrowed. */
@@ -57,6 +61,7 @@ uint64_t run_head_bytes(const run_engine *e);     /* of these, the output head's
 uint64_t run_head_all_bytes(const run_engine *e); /* of the head where all logits are computed */
 const char *run_head_name(const run_engine *e);   /* "q8", "file (F16)" … */
 const char *run_device_name(const run_engine *e); /* "cpu", or what the driver calls it */
+dev_api run_device(const run_engine *e);          /* DEV_CPU, too, when another was given up */
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);

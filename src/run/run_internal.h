@@ -41,7 +41,7 @@ struct run_engine {
     par_pool *pool;          /* borrowed */
     run_options opt;         /* with defaults filled in */
     kern k;                  /* kernel table of this engine */
-    dev *d;                  /* owned */
+    dev *d;                  /* owned; NULL only while adrift */
     run_bufs buf;            /* handles on d */
     run_lora_buf *lora_bufs; /* [n_lora_bufs], owned */
     size_t n_lora_bufs;      /* in use */
@@ -57,7 +57,9 @@ struct run_engine {
     uint32_t screened;       /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
     bool have_logits;        /* staged: all logits of that step have been computed */
     uint32_t n_ahead;        /* steps begun and not ended */
-    uint32_t n_rows;         /* rows of the last step, for when its device fails */
+    uint32_t n_rows;         /* rows of the last step, for when its device fails; 0: it cannot be
+                                repeated */
+    bool adrift;             /* its device has failed and the CPU is not where it was yet */
     run_session *sessions;   /* all there are, linked by next */
     float *no_logits;        /* [V] NaN: what a failed device without successor gives, owned */
     uint32_t found_id[DEV_STAGED_BEST]; /* what a device has found, for run_candidates, by id … */
@@ -84,6 +86,7 @@ rotor_status run_set_up_device(run_engine *e, rotor_error *err);
 /* fallback.c: gives up a device that has failed, and brings the CPU to where it was, the rows of
  * the step at hand left out. */
 rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err);
+rotor_status run_come_back(run_engine *e, rotor_error *err); /* again, where that failed */
 /* session.c: runs the step that run_eval has built, on the CPU where the device fails. */
 rotor_status run_step(run_engine *e, rotor_error *err);
 /* session.c: adds one token to its session's timeline and, as row i, to the step. */

@@ -70,6 +70,8 @@ rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_t
 void run_session_free(run_session **sp) {
     if (!sp || !*sp) return;
     run_session *s = *sp;
+    for (uint32_t i = 0; i < s->e->n_rows; i++)
+        if (s->e->table[i] == s->pages) s->e->n_rows = 0;
     for (uint32_t i = 0; i < s->n_pages; i++) page_release(&s->e->pages, s->pages[i]);
     if (s->next) s->next->prev = s->prev;
     *(s->prev ? &s->prev->next : &s->e->sessions) = s->next;
@@ -153,6 +155,8 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err) {
     assert(n >= 1 && n <= e->opt.chunk && e->n_ahead == 0);
     uint32_t done = 0, n_picked = 0, n_best = 1;
+    e->n_rows = 0;
+    if (e->adrift) ROTOR_TRY(run_come_back(e, err));
     rotor_status st = ROTOR_OK;
     for (; st == ROTOR_OK && done < n; done++) {
         assert(rows[done].s->e == e);
@@ -167,8 +171,9 @@ rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_erro
     e->n_picked = n_picked;
     e->n_best = n_best;
     if (st == ROTOR_OK) st = run_step(e, err);
-    if (st != ROTOR_OK)
-        while (done-- > 0) run_session_rewind(rows[done].s, rows[done].s->len - 1);
+    if (st == ROTOR_OK) return ROTOR_OK;
+    e->n_rows = 0;
+    while (done-- > 0) run_session_rewind(rows[done].s, rows[done].s->len - 1);
     return st;
 }
 

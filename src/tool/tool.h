@@ -256,6 +256,67 @@ typedef struct tool_floor {
 } tool_floor;
 tool_floor tool_floor_of(const tool_work *w, const tool_rates *r);
 
+/* ---- Devices (devices.c) --------------------------------------------------------------------- */
+
+/* A compute device of this machine and, once measured, what it reaches. */
+typedef struct tool_device {
+    char id[24];              /* as --device takes it: "vulkan:1" */
+    char name[128];           /* of the device */
+    char driver[128];         /* name and version */
+    char version[48];         /* of the API it offers */
+    char missing[128];        /* why it cannot be used, or "" */
+    bool software;            /* runs on the CPU */
+    bool unified;             /* shares the host's memory */
+    bool dot4, halves;        /* packed int8 dot product; computes in 16-bit floats */
+    uint32_t subgroup;        /* lanes that run together; 0: not known */
+    uint32_t units;           /* compute units; 0: not known */
+    uint32_t max_group;       /* invocations in a group */
+    uint64_t heap_bytes;      /* memory there is */
+    uint64_t max_alloc_bytes; /* largest single allocation */
+    uint64_t max_bind_bytes;  /* largest memory a kernel may see */
+    double copy_gbps;         /* measured: read and written by a copy; 0: not measured */
+    uint64_t copy_bytes;      /* of that copy, one way */
+    double dispatch_us;       /* measured: a dispatch that waits for the one before */
+    double submit_us;         /* measured: a list of one dispatch, there and back */
+} tool_device;
+
+enum { TOOL_MAX_DEVICES = 16 };
+typedef struct tool_devices {
+    tool_device of[TOOL_MAX_DEVICES]; /* OpenCL's, then Vulkan's */
+    size_t n;                         /* how many */
+    struct {
+        const char *name;  /* "opencl" */
+        char without[512]; /* why it has none: no loader, no driver …; "" when it has */
+    } api[2];
+} tool_devices;
+/* Never fails: what is not there is said in api[].without. */
+void tool_devices_find(tool_devices *out);
+/* Opens a device for a moment and fills in what it reaches. cache_dir as for an engine, or NULL. */
+rotor_status tool_device_measure(tool_device *d, const char *cache_dir, rotor_error *err);
+/* Tokens per second at most when each reads so many bytes and starts so many dispatches that wait
+ * for each other; 0 when nothing is measured. */
+double tool_device_bound(const tool_device *d, double bytes, double dispatches);
+/* About so many a token takes, before it has run: those of a BitNet layer, the largest there is. */
+double tool_device_dispatches(uint32_t n_layer);
+
+/* How products are timed. */
+typedef struct tool_ops_options {
+    int n_threads;        /* threads */
+    const char *cpu;      /* highest level; NULL: all */
+    uint32_t n_tok;       /* tokens of the large product (tool_bench_ops) */
+    uint32_t repetitions; /* timings of each */
+} tool_ops_options;
+
+/* One ternary product as a program asks for it that keeps its weights on the device: activations
+ * in, quantised and multiplied there, all results back on the host. */
+typedef struct tool_product {
+    uint32_t rows, cols; /* of the matrix */
+    uint32_t n_tok;      /* rows of activations */
+} tool_product;
+/* Median microseconds of repetitions, all of one product. device: "cpu" or an id. */
+rotor_status tool_product_time(const tool_product *p, const char *device, const char *cache_dir,
+                               const tool_ops_options *opt, double *us, rotor_error *err);
+
 /* A list of measurements. Zero-initialise. */
 typedef struct tool_series {
     double *v;  /* [n] owned */
@@ -284,12 +345,6 @@ typedef struct tool_op_time {
     double us_many;    /* median time for n_tok tokens */
     double gmac_per_s; /* reached with n_tok tokens */
 } tool_op_time;
-typedef struct tool_ops_options {
-    int n_threads;        /* threads */
-    const char *cpu;      /* highest level; NULL: all */
-    uint32_t n_tok;       /* tokens of the large product */
-    uint32_t repetitions; /* timings of each */
-} tool_ops_options;
 rotor_status tool_bench_ops(const tool_source *src, const tool_ops_options *opt,
                             void (*fn)(void *user, const tool_op_time *t), void *user,
                             rotor_error *err);

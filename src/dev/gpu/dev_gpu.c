@@ -292,7 +292,8 @@ rotor_status dev_gpu_create_on(dev **out, const gpu_api *api, size_t index, cons
     rotor_status st = api->open(&d->g, index, cache_dir, err);
     if (st != ROTOR_OK) return base_free(d), st;
     d->base.name = d->g->facts.name;
-    st = make_step(d, &d->shape, err);
+    st = gpu_check_answers(d, err);
+    if (st == ROTOR_OK) st = make_step(d, &d->shape, err);
     if (st == ROTOR_OK) st = make_cache(d, err);
     if (st != ROTOR_OK) return free_all(&d->base), st;
     *out = &d->base;
@@ -313,6 +314,12 @@ rotor_status dev_gpu_create(dev **out, dev_api api, size_t index, const char *ca
                             const dev_shape *shape, rotor_error *err) {
     const gpu_api *a = api_of(api);
     return a ? dev_gpu_create_on(out, a, index, cache_dir, shape, err) : no_api(api, err);
+}
+
+rotor_status dev_probe(dev_api api, size_t index, const char *cache_dir, dev_probe_result *out,
+                       rotor_error *err) {
+    const gpu_api *a = api_of(api);
+    return a ? dev_gpu_probe_on(a, index, cache_dir, out, err) : no_api(api, err);
 }
 
 rotor_status dev_list(dev_api api, dev_facts *out, size_t max, size_t *n, rotor_error *err) {

@@ -6,6 +6,8 @@
  *   dev_gpu_weights.c packing and uploading matrices
  *   dev_gpu_lower.c   the op list becomes dispatches, several ops to one where they fit
  *   dev_gpu_step.c    one step: its numbers, its submission, its results
+ *   dev_gpu_check.c   a known product, before a device is used
+ *   dev_gpu_probe.c   how fast a device copies and starts dependent work
  *
  * A list of dispatches is made for a bucket of rows and one of picked rows (1, 2, 4, 8 ...), the
  * first time a step of that size comes, and replayed ever after; what the step brings travels in
@@ -83,6 +85,7 @@ typedef struct gpu_sized {
     bool draw;             /* one of these is drawn */
     uint32_t up_words;     /* words of the step it takes at most */
     size_t n_dispatches;   /* of the list */
+    size_t n_dependent;    /* of which wait for the one before */
     gpu_list *list;        /* owned */
 } gpu_sized;
 
@@ -143,6 +146,13 @@ rotor_status gpu_get_kernel(dev_gpu *d, const char *name, const uint32_t *spec, 
 /* The device of a given API: dev_gpu_create without the choice of one. */
 rotor_status dev_gpu_create_on(dev **out, const gpu_api *api, size_t index, const char *cache_dir,
                                const dev_shape *shape, rotor_error *err);
+
+/* dev_gpu_check.c: a product with a known answer. ROTOR_E_DEVICE: this device computes another. */
+rotor_status gpu_check_answers(dev_gpu *d, rotor_error *err);
+
+/* dev_gpu_probe.c: dev_probe on a given API. */
+rotor_status dev_gpu_probe_on(const gpu_api *api, size_t index, const char *cache_dir,
+                              dev_probe_result *out, rotor_error *err);
 
 /* dev_gpu_step.c */
 uint32_t gpu_bucket(uint32_t n); /* the power of two that n is rounded up to; 0 stays 0 */

@@ -522,6 +522,7 @@ rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err) {
     const uint64_t pairs = (uint64_t)picked * (all_back ? list->best : 1);
     list->up_words = gpu_step_words(d, rows);
     list->n_dispatches = l.n;
+    for (size_t i = 0; i < l.n; i++) list->n_dependent += !l.out[i].beside;
     if (l.st == ROTOR_OK)
         l.st = d->api->list_make(d->g, l.out, l.n, d->step, list->up_words * 4ull,
                                  !list->best ? NULL

@@ -100,6 +100,7 @@ static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
 static void count(dev_gpu *d, const gpu_sized *list) {
     d->base.counters.steps++;
     d->base.counters.dispatches += list->n_dispatches;
+    d->base.counters.dependent += list->n_dependent;
     d->base.counters.bytes_up = d->g->counters.bytes_up;
     d->base.counters.bytes_down = d->g->counters.bytes_down;
     d->base.counters.submissions = d->g->counters.submissions;

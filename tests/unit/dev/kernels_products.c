@@ -291,12 +291,14 @@ static void check_short(checker *c) {
         {QUANT_I2_S, 65, 2752, 65, 0, false, true, false},
         {QUANT_F16, 65, 83, 66, 0, true, false, false},
         {QUANT_Q4_K, 65, 512, 65, 0, false, false, false},
+        {QUANT_Q8_0, 65, 96, 65, 0, true, false, false},
+        {QUANT_Q8_0, 33, 512, 2, 2, true, false, false},
     };
     for (size_t i = 0; i < BASE_COUNT(cases); i++) check_product(c, &cases[i]);
 }
 
 void check_product_kernels(checker *c) {
-    static const uint32_t cols[] = {80, 96, 256, 2752, 6912}, rows[] = {1, 33, 96},
+    static const uint32_t cols[] = {80, 96, 256, 2752, 6912}, rows[] = {7, 33, 96},
                           tokens[] = {1, 2, 3, 4, 5, 8, 9};
     if (!c->all) {
         check_short(c);

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""rotor run --device: the text of a device is the CPU's, and what is said about devices there are not.
+
+Software devices do (Mesa's lavapipe, PoCL); the tests that need one are skipped where a machine has none.
+"""
+import re
+
+import pytest
+
+ONCE = ["-p", "Once upon a time", "--temp", "0", "-n", "16", "--act", "f32", "--no-progress"]
+APIS = ["opencl", "vulkan"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels(tmp_path_factory, request):
+    """Compiled kernels go to a folder of these tests, not to the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(folder))
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def devices(rotor):
+    """What the message about a device that is not there lists: {"vulkan:0": "llvmpipe ..."}."""
+    stderr = rotor("run", *ONCE, "--device", "vulkan:9", status=1).stderr
+    return dict(re.findall(r"((?:opencl|vulkan):\d+) \((.*?)\)(?=, (?:opencl|vulkan):\d|\s*$)", stderr))
+
+
+def need(devices, api):
+    if api + ":0" not in devices:
+        pytest.skip("no %s device" % api)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_device_tells_the_same_story(rotor, devices, api):
+    need(devices, api)
+    ours, theirs = rotor("run", *ONCE, "--device", "cpu"), rotor("run", *ONCE, "--device", api)
+    assert theirs.stdout == ours.stdout and len(ours.stdout) > 30
+    assert "going on on the CPU" not in theirs.stderr and "the CPU does it" not in theirs.stderr
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_kernels_are_kept_for_the_next_time(rotor, devices, api, tmp_path):
+    need(devices, api)
+    env = {"XDG_CACHE_HOME": str(tmp_path)}
+    first = rotor("run", *ONCE, "--device", api, env=env).stdout
+    kept = {f: f.read_bytes() for f in (tmp_path / "rotor").rglob(api + "-*")}
+    assert kept
+    assert rotor("run", *ONCE, "--device", api, env=env).stdout == first
+    assert {f: f.read_bytes() for f in (tmp_path / "rotor").rglob(api + "-*")} == kept
+
+
+def test_a_number_beyond_the_last_lists_those_there_are(rotor, devices):
+    for text in ("vulkan:9", "opencl:9", "opencl:x", "vulkan:", "vulkan:-1", "vulkan:99999999999999999999"):
+        r = rotor("run", *ONCE, "--device", text, status=1)
+        line = r.stderr.strip().splitlines()[-1]
+        assert r.stdout == "" and "device %s: " % text in line and "there are: cpu" in line
+        assert all(name in line for name in devices), line
+
+
+def test_no_such_api_is_bad_usage(rotor):
+    for text in ("gpu5", "vulkan1", "cuda", "cpu:0", "", "VULKAN"):
+        r = rotor("run", *ONCE, "--device", text, status=2)
+        assert r.stdout == "" and "opencl" in r.stderr and "vulkan:N" in r.stderr, text
+
+
+def test_a_software_device_is_named_as_one(rotor, devices):
+    for name, text in devices.items():
+        if re.search("llvmpipe|pthread|cpu-", text):
+            assert "is a software device" in rotor("run", *ONCE, "--device", name).stderr
+
+
+def test_auto_takes_no_software_device(rotor, devices):
+    if not devices or not all(re.search("llvmpipe|pthread|cpu-", text) for text in devices.values()):
+        pytest.skip("this machine has a device that is not software, or none")
+    r = rotor("run", *ONCE, "--device", "auto")
+    assert not any(text in r.stderr for text in devices.values())
+    assert r.stderr == re.sub("software device", "", r.stderr)
+    assert r.stdout == rotor("run", *ONCE, "--device", "cpu").stdout
+
+
+def one_message(r, *words):
+    lines = r.stderr.strip().splitlines()
+    assert r.stdout == "" and len(lines) == 1, r.stderr
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+def test_no_loader(rotor, tmp_path):
+    """Files of the loaders' names that are no libraries stand in front of the real ones."""
+    for name in ("libOpenCL.so.1", "libOpenCL.so", "libvulkan.so.1", "libvulkan.so"):
+        (tmp_path / name).touch()
+    env = {"LD_LIBRARY_PATH": str(tmp_path)}
+    for api in APIS:
+        one_message(rotor("run", *ONCE, "--device", api, status=1, env=env), api, "no loader", "there are: cpu")
+    assert rotor("run", *ONCE, "--device", "auto", env=env).stdout == rotor("run", *ONCE).stdout
+
+
+def test_no_driver(rotor, devices, tmp_path):
+    """Loaders that find nothing: an empty folder of vendors, an empty manifest."""
+    manifest = tmp_path / "none.json"
+    manifest.touch()
+    (tmp_path / "vendors").mkdir()
+    env = {"OCL_ICD_VENDORS": str(tmp_path / "vendors"), "VK_DRIVER_FILES": str(manifest),
+           "VK_ICD_FILENAMES": str(manifest)}
+    for api in APIS:
+        need(devices, api)
+        one_message(rotor("run", *ONCE, "--device", api, status=1, env=env), api, "no driver", "there are: cpu")

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * device_rig: the models and devices that tests of whole models on a GPU go through. Every device
+ * of every compute API of the build counts, software devices too.
+ *
+ * A wrong call ends the test program.
+ */
+#ifndef DEVICE_RIG_H
+#define DEVICE_RIG_H
+
+#include "run/run.h"
+
+enum { RIG_DEVICES = 8 };
+
+typedef struct rig_device {
+    dev_api api;     /* whose */
+    size_t index;    /* in its list */
+    char label[160]; /* "vulkan:0 llvmpipe (LLVM 15.0.6, 256 bits)" */
+} rig_device;
+
+/* Those that can be used; says which ones, and why others cannot. Returns how many. */
+size_t rig_devices(rig_device out[RIG_DEVICES]);
+
+/* The index-th model of tests, NULL past the end; the quick ones come first. */
+const char *rig_model(size_t index);
+size_t rig_n_quick(void); /* how many are quick */
+/* Whether the long run was asked for: ROTOR_TEST_DEVICES=all. */
+bool rig_all(void);
+
+typedef struct rig_log {
+    int warnings;    /* lines so far that are warnings or errors */
+    char last[1024]; /* the last of them */
+    base_log log;    /* to be given away */
+} rig_log;
+
+typedef struct rig {
+    par_pool *pool; /* threads */
+    model *m;       /* weights */
+    run_engine *e;  /* engine */
+    rig_log log;    /* what it said */
+} rig;
+
+typedef struct rig_setting {
+    const rig_device *device; /* where; NULL: the CPU */
+    kern_kv kv;               /* cache type */
+    bool float_act;           /* --act f32 */
+    uint32_t rows;            /* rows of a step at most, all may have logits */
+    run_open_gpu *open_gpu;   /* of the engine */
+} rig_setting;
+
+/* Opens a model and an engine with 24 cache pages. */
+void rig_up(rig *r, const char *model_name, rig_setting set);
+void rig_down(rig *r);
+
+/* Copies the wanted logits of the engine's last step behind one another; returns the end. */
+float *rig_logits(rig *r, uint32_t n, float *out);
+void rig_session(run_session **s, rig *r);
+/* Appends rows in one step, or ends the test. */
+void rig_eval(rig *r, const run_row *rows, uint32_t n);
+
+#endif
