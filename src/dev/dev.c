@@ -36,13 +36,31 @@ rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err) {
 
 rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err) {
     assert(step->n_rows >= 1 && step->n_picked <= step->n_rows);
+    assert(step->n_best <= DEV_STAGED_BEST);
     return d->vt->run(d, step, err);
 }
+
+bool dev_can_ahead(const dev *d) { return d->vt->submit && d->vt->wait; }
+
+rotor_status dev_submit(dev *d, const dev_step *step, rotor_error *err) {
+    assert(dev_can_ahead(d) && step->n_rows >= 1 && step->n_picked <= step->n_rows);
+    return d->vt->submit(d, step, err);
+}
+
+rotor_status dev_wait(dev *d, rotor_error *err) { return d->vt->wait(d, err); }
 
 const float *dev_read(dev *d, dev_buf b, uint32_t row) { return d->vt->read(d, b, row); }
 
 bool dev_best(dev *d, uint32_t row, uint32_t *id, float *value) {
     return d->vt->best && d->vt->best(d, row, id, value);
+}
+
+uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs) {
+    return d->vt->top ? d->vt->top(d, row, pairs) : 0;
+}
+
+bool dev_chosen(dev *d, uint32_t row, uint32_t *id) {
+    return d->vt->chosen && d->vt->chosen(d, row, id);
 }
 
 void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page) {

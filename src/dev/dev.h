@@ -21,7 +21,8 @@ typedef uint32_t dev_buf; /* float [max_rows, width] */
 typedef uint32_t dev_mat; /* weight matrix */
 typedef uint32_t dev_vec; /* float vector */
 
-#define DEV_NONE UINT32_MAX
+#define DEV_NONE   UINT32_MAX
+#define DEV_CHOSEN UINT32_MAX /* dev_step.token: what the step before has chosen */
 
 typedef enum dev_kind {
     DEV_EMBED,     /* dst = table w0 at each row's token */
@@ -67,14 +68,30 @@ typedef struct dev_shape {
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) run on one thread */
 } dev_shape;
 
+/* How a token is drawn from a row: of the best k, those that make up the share top_p and are at
+ * most -least below the best, in the order of their indices, by weight exp((x - largest) * heat).
+ */
+typedef struct dev_draw {
+    uint32_t k;  /* 1 … DEV_STAGED_BEST; 1: the best, the rest is of no account */
+    float top_p; /* share of exp(x) that the best k have together; 1: all of it */
+    float least; /* at most 0; -INFINITY: no matter how far below */
+    float heat;  /* one by temperature */
+    float u;     /* 0 … 1: the place in the sum of weights */
+} dev_draw;
+
 /* One step's rows. Borrowed for the call. */
 typedef struct dev_step {
     uint32_t n_rows;              /* tokens in this step, 1 … max_rows */
-    const uint32_t *token;        /* [n_rows] < V */
+    const uint32_t *token;        /* [n_rows] < V; after dev_submit also DEV_CHOSEN: what is chosen
+                                     in picked row r of the step submitted before is token r */
     const uint32_t *pos;          /* [n_rows] position in its sequence */
     const uint32_t *const *pages; /* [n_rows] page table of its sequence */
     uint32_t n_picked;            /* rows with logits */
     const uint32_t *picked;       /* [n_picked] row indices, ascending */
+    uint32_t n_best;              /* the best so many of each are looked for (dev_top), at most
+                                     DEV_STAGED_BEST; 0: 1. A device may ignore it */
+    const dev_draw *draw;         /* [n_picked] a token of each is drawn instead (dev_chosen), or
+                                     NULL. A device may ignore it */
 } dev_step;
 
 typedef struct dev_counters {
@@ -134,6 +151,14 @@ rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err);
 /* Runs the list. No allocation, except on a GPU by the first step of its size. ROTOR_E_DEVICE: the
  * device has failed and stays failed; what its cache held is lost. */
 rotor_status dev_run(dev *d, const dev_step *step, rotor_error *err);
+/* dev_run in two parts, where dev_can_ahead: a second step may be submitted before the first has
+ * been waited for, its tokens being those the first is choosing. What dev_chosen says is of the
+ * step waited for last; nothing else may be asked while a step is under way. After a failure there
+ * is none. */
+enum { DEV_FLIGHTS = 2 };
+bool dev_can_ahead(const dev *d);
+rotor_status dev_submit(dev *d, const dev_step *step, rotor_error *err);
+rotor_status dev_wait(dev *d, rotor_error *err);
 /* Rows of a buffer after dev_run; valid until the next one. A device may keep what only the next
  * op reads to itself: readable are the picked rows and what products, attention and sums wrote; on
  * a GPU a product that is only added to another row is part of that sum. NULL: the device has
@@ -143,6 +168,13 @@ const float *dev_read(dev *d, dev_buf b, uint32_t row);
  * its index, the lowest of several: found by the device, without fetching the row. False: this
  * device does not look. */
 bool dev_best(dev *d, uint32_t row, uint32_t *id, float *value);
+/* The same for the best n_best of the step's list, perhaps some more, as pairs of words: index and
+ * value's bits. Best first, the lower index first among equals; index UINT32_MAX ends them early.
+ * Returns how many, 0: this device does not look. Valid until the next step. */
+uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs);
+/* The token drawn from picked row `row` of the last step. False: this device does not draw, or the
+ * best of the row is not finite. */
+bool dev_chosen(dev *d, uint32_t row, uint32_t *id);
 /* Copies the first n positions of one cache page to another (all layers). */
 void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page);
 void dev_counters_get(const dev *d, dev_counters *out);

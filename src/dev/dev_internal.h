@@ -14,6 +14,8 @@ typedef struct dev_vtable {
     rotor_status (*add_buf)(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err);
     rotor_status (*record)(dev *d, const dev_op *ops, size_t n, rotor_error *err);
     rotor_status (*run)(dev *d, const dev_step *step, rotor_error *err);
+    rotor_status (*submit)(dev *d, const dev_step *step, rotor_error *err); /* or NULL … */
+    rotor_status (*wait)(dev *d, rotor_error *err);                         /* … with this */
     const float *(*read)(dev *d, dev_buf b, uint32_t row);
     /* The first n rows of a buffer that products, attention or sums have written, to the host; and
      * from there, before a step whose list reads them first. Rows stand close together. */
@@ -29,6 +31,8 @@ typedef struct dev_vtable {
     void (*screen)(dev *d, dev_buf src, uint32_t first, uint32_t n_rows);
     bool (*find)(dev *d, uint32_t row, const dev_want *want, dev_found *found);
     bool (*best)(dev *d, uint32_t row, uint32_t *id, float *value); /* or NULL */
+    uint32_t (*top)(dev *d, uint32_t row, const uint32_t **pairs);  /* or NULL */
+    bool (*chosen)(dev *d, uint32_t row, uint32_t *id);             /* or NULL */
 } dev_vtable;
 
 /* What an op reads and writes: for those who put several ops into one. */

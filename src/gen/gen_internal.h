@@ -154,6 +154,12 @@ void gen_drafter_judge(gen_drafter *d, uint32_t n_right, uint32_t n_judged);
 /* The next draws of s will be those that `like` is going to make. */
 void gen_sampler_follow(gen_sampler *s, const gen_sampler *like);
 
+/* What a device needs to choose by itself, `ahead` choices after the next one. False: settings that
+ * look at more than the best few logits. */
+bool gen_sampler_draw(const gen_sampler *s, uint32_t ahead, dev_draw *out);
+/* A device has made the next choice. */
+void gen_sampler_drawn(gen_sampler *s);
+
 /* ---- gen_task.c: one generation in progress -------------------------------------------------- */
 
 typedef struct gen_task {
@@ -185,6 +191,12 @@ void gen_task_guess(gen_task *t, uint32_t room, gen_plan *plan);
  * become true are not taken; NULL: nobody stops. */
 rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32_t *id,
                            rotor_error *err);
+/* Whether the device may choose the tokens: nobody guesses or looks at logits. */
+bool gen_task_can_ahead(const gen_task *t);
+/* As gen_task_take, for a token that the device has chosen after the first `len` of the timeline.
+ */
+rotor_status gen_task_take_chosen(gen_task *t, uint32_t chosen, uint32_t len, uint32_t *id,
+                                  rotor_error *err);
 /* Ends the generation and releases the text held back. */
 rotor_status gen_task_end(gen_task *t, gen_finish finish, rotor_error *err);
 /* Gives the result away. */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * One generation on one session: the prompt in chunks, then token after token, with guesses behind
- * each where they are asked for.
+ * each where they are asked for. Where the device chooses the tokens, it is one step ahead of the
+ * host: what follows a token is being computed while its text is made. A text that ends throws one
+ * step away.
  */
 #include "gen/gen_internal.h"
 
@@ -28,12 +30,40 @@ static rotor_status step(gen_task *t, uint32_t id, gen_pace *pace, rotor_error *
     return run_eval(e, rows, 1, why);
 }
 
+/* Starts the step of `token`, `ahead` choices ahead of what has been taken. */
+static bool begin(gen_task *t, uint32_t token, uint32_t ahead) {
+    dev_draw draw;
+    return gen_sampler_draw(t->sampler, ahead, &draw) &&
+           run_begin(t->s, token, &draw, NULL) == ROTOR_OK;
+}
+
+/* Token after token as the device chooses them, until the text ends or a step cannot be had this
+ * way: *id is then to be evaluated. */
+static rotor_status decode_ahead(gen_task *t, uint32_t *id, rotor_error *err) {
+    bool under_way = begin(t, *id, 0);
+    while (under_way) {
+        const uint32_t len = run_session_len(t->s);
+        uint32_t chosen;
+        under_way = t->r.ids.n + 1 < t->max_new_tok && begin(t, DEV_CHOSEN, 1);
+        if (!run_end(t->s, &chosen)) return ROTOR_OK;
+        const rotor_status status = gen_task_take_chosen(t, chosen, len, id, err);
+        if (status != ROTOR_OK || t->r.finish != GEN_FINISH_NONE) {
+            run_drop(t->s);
+            return status;
+        }
+        if (!under_way) under_way = begin(t, *id, 0);
+    }
+    return ROTOR_OK;
+}
+
 static rotor_status decode(gen_task *t, rotor_error *err) {
     gen_pace pace = {0};
     uint32_t id;
     ROTOR_TRY(gen_task_take(t, 0, NULL, &id, err));
     while (t->r.finish == GEN_FINISH_NONE) {
         rotor_error why;
+        if (gen_task_can_ahead(t)) ROTOR_TRY(decode_ahead(t, &id, err));
+        if (t->r.finish != GEN_FINISH_NONE) break;
         rotor_status status = step(t, id, &pace, &why);
         if (status == ROTOR_E_FULL) return gen_task_end(t, GEN_FINISH_FULL, err);
         if (status != ROTOR_OK) return failed(status, &why, err);

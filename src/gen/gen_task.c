@@ -15,6 +15,7 @@
 #include "gen/gen_internal.h"
 
 #include <assert.h>
+#include <math.h>
 
 enum { TOKEN_BYTES = 16 }; /* text reserved per token; the average is about 4 */
 
@@ -32,6 +33,19 @@ static rotor_status reserve(gen_task *t, rotor_error *err) {
         !base_buf_reserve(&t->piece, 1024))
         return base_fail_nomem(err, "preparing a generation");
     return ROTOR_OK;
+}
+
+/* From the few logits that settings look at, where nobody wants to know more. */
+static bool needs_few(const gen_task *t) {
+    return !t->opt->n_top && (!t->opt->on_text || t->opt->no_logprobs);
+}
+
+/* Tells the session what its logits are going to be asked for. */
+static void expect(gen_task *t) {
+    const uint32_t any = 0; /* a history, for penalties to look at */
+    run_want want;
+    const bool few = needs_few(t) && gen_sampler_want(t->sampler, &any, 1, &want);
+    run_session_expect(t->s, few && !want.n_ids ? want.k : 0);
 }
 
 rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const gen_options *opt,
@@ -53,6 +67,7 @@ rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const
     if (status != ROTOR_OK) goto fail;
     if (t->v) text_stream_init(&t->stream, t->v);
     t->stream.render_special = opt->render_special;
+    expect(t);
     return ROTOR_OK;
 fail:
     gen_task_free(t);
@@ -152,10 +167,9 @@ static rotor_status choose(gen_task *t, uint32_t i, uint32_t len, gen_choice *ch
                            rotor_error *err) {
     run_engine *e = run_session_engine(t->s);
     const uint32_t *tokens = run_session_tokens(t->s);
-    const bool nobody_looks = !t->opt->n_top && (!t->opt->on_text || t->opt->no_logprobs);
     run_want want;
     run_found found;
-    if (nobody_looks && gen_sampler_want(t->sampler, tokens, len, &want) &&
+    if (needs_few(t) && gen_sampler_want(t->sampler, tokens, len, &want) &&
         run_candidates(e, i, &want, &found) &&
         gen_sample_found(t->sampler, &want, &found, tokens, len, choice))
         return ROTOR_OK;
@@ -163,23 +177,42 @@ static rotor_status choose(gen_task *t, uint32_t i, uint32_t len, gen_choice *ch
                       err);
 }
 
-/* One token from wanted row i of the step, which follows the first `len` tokens of the timeline. */
-static rotor_status take_one(gen_task *t, uint32_t i, uint32_t len, uint32_t *id,
-                             rotor_error *err) {
+/* A choice that follows the first `len` tokens of the timeline. */
+static rotor_status take_choice(gen_task *t, const gen_choice *choice, uint32_t len, uint32_t *id,
+                                rotor_error *err) {
     assert(t->r.finish == GEN_FINISH_NONE && t->r.ids.n < t->r.ids.cap);
-    gen_choice choice;
-    ROTOR_TRY(choose(t, i, len, &choice, err));
     note_time(t);
-    if (ends(t, choice.id)) return gen_task_end(t, GEN_FINISH_EOG, err);
-    t->r.ids.ids[t->r.ids.n++] = choice.id;
-    ROTOR_TRY(take_text(t, &choice, err));
-    *id = choice.id;
+    if (ends(t, choice->id)) return gen_task_end(t, GEN_FINISH_EOG, err);
+    t->r.ids.ids[t->r.ids.n++] = choice->id;
+    ROTOR_TRY(take_text(t, choice, err));
+    *id = choice->id;
     if (t->r.finish == GEN_FINISH_CANCEL) return gen_task_end(t, GEN_FINISH_CANCEL, err);
     if (t->r.finish != GEN_FINISH_NONE) return ROTOR_OK;
     bool limited = t->opt->max_new_tok && t->r.ids.n >= t->opt->max_new_tok;
     if (limited) return gen_task_end(t, GEN_FINISH_LENGTH, err);
     if (len >= run_session_max(t->s)) return gen_task_end(t, GEN_FINISH_FULL, err);
     return ROTOR_OK;
+}
+
+/* One token from wanted row i of the step, which follows the first `len` tokens of the timeline. */
+static rotor_status take_one(gen_task *t, uint32_t i, uint32_t len, uint32_t *id,
+                             rotor_error *err) {
+    gen_choice choice;
+    ROTOR_TRY(choose(t, i, len, &choice, err));
+    return take_choice(t, &choice, len, id, err);
+}
+
+bool gen_task_can_ahead(const gen_task *t) {
+    dev_draw draw;
+    return run_can_ahead(run_session_engine(t->s)) && needs_few(t) && t->draft.max == 0 &&
+           gen_sampler_draw(t->sampler, 0, &draw);
+}
+
+rotor_status gen_task_take_chosen(gen_task *t, uint32_t chosen, uint32_t len, uint32_t *id,
+                                  rotor_error *err) {
+    const gen_choice choice = {chosen, NAN};
+    gen_sampler_drawn(t->sampler);
+    return take_choice(t, &choice, len, id, err);
 }
 
 /* ==== Steps =================================================================================== */

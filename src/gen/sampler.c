@@ -368,3 +368,25 @@ bool gen_sample_found(gen_sampler *s, const run_want *want, const run_found *f,
     *choice = (gen_choice){s->id[choose(s, &l)], NAN};
     return true;
 }
+
+/* ==== By a device ============================================================================= */
+
+bool gen_sampler_draw(const gen_sampler *s, uint32_t ahead, dev_draw *out) {
+    const gen_sampling *o = &s->opt;
+    if (o->hook || o->n_bias || has_penalties(o)) return false;
+    *out = (dev_draw){.k = 1, .top_p = 1, .least = -INFINITY, .heat = 1};
+    if (o->temperature == 0) return true;
+    if (!has_top_k(s) || o->top_k > DEV_STAGED_BEST) return false;
+    base_rng rng = s->rng;
+    while (ahead-- > 0) (void)base_rng_double(&rng);
+    out->k = (uint32_t)o->top_k;
+    out->top_p = o->top_p;
+    if (o->min_p > 0) out->least = (float)log((double)o->min_p);
+    out->heat = BASE_MIN(1.0f / o->temperature, FLT_MAX);
+    out->u = (float)base_rng_double(&rng);
+    return true;
+}
+
+void gen_sampler_drawn(gen_sampler *s) {
+    if (s->opt.temperature != 0) (void)base_rng_double(&s->rng);
+}

@@ -91,11 +91,27 @@ const float *run_logits(run_engine *e, uint32_t i) {
     return e->no_logits;
 }
 
-/* The best row alone, where the device has looked for it. */
+/* The best rows, where the device has looked for them. Tokens with a bias or a penalty would each
+ * be a read of its own: all logits at once are not slower. */
 static bool best_of_device(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
-    if (want->k != 1 || want->n_ids || !dev_best(e->d, i, &e->best_id, &e->best_value))
-        return false;
-    *found = (run_found){.id = &e->best_id, .value = &e->best_value, .n = 1};
+    const uint32_t *pair;
+    uint32_t n = 0;
+    if (!want->k || want->n_ids) return false;
+    if (dev_top(e->d, i, &pair) < want->k) {
+        if (want->k > 1 || !dev_best(e->d, i, e->found_id, e->found_value)) return false;
+        *found = (run_found){.id = e->found_id, .value = e->found_value, .n = 1};
+        return true;
+    }
+    for (; n < want->k && pair[2 * n] != UINT32_MAX; n++) {
+        uint32_t at = n;
+        for (; at > 0 && e->found_id[at - 1] > pair[2 * n]; at--) {
+            e->found_id[at] = e->found_id[at - 1];
+            e->found_value[at] = e->found_value[at - 1];
+        }
+        e->found_id[at] = pair[2 * n];
+        memcpy(&e->found_value[at], &pair[2 * n + 1], sizeof *e->found_value);
+    }
+    *found = (run_found){.id = e->found_id, .value = e->found_value, .n = n};
     return true;
 }
 

@@ -86,6 +86,11 @@ void run_session_rewind(run_session *s, uint32_t n);
 rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t n,
                               rotor_error *err);
 
+/* Of the logits of its rows the best k are going to be asked for (run_candidates), and no others if
+ * that can be helped: a device looks for them in the same step. 0, as at first: nobody
+ * knows. */
+void run_session_expect(run_session *s, uint32_t k);
+
 typedef struct run_row {
     run_session *s;   /* timeline to extend; its rows in one call are in order */
     uint32_t token;   /* < V */
@@ -101,13 +106,29 @@ const float *run_logits(run_engine *e, uint32_t i);
 
 /* The best of those logits, and those of chosen tokens, bit for bit as run_logits would give them:
  * everything want asks for, and perhaps more. False: not this way (another head, too many rows,
- * or too close a race); take run_logits. Rows are screened four at a time, as far as they are asked
- * for: ask in ascending order. */
+ * too close a race, or more than the session expected); take run_logits. Rows are screened four at
+ * a time, as far as they are asked for: ask in ascending order. */
 typedef dev_want run_want;
 typedef dev_found run_found;
 bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found);
 /* What RUN_HEAD_EXACT has read and kept so far; false with another head. */
 bool run_head_stats(const run_engine *e, dev_staged_stats *out);
+
+/* ---- One step ahead ----------------------------------------------------------------------------
+ * On a device that chooses tokens itself. Between run_begin and the run_end or run_drop that leaves
+ * no step under way, only these are called for the engine, and of the session only what reads;
+ * afterwards there are no logits to ask for until the next run_eval. */
+
+bool run_can_ahead(const run_engine *e);
+/* Starts the step that evaluates one more token and chooses the next. A second one may be started
+ * before the first has ended: its token is DEV_CHOSEN. On failure it has not begun. */
+rotor_status run_begin(run_session *s, uint32_t token, const dev_draw *draw, rotor_error *err);
+/* Waits for the oldest step under way: the token it chose, which is now also the timeline's where
+ * another step evaluates it. False: it chose none (the device has failed, or no logit is finite);
+ * the timeline is as if no step under way had begun, and run_eval is the way on. */
+bool run_end(run_session *s, uint32_t *id);
+/* Takes back what is under way, if anything. */
+void run_drop(run_session *s);
 
 /* Called between chunks with the tokens done; return false to stop (ROTOR_E_CANCELLED). */
 typedef bool (*run_progress)(void *user, uint32_t done_tok, uint32_t total_tok);

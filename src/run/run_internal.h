@@ -57,18 +57,20 @@ struct run_engine {
     bool staged;             /* the device has planes of the head: no head in the pass */
     dev_mat staged_mat;      /* staged: the file's head */
     uint32_t n_picked;       /* rows with logits in the last step */
+    uint32_t n_best;         /* of each, the best so many may be asked for */
     uint32_t screened;       /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
     bool have_logits;        /* staged: all logits of that step have been computed */
+    uint32_t n_ahead;        /* steps begun and not ended */
     uint32_t n_rows;         /* rows of the last step, for when its device fails; 0: it cannot be
                                 repeated */
     bool adrift;             /* its device has failed and the CPU is not where it was yet */
     run_session *sessions;   /* all there are, linked by next */
     float *no_logits;        /* [V] NaN: what a failed device without successor gives, owned */
-    uint32_t best_id;        /* what run_candidates found on a device … */
-    float best_value;        /* … and its logit */
-    uint32_t *token, *pos, *picked; /* [chunk] the step being built */
-    const uint32_t **table;         /* [chunk] page table of each row's session */
-    run_row *rows;                  /* [chunk] rows of a prompt chunk */
+    uint32_t found_id[DEV_STAGED_BEST]; /* what a device has found, for run_candidates, by id … */
+    float found_value[DEV_STAGED_BEST]; /* … and their logits */
+    uint32_t *token, *pos, *picked;     /* [chunk] the step being built */
+    const uint32_t **table;             /* [chunk] page table of each row's session */
+    run_row *rows;                      /* [chunk] rows of a prompt chunk */
 };
 
 struct run_session {
@@ -76,6 +78,7 @@ struct run_session {
     run_session *next, *prev; /* in e->sessions */
     uint32_t max_tok;         /* positions at most */
     uint32_t len;             /* positions evaluated */
+    uint32_t expect;          /* run_session_expect */
     uint32_t *tokens;         /* [max_tok], owned */
     uint32_t *pages;          /* [ceil(max_tok / KERN_KEYS)] page of each block, owned */
     uint32_t n_pages;         /* held: ceil(len / KERN_KEYS) */
@@ -91,6 +94,8 @@ rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err);
 rotor_status run_come_back(run_engine *e, rotor_error *err); /* again, where that failed */
 /* session.c: runs the step that run_eval has built, on the CPU where the device fails. */
 rotor_status run_step(run_engine *e, rotor_error *err);
+/* session.c: adds one token to its session's timeline and, as row i, to the step. */
+rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
 uint32_t run_head_type(const run_engine *e); /* the type it will have (KERN_Q8X16: as Q8_0) */

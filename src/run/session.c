@@ -86,6 +86,10 @@ uint32_t run_session_max(const run_session *s) { return s->max_tok; }
 uint32_t run_session_len(const run_session *s) { return s->len; }
 const uint32_t *run_session_tokens(const run_session *s) { return s->tokens; }
 
+void run_session_expect(run_session *s, uint32_t k) {
+    s->expect = BASE_MIN(k, (uint32_t)DEV_STAGED_BEST);
+}
+
 void run_session_rewind(run_session *s, uint32_t n) {
     assert(n <= s->len);
     s->len = n;
@@ -111,8 +115,7 @@ rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t
 
 /* ==== A step ================================================================================== */
 
-/* Adds one token to its session's timeline and to the step. */
-static rotor_status extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err) {
+rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err) {
     run_session *s = row->s;
     if (row->token >= e->m->hp.n_vocab)
         return base_fail(err, ROTOR_E_ARG, "token id %u is outside the vocabulary of %u",
@@ -139,7 +142,8 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
                            .pos = e->pos,
                            .pages = e->table,
                            .n_picked = e->n_picked,
-                           .picked = e->picked};
+                           .picked = e->picked,
+                           .n_best = e->n_best};
     e->screened = 0;
     e->have_logits = false;
     if (e->opt.device == DEV_CPU) return dev_run(e->d, &step, err);
@@ -149,20 +153,23 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
 }
 
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err) {
-    assert(n >= 1 && n <= e->opt.chunk);
-    uint32_t done = 0, n_picked = 0;
+    assert(n >= 1 && n <= e->opt.chunk && e->n_ahead == 0);
+    uint32_t done = 0, n_picked = 0, n_best = 1;
     e->n_rows = 0;
     if (e->adrift) ROTOR_TRY(run_come_back(e, err));
     rotor_status st = ROTOR_OK;
     for (; st == ROTOR_OK && done < n; done++) {
         assert(rows[done].s->e == e);
-        st = extend(e, &rows[done], done, err);
+        st = run_extend(e, &rows[done], done, err);
         if (st != ROTOR_OK) break;
-        if (rows[done].want_logits) e->picked[n_picked++] = done;
+        if (!rows[done].want_logits) continue;
+        e->picked[n_picked++] = done;
+        n_best = BASE_MAX(n_best, rows[done].s->expect);
     }
     assert(n_picked <= e->opt.max_logits);
     e->n_rows = n;
     e->n_picked = n_picked;
+    e->n_best = n_best;
     if (st == ROTOR_OK) st = run_step(e, err);
     if (st == ROTOR_OK) return ROTOR_OK;
     e->n_rows = 0;

@@ -202,6 +202,7 @@ static void free_all(dev *base) {
     for (size_t i = 0; i < d->n_built; i++) d->api->kernel_free(d->g, d->built[i].kernel);
     d->api->mem_free(d->g, d->step);
     d->api->mem_free(d->g, d->found);
+    d->api->mem_free(d->g, d->top);
     d->api->mem_free(d->g, d->part);
     base_free(d->weights);
     base_free(d->vecs);
@@ -247,7 +248,8 @@ static rotor_status make_step(dev_gpu *d, const dev_shape *shape, rotor_error *e
     d->splits = BASE_MIN(shape->n_pages, (uint32_t)GPU_MAX_SPLITS);
     d->inv_freq = base_alloc_array(half + 1, sizeof *d->inv_freq);
     d->words = base_alloc_array(words, sizeof *d->words);
-    d->found_host = base_alloc_array(shape->max_picked, GPU_FOUND_WORDS * sizeof *d->found_host);
+    const uint64_t top_bytes = (uint64_t)shape->max_picked * GPU_TOP * GPU_FOUND_WORDS * 4;
+    d->found_host = base_alloc(top_bytes);
     if (!d->inv_freq || !d->words || !d->found_host)
         return base_fail_nomem(err, "creating a device");
     memcpy(d->inv_freq, shape->inv_freq, half * sizeof *d->inv_freq);
@@ -255,6 +257,7 @@ static rotor_status make_step(dev_gpu *d, const dev_shape *shape, rotor_error *e
     ROTOR_TRY(d->api->alloc(d->g, words * 4, true, &d->step, err));
     ROTOR_TRY(
         d->api->alloc(d->g, shape->max_picked * GPU_FOUND_WORDS * 4ull, false, &d->found, err));
+    ROTOR_TRY(d->api->alloc(d->g, top_bytes, false, &d->top, err));
     return d->api->alloc(d->g, few * shape->n_head * d->splits * (shape->d_head + 2ull) * 4, false,
                          &d->part, err);
 }
@@ -265,6 +268,8 @@ static const dev_vtable gpu_vtable = {.free = free_all,
                                       .add_buf = add_buf,
                                       .record = record,
                                       .run = gpu_run,
+                                      .submit = gpu_submit,
+                                      .wait = gpu_wait,
                                       .read = gpu_read,
                                       .get_rows = gpu_get_rows,
                                       .put_rows = gpu_put_rows,
@@ -272,7 +277,9 @@ static const dev_vtable gpu_vtable = {.free = free_all,
                                       .memory_bytes = memory_bytes,
                                       .time_ops = time_ops,
                                       .op_times = op_times,
-                                      .best = gpu_best};
+                                      .best = gpu_best,
+                                      .top = gpu_top,
+                                      .chosen = gpu_chosen};
 
 rotor_status dev_gpu_create_on(dev **out, const gpu_api *api, size_t index, const char *cache_dir,
                                const dev_shape *shape, rotor_error *err) {

@@ -27,8 +27,9 @@
 enum {
     GPU_FEW_ROWS = 8,    /* rows of a step up to which products and attention take few tokens */
     GPU_MAX_SPLITS = 16, /* parts of the keys in decode attention */
-    GPU_MAX_LISTS = 64,  /* sizes of steps */
-    GPU_FOUND_WORDS = 2  /* per picked row: best token, its logit */
+    GPU_MAX_LISTS = 512, /* sizes of steps */
+    GPU_FEW_BEST = 64,   /* tokens found in a row, where more than one and no more are wanted */
+    GPU_FOUND_WORDS = 2  /* a token and its logit */
 };
 
 typedef struct gpu_buf {
@@ -80,6 +81,8 @@ typedef struct gpu_built {
 /* A list and the step size it was made for. */
 typedef struct gpu_sized {
     uint32_t rows, picked; /* buckets */
+    uint32_t best;         /* tokens found in each picked row: 1, or a bucket of the wanted */
+    bool draw;             /* one of these is drawn */
     uint32_t up_words;     /* words of the step it takes at most */
     size_t n_dispatches;   /* of the list */
     size_t n_dependent;    /* of which wait for the one before */
@@ -87,38 +90,43 @@ typedef struct gpu_sized {
 } gpu_sized;
 
 typedef struct dev_gpu {
-    dev base;                       /* first member: the public face */
-    gpu *g;                         /* owned */
-    const gpu_api *api;             /* its API */
-    dev_shape shape;                /* as created; inv_freq is the copy below */
-    double *inv_freq;               /* owned, [n_rot / 2] */
-    kern_mat *mats;                 /* owned list, borrowed data */
-    size_t n_mats;                  /* in use */
-    gpu_vec *vecs;                  /* owned list */
-    size_t n_vecs;                  /* in use */
-    gpu_buf *bufs;                  /* owned list */
-    size_t n_bufs;                  /* in use */
-    dev_op *ops;                    /* recorded, owned */
-    size_t n_ops;                   /* in use */
-    gpu_weights *weights;           /* [n_weights], owned: products of the list, then its table */
-    size_t n_weights;               /* in use */
-    size_t *weights_of;             /* [n_ops] first weights of an op; its matrices may need 1-3 */
-    gpu_built *built;               /* compiled kernels, owned */
-    size_t n_built;                 /* in use */
-    gpu_sized lists[GPU_MAX_LISTS]; /* by step size */
-    size_t n_lists;                 /* in use */
-    gpu_mem *step;                  /* what a step brings */
-    gpu_mem *found;                 /* best token and logit of each picked row */
-    gpu_mem *part;                  /* parts of attention */
-    gpu_mem **keys, **values;       /* [n_layer] the cache */
-    size_t block_bytes;             /* of 64 positions of one KV head */
-    uint32_t splits;                /* parts of the keys */
-    uint32_t *words;                /* the step being built, owned */
-    uint32_t *found_host;           /* [max_picked * GPU_FOUND_WORDS] of the last step, owned */
-    dev_buf logits;                 /* what the list writes last, or DEV_NONE */
-    uint64_t weight_bytes;          /* on the device */
-    rotor_status lost;              /* ROTOR_E_DEVICE after a failure: nothing more is done */
-    rotor_error why;                /* its message */
+    dev base;                        /* first member: the public face */
+    gpu *g;                          /* owned */
+    const gpu_api *api;              /* its API */
+    dev_shape shape;                 /* as created; inv_freq is the copy below */
+    double *inv_freq;                /* owned, [n_rot / 2] */
+    kern_mat *mats;                  /* owned list, borrowed data */
+    size_t n_mats;                   /* in use */
+    gpu_vec *vecs;                   /* owned list */
+    size_t n_vecs;                   /* in use */
+    gpu_buf *bufs;                   /* owned list */
+    size_t n_bufs;                   /* in use */
+    dev_op *ops;                     /* recorded, owned */
+    size_t n_ops;                    /* in use */
+    gpu_weights *weights;            /* [n_weights], owned: products of the list, then its table */
+    size_t n_weights;                /* in use */
+    size_t *weights_of;              /* [n_ops] first weights of an op; its matrices may need 1-3 */
+    gpu_built *built;                /* compiled kernels, owned */
+    size_t n_built;                  /* in use */
+    gpu_sized lists[GPU_MAX_LISTS];  /* by step size */
+    size_t n_lists;                  /* in use */
+    gpu_mem *step;                   /* what a step brings */
+    gpu_mem *found;                  /* token and logit of each picked row */
+    gpu_mem *top;                    /* where more than one are wanted: GPU_TOP of each */
+    gpu_mem *part;                   /* parts of attention */
+    gpu_mem **keys, **values;        /* [n_layer] the cache */
+    size_t block_bytes;              /* of 64 positions of one KV head */
+    uint32_t splits;                 /* parts of the keys */
+    uint32_t *words;                 /* the step being built, owned */
+    uint32_t *found_host;            /* [max_picked, best] pairs of the last step, owned */
+    gpu_sized *flights[GPU_FLIGHTS]; /* lists of the steps under way, the oldest first */
+    uint32_t n_flights;              /* how many */
+    uint32_t found_best;             /* best of the last step's list; 0: it picked no rows */
+    bool found_drawn;                /* one token a row was drawn from them */
+    dev_buf logits;                  /* what the list writes last, or DEV_NONE */
+    uint64_t weight_bytes;           /* on the device */
+    rotor_status lost;               /* ROTOR_E_DEVICE after a failure: nothing more is done */
+    rotor_error why;                 /* its message */
 } dev_gpu;
 
 /* dev_gpu_weights.c */
@@ -127,8 +135,7 @@ bool gpu_can_join(const dev_gpu *d, const dev_mat *w, uint8_t n); /* one product
 void gpu_weights_free(dev_gpu *d, gpu_weights *w);
 
 /* dev_gpu_lower.c: the list for a step size. */
-rotor_status gpu_lower(dev_gpu *d, uint32_t rows, uint32_t picked, gpu_sized *out,
-                       rotor_error *err);
+rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err); /* the size is given */
 /* Words of the step memory for so many rows, the largest page tables included. */
 uint32_t gpu_step_words(const dev_gpu *d, uint32_t rows);
 rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, bool blocks, rotor_error *err);
@@ -150,9 +157,13 @@ rotor_status dev_gpu_probe_on(const gpu_api *api, size_t index, const char *cach
 /* dev_gpu_step.c */
 uint32_t gpu_bucket(uint32_t n); /* the power of two that n is rounded up to; 0 stays 0 */
 rotor_status gpu_run(dev *base, const dev_step *step, rotor_error *err);
+rotor_status gpu_submit(dev *base, const dev_step *step, rotor_error *err);
+rotor_status gpu_wait(dev *base, rotor_error *err);
 const float *gpu_read(dev *base, dev_buf b, uint32_t row);
 rotor_status gpu_get_rows(dev *base, dev_buf b, uint32_t n, float *dst, rotor_error *err);
 rotor_status gpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *src, rotor_error *err);
 bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value);
+uint32_t gpu_top(dev *base, uint32_t row, const uint32_t **pairs);
+bool gpu_chosen(dev *base, uint32_t row, uint32_t *id);
 
 #endif

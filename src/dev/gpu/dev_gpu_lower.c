@@ -17,7 +17,7 @@
 
 /* Where things stand in the step of a list for so many rows. */
 typedef struct layout {
-    uint32_t token, pos, picked, table, angle, pages; /* words from its beginning */
+    uint32_t token, pos, picked, table, angle, draw, pages; /* words from its beginning */
 } layout;
 
 typedef struct lower {
@@ -39,7 +39,8 @@ static layout layout_of(const dev_gpu *d, uint32_t rows) {
     at.picked = at.pos + rows;
     at.table = at.picked + rows;
     at.angle = at.table + rows;
-    at.pages = at.angle + rows * d->shape.n_rot;
+    at.draw = at.angle + rows * d->shape.n_rot;
+    at.pages = at.draw + rows * GPU_DRAW_WORDS;
     return at;
 }
 
@@ -328,8 +329,8 @@ static size_t lower_embed(lower *l, size_t i) {
                         .n_spec = 2,
                         .x = 1,
                         .y = l->rows,
-                        .n_binds = 3,
-                        .bind = {d->step, w->pieces[j].mem, dst->x},
+                        .n_binds = 4,
+                        .bind = {d->step, w->pieces[j].mem, dst->x, d->found},
                         .beside = j > 0};
         emit(l, &k, &p, sizeof p);
     }
@@ -465,6 +466,37 @@ static size_t lower_op(lower *l, size_t i) {
     }
 }
 
+/* The best k of each picked row. */
+static void emit_top(lower *l, uint32_t k) {
+    const gpu_buf *x = &l->d->bufs[l->d->logits];
+    const gpu_top_params p = {.count_at = GPU_STEP_PICKED,
+                              .width = (uint32_t)x->width,
+                              .x_at = x->at,
+                              .x_ld = x->ld,
+                              .k = k};
+    const work w = {.name = "top",
+                    .spec = {256},
+                    .n_spec = 1,
+                    .x = 1,
+                    .y = l->picked,
+                    .n_binds = 3,
+                    .bind = {l->d->step, x->x, l->d->top}};
+    emit(l, &w, &p, sizeof p);
+}
+
+/* One token of these. */
+static void emit_draw(lower *l, uint32_t k) {
+    const gpu_draw_params p = {.count_at = GPU_STEP_PICKED, .draw_at = l->at.draw, .k = k};
+    const work w = {.name = "draw",
+                    .spec = {256},
+                    .n_spec = 1,
+                    .x = 1,
+                    .y = l->picked,
+                    .n_binds = 3,
+                    .bind = {l->d->step, l->d->top, l->d->found}};
+    emit(l, &w, &p, sizeof p);
+}
+
 static void emit_best(lower *l) {
     const gpu_buf *x = &l->d->bufs[l->d->logits];
     const gpu_best_params p = {
@@ -479,18 +511,24 @@ static void emit_best(lower *l) {
     emit(l, &w, &p, sizeof p);
 }
 
-rotor_status gpu_lower(dev_gpu *d, uint32_t rows, uint32_t picked, gpu_sized *out,
-                       rotor_error *err) {
+rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err) {
+    const uint32_t rows = list->rows, picked = list->picked;
+    const bool several = list->best > 1, all_back = several && !list->draw;
     lower l = {.d = d, .rows = rows, .picked = picked, .at = layout_of(d, rows), .err = err};
     for (size_t i = 0; i < d->n_ops;) i = d->ops[i].picked && !picked ? i + 1 : lower_op(&l, i);
-    if (picked && d->logits != DEV_NONE) emit_best(&l);
-    *out = (gpu_sized){
-        .rows = rows, .picked = picked, .up_words = gpu_step_words(d, rows), .n_dispatches = l.n};
-    for (size_t i = 0; i < l.n; i++) out->n_dependent += !l.out[i].beside;
+    if (list->best == 1) emit_best(&l);
+    if (several) emit_top(&l, list->best);
+    if (list->draw) emit_draw(&l, list->best);
+    const uint64_t pairs = (uint64_t)picked * (all_back ? list->best : 1);
+    list->up_words = gpu_step_words(d, rows);
+    list->n_dispatches = l.n;
+    for (size_t i = 0; i < l.n; i++) list->n_dependent += !l.out[i].beside;
     if (l.st == ROTOR_OK)
-        l.st = d->api->list_make(d->g, l.out, l.n, d->step, out->up_words * 4ull,
-                                 picked ? d->found : NULL, picked * GPU_FOUND_WORDS * 4ull,
-                                 &out->list, err);
+        l.st = d->api->list_make(d->g, l.out, l.n, d->step, list->up_words * 4ull,
+                                 !list->best ? NULL
+                                 : all_back  ? d->top
+                                             : d->found,
+                                 pairs * GPU_FOUND_WORDS * 4, &list->list, err);
     base_free(l.out);
     return l.st;
 }

@@ -10,6 +10,7 @@
 #include "dev/gpu/dev_gpu.h"
 
 #include <assert.h>
+#include <math.h>
 
 uint32_t gpu_bucket(uint32_t n) {
     uint32_t b = n ? 1 : 0;
@@ -17,14 +18,30 @@ uint32_t gpu_bucket(uint32_t n) {
     return b;
 }
 
+/* How many of a row's best a list looks for: few sizes, so that there are few lists. */
+static uint32_t best_bucket(const dev_gpu *d, const dev_step *s) {
+    uint32_t most = s->draw ? 1 : s->n_best;
+    if (!s->n_picked || d->logits == DEV_NONE) return 0;
+    for (uint32_t i = 0; s->draw && i < s->n_picked; i++) most = BASE_MAX(most, s->draw[i].k);
+    return most <= 1 ? 1 : most <= GPU_FEW_BEST ? GPU_FEW_BEST : GPU_TOP;
+}
+
 static rotor_status list_for(dev_gpu *d, const dev_step *s, gpu_sized **out, rotor_error *err) {
-    const uint32_t rows = gpu_bucket(s->n_rows), picked = gpu_bucket(s->n_picked);
-    for (size_t i = 0; i < d->n_lists; i++)
-        if (d->lists[i].rows == rows && d->lists[i].picked == picked)
-            return *out = &d->lists[i], ROTOR_OK;
+    const gpu_sized size = {.rows = gpu_bucket(s->n_rows),
+                            .picked = gpu_bucket(s->n_picked),
+                            .best = best_bucket(d, s)};
+    const bool draw = s->draw && size.best > 1;
+    for (gpu_sized *l = d->lists; l < d->lists + d->n_lists; l++)
+        if (l->rows == size.rows && l->picked == size.picked && l->best == size.best &&
+            l->draw == draw)
+            return *out = l, ROTOR_OK;
     assert(d->n_lists < GPU_MAX_LISTS);
-    ROTOR_TRY(gpu_lower(d, rows, picked, &d->lists[d->n_lists], err));
-    *out = &d->lists[d->n_lists++];
+    gpu_sized *l = &d->lists[d->n_lists];
+    *l = size;
+    l->draw = draw;
+    ROTOR_TRY(gpu_lower(d, l, err));
+    d->n_lists++;
+    *out = l;
     return ROTOR_OK;
 }
 
@@ -53,11 +70,18 @@ static void put_angles(dev_gpu *d, uint32_t at, uint32_t pos) {
     memcpy(d->words + at + half, sn, half * sizeof *sn);
 }
 
+static void put_draw(dev_gpu *d, uint32_t at, const dev_draw *draw) {
+    const float f[] = {draw->top_p, draw->least, draw->heat, draw->u};
+    d->words[at] = draw->k;
+    memcpy(d->words + at + 1, f, sizeof f);
+}
+
 /* The step as gpu_kernels.h draws it; returns its words. */
 static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
     const uint32_t token = GPU_STEP_HEADER, pos = token + rows, picked = pos + rows;
     const uint32_t table = picked + rows, angle = table + rows;
-    uint32_t end = angle + rows * d->shape.n_rot;
+    const uint32_t draw = angle + rows * d->shape.n_rot;
+    uint32_t end = draw + rows * GPU_DRAW_WORDS;
     memset(d->words, 0, end * sizeof *d->words);
     d->words[GPU_STEP_ROWS] = s->n_rows;
     d->words[GPU_STEP_PICKED] = s->n_picked;
@@ -67,6 +91,8 @@ static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
         d->words[table + r] = put_table(d, s, r, table, &end);
         put_angles(d, angle + r * d->shape.n_rot, s->pos[r]);
     }
+    for (uint32_t i = 0; s->draw && i < s->n_picked; i++)
+        put_draw(d, draw + i * GPU_DRAW_WORDS, &s->draw[i]);
     if (s->n_picked) memcpy(d->words + picked, s->picked, s->n_picked * sizeof *d->words);
     return end;
 }
@@ -81,23 +107,48 @@ static void count(dev_gpu *d, const gpu_sized *list) {
     d->base.counters.allocations = d->g->counters.allocations;
 }
 
-rotor_status gpu_run(dev *base, const dev_step *s, rotor_error *err) {
+/* What has been submitted is of no use once the device is lost: closing it waits for all. */
+static rotor_status lost(dev_gpu *d, rotor_error *err) {
+    d->n_flights = 0;
+    if (err) *err = d->why;
+    return d->lost;
+}
+
+rotor_status gpu_submit(dev *base, const dev_step *s, rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
     gpu_sized *list = NULL;
     assert(s->n_rows <= d->shape.max_rows && s->n_picked <= d->shape.max_picked);
+    assert(d->n_flights < GPU_FLIGHTS);
     if (d->lost == ROTOR_OK) d->lost = list_for(d, s, &list, &d->why);
     if (d->lost == ROTOR_OK) {
         const uint32_t words = put_step(d, s, list->rows);
         assert(words <= list->up_words);
         d->lost = d->api->submit(d->g, list->list, d->words, words * 4ull, &d->why);
     }
-    if (d->lost == ROTOR_OK) d->lost = d->api->wait(d->g, list->list, d->found_host, &d->why);
-    if (d->lost != ROTOR_OK) {
-        if (err) *err = d->why;
-        return d->lost;
-    }
+    if (d->lost != ROTOR_OK) return lost(d, err);
+    d->flights[d->n_flights++] = list;
+    return ROTOR_OK;
+}
+
+rotor_status gpu_wait(dev *base, rotor_error *err) {
+    dev_gpu *d = (dev_gpu *)base;
+    if (d->lost != ROTOR_OK) return lost(d, err);
+    assert(d->n_flights > 0);
+    const gpu_sized *list = d->flights[0];
+    d->lost = d->api->wait(d->g, list->list, d->found_host, &d->why);
+    if (d->lost != ROTOR_OK) return lost(d, err);
+    d->n_flights--;
+    d->flights[0] = d->flights[1];
+    d->found_best = list->best;
+    d->found_drawn = list->draw;
     count(d, list);
     return ROTOR_OK;
+}
+
+rotor_status gpu_run(dev *base, const dev_step *s, rotor_error *err) {
+    assert(((dev_gpu *)base)->n_flights == 0);
+    ROTOR_TRY(gpu_submit(base, s, err));
+    return gpu_wait(base, err);
 }
 
 /* ==== What a step leaves ====================================================================== */
@@ -148,9 +199,26 @@ rotor_status gpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *src, ro
 }
 
 bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value) {
-    const dev_gpu *d = (const dev_gpu *)base;
-    if (d->logits == DEV_NONE || d->lost != ROTOR_OK) return false;
-    *id = d->found_host[row * GPU_FOUND_WORDS];
-    memcpy(value, &d->found_host[row * GPU_FOUND_WORDS + 1], sizeof *value);
+    const uint32_t *pair;
+    if (!gpu_top(base, row, &pair) || pair[0] == UINT32_MAX) return false;
+    *id = pair[0];
+    memcpy(value, &pair[1], sizeof *value);
     return true;
+}
+
+uint32_t gpu_top(dev *base, uint32_t row, const uint32_t **pairs) {
+    const dev_gpu *d = (const dev_gpu *)base;
+    if (d->lost != ROTOR_OK || d->found_drawn) return 0;
+    *pairs = d->found_host + (size_t)row * d->found_best * GPU_FOUND_WORDS;
+    return d->found_best;
+}
+
+bool gpu_chosen(dev *base, uint32_t row, uint32_t *id) {
+    const dev_gpu *d = (const dev_gpu *)base;
+    if (d->lost != ROTOR_OK || !(d->found_drawn || d->found_best == 1)) return false;
+    const uint32_t *pair = d->found_host + row * GPU_FOUND_WORDS;
+    float largest;
+    memcpy(&largest, &pair[1], sizeof largest);
+    *id = pair[0];
+    return *id != UINT32_MAX && isfinite(largest);
 }

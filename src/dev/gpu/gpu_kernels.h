@@ -9,7 +9,9 @@
  *
  * The step, one memory, written before every submission of a list made for B rows:
  *   | n_rows | n_picked | 0 | 0 | token[B] | pos[B] | picked[B] | table[B] | angles[B][n_rot] |
- * pages table[r] is where in the step the page table of row r begins; page table entry i is the
+ *     draw[B][5] | pages
+ *
+ * table[r] is where in the step the page table of row r begins; page table entry i is the
  * cache page of positions 64 i ... 64 i + 63. angles: n_rot / 2 cosines, then n_rot / 2 sines. A
  * group whose row is not below step[count_at] (0: rows, 1: picked rows) writes nothing.
  *
@@ -72,9 +74,11 @@ typedef struct gpu_row_params {
     float eps;               /* ROW_NORM */
 } gpu_row_params;
 
-/* `embed`: dst[row] = row token[row] of a table, as floats, times scale. Grid (1, B), LX 256. spec
- * 1: GPU_T2 ... the packed type. Binds: 0 step, 1 w, 2 dst. A table in several pieces is several
- * dispatches; each leaves rows that are not its own alone. T2: value * scale. */
+/* `embed`: dst[row] = row token[row] of a table, as floats, times scale; token 0xffffffff is the
+ * one that the step before has found in its picked row of that number. Grid (1, B), LX 256. spec 1:
+ * GPU_T2 ... the packed type. Binds: 0 step, 1 w, 2 dst, 3 found: what `best` or `draw` left. A
+ * table in several pieces is several dispatches; each leaves rows that are not its own alone. T2:
+ * value * scale. */
 typedef struct gpu_embed_params {
     uint32_t token_at;       /* in the step */
     uint32_t row0, rows;     /* rows of the table in this piece */
@@ -162,5 +166,30 @@ typedef struct gpu_best_params {
     uint32_t width;      /* elements */
     uint32_t x_at, x_ld; /* x */
 } gpu_best_params;
+
+/* `top`: the best k of a row, best first, the lower index first among equals (zeros are equal); NaN
+ * never. Grid (1, B), LX 256. Binds: 0 step, 1 x, 2 out: k pairs of words a row, index and value's
+ * bits; 0xffffffff and minus infinity where the row has fewer numbers than k. */
+enum { GPU_TOP = 256 };
+typedef struct gpu_top_params {
+    uint32_t count_at;   /* GPU_STEP_ROWS or GPU_STEP_PICKED */
+    uint32_t width;      /* elements */
+    uint32_t x_at, x_ld; /* x */
+    uint32_t k;          /* 1 ... GPU_TOP */
+} gpu_top_params;
+
+/* `draw`: one token of each row's best, as the host's sampler draws it (gen/sampler.c): those of
+ * the best step[k] that have the share top_p before temperature and are no further than -least
+ * below the best; in the order of their indices, by weight exp((x - largest) * heat). At draw_at +
+ * 5 row of the step stand k, and as bits of floats top_p (1: all), least (minus infinity: all),
+ * heat, and u in [0, 1], the place in the weight that is drawn. Grid (1, B), LX 256. Binds: 0 step,
+ * 1 what `top` left, 2 out: two words a row, index and the largest value's bits; index 0xffffffff
+ * when that is not finite. */
+enum { GPU_DRAW_WORDS = 5 };
+typedef struct gpu_draw_params {
+    uint32_t count_at; /* GPU_STEP_ROWS or GPU_STEP_PICKED */
+    uint32_t draw_at;  /* in the step */
+    uint32_t k;        /* of `top` */
+} gpu_draw_params;
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * check_kernels [--all] [--only FAMILY] [--api NAME] [--bend]: see check_kernels.h. Without
- * arguments a short set. Families: products, rows, cache, attention. --bend spoils every reference;
- * the program then succeeds when every family has found fault.
+ * arguments a short set. Families: products, rows, cache, attention, choice. --bend spoils every
+ * reference; the program then succeeds when every family has found fault.
  */
 #include "check_kernels.h"
 
@@ -150,10 +150,9 @@ static const struct {
     const char *name;          /* of --only */
     void (*check)(checker *c); /* all of it */
 } families[] = {
-    {"products", check_product_kernels},
-    {"rows", check_row_kernels},
-    {"cache", check_cache_kernels},
-    {"attention", check_attention_kernels},
+    {"products", check_product_kernels}, {"rows", check_row_kernels},
+    {"cache", check_cache_kernels},      {"attention", check_attention_kernels},
+    {"choice", check_choice_kernels},
 };
 
 /* Returns false when something was wrong, or with bend when a family found nothing. */

@@ -145,13 +145,14 @@ static void check_row(checker *c, const row_case *k) {
 
 static void check_embed(checker *c, uint32_t type, uint32_t cols) {
     enum { V = 70, FIRST = 33, N = 4 }; /* rows; where the second piece begins; tokens */
-    static const uint32_t tokens[N] = {69, 0, 32, 33};
+    static const uint32_t tokens[N] = {69, 0, 32, 33}, found[2 * N] = {1, 1, 1, 1, 32, 5, 1, 1};
     float rs[V] = {0};
     const kern_mat w = mat_make(c, type, V, cols, rs);
     gpu_type packed;
     if (!gpu_type_of(&w, &packed)) abort();
     step_image s = step_make(N, N, 0, 0, 0);
     memcpy(s.word + s.token_at, tokens, sizeof tokens);
+    s.word[s.token_at + 2] = UINT32_MAX; /* as found by the step before */
     float *want = room(cols, 4), *dst = room(N * cols, 4);
     const uint32_t n_u = (uint32_t)gpu_row_words(packed, cols);
     gpu_mem *step = put(c, s.word, s.n_words * 4), *out = put(c, dst, N * cols * 4);
@@ -176,8 +177,9 @@ static void check_embed(checker *c, uint32_t type, uint32_t cols) {
                          .groups = {1, N, 1},
                          .params = &params,
                          .n_params = sizeof params / 4,
-                         .bind = {step, put(c, words, (size_t)n_groups * n_u * GPU_ROWS * 4), out},
-                         .n_binds = 3});
+                         .bind = {step, put(c, words, (size_t)n_groups * n_u * GPU_ROWS * 4), out,
+                                  put(c, found, sizeof found)},
+                         .n_binds = 4});
         free(words);
     }
     get(c, out, dst, N * cols * 4);

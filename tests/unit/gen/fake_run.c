@@ -58,6 +58,17 @@ const float *run_logits(run_engine *e, uint32_t i) {
     return e->logits + (size_t)i * e->o.n_vocab;
 }
 
+void run_session_expect(run_session *s, uint32_t k) { (void)s, (void)k; }
+
+/* Nor does it choose tokens. */
+bool run_can_ahead(const run_engine *e) { return (void)e, false; }
+rotor_status run_begin(run_session *s, uint32_t token, const dev_draw *draw, rotor_error *err) {
+    (void)s, (void)token, (void)draw;
+    return base_fail(err, ROTOR_E_UNSUPPORTED, "not here");
+}
+bool run_end(run_session *s, uint32_t *id) { return (void)s, (void)id, false; }
+void run_drop(run_session *s) { (void)s; }
+
 /* The fake has no staged head. */
 bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found) {
     (void)e, (void)i, (void)want, (void)found;

@@ -26,7 +26,8 @@
  * Beside IN and OUT a binding may be VIEW, which is read while an OUT may write the same memory (IN
  * may not be written by anyone meanwhile), or WIDE_IN, an IN of words that is also read four at a
  * time: WIDE(x, i) is words 4 i ... 4 i + 3 as a uint4. ATOMIC_XOR(m, v) changes a word of an OUT
- * that other groups change too. UNROLL in front of a loop: constant bounds, arrays indexed by it.
+ * that other groups change too, ATOMIC_ADD(m, v) one of an OUT or a LOCAL; it gives what was there
+ * before. UNROLL in front of a loop: constant bounds, arrays indexed by it.
  *
  * DOT4(a, b, c): c + sum of four products of signed bytes of the words a and b, exactly.
  * Float arithmetic is never reassociated or contracted by request; fma(a, b, c) is fused.
@@ -41,6 +42,7 @@
 #define WIDE_IN(i, name) __global const uint *restrict name
 #define WIDE(name, i) vload4(i, name)
 #define ATOMIC_XOR(m, v) atomic_xor(&(m), v)
+#define ATOMIC_ADD(m, v) atomic_add(&(m), v)
 #define AND ,
 #define LOCAL(T, name, count) __local T name[count];
 #define KERNEL(name)                                                                              \
@@ -95,6 +97,7 @@ static float half_at(uint h) {
     layout(std430, set = 0, binding = i) readonly buffer W##i { uvec4 name##_wide[]; };
 #define WIDE(name, i) name##_wide[i]
 #define ATOMIC_XOR(m, v) atomicXor(m, v)
+#define ATOMIC_ADD(m, v) atomicAdd(m, v)
 #define AND
 #define LOCAL(T, name, count) shared T name[count];
 #define KERNEL(name)                                                                              \
