@@ -69,7 +69,6 @@ def test_usage_errors_say_what_is_good(rotor, words, told):
 @pytest.mark.parametrize("words, told", [
     (["run", "no-such.gguf", "-p", "x"], "neither a file or folder nor a name in the model cache"),
     (["run", "Once upon a time", "-p", "x"], "a text to complete goes behind -p"),
-    (["run", "--device", "opencl", "-p", "x"], "use --device cpu"),
     (["inspect", "no-such.gguf"], "no model 'no-such.gguf'"),
     (["perplexity", "no-such.txt"], "no such file"),
 ])
