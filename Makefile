@@ -24,7 +24,7 @@ BOOTSTRAP = $(if $(NO_BOOTSTRAP),@:,@tools/bootstrap)
 ALL_MAY_FAIL = $(if $(CI),,|| echo "make: going on without the optional features")
 NINJA     = ninja -C build -j$(JOBS) $(if $(V),-v)
 FLAGS     = $(if $(filter default,$(origin CC)),,$(CC))|$(CFLAGS)|$(LDFLAGS)|$(WERROR)|$(MESON_FLAGS)
-SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h')
+SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/dev/gpu/kernels/*.h')
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
@@ -59,8 +59,10 @@ fuzz: ## feed the parsers mutated input for SECONDS_EACH each
 	$(BOOTSTRAP) test
 	$(RUN) fuzz --seconds $(SECONDS_EACH)
 
-soak: ## the long runs, by hand: ten million executions of each fuzz target
+soak: ## the long runs, by hand: 10,000 tokens on each device, ten million executions of each fuzz target
 	$(BOOTSTRAP) test
+	@$(MAKE) --no-print-directory configure
+	$(RUN) soak
 	$(RUN) fuzz --executions 10000000
 
 format: ## lay out the C sources by .clang-format

@@ -76,9 +76,14 @@ typedef struct rotor_engine_options {
     uint8_t zero[4];                /* 0 */
     const char *device;             /* "cpu", "auto", "opencl", "vulkan:1" …; NULL: cpu. Of an API
                                        without number the first device; none there is an error.
+                                       auto: the fastest of the CPU and the hardware devices.
                                        A device that cannot run the model, or fails later, is given
                                        up for the CPU with one warning */
-    const char *device_cache;       /* folder for compiled kernels of devices; NULL: none kept */
+    const char *device_cache;       /* folder for compiled kernels of devices and for what auto has
+                                       measured; NULL: nothing is kept */
+    uint32_t device_layers;         /* the device takes the first N layers, the CPU the rest and the
+                                       head; 0: as many as fit */
+    uint8_t zero2[4];               /* 0 */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 
@@ -129,6 +134,7 @@ typedef struct rotor_engine_info {
     uint64_t device_steps;     /* steps: a decoded token, a piece of a prompt */
     uint64_t device_dependent; /* kernels started that waited for the one before; 0 on the CPU */
     uint64_t device_up, device_down; /* bytes to and from it; 0 on the CPU */
+    uint64_t device_layers;          /* layers on it, the CPU has the rest; 0 on the CPU */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 

@@ -5,6 +5,7 @@
     tools/run_tests.py check           what `make check` runs: one build, every ordinary suite
     tools/run_tests.py all             what `make check-all` adds: other compilers and checkers
     tools/run_tests.py fuzz --seconds N | --executions N
+    tools/run_tests.py soak            thousands of tokens on every device, without growth
 
 A tier is a list of suites; a suite is a function that returns a Result. C tests run through
 `meson test` (a cmocka case counts as one test), Python tests through pytest with ROTOR_BINARY,
@@ -378,6 +379,17 @@ def all_tier():
     ]
 
 
+def soak_tier():
+    def devices(log):
+        result = meson_suite(log, "build", ["soak"])
+        return result.add(Result(notes=[line.strip() for line in log.text().splitlines()
+                                        if re.search(r"tokens in|^ *program \d", line)]))
+    return [
+        ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
+        ("devices", devices),
+    ]
+
+
 def fuzz_tier(seconds, executions):
     def fuzz(name):
         source = os.path.join(ROOT, "tests/fuzz/corpus", name)
@@ -468,13 +480,13 @@ def clean_environment():
 
 def main():
     parser = argparse.ArgumentParser(description="Runs a tier of Rotor's tests.")
-    parser.add_argument("tier", choices=["check", "all", "fuzz"])
+    parser.add_argument("tier", choices=["check", "all", "soak", "fuzz"])
     parser.add_argument("--seconds", type=int, default=0, help="fuzz: time for each target")
     parser.add_argument("--executions", type=int, default=0, help="fuzz: runs of each target")
     args = parser.parse_args()
     os.chdir(ROOT)
     clean_environment()
-    tier = {"check": check_tier, "all": all_tier,
+    tier = {"check": check_tier, "all": all_tier, "soak": soak_tier,
             "fuzz": lambda: fuzz_tier(args.seconds or (0 if args.executions else 60),
                                       args.executions)}[args.tier]()
     return summary(run_tier(tier))

@@ -150,20 +150,23 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
         return base_fail(err, ROTOR_E_ARG, "ctx of %u for %u sessions is out of reach", e->n_ctx,
                          e->opt.max_sessions);
     api_device device;
-    ROTOR_TRY(api_choose_device(e, &device, err));
-    const run_options opt = {.cpu = e->cpu,
-                             .device = device.api,
-                             .device_index = device.index,
-                             .device_cache = e->opt.device_cache,
-                             .kv = kv_of(e->opt.kv),
-                             .float_act = e->opt.float_act,
-                             .head = head_of(e->opt.head),
-                             .n_pages = (uint32_t)pages,
-                             .chunk = e->opt.chunk,
-                             .max_logits = e->opt.max_logits,
-                             .log = &e->log,
-                             .adapter = e->adapter,
-                             .adapter_strength = e->opt.lora_scale};
+    run_options opt = {.cpu = e->cpu,
+                       .device_cache = e->opt.device_cache,
+                       .device_layers = e->opt.device_layers,
+                       .kv = kv_of(e->opt.kv),
+                       .float_act = e->opt.float_act,
+                       .head = head_of(e->opt.head),
+                       .n_pages = (uint32_t)pages,
+                       .chunk = e->opt.chunk,
+                       .max_logits = e->opt.max_logits,
+                       .log = &e->log,
+                       .adapter = e->adapter,
+                       .adapter_strength = e->opt.lora_scale};
+    ROTOR_TRY(api_choose_device(e, &opt, &device, err));
+    opt.device = device.api;
+    opt.device_index = device.index;
+    opt.device_facts = device.api == DEV_CPU ? NULL : &device.facts;
+    if (device.api == DEV_CPU) opt.device_layers = 0;
     ROTOR_TRY(run_create(&e->run, e->m, e->pool, &opt, err));
     api_name_device(e, &device);
     e->rows = base_alloc_array(run_max_logits(e->run), sizeof *e->rows);
@@ -293,7 +296,8 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .device_steps = counters.steps,
                              .device_dependent = counters.dependent,
                              .device_up = counters.bytes_up,
-                             .device_down = counters.bytes_down};
+                             .device_down = counters.bytes_down,
+                             .device_layers = on_cpu ? 0 : run_device_layers(e->run)};
     dev_staged_stats st;
     if (run_head_stats(e->run, &st)) {
         _Static_assert(sizeof all.head_survivors == sizeof st.survivors, "stages of the head");

@@ -5,6 +5,7 @@
 #ifndef API_INTERNAL_H
 #define API_INTERNAL_H
 
+#include "api/api_auto.h"
 #include "base/base.h"
 #include "chat/chat.h"
 #include "model/model.h"
@@ -52,14 +53,14 @@ char *api_take_text(base_buf *buf);
 /* Chooses the chat template; fails only for one the caller named. */
 rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
 
-/* A device and where it stands in the list of its API. */
-typedef struct api_device {
-    dev_api api;  /* DEV_CPU: none of them */
-    size_t index; /* of dev_list */
-} api_device;
-/* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. */
-rotor_status api_choose_device(rotor_engine *e, api_device *out, rotor_error *err);
+/* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. opt: of
+ * the engine to be made, for auto. */
+rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_device *out,
+                               rotor_error *err);
 /* Fills in e->device and e->device_name, once e->run is there. */
 void api_name_device(rotor_engine *e, const api_device *d);
+/* Tokens a second that a device decodes with these options, or why it cannot run the model. */
+rotor_status api_time_decode(const rotor_engine *e, const run_options *run_opt, const api_device *d,
+                             double *tok_per_s, rotor_error *err);
 
 #endif

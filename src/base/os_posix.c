@@ -91,6 +91,20 @@ uint64_t base_random_seed(void) {
     return seed;
 }
 
+/* Nodes of the drivers for graphics and computing: PC, NVIDIA, AMD, WSL, Adreno, Mali, PowerVR. */
+bool base_may_have_gpu(void) {
+#ifdef __linux__
+    static const char *const nodes[] = {"/dev/dri",      "/dev/nvidiactl", "/dev/kfd",
+                                        "/dev/dxg",      "/dev/kgsl-3d0",  "/dev/mali0",
+                                        "/dev/pvr_sync", "/dev/pvrsrvkm"};
+    for (size_t i = 0; i < BASE_COUNT(nodes); i++)
+        if (access(nodes[i], F_OK) == 0) return true;
+    return false;
+#else
+    return true;
+#endif
+}
+
 uint64_t base_total_memory_bytes(void) {
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }

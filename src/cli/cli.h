@@ -65,6 +65,7 @@ typedef enum cli_opt {
     OPT_CTX,
     OPT_CTX_PPL,
     OPT_DEVICE,
+    OPT_DEVICE_LAYERS,
     OPT_CPU,
     OPT_KV,
     OPT_HEAD,

@@ -209,6 +209,11 @@ static void know_device(bench *b) {
     tool_devices_find(&all);
     for (size_t i = 0; i < all.n; i++)
         if (strcmp(all.of[i].id, b->info.device) == 0) b->device = all.of[i];
+    if (b->info.device_layers < b->info.n_layer) {
+        base_fail(&b->not_measured, ROTOR_E_UNSUPPORTED, "the CPU has %llu of %u layers",
+                  (unsigned long long)(b->info.n_layer - b->info.device_layers), b->info.n_layer);
+        return;
+    }
     char *cache = cli_device_cache();
     tool_device_measure(&b->device, cache, &b->not_measured);
     base_free(cache);

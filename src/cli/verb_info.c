@@ -43,6 +43,14 @@ static double decode_bound(const report *r) {
     return r->info.step_bytes ? r->rates.of[TOOL_READ] * 1e9 / (double)r->info.step_bytes : 0;
 }
 
+static void text_place(const rotor_engine_info *i) {
+    const unsigned long long n = i->device_layers;
+    cli_outf("runs on      ");
+    if (n) cli_outf("%s %s, %llu of %u layers; ", i->device, i->device_name, n, i->n_layer);
+    if (n < i->n_layer) cli_outf("%scpu, %d threads, %s; ", n ? "the rest on " : "", i->threads, i->cpu);
+    cli_outf("%s\n", i->device_why);
+}
+
 static void text_model(const report *r) {
     const rotor_engine_info *i = &r->info;
     char a[32], b[32], c[32];
@@ -50,9 +58,7 @@ static void text_model(const report *r) {
     cli_outf("\nmodel        %s (%s, %s), %.1f million weights, %s\n", i->name, i->architecture,
              i->type_name, (double)i->n_params / 1e6, cli_bytes(i->file_bytes, a));
     cli_outf("opened in    %.0f ms\n", r->load_ms);
-    cli_outf("runs on      %s%s%s, %d threads, %s: %s\n", i->device,
-             strcmp(i->device, "cpu") ? " " : "", strcmp(i->device, "cpu") ? i->device_name : "",
-             i->threads, i->cpu, i->device_why);
+    text_place(i);
     cli_outf("head         %s\n", i->head);
     cli_outf("context      %u of %u tokens, cache %s\n", i->n_ctx, i->n_ctx_train,
              cli_bytes(i->kv_bytes, a));
@@ -93,6 +99,7 @@ static int print_json(const report *r) {
         json_object_set_new(m, "threads", json_integer(i->threads));
         json_object_set_new(m, "cpu_level", json_string(i->cpu));
         json_object_set_new(m, "device", json_string(i->device));
+        json_object_set_new(m, "device_layers", json_integer((json_int_t)i->device_layers));
         json_object_set_new(m, "device_why", json_string(i->device_why));
         json_object_set_new(m, "head", json_string(i->head));
         json_object_set_new(m, "decode_tps_bound", json_real(decode_bound(r)));

@@ -130,8 +130,16 @@ rotor_status dev_probe(dev_api api, size_t index, const char *cache_dir, dev_pro
  * that gives a wrong answer to a known product is refused with ROTOR_E_DEVICE. */
 rotor_status dev_gpu_create(dev **out, dev_api api, size_t index, const char *cache_dir,
                             const dev_shape *shape, rotor_error *err);
+/* Bytes of a matrix on a GPU; 0: there is no kernel for its type. */
+uint64_t dev_gpu_mat_bytes(const kern_mat *w);
+
+/* Two devices as one: the first runs the first n_layer layers of a pass and what is before them,
+ * the second the rest; the residual stream crosses once a step. Each was created with its own
+ * number of layers, and both belong to the new device. max_rows: of both. */
+rotor_status dev_split_create(dev **out, dev *first, dev *second, uint32_t n_layer,
+                              uint32_t max_rows, rotor_error *err);
 void dev_free(dev **d);
-const char *dev_name(const dev *d); /* "cpu", or what the driver calls it */
+const char *dev_name(const dev *d); /* "cpu", or what the driver calls it; "cpu + ..." for two */
 
 /* Set-up, before dev_record. Weights are borrowed from the model. */
 rotor_status dev_add_mat(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);

@@ -17,6 +17,10 @@ typedef struct dev_vtable {
     rotor_status (*submit)(dev *d, const dev_step *step, rotor_error *err); /* or NULL … */
     rotor_status (*wait)(dev *d, rotor_error *err);                         /* … with this */
     const float *(*read)(dev *d, dev_buf b, uint32_t row);
+    /* The first n rows of a buffer that products, attention or sums have written, to the host; and
+     * from there, before a step whose list reads them first. Rows stand close together. */
+    rotor_status (*get_rows)(dev *d, dev_buf b, uint32_t n, float *dst, rotor_error *err);
+    rotor_status (*put_rows)(dev *d, dev_buf b, uint32_t n, const float *src, rotor_error *err);
     void (*copy_page)(dev *d, uint32_t dst_page, uint32_t src_page);
     uint64_t (*memory_bytes)(const dev *d);
     rotor_status (*time_ops)(dev *d, bool on, rotor_error *err);

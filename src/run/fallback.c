@@ -49,10 +49,7 @@ static rotor_status replay_all(run_engine *e, rotor_error *err) {
  * tried again before the next step. */
 rotor_status run_come_back(run_engine *e, rotor_error *err) {
     e->adrift = true;
-    dev_free(&e->d);
-    e->n_lora_bufs = 0;
-    base_free_aligned(e->head_copy);
-    e->head_copy = NULL;
+    run_drop_device(e);
     ROTOR_TRY(run_set_up_device(e, err));
     ROTOR_TRY(replay_all(e, err));
     e->adrift = false;
@@ -61,7 +58,8 @@ rotor_status run_come_back(run_engine *e, rotor_error *err) {
 
 rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err) {
     assert(e->opt.device != DEV_CPU);
-    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU", dev_name(e->d), why);
+    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU", e->device_name, why);
     e->opt.device = DEV_CPU;
+    e->opt.device_layers = 0;
     return run_come_back(e, err);
 }

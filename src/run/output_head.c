@@ -14,14 +14,20 @@
 
 /* ==== Requantised ============================================================================= */
 
-/* A float head in int8 or 6 bits; heads that are small already stay as they are. */
-static rotor_status make_copy(run_engine *e, rotor_error *err) {
+/* A float head becomes int8 or 6 bits; heads that are small already stay as they are. */
+uint32_t run_head_type(const run_engine *e) {
     const model_mat *w = &e->m->head;
-    bool is_float = w->type == QUANT_F32 || w->type == QUANT_F16 || w->type == QUANT_BF16;
-    bool q6 = e->opt.head == RUN_HEAD_Q6 && w->cols % 256 == 0;
-    if (!is_float || w->cols % 32 != 0) return ROTOR_OK;
-    ROTOR_TRY(run_copy_head(e, q6 ? QUANT_Q6_K : QUANT_Q8_0, err));
-    snprintf(e->head_name, sizeof e->head_name, "%s", q6 ? "q6" : "q8");
+    const bool is_float = w->type == QUANT_F32 || w->type == QUANT_F16 || w->type == QUANT_BF16;
+    const bool copies = e->opt.head == RUN_HEAD_Q8 || e->opt.head == RUN_HEAD_Q6;
+    if (!is_float || !copies || w->cols % 32 != 0) return w->type;
+    return e->opt.head == RUN_HEAD_Q6 && w->cols % 256 == 0 ? QUANT_Q6_K : QUANT_Q8_0;
+}
+
+static rotor_status make_copy(run_engine *e, rotor_error *err) {
+    const uint32_t type = run_head_type(e);
+    if (type == e->m->head.type) return ROTOR_OK;
+    ROTOR_TRY(run_copy_head(e, type, err));
+    snprintf(e->head_name, sizeof e->head_name, "%s", type == QUANT_Q6_K ? "q6" : "q8");
     return ROTOR_OK;
 }
 

@@ -37,13 +37,18 @@ typedef struct run_options {
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) than this run on the
                             calling thread alone; 0: 4 MiB; 1: never */
     const base_log *log; /* may be NULL */
-    const model_adapter *adapter; /* of this model, borrowed; NULL: none */
-    float adapter_strength;       /* multiplies its scale */
-    dev_api device;               /* where it runs; a GPU that cannot do it, or fails later, is
-                                     given up for the CPU with one warning in the log */
-    size_t device_index;          /* of dev_list */
-    const char *device_cache;     /* folder for its compiled kernels; NULL: none */
-    run_open_gpu *open_gpu;       /* of tests: opens the GPU that `device` asks for; NULL: none */
+    const model_adapter *adapter;  /* of this model, borrowed; NULL: none */
+    float adapter_strength;        /* multiplies its scale */
+    dev_api device;                /* where it runs; a GPU that cannot do it, or fails later, is
+                                      given up for the CPU with one warning in the log */
+    size_t device_index;           /* of dev_list */
+    const char *device_cache;      /* folder for its compiled kernels; NULL: none */
+    const dev_facts *device_facts; /* its limits, by which the model is placed; borrowed for the
+                                      call; NULL: all of it is tried */
+    uint32_t device_layers;        /* it takes the first so many layers and the CPU the rest; 0: as
+                                      many as fit, all of them or more: the whole model. DEV_CPU:
+                                      three devices on the CPU, for tests of the seams */
+    run_open_gpu *open_gpu;        /* of tests: opens the GPU that `device` asks for; NULL: none */
 } run_options;
 
 /* model and pool are borrowed. */
@@ -62,6 +67,7 @@ uint64_t run_head_all_bytes(const run_engine *e); /* of the head where all logit
 const char *run_head_name(const run_engine *e);   /* "q8", "file (F16)" … */
 const char *run_device_name(const run_engine *e); /* "cpu", or what the driver calls it */
 dev_api run_device(const run_engine *e);          /* DEV_CPU, too, when another was given up */
+uint32_t run_device_layers(const run_engine *e);  /* layers on it; the rest is on the CPU */
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);

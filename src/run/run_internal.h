@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * run_internal: the structures of run's files. engine.c owns the engine, output_head.c and
- * head_copy.c make the output head, forward.c records the pass, session.c keeps timelines and
- * pages.
+ * run_internal: the structures of run's files. engine.c owns the engine, device.c makes its device
+ * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head,
+ * forward.c records the pass, session.c keeps timelines and pages.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H
 
+#include "run/placement.h"
 #include "run/run.h"
 
 /* Cache pages and who holds them. */
@@ -41,7 +42,10 @@ struct run_engine {
     par_pool *pool;          /* borrowed */
     run_options opt;         /* with defaults filled in */
     kern k;                  /* kernel table of this engine */
-    dev *d;                  /* owned; NULL only while adrift */
+    dev *d;                  /* owned; several as one where the model is split; NULL only
+                                while adrift */
+    run_place place;         /* what of the model is on the device that was asked for … */
+    char device_name[128];   /* … and its name */
     run_bufs buf;            /* handles on d */
     run_lora_buf *lora_bufs; /* [n_lora_bufs], owned */
     size_t n_lora_bufs;      /* in use */
@@ -80,9 +84,10 @@ struct run_session {
     uint32_t n_pages;         /* held: ceil(len / KERN_KEYS) */
 };
 
-/* engine.c: device, buffers, head and forward pass as e->opt asks for; a GPU that cannot do it is
+/* device.c: device, buffers, head and forward pass as e->opt asks for; a GPU that cannot do it is
  * given up for the CPU. */
 rotor_status run_set_up_device(run_engine *e, rotor_error *err);
+void run_drop_device(run_engine *e); /* and the head; to be set up again */
 /* fallback.c: gives up a device that has failed, and brings the CPU to where it was, the rows of
  * the step at hand left out. */
 rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err);
@@ -93,6 +98,7 @@ rotor_status run_step(run_engine *e, rotor_error *err);
 rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
+uint32_t run_head_type(const run_engine *e); /* the type it will have (KERN_Q8X16: as Q8_0) */
 /* Requantises the model's float head to QUANT_Q8_0 or QUANT_Q6_K (head_copy.c). */
 rotor_status run_copy_head(run_engine *e, uint32_t type, rotor_error *err);
 /* Records the whole forward pass on e->d. */

@@ -38,7 +38,7 @@ def test_a_device_tells_the_same_story(rotor, devices, api):
     need(devices, api)
     ours, theirs = rotor("run", *ONCE, "--device", "cpu"), rotor("run", *ONCE, "--device", api)
     assert theirs.stdout == ours.stdout and len(ours.stdout) > 30
-    assert "going on on the CPU" not in theirs.stderr and "the CPU does it" not in theirs.stderr
+    assert "on the CPU" not in theirs.stderr and "the CPU does it\n" not in theirs.stderr, theirs.stderr
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -77,7 +77,6 @@ def test_auto_takes_no_software_device(rotor, devices):
         pytest.skip("this machine has a device that is not software, or none")
     r = rotor("run", *ONCE, "--device", "auto")
     assert not any(text in r.stderr for text in devices.values())
-    assert r.stderr == re.sub("software device", "", r.stderr)
     assert r.stdout == rotor("run", *ONCE, "--device", "cpu").stdout
 
 

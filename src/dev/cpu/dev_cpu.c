@@ -191,6 +191,21 @@ static const float *cpu_read(dev *base, dev_buf b, uint32_t row) {
     return buf->x + (size_t)row * buf->width;
 }
 
+static rotor_status cpu_get_rows(dev *base, dev_buf b, uint32_t n, float *dst, rotor_error *err) {
+    const cpu_buf *buf = &((dev_cpu *)base)->bufs[b];
+    assert(n <= buf->rows);
+    memcpy(dst, buf->x, n * buf->width * sizeof *dst);
+    return (void)err, ROTOR_OK;
+}
+
+static rotor_status cpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *src,
+                                 rotor_error *err) {
+    const cpu_buf *buf = &((dev_cpu *)base)->bufs[b];
+    assert(n <= buf->rows);
+    memcpy(buf->x, src, n * buf->width * sizeof *src);
+    return (void)err, ROTOR_OK;
+}
+
 static void cpu_copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
     dev_cpu *d = (dev_cpu *)base;
     memcpy(d->pages + dst_page * d->page_bytes, d->pages + src_page * d->page_bytes, d->page_bytes);
@@ -228,6 +243,8 @@ static const dev_vtable cpu_vtable = {.free = cpu_free,
                                       .record = cpu_record,
                                       .run = cpu_run,
                                       .read = cpu_read,
+                                      .get_rows = cpu_get_rows,
+                                      .put_rows = cpu_put_rows,
                                       .copy_page = cpu_copy_page,
                                       .time_ops = cpu_time_ops,
                                       .op_times = cpu_op_times,

@@ -119,8 +119,15 @@ static size_t add_shared(dev_cpu *d, size_t begin, size_t main) {
     return end;
 }
 
+/* Threads make the angles of rotations as a step begins: they are ready one meeting later. */
+static bool rotates_at_once(const dev_cpu *d) {
+    for (size_t i = 0; i < d->n_ops && cpu_is_row_op(&d->ops[i]); i++)
+        if (d->ops[i].kind == DEV_ROPE) return true;
+    return false;
+}
+
 void cpu_plan(dev_cpu *d) {
-    assert(d->n_ops && d->ops[0].kind == DEV_EMBED); /* the angles are ready one meeting later */
+    assert(d->n_ops && !rotates_at_once(d));
     d->n_phases = d->first_picked = 0;
     d->n_products = 0;
     for (size_t i = 0; i < d->n_ops;) {

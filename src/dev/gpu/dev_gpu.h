@@ -160,6 +160,8 @@ rotor_status gpu_run(dev *base, const dev_step *step, rotor_error *err);
 rotor_status gpu_submit(dev *base, const dev_step *step, rotor_error *err);
 rotor_status gpu_wait(dev *base, rotor_error *err);
 const float *gpu_read(dev *base, dev_buf b, uint32_t row);
+rotor_status gpu_get_rows(dev *base, dev_buf b, uint32_t n, float *dst, rotor_error *err);
+rotor_status gpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *src, rotor_error *err);
 bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value);
 uint32_t gpu_top(dev *base, uint32_t row, const uint32_t **pairs);
 bool gpu_chosen(dev *base, uint32_t row, uint32_t *id);

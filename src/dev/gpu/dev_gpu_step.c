@@ -171,6 +171,33 @@ const float *gpu_read(dev *base, dev_buf b, uint32_t row) {
     return host;
 }
 
+/* Rows that stand close together move at once, guests of a wider memory one by one. */
+static rotor_status move_rows(dev_gpu *d, dev_buf b, uint32_t n, float *dst, const float *src,
+                              rotor_error *err) {
+    const gpu_buf *buf = &d->bufs[b];
+    const uint32_t at_once = buf->ld == buf->width ? n : 1;
+    const uint64_t bytes = (uint64_t)at_once * buf->width * sizeof *dst;
+    assert(n <= buf->rows);
+    for (uint32_t row = 0; row < n && d->lost == ROTOR_OK; row += at_once) {
+        const uint64_t at = ((uint64_t)row * buf->ld + buf->at) * sizeof *dst;
+        const size_t off = row * buf->width;
+        d->lost = dst ? d->api->read(d->g, buf->x, at, dst + off, bytes, &d->why)
+                      : d->api->write(d->g, buf->x, at, src + off, bytes, &d->why);
+    }
+    d->base.counters.bytes_up = d->g->counters.bytes_up;
+    d->base.counters.bytes_down = d->g->counters.bytes_down;
+    if (d->lost != ROTOR_OK && err) *err = d->why;
+    return d->lost;
+}
+
+rotor_status gpu_get_rows(dev *base, dev_buf b, uint32_t n, float *dst, rotor_error *err) {
+    return move_rows((dev_gpu *)base, b, n, dst, NULL, err);
+}
+
+rotor_status gpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *src, rotor_error *err) {
+    return move_rows((dev_gpu *)base, b, n, NULL, src, err);
+}
+
 bool gpu_best(dev *base, uint32_t row, uint32_t *id, float *value) {
     const uint32_t *pair;
     if (!gpu_top(base, row, &pair) || pair[0] == UINT32_MAX) return false;

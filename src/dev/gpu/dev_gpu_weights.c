@@ -141,3 +141,13 @@ void gpu_weights_free(dev_gpu *d, gpu_weights *w) {
     d->api->mem_free(d->g, w->rs);
     base_free(w->pieces);
 }
+
+/* ==== For whoever decides what goes where ===================================================== */
+
+uint64_t dev_gpu_mat_bytes(const kern_mat *w) {
+    gpu_type type;
+    if (!gpu_type_of(w, &type)) return 0;
+    const bool scales = type == GPU_T2 || w->scale != 1.0f;
+    return (uint64_t)groups_of(w->rows) * GPU_ROWS * gpu_row_words(type, w->cols) * 4 +
+           (scales ? w->rows * sizeof(float) : 0);
+}

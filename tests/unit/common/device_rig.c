@@ -56,8 +56,8 @@ static const struct {
     uint32_t what;    /* TINY: tiny_kind; FORGED: quant_type of the projections */
     bool quick;       /* part of the short run */
 } models[] = {{"bitnet-tiny", MADE, 0, true},
-              {"stories260K", FOUND, 0, true},
               {"llama-tiny", MADE, 0, true},
+              {"stories260K", FOUND, 0, true},
               {"llama-1.58-tiny", MADE, 0, true},
               {"bitnet TQ2_0", TINY, TINY_BITNET_TQ, false},
               {"bitnet T5", TINY, TINY_BITNET_T5, false},

@@ -158,10 +158,12 @@ static bool check_failure(rig *cpu, const told *whole, faulty_call call, unsigne
     const bool fired = faulty_fired();
     if (r.log.warnings != fired)
         fail_msg("%s: %d warnings, the last: %s", what, r.log.warnings, r.log.last);
-    if (fired && !strstr(r.log.last, "CPU")) fail_msg("%s: %s", what, r.log.last);
+    const bool half = strstr(r.log.last, "half the layers"); /* memory that ends during set-up */
+    if (half && st != ROTOR_E_NOMEM) fail_msg("%s: %s", what, r.log.last);
+    if (fired && !half && !strstr(r.log.last, "CPU")) fail_msg("%s: %s", what, r.log.last);
     if (faulty_after_loss()) fail_msg("%s: %u calls of a lost device", what, faulty_after_loss());
     check_told(cpu, &t, whole, what);
-    if ((strcmp(run_device_name(r.e), "cpu") == 0) != fired)
+    if ((strcmp(run_device_name(r.e), "cpu") == 0) != (fired && !half))
         fail_msg("%s: runs on %s", what, run_device_name(r.e));
     free(t.logits);
     rig_down(&r);

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From a choice of device to a device with the forward pass recorded on it: what each part of the
+ * model needs there, how much of it fits (placement.c), the devices for the parts, and what happens
+ * when one of them refuses.
+ *
+ *   table on the device    head on the device    made of
+ *   yes                    yes                   the device
+ *   no                     yes                   CPU + device
+ *   no                     no                    CPU + device + CPU
+ *
+ * A device whose memory is full in spite of the sum is tried once more with half the layers; one
+ * that still cannot do it is given up for the CPU. Either is one warning in the log.
+ */
+#include "run/run_internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+/* ==== What a model needs ====================================================================== */
+
+static uint64_t lora_bytes(const run_engine *e, uint32_t layer) {
+    uint64_t sum = 0;
+    for (int p = 0; e->opt.adapter && p < MODEL_N_PROJ; p++) {
+        const model_lora *pair = &e->opt.adapter->at[(size_t)layer * MODEL_N_PROJ + (size_t)p];
+        if (!pair->a.data) continue;
+        const kern_mat a = run_mat(&pair->a), b = run_mat(&pair->b);
+        sum += dev_gpu_mat_bytes(&a) + dev_gpu_mat_bytes(&b) + b.rows * sizeof(float);
+    }
+    return sum;
+}
+
+static uint64_t layer_bytes(const run_engine *e, uint32_t layer) {
+    const model_hparams *hp = &e->m->hp;
+    const uint64_t q = (uint64_t)hp->n_head * hp->d_head, kv = (uint64_t)hp->n_head_kv * hp->d_head;
+    uint64_t sum = lora_bytes(e, layer);
+    for (int p = 0; p < MODEL_N_PROJ; p++) {
+        const kern_mat w = run_mat(model_proj_mat(&e->m->layers[layer], (model_proj)p));
+        sum += dev_gpu_mat_bytes(&w);
+    }
+    return sum +
+           (3ull * hp->n_embd + 3 * q + 2 * kv + hp->n_ff) * sizeof(float); /* norms, biases */
+}
+
+/* A step of the largest size: float rows, int8 forms of what products read, the step's numbers,
+ * the parts of attention. */
+static uint64_t work_bytes(const run_engine *e, uint64_t rows) {
+    const model_hparams *hp = &e->m->hp;
+    const uint64_t q = (uint64_t)hp->n_head * hp->d_head, kv = (uint64_t)hp->n_head_kv * hp->d_head;
+    uint64_t floats = 2 * (hp->n_embd + q + kv + hp->n_ff);
+    const uint64_t int8 = (hp->n_embd + q + hp->n_ff) * 9 / 8 + 3 * KERN_ALIGN_COLS;
+    const uint64_t parts = 8ull * 16 * hp->n_head * (hp->d_head + 2) * sizeof(float);
+    if (e->opt.adapter) floats += 3ull * e->opt.adapter->rank + hp->n_embd + q + kv + hp->n_ff;
+    return rows * (floats * sizeof(float) + int8) +
+           rows * (hp->n_rot + e->opt.n_pages + 8ull) * sizeof(uint32_t) + parts;
+}
+
+static rotor_status sum_needs(const run_engine *e, run_needs *n, uint64_t *layers,
+                              rotor_error *err) {
+    const model *m = e->m;
+    const model_hparams *hp = &m->hp;
+    const uint64_t q = (uint64_t)hp->n_head * hp->d_head, kv = (uint64_t)hp->n_head_kv * hp->d_head;
+    const kern_mat table = run_mat(&m->embd);
+    kern_mat head = run_mat(&m->head);
+    uint64_t rows = 1, picked = 1;
+    if (!layers) return base_fail_nomem(err, "placing the model");
+    while (rows < e->opt.chunk) rows *= 2; /* steps are rounded up to a power of two */
+    while (picked < e->opt.max_logits) picked *= 2;
+    for (uint32_t l = 0; l < hp->n_layer; l++) layers[l] = layer_bytes(e, l);
+    head.type = run_head_type(e);
+    n->n_layer = hp->n_layer;
+    n->layer = layers;
+    n->cache = 2ull * e->opt.n_pages * hp->n_head_kv * KERN_KEYS *
+               kern_kv_row_bytes(e->opt.kv, hp->d_head);
+    n->table = dev_gpu_mat_bytes(&table);
+    n->head = dev_gpu_mat_bytes(&head) + picked * (hp->n_vocab + 3ull * hp->n_embd) * sizeof(float);
+    n->work = work_bytes(e, rows);
+    n->largest = BASE_MAX(n->cache / 2, rows * BASE_MAX(q + 2 * kv, 2ull * hp->n_ff) * 4);
+    n->shared = m->tied && head.type == m->head.type;
+    return ROTOR_OK;
+}
+
+/* Where an explicit number of layers says so, no sum is made. */
+static rotor_status choose_place(run_engine *e, rotor_error *err) {
+    const uint32_t all = e->m->hp.n_layer, asked = e->opt.device_layers;
+    run_needs n = {0};
+    if (asked || e->opt.device == DEV_CPU) {
+        const bool whole = !asked || asked >= all;
+        e->place =
+            (run_place){.table = whole, .n_layer = whole ? all : asked, .head = whole, .bytes = 0};
+        return ROTOR_OK;
+    }
+    uint64_t *layers = base_alloc_array(all, sizeof *layers);
+    rotor_status st = sum_needs(e, &n, layers, err);
+    if (st == ROTOR_OK) e->place = run_place_model(&n, UINT32_MAX, e->opt.device_facts);
+    base_free(layers);
+    return st;
+}
+
+/* ==== Devices ================================================================================= */
+
+static dev_shape shape_of(const run_engine *e, const double *inv_freq) {
+    const model_hparams *hp = &e->m->hp;
+    return (dev_shape){.max_rows = e->opt.chunk,
+                       .max_picked = e->opt.max_logits,
+                       .n_layer = hp->n_layer,
+                       .n_head = hp->n_head,
+                       .n_head_kv = hp->n_head_kv,
+                       .d_head = hp->d_head,
+                       .n_rot = hp->n_rot,
+                       .rope_interleaved = hp->rope_interleaved,
+                       .inv_freq = inv_freq,
+                       .n_pages = e->opt.n_pages,
+                       .kv = e->opt.kv,
+                       .float_act = e->opt.float_act,
+                       .solo_bytes = e->opt.solo_bytes};
+}
+
+static rotor_status open_one(run_engine *e, dev_api api, dev_shape s, uint32_t n_layer, dev **out,
+                             rotor_error *err) {
+    s.n_layer = n_layer;
+    if (api == DEV_CPU) return dev_cpu_create(out, &e->k, e->pool, &s, err);
+    if (e->opt.open_gpu) return e->opt.open_gpu(out, &s, err);
+    return dev_gpu_create(out, api, e->opt.device_index, e->opt.device_cache, &s, err);
+}
+
+/* *d becomes first, then second, as one; both are freed where that fails. */
+static rotor_status join(dev **d, dev *first, dev *second, uint32_t n_layer, uint32_t max_rows,
+                         rotor_error *err) {
+    rotor_status st = dev_split_create(d, first, second, n_layer, max_rows, err);
+    if (st != ROTOR_OK) {
+        dev_free(&first);
+        dev_free(&second);
+        *d = NULL;
+    }
+    return st;
+}
+
+static rotor_status make_devices(run_engine *e, const dev_shape *s, rotor_error *err) {
+    const run_place *p = &e->place;
+    dev *other = NULL;
+    ROTOR_TRY(open_one(e, e->opt.device, *s, p->n_layer, &e->d, err));
+    snprintf(e->device_name, sizeof e->device_name, "%s", dev_name(e->d));
+    if (!p->head) {
+        ROTOR_TRY(open_one(e, DEV_CPU, *s, s->n_layer - p->n_layer, &other, err));
+        ROTOR_TRY(join(&e->d, e->d, other, p->n_layer, s->max_rows, err));
+    }
+    if (!p->table) {
+        ROTOR_TRY(open_one(e, DEV_CPU, *s, 0, &other, err));
+        ROTOR_TRY(join(&e->d, other, e->d, 0, s->max_rows, err));
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status make_device(run_engine *e, rotor_error *err) {
+    double *inv_freq = base_alloc_array(e->m->hp.n_rot / 2 + 1, sizeof *inv_freq);
+    if (!inv_freq) return base_fail_nomem(err, "creating an engine");
+    model_rope_freqs(&e->m->hp, inv_freq);
+    const dev_shape shape = shape_of(e, inv_freq);
+    rotor_status st = make_devices(e, &shape, err);
+    base_free(inv_freq);
+    return st;
+}
+
+static rotor_status make_buffers(run_engine *e, rotor_error *err) {
+    const model_hparams *hp = &e->m->hp;
+    const size_t q = (size_t)hp->n_head * hp->d_head, kv = (size_t)hp->n_head_kv * hp->d_head;
+    run_bufs *b = &e->buf;
+    const struct {
+        dev_buf *out; /* handle to fill */
+        size_t width; /* floats per row */
+        bool picked;  /* only rows with logits */
+    } list[] = {{&b->x, hp->n_embd, false}, {&b->h, hp->n_embd, false},
+                {&b->q, q, false},          {&b->k, kv, false},
+                {&b->v, kv, false},         {&b->a, q, false},
+                {&b->g, hp->n_ff, false},   {&b->u, hp->n_ff, false},
+                {&b->px, hp->n_embd, true}, {&b->logits, hp->n_vocab, true}};
+    for (size_t i = 0; i < BASE_COUNT(list); i++)
+        ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].picked, list[i].out, err));
+    return ROTOR_OK;
+}
+
+/* ==== Set-up, and what to do when it fails ==================================================== */
+
+static rotor_status set_up(run_engine *e, rotor_error *err) {
+    e->staged = false;
+    ROTOR_TRY(make_device(e, err));
+    ROTOR_TRY(make_buffers(e, err));
+    ROTOR_TRY(run_make_head(e, err));
+    return run_record_forward(e, err);
+}
+
+void run_drop_device(run_engine *e) {
+    dev_free(&e->d);
+    e->n_lora_bufs = 0;
+    base_free_aligned(e->head_copy);
+    e->head_copy = NULL;
+}
+
+static void log_place(const run_engine *e) {
+    const run_place *p = &e->place;
+    const uint32_t all = e->m->hp.n_layer;
+    char size[64] = "";
+    if (p->bytes && e->opt.device_facts && e->opt.device_facts->heap_bytes)
+        snprintf(size, sizeof size, " (%.0f of %.0f MB)", (double)p->bytes / 1e6,
+                 (double)e->opt.device_facts->heap_bytes / 1e6);
+    if (p->head)
+        base_log_printf(e->opt.log, BASE_LOG_INFO, "device: %s, the whole model%s%s",
+                        e->device_name, p->table ? "" : " but the embedding", size);
+    else
+        base_log_printf(e->opt.log, BASE_LOG_INFO,
+                        "device: %s, layers 0-%u of %u%s, %sthe head on the CPU", e->device_name,
+                        p->n_layer - 1, all, size, p->n_layer < all ? "the rest and " : "");
+}
+
+/* Half the layers, once, where the memory was too small. */
+static rotor_status retry_smaller(run_engine *e, rotor_error *why) {
+    const rotor_error first = *why;
+    if (first.code != ROTOR_E_NOMEM || e->place.n_layer < 2) return first.code;
+    run_drop_device(e);
+    e->place = (run_place){.n_layer = e->place.n_layer / 2};
+    ROTOR_TRY(set_up(e, why));
+    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s; it takes half the layers", first.message);
+    return ROTOR_OK;
+}
+
+static rotor_status try_device(run_engine *e, rotor_error *why) {
+    const dev_facts *f = e->opt.device_facts;
+    ROTOR_TRY(choose_place(e, why));
+    if (!e->place.n_layer)
+        return base_fail(
+            why, ROTOR_E_FULL,
+            "device %s: its memory, %llu MiB, %llu MiB at once, holds no layer of this "
+            "model and its cache; a smaller --ctx or --kv q8 may help",
+            f->name, (unsigned long long)(f->heap_bytes >> 20),
+            (unsigned long long)(f->max_alloc_bytes >> 20));
+    if (set_up(e, why) != ROTOR_OK) ROTOR_TRY(retry_smaller(e, why));
+    return ROTOR_OK;
+}
+
+rotor_status run_set_up_device(run_engine *e, rotor_error *err) {
+    rotor_error why = {0};
+    if (e->opt.device != DEV_CPU) {
+        if (try_device(e, &why) == ROTOR_OK) return log_place(e), ROTOR_OK;
+        base_log_printf(e->opt.log, BASE_LOG_WARN, "%s; the CPU does it", why.message);
+        run_drop_device(e);
+        e->opt.device = DEV_CPU;
+        e->opt.device_layers = 0;
+    }
+    ROTOR_TRY(choose_place(e, err));
+    return set_up(e, err);
+}
