@@ -274,6 +274,10 @@ static bool best(dev *base, uint32_t row, uint32_t *id, float *value) {
     return dev_best(((dev_split *)base)->side[1], row, id, value);
 }
 
+static uint32_t top(dev *base, uint32_t row, const uint32_t **pairs) {
+    return dev_top(((dev_split *)base)->side[1], row, pairs);
+}
+
 static void copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
     dev_split *d = (dev_split *)base;
     for (int i = 0; i < 2; i++) dev_copy_page(d->side[i], dst_page, src_page);
@@ -346,7 +350,8 @@ static const dev_vtable split_vtable = {.free = free_all,
                                         .add_staged = add_staged,
                                         .screen = screen,
                                         .find = find,
-                                        .best = best};
+                                        .best = best,
+                                        .top = top};
 
 rotor_status dev_split_create(dev **out, dev *first, dev *second, uint32_t n_layer,
                               uint32_t max_rows, rotor_error *err) {
