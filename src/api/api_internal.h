@@ -53,8 +53,8 @@ char *api_take_text(base_buf *buf);
 /* Chooses the chat template; fails only for one the caller named. */
 rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
 
-/* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. opt: of
- * the engine to be made, for auto. */
+/* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. opt:
+ * of the engine to be made, for auto. */
 rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_device *out,
                                rotor_error *err);
 /* Fills in e->device and e->device_name, once e->run is there. */

@@ -166,7 +166,7 @@ uint64_t base_cache_bytes(void);   /* of the largest processor cache; 0: nobody 
 uint64_t base_thread_cpu_us(void); /* processor time of the calling thread */
 void base_sleep_us(uint64_t us);   /* at least so long; signals do not shorten it */
 
-bool base_may_have_gpu(void);    /* false: the system knows of no hardware that could be one */
+bool base_may_have_gpu(void); /* false: the system knows of no hardware that could be one */
 
 /* Energy counters of the processor packages (RAPL): everything that runs on them, not this program
  * alone. A counter wraps; two readings must lie less than a wrap (minutes) apart. */

@@ -47,7 +47,8 @@ static void text_place(const rotor_engine_info *i) {
     const unsigned long long n = i->device_layers;
     cli_outf("runs on      ");
     if (n) cli_outf("%s %s, %llu of %u layers; ", i->device, i->device_name, n, i->n_layer);
-    if (n < i->n_layer) cli_outf("%scpu, %d threads, %s; ", n ? "the rest on " : "", i->threads, i->cpu);
+    if (n < i->n_layer)
+        cli_outf("%scpu, %d threads, %s; ", n ? "the rest on " : "", i->threads, i->cpu);
     cli_outf("%s\n", i->device_why);
 }
 

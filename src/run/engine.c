@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The engine: a model bound to a device and its cache pages. The device and what is on it is made in
- * device.c.
+ * The engine: a model bound to a device and its cache pages. The device and what is on it is made
+ * in device.c.
  *
  * Everything is allocated in run_create; run_eval allocates nothing.
  */
