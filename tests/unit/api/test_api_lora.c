@@ -298,7 +298,7 @@ static void wrong_input_is_told(void **state) {
         rotor_train_options o = beside(in_folder("base.gguf"), in_folder("wrong.gguf"));
         char llama[600];
         const char *root = getenv("ROTOR_SOURCE_ROOT");
-        snprintf(llama, sizeof llama, "%s/assets/embedded.gguf", root ? root : ".");
+        snprintf(llama, sizeof llama, "%s/tests/data/model/stories260K.gguf", root ? root : ".");
         if (cases[i].what == 0) o.start = NULL, o.tokenizer = in_folder("words.gguf");
         if (cases[i].what == 1) o.full_precision = true;
         if (cases[i].what == 2) o.lora_rank = 0, o.merge = in_folder("x.gguf");
