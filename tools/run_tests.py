@@ -38,6 +38,8 @@ SUITE_LIMIT_S = 1500  # no suite may hang a run for longer
 
 # What the checkers are told; ROTOR_TEST_QUICK shortens the longest tests under slow ones.
 QUICK = {"ROTOR_TEST_QUICK": "1"}
+# Drivers hidden: the ones of software devices leak, and take a quarter of an hour under a sanitizer.
+NO_DRIVERS = {"VK_DRIVER_FILES": "/nonexistent", "VK_ICD_FILENAMES": "/nonexistent", "OCL_ICD_VENDORS": "/nonexistent"}
 SLOW = {"kern_self_test"}  # checks the checker: once is enough
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1:detect_stack_use_after_return=1",
@@ -359,16 +361,16 @@ def all_tier():
     return [
         ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("clang build", clang_build("build-clang", werror="true")),
-        ("clang tests", c_tests("build-clang", "unit", "kern")),
-        ("clang program", python_tests("tests/program", binary="build-clang/rotor")),
+        ("clang tests", c_tests("build-clang", "unit", "kern", env=NO_DRIVERS)),
+        ("clang program", python_tests("tests/program", binary="build-clang/rotor", env=NO_DRIVERS)),
         ("asan build", asan),
-        ("asan tests", c_tests("build-asan", "unit", "kern", "fault", "fuzz", env=QUICK, slow=5)),
-        ("asan program", python_tests("tests/program", binary="build-asan/rotor")),
+        ("asan tests", c_tests("build-asan", "unit", "kern", "fault", "fuzz", env={**QUICK, **NO_DRIVERS}, slow=5)),
+        ("asan program", python_tests("tests/program", binary="build-asan/rotor", env=NO_DRIVERS)),
         ("tsan build", tsan),
         ("tsan tests", c_tests("build-tsan", "unit", rooms={"par", "dev", "run", "gen", "api"},
-                               env=QUICK, slow=5)),
+                               env={**QUICK, **NO_DRIVERS}, slow=5)),
         ("tsan program", python_tests("tests/program", binary="build-tsan/rotor",
-                                      marker="threads")),
+                                      marker="threads", env=NO_DRIVERS)),
         *[("--cpu " + mask, mask_suite(mask)) for mask in cpu_masks()],
         ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),
