@@ -35,6 +35,12 @@ typedef struct dev_vtable {
     bool (*chosen)(dev *d, uint32_t row, uint32_t *id);             /* or NULL */
 } dev_vtable;
 
+/* Room for one element more in a list of n; the list grows by doubling. NULL: out of memory. */
+static inline void *dev_list_grow(void *list, size_t n, size_t elem_bytes) {
+    if (n & (n - 1)) return list; /* grows when n is 0 or a power of two */
+    return base_realloc(list, (n ? 2 * n : 1) * elem_bytes);
+}
+
 /* What an op reads and writes: for those who put several ops into one. */
 static inline bool dev_is_quant(dev_kind kind) {
     return kind == DEV_QUANT_I8 || kind == DEV_QUANT_Q8;

@@ -63,14 +63,9 @@ static const both nowhere = {{DEV_NONE, DEV_NONE}};
 
 /* ==== Set-up before dev_record ================================================================ */
 
-static void *list_grow(void *list, size_t n, size_t elem_bytes) {
-    if (n & (n - 1)) return list; /* grows when n is 0 or a power of two */
-    return base_realloc(list, (n ? 2 * n : 1) * elem_bytes);
-}
-
 static rotor_status add_mat(dev *base, const kern_mat *w, dev_mat *out, rotor_error *err) {
     dev_split *d = (dev_split *)base;
-    split_mat *list = list_grow(d->mats, d->n_mats, sizeof *list);
+    split_mat *list = dev_list_grow(d->mats, d->n_mats, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing weights");
     d->mats = list;
     list[d->n_mats] = (split_mat){*w, nowhere};
@@ -80,7 +75,7 @@ static rotor_status add_mat(dev *base, const kern_mat *w, dev_mat *out, rotor_er
 
 static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, rotor_error *err) {
     dev_split *d = (dev_split *)base;
-    split_vec *list = list_grow(d->vecs, d->n_vecs, sizeof *list);
+    split_vec *list = dev_list_grow(d->vecs, d->n_vecs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing vectors");
     d->vecs = list;
     list[d->n_vecs] = (split_vec){v, n, nowhere};
@@ -90,7 +85,7 @@ static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, r
 
 static rotor_status add_buf(dev *base, size_t width, bool picked, dev_buf *out, rotor_error *err) {
     dev_split *d = (dev_split *)base;
-    split_buf *list = list_grow(d->bufs, d->n_bufs, sizeof *list);
+    split_buf *list = dev_list_grow(d->bufs, d->n_bufs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
     list[d->n_bufs] = (split_buf){width, picked, nowhere};

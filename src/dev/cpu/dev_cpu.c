@@ -10,15 +10,9 @@
 
 #include <assert.h>
 
-/* Appends room for one element to a list of n; the list grows by doubling. */
-static void *list_grow(void *list, size_t n, size_t elem_bytes) {
-    if (n & (n - 1)) return list; /* grows when n is 0 or a power of two */
-    return base_realloc(list, (n ? 2 * n : 1) * elem_bytes);
-}
-
 static rotor_status cpu_add_mat(dev *base, const kern_mat *w, dev_mat *out, rotor_error *err) {
     dev_cpu *d = (dev_cpu *)base;
-    kern_mat *list = list_grow(d->mats, d->n_mats, sizeof *list);
+    kern_mat *list = dev_list_grow(d->mats, d->n_mats, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing weights");
     d->mats = list;
     list[d->n_mats] = *w;
@@ -29,7 +23,7 @@ static rotor_status cpu_add_mat(dev *base, const kern_mat *w, dev_mat *out, roto
 static rotor_status cpu_add_vec(dev *base, const float *v, size_t n, dev_vec *out,
                                 rotor_error *err) {
     dev_cpu *d = (dev_cpu *)base;
-    cpu_vec *list = list_grow(d->vecs, d->n_vecs, sizeof *list);
+    cpu_vec *list = dev_list_grow(d->vecs, d->n_vecs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing vectors");
     d->vecs = list;
     list[d->n_vecs] = (cpu_vec){v, n};
@@ -40,7 +34,7 @@ static rotor_status cpu_add_vec(dev *base, const float *v, size_t n, dev_vec *ou
 static rotor_status cpu_add_buf(dev *base, size_t width, bool picked, dev_buf *out,
                                 rotor_error *err) {
     dev_cpu *d = (dev_cpu *)base;
-    cpu_buf *list = list_grow(d->bufs, d->n_bufs, sizeof *list);
+    cpu_buf *list = dev_list_grow(d->bufs, d->n_bufs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
     cpu_buf b = {

@@ -9,11 +9,6 @@
 
 /* ==== Set-up before dev_record ================================================================ */
 
-static void *list_grow(void *list, size_t n, size_t elem_bytes) {
-    if (n & (n - 1)) return list; /* grows when n is 0 or a power of two */
-    return base_realloc(list, (n ? 2 * n : 1) * elem_bytes);
-}
-
 static rotor_status add_mat(dev *base, const kern_mat *w, dev_mat *out, rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
     gpu_type type;
@@ -23,7 +18,7 @@ static rotor_status add_mat(dev *base, const kern_mat *w, dev_mat *out, rotor_er
                          "device %s has no kernels for weights of type %s", d->g->facts.name,
                          info ? info->name : "?");
     }
-    kern_mat *list = list_grow(d->mats, d->n_mats, sizeof *list);
+    kern_mat *list = dev_list_grow(d->mats, d->n_mats, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing weights");
     d->mats = list;
     list[d->n_mats] = *w;
@@ -33,7 +28,7 @@ static rotor_status add_mat(dev *base, const kern_mat *w, dev_mat *out, rotor_er
 
 static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
-    gpu_vec *list = list_grow(d->vecs, d->n_vecs, sizeof *list);
+    gpu_vec *list = dev_list_grow(d->vecs, d->n_vecs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing vectors");
     d->vecs = list;
     gpu_vec vec = {.v = v, .n = n};
@@ -45,7 +40,7 @@ static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, r
 
 static rotor_status add_buf(dev *base, size_t width, bool picked, dev_buf *out, rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
-    gpu_buf *list = list_grow(d->bufs, d->n_bufs, sizeof *list);
+    gpu_buf *list = dev_list_grow(d->bufs, d->n_bufs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
     list[d->n_bufs] = (gpu_buf){.width = width,
@@ -128,13 +123,11 @@ static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *
     if (ops[n - 1].kind == DEV_MATMUL && ops[n - 1].picked && ops[n - 1].n_mats == 1)
         d->logits = ops[n - 1].dst[0];
     for (size_t i = 0; i < n; i++)
-        if (dev_is_quant(ops[i].kind))
-            ROTOR_TRY(gpu_want_int8(d, &d->bufs[ops[i].src], ops[i].kind == DEV_QUANT_Q8, err));
+        if (dev_is_quant(ops[i].kind)) ROTOR_TRY(gpu_want_int8(d, &d->bufs[ops[i].src], err));
     return ROTOR_OK;
 }
 
-rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, bool blocks, rotor_error *err) {
-    (void)blocks; /* room for either: the scales of blocks take more */
+rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, rotor_error *err) {
     if (b->q) return ROTOR_OK;
     const size_t cols = (b->width + KERN_ALIGN_COLS - 1) / KERN_ALIGN_COLS * KERN_ALIGN_COLS;
     b->q_ld = (uint32_t)(cols / 4);

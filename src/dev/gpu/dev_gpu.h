@@ -136,9 +136,15 @@ void gpu_weights_free(dev_gpu *d, gpu_weights *w);
 
 /* dev_gpu_lower.c: the list for a step size. */
 rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err); /* the size is given */
+/* Where things stand in the step of a list for so many rows: words from its beginning. */
+typedef struct gpu_layout {
+    uint32_t token, pos, picked, table, angle, draw, pages; /* as gpu_kernels.h draws them */
+} gpu_layout;
+gpu_layout gpu_layout_of(const dev_gpu *d, uint32_t rows);
 /* Words of the step memory for so many rows, the largest page tables included. */
 uint32_t gpu_step_words(const dev_gpu *d, uint32_t rows);
-rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, bool blocks, rotor_error *err);
+/* Room for the int8 form of a buffer, either kind: the scales of blocks take more. */
+rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, rotor_error *err);
 rotor_status gpu_get_kernel(dev_gpu *d, const char *name, const uint32_t *spec, uint32_t n_spec,
                             uint32_t n_binds, uint32_t n_params, gpu_kernel **out,
                             rotor_error *err);

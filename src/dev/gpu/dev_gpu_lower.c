@@ -15,16 +15,11 @@
 
 #include <assert.h>
 
-/* Where things stand in the step of a list for so many rows. */
-typedef struct layout {
-    uint32_t token, pos, picked, table, angle, draw, pages; /* words from its beginning */
-} layout;
-
 typedef struct lower {
     dev_gpu *d;        /* device */
     uint32_t rows;     /* bucket */
     uint32_t picked;   /* bucket; 0: picked ops are left out */
-    layout at;         /* of the step */
+    gpu_layout at;     /* of the step */
     gpu_dispatch *out; /* list being written, owned */
     size_t n, room;    /* in use; allocated */
     rotor_status st;   /* first failure; later words do nothing */
@@ -33,8 +28,8 @@ typedef struct lower {
 
 /* ==== Words =================================================================================== */
 
-static layout layout_of(const dev_gpu *d, uint32_t rows) {
-    layout at = {.token = GPU_STEP_HEADER};
+gpu_layout gpu_layout_of(const dev_gpu *d, uint32_t rows) {
+    gpu_layout at = {.token = GPU_STEP_HEADER};
     at.pos = at.token + rows;
     at.picked = at.pos + rows;
     at.table = at.picked + rows;
@@ -45,7 +40,7 @@ static layout layout_of(const dev_gpu *d, uint32_t rows) {
 }
 
 uint32_t gpu_step_words(const dev_gpu *d, uint32_t rows) {
-    return layout_of(d, rows).pages + rows * d->shape.n_pages;
+    return gpu_layout_of(d, rows).pages + rows * d->shape.n_pages;
 }
 
 static uint32_t rows_of(const lower *l, bool picked) { return picked ? l->picked : l->rows; }
@@ -514,7 +509,7 @@ static void emit_best(lower *l) {
 rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err) {
     const uint32_t rows = list->rows, picked = list->picked;
     const bool several = list->best > 1, all_back = several && !list->draw;
-    lower l = {.d = d, .rows = rows, .picked = picked, .at = layout_of(d, rows), .err = err};
+    lower l = {.d = d, .rows = rows, .picked = picked, .at = gpu_layout_of(d, rows), .err = err};
     for (size_t i = 0; i < d->n_ops;) i = d->ops[i].picked && !picked ? i + 1 : lower_op(&l, i);
     if (list->best == 1) emit_best(&l);
     if (several) emit_top(&l, list->best);

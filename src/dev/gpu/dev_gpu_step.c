@@ -78,22 +78,20 @@ static void put_draw(dev_gpu *d, uint32_t at, const dev_draw *draw) {
 
 /* The step as gpu_kernels.h draws it; returns its words. */
 static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
-    const uint32_t token = GPU_STEP_HEADER, pos = token + rows, picked = pos + rows;
-    const uint32_t table = picked + rows, angle = table + rows;
-    const uint32_t draw = angle + rows * d->shape.n_rot;
-    uint32_t end = draw + rows * GPU_DRAW_WORDS;
+    const gpu_layout at = gpu_layout_of(d, rows);
+    uint32_t end = at.pages;
     memset(d->words, 0, end * sizeof *d->words);
     d->words[GPU_STEP_ROWS] = s->n_rows;
     d->words[GPU_STEP_PICKED] = s->n_picked;
     for (uint32_t r = 0; r < s->n_rows; r++) {
-        d->words[token + r] = s->token[r];
-        d->words[pos + r] = s->pos[r];
-        d->words[table + r] = put_table(d, s, r, table, &end);
-        put_angles(d, angle + r * d->shape.n_rot, s->pos[r]);
+        d->words[at.token + r] = s->token[r];
+        d->words[at.pos + r] = s->pos[r];
+        d->words[at.table + r] = put_table(d, s, r, at.table, &end);
+        put_angles(d, at.angle + r * d->shape.n_rot, s->pos[r]);
     }
     for (uint32_t i = 0; s->draw && i < s->n_picked; i++)
-        put_draw(d, draw + i * GPU_DRAW_WORDS, &s->draw[i]);
-    if (s->n_picked) memcpy(d->words + picked, s->picked, s->n_picked * sizeof *d->words);
+        put_draw(d, at.draw + i * GPU_DRAW_WORDS, &s->draw[i]);
+    if (s->n_picked) memcpy(d->words + at.picked, s->picked, s->n_picked * sizeof *d->words);
     return end;
 }
 
