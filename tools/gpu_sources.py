@@ -13,7 +13,8 @@ import sys
 import tempfile
 
 FLAGS = ["-std=450core", "-fshader-stage=compute", "--target-env=vulkan1.1", "-O"]
-FORMS = {"spirv": [], "spirv_dot": ["-DHAVE_DOT=1"]}
+# What gpu.h calls GPU_WITH_..., in the order of its bits: the macro, and the SPIR-V instructions it is about.
+OPTIONS = [("HAVE_DOT", range(4450, 4456)), ("HAVE_SUBGROUPS", range(333, 367))]
 
 
 def c_string(text):
@@ -32,8 +33,9 @@ def words(data):
     return "\n".join("    " + ", ".join(numbers[i:i + 8]) + "," for i in range(0, len(numbers), 8))
 
 
-def spirv(glslc, kernel, defines):
+def spirv(glslc, kernel, form):
     """The kernel through glslc. Its first lines come from the dialect by #include."""
+    defines = [f"-D{macro}=1" for i, (macro, _) in enumerate(OPTIONS) if form >> i & 1]
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder) / (kernel.stem + ".comp")
         source.write_text("#extension GL_GOOGLE_include_directive : require\n#line 1\n" + kernel.read_text())
@@ -43,6 +45,24 @@ def spirv(glslc, kernel, defines):
         if done.returncode:
             sys.exit(f"{kernel}: glslc failed:\n{done.stderr}")
         return out.read_bytes()
+
+
+def instructions(data):
+    """The opcodes of a SPIR-V module; its header is five words."""
+    words_, at = memoryview(data).cast("I"), 5
+    while at < len(words_):
+        yield words_[at] & 0xffff
+        at += words_[at] >> 16
+
+
+def forms(glslc, kernel):
+    """The module for every sum of option bits that makes a difference to the kernel."""
+    every = (1 << len(OPTIONS)) - 1
+    data = spirv(glslc, kernel, every)
+    used = set(instructions(data))
+    met = sum(1 << i for i, (_, about) in enumerate(OPTIONS) if used & set(about))
+    subsets = [form for form in range(every + 1) if form & ~met == 0]
+    return {form: data if form == every else spirv(glslc, kernel, form) for form in subsets}
 
 
 def as_macros(text):
@@ -58,11 +78,9 @@ def main():
         name, row = kernel.stem, [f'    {{.name = "{kernel.stem}"', f".text = text_{kernel.stem}"]
         text = as_macros(inlined(kernel))
         parts.append(f"static const char text_{name}[] =\n{c_string(shared + text)};\n")
-        for form, defines in FORMS.items() if glslc != "-" else ():
-            data = spirv(glslc, kernel, defines)
-            parts.append(f"static const uint32_t {form}_{name}[] = {{\n{words(data)}\n}};\n")
-            size = "spirv_bytes" if form == "spirv" else "dot_bytes"
-            row += [f".{form} = {form}_{name}", f".{size} = {len(data)}"]
+        for form, data in forms(glslc, kernel).items() if glslc != "-" else ():
+            parts.append(f"static const uint32_t spirv_{name}_{form}[] = {{\n{words(data)}\n}};\n")
+            row.append(f".spirv[{form}] = {{spirv_{name}_{form}, {len(data)}}}")
         rows.append(", ".join(row) + "},")
     table = "\n".join(rows)
     parts.append(f"const gpu_source gpu_sources[] = {{\n{table}\n}};\n")

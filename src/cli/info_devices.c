@@ -35,7 +35,7 @@ static void text_features(const tool_device *d) {
     cli_outf(INDENT "  int8 dot product %s, half floats %s, groups of %u, ", d->dot4 ? "yes" : "no",
              d->halves ? "yes" : "no", d->max_group);
     if (d->subgroup)
-        cli_outf("%u lanes together", d->subgroup);
+        cli_outf("%u lanes together%s", d->subgroup, d->subgroup_sums ? " that add up" : "");
     else
         cli_outf("lanes together not known");
     if (d->units) cli_outf(", %u compute units", d->units);
@@ -102,6 +102,7 @@ static json_t *device_json(const tool_device *d, const rotor_error *why,
     json_object_set_new(o, "missing", d->missing[0] ? text(d->missing) : json_null());
     json_object_set_new(o, "software", json_boolean(d->software));
     json_object_set_new(o, "unified", json_boolean(d->unified));
+    json_object_set_new(o, "subgroup_sums", json_boolean(d->subgroup_sums));
     json_object_set_new(o, "dot4", json_boolean(d->dot4));
     json_object_set_new(o, "halves", json_boolean(d->halves));
     for (size_t i = 0; i < BASE_COUNT(numbers); i++)

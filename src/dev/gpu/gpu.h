@@ -38,13 +38,27 @@ enum {
 
 typedef dev_facts gpu_facts;
 
+/* What a kernel may be compiled with beyond the plain dialect; forms are sums of these. */
+enum {
+    GPU_WITH_DOT = 1,       /* the packed dot product: HAVE_DOT */
+    GPU_WITH_SUBGROUPS = 2, /* sums and maxima of sub-groups: HAVE_SUBGROUPS */
+    GPU_FORMS = 4
+};
+/* What this device offers of it; gpu.facts may be told that it offers less. */
+static inline unsigned gpu_form_of(const gpu_facts *f) {
+    return (f->dot4 ? GPU_WITH_DOT : 0u) | (f->subgroup_sums ? GPU_WITH_SUBGROUPS : 0u);
+}
+
+typedef struct gpu_spirv {
+    const uint32_t *word; /* NULL: no such form */
+    size_t bytes;         /* size */
+} gpu_spirv;
+
 /* A kernel as the build left it. */
 typedef struct gpu_source {
-    const char *name;              /* "mv_t2" */
-    const char *text;              /* OpenCL C: dialect and kernel, one string */
-    const uint32_t *spirv;         /* plain SPIR-V, or NULL when built without glslc */
-    const uint32_t *spirv_dot;     /* the same with the packed dot product (HAVE_DOT) */
-    size_t spirv_bytes, dot_bytes; /* sizes */
+    const char *name;           /* "mv_t2" */
+    const char *text;           /* OpenCL C: dialect and kernel, one string */
+    gpu_spirv spirv[GPU_FORMS]; /* only forms that differ; none when built without glslc */
 } gpu_source;
 extern const gpu_source gpu_sources[];
 extern const size_t gpu_n_sources;

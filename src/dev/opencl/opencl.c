@@ -64,15 +64,23 @@ static rotor_status identify(ocl *g, cl_platform_id platform, rotor_error *err) 
     return failed ? base_fail_nomem(err, "opening an OpenCL device") : ROTOR_OK;
 }
 
+/* PoCL has a cache of programs, which it reads even when it is handed a binary, and aborts when
+ * another process is just writing there. What we keep would only add to that. */
+static bool keeps_its_own(const gpu_facts *f) {
+    static const char pocl[] = "Portable Computing Language"; /* the platform: driver begins so */
+    return !strncmp(f->driver, pocl, sizeof pocl - 1);
+}
+
 static rotor_status open_row(ocl *g, const ocl_row *row, const char *cache_dir, rotor_error *err) {
     g->base.api = gpu_opencl();
     g->base.facts = row->facts;
     g->device = row->device;
-    if (cache_dir && !(g->cache_dir = base_strdup(cache_dir)))
+    if (cache_dir && !keeps_its_own(&row->facts) && !(g->cache_dir = base_strdup(cache_dir)))
         return base_fail_nomem(err, "opening an OpenCL device");
     ROTOR_TRY(identify(g, row->platform, err));
     cl_device_fp_config fp = 0;
     g->cl.GetDeviceInfo(g->device, CL_DEVICE_SINGLE_FP_CONFIG, sizeof fp, &fp, NULL);
+    g->newer = !strncmp(row->facts.version, "OpenCL 3", 8);
     g->exact_divide = fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT;
     cl_int code = CL_SUCCESS;
     const cl_context_properties of[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)row->platform,

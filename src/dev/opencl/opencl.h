@@ -78,6 +78,7 @@ typedef struct ocl {
     cl_command_queue queue;   /* owned, in order */
     char *cache_dir;          /* owned; NULL: no binaries on disk */
     uint8_t identity[32];     /* hash of platform, device and driver: whose binaries these are */
+    bool newer;               /* OpenCL 3.0: its compiler knows that language */
     bool exact_divide;        /* the compiler can round division and square root correctly */
     uint32_t built_here;      /* programs compiled from their text */
     uint32_t built_from_disk; /* programs taken from the cache */

@@ -7,7 +7,7 @@
  *
  * The key is a hash of platform, device, driver, options and text. A file that is foreign, cut,
  * damaged or refused by the driver is passed over and written anew; a folder that cannot be
- * written costs time, never an error.
+ * written costs time, never an error. For PoCL, which keeps programs itself, there are none.
  */
 #include "dev/opencl/opencl.h"
 
@@ -26,10 +26,13 @@ typedef struct job {
 
 static void write_options(job *j, const uint32_t *spec, uint32_t n_spec) {
     const ocl *g = j->g;
-    const bool dot = g->base.facts.dot4;
+    const unsigned form = gpu_form_of(&g->base.facts);
     size_t n = (size_t)snprintf(
-        j->options, sizeof j->options, "-cl-std=%s%s -DROTOR_OPENCL%s", dot ? "CL3.0" : "CL1.2",
-        g->exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", dot ? " -DHAVE_DOT" : "");
+        j->options, sizeof j->options, "-cl-std=%s%s -DROTOR_OPENCL%s%s",
+        form && g->newer ? "CL3.0" : "CL1.2",
+        g->exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
+        form & GPU_WITH_DOT ? " -DHAVE_DOT" : "",
+        form & GPU_WITH_SUBGROUPS ? " -DHAVE_SUBGROUPS" : "");
     for (uint32_t i = 0; i < n_spec; i++)
         n += (size_t)snprintf(j->options + n, sizeof j->options - n, " -DSPEC_%u=%u", i, spec[i]);
     assert(n < sizeof j->options);
@@ -172,7 +175,8 @@ static rotor_status build(job *j, cl_program *out, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* The program, without the packed dot product when the driver offers it but cannot compile it. */
+/* The program, without sub-groups, then without the packed dot product too, when the driver offers
+ * them but cannot compile them. */
 static rotor_status program_of(ocl *g, const gpu_source *src, const uint32_t *spec, uint32_t n_spec,
                                cl_program *out, rotor_error *err) {
     for (;;) {
@@ -180,8 +184,9 @@ static rotor_status program_of(ocl *g, const gpu_source *src, const uint32_t *sp
         write_options(&j, spec, n_spec);
         rotor_status st = build(&j, out, err);
         base_free(j.path);
-        if (st != ROTOR_E_DEVICE || !g->base.facts.dot4) return st;
-        g->base.facts.dot4 = false;
+        if (st != ROTOR_E_DEVICE || !gpu_form_of(&g->base.facts)) return st;
+        if (!g->base.facts.subgroup_sums) g->base.facts.dot4 = false;
+        g->base.facts.subgroup_sums = false;
     }
 }
 

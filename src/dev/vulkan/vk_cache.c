@@ -23,11 +23,11 @@ static const char cache_magic[8] = {'R', 'o', 't', 'o', 'r', 'V', 'k', 'C'};
 
 static uint64_t hash_of_kernels(void) {
     uint64_t h = 1;
-    for (size_t i = 0; i < gpu_n_sources; i++) {
-        const gpu_source *s = &gpu_sources[i];
-        if (s->spirv) h = base_hash64(s->spirv, s->spirv_bytes, h);
-        if (s->spirv_dot) h = base_hash64(s->spirv_dot, s->dot_bytes, h);
-    }
+    for (size_t i = 0; i < gpu_n_sources; i++)
+        for (size_t form = 0; form < GPU_FORMS; form++) {
+            const gpu_spirv *s = &gpu_sources[i].spirv[form];
+            if (s->word) h = base_hash64(s->word, s->bytes, h);
+        }
     return h;
 }
 

@@ -153,6 +153,9 @@ static void fill_facts(const vk_instance *vk, vk_found *d, const vk_asked *a) {
     f->max_group = BASE_MIN(l->maxComputeWorkGroupInvocations, l->maxComputeWorkGroupSize[0]);
     f->local_bytes = l->maxComputeSharedMemorySize;
     f->subgroup = a->subgroup.subgroupSize;
+    f->subgroup_sums = f->subgroup >= 8 &&
+                       (a->subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+                       (a->subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT);
     f->dot4 = a->dot.shaderIntegerDotProduct;
     f->half_shaders = a->half.shaderFloat16;
     f->units = a->nv.shaderSMCount ? a->nv.shaderSMCount

@@ -49,10 +49,12 @@ void vk_layouts_free(vk_gpu *g) {
 
 static rotor_status shader_make(vk_gpu *g, const gpu_source *src, VkShaderModule *out,
                                 rotor_error *err) {
-    const bool dot = g->base.facts.dot4 && src->spirv_dot;
+    const unsigned offered = gpu_form_of(&g->base.facts);
+    unsigned form = offered;
+    while (form && ((form & ~offered) || !src->spirv[form].word)) form--;
     const VkShaderModuleCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                           .codeSize = dot ? src->dot_bytes : src->spirv_bytes,
-                                           .pCode = dot ? src->spirv_dot : src->spirv};
+                                           .codeSize = src->spirv[form].bytes,
+                                           .pCode = src->spirv[form].word};
     if (!info.pCode)
         return base_fail(err, ROTOR_E_UNSUPPORTED, "Vulkan: kernel %s was built without SPIR-V",
                          src->name);

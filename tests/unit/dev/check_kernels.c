@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * check_kernels [--all] [--only FAMILY] [--api NAME] [--bend]: see check_kernels.h. Without
- * arguments a short set. Families: products, rows, cache, attention, choice. --bend spoils every
- * reference; the program then succeeds when every family has found fault.
+ * check_kernels [--all] [--only FAMILY] [--api NAME] [--plain] [--bend]: see check_kernels.h.
+ * Without arguments a short set. Families: products, rows, cache, attention, choice. On devices that
+ * add up across sub-groups, families that do so are checked with and without; --plain: without
+ * anything that is only there when offered. --bend spoils every reference; the program then succeeds
+ * when every family has found fault.
  */
 #include "check_kernels.h"
 
@@ -149,10 +151,11 @@ void near(checker *c, const float *got, const float *want, size_t n, double boun
 static const struct {
     const char *name;          /* of --only */
     void (*check)(checker *c); /* all of it */
+    bool reduces;              /* has kernels that use sub-groups */
 } families[] = {
-    {"products", check_product_kernels}, {"rows", check_row_kernels},
-    {"cache", check_cache_kernels},      {"attention", check_attention_kernels},
-    {"choice", check_choice_kernels},
+    {"products", check_product_kernels, false},    {"rows", check_row_kernels, true},
+    {"cache", check_cache_kernels, false},         {"attention", check_attention_kernels, true},
+    {"choice", check_choice_kernels, false},
 };
 
 /* Returns false when something was wrong, or with bend when a family found nothing. */
@@ -160,17 +163,35 @@ static bool check_device(checker *c) {
     bool good = true;
     for (size_t i = 0; i < BASE_COUNT(families); i++) {
         if (c->only && strcmp(c->only, families[i].name)) continue;
+        if (c->reducing && !families[i].reduces) continue;
         c->n_checks = c->n_wrong = 0;
         c->worst = 0;
         base_rng_seed(&c->rng, 7 + i);
         const uint64_t start = base_now_ns();
         families[i].check(c);
-        printf("%s, %s: %s: %lu checks, %lu wrong, farthest %.2g, %.1f s\n", c->api->name,
-               c->g->facts.name, families[i].name, c->n_checks, c->n_wrong, c->worst,
-               (double)(base_now_ns() - start) / 1e9);
+        printf("%s, %s%s: %s: %lu checks, %lu wrong, farthest %.2g, %.1f s\n", c->api->name,
+               c->g->facts.name, c->g->facts.subgroup_sums ? ", sub-groups" : "", families[i].name,
+               c->n_checks, c->n_wrong, c->worst, (double)(base_now_ns() - start) / 1e9);
         fflush(stdout);
         good &= c->bent ? c->n_wrong > 0 : c->n_wrong == 0;
     }
+    return good;
+}
+
+/* One device; without: kernels compiled as if it lacked what GPU_WITH_... names. */
+static bool check_form(const checker *model, size_t index, unsigned without) {
+    checker *c = malloc(sizeof *c);
+    rotor_error err = {0};
+    if (!c) abort();
+    *c = *model;
+    must(c->api->open(&c->g, index, NULL, &err), &err, c->api->name);
+    gpu_facts *f = &c->g->facts;
+    f->dot4 &= !(without & GPU_WITH_DOT);
+    f->subgroup_sums &= !(without & GPU_WITH_SUBGROUPS);
+    const bool good = check_device(c);
+    for (size_t k = 0; k < c->n_kernels; k++) c->api->kernel_free(c->g, c->kernels[k].kernel);
+    c->api->close(c->g);
+    free(c);
     return good;
 }
 
@@ -181,17 +202,15 @@ static bool check_api(checker *model, const gpu_api *api, size_t *n_devices) {
     size_t n = 0;
     bool good = true;
     if (!api || api->list(facts, BASE_COUNT(facts), &n, &err) != ROTOR_OK) return true;
+    model->api = api;
     for (size_t i = 0; i < BASE_MIN(n, BASE_COUNT(facts)); i++) {
         if (facts[i].missing[0]) continue;
-        checker *c = malloc(sizeof *c);
-        if (!c) abort();
-        *c = *model;
-        c->api = api;
-        must(api->open(&c->g, i, NULL, &err), &err, facts[i].name);
-        good &= check_device(c);
-        for (size_t k = 0; k < c->n_kernels; k++) api->kernel_free(c->g, c->kernels[k].kernel);
-        api->close(c->g);
-        free(c);
+        good &= check_form(model, i, model->without);
+        if (facts[i].subgroup_sums && !model->without && !model->bent) {
+            checker plain = *model;
+            plain.reducing = true;
+            good &= check_form(&plain, i, GPU_WITH_SUBGROUPS);
+        }
         ++*n_devices;
     }
     return good;
@@ -206,6 +225,8 @@ int main(int argc, char **argv) {
             model.all = true;
         else if (!strcmp(argv[i], "--bend"))
             model.bent = true;
+        else if (!strcmp(argv[i], "--plain"))
+            model.without = ~0u;
         else if (!strcmp(argv[i], "--only") && i + 1 < argc)
             model.only = argv[++i];
         else if (!strcmp(argv[i], "--api") && i + 1 < argc)

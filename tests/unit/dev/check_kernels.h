@@ -31,6 +31,8 @@ typedef struct checker {
     kern ref;                        /* kern/c */
     base_rng rng;                    /* seeded once a device */
     bool all;                        /* the long set */
+    unsigned without;                /* GPU_WITH_...: what kernels are not compiled with */
+    bool reducing;                   /* only families whose kernels use sub-groups */
     bool bent;                       /* self-test: references are spoiled, everything must fail */
     const char *only;                /* family to check; NULL: all */
     cached kernels[MAX_CACHED];      /* compiled so far */

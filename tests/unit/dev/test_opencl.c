@@ -38,11 +38,24 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 }
 static void empty(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
+/* Opens the first device, which keeps its binaries even if it is PoCL. */
+static rotor_status open_keeping(gpu **out, const char *cache_dir, rotor_error *err) {
+    gpu *g = NULL;
+    ROTOR_TRY(gpu_opencl()->open(&g, 0, cache_dir, err));
+    ocl *o = (ocl *)g;
+    if (cache_dir && !o->cache_dir && !(o->cache_dir = base_strdup(cache_dir))) {
+        g->api->close(g);
+        return base_fail_nomem(err, "keeping binaries");
+    }
+    *out = g;
+    return ROTOR_OK;
+}
+
 /* The first device, or NULL and the test skipped. */
 static ocl *open_first(const char *cache_dir) {
     gpu *g = NULL;
     rotor_error err = {0};
-    rotor_status st = gpu_opencl()->open(&g, 0, cache_dir, &err);
+    rotor_status st = open_keeping(&g, cache_dir, &err);
     if (st == ROTOR_E_NOTFOUND) {
         print_message("skipped: %s\n", err.message);
         skip();
@@ -207,6 +220,23 @@ static void no_folder_for_binaries_is_no_error(void **state) {
     assert_int_equal(base_path_kind_of(cache), BASE_PATH_NONE);
 }
 
+/* PoCL keeps its programs itself. */
+static void pocl_gets_no_binaries(void **state) {
+    (void)state;
+    char path[512];
+    gpu *g = NULL;
+    rotor_error err = {0};
+    empty(cache);
+    gpu_opencl()->close(&open_first(NULL)->base); /* skips */
+    assert_int_equal(gpu_opencl()->open(&g, 0, cache, &err), ROTOR_OK);
+    const bool pocl = strstr(g->facts.driver, "Portable Computing Language") != NULL;
+    gpu_kernel *k = bump_kernel((ocl *)g, 5);
+    check_kernel((ocl *)g, k, 5);
+    g->api->kernel_free(g, k);
+    g->api->close(g);
+    assert_int_equal(binaries(path, sizeof path), pocl ? 0 : 1);
+}
+
 /* ---- The compiler ---------------------------------------------------------------------------- */
 
 static void a_text_that_does_not_compile(void **state) {
@@ -228,30 +258,36 @@ static void a_text_that_does_not_compile(void **state) {
     g->base.api->close(&g->base);
 }
 
-/* A driver that offers the packed dot product and has no such function is served without it. */
+/* A driver that offers sub-groups or the packed dot product and has no such function is served
+ * without it, and without the other only when that has none either. */
+#define WORKS                                                                                      \
+    "struct params { uint n; uint add; };\n"                                                       \
+    "__kernel void bump(__global const uint *x, __global uint *y, struct params p) {\n"            \
+    "    const uint i = (uint)get_global_id(0);\n"                                                 \
+    "    if (i < p.n) y[i] = x[i] + p.add;\n"                                                      \
+    "}\n"
+#define WITHOUT(word) "#ifdef " word "\nuint y(uint x) { return no_such_thing(x); }\n#endif\n" WORKS
+
 static void an_offer_the_compiler_does_not_keep(void **state) {
     (void)state;
-    static const gpu_source dot = {
-        .name = "bump",
-        .text = "#ifdef HAVE_DOT\n"
-                "uint y(uint x) { return no_such_dot(x); }\n"
-                "#endif\n"
-                "struct params { uint n; uint add; };\n"
-                "__kernel void bump(__global const uint *x, __global uint *y, struct params p) {\n"
-                "    const uint i = (uint)get_global_id(0);\n"
-                "    if (i < p.n) y[i] = x[i] + p.add;\n"
-                "}\n"};
+    static const gpu_source lacks[] = {{.name = "bump", .text = WITHOUT("HAVE_SUBGROUPS")},
+                                       {.name = "bump", .text = WITHOUT("HAVE_DOT")},
+                                       {.name = "bump", .text = WORKS}};
+    static const bool dot_left[] = {true, false, true}, sums_left[] = {false, false, true};
     const uint32_t spec[] = {LX};
-    rotor_error err = {0};
-    gpu_kernel *k = NULL;
-    ocl *g = open_first(NULL);
-    g->base.facts.dot4 = true;
-    if (g->base.api->kernel(&g->base, &dot, spec, 1, 2, 2, &k, &err) != ROTOR_OK)
-        fail_msg("%s", err.message);
-    assert_false(g->base.facts.dot4);
-    check_kernel(g, k, 0);
-    g->base.api->kernel_free(&g->base, k);
-    g->base.api->close(&g->base);
+    for (size_t i = 0; i < BASE_COUNT(lacks); i++) {
+        rotor_error err = {0};
+        gpu_kernel *k = NULL;
+        ocl *g = open_first(NULL);
+        g->base.facts.dot4 = g->base.facts.subgroup_sums = true;
+        if (g->base.api->kernel(&g->base, &lacks[i], spec, 1, 2, 2, &k, &err) != ROTOR_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(g->base.facts.dot4, dot_left[i]);
+        assert_int_equal(g->base.facts.subgroup_sums, sums_left[i]);
+        check_kernel(g, k, 0);
+        g->base.api->kernel_free(&g->base, k);
+        g->base.api->close(&g->base);
+    }
 }
 
 /* ---- The loader and devices ------------------------------------------------------------------ */
@@ -278,14 +314,15 @@ typedef struct fake {
 static const fake fakes[] = {
     {"soft", "OpenCL 3.0 soft", "FULL_PROFILE", "", CL_DEVICE_TYPE_CPU, 4096, 1, 1},
     {"tiny", "OpenCL 1.2 x", "EMBEDDED_PROFILE", "", CL_DEVICE_TYPE_GPU, 256, 1, 1},
-    {"any GPU", "OpenCL 3.0 y z", "FULL_PROFILE", "cl_khr_fp16 cl_khr_integer_dot_product",
+    {"any GPU", "OpenCL 3.0 y z", "FULL_PROFILE",
+     "cl_khr_fp16 cl_khr_integer_dot_product cl_amd_device_attribute_query cl_khr_subgroups",
      CL_DEVICE_TYPE_GPU, 256, 1, 1},
     {"narrow", "OpenCL 1.2", "FULL_PROFILE", "", CL_DEVICE_TYPE_GPU, 128, 1, 1},
     {"old", "OpenCL 1.1 old", "FULL_PROFILE", "", CL_DEVICE_TYPE_GPU, 256, 1, 1},
     {"mute", "OpenCL 1.2 v", "FULL_PROFILE", "", CL_DEVICE_TYPE_CPU, 256, 0, 1},
     {"big", "OpenCL 1.2 v", "FULL_PROFILE", "", CL_DEVICE_TYPE_GPU, 256, 1, 0},
-    {"board", "OpenCL 1.2 b", "FULL_PROFILE", "cl_khr_fp16_not", CL_DEVICE_TYPE_ACCELERATOR, 1024,
-     1, 1}};
+    {"board", "OpenCL 1.2 b", "FULL_PROFILE", "cl_khr_fp16_not cl_khr_subgroups cl_amd_device_attribute_query",
+     CL_DEVICE_TYPE_ACCELERATOR, 1024, 1, 1}};
 
 static cl_int fake_platforms(cl_uint max, cl_platform_id *out, cl_uint *n) {
     (void)max;
@@ -324,7 +361,7 @@ static cl_int fake_info(cl_device_id device, cl_device_info what, size_t max, vo
     const fake *f = &fakes[(intptr_t)device - 1];
     const cl_bool yes = 1;
     const cl_ulong bytes = 1 << 20;
-    const cl_uint packed = 3;
+    const cl_uint packed = 3, wavefront = 32;
 #define TEXT(t)  answer(t, strlen(t) + 1, max, out, got)
 #define VALUE(v) answer(&(v), sizeof(v), max, out, got)
     switch (what) {
@@ -356,6 +393,8 @@ static cl_int fake_info(cl_device_id device, cl_device_info what, size_t max, vo
         return VALUE(bytes);
     case 0x1073:
         return VALUE(packed); /* dot products */
+    case 0x4043:
+        return VALUE(wavefront);
     default:
         return CL_INVALID_VALUE;
     }
@@ -386,6 +425,8 @@ static void devices_in_order(void **state) {
             assert_string_equal(f->missing, "");
         assert_int_equal(f->software, i == 2 || i == 7);
         assert_int_equal(f->dot4, i == 0);
+        assert_int_equal(f->subgroup, i < 2 ? 32 : i == 2 || i == 7 ? 1 : 0);
+        assert_int_equal(f->subgroup_sums, i == 0); /* the other one's language is older */
         assert_int_equal(f->half_shaders, i == 0);
         assert_int_equal(f->max_alloc_bytes, 1 << 20);
     }
@@ -495,7 +536,7 @@ static void memory_that_runs_out(void **state) {
             gpu_kernel *k = NULL;
             if (!from_disk) empty(cache);
             base_fault_after(n);
-            rotor_status st = gpu_opencl()->open(&g, 0, cache, &err);
+            rotor_status st = open_keeping(&g, cache, &err);
             if (st == ROTOR_OK) st = g->api->kernel(g, &bump, spec, 2, 2, 2, &k, &err);
             if (st == ROTOR_OK) st = run_kernel((ocl *)g, k, out, &err);
             fired = base_fault_fired();
@@ -521,6 +562,7 @@ int main(void) {
         cmocka_unit_test(a_damaged_binary_is_passed_over),
         cmocka_unit_test(a_binary_the_driver_refuses_is_passed_over),
         cmocka_unit_test(no_folder_for_binaries_is_no_error),
+        cmocka_unit_test(pocl_gets_no_binaries),
         cmocka_unit_test(a_text_that_does_not_compile),
         cmocka_unit_test(an_offer_the_compiler_does_not_keep),
         cmocka_unit_test(failures_have_names),

@@ -29,6 +29,14 @@
  * that other groups change too, ATOMIC_ADD(m, v) one of an OUT or a LOCAL; it gives what was there
  * before. UNROLL in front of a loop: constant bounds, arrays indexed by it.
  *
+ * GROUP_ADD(out, x, room) and GROUP_MAX: the sum or maximum of the group's floats x in out of every
+ * invocation; room is a LOCAL of LX floats (LX a multiple of 16), free again afterwards. Sub-groups
+ * are invocations that run together and add up without memory. Where they can (HAVE_SUBGROUPS),
+ * SUB_ADD(x), SUB_MAX(x), SUB_MIN(u) of unsigned are those of the sub-group for each of its members;
+ * SUB_ID is its number, one of SUB_COUNT in the group, SUB_FIRST true for one of its members. Which
+ * invocations make a sub-group is the driver's choice: nothing may depend on it but the order of a
+ * sum. It has at least SUB_LEAST of them. The words stand where all of a group come by.
+ *
  * DOT4(a, b, c): c + sum of four products of signed bytes of the words a and b, exactly.
  * Float arithmetic is never reassociated or contracted by request; fma(a, b, c) is fused.
  */
@@ -81,11 +89,25 @@ static float half_at(uint h) {
 #ifdef HAVE_DOT /* cl_khr_integer_dot_product */
 #define DOT4(a, b, c) ((c) + dot_4x8packed_ss_int(U32(a), U32(b)))
 #endif
+#ifdef HAVE_SUBGROUPS
+#ifdef cl_khr_subgroups
+#pragma OPENCL EXTENSION cl_khr_subgroups : enable
+#endif
+#define SUB_ADD(x) sub_group_reduce_add(x)
+#define SUB_MAX(x) sub_group_reduce_max(x)
+#define SUB_MIN(x) sub_group_reduce_min(x)
+#define SUB_ID get_sub_group_id()
+#define SUB_COUNT get_num_sub_groups()
+#define SUB_FIRST (get_sub_group_local_id() == 0u)
+#endif
 
 #else
 
 #extension GL_EXT_spirv_intrinsics : enable
 #extension GL_EXT_control_flow_attributes : enable
+#ifdef HAVE_SUBGROUPS
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#endif
 #define SPEC(i, T, name, value) layout(constant_id = i) const T name = value;
 #define IN(i, T, name)                                                                            \
     layout(std430, set = 0, binding = i) readonly buffer B##i { T name[]; };
@@ -135,6 +157,14 @@ spirv_instruction(capabilities = [6019, 6018], extensions = ["SPV_KHR_integer_do
                   id = 4450) int sdot4(int a, int b, spirv_literal int format);
 #define DOT4(a, b, c) ((c) + sdot4(int(a), int(b), 0))
 #endif
+#ifdef HAVE_SUBGROUPS
+#define SUB_ADD(x) subgroupAdd(x)
+#define SUB_MAX(x) subgroupMax(x)
+#define SUB_MIN(x) subgroupMin(x)
+#define SUB_ID gl_SubgroupID
+#define SUB_COUNT gl_NumSubgroups
+#define SUB_FIRST subgroupElect()
+#endif
 
 #endif
 
@@ -155,11 +185,42 @@ INLINE uint half_of(float x) {
 /* The word of a packed matrix (gpu_pack.h). */
 #define WORD_AT(row, u, n_u) ((((row) / 32u) * (n_u) + (u)) * 32u + (row) % 32u)
 
-#ifndef DOT4
 INLINE int byte_of(uint v, uint i) { return I32(v << (24u - 8u * i)) >> 24; }
+#ifndef DOT4
 INLINE int dot4(uint a, uint b) {
     return byte_of(a, 0u) * byte_of(b, 0u) + byte_of(a, 1u) * byte_of(b, 1u) +
            byte_of(a, 2u) * byte_of(b, 2u) + byte_of(a, 3u) * byte_of(b, 3u);
 }
 #define DOT4(a, b, c) ((c) + dot4(a, b))
+#endif
+
+#define SUB_LEAST 8u
+#define ADDED_(x, y) ((x) + (y))
+#ifdef HAVE_SUBGROUPS
+#define GROUP_REDUCE_(out, sub, op, room)                                                         \
+    {                                                                                             \
+        const float sub_ = sub;                                                                   \
+        if (SUB_FIRST) room[SUB_ID] = sub_;                                                       \
+    }                                                                                             \
+    BARRIER;                                                                                      \
+    out = room[0];                                                                                \
+    for (uint i_ = 1u; i_ < SUB_COUNT; i_++) out = op(out, room[i_]);                             \
+    BARRIER;
+#define GROUP_ADD(out, x, room) GROUP_REDUCE_(out, SUB_ADD(x), ADDED_, room)
+#define GROUP_MAX(out, x, room) GROUP_REDUCE_(out, SUB_MAX(x), max, room)
+#else /* sixteen invocations take a share each, then everybody adds up what these found */
+#define GROUP_REDUCE_(out, x, op, room)                                                           \
+    room[lid] = x;                                                                                \
+    BARRIER;                                                                                      \
+    if (lid < 16u) {                                                                              \
+        float share_ = room[lid];                                                                 \
+        for (uint i_ = lid + 16u; i_ < LX; i_ += 16u) share_ = op(share_, room[i_]);              \
+        room[lid] = share_;                                                                       \
+    }                                                                                             \
+    BARRIER;                                                                                      \
+    out = room[0];                                                                                \
+    for (uint i_ = 1u; i_ < 16u; i_++) out = op(out, room[i_]);                                   \
+    BARRIER;
+#define GROUP_ADD(out, x, room) GROUP_REDUCE_(out, x, ADDED_, room)
+#define GROUP_MAX(out, x, room) GROUP_REDUCE_(out, x, max, room)
 #endif
