@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 
+import kernel_rules
+
 FLAGS = ["-std=450core", "-fshader-stage=compute", "--target-env=vulkan1.1", "-O"]
 # What gpu.h calls GPU_WITH_..., in the order of its bits: the macro, and the SPIR-V instructions it is about.
 OPTIONS = [("HAVE_DOT", range(4450, 4456)), ("HAVE_SUBGROUPS", range(333, 367))]
@@ -76,6 +78,10 @@ def main():
     parts, rows = ['/* Made by tools/gpu_sources.py. */\n#include "dev/gpu/gpu.h"\n'], []
     for kernel in sorted(map(pathlib.Path, kernels)):
         name, row = kernel.stem, [f'    {{.name = "{kernel.stem}"', f".text = text_{kernel.stem}"]
+        try:
+            kernel_rules.check_barriers(inlined(kernel), shared)
+        except kernel_rules.BarrierError as e:
+            sys.exit(f"{kernel}: {e}; the rule is in {dialect}")
         text = as_macros(inlined(kernel))
         parts.append(f"static const char text_{name}[] =\n{c_string(shared + text)};\n")
         for form, data in forms(glslc, kernel).items() if glslc != "-" else ():

@@ -20,8 +20,12 @@
  * `return` before a barrier, no recursion, no pointer, no 64-bit or 8-bit type; halves come out of
  * words by HALF_LO(u), HALF_HI(u) and go in by HALVES(lo, hi). Unsigned constants end in u. A SPEC
  * is an int in OpenCL: U32(D) where min or max meets it. GLSL reserves words such as active, out.
- * A BARRIER stands in no `if`, even where all agree: some compilers copy what follows for each, and
- * PoCL 3.1 loses variables that live across it.
+ * A BARRIER stands in no `if`, even where all agree, unless it asks for SPECs alone, which is the
+ * compiler's to decide: some compilers copy what follows for each, and PoCL 3.1 loses variables that
+ * live across it. For the same reason no `continue` or `break` goes round one. A loop around a BARRIER
+ * turns equally often for all: its head asks for nothing but SPECs, p, the group, what all have read
+ * from the same place, and its own counter; never for lid. The build refuses a kernel that breaks
+ * this (tools/gpu_sources.py).
  *
  * Beside IN and OUT a binding may be VIEW, which is read while an OUT may write the same memory (IN
  * may not be written by anyone meanwhile), or WIDE_IN, an IN of words that is also read four at a
