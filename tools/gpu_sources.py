@@ -37,7 +37,8 @@ def words(data):
 
 def spirv(glslc, kernel, form):
     """The kernel through glslc. Its first lines come from the dialect by #include."""
-    defines = [f"-D{macro}=1" for i, (macro, _) in enumerate(OPTIONS) if form >> i & 1]
+    defines = ["-DHAVE_MATRIX=1"] if kernel.stem.endswith("_matrix") else []
+    defines += [f"-D{macro}=1" for i, (macro, _) in enumerate(OPTIONS) if form >> i & 1]
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder) / (kernel.stem + ".comp")
         source.write_text("#extension GL_GOOGLE_include_directive : require\n#line 1\n" + kernel.read_text())

@@ -24,8 +24,10 @@ typedef struct dev_facts {
     uint32_t subgroup;        /* lanes that run together; 1: one after another, 0: not known */
     bool subgroup_sums;       /* these lanes, eight or more, can add up and compare in a kernel */
     bool dot4;                /* has a packed 4 x int8 dot product */
-    bool half_shaders;        /* can compute in 16-bit floats */
-    uint32_t units;           /* compute units; 0: not known */
+    uint32_t matrix;   /* int8 matrices a sub-group multiplies: rows, columns, depth, lanes in
+                          a byte each from the lowest on; 0: none that kernels can use */
+    bool half_shaders; /* can compute in 16-bit floats */
+    uint32_t units;    /* compute units; 0: not known */
 } dev_facts;
 
 #endif

@@ -153,7 +153,8 @@ rotor_status gpu_get_kernel(dev_gpu *d, const char *name, const uint32_t *spec, 
 rotor_status dev_gpu_create_on(dev **out, const gpu_api *api, size_t index, const char *cache_dir,
                                const dev_shape *shape, rotor_error *err);
 
-/* dev_gpu_check.c: a product with a known answer. ROTOR_E_DEVICE: this device computes another. */
+/* dev_gpu_check.c: a product with a known answer. ROTOR_E_DEVICE: this device computes another. A
+ * device whose matrices alone are wrong does without them: facts.matrix becomes 0. */
 rotor_status gpu_check_answers(dev_gpu *d, rotor_error *err);
 
 /* dev_gpu_probe.c: dev_probe on a given API. */

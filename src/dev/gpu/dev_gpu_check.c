@@ -8,6 +8,9 @@
  * The row is made backwards: from the int8 codes that must come out, over the gains of the norm.
  * No code lies near a tie, so its rounding does not depend on the last bit of the norm, and an
  * output times its scale is a whole number: one wrong product anywhere shows.
+ *
+ * Where the device multiplies matrices of int8 (facts.matrix), a second product of 64 tokens is
+ * checked. Without them it can do all the same, so they alone are given up.
  */
 #include "dev/gpu/dev_gpu.h"
 
@@ -17,7 +20,10 @@ enum {
     ROWS = 64,
     COLS = 256,
     N_U = COLS / 16,
-    SPREAD = 253 /* of the codes: -126 ... 126, and 127 */
+    SPREAD = 253, /* of the codes: -126 ... 126, and 127 */
+    TOKENS = GPU_MM_TOKENS,
+    STRIDE = 16,                              /* bytes from one token's row to the next one's */
+    MANY_BYTES = COLS + (TOKENS - 1) * STRIDE /* the rows overlap */
 };
 
 #define EPS      1e-5f
@@ -38,6 +44,7 @@ typedef struct known {
 /* What the check takes on the device. */
 typedef struct memories {
     gpu_mem *step, *x, *gain, *q, *xs, *w, *rs, *y; /* as kernels take them */
+    gpu_mem *many, *sums, *ys;                      /* codes, scales and results of many tokens */
     gpu_list *list;                                 /* both dispatches */
 } memories;
 
@@ -87,6 +94,7 @@ static void make_known(known *k) {
     base_rng_seed(&rng, 64256);
     memset(k, 0, sizeof *k);
     k->step[GPU_STEP_ROWS] = 1;
+    k->step[GPU_STEP_PICKED] = TOKENS;
     make_weights(k, &rng);
     make_row(k, &rng);
     answer(k);
@@ -112,7 +120,8 @@ static rotor_status make_memories(dev_gpu *d, const known *k, memories *m, rotor
 }
 
 static void free_memories(dev_gpu *d, memories *m) {
-    gpu_mem *const all[] = {m->step, m->x, m->gain, m->q, m->xs, m->w, m->rs, m->y};
+    gpu_mem *const all[] = {m->step, m->x, m->gain, m->q,    m->xs, m->w,
+                            m->rs,   m->y, m->many, m->sums, m->ys};
     d->api->list_free(d->g, m->list);
     for (size_t i = 0; i < BASE_COUNT(all); i++) d->api->mem_free(d->g, all[i]);
 }
@@ -155,6 +164,82 @@ static rotor_status compare(const dev_gpu *d, const known *k, const float *y, ro
     return ROTOR_OK;
 }
 
+/* ==== Matrices ================================================================================ */
+
+/* What many tokens bring, and the answer. */
+typedef struct many {
+    int8_t x[MANY_BYTES];   /* as it is stored; token t's row begins at STRIDE t */
+    float scale[TOKENS][2]; /* 1, and the sum of the row as bits */
+    float y[TOKENS][ROWS];  /* outputs */
+} many;
+
+/* The column of byte b of a stored row: word m * 4 + j of a block holds columns of word j * 8 + m.
+ */
+static size_t column_of(size_t b) {
+    const size_t word = b % 128 / 4;
+    return b / 128 * 128 + (word % 4 * 8 + word / 4) * 4 + b % 4;
+}
+
+static void make_many(many *a) {
+    base_rng rng;
+    base_rng_seed(&rng, 6464);
+    for (size_t i = 0; i < MANY_BYTES; i++)
+        a->x[i] = (int8_t)((int)base_rng_below(&rng, SPREAD) - SPREAD / 2);
+    for (size_t t = 0; t < TOKENS; t++) {
+        int32_t sum = 0;
+        for (size_t b = 0; b < COLS; b++) sum += a->x[t * STRIDE + b];
+        a->scale[t][0] = 1;
+        memcpy(&a->scale[t][1], &sum, sizeof sum);
+    }
+}
+
+static rotor_status run_many(dev_gpu *d, many *a, memories *m, rotor_error *err) {
+    const uint32_t spec[] = {256, 1, 0, 0, GPU_T2, 1, d->g->facts.matrix};
+    const gpu_product_params p = {.count_at = GPU_STEP_PICKED,
+                                  .rows = ROWS,
+                                  .cols = COLS,
+                                  .n_u = N_U,
+                                  .x_ld = STRIDE / 4,
+                                  .xs_ld = 2,
+                                  .y_ld = ROWS};
+    ROTOR_TRY(put(d, a->x, sizeof a->x, &m->many, err));
+    ROTOR_TRY(put(d, a->scale, sizeof a->scale, &m->sums, err));
+    ROTOR_TRY(put(d, NULL, sizeof a->y, &m->ys, err));
+    gpu_dispatch one = {.groups = {ROWS / GPU_MM_ROWS, 1, 1},
+                        .n_binds = 6,
+                        .bind = {m->step, m->w, m->many, m->sums, m->rs, m->ys},
+                        .n_params = sizeof p / 4};
+    memcpy(one.param, &p, sizeof p);
+    ROTOR_TRY(gpu_get_kernel(d, "mm_t2_matrix", spec, BASE_COUNT(spec), 6, sizeof p / 4,
+                             &one.kernel, err));
+    d->api->list_free(d->g, m->list);
+    m->list = NULL;
+    ROTOR_TRY(d->api->list_make(d->g, &one, 1, NULL, 0, m->ys, sizeof a->y, &m->list, err));
+    ROTOR_TRY(d->api->submit(d->g, m->list, NULL, 0, err));
+    return d->api->wait(d->g, m->list, a->y, err);
+}
+
+static bool many_right(const known *k, const many *a) {
+    for (size_t t = 0; t < TOKENS; t++)
+        for (size_t r = 0; r < ROWS; r++) {
+            int32_t sum = 0;
+            for (size_t b = 0; b < COLS; b++) sum += a->x[t * STRIDE + b] * k->w[r][column_of(b)];
+            const float off = a->y[t][r] / k->rs[r] - (float)sum;
+            if (!(off >= -TOLERATE && off <= TOLERATE)) return false;
+        }
+    return true;
+}
+
+/* Whatever goes wrong with them: what else the device has been asked for it did right. */
+static rotor_status check_matrix(dev_gpu *d, const known *k, memories *m, rotor_error *err) {
+    many *a = d->g->facts.matrix ? base_alloc(sizeof *a) : NULL;
+    if (!a) return d->g->facts.matrix ? base_fail_nomem(err, "checking a device") : ROTOR_OK;
+    make_many(a);
+    if (run_many(d, a, m, NULL) != ROTOR_OK || !many_right(k, a)) d->g->facts.matrix = 0;
+    base_free(a);
+    return ROTOR_OK;
+}
+
 rotor_status gpu_check_answers(dev_gpu *d, rotor_error *err) {
     known *k = base_alloc(sizeof *k);
     memories m = {0};
@@ -166,6 +251,7 @@ rotor_status gpu_check_answers(dev_gpu *d, rotor_error *err) {
     if (st == ROTOR_OK) st = d->api->submit(d->g, m.list, NULL, 0, err);
     if (st == ROTOR_OK) st = d->api->wait(d->g, m.list, y, err);
     if (st == ROTOR_OK) st = compare(d, k, y, err);
+    if (st == ROTOR_OK) st = check_matrix(d, k, &m, err);
     free_memories(d, &m);
     base_free(k);
     return st;

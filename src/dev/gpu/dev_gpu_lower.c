@@ -256,6 +256,7 @@ static void emit_product(lower *l, const dev_op *op, const gpu_weights *w, dev_b
     const bool int8 = takes_int8(d, d->mats[w->w[0]].type);
     const uint32_t rows = rows_of(l, op->picked);
     const bool few = rows <= GPU_FEW_ROWS;
+    const bool matrix = !few && int8 && w->type == GPU_T2 && d->g->facts.matrix;
     const uint32_t lx = few && d->g->facts.subgroup == 1 ? 1 : 256;
     for (size_t i = 0; i < w->n_pieces; i++) {
         const gpu_piece *piece = &w->pieces[i];
@@ -270,9 +271,9 @@ static void emit_product(lower *l, const dev_op *op, const gpu_weights *w, dev_b
                                       .y_at = dst->at,
                                       .y_ld = dst->ld};
         const work k = {
-            .name = product_name(w->type, few),
-            .spec = {lx, few ? rows : 1, add, !int8, w->type, w->rs != NULL},
-            .n_spec = 6,
+            .name = matrix ? "mm_t2_matrix" : product_name(w->type, few),
+            .spec = {lx, few ? rows : 1, add, !int8, w->type, w->rs != NULL, d->g->facts.matrix},
+            .n_spec = matrix ? 7 : 6,
             .x = ceil_div(piece->rows, few ? GPU_ROWS : GPU_MM_ROWS),
             .y = few ? 1 : ceil_div(rows, GPU_MM_TOKENS),
             .n_binds = 6,

@@ -95,6 +95,7 @@ typedef struct gpu_embed_params {
  *            y = (sum - sum of x) / xs[0] * rs[row]; FLOAT_ACT 1: float activations
  *   *_block  TYPE GPU_Q8_0, GPU_Q4_0, GPU_Q4_K, GPU_Q6_K, GPU_B32; q8 or float activations
  *   *_float  TYPE GPU_F32, GPU_F16, GPU_BF16; float activations
+ *   mm_t2_matrix: mm_t2 with FLOAT_ACT 0 where facts.matrix is not 0; spec 6: facts.matrix
  * spec: 1 TOKENS (mv: 1, 2, 4, 8; mm: unused), 2 ADD, 3 FLOAT_ACT, 4 TYPE, 5 SCALED: multiplied by
  * rs[row] (t2: always).
  * Binds: 0 step, 1 w, 2 x (words: int8 codes, or floats as bits), 3 xs, 4 rs, 5 y. int8 x is read

@@ -7,6 +7,7 @@
  *   vk_device.c   list, open, close; starting work and waiting for it; what went wrong
  *   vk_mem.c      memory: buffers inside blocks of device memory
  *   vk_move.c     write, read, copy, zeroing, through two staging halves
+ *   vk_matrix.c   whether it multiplies int8 matrices as our kernel wants it
  *   vk_kernel.c   compute pipelines;  vk_cache.c  the compiled ones on disk
  *   vk_list.c     command buffers recorded once
  *
@@ -178,6 +179,10 @@ bool vk_load_device(vk_gpu *g);          /* false: the driver lacks a function *
 
 /* vk_facts.c: all devices in gpu_api.list's order; base_free *out. */
 rotor_status vk_find(const vk_instance *vk, vk_found **out, size_t *n, rotor_error *err);
+
+/* vk_matrix.c: facts.matrix of a device that has the extension and the features beside it; all else
+ * of d is known. */
+uint32_t vk_matrix_of(const vk_instance *vk, const vk_found *d);
 
 /* vk_device.c. vk_bad maps a VkResult: what failed, on which device, with which driver. */
 rotor_status vk_bad(vk_gpu *g, rotor_error *err, VkResult r, const char *what);

@@ -8,7 +8,7 @@
  */
 #include <stdio.h>
 
-#include "dev/vulkan/vk.h"
+#include "dev/vulkan/vk_matrix.h"
 
 /* ==== What went wrong ========================================================================= */
 
@@ -153,9 +153,12 @@ static rotor_status choose(vk_gpu *g, size_t index, rotor_error *err) {
 }
 
 static rotor_status create_device(vk_gpu *g, rotor_error *err) {
-    const char *dot_name = "VK_KHR_shader_integer_dot_product";
+    const char *names[2];
     const float priority = 1;
-    const bool dot = g->base.facts.dot4;
+    const bool dot = g->base.facts.dot4, matrix = g->base.facts.matrix;
+    uint32_t n_names = 0;
+    if (dot && g->found.dot_extension) names[n_names++] = "VK_KHR_shader_integer_dot_product";
+    if (matrix) names[n_names++] = VK_MATRIX_NAME;
     const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                            .queueFamilyIndex = g->found.family,
                                            .queueCount = 1,
@@ -163,12 +166,24 @@ static rotor_status create_device(vk_gpu *g, rotor_error *err) {
     VkPhysicalDeviceShaderIntegerDotProductFeatures feature = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
         .shaderIntegerDotProduct = VK_TRUE};
+    VkPhysicalDeviceShaderFloat16Int8Features bytes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
+        .pNext = dot ? &feature : NULL,
+        .shaderInt8 = VK_TRUE};
+    VkPhysicalDeviceVulkanMemoryModelFeatures model = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
+        .pNext = &bytes,
+        .vulkanMemoryModel = VK_TRUE};
+    vk_matrix_feature matrices;
+    vk_matrix_features(&matrices, &model);
     const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-                                     .pNext = dot ? &feature : NULL,
+                                     .pNext = matrix ? (void *)&matrices
+                                              : dot  ? &feature
+                                                     : NULL,
                                      .queueCreateInfoCount = 1,
                                      .pQueueCreateInfos = &queue,
-                                     .enabledExtensionCount = dot && g->found.dot_extension,
-                                     .ppEnabledExtensionNames = &dot_name};
+                                     .enabledExtensionCount = n_names,
+                                     .ppEnabledExtensionNames = names};
     const VkResult r = g->vk.f.CreateDevice(g->found.physical, &info, NULL, &g->device);
     if (r != VK_SUCCESS) {
         g->device = VK_NULL_HANDLE;

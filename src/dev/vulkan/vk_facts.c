@@ -8,7 +8,7 @@
  */
 #include <stdio.h>
 
-#include "dev/vulkan/vk.h"
+#include "dev/vulkan/vk_matrix.h"
 
 /* The extensions a device offers. */
 typedef struct vk_names {
@@ -44,7 +44,9 @@ typedef struct vk_asked {
     VkPhysicalDeviceShaderSMBuiltinsPropertiesNV nv;     /* multiprocessors */
     VkPhysicalDeviceFeatures2 features;                  /* head of the features */
     VkPhysicalDeviceShaderIntegerDotProductFeatures dot; /* packed 4 x int8 */
-    VkPhysicalDeviceShaderFloat16Int8Features half;      /* 16-bit floats */
+    VkPhysicalDeviceShaderFloat16Int8Features half;      /* 16-bit floats, 8-bit integers */
+    VkPhysicalDeviceVulkanMemoryModelFeatures model;     /* what matrices are defined with */
+    vk_matrix_feature matrix;                            /* int8 matrices */
 } vk_asked;
 
 /* Puts a structure at the front of a chain. Every Vulkan structure begins with these two fields. */
@@ -77,6 +79,13 @@ static void ask(const vk_instance *vk, VkPhysicalDevice d, uint32_t version, con
     if (version >= VK_API_VERSION_1_2 || has(names, "VK_KHR_shader_float16_int8"))
         chain(&a->features, &a->half,
               VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES);
+    if (VK_MATRIX_KERNELS && version >= VK_API_VERSION_1_3 && has(names, VK_MATRIX_NAME)) {
+        vk_matrix_features(&a->matrix, NULL);
+        a->matrix.matrix = VK_FALSE;
+        chain(&a->features, &a->matrix, a->matrix.sType);
+        chain(&a->features, &a->model,
+              VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES);
+    }
     vk->f.GetPhysicalDeviceProperties2(d, &a->props);
     vk->f.GetPhysicalDeviceFeatures2(d, &a->features);
 }
@@ -161,6 +170,8 @@ static void fill_facts(const vk_instance *vk, vk_found *d, const vk_asked *a) {
     f->units = a->nv.shaderSMCount ? a->nv.shaderSMCount
                                    : a->amd.shaderEngineCount * a->amd.shaderArraysPerEngineCount *
                                          a->amd.computeUnitsPerShaderArray;
+    if (a->matrix.matrix && a->model.vulkanMemoryModel && a->half.shaderInt8)
+        f->matrix = vk_matrix_of(vk, d);
     name_driver(a, d->props.driverVersion, f);
     name_missing(d, f);
 }

@@ -68,6 +68,7 @@ static struct lie {
     float factor, add;    /* … so */
     bool idle;            /* nothing is computed */
     unsigned refuse;      /* the how manieth allocation fails; 0: none */
+    uint32_t matrix;      /* said to be multiplied, and so it is: by mm_t2 */
 } lie;
 
 static rotor_status lying_wait(gpu *g, gpu_list *l, void *dst, rotor_error *e) {
@@ -78,10 +79,38 @@ static rotor_status lying_wait(gpu *g, gpu_list *l, void *dst, rotor_error *e) {
     return ROTOR_OK;
 }
 
+static int n_waits;
+
+/* Spoils one output of the second list alone. */
+static rotor_status second_wait_lies(gpu *g, gpu_list *l, void *dst, rotor_error *e) {
+    ROTOR_TRY(lie.truth->wait(g, l, dst, e));
+    if (++n_waits == 2) ((float *)dst)[lie.output] += 1;
+    return ROTOR_OK;
+}
+
 static rotor_status refusing_alloc(gpu *g, uint64_t bytes, bool host, gpu_mem **out,
                                    rotor_error *e) {
     if (lie.refuse && --lie.refuse == 0) return base_fail(e, ROTOR_E_NOMEM, "no room");
     return lie.truth->alloc(g, bytes, host, out, e);
+}
+
+static rotor_status with_matrix(gpu **g, size_t index, const char *dir, rotor_error *e) {
+    ROTOR_TRY(lie.truth->open(g, index, dir, e));
+    (*g)->facts.matrix = lie.matrix;
+    return ROTOR_OK;
+}
+
+static const gpu_source *source_of(const char *name) {
+    for (size_t i = 0; i < gpu_n_sources; i++)
+        if (!strcmp(gpu_sources[i].name, name)) return &gpu_sources[i];
+    return NULL;
+}
+
+static rotor_status without_matrix(gpu *g, const gpu_source *src, const uint32_t *spec,
+                                   uint32_t n_spec, uint32_t n_binds, uint32_t n_params,
+                                   gpu_kernel **out, rotor_error *e) {
+    if (!strcmp(src->name, "mm_t2_matrix")) src = source_of("mm_t2"), n_spec = 6;
+    return lie.truth->kernel(g, src, spec, n_spec, n_binds, n_params, out, e);
 }
 
 static gpu_api lying(const rig *r, struct lie how) {
@@ -90,6 +119,7 @@ static gpu_api lying(const rig *r, struct lie how) {
     gpu_api api = *r->api;
     api.wait = lying_wait;
     api.alloc = refusing_alloc;
+    if (how.matrix) api.open = with_matrix, api.kernel = without_matrix;
     return api;
 }
 
@@ -139,6 +169,27 @@ static void wrong_is_refused(const rig *r) {
 static void rounding_is_not(const rig *r) {
     assert_int_equal(create(r, (struct lie){.output = 3, .factor = 1 + 1e-6f}), ROTOR_OK);
     assert_int_equal(create(r, (struct lie){.output = 3, .factor = 1 - 1e-6f}), ROTOR_OK);
+}
+
+/* Their known answer goes by the contract: another kernel that keeps it is right. Wrong ones are
+ * done without. */
+static void matrices_are_checked(const rig *r) {
+    if (!source_of("mm_t2_matrix")) {
+        print_message("skipped: the compiler of this build knows no matrices\n");
+        return;
+    }
+    for (int wrong = 0; wrong < 2; wrong++) {
+        dev *d = NULL;
+        gpu_api api = lying(r, (struct lie){.factor = 1, .matrix = 0x20201010});
+        api.wait = wrong ? second_wait_lies : r->api->wait;
+        lie.output = 37 * Y_ROWS + 5;
+        n_waits = 0;
+        if (dev_gpu_create_on(&d, &api, r->index, NULL, &shape, &err) != ROTOR_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(n_waits, wrong ? 2 : 0);
+        assert_int_equal(((dev_gpu *)d)->g->facts.matrix, wrong ? 0 : 0x20201010);
+        dev_free(&d);
+    }
 }
 
 static void no_room_is_an_error(const rig *r) {
@@ -193,6 +244,7 @@ static void a_probe_without_room_says_so(const rig *r) {
 EACH(test_right, right_and_cheap)
 EACH(test_wrong, wrong_is_refused)
 EACH(test_rounding, rounding_is_not)
+EACH(test_matrix, matrices_are_checked)
 EACH(test_room, no_room_is_an_error)
 EACH(test_host, no_host_memory_is_an_error)
 EACH(test_probe, a_probe_measures)
@@ -200,9 +252,9 @@ EACH(test_probe_room, a_probe_without_room_says_so)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_right),     cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_rounding),  cmocka_unit_test(test_room),
-        cmocka_unit_test(test_host),      cmocka_unit_test(test_probe),
-        cmocka_unit_test(test_probe_room)};
+        cmocka_unit_test(test_right),    cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_rounding), cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_room),     cmocka_unit_test(test_host),
+        cmocka_unit_test(test_probe),    cmocka_unit_test(test_probe_room)};
     return cmocka_run_group_tests(tests, find_devices, NULL);
 }

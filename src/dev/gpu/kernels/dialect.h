@@ -112,6 +112,12 @@ static float half_at(uint h) {
 #ifdef HAVE_SUBGROUPS
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #endif
+#ifdef HAVE_MATRIX
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_EXT_shader_explicit_arithmetic_types : require
+#endif
 #define SPEC(i, T, name, value) layout(constant_id = i) const T name = value;
 #define IN(i, T, name)                                                                            \
     layout(std430, set = 0, binding = i) readonly buffer B##i { T name[]; };
@@ -168,6 +174,21 @@ spirv_instruction(capabilities = [6019, 6018], extensions = ["SPV_KHR_integer_do
 #define SUB_ID gl_SubgroupID
 #define SUB_COUNT gl_NumSubgroups
 #define SUB_FIRST subgroupElect()
+#endif
+#ifdef HAVE_MATRIX /* matrices that a sub-group holds together: only in kernels named *_matrix */
+#define SUB_ID gl_SubgroupID
+#define BYTES4 i8vec4
+#define BYTES4_OF(u) unpack8(int(u))
+#define MATRIX_A(m, k) coopmat<int8_t, gl_ScopeSubgroup, m, k, gl_MatrixUseA>
+#define MATRIX_B(k, n) coopmat<int8_t, gl_ScopeSubgroup, k, n, gl_MatrixUseB>
+#define MATRIX_SUMS(m, n) coopmat<int, gl_ScopeSubgroup, m, n, gl_MatrixUseAccumulator>
+#define MATRIX_LOAD_ROWS(a, from, at, pitch)                                                      \
+    coopMatLoad(a, from, at, pitch, gl_CooperativeMatrixLayoutRowMajor)
+#define MATRIX_LOAD_COLUMNS(b, from, at, pitch)                                                   \
+    coopMatLoad(b, from, at, pitch, gl_CooperativeMatrixLayoutColumnMajor)
+#define MATRIX_MULTIPLY_ADD(a, b, sum) coopMatMulAdd(a, b, sum)
+#define MATRIX_STORE_COLUMNS(sum, to, at, pitch)                                                  \
+    coopMatStore(sum, to, at, pitch, gl_CooperativeMatrixLayoutColumnMajor)
 #endif
 
 #endif
