@@ -11,6 +11,9 @@
  * Jobs that speculate share the rows that nobody else needs, as far as guesses pay. Those stand
  * behind their job's row, so they are counted before the step is laid out.
  *
+ * Where the device chooses tokens itself, it does for all jobs of a step, or for none when one of
+ * them speculates or wants to know more of its logits.
+ *
  * When the cache has no page left, the step is repeated without guesses, and if there were none or
  * that does not help, job by job: a decoding job that does not fit ends with GEN_FINISH_FULL, a
  * prompt waits for others to free pages, and if nobody can move, the waiting prompt that came last
@@ -45,6 +48,7 @@ struct gen_batch {
     uint32_t last_handle; /* handles count up from 1 */
     uint32_t turn;        /* slot that goes first, so that none starves */
     run_row *rows;        /* [run_chunk], owned */
+    dev_draw *draws;      /* [max_jobs], owned: of those rows that want logits */
     uint32_t n_rows;      /* in the step being made */
     uint32_t n_logits;    /* of which with logits */
     bool prompts;         /* some of them belong to prompts */
@@ -59,7 +63,8 @@ rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs,
     b->max_jobs = max_jobs;
     b->jobs = base_alloc_array(max_jobs, sizeof *b->jobs);
     b->rows = base_alloc_array(run_chunk(e), sizeof *b->rows);
-    if (!b->jobs || !b->rows) {
+    b->draws = base_alloc_array(max_jobs, sizeof *b->draws);
+    if (!b->jobs || !b->rows || !b->draws) {
         gen_batch_free(&b);
         return base_fail_nomem(err, "creating a batch");
     }
@@ -81,6 +86,7 @@ void gen_batch_free(gen_batch **pb) {
     for (uint32_t i = 0; b->jobs && i < b->max_jobs; i++) job_free(b, &b->jobs[i]);
     base_free(b->jobs);
     base_free(b->rows);
+    base_free(b->draws);
     base_free(b);
     *pb = NULL;
 }
@@ -243,7 +249,10 @@ static rotor_status job_advance(gen_batch *b, job *j, rotor_error *err) {
     }
     if (j->cancel) return job_end(b, j, GEN_FINISH_CANCEL, err);
     if (j->logits == TEXT_NO_ID) return ROTOR_OK;
-    rotor_status status = gen_task_take(t, j->logits, &j->cancel, &j->token, err);
+    uint32_t id;
+    rotor_status status = run_chosen(b->e, j->logits, &id)
+                              ? gen_task_take_chosen(t, id, run_session_len(t->s), &j->token, err)
+                              : gen_task_take(t, j->logits, &j->cancel, &j->token, err);
     if (status != ROTOR_OK) t->r.finish = GEN_FINISH_ERROR;
     if (t->r.finish != GEN_FINISH_NONE) job_leave(b, j);
     return status;
@@ -302,12 +311,23 @@ static rotor_status end_cancelled(gen_batch *b, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* How the device draws a token for every job of the step that gets one; NULL: for one of them it
+ * cannot, and whole candidates are fetched for all. */
+static const dev_draw *draws(gen_batch *b) {
+    for (uint32_t i = 0; i < b->max_jobs; i++) {
+        const job *j = &b->jobs[i];
+        if (!j->handle || j->logits == TEXT_NO_ID) continue;
+        if (!gen_task_can_draw(&j->task, &b->draws[j->logits])) return NULL;
+    }
+    return b->n_logits ? b->draws : NULL;
+}
+
 /* Evaluates what there is to do, with guesses if there is room for them. */
 static rotor_status eval_step(gen_batch *b, rotor_error *why) {
     fill_step(b, true);
     uint32_t n_rows = b->n_rows;
     uint64_t start = base_now_us();
-    rotor_status status = run_eval(b->e, b->rows, n_rows, why);
+    rotor_status status = run_eval_draw(b->e, b->rows, n_rows, draws(b), why);
     if (status == ROTOR_OK && !b->prompts) gen_pace_note(&b->pace, n_rows, base_now_us() - start);
     if (status == ROTOR_E_FULL) {
         fill_step(b, false);

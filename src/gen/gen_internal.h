@@ -191,8 +191,9 @@ void gen_task_guess(gen_task *t, uint32_t room, gen_plan *plan);
  * become true are not taken; NULL: nobody stops. */
 rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32_t *id,
                            rotor_error *err);
-/* Whether the device may choose the tokens: nobody guesses or looks at logits. */
-bool gen_task_can_ahead(const gen_task *t);
+/* Whether the device may choose the tokens, as nobody guesses or looks at logits, and how it draws
+ * the next one. */
+bool gen_task_can_draw(const gen_task *t, dev_draw *draw);
 /* As gen_task_take, for a token that the device has chosen after the first `len` of the timeline.
  */
 rotor_status gen_task_take_chosen(gen_task *t, uint32_t chosen, uint32_t len, uint32_t *id,

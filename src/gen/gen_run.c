@@ -62,7 +62,8 @@ static rotor_status decode(gen_task *t, rotor_error *err) {
     ROTOR_TRY(gen_task_take(t, 0, NULL, &id, err));
     while (t->r.finish == GEN_FINISH_NONE) {
         rotor_error why;
-        if (gen_task_can_ahead(t)) ROTOR_TRY(decode_ahead(t, &id, err));
+        dev_draw draw;
+        if (gen_task_can_draw(t, &draw)) ROTOR_TRY(decode_ahead(t, &id, err));
         if (t->r.finish != GEN_FINISH_NONE) break;
         rotor_status status = step(t, id, &pace, &why);
         if (status == ROTOR_E_FULL) return gen_task_end(t, GEN_FINISH_FULL, err);

@@ -202,10 +202,9 @@ static rotor_status take_one(gen_task *t, uint32_t i, uint32_t len, uint32_t *id
     return take_choice(t, &choice, len, id, err);
 }
 
-bool gen_task_can_ahead(const gen_task *t) {
-    dev_draw draw;
+bool gen_task_can_draw(const gen_task *t, dev_draw *draw) {
     return run_can_ahead(run_session_engine(t->s)) && needs_few(t) && t->draft.max == 0 &&
-           gen_sampler_draw(t->sampler, 0, &draw);
+           gen_sampler_draw(t->sampler, 0, draw);
 }
 
 rotor_status gen_task_take_chosen(gen_task *t, uint32_t chosen, uint32_t len, uint32_t *id,

@@ -100,6 +100,12 @@ typedef struct run_row {
 /* Appends rows[n] (n <= run_chunk, at most run_max_logits wanted) in one step. On failure no
  * session has changed. ROTOR_E_FULL: a session or the page pool is full. */
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err);
+/* The same on a device that chooses tokens itself (run_can_ahead): draw[i] says how from the i-th
+ * wanted row, and run_chosen what it was. False: none was chosen, and the logits are there to be
+ * asked for as after run_eval. */
+rotor_status run_eval_draw(run_engine *e, const run_row *rows, uint32_t n, const dev_draw *draw,
+                           rotor_error *err);
+bool run_chosen(run_engine *e, uint32_t i, uint32_t *id);
 /* Logits float[V] of the i-th wanted row of the last run_eval. With RUN_HEAD_EXACT they are
  * computed now, for all wanted rows together. */
 const float *run_logits(run_engine *e, uint32_t i);

@@ -58,6 +58,8 @@ struct run_engine {
     dev_mat staged_mat;      /* staged: the file's head */
     uint32_t n_picked;       /* rows with logits in the last step */
     uint32_t n_best;         /* of each, the best so many may be asked for */
+    const dev_draw *draw;    /* how a token of each is drawn: only within run_eval_draw */
+    bool drawn;              /* whether that was asked of the last step */
     uint32_t screened;       /* staged: tile of DEV_STAGED_ROWS of them screened last, + 1 */
     bool have_logits;        /* staged: all logits of that step have been computed */
     uint32_t n_ahead;        /* steps begun and not ended */

@@ -143,7 +143,8 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
                            .pages = e->table,
                            .n_picked = e->n_picked,
                            .picked = e->picked,
-                           .n_best = e->n_best};
+                           .n_best = e->n_best,
+                           .draw = e->draw};
     e->screened = 0;
     e->have_logits = false;
     if (e->opt.device == DEV_CPU) return dev_run(e->d, &step, err);
@@ -153,6 +154,16 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
 }
 
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err) {
+    return run_eval_draw(e, rows, n, NULL, err);
+}
+
+bool run_chosen(run_engine *e, uint32_t i, uint32_t *id) {
+    assert(i < e->n_picked);
+    return e->drawn && !e->adrift && dev_chosen(e->d, i, id);
+}
+
+rotor_status run_eval_draw(run_engine *e, const run_row *rows, uint32_t n, const dev_draw *draw,
+                           rotor_error *err) {
     assert(n >= 1 && n <= e->opt.chunk && e->n_ahead == 0);
     uint32_t done = 0, n_picked = 0, n_best = 1;
     e->n_rows = 0;
@@ -170,7 +181,10 @@ rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_erro
     e->n_rows = n;
     e->n_picked = n_picked;
     e->n_best = n_best;
+    e->drawn = draw && n_picked;
+    e->draw = e->drawn ? draw : NULL;
     if (st == ROTOR_OK) st = run_step(e, err);
+    e->draw = NULL;
     if (st == ROTOR_OK) return ROTOR_OK;
     e->n_rows = 0;
     while (done-- > 0) run_session_rewind(rows[done].s, rows[done].s->len - 1);

@@ -66,6 +66,12 @@ rotor_status run_begin(run_session *s, uint32_t token, const dev_draw *draw, rot
     (void)s, (void)token, (void)draw;
     return base_fail(err, ROTOR_E_UNSUPPORTED, "not here");
 }
+rotor_status run_eval_draw(run_engine *e, const run_row *rows, uint32_t n, const dev_draw *draw,
+                           rotor_error *err) {
+    assert(!draw);
+    return run_eval(e, rows, n, err);
+}
+bool run_chosen(run_engine *e, uint32_t i, uint32_t *id) { return (void)e, (void)i, (void)id, false; }
 bool run_end(run_session *s, uint32_t *id) { return (void)s, (void)id, false; }
 void run_drop(run_session *s) { (void)s; }
 

@@ -217,6 +217,85 @@ static void vulkan_says_the_same(void **state) {
     check_device(DEV_VULKAN);
 }
 
+/* ==== A batch ================================================================================= */
+
+enum { JOBS = 4 };
+
+/* All jobs to the end, in sessions of their own; o[i]: how. Counted: from the step on in which all
+ * of them decode. */
+static void say_together(rig *g, const gen_options *o, gen_result *r, dev_counters *counted) {
+    run_session *s[JOBS] = {NULL};
+    gen_batch *b = NULL;
+    uint32_t prompt[N_PROMPT], handle, live = JOBS;
+    dev_counters before = {0};
+    make_prompt(prompt);
+    assert_int_equal(gen_batch_create(&b, g->e, JOBS, NULL), ROTOR_OK);
+    for (uint32_t i = 0; i < JOBS; i++) {
+        assert_int_equal(run_session_create(&s[i], g->e, 100, NULL), ROTOR_OK);
+        prompt[3] = i;
+        assert_int_equal(gen_batch_add(b, s[i], prompt, N_PROMPT, &o[i], &r[i], &handle, NULL),
+                         ROTOR_OK);
+    }
+    while (live == JOBS) {
+        uint32_t all = 1;
+        for (uint32_t i = 0; i < JOBS; i++) all &= ((listener *)o[i].user)->n > 1;
+        if (all && !before.steps) before = run_counters(g->e);
+        assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+        if (live == JOBS) *counted = run_counters(g->e);
+    }
+    while (live) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    counted->steps -= before.steps;
+    counted->bytes_down -= before.bytes_down;
+    counted->submissions -= before.submissions;
+    counted->allocations -= before.allocations;
+    gen_batch_free(&b);
+    for (uint32_t i = 0; i < JOBS; i++) run_session_free(&s[i]);
+}
+
+/* The device draws for all jobs, or, as one of them wants to know its logits, for none: the texts
+ * are the same. */
+static void check_batch(dev_api api) {
+    if (!usable(api)) skip();
+    rig g = {0};
+    rig_up(&g, api, TINY_BITNET, false);
+    gen_result r[3][JOBS];
+    dev_counters c[3];
+    memset(r, 0, sizeof r);
+    for (int way = 0; way < 3; way++) { /* the second time round nothing is made */
+        listener l[JOBS] = {{0}};
+        gen_options o[JOBS];
+        for (uint32_t i = 0; i < JOBS; i++) {
+            o[i] = settings(i, &l[i]);
+            o[i].no_logprobs = way < 2 || i > 0;
+        }
+        say_together(&g, o, r[way], &c[way]);
+        for (uint32_t i = 0; i < JOBS; i++) {
+            assert_int_equal(r[way][i].ids.n, N_NEW);
+            assert_memory_equal(r[way][i].ids.ids, r[0][i].ids.ids, N_NEW * sizeof(uint32_t));
+        }
+    }
+    for (int way = 0; way < 2; way++) {
+        assert_true(c[way].steps > N_NEW / 2);
+        assert_int_equal(c[way].submissions, c[way].steps);
+        assert_int_equal(c[way].bytes_down, 8 * JOBS * c[way].steps);
+    }
+    assert_int_equal(c[1].allocations, 0);
+    assert_true(c[2].bytes_down > 100 * c[1].bytes_down);
+    for (int way = 0; way < 3; way++)
+        for (uint32_t i = 0; i < JOBS; i++) gen_result_free(&r[way][i]);
+    rig_down(&g);
+}
+
+static void opencl_draws_for_a_batch(void **state) {
+    (void)state;
+    check_batch(DEV_OPENCL);
+}
+
+static void vulkan_draws_for_a_batch(void **state) {
+    (void)state;
+    check_batch(DEV_VULKAN);
+}
+
 /* ==== Failures ================================================================================ */
 
 /* What the CPU chooses after the prompt and n tokens of an answer. */
@@ -304,10 +383,9 @@ static void vulkan_may_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(opencl_says_the_same),
-        cmocka_unit_test(vulkan_says_the_same),
-        cmocka_unit_test(opencl_may_fail),
-        cmocka_unit_test(vulkan_may_fail),
+        cmocka_unit_test(opencl_says_the_same),     cmocka_unit_test(vulkan_says_the_same),
+        cmocka_unit_test(opencl_draws_for_a_batch), cmocka_unit_test(vulkan_draws_for_a_batch),
+        cmocka_unit_test(opencl_may_fail),          cmocka_unit_test(vulkan_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
