@@ -36,7 +36,7 @@ size_t rig_devices(rig_device out[RIG_DEVICES]) {
         }
         for (size_t i = 0; i < BASE_MIN(listed, (size_t)RIG_DEVICES) && n < RIG_DEVICES; i++) {
             rig_device *d = &out[n];
-            *d = (rig_device){.api = apis[a].api, .index = i};
+            *d = (rig_device){.api = apis[a].api, .index = i, .facts = facts[i]};
             snprintf(d->label, sizeof d->label, "%s:%zu %s", apis[a].name, i, facts[i].name);
             printf("%s%s%s\n", d->label, facts[i].missing[0] ? ": not used: " : "",
                    facts[i].missing);

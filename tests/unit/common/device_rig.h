@@ -15,6 +15,7 @@ enum { RIG_DEVICES = 8 };
 typedef struct rig_device {
     dev_api api;     /* whose */
     size_t index;    /* in its list */
+    dev_facts facts; /* of it */
     char label[160]; /* "vulkan:0 llvmpipe (LLVM 15.0.6, 256 bits)" */
 } rig_device;
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * check_kernels [--all] [--only FAMILY] [--api NAME] [--plain] [--bend]: see check_kernels.h.
- * Without arguments a short set. Families: products, rows, cache, attention, choice. On devices that
- * add up across sub-groups, families that do so are checked with and without; --plain: without
- * anything that is only there when offered. --bend spoils every reference; the program then succeeds
- * when every family has found fault.
+ * Without arguments a short set. Families: products, rows, cache, attention, choice. On devices
+ * that add up across sub-groups, families that do so are checked with and without; --plain: without
+ * anything that is only there when offered. --bend spoils every reference; the program then
+ * succeeds when every family has found fault.
  */
 #include "check_kernels.h"
 
@@ -153,8 +153,8 @@ static const struct {
     void (*check)(checker *c); /* all of it */
     bool reduces;              /* has kernels that use sub-groups */
 } families[] = {
-    {"products", check_product_kernels, false},    {"rows", check_row_kernels, true},
-    {"cache", check_cache_kernels, false},         {"attention", check_attention_kernels, true},
+    {"products", check_product_kernels, false}, {"rows", check_row_kernels, true},
+    {"cache", check_cache_kernels, false},      {"attention", check_attention_kernels, true},
     {"choice", check_choice_kernels, false},
 };
 

@@ -15,18 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "dev/gpu/gpu.h"
+#include "gpu_rigs.h"
 
-enum { MAX_RIGS = 8, LX = 256, HEADER = 4 /* words in front of x in the memory of a list */ };
+enum { MAX_LISTED = 8, LX = 256, HEADER = 4 /* words in front of x in the memory of a list */ };
 
-typedef struct rig {
-    const gpu_api *api; /* which */
-    size_t index;       /* its device */
-    gpu *g;             /* opened */
-} rig;
-
-static rig rigs[MAX_RIGS];
-static size_t n_rigs;
 static rotor_error err;
 
 #define OK(call)                                                                                   \
@@ -35,72 +27,15 @@ static rotor_error err;
         if ((call) != ROTOR_OK) fail_msg("%s: %s", #call, err.message);                            \
     } while (0)
 
-/* ==== Devices ================================================================================= */
-
-static size_t apis(const gpu_api **out) {
-    size_t n = 0;
-#ifdef ROTOR_HAVE_VULKAN
-    if (gpu_vulkan()) out[n++] = gpu_vulkan();
-#endif
-#ifdef ROTOR_HAVE_OPENCL
-    if (gpu_opencl()) out[n++] = gpu_opencl();
-#endif
-    (void)out;
-    return n;
-}
-
-static void open_all(const gpu_api *api) {
-    gpu_facts facts[MAX_RIGS];
-    size_t n = 0;
-    if (api->list(facts, MAX_RIGS, &n, &err) != ROTOR_OK) {
-        print_message("%s: %s\n", api->name, err.message);
-        return;
-    }
-    for (size_t i = 0; i < n && i < MAX_RIGS && n_rigs < MAX_RIGS; i++) {
-        print_message("%s:%zu %s, %s, %s%s%s\n", api->name, i, facts[i].name, facts[i].version,
-                      facts[i].driver, facts[i].missing[0] ? ": not used: " : "", facts[i].missing);
-        if (facts[i].missing[0]) continue;
-        rig *r = &rigs[n_rigs++];
-        *r = (rig){.api = api, .index = i};
-        OK(api->open(&r->g, i, NULL, &err));
-    }
-}
-
-static int open_devices(void **state) {
-    (void)state;
-    const gpu_api *all[2];
-    for (size_t i = 0, n = apis(all); i < n; i++) open_all(all[i]);
-    return 0;
-}
-
-static int close_devices(void **state) {
-    (void)state;
-    for (size_t i = 0; i < n_rigs; i++) rigs[i].api->close(rigs[i].g);
-    n_rigs = 0;
-    return 0;
-}
-
-static void on_each(void (*fn)(const rig *r)) {
-    if (!n_rigs) {
-        print_message("skipped: no device\n");
-        skip();
-    }
-    for (size_t i = 0; i < n_rigs; i++) {
-        print_message("%s:%zu\n", rigs[i].api->name, rigs[i].index);
-        fn(&rigs[i]);
-        assert_int_equal(rigs[i].g->counters.mem_bytes, 0); /* a test frees what it takes */
-    }
-}
-
 /* ==== Small helpers =========================================================================== */
 
-static gpu_mem *mem_of(const rig *r, uint64_t bytes) {
+static gpu_mem *mem_of(const gpu_rig *r, uint64_t bytes) {
     gpu_mem *m = NULL;
     OK(r->api->alloc(r->g, bytes, false, &m, &err));
     return m;
 }
 
-static gpu_mem *mem_with(const rig *r, const void *src, uint64_t bytes) {
+static gpu_mem *mem_with(const gpu_rig *r, const void *src, uint64_t bytes) {
     gpu_mem *m = mem_of(r, bytes);
     OK(r->api->write(r->g, m, 0, src, bytes, &err));
     return m;
@@ -126,7 +61,7 @@ static const gpu_source *source_of(const char *name) {
     return NULL;
 }
 
-static gpu_kernel *best_kernel(const rig *r) {
+static gpu_kernel *best_kernel(const gpu_rig *r) {
     const uint32_t spec[] = {LX};
     gpu_kernel *k = NULL;
     OK(r->api->kernel(r->g, source_of("best"), spec, 1, 3, 4, &k, &err));
@@ -135,13 +70,13 @@ static gpu_kernel *best_kernel(const rig *r) {
 
 /* ==== Devices and memory ====================================================================== */
 
-static void list_is_stable(const rig *r) {
-    gpu_facts a[MAX_RIGS] = {0}, b[MAX_RIGS] = {0};
+static void list_is_stable(const gpu_rig *r) {
+    gpu_facts a[MAX_LISTED] = {0}, b[MAX_LISTED] = {0};
     size_t na = 0, nb = 0, n_one = 0;
-    OK(r->api->list(a, MAX_RIGS, &na, &err));
-    OK(r->api->list(b, MAX_RIGS, &nb, &err));
+    OK(r->api->list(a, MAX_LISTED, &na, &err));
+    OK(r->api->list(b, MAX_LISTED, &nb, &err));
     assert_int_equal(na, nb);
-    for (size_t i = 0; i < na && i < MAX_RIGS; i++) {
+    for (size_t i = 0; i < na && i < MAX_LISTED; i++) {
         assert_string_equal(a[i].name, b[i].name);
         assert_string_equal(a[i].driver, b[i].driver);
         if (i) assert_true(!a[i - 1].missing[0] || a[i].missing[0]);
@@ -163,7 +98,7 @@ static void list_is_stable(const rig *r) {
 }
 
 /* Writes and reads pieces of one memory beside a copy of it here. */
-static void memory_round_trips(const rig *r) {
+static void memory_round_trips(const gpu_rig *r) {
     const uint64_t total = (9 << 20) + 20;
     const struct piece {
         uint64_t at, bytes; /* of the memory */
@@ -194,7 +129,7 @@ static void memory_round_trips(const rig *r) {
 }
 
 /* Neighbours in a pool do not touch each other; what is taken again is zero again. */
-static void allocations_are_zeroed_and_apart(const rig *r) {
+static void allocations_are_zeroed_and_apart(const gpu_rig *r) {
     static const uint64_t sizes[] = {4, 20, 256, 4096 + 4, 65536, 1 << 20, (3 << 20) + 4, 300};
     enum { N = 24 };
     gpu_mem *m[N];
@@ -229,7 +164,7 @@ static void allocations_are_zeroed_and_apart(const rig *r) {
     free(back);
 }
 
-static void copies(const rig *r) {
+static void copies(const gpu_rig *r) {
     enum { BYTES = 70000 };
     uint8_t *a = noise(BYTES, 1), *b = noise(BYTES, 2), *back = malloc(BYTES);
     gpu_mem *from = mem_with(r, a, BYTES), *to = mem_with(r, b, BYTES);
@@ -249,7 +184,7 @@ static void copies(const rig *r) {
     free(back);
 }
 
-static void too_large_is_refused(const rig *r) {
+static void too_large_is_refused(const gpu_rig *r) {
     const gpu_facts *f = &r->g->facts;
     const uint64_t most = BASE_MIN(f->max_alloc_bytes, f->max_bind_bytes);
     const uint64_t sizes[] = {most + 16, UINT64_MAX - 3, (uint64_t)1 << 62};
@@ -307,7 +242,7 @@ static void params(gpu_dispatch *d, uint32_t count_at, uint32_t width, uint32_t 
     d->param[0] = count_at, d->param[1] = width, d->param[2] = at, d->param[3] = ld;
 }
 
-static void best_one_width(const rig *r, gpu_kernel *k, uint32_t width) {
+static void best_one_width(const gpu_rig *r, gpu_kernel *k, uint32_t width) {
     enum { ROWS = 9, LIVE = 8 }; /* the last row is not counted: it must stay as it is */
     const uint32_t step[4] = {LIVE, LIVE};
     uint32_t want[2 * ROWS], got[2 * ROWS];
@@ -332,7 +267,7 @@ static void best_one_width(const rig *r, gpu_kernel *k, uint32_t width) {
     free(x);
 }
 
-static void best_equals_a_loop(const rig *r) {
+static void best_equals_a_loop(const gpu_rig *r) {
     static const uint32_t widths[] = {1, 2, 33, 255, 256, 257, 1000, 4097};
     gpu_kernel *k = best_kernel(r);
     for (size_t i = 0; i < BASE_COUNT(widths); i++) best_one_width(r, k, widths[i]);
@@ -352,7 +287,7 @@ typedef struct looker {
 
 enum { WIDTH = 1000 };
 
-static void looker_up(const rig *r, looker *t) {
+static void looker_up(const gpu_rig *r, looker *t) {
     memset(t, 0, sizeof *t);
     t->k = best_kernel(r);
     t->up = mem_of(r, sizeof t->send);
@@ -362,7 +297,7 @@ static void looker_up(const rig *r, looker *t) {
     OK(r->api->list_make(r->g, &d, 1, t->up, sizeof t->send, t->out, 8, &t->l, &err));
 }
 
-static void looker_down(const rig *r, looker *t) {
+static void looker_down(const gpu_rig *r, looker *t) {
     r->api->list_free(r->g, t->l);
     r->api->list_free(r->g, NULL);
     r->api->mem_free(r->g, t->up);
@@ -371,7 +306,7 @@ static void looker_down(const rig *r, looker *t) {
 }
 
 /* Sends floats whose largest is at `at`. */
-static void look(const rig *r, looker *t, uint32_t at) {
+static void look(const gpu_rig *r, looker *t, uint32_t at) {
     const float peak = 5.0f + (float)at;
     memset(t->send, 0, sizeof t->send);
     t->send[0] = 1;
@@ -380,7 +315,7 @@ static void look(const rig *r, looker *t, uint32_t at) {
     memset(t->send, 0xff, sizeof t->send); /* it has been read */
 }
 
-static void seen(const rig *r, looker *t, uint32_t at) {
+static void seen(const gpu_rig *r, looker *t, uint32_t at) {
     const float peak = 5.0f + (float)at;
     uint32_t got[2] = {0};
     float value;
@@ -390,7 +325,7 @@ static void seen(const rig *r, looker *t, uint32_t at) {
     assert_true(value == peak);
 }
 
-static void flights_come_home_in_order(const rig *r) {
+static void flights_come_home_in_order(const gpu_rig *r) {
     looker t;
     looker_up(r, &t);
     look(r, &t, 3);
@@ -407,7 +342,7 @@ static void flights_come_home_in_order(const rig *r) {
 }
 
 /* Memory work and submissions stay in the order they were handed over. */
-static void nothing_overtakes(const rig *r) {
+static void nothing_overtakes(const gpu_rig *r) {
     looker t;
     looker_up(r, &t);
     float *spoilt = calloc(WIDTH, sizeof *spoilt);
@@ -430,7 +365,7 @@ static void nothing_overtakes(const rig *r) {
 }
 
 /* Each dispatch reads what the one before it wrote; two that are beside each other do not. */
-static void dispatches_are_chained(const rig *r) {
+static void dispatches_are_chained(const gpu_rig *r) {
     enum { ROWS = 64, CHAIN = 16, N = 3000 };
     const uint32_t step[4] = {ROWS, ROWS};
     uint32_t got[2], want[2];
@@ -473,7 +408,7 @@ static void dispatches_are_chained(const rig *r) {
 
 /* ==== Counters, growth, failures ============================================================== */
 
-static void counters_are_exact(const rig *r) {
+static void counters_are_exact(const gpu_rig *r) {
     const gpu_counters *c = &r->g->counters;
     looker t;
     gpu_counters was = *c;
@@ -500,7 +435,7 @@ static void counters_are_exact(const rig *r) {
     looker_down(r, &t);
 }
 
-static void a_thousand_submissions_do_not_grow(const rig *r) {
+static void a_thousand_submissions_do_not_grow(const gpu_rig *r) {
     const gpu_counters *c = &r->g->counters;
     looker t;
     looker_up(r, &t);
@@ -524,7 +459,7 @@ static void a_thousand_submissions_do_not_grow(const rig *r) {
     looker_down(r, &t);
 }
 
-static rotor_status make_and_free(const rig *r) {
+static rotor_status make_and_free(const gpu_rig *r) {
     const uint32_t spec[] = {LX};
     gpu_kernel *k = NULL;
     gpu_mem *m = NULL;
@@ -542,7 +477,7 @@ static rotor_status make_and_free(const rig *r) {
     return st;
 }
 
-static void every_failed_allocation_is_survived(const rig *r) {
+static void every_failed_allocation_is_survived(const gpu_rig *r) {
     for (long n = 1; n < 1000; n++) {
         base_fault_after(n);
         const rotor_status st = make_and_free(r);
@@ -555,23 +490,18 @@ static void every_failed_allocation_is_survived(const rig *r) {
     fail_msg("no end of allocations");
 }
 
-#define EACH(name, fn)                                                                             \
-    static void name(void **state) {                                                               \
-        (void)state;                                                                               \
-        on_each(fn);                                                                               \
-    }
-EACH(test_list, list_is_stable)
-EACH(test_round_trips, memory_round_trips)
-EACH(test_zeroed, allocations_are_zeroed_and_apart)
-EACH(test_copy, copies)
-EACH(test_too_large, too_large_is_refused)
-EACH(test_best, best_equals_a_loop)
-EACH(test_flights, flights_come_home_in_order)
-EACH(test_order, nothing_overtakes)
-EACH(test_chain, dispatches_are_chained)
-EACH(test_counters, counters_are_exact)
-EACH(test_growth, a_thousand_submissions_do_not_grow)
-EACH(test_faults, every_failed_allocation_is_survived)
+GPU_RIGS_TEST(test_list, list_is_stable)
+GPU_RIGS_TEST(test_round_trips, memory_round_trips)
+GPU_RIGS_TEST(test_zeroed, allocations_are_zeroed_and_apart)
+GPU_RIGS_TEST(test_copy, copies)
+GPU_RIGS_TEST(test_too_large, too_large_is_refused)
+GPU_RIGS_TEST(test_best, best_equals_a_loop)
+GPU_RIGS_TEST(test_flights, flights_come_home_in_order)
+GPU_RIGS_TEST(test_order, nothing_overtakes)
+GPU_RIGS_TEST(test_chain, dispatches_are_chained)
+GPU_RIGS_TEST(test_counters, counters_are_exact)
+GPU_RIGS_TEST(test_growth, a_thousand_submissions_do_not_grow)
+GPU_RIGS_TEST(test_faults, every_failed_allocation_is_survived)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -581,5 +511,5 @@ int main(void) {
         cmocka_unit_test(test_flights),   cmocka_unit_test(test_order),
         cmocka_unit_test(test_chain),     cmocka_unit_test(test_counters),
         cmocka_unit_test(test_growth),    cmocka_unit_test(test_faults)};
-    return cmocka_run_group_tests(tests, open_devices, close_devices);
+    return cmocka_run_group_tests(tests, gpu_rigs_open, gpu_rigs_close);
 }

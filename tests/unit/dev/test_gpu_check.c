@@ -12,17 +12,10 @@
 #include <math.h>
 
 #include "dev/gpu/dev_gpu.h"
+#include "gpu_rigs.h"
 
-enum { MAX_RIGS = 8, Y_ROWS = 64 /* outputs of the known product */ };
+enum { Y_ROWS = 64 /* outputs of the known product */ };
 
-typedef struct rig {
-    const gpu_api *api; /* which */
-    size_t index;       /* its device */
-    gpu_facts facts;    /* of it */
-} rig;
-
-static rig rigs[MAX_RIGS];
-static size_t n_rigs;
 static rotor_error err;
 static const double no_turn[1] = {1};
 static const dev_shape shape = {.max_rows = 4,
@@ -34,31 +27,6 @@ static const dev_shape shape = {.max_rows = 4,
                                 .n_rot = 2,
                                 .inv_freq = no_turn,
                                 .n_pages = 1};
-
-static int find_devices(void **state) {
-    (void)state;
-    const gpu_api *all[] = {gpu_vulkan(), gpu_opencl()};
-    for (size_t a = 0; a < BASE_COUNT(all); a++) {
-        gpu_facts facts[MAX_RIGS];
-        size_t n = 0;
-        if (!all[a] || all[a]->list(facts, MAX_RIGS, &n, NULL) != ROTOR_OK) continue;
-        for (size_t i = 0; i < n && i < MAX_RIGS && n_rigs < MAX_RIGS; i++)
-            if (!facts[i].missing[0])
-                rigs[n_rigs++] = (rig){.api = all[a], .index = i, .facts = facts[i]};
-    }
-    return 0;
-}
-
-static void on_each(void (*fn)(const rig *r)) {
-    if (!n_rigs) {
-        print_message("skipped: no device\n");
-        skip();
-    }
-    for (size_t i = 0; i < n_rigs; i++) {
-        print_message("%s:%zu\n", rigs[i].api->name, rigs[i].index);
-        fn(&rigs[i]);
-    }
-}
 
 /* ==== An API that lies ======================================================================== */
 
@@ -113,7 +81,7 @@ static rotor_status without_matrix(gpu *g, const gpu_source *src, const uint32_t
     return lie.truth->kernel(g, src, spec, n_spec, n_binds, n_params, out, e);
 }
 
-static gpu_api lying(const rig *r, struct lie how) {
+static gpu_api lying(const gpu_rig *r, struct lie how) {
     lie = how;
     lie.truth = r->api;
     gpu_api api = *r->api;
@@ -123,7 +91,7 @@ static gpu_api lying(const rig *r, struct lie how) {
     return api;
 }
 
-static rotor_status create(const rig *r, struct lie how) {
+static rotor_status create(const gpu_rig *r, struct lie how) {
     const gpu_api api = lying(r, how);
     dev *d = NULL;
     err.message[0] = 0;
@@ -136,7 +104,7 @@ static rotor_status create(const rig *r, struct lie how) {
 /* ==== Tests =================================================================================== */
 
 /* One list of two dispatches, little traffic, and what it took is given back. */
-static void right_and_cheap(const rig *r) {
+static void right_and_cheap(const gpu_rig *r) {
     dev *d = NULL;
     if (dev_gpu_create_on(&d, r->api, r->index, NULL, &shape, &err) != ROTOR_OK)
         fail_msg("%s", err.message);
@@ -151,7 +119,7 @@ static void right_and_cheap(const rig *r) {
     dev_free(&d);
 }
 
-static void wrong_is_refused(const rig *r) {
+static void wrong_is_refused(const gpu_rig *r) {
     const struct lie lies[] = {{.output = 0, .factor = -1},
                                {.output = 17, .factor = 1, .add = 0.25f},
                                {.output = 63, .factor = 1, .add = NAN},
@@ -166,14 +134,14 @@ static void wrong_is_refused(const rig *r) {
     }
 }
 
-static void rounding_is_not(const rig *r) {
+static void rounding_is_not(const gpu_rig *r) {
     assert_int_equal(create(r, (struct lie){.output = 3, .factor = 1 + 1e-6f}), ROTOR_OK);
     assert_int_equal(create(r, (struct lie){.output = 3, .factor = 1 - 1e-6f}), ROTOR_OK);
 }
 
 /* Their known answer goes by the contract: another kernel that keeps it is right. Wrong ones are
  * done without. */
-static void matrices_are_checked(const rig *r) {
+static void matrices_are_checked(const gpu_rig *r) {
     if (!source_of("mm_t2_matrix")) {
         print_message("skipped: the compiler of this build knows no matrices\n");
         return;
@@ -192,7 +160,7 @@ static void matrices_are_checked(const rig *r) {
     }
 }
 
-static void no_room_is_an_error(const rig *r) {
+static void no_room_is_an_error(const gpu_rig *r) {
     unsigned n = 1;
     for (; create(r, (struct lie){.factor = 1, .refuse = n}) != ROTOR_OK; n++) {
         assert_string_equal(err.message, "no room");
@@ -201,7 +169,7 @@ static void no_room_is_an_error(const rig *r) {
     assert_true(n > 8);
 }
 
-static void no_host_memory_is_an_error(const rig *r) {
+static void no_host_memory_is_an_error(const gpu_rig *r) {
     for (long n = 1; n < 1000; n++) {
         dev *d = NULL;
         base_fault_after(n);
@@ -217,7 +185,7 @@ static void no_host_memory_is_an_error(const rig *r) {
     fail_msg("no end of allocations");
 }
 
-static void a_probe_measures(const rig *r) {
+static void a_probe_measures(const gpu_rig *r) {
     dev_probe_result p = {0};
     if (dev_gpu_probe_on(r->api, r->index, NULL, &p, &err) != ROTOR_OK) fail_msg("%s", err.message);
     print_message("copies %.1f GB/s (%llu MiB), dispatch %.1f us, list %.1f us\n", p.copy_gbps,
@@ -228,7 +196,7 @@ static void a_probe_measures(const rig *r) {
     if (r->facts.software) assert_true(p.copy_bytes <= 16 << 20);
 }
 
-static void a_probe_without_room_says_so(const rig *r) {
+static void a_probe_without_room_says_so(const gpu_rig *r) {
     const gpu_api api = lying(r, (struct lie){.factor = 1, .refuse = 4});
     dev_probe_result p = {.copy_gbps = -1};
     assert_int_equal(dev_gpu_probe_on(&api, r->index, NULL, &p, &err), ROTOR_E_NOMEM);
@@ -236,19 +204,14 @@ static void a_probe_without_room_says_so(const rig *r) {
     assert_int_equal(dev_gpu_probe_on(r->api, 1000, NULL, &p, &err), ROTOR_E_NOTFOUND);
 }
 
-#define EACH(name, fn)                                                                             \
-    static void name(void **state) {                                                               \
-        (void)state;                                                                               \
-        on_each(fn);                                                                               \
-    }
-EACH(test_right, right_and_cheap)
-EACH(test_wrong, wrong_is_refused)
-EACH(test_rounding, rounding_is_not)
-EACH(test_matrix, matrices_are_checked)
-EACH(test_room, no_room_is_an_error)
-EACH(test_host, no_host_memory_is_an_error)
-EACH(test_probe, a_probe_measures)
-EACH(test_probe_room, a_probe_without_room_says_so)
+GPU_RIGS_TEST(test_right, right_and_cheap)
+GPU_RIGS_TEST(test_wrong, wrong_is_refused)
+GPU_RIGS_TEST(test_rounding, rounding_is_not)
+GPU_RIGS_TEST(test_matrix, matrices_are_checked)
+GPU_RIGS_TEST(test_room, no_room_is_an_error)
+GPU_RIGS_TEST(test_host, no_host_memory_is_an_error)
+GPU_RIGS_TEST(test_probe, a_probe_measures)
+GPU_RIGS_TEST(test_probe_room, a_probe_without_room_says_so)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -256,5 +219,5 @@ int main(void) {
         cmocka_unit_test(test_rounding), cmocka_unit_test(test_matrix),
         cmocka_unit_test(test_room),     cmocka_unit_test(test_host),
         cmocka_unit_test(test_probe),    cmocka_unit_test(test_probe_room)};
-    return cmocka_run_group_tests(tests, find_devices, NULL);
+    return cmocka_run_group_tests(tests, gpu_rigs_find, NULL);
 }

@@ -321,8 +321,9 @@ static const fake fakes[] = {
     {"old", "OpenCL 1.1 old", "FULL_PROFILE", "", CL_DEVICE_TYPE_GPU, 256, 1, 1},
     {"mute", "OpenCL 1.2 v", "FULL_PROFILE", "", CL_DEVICE_TYPE_CPU, 256, 0, 1},
     {"big", "OpenCL 1.2 v", "FULL_PROFILE", "", CL_DEVICE_TYPE_GPU, 256, 1, 0},
-    {"board", "OpenCL 1.2 b", "FULL_PROFILE", "cl_khr_fp16_not cl_khr_subgroups cl_amd_device_attribute_query",
-     CL_DEVICE_TYPE_ACCELERATOR, 1024, 1, 1}};
+    {"board", "OpenCL 1.2 b", "FULL_PROFILE",
+     "cl_khr_fp16_not cl_khr_subgroups cl_amd_device_attribute_query", CL_DEVICE_TYPE_ACCELERATOR,
+     1024, 1, 1}};
 
 static cl_int fake_platforms(cl_uint max, cl_platform_id *out, cl_uint *n) {
     (void)max;

@@ -9,26 +9,17 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "cpu/cpu.h"
+#include "line_rig.h"
 #include "lora_file.h"
-#include "run/run.h"
 
 enum { TOKENS = 70 };
 
 static char path[96], lora[96];
-
-typedef struct rig {
-    par_pool *pool;   /* threads */
-    model *m;         /* weights */
-    model_adapter *a; /* beside them, or NULL */
-    run_engine *e;    /* engine */
-    run_session *s;   /* one session */
-} rig;
 
 typedef struct setting {
     unsigned cpu;   /* kernel level */
@@ -38,49 +29,22 @@ typedef struct setting {
     bool float_act; /* --act f32 */
 } setting;
 
-static void rig_up(rig *r, setting set) {
-    rotor_error err = {0};
-    memset(r, 0, sizeof *r);
-    assert_int_equal(par_create(&r->pool, set.n_threads, false, &err), ROTOR_OK);
-    const model_options mo = {.i2s = -1};
-    if (model_open(&r->m, path, &mo, &err) != ROTOR_OK) fail_msg("%s", err.message);
-    if (set.strength != 0 && model_adapter_open(&r->a, lora, r->m, &mo, &err) != ROTOR_OK)
-        fail_msg("%s", err.message);
-    const run_options ro = {.cpu = set.cpu & cpu_detect(),
-                            .kv = KERN_KV_F32,
-                            .chunk = set.chunk,
-                            .n_pages = 4,
-                            .float_act = set.float_act,
-                            .solo_bytes = 1,
-                            .adapter = r->a,
-                            .adapter_strength = set.strength};
-    if (run_create(&r->e, r->m, r->pool, &ro, &err) != ROTOR_OK) fail_msg("%s", err.message);
-    assert_int_equal(run_session_create(&r->s, r->e, 200, &err), ROTOR_OK);
-}
-
-static void rig_down(rig *r) {
-    run_session_free(&r->s);
-    run_free(&r->e);
-    model_adapter_close(&r->a);
-    model_close(&r->m);
-    par_free(&r->pool);
-}
-
 /* Logits after TOKENS tokens, and after one more: both walks of a step. To free. */
 static float *logits_with(setting set) {
-    rig r;
-    rotor_error err = {0};
-    uint32_t tokens[TOKENS + 1];
-    for (uint32_t i = 0; i <= TOKENS; i++) tokens[i] = (i * 37u + i / 11u * 5u) % 95u;
-    rig_up(&r, set);
+    line_rig r;
+    line_open(&r, path, set.strength != 0 ? lora : NULL, set.n_threads);
+    line_up(&r, (run_options){.cpu = set.cpu & cpu_detect(),
+                              .kv = KERN_KV_F32,
+                              .chunk = set.chunk,
+                              .n_pages = 4,
+                              .float_act = set.float_act,
+                              .solo_bytes = 1,
+                              .adapter_strength = set.strength});
     const size_t n = r.m->hp.n_vocab;
     float *out = malloc(2 * n * sizeof *out);
-    for (uint32_t i = 0; i < 2; i++) {
-        if (run_session_sync(r.s, tokens, TOKENS + i, NULL, NULL, NULL, &err) != ROTOR_OK)
-            fail_msg("%s", err.message);
-        memcpy(out + i * n, run_logits(r.e, 0), n * sizeof *out);
-    }
-    rig_down(&r);
+    for (uint32_t i = 0; i < 2; i++)
+        memcpy(out + i * n, line_logits(&r, TOKENS + i), n * sizeof *out);
+    line_down(&r);
     return out;
 }
 
@@ -107,15 +71,6 @@ static void zero_adds_nothing(void **state) {
     }
 }
 
-static double distance(const float *a, const float *b, size_t n) {
-    double diff = 0, norm = 0;
-    for (size_t i = 0; i < n; i++) {
-        diff += pow((double)a[i] - (double)b[i], 2);
-        norm += pow((double)b[i], 2);
-    }
-    return sqrt(diff / norm);
-}
-
 static void every_path_gives_the_same_bits(void **state) {
     (void)state;
     const struct {
@@ -132,7 +87,7 @@ static void every_path_gives_the_same_bits(void **state) {
             make(kind, forms[i].rank, forms[i].type, 0.1f);
             float *base = logits_with((setting){~0u, 1, 64, 0, false});
             float *want = logits_with((setting){~0u, 1, 64, 1, false});
-            const double far = distance(want, base, n);
+            const double far = line_distance(want, base, n);
             if (far < 0.01) fail_msg("%s: the adapter changes %.1e only", tiny_names[kind], far);
             for (size_t w = 0; w < BASE_COUNT(ways); w++) {
                 float *got = logits_with(ways[w]);

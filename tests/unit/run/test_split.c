@@ -10,99 +10,63 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "cpu/cpu.h"
+#include "device_rig.h"
+#include "line_rig.h"
 #include "lora_file.h"
-#include "run/run.h"
 #include "tiny_model.h"
 
-enum { LAYERS = 4, VOCAB = 97, PROMPT = 70, MAX_DEVICES = 8 };
+enum { LAYERS = 4, VOCAB = 97, PROMPT = 70 };
 static const tiny_shape shape = {LAYERS, 256, 4, 2, 512, VOCAB, 8192};
 static char path[96], lora[96], cache[96];
 
 /* ==== A model on an engine ==================================================================== */
 
-typedef struct rig {
-    par_pool *pool;   /* threads */
-    model *m;         /* weights */
-    model_adapter *a; /* beside them, or NULL */
-    run_engine *e;    /* engine */
-    run_session *s;   /* one session */
-    base_log log;     /* into the two below */
-    char info[256];   /* last line of what is done */
-    char warn[512];   /* last warning */
-    int n_warn;       /* how many */
-} rig;
+typedef struct part_rig {
+    line_rig of;    /* the model on its engine */
+    base_log log;   /* into the two below */
+    char info[256]; /* last line of what is done */
+    char warn[512]; /* last warning */
+    int n_warn;     /* how many */
+} part_rig;
 
 static void hear(void *user, base_log_level level, const char *line) {
-    rig *r = user;
+    part_rig *r = user;
     if (level == BASE_LOG_INFO) snprintf(r->info, sizeof r->info, "%s", line);
     if (level <= BASE_LOG_WARN) snprintf(r->warn, sizeof r->warn, "%s", line);
     r->n_warn += level <= BASE_LOG_WARN;
 }
 
-static rotor_status rig_try(rig *r, run_options o, bool adapter, rotor_error *err) {
+static void part_up(part_rig *r, run_options o, bool adapter) {
     memset(r, 0, sizeof *r);
-    const model_options mo = {.i2s = -1};
-    assert_int_equal(par_create(&r->pool, 2, false, err), ROTOR_OK);
-    if (model_open(&r->m, path, &mo, err) != ROTOR_OK) fail_msg("%s", err->message);
-    if (adapter && model_adapter_open(&r->a, lora, r->m, &mo, err) != ROTOR_OK)
-        fail_msg("%s", err->message);
     r->log = (base_log){hear, r};
     o.cpu = cpu_detect();
     o.n_pages = 8;
     o.log = &r->log;
-    o.adapter = r->a;
     o.adapter_strength = 1;
     o.device_cache = cache;
     if (!o.chunk) o.chunk = 32;
-    return run_create(&r->e, r->m, r->pool, &o, err);
+    line_open(&r->of, path, adapter ? lora : NULL, 2);
+    line_up(&r->of, o);
 }
 
-static void rig_up(rig *r, run_options o, bool adapter) {
-    rotor_error err = {0};
-    if (rig_try(r, o, adapter, &err) != ROTOR_OK) fail_msg("%s", err.message);
-    assert_int_equal(run_session_create(&r->s, r->e, 200, &err), ROTOR_OK);
-}
-
-static void rig_down(rig *r) {
-    run_session_free(&r->s);
-    run_free(&r->e);
-    model_adapter_close(&r->a);
-    model_close(&r->m);
-    par_free(&r->pool);
-}
-
-static uint32_t token_at(uint32_t i) { return (i * 37u + i / 11u * 5u) % 95u; }
-
-static void eval_to(rig *r, uint32_t n) {
-    uint32_t tokens[200];
-    rotor_error err = {0};
-    for (uint32_t i = 0; i < n; i++) tokens[i] = token_at(i);
-    if (run_session_sync(r->s, tokens, n, NULL, NULL, NULL, &err) != ROTOR_OK)
-        fail_msg("%s", err.message);
-}
-
-static const float *logits_at(rig *r, uint32_t n) {
-    eval_to(r, n);
-    return run_logits(r->e, 0);
-}
+static const float *logits_at(part_rig *r, uint32_t n) { return line_logits(&r->of, n); }
 
 /* After a prompt in chunks, after one more token, and after a fork that writes on in a page it
  * shares: [3][VOCAB]. */
-static void tour(rig *r, float *out) {
+static void tour(part_rig *r, float *out) {
     run_session *fork = NULL;
     memcpy(out, logits_at(r, PROMPT), VOCAB * sizeof *out);
     memcpy(out + VOCAB, logits_at(r, PROMPT + 1), VOCAB * sizeof *out);
-    assert_int_equal(run_session_create(&fork, r->e, 200, NULL), ROTOR_OK);
-    assert_int_equal(run_session_fork(fork, r->s, PROMPT, NULL), ROTOR_OK);
+    assert_int_equal(run_session_create(&fork, r->of.e, 200, NULL), ROTOR_OK);
+    assert_int_equal(run_session_fork(fork, r->of.s, PROMPT, NULL), ROTOR_OK);
     const run_row row = {fork, 7, true};
-    assert_int_equal(run_eval(r->e, &row, 1, NULL), ROTOR_OK);
-    memcpy(out + 2 * VOCAB, run_logits(r->e, 0), VOCAB * sizeof *out);
+    assert_int_equal(run_eval(r->of.e, &row, 1, NULL), ROTOR_OK);
+    memcpy(out + 2 * VOCAB, run_logits(r->of.e, 0), VOCAB * sizeof *out);
     run_session_free(&fork);
 }
 
@@ -115,18 +79,18 @@ static void every_cut_is_the_same_bits(void **state) {
             const bool adapter = mode & 1;
             lora_file f;
             float want[3 * VOCAB], got[3 * VOCAB];
-            rig r;
+            part_rig r;
             tiny_write(path, (tiny_kind)kind, shape, 17, NULL);
             lora_file_start(&f, kind <= TINY_BITNET_T5 ? "bitnet-b1.58" : "llama", shape, 4,
                             QUANT_F32, 0.5f);
             lora_file_write(&f, lora, 5);
             for (uint32_t n = 0; n < LAYERS; n++) {
-                rig_up(&r, (run_options){.device_layers = n, .float_act = mode & 2}, adapter);
-                assert_int_equal(run_device_layers(r.e), n ? n : LAYERS);
+                part_up(&r, (run_options){.device_layers = n, .float_act = mode & 2}, adapter);
+                assert_int_equal(run_device_layers(r.of.e), n ? n : LAYERS);
                 tour(&r, n ? got : want);
                 if (n && memcmp(want, got, sizeof want) != 0)
                     fail_msg("%s, mode %d, %u layers", tiny_names[kind], mode, n);
-                rig_down(&r);
+                line_down(&r.of);
             }
         }
 }
@@ -137,17 +101,17 @@ static void the_staged_head_works_behind_a_cut(void **state) {
     enum { WORDS = 4000 };
     tiny_shape s = shape;
     uint32_t decided = 0;
-    rig whole, cut;
+    part_rig whole, cut;
     s.n_vocab = WORDS;
     tiny_write(path, TINY_BITNET, s, 18, NULL);
-    rig_up(&whole, (run_options){.head = RUN_HEAD_EXACT}, false);
-    rig_up(&cut, (run_options){.head = RUN_HEAD_EXACT, .device_layers = 2}, false);
+    part_up(&whole, (run_options){.head = RUN_HEAD_EXACT}, false);
+    part_up(&cut, (run_options){.head = RUN_HEAD_EXACT, .device_layers = 2}, false);
     for (uint32_t n = PROMPT; n < PROMPT + 12; n++) {
         run_found a, b;
-        eval_to(&whole, n);
-        eval_to(&cut, n);
-        const bool found = run_candidates(whole.e, 0, &(run_want){.k = 3}, &a);
-        assert_int_equal(run_candidates(cut.e, 0, &(run_want){.k = 3}, &b), found);
+        line_feed(&whole.of, n);
+        line_feed(&cut.of, n);
+        const bool found = run_candidates(whole.of.e, 0, &(run_want){.k = 3}, &a);
+        assert_int_equal(run_candidates(cut.of.e, 0, &(run_want){.k = 3}, &b), found);
         decided += found;
         if (!found) continue;
         assert_int_equal(a.n, b.n);
@@ -156,52 +120,20 @@ static void the_staged_head_works_behind_a_cut(void **state) {
     }
     dev_staged_stats a, b;
     assert_true(decided > 0);
-    assert_true(run_head_stats(whole.e, &a) && run_head_stats(cut.e, &b));
+    assert_true(run_head_stats(whole.of.e, &a) && run_head_stats(cut.of.e, &b));
     assert_memory_equal(&a, &b, sizeof a);
-    assert_memory_equal(run_logits(whole.e, 0), run_logits(cut.e, 0), WORDS * sizeof(float));
-    rig_down(&whole);
-    rig_down(&cut);
+    assert_memory_equal(run_logits(whole.of.e, 0), run_logits(cut.of.e, 0), WORDS * sizeof(float));
+    line_down(&whole.of);
+    line_down(&cut.of);
 }
 
 /* ==== On other devices ======================================================================== */
 
-typedef struct found_device {
-    dev_api api;     /* which */
-    size_t index;    /* of its list */
-    dev_facts facts; /* of it */
-} found_device;
-
-static found_device devices[MAX_DEVICES];
+static rig_device devices[RIG_DEVICES];
 static size_t n_devices;
 
-static void find_devices(void) {
-    for (dev_api api = DEV_OPENCL; api <= DEV_VULKAN; api++) {
-        dev_facts f[MAX_DEVICES];
-        size_t n = 0;
-        rotor_error err;
-        if (dev_list(api, f, MAX_DEVICES, &n, &err) != ROTOR_OK) continue;
-        for (size_t i = 0; i < n && i < MAX_DEVICES && n_devices < MAX_DEVICES; i++)
-            if (!f[i].missing[0]) devices[n_devices++] = (found_device){api, i, f[i]};
-    }
-}
-
-static run_options on(const found_device *d, uint32_t layers) {
+static run_options on(const rig_device *d, uint32_t layers) {
     return (run_options){.device = d->api, .device_index = d->index, .device_layers = layers};
-}
-
-static double distance(const float *a, const float *b, size_t n) {
-    double diff = 0, norm = 0;
-    for (size_t i = 0; i < n; i++) {
-        diff += pow((double)a[i] - (double)b[i], 2);
-        norm += pow((double)b[i], 2);
-    }
-    return sqrt(diff / norm);
-}
-
-/* The long run, of make check-all. */
-static bool everything(void) {
-    const char *which = getenv("ROTOR_TEST_DEVICES");
-    return which && strcmp(which, "all") == 0;
 }
 
 /* docs/numerics.md: between devices 2e-3 where nothing is rounded, 9e-2 where it is. */
@@ -209,27 +141,27 @@ static void every_cut_agrees_with_the_cpu(void **state) {
     (void)state;
     static const tiny_kind kinds[] = {TINY_BITNET, TINY_LLAMA_Q4K};
     if (!n_devices) skip();
-    for (size_t k = 0; k < (everything() ? 2 : 1) * BASE_COUNT(kinds); k++) {
+    for (size_t k = 0; k < (rig_all() ? 2 : 1) * BASE_COUNT(kinds); k++) {
         float want[3 * VOCAB], got[3 * VOCAB];
         const bool float_act = k % 2;
-        rig r;
+        part_rig r;
         tiny_write(path, kinds[k / 2], shape, 19, NULL);
-        rig_up(&r, (run_options){.float_act = float_act}, false);
+        part_up(&r, (run_options){.float_act = float_act}, false);
         tour(&r, want);
-        rig_down(&r);
+        line_down(&r.of);
         for (size_t i = 0; i < n_devices; i++)
-            for (uint32_t n = 1; n <= LAYERS; n += everything() ? 1 : 2) {
+            for (uint32_t n = 1; n <= LAYERS; n += rig_all() ? 1 : 2) {
                 run_options o = on(&devices[i], n);
                 o.float_act = float_act;
-                rig_up(&r, o, false);
+                part_up(&r, o, false);
                 tour(&r, got);
-                assert_int_equal(run_device(r.e), devices[i].api); /* not given up meanwhile */
+                assert_int_equal(run_device(r.of.e), devices[i].api); /* not given up meanwhile */
                 assert_int_equal(r.n_warn, 0);
-                const double far = distance(got, want, 3 * VOCAB);
+                const double far = line_distance(got, want, 3 * VOCAB);
                 if (!(far < (float_act ? 2e-3 : 9e-2)))
-                    fail_msg("%s, %s, %u layers: %g", devices[i].facts.name,
-                             tiny_names[kinds[k / 2]], n, far);
-                rig_down(&r);
+                    fail_msg("%s, %s, %u layers: %g", devices[i].label, tiny_names[kinds[k / 2]], n,
+                             far);
+                line_down(&r.of);
             }
     }
 }
@@ -240,20 +172,20 @@ static void one_row_crosses_each_seam(void **state) {
     if (!n_devices) skip();
     tiny_write(path, TINY_BITNET, shape, 20, NULL);
     for (size_t i = 0; i < n_devices; i++) {
-        rig r;
-        rig_up(&r, on(&devices[i], 2), false);
+        part_rig r;
+        part_up(&r, on(&devices[i], 2), false);
         logits_at(&r, PROMPT);
         logits_at(&r, PROMPT + 1);
-        const dev_counters a = run_counters(r.e);
+        const dev_counters a = run_counters(r.of.e);
         logits_at(&r, PROMPT + 2);
         logits_at(&r, PROMPT + 3);
-        const dev_counters b = run_counters(r.e);
+        const dev_counters b = run_counters(r.of.e);
         const uint64_t row = shape.n_embd * sizeof(float);
         assert_int_equal(b.steps - a.steps, 2);
         assert_int_equal(b.bytes_down - a.bytes_down, 2 * row);
         assert_in_range(b.bytes_up - a.bytes_up, 2 * row, 2 * row + 2048);
         assert_int_equal(b.allocations, a.allocations);
-        rig_down(&r);
+        line_down(&r.of);
     }
 }
 
@@ -264,20 +196,19 @@ static void memory_decides(void **state) {
     tiny_write(path, TINY_BITNET, shape, 21, NULL);
     float want[3 * VOCAB], got[3 * VOCAB];
     uint32_t last = LAYERS + 1, shapes = 0;
-    rig r;
-    rig_up(&r, (run_options){.head = RUN_HEAD_Q8}, false);
+    part_rig r;
+    part_up(&r, (run_options){.head = RUN_HEAD_Q8}, false);
     tour(&r, want);
-    rig_down(&r);
+    line_down(&r.of);
     for (uint64_t kib = 8192; kib > 0; kib -= kib > 1024 ? 64 : 32) {
         dev_facts f = devices[0].facts;
-        rotor_error err = {0};
         f.heap_bytes = (128ull << 20) + (kib << 10);
         run_options o = on(&devices[0], 0);
         o.head = RUN_HEAD_Q8;
         o.device_facts = &f;
-        if (rig_try(&r, o, false, &err) != ROTOR_OK) fail_msg("%s", err.message);
-        const bool some = run_device(r.e) != DEV_CPU;
-        const uint32_t n = some ? run_device_layers(r.e) : 0;
+        part_up(&r, o, false);
+        const bool some = run_device(r.of.e) != DEV_CPU;
+        const uint32_t n = some ? run_device_layers(r.of.e) : 0;
         const uint32_t kind = !some                                       ? 1
                               : strstr(r.info, "the whole model (")       ? 2
                               : strstr(r.info, "model but the embedding") ? 4
@@ -287,13 +218,12 @@ static void memory_decides(void **state) {
         assert_int_equal(r.n_warn, some ? 0 : 1);
         if (!some) assert_non_null(strstr(r.warn, "the CPU does it"));
         if (!(shapes & kind) || n != last) { /* each once: this takes a while */
-            assert_int_equal(run_session_create(&r.s, r.e, 200, NULL), ROTOR_OK);
             tour(&r, got);
-            assert_true(distance(got, want, 3 * VOCAB) < 9e-2);
+            assert_true(line_distance(got, want, 3 * VOCAB) < 9e-2);
         }
         shapes |= kind;
         last = n;
-        rig_down(&r);
+        line_down(&r.of);
         if (!some) break;
     }
     assert_int_equal(shapes, 31);
@@ -305,21 +235,21 @@ static void a_device_that_fails_is_replaced(void **state) {
     if (!n_devices) skip();
     tiny_write(path, TINY_BITNET, shape, 22, NULL);
     for (size_t i = 0; i < n_devices; i++) {
-        rig r, cpu;
-        rig_up(&cpu, (run_options){.chunk = 0}, false);
-        rig_up(&r, on(&devices[i], 2), false);
+        part_rig r, cpu;
+        part_up(&cpu, (run_options){.chunk = 0}, false);
+        part_up(&r, on(&devices[i], 2), false);
         logits_at(&r, 64); /* two steps of 32: a list for one row comes next */
         base_fault_after(1);
         const float *got = logits_at(&r, 65);
         base_fault_after(0);
-        assert_int_equal(run_device(r.e), DEV_CPU);
+        assert_int_equal(run_device(r.of.e), DEV_CPU);
         assert_int_equal(r.n_warn, 1);
         assert_non_null(strstr(r.warn, "going on on the CPU"));
         logits_at(&cpu, 64);
         assert_memory_equal(got, logits_at(&cpu, 65), VOCAB * sizeof *got);
         assert_memory_equal(logits_at(&r, 70), logits_at(&cpu, 70), VOCAB * sizeof *got);
-        rig_down(&r);
-        rig_down(&cpu);
+        line_down(&r.of);
+        line_down(&cpu.of);
     }
 }
 
@@ -331,36 +261,33 @@ static void memory_may_end_during_set_up(void **state) {
     tiny_write(path, TINY_BITNET, shape, 23, NULL);
     int halves = 0, wholes = 0;
     bool fired = true;
-    for (long n = 1; fired; n += everything() ? 5 : 37) {
+    for (long n = 1; fired; n += rig_all() ? 5 : 37) {
         rotor_error err = {0};
-        rig r;
-        memset(&r, 0, sizeof r);
-        const model_options mo = {.i2s = -1};
+        part_rig r = {.n_warn = 0};
         run_options o = on(&devices[0], 0);
-        assert_int_equal(par_create(&r.pool, 1, false, &err), ROTOR_OK);
-        assert_int_equal(model_open(&r.m, path, &mo, &err), ROTOR_OK);
+        line_open(&r.of, path, NULL, 1);
         r.log = (base_log){hear, &r};
         o.log = &r.log;
         o.n_pages = 4;
         o.chunk = 4;
         base_fault_after(n);
-        rotor_status st = run_create(&r.e, r.m, r.pool, &o, &err);
+        rotor_status st = run_create(&r.of.e, r.of.m, r.of.pool, &o, &err);
         fired = base_fault_fired();
         base_fault_after(0);
         if (st == ROTOR_OK && fired) {
-            const bool half = run_device(r.e) != DEV_CPU;
+            const bool half = run_device(r.of.e) != DEV_CPU;
             assert_int_equal(r.n_warn, 1);
-            assert_int_equal(run_device_layers(r.e), half ? LAYERS / 2 : LAYERS);
+            assert_int_equal(run_device_layers(r.of.e), half ? LAYERS / 2 : LAYERS);
             halves += half;
         }
         if (st == ROTOR_OK && !fired) {
-            assert_int_equal(run_device_layers(r.e), LAYERS);
+            assert_int_equal(run_device_layers(r.of.e), LAYERS);
             assert_int_equal(r.n_warn, 0);
             wholes++;
         }
         if (st != ROTOR_OK) assert_true(strlen(err.message) > 10);
         assert_true(n < 20000);
-        rig_down(&r);
+        line_down(&r.of);
     }
     print_message("%d times half the layers\n", halves);
     assert_true(halves > 0);
@@ -394,7 +321,7 @@ int main(void) {
     tiny_path(lora, "split-lora.gguf");
     tiny_path(cache, "split-kernels"); /* compiled once, not for every engine */
     if (base_mkdirs(cache, NULL) != ROTOR_OK) return 1;
-    find_devices();
+    n_devices = rig_devices(devices);
     if (!n_devices) print_message("no OpenCL or Vulkan device: only the CPU is tested\n");
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);
