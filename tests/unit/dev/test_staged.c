@@ -191,6 +191,7 @@ static void finds_what_the_whole_product_says(void **state) {
     uint32_t decided[SET_KINDS] = {0}, n = 0;
     for (int set = 0; set < SET_KINDS; set++)
         for (size_t i = 0; i < 12; i++, n++) {
+            if (rows[i % 4] > 1000 && getenv("ROTOR_TEST_QUICK")) continue;
             const shape s = {.cpu = i % 3 ? cpu_detect() : 0,
                              .n_threads = 1 + (int)(n % 4),
                              .type = types[n % 3],
