@@ -53,6 +53,7 @@ class Model:
     eps: float
     window: int
     yarn: Yarn
+    period: int = 2                         # the first layer of every so many is windowed
     embed: np.ndarray = None                # [V, E]
     head: np.ndarray = None                 # [V, E]
     final_norm: np.ndarray = None           # [E]
@@ -74,17 +75,14 @@ def rotate(x, omega, factor):
 def attention(q, k, v, sinks, window):
     """-> [T, H*D] and the weight that went into the sinks [H, T]."""
     n_tok, n_head, dim = q.shape
-    group = n_head // k.shape[1]
-    out, lost = np.empty(q.shape), np.empty((n_head, n_tok))
-    for h in range(n_head):
-        for p in range(n_tok):
-            first = max(0, p - window + 1) if window else 0
-            score = k[first:p + 1, h // group] @ q[p, h] / np.sqrt(dim)
-            top = max(score.max(), sinks[h])
-            w, sink = np.exp(score - top), np.exp(sinks[h] - top)
-            out[p, h] = w @ v[first:p + 1, h // group] / (w.sum() + sink)
-            lost[h, p] = sink / (w.sum() + sink)
-    return out.reshape(n_tok, -1), lost
+    k, v = (np.repeat(z, n_head // z.shape[1], axis=1) for z in (k, v))
+    i, j = np.arange(n_tok)[:, None], np.arange(n_tok)[None, :]
+    hidden = (j > i) | ((i - j >= window) if window else False)
+    scores = np.where(hidden, -np.inf, np.einsum("ihd,jhd->hij", q, k) / np.sqrt(dim))
+    top = np.maximum(scores.max(axis=-1), sinks[:, None])
+    w, sink = np.exp(scores - top[..., None]), np.exp(sinks[:, None] - top)
+    total = w.sum(axis=-1) + sink
+    return np.einsum("hij,jhd->ihd", w / total[..., None], v).reshape(n_tok, -1), sink / total
 
 
 def experts(layer, h, n_used, note):
@@ -97,14 +95,14 @@ def experts(layer, h, n_used, note):
     p = np.exp(ranked[:, :n_used] - ranked[:, :1])
     p /= p.sum(axis=1, keepdims=True)
     out, clipped = np.zeros_like(h), []
-    for t in range(len(h)):
-        for share, e in zip(p[t], order[t]):
-            gate = layer["gate"][e] @ h[t] + layer["gate.bias"][e]
-            up = layer["up"][e] @ h[t] + layer["up.bias"][e]
-            clipped.append([(gate > LIMIT).mean(), (np.abs(up) > LIMIT).mean()])
-            gate, up = np.minimum(gate, LIMIT), np.clip(up, -LIMIT, LIMIT)
-            a = gate / (1 + np.exp(-ALPHA * gate)) * (up + 1)
-            out[t] += share * (layer["down"][e] @ a + layer["down.bias"][e])
+    for e in range(scores.shape[1]):
+        t, place = np.nonzero(order[:, :n_used] == e)
+        gate = h[t] @ layer["gate"][e].T + layer["gate.bias"][e]
+        up = h[t] @ layer["up"][e].T + layer["up.bias"][e]
+        clipped += [[(a > LIMIT).mean(), (np.abs(b) > LIMIT).mean()] for a, b in zip(gate, up)]
+        gate, up = np.minimum(gate, LIMIT), np.clip(up, -LIMIT, LIMIT)
+        a = gate / (1 + np.exp(-ALPHA * gate)) * (up + 1)
+        out[t] += p[t, place, None] * (a @ layer["down"][e].T + layer["down.bias"][e])
     note("clipped", np.mean(clipped, axis=0))
     return out
 
@@ -121,7 +119,7 @@ def forward(m, ids, trace=None):
         h = rms_norm(x, layer["attn_norm"], m.eps)
         q, k, v = ((h @ layer[r].T + layer[r + ".bias"]).reshape(n_tok, -1, m.head_dim) for r in ("q", "k", "v"))
         q, k = rotate(q, omega, factor), rotate(k, omega, factor)
-        a, lost = attention(q, k, v, layer["sinks"], m.window if n % 2 == 0 else 0)
+        a, lost = attention(q, k, v, layer["sinks"], m.window if n % m.period == 0 else 0)
         note("lost", lost)
         x = x + a @ layer["o"].T + layer["o.bias"]
         x = x + experts(layer, rms_norm(x, layer["ffn_norm"], m.eps), m.n_used, note)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Makes tests/data/golden/gptoss-*: tiny random gpt-oss checkpoints with the logits and experts that `transformers` gives.
 
-usage: gptoss_models.py [FOLDER]        (default tests/data/golden)
+usage: gptoss_models.py [FOLDER [NAME...]]        (default tests/data/golden, all; gptoss-gguf comes with gptoss-mxfp4)
 
 Made with transformers 5.23.0, torch 2.15.0 (CPU), safetensors 0.8.0, gguf 0.19.0, numpy 2.4.6, Python 3.11.
 
  gptoss-mxfp4   4 layers, 8 experts; experts as *_blocks and *_scales, config.json in the form of the published checkpoint
                 (rope_scaling, rope_theta, quantization_config); YaRN bounds not rounded.
- gptoss-dense   2 layers; experts in bfloat16 as save_pretrained writes them ([N, in, 2F], gate and up interleaved); YaRN bounds
+ gptoss-dense   2 layers, 6 experts; experts in bfloat16 as save_pretrained writes them ([N, in, 2F], gate and up interleaved); YaRN bounds
                 rounded (truncate true), config.json as this release of transformers writes it.
  gptoss-gguf    the weights of gptoss-mxfp4 in the ggml-org form, written by the gguf package: the same MXFP4 codes, attention,
                 embedding and head as Q8_0, the rest F32. Its logits are of the decoded Q8_0 values.
@@ -167,11 +167,11 @@ def reload(folder):
     return model
 
 
-def make_folder(folder, seed, n_layer, truncate, mxfp4):
+def make_folder(folder, seed, shape, truncate, mxfp4):
     rng = np.random.default_rng(seed)
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(seed)
-    config = GptOssConfig(**BASE, num_hidden_layers=n_layer,
+    config = GptOssConfig(**BASE | shape,
                           rope_parameters=YARN | {"rope_theta": 150000.0, "truncate": truncate})
     model = GptOssForCausalLM(config).to(torch.bfloat16)
     redraw(model, rng)
@@ -256,10 +256,16 @@ def write_gguf(path, model, folder):
     return model
 
 
-def main(out):
+SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_local_experts": 6}
+
+
+def main(out, names):
+    if "gptoss-dense" in names:
+        make_folder(os.path.join(out, "gptoss-dense"), 2, SMALL, truncate=True, mxfp4=False)
+    if "gptoss-mxfp4" not in names:
+        return
     folder = os.path.join(out, "gptoss-mxfp4")
-    model, ids = make_folder(folder, 1, 4, truncate=False, mxfp4=True)
-    make_folder(os.path.join(out, "gptoss-dense"), 2, 2, truncate=True, mxfp4=False)
+    model, ids = make_folder(folder, 1, {"num_hidden_layers": 4}, truncate=False, mxfp4=True)
     as_gguf = os.path.join(out, "gptoss-gguf")
     shutil.rmtree(as_gguf, ignore_errors=True)
     os.makedirs(as_gguf)
@@ -268,4 +274,5 @@ def main(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "tests", "data", "golden"))
+    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "tests", "data", "golden"),
+         sys.argv[2:] or ["gptoss-dense", "gptoss-mxfp4"])
