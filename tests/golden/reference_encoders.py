@@ -128,6 +128,10 @@ ROLES = {"attn_q": "q", "attn_k": "k", "attn_v": "v", "attn_output": "o", "ffn_g
          "post_attention_norm": "post_attn_norm", "post_ffw_norm": "post_ffn_norm"}
 
 
+def gains(raw):
+    return np.frombuffer(raw.data, {g.F32: "<f4", g.F16: "<f2"}[raw.type]).astype(np.float64)
+
+
 def load_bitnet(path):
     """Matrices are reference.Ternary; gains are stored as they are applied (gemma's one is already in them)."""
     meta, raw = g.read_gguf(path)
@@ -141,22 +145,22 @@ def load_bitnet(path):
                  "gelu_tanh" if gemma else "silu")
     net.embed = reference.gguf_matrix(raw["token_embd.weight"]).w
     net.embed_scale = net.embed.shape[1] ** 0.5 if gemma else 1.0
-    net.final = {"norm": reference.gguf_vector(raw["output_norm.weight"])}
+    net.final = {"norm": gains(raw["output_norm.weight"])}
     for n in range(key("block_count")):
         full = not gemma or n % 6 == 5
         theta = key("rope.freq_base") if full else 10000.0
         omega = theta ** (-np.arange(0, dim, 2) / dim)
         net.rope.append(lambda count, omega=omega: (omega, 1.0))
-        net.window.append(0 if full else key("attention.sliding_window"))
+        net.window.append(0 if full else key("attention.sliding_window", 0))
         p, prefix = {}, f"blk.{n}."
         for name in (k for k in raw if k.startswith(prefix)):
             role = name[len(prefix):].removesuffix(".weight")
             if role.endswith("_norm_in"):
-                p[ROLES[role.removesuffix("_norm_in")] + ".norm"] = reference.gguf_vector(raw[name])
+                p[ROLES[role.removesuffix("_norm_in")] + ".norm"] = gains(raw[name])
             elif len(raw[name].shape) == 2:
                 p[ROLES[role]] = reference.gguf_matrix(raw[name])
             else:
-                p[ROLES[role]] = reference.gguf_vector(raw[name])
+                p[ROLES[role]] = gains(raw[name])
         net.layers.append(p)
     return net
 

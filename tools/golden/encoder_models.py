@@ -10,7 +10,8 @@ versions) and embeddings.npy: float32 [N, E], each row pooled and of length one.
 mean instead of the first token.
 
 enc-bitnet-qwen3 and enc-bitnet-gemma3 hold model.gguf in the form of the BitNet embedding models: I2_S projections, each with
-a norm on its input, F16 embedding, gemma's gains with the one added except those of the input norms. Their vectors come from
+a norm on its input, embedding and all gains F16, gemma's gains with the one added except those of the input norms; no window
+key, one base for all layers. Their vectors come from
 the library's Qwen3Model and Gemma3TextModel with every projection replaced by its AutoBitLinear with use_rms_norm;
 embeddings_f32.npy is the same with the rounding of activations taken out. The ids of these lie far from rounding ties.
 """
@@ -60,7 +61,8 @@ BITNET = {
     "enc-bitnet-qwen3": (tf.Qwen3Config, tf.Qwen3Model, TERNARY | {
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
     "enc-bitnet-gemma3": (tf.Gemma3TextConfig, tf.Gemma3TextModel, TERNARY | {
-        "query_pre_attn_scalar": 64, "sliding_window": 512, "rope_parameters": ROPES}),
+        "query_pre_attn_scalar": 64, "sliding_window": 512, "rope_parameters": {
+            k: {"rope_type": "default", "rope_theta": 10000.0} for k in ROPES}}),
 }
 PROJECTIONS = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
                "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
@@ -182,7 +184,17 @@ def to_bitlinear(model):
 
 def vector(p, add=0.0):
     v = p.detach().numpy().astype(np.float64) + add
-    return g.Raw(g.F32, v.shape, g.encode(g.F32, v))
+    return g.Raw(g.F16, v.shape, g.encode(g.F16, v))
+
+
+def round_gains(model):
+    """Gains, with gemma's one added, become values that F16 holds."""
+    gemma = model.config.model_type.startswith("gemma")
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim == 1:
+                add = 1.0 if gemma and "rms_norm" not in name else 0.0
+                p.copy_((p + add).half().float() - add)
 
 
 def write_bitnet_gguf(path, model, arch):
@@ -193,8 +205,6 @@ def write_bitnet_gguf(path, model, arch):
             "attention.head_count": c.num_attention_heads, "attention.head_count_kv": c.num_key_value_heads,
             "attention.key_length": c.head_dim, "attention.value_length": c.head_dim,
             "attention.layer_norm_rms_epsilon": c.rms_norm_eps, "rope.freq_base": float(theta), "pooling_type": 3}
-    if gemma:
-        keys["attention.sliding_window"] = c.sliding_window
     plus = 1.0 if gemma else 0.0
     emb = model.embed_tokens.weight.detach().numpy()
     out = {"token_embd.weight": g.Raw(g.F16, emb.shape, g.encode(g.F16, emb)), "output_norm.weight": vector(model.norm.weight, plus)}
@@ -243,6 +253,7 @@ def make_bitnet(name, out):
                 p.copy_(torch.from_numpy(draw(n, tuple(p.shape), rng, False).astype(np.float32)))
         emb = model.embed_tokens.weight
         emb.copy_(emb.half().float())
+    round_gains(model)
     path = os.path.join(folder, "model.gguf")
     write_bitnet_gguf(path, model, name.removeprefix("enc-bitnet-"))
     net = reference_encoders.load_bitnet(path)
