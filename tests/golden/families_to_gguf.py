@@ -4,7 +4,8 @@
 usage: families_to_gguf.py FOLDER OUT.gguf
 
 Names and keys are those of today's files. What such files change on the way:
- * llama and smollm3 rotate neighbours, so the rows of Q and K move within each head; the others keep halves;
+ * llama and smollm3 rotate neighbours, so the rows of Q and K move within each head (in layers without rotation too, where
+   it makes no difference); the others keep halves;
  * gemma's gains are stored with the one added; gpt2's matrices are turned to [out, in];
  * experts are stacked to [N, out, in]; llama3's RoPE becomes a tensor of divisors, longrope's two lists two tensors;
  * a tied head is not stored.
@@ -61,7 +62,7 @@ def layer_tensors(n, p, arch, net):
             for r in ("gate", "up", "down"):
                 out[f"blk.{n}.ffn_{r}_{suffix}.weight"] = matrix(np.stack(value[r]) if base == "experts" else value[r])
             continue
-        if arch in PAIRS and base in ("q", "k") and net.rope[n] is not None:
+        if arch in PAIRS and base in ("q", "k"):
             value = adjacent_pairs(value, net.n_head if base == "q" else net.n_kv)
         if base == "shared_gate":
             value = value[0]                # stored as one row

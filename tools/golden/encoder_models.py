@@ -51,8 +51,8 @@ MODELS = {
     "enc-nomic": (tf.NomicBertConfig, tf.NomicBertModel, BASE | {"layer_norm_eps": 1e-5}, "mean"),
     "enc-qwen3": (tf.Qwen3Config, tf.Qwen3Model, DECODER | {"tie_word_embeddings": True}, "last"),
     "enc-gemma": (tf.Gemma3TextConfig, tf.Gemma3TextModel, DECODER | {
-        "num_hidden_layers": 7, "intermediate_size": 32, "query_pre_attn_scalar": 16, "sliding_window": 8, "use_bidirectional_attention": True,
-        "rope_parameters": ROPES}, "mean"),
+        "num_hidden_layers": 7, "intermediate_size": 32, "query_pre_attn_scalar": 16, "sliding_window": 8,
+        "use_bidirectional_attention": True, "rope_parameters": ROPES}, "mean"),
 }
 TERNARY = {"vocab_size": N_VOCAB, "hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
            "num_key_value_heads": 1, "head_dim": 64, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "pad_token_id": None,
@@ -264,8 +264,10 @@ def make_bitnet(name, out):
     hf_bitnet.ActQuant.apply = kept
     np.save(os.path.join(folder, "embeddings.npy"), got)
     np.save(os.path.join(folder, "embeddings_f32.npy"), plain)
-    write_json(os.path.join(folder, "golden.json"), {"texts": texts, "pooling": "last", "tie_distance": tie, "made_with": versions()})
-    err = [reference.relative_l2(a, reference_encoders.bitnet_vectors(net, texts, act)).max() for a, act in ((got, "q8"), (plain, "f32"))]
+    write_json(os.path.join(folder, "golden.json"), {
+        "texts": texts, "pooling": "last", "tie_distance": tie, "made_with": versions()})
+    err = [reference.relative_l2(a, reference_encoders.bitnet_vectors(net, texts, act)).max()
+           for a, act in ((got, "q8"), (plain, "f32"))]
     print(f"{name}: largest error q8 {err[0]:.1e}, f32 {err[1]:.1e}, between them {reference.relative_l2(got, plain).max():.1e},"
           f" tie distance {tie:.1e}, cosines {(got @ got.T)[np.triu_indices(len(got), 1)].round(2)}", flush=True)
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Makes tests/data/golden/gptoss-*: tiny random gpt-oss checkpoints with the logits and experts that `transformers` gives.
 
-usage: gptoss_models.py [FOLDER [NAME...]]        (default tests/data/golden, all; gptoss-gguf comes with gptoss-mxfp4)
+usage: gptoss_models.py [FOLDER [NAME...]]        (default tests/data/golden, all)
 
+gptoss-gguf comes with gptoss-mxfp4.
 Made with transformers 5.23.0, torch 2.15.0 (CPU), safetensors 0.8.0, gguf 0.19.0, numpy 2.4.6, Python 3.11.
 
  gptoss-mxfp4   4 layers, 8 experts; experts as *_blocks and *_scales, config.json in the form of the published checkpoint
                 (rope_scaling, rope_theta, quantization_config); YaRN bounds not rounded.
- gptoss-dense   2 layers, 6 experts; experts in bfloat16 as save_pretrained writes them ([N, in, 2F], gate and up interleaved); YaRN bounds
-                rounded (truncate true), config.json as this release of transformers writes it.
+ gptoss-dense   2 layers, 6 experts; experts in bfloat16 as save_pretrained writes them ([N, in, 2F], gate and up interleaved); YaRN
+                bounds rounded (truncate true), config.json as this release of transformers writes it.
  gptoss-gguf    the weights of gptoss-mxfp4 in the ggml-org form, written by the gguf package: the same MXFP4 codes, attention,
                 embedding and head as Q8_0, the rest F32. Its logits are of the decoded Q8_0 values.
 
@@ -161,7 +162,8 @@ def reload(folder):
     m = reference_gptoss.load_hf(folder)
     for n, layer in enumerate(model.model.layers):
         e, mine = layer.mlp.experts, m.layers[n]
-        for got, want in ((e.gate_up_proj[..., ::2], mine["gate"]), (e.gate_up_proj[..., 1::2], mine["up"]), (e.down_proj, mine["down"])):
+        both = e.gate_up_proj
+        for got, want in ((both[..., ::2], mine["gate"]), (both[..., 1::2], mine["up"]), (e.down_proj, mine["down"])):
             if not np.array_equal(got.detach().numpy().swapaxes(1, 2), want.astype(np.float32)):
                 raise SystemExit(f"{folder}: transformers loaded other experts than were stored")
     return model
