@@ -86,6 +86,11 @@ def rope_keys(c, arch, net):
         keys |= {"rope.scaling.type": kind, "rope.scaling.factor": float(r["factor"])}
     if kind == "yarn":
         keys["rope.scaling.original_context_length"] = old
+        for side in ("fast", "slow"):
+            if f"beta_{side}" in r:
+                keys[f"rope.scaling.yarn_beta_{side}"] = float(r[f"beta_{side}"])
+        if not r.get("truncate", True):
+            raise ValueError("GGUF cannot say that YaRN's bounds are not rounded")
     if kind == "llama3":
         omega = r["rope_theta"] ** (-np.arange(0, net.head_dim, 2) / net.head_dim)
         extra["rope_freqs.weight"] = vector(omega / reference_families.llama3(r, omega))

@@ -28,6 +28,8 @@ def golden(folder):
 
 FOLDERS = sorted(n for n in os.listdir(GOLDEN) if n.startswith("fam-"))
 NAMES = FOLDERS + [f"{n}:{v}" for n in FOLDERS for v in golden(n)["variants"]]
+NO_GGUF = ("fam-llama3-rope:yarn_exact",)       # GGUF has no key for bounds that are not rounded
+CASES = [(n, f) for n in NAMES for f in ("folder", "gguf") if f == "folder" or n not in NO_GGUF]
 
 
 class Case:
@@ -52,7 +54,7 @@ class Case:
             families_to_gguf.convert(self.folder, self.path)
 
 
-@pytest.fixture(scope="module", params=[(n, f) for n in NAMES for f in ("folder", "gguf")], ids=lambda p: "-".join(p))
+@pytest.fixture(scope="module", params=CASES, ids=lambda p: "-".join(p))
 def case(request, tmp_path_factory):
     return Case(*request.param, str(tmp_path_factory.mktemp("family")))
 

@@ -181,7 +181,7 @@ def variant(folder, name, changes, model_class, ids, golden):
             want = reference_families.forward(reference_families.load(tmp), ids[:12])
             text += f", short {reference.relative_l2(short, want).max():.1e}"
             text += f" (long and short differ by {reference.relative_l2(short, logits[:12]).max():.1e})"
-        print(f"    {name}: {text}; GGUF {check_gguf(tmp)}", flush=True)
+        print(f"    {name}: {text}; GGUF {None if name == 'yarn_exact' else check_gguf(tmp)}", flush=True)
 
 
 def make(name, out):
