@@ -11,7 +11,7 @@ typedef struct dev_vtable {
     void (*free)(dev *d); /* releases everything, the struct included */
     rotor_status (*add_mat)(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);
     rotor_status (*add_vec)(dev *d, const float *v, size_t n, dev_vec *out, rotor_error *err);
-    rotor_status (*add_buf)(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err);
+    rotor_status (*add_buf)(dev *d, size_t width, dev_rows rows, dev_buf *out, rotor_error *err);
     rotor_status (*record)(dev *d, const dev_op *ops, size_t n, rotor_error *err);
     rotor_status (*run)(dev *d, const dev_step *step, rotor_error *err);
     rotor_status (*submit)(dev *d, const dev_step *step, rotor_error *err); /* or NULL … */

@@ -25,6 +25,7 @@ typedef struct model_arch {
     bool qk_norm;          /* norms on the heads of q and k */
     bool ternary;          /* projections are BitLinear whatever type stores them */
     model_glu glu;         /* gate activation */
+    bool oss;              /* gpt-oss: sinks, a mixture of experts, a window in every other layer */
 } model_arch;
 
 /* What weight_scale of a HF ternary checkpoint means. */

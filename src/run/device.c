@@ -110,6 +110,9 @@ static dev_shape shape_of(const run_engine *e, const double *inv_freq) {
                        .n_rot = hp->n_rot,
                        .rope_interleaved = hp->rope_interleaved,
                        .inv_freq = inv_freq,
+                       .rope_gain = hp->rope_gain,
+                       .n_expert = hp->n_expert,
+                       .n_used = hp->n_used,
                        .n_pages = e->opt.n_pages,
                        .kv = e->opt.kv,
                        .float_act = e->opt.float_act,
@@ -167,16 +170,23 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
     const size_t q = (size_t)hp->n_head * hp->d_head, kv = (size_t)hp->n_head_kv * hp->d_head;
     run_bufs *b = &e->buf;
     const struct {
-        dev_buf *out; /* handle to fill */
-        size_t width; /* floats per row */
-        bool picked;  /* only rows with logits */
-    } list[] = {{&b->x, hp->n_embd, false}, {&b->h, hp->n_embd, false},
-                {&b->q, q, false},          {&b->k, kv, false},
-                {&b->v, kv, false},         {&b->a, q, false},
-                {&b->g, hp->n_ff, false},   {&b->u, hp->n_ff, false},
-                {&b->px, hp->n_embd, true}, {&b->logits, hp->n_vocab, true}};
-    for (size_t i = 0; i < BASE_COUNT(list); i++)
-        ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].picked, list[i].out, err));
+        dev_buf *out;  /* handle to fill */
+        size_t width;  /* floats per row */
+        dev_rows rows; /* what its rows are */
+    } list[] = {{&b->x, hp->n_embd, DEV_TOKENS},
+                {&b->h, hp->n_embd, DEV_TOKENS},
+                {&b->q, q, DEV_TOKENS},
+                {&b->k, kv, DEV_TOKENS},
+                {&b->v, kv, DEV_TOKENS},
+                {&b->a, q, DEV_TOKENS},
+                {&b->g, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
+                {&b->u, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
+                {&b->px, hp->n_embd, DEV_PICKED},
+                {&b->logits, hp->n_vocab, DEV_PICKED},
+                {&b->r, hp->n_expert, DEV_TOKENS}, /* these two: of a mixture */
+                {&b->s, hp->n_embd, DEV_SLOTS}};
+    for (size_t i = 0; i < BASE_COUNT(list) - (hp->n_expert ? 0 : 2); i++)
+        ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].rows, list[i].out, err));
     return ROTOR_OK;
 }
 

@@ -32,7 +32,9 @@ typedef struct run_bufs {
     dev_buf q;      /* [B, H*d] queries */
     dev_buf k, v;   /* [B, K*d] keys and values */
     dev_buf a;      /* [B, H*d] attention output */
-    dev_buf g, u;   /* [B, F] gate and up */
+    dev_buf g, u;   /* [B, F] gate and up; of a mixture: [slots, F] */
+    dev_buf r;      /* [B, E] a mixture's logits of experts */
+    dev_buf s;      /* [slots, D] a mixture's inputs, then outputs, of experts */
     dev_buf px;     /* [picked, D] final norm of the rows with logits */
     dev_buf logits; /* [picked, V] */
 } run_bufs;

@@ -13,7 +13,7 @@
 typedef struct cpu_buf {
     float *x;       /* [rows, width], in the arena of the device */
     size_t width;   /* floats per row */
-    bool picked;    /* rows are the picked ones */
+    dev_rows kind;  /* what its rows are */
     uint32_t rows;  /* rows there is room for */
     int8_t *q;      /* [rows, ldq] int8 form, NULL until an op needs it */
     size_t ldq;     /* bytes per row of q */
@@ -56,6 +56,19 @@ typedef struct cpu_watch {
     const dev_op *last; /* op of the last entry */
 } cpu_watch;
 
+/* Which experts the tokens of a step were sent to by the last DEV_ROUTE. Slot rows of one expert
+ * stand together, tokens ascending. All arrays are owned. */
+typedef struct cpu_route {
+    uint32_t *expert; /* [tokens, n_used] by token and slot, best first */
+    float *weight;    /* [tokens, n_used] */
+    uint32_t *row;    /* [tokens, n_used] the slot row of each */
+    uint32_t *token;  /* [slot rows] whose it is */
+    uint32_t *of_row; /* [slot rows] its expert */
+    uint32_t *active; /* [n_active] experts that have rows, ascending */
+    uint32_t *first;  /* [n_active + 1] first slot row of each */
+    uint32_t n_active;
+} cpu_route;
+
 typedef struct dev_cpu {
     dev base;              /* first member: the public face */
     const kern *k;         /* borrowed */
@@ -86,6 +99,7 @@ typedef struct dev_cpu {
     size_t scratch_at;     /* floats of one thread's share */
     size_t max_spans;      /* spans a token can have */
     float *cs, *sn;        /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
+    cpu_route route;       /* of the mixture, when there is one */
     uint64_t buf_bytes;    /* all buffers, for dev_memory_bytes */
     struct cpu_head *head; /* the staged head, owned; NULL: none */
 } dev_cpu;
@@ -104,8 +118,27 @@ static inline size_t cpu_page_offset(const dev_cpu *d, uint32_t layer, uint32_t 
 
 /* Ops that work on each row by itself. */
 static inline bool cpu_is_row_op(const dev_op *op) {
-    return op->kind != DEV_MATMUL && op->kind != DEV_ATTENTION;
+    return op->kind != DEV_MATMUL && op->kind != DEV_ATTENTION && op->kind != DEV_ROUTE &&
+           op->kind != DEV_EXPERTS;
 }
+
+static inline bool cpu_same_rows(const dev_op *a, const dev_op *b) {
+    return a->picked == b->picked && a->slots == b->slots;
+}
+
+/* dev_cpu_experts.c: the mixture of experts. choose fills expert and weight of tokens [begin, end),
+ * share_out the rest, from those of all. */
+rotor_status cpu_route_alloc(dev_cpu *d, rotor_error *err);
+void cpu_route_free(cpu_route *r);
+void cpu_choose(dev_cpu *d, const dev_op *op, size_t begin, size_t end);
+void cpu_share_out(dev_cpu *d, size_t n_tok);
+void cpu_gather_row(const dev_cpu *d, const dev_op *op, size_t row);
+void cpu_mix_row(const dev_cpu *d, const dev_op *op, size_t token);
+/* Rows [begin, end) of the matrices of all active experts, each with the slot rows that are its
+ * own: row r of active expert a is a * rows + r. */
+void cpu_experts_rows(const dev_cpu *d, const dev_op *op, size_t begin, size_t end);
+/* Adds the biases of outputs [begin, end), counted likewise, where every expert has one row. */
+void cpu_experts_bias(const dev_cpu *d, const dev_op *op, size_t begin, size_t end);
 
 /* Fills d->phases from d->ops. */
 void cpu_plan(dev_cpu *d);
