@@ -63,8 +63,8 @@ bool dev_chosen(dev *d, uint32_t row, uint32_t *id) {
     return d->vt->chosen && d->vt->chosen(d, row, id);
 }
 
-void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page) {
-    if (dst_page != src_page) d->vt->copy_page(d, dst_page, src_page);
+void dev_copy_page(dev *d, bool ring, uint32_t dst_page, uint32_t src_page) {
+    if (dst_page != src_page) d->vt->copy_page(d, ring, dst_page, src_page);
 }
 
 void dev_counters_get(const dev *d, dev_counters *out) { *out = d->counters; }

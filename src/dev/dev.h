@@ -80,8 +80,10 @@ typedef struct dev_shape {
     float rope_gain;                             /* multiplies cosines and sines; 0: 1 */
     uint32_t n_expert, n_used;                   /* of a mixture, and a token's share; or 0 */
     uint32_t n_pages;                            /* cache pages of KERN_KEYS positions */
-    kern_kv kv;                                  /* cache type */
-    bool float_act;                              /* --act f32: products take float activations */
+    uint32_t n_ring_pages;                       /* pages of their own for layers with a window */
+    const bool *ring; /* [n_layer] which layers these are, borrowed during creation; NULL: none */
+    kern_kv kv;       /* cache type */
+    bool float_act;   /* --act f32: products take float activations */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) run on one thread */
 } dev_shape;
 
@@ -103,6 +105,7 @@ typedef struct dev_step {
                                      in picked row r of the step submitted before is token r */
     const uint32_t *pos;          /* [n_rows] position in its sequence */
     const uint32_t *const *pages; /* [n_rows] page table of its sequence */
+    const uint32_t *const *ring;  /* [n_rows] the same for the layers with pages of their own */
     uint32_t n_picked;            /* rows with logits */
     const uint32_t *picked;       /* [n_picked] row indices, ascending */
     uint32_t n_best;              /* the best so many of each are looked for (dev_top), at most
@@ -192,8 +195,8 @@ uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs);
 /* The token drawn from picked row `row` of the last step. False: this device does not draw, or the
  * best of the row is not finite. */
 bool dev_chosen(dev *d, uint32_t row, uint32_t *id);
-/* Copies the first n positions of one cache page to another (all layers). */
-void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page);
+/* Copies one cache page to another: all layers of that kind of pages. */
+void dev_copy_page(dev *d, bool ring, uint32_t dst_page, uint32_t src_page);
 void dev_counters_get(const dev *d, dev_counters *out);
 uint64_t dev_memory_bytes(const dev *d); /* buffers and cache, without weights */
 

@@ -275,9 +275,9 @@ static uint32_t top(dev *base, uint32_t row, const uint32_t **pairs) {
     return dev_top(((dev_split *)base)->side[1], row, pairs);
 }
 
-static void copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
+static void copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page) {
     dev_split *d = (dev_split *)base;
-    for (int i = 0; i < 2; i++) dev_copy_page(d->side[i], dst_page, src_page);
+    for (int i = 0; i < 2; i++) dev_copy_page(d->side[i], ring, dst_page, src_page);
     count(d);
 }
 

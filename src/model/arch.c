@@ -9,16 +9,19 @@
 #include <stdio.h>
 
 static const model_arch archs[] = {
-    /* name, model_type, interleaved, sub-norms, QK norms, ternary, gate */
-    {"bitnet-b1.58", "bitnet", false, true, false, true, MODEL_RELU2},
-    {"bitnet-25", NULL, false, true, false, true, MODEL_RELU2},
-    {"bitnet", "bitnet-1bitllm", false, true, false, true, MODEL_SILU},
-    {"llama", "llama", true, false, false, false, MODEL_SILU},
-    {"mistral", "mistral", true, false, false, false, MODEL_SILU},
-    {"qwen2", "qwen2", false, false, false, false, MODEL_SILU},
-    {"qwen3", "qwen3", false, false, true, false, MODEL_SILU},
-    {"gpt-oss", NULL, .glu = MODEL_SWIGLU_OAI, .oss = true},
-    {"gptoss", NULL, .glu = MODEL_SWIGLU_OAI, .oss = true}, /* how Ollama wrote it at first */
+    {.name = "bitnet-b1.58", .hf_type = "bitnet", .sub_norms = true, .ternary = true},
+    {.name = "bitnet-25", .sub_norms = true, .ternary = true},
+    {.name = "bitnet",
+     .hf_type = "bitnet-1bitllm",
+     .sub_norms = true,
+     .ternary = true,
+     .glu = MODEL_SILU},
+    {.name = "llama", .hf_type = "llama", .rope_interleaved = true, .glu = MODEL_SILU},
+    {.name = "mistral", .hf_type = "mistral", .rope_interleaved = true, .glu = MODEL_SILU},
+    {.name = "qwen2", .hf_type = "qwen2", .glu = MODEL_SILU},
+    {.name = "qwen3", .hf_type = "qwen3", .qk_norm = true, .glu = MODEL_SILU},
+    {.name = "gpt-oss", .oss = true, .glu = MODEL_SWIGLU_OAI},
+    {.name = "gptoss", .oss = true, .glu = MODEL_SWIGLU_OAI}, /* how Ollama wrote it at first */
 };
 
 const char *model_arch_name(size_t i) { return i < BASE_COUNT(archs) ? archs[i].name : NULL; }

@@ -225,8 +225,22 @@ rotor_status model_open_memory(model **out, const void *data, size_t n_bytes, co
 
 /* ==== Facts =================================================================================== */
 
+static uint32_t ring_layers(const model_hparams *hp) {
+    uint32_t n = 0;
+    for (uint32_t l = 0; hp->window_every && l < hp->n_layer; l++) n += model_window(hp, l) != 0;
+    return n;
+}
+
+static uint64_t kv_bytes(const model_hparams *hp, uint32_t n_layer, double bytes_per_elem) {
+    return (uint64_t)(2.0 * n_layer * hp->n_head_kv * hp->d_head * bytes_per_elem);
+}
+
 uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem) {
-    return (uint64_t)(2.0 * hp->n_layer * hp->n_head_kv * hp->d_head * bytes_per_elem);
+    return kv_bytes(hp, hp->n_layer - ring_layers(hp), bytes_per_elem);
+}
+
+uint64_t model_ring_bytes_per_tok(const model_hparams *hp, double bytes_per_elem) {
+    return kv_bytes(hp, ring_layers(hp), bytes_per_elem);
 }
 
 static uint64_t mat_bytes(const model_mat *w) { return (uint64_t)w->rows * w->row_bytes; }

@@ -187,8 +187,10 @@ bool model_is_adapter(const file_model *f);
 
 /* inv_freq[n_rot / 2] of the rotary embedding, scaling applied. */
 void model_rope_freqs(const model_hparams *hp, double *inv_freq);
-/* KV bytes per position for 4, 2 or 34/32 bytes an element. */
+/* KV bytes one more position takes, for 4, 2 or 34/32 bytes an element; layers that keep only their
+ * window left out. And those of the latter alone, per position kept. */
 uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);
+uint64_t model_ring_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);
 /* Bytes one decode step reads: all projections, norms and head (with head_bytes instead of the
  * file's head when not 0). */
 uint64_t model_step_bytes(const model *m, uint64_t head_bytes);

@@ -24,7 +24,7 @@ typedef struct model_arch {
     bool sub_norms;        /* norms before o and down */
     bool qk_norm;          /* norms on the heads of q and k */
     bool ternary;          /* projections are BitLinear whatever type stores them */
-    model_glu glu;         /* gate activation */
+    model_glu glu;         /* gate activation; relu^2 unless it says another */
     bool oss;              /* gpt-oss: sinks, a mixture of experts, a window in every other layer */
 } model_arch;
 

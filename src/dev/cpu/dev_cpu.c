@@ -217,14 +217,16 @@ static rotor_status cpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *
     return (void)err, ROTOR_OK;
 }
 
-static void cpu_copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
-    dev_cpu *d = (dev_cpu *)base;
-    memcpy(d->pages + dst_page * d->page_bytes, d->pages + src_page * d->page_bytes, d->page_bytes);
+static void cpu_copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page) {
+    const cpu_cache *c = &((dev_cpu *)base)->cache[ring];
+    memcpy(c->pages + dst_page * c->page_bytes, c->pages + src_page * c->page_bytes, c->page_bytes);
 }
 
 static uint64_t cpu_memory_bytes(const dev *base) {
     const dev_cpu *d = (const dev_cpu *)base;
-    return d->buf_bytes + (uint64_t)d->shape.n_pages * d->page_bytes + cpu_head_bytes(d->head);
+    uint64_t sum = d->buf_bytes + cpu_head_bytes(d->head);
+    for (int i = 0; i < 2; i++) sum += (uint64_t)d->cache[i].n_pages * d->cache[i].page_bytes;
+    return sum;
 }
 
 static void cpu_free(dev *base) {
@@ -244,7 +246,8 @@ static void cpu_free(dev *base) {
     base_free_aligned(d->sn);
     base_free_aligned(d->partial);
     base_free_aligned(d->scratch);
-    base_free_aligned(d->pages);
+    for (int i = 0; i < 2; i++) base_free_aligned(d->cache[i].pages);
+    base_free(d->layers);
     base_free(d);
 }
 
@@ -266,17 +269,39 @@ static const dev_vtable cpu_vtable = {.free = cpu_free,
                                       .screen = cpu_screen,
                                       .find = cpu_find};
 
-static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
+/* Which layers keep their keys and values in which kind of pages. */
+static rotor_status alloc_layers(dev_cpu *d, rotor_error *err) {
     const dev_shape *s = &d->shape;
-    d->block_bytes = KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
-    d->page_bytes = (size_t)s->n_layer * s->n_head_kv * 2 * d->block_bytes;
+    d->layers = base_alloc_array((size_t)s->n_layer + 1, sizeof *d->layers);
+    if (!d->layers) return base_fail_nomem(err, "making the cache");
+    for (uint32_t l = 0; l < s->n_layer; l++) {
+        const bool ring = s->ring && s->ring[l];
+        d->layers[l] = (cpu_layer){ring, d->cache[ring].n_layer++};
+    }
+    d->shape.ring = NULL; /* borrowed for now only */
+    d->cache[0].n_pages = s->n_pages;
+    d->cache[1].n_pages = d->cache[1].n_layer ? s->n_ring_pages : 0;
+    return ROTOR_OK;
+}
+
+static rotor_status alloc_pages(dev_cpu *d, cpu_cache *c, rotor_error *err) {
     size_t bytes;
-    if (!base_mul_size(d->page_bytes, s->n_pages, &bytes) ||
-        !(d->pages = base_alloc_aligned(bytes)))
+    c->page_bytes = (size_t)c->n_layer * d->shape.n_head_kv * 2 * d->block_bytes;
+    if (!base_mul_size(c->page_bytes, c->n_pages, &bytes) ||
+        (bytes && !(c->pages = base_alloc_aligned(bytes))))
         return base_fail(err, ROTOR_E_NOMEM,
                          "no memory for a cache of %llu positions (%zu bytes each); "
                          "use a smaller --ctx or --kv q8",
-                         (unsigned long long)s->n_pages * KERN_KEYS, d->page_bytes / KERN_KEYS);
+                         (unsigned long long)c->n_pages * KERN_KEYS, c->page_bytes / KERN_KEYS);
+    return ROTOR_OK;
+}
+
+static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
+    const dev_shape *s = &d->shape;
+    size_t bytes;
+    d->block_bytes = KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
+    ROTOR_TRY(alloc_layers(d, err));
+    for (int i = 0; i < 2; i++) ROTOR_TRY(alloc_pages(d, &d->cache[i], err));
     size_t heads = (size_t)CPU_SPLIT_ROWS * s->n_head;
     d->max_spans = ((size_t)s->n_pages * KERN_KEYS + KERN_SPAN - 1) / KERN_SPAN;
     if (!base_mul_size(heads * kern_partial_floats(s->d_head) * sizeof *d->partial, d->max_spans,

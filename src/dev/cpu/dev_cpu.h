@@ -43,6 +43,21 @@ typedef struct cpu_claim {
     _Alignas(64) atomic_uint n[2]; /* of even and odd products */
 } cpu_claim;
 
+/* Cache pages of one kind: of layers that see everything, or of those with a window. */
+typedef struct cpu_cache {
+    uint8_t *pages; /* n_pages * page_bytes, owned; untouched pages cost nothing */
+    size_t
+        page_bytes;   /* all layers of the kind, KV heads, keys and values of KERN_KEYS positions */
+    uint32_t n_pages; /* of them */
+    uint32_t n_layer; /* layers of the kind */
+} cpu_cache;
+
+/* Where a layer's keys and values are. */
+typedef struct cpu_layer {
+    bool ring;   /* which kind of pages */
+    uint32_t at; /* how manieth layer of that kind */
+} cpu_layer;
+
 typedef struct cpu_op_time {
     uint64_t calls;   /* steps (kept by thread 0) */
     uint64_t work_ns; /* spent on the op */
@@ -91,8 +106,8 @@ typedef struct dev_cpu {
     cpu_claim *claims;     /* [threads], owned */
     cpu_watch *watches;    /* [threads], owned; NULL: no account is kept */
     uint64_t op_bytes;     /* weight bytes one token reads: the measure of a step's work */
-    uint8_t *pages;        /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
-    size_t page_bytes;     /* all layers, KV heads, keys and values of KERN_KEYS positions */
+    cpu_cache cache[2];    /* [1]: of layers with pages of their own */
+    cpu_layer *layers;     /* [n_layer], owned */
     size_t block_bytes;    /* keys (or values) of one layer and KV head in a page */
     float *partial;        /* attention states of split tokens, owned: see dev_cpu_step.c */
     float *scratch;        /* attention's working memory of all threads, owned */
@@ -113,7 +128,11 @@ enum {
 
 /* Byte offset inside a page of the keys of (layer, head); the values follow block_bytes later. */
 static inline size_t cpu_page_offset(const dev_cpu *d, uint32_t layer, uint32_t head) {
-    return ((size_t)layer * d->shape.n_head_kv + head) * 2 * d->block_bytes;
+    return ((size_t)d->layers[layer].at * d->shape.n_head_kv + head) * 2 * d->block_bytes;
+}
+
+static inline const cpu_cache *cpu_cache_of(const dev_cpu *d, uint32_t layer) {
+    return &d->cache[d->layers[layer].ring];
 }
 
 /* Ops that work on each row by itself. */

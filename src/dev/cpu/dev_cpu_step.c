@@ -183,12 +183,18 @@ static void norm_heads(const dev_cpu *d, const dev_op *op, size_t row, size_t fi
                       row_of(&d->bufs[op->src], row) + i * gain->n, gain->v, gain->n, op->eps);
 }
 
+/* The page table of a row's sequence, for one layer. */
+static const uint32_t *pages_of(const cpu_ctx *c, uint32_t layer, size_t row) {
+    return c->d->layers[layer].ring ? c->step->ring[row] : c->step->pages[row];
+}
+
 static void kv_append_head(const cpu_ctx *c, const dev_op *op, size_t row, uint32_t head) {
     const dev_cpu *d = c->d;
     const dev_shape *s = &d->shape;
     const size_t pos = c->step->pos[row], slot = pos % KERN_KEYS;
-    const size_t page = c->step->pages[row][pos / KERN_KEYS];
-    uint8_t *at = d->pages + page * d->page_bytes + cpu_page_offset(d, op->layer, head);
+    const cpu_cache *cache = cpu_cache_of(d, op->layer);
+    const size_t page = pages_of(c, op->layer, row)[pos / KERN_KEYS];
+    uint8_t *at = cache->pages + page * cache->page_bytes + cpu_page_offset(d, op->layer, head);
     uint8_t packed[KERN_MAX_HEAD * sizeof(float)];
     d->k->kv_store(packed, row_of(&d->bufs[op->src], row) + head * s->d_head, s->d_head, s->kv);
     kern_put_key(at, slot, packed, s->d_head, s->kv);
@@ -289,6 +295,7 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
     const cpu_buf *src = &d->bufs[op->src], *dst = &d->bufs[op->dst[0]];
     const size_t group = s->n_head / s->n_head_kv, at = head * group * s->d_head;
     const size_t k_at = cpu_page_offset(d, op->layer, (uint32_t)head);
+    const cpu_cache *cache = cpu_cache_of(d, op->layer);
     return (kern_attn){.q = row_of(src, row) + at,
                        .out = row_of(dst, row) + at,
                        .ldq = src->width,
@@ -298,9 +305,9 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
                        .d = s->d_head,
                        .scale = 1.0f / __builtin_sqrtf((float)s->d_head),
                        .type = s->kv,
-                       .pages = d->pages,
-                       .page_ids = c->step->pages[row],
-                       .page_bytes = d->page_bytes,
+                       .pages = cache->pages,
+                       .page_ids = pages_of(c, op->layer, row),
+                       .page_bytes = cache->page_bytes,
                        .k_at = k_at,
                        .v_at = k_at + d->block_bytes,
                        .pos = c->step->pos[row],

@@ -122,7 +122,7 @@ static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *
     dev_gpu *d = (dev_gpu *)base;
     assert(!d->ops); /* once */
     for (size_t i = 0; i < n; i++)
-        if (ops[i].kind >= DEV_ROUTE || ops[i].sinks || ops[i].glu == KERN_SWIGLU_OAI)
+        if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks || ops[i].glu == KERN_SWIGLU_OAI)
             return no_experts(d, err);
     d->ops = base_alloc_array(n, sizeof *ops);
     d->weights_of = base_alloc_array(n, sizeof *d->weights_of);
@@ -150,8 +150,10 @@ rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, rotor_error *err) {
 
 /* ==== The rest of a dev ======================================================================= */
 
-static void copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
+static void copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page) {
     dev_gpu *d = (dev_gpu *)base;
+    assert(!ring);
+    (void)ring;
     const uint64_t bytes = (uint64_t)d->shape.n_head_kv * d->block_bytes;
     for (uint32_t l = 0; l < d->shape.n_layer && d->lost == ROTOR_OK; l++) {
         gpu_mem *both[] = {d->keys[l], d->values[l]};
