@@ -20,7 +20,7 @@ static const model_arch archs[] = {
     {.name = "mistral", .hf_type = "mistral", .rope_interleaved = true, .glu = MODEL_SILU},
     {.name = "qwen2", .hf_type = "qwen2", .glu = MODEL_SILU},
     {.name = "qwen3", .hf_type = "qwen3", .qk_norm = true, .glu = MODEL_SILU},
-    {.name = "gpt-oss", .oss = true, .glu = MODEL_SWIGLU_OAI},
+    {.name = "gpt-oss", .hf_type = "gpt_oss", .oss = true, .glu = MODEL_SWIGLU_OAI},
     {.name = "gptoss", .oss = true, .glu = MODEL_SWIGLU_OAI}, /* how Ollama wrote it at first */
 };
 

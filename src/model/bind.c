@@ -58,17 +58,20 @@ static void spell(char out[160], const char *pattern, uint32_t layer, const char
 }
 
 /* Whoever finds a tensor uses it: refuse_unused() complains about the rest. */
+const file_tensor *model_find(const model_loader *ld, const char *name) {
+    const file_tensor *t = file_tensor_find(ld->f, name);
+    if (t) ld->used[t - file_tensor_at(ld->f, 0)] = true;
+    return t;
+}
+
 static const file_tensor *find(const model_loader *ld, const role *r, uint32_t layer,
                                const char *tail) {
     char name[160];
     spell(name, ld->hf ? r->hf : r->gguf, layer, tail);
-    const file_tensor *t = file_tensor_find(ld->f, name);
-    if (!t && r->other) {
-        spell(name, r->other, layer, tail);
-        t = file_tensor_find(ld->f, name);
-    }
-    if (t) ld->used[t - file_tensor_at(ld->f, 0)] = true;
-    return t;
+    const file_tensor *t = model_find(ld, name);
+    if (t || !r->other) return t;
+    spell(name, r->other, layer, tail);
+    return model_find(ld, name);
 }
 
 static rotor_status require(const model_loader *ld, const role *r, uint32_t layer,
@@ -107,17 +110,16 @@ rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err) {
     return quant_decode_rows(&v, 0, 1, out, err);
 }
 
-static bool is_float(uint32_t type) {
+bool model_is_float(uint32_t type) {
     return type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
 }
 
-/* One vector of n, or one for each of several experts. */
-static rotor_status bind_vectors(model_loader *ld, const file_tensor *t, size_t rows, size_t cols,
-                                 const float **out) {
+rotor_status model_vectors(model_loader *ld, const file_tensor *t, size_t rows, size_t cols,
+                           const float **out) {
     const quant_tensor v = view(t);
     const size_t n = rows * cols;
     if (t->rows != rows || t->dims[0] != cols) return bad_shape(ld, t, rows, cols);
-    if (!is_float(t->info->id))
+    if (!model_is_float(t->info->id))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: norm %.*s has type %s, expected F32, F16 or BF16", file_path(ld->f),
                          (int)t->name.n, t->name.p, t->info->name);
@@ -135,7 +137,7 @@ static rotor_status bind_vectors(model_loader *ld, const file_tensor *t, size_t 
 
 static rotor_status bind_vector(model_loader *ld, const file_tensor *t, size_t n,
                                 const float **out) {
-    return bind_vectors(ld, t, 1, n, out);
+    return model_vectors(ld, t, 1, n, out);
 }
 
 static rotor_status norm(model_loader *ld, const role *r, uint32_t layer, size_t n,
@@ -165,7 +167,7 @@ static rotor_status keep_name(model_loader *ld, const file_tensor *t, model_mat 
 /* Weights used where they lie. */
 static rotor_status bind_plain(model_loader *ld, const file_tensor *t, model_mat *out) {
     const quant_info *info = t->info;
-    if (!is_float(info->id) && !(info->flags & QUANT_BLOCK32))
+    if (!model_is_float(info->id) && !(info->flags & QUANT_BLOCK32))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: tensor %.*s: type %s cannot be computed with; `rotor quantize` makes "
                          "other types",
@@ -193,7 +195,7 @@ static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, 
     *out = (model_mat){.rows = rows, .cols = cols, .scale = 1.0f};
     ROTOR_TRY(keep_name(ld, src.t, out));
     src.packed = ld->hf && src.t->info->id == QUANT_U8;
-    src.master = ld->master && is_float(src.t->info->id);
+    src.master = ld->master && model_is_float(src.t->info->id);
     if (src.packed || !ld->hf) src.scale = find(ld, r, layer, ld->hf ? ".weight_scale" : ".scale");
     uint64_t stored_rows = src.packed ? (rows + 3) / 4 : rows;
     if (src.t->dims[0] != cols || src.t->rows != stored_rows)
@@ -220,7 +222,7 @@ static rotor_status need_bias(model_loader *ld, const role *r, uint32_t layer, s
     char name[160];
     const file_tensor *t = find(ld, r, layer, ".bias");
     spell(name, ld->hf ? r->hf : r->gguf, layer, ".bias");
-    return t ? bind_vectors(ld, t, rows, cols, out) : missing(ld, name);
+    return t ? model_vectors(ld, t, rows, cols, out) : missing(ld, name);
 }
 
 /* The matrices of all experts, one below the other, where they lie in the file. */
@@ -262,10 +264,11 @@ static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
     ROTOR_TRY(norm(ld, &MIX_NORM, l, d, &w->ffn_norm));
     ROTOR_TRY(projection(ld, &ROUTER, l, n, d, &w->router));
     ROTOR_TRY(need_bias(ld, &ROUTER, l, 1, n, &w->router_bias));
+    if (ld->hf) return model_hf_experts(ld, l, w);
     ROTOR_TRY(experts(ld, &GATES, l, ff, d, &w->gate));
     ROTOR_TRY(experts(ld, &UPS, l, ff, d, &w->up));
     ROTOR_TRY(experts(ld, &DOWNS, l, d, ff, &w->down));
-    if (is_float(w->gate.type) != is_float(w->up.type))
+    if (model_is_float(w->gate.type) != model_is_float(w->up.type))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: tensors %s and %s: one is of floats, the other of blocks",
                          file_path(ld->f), w->gate.name, w->up.name);
