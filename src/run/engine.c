@@ -19,7 +19,7 @@ enum { RING_SLACK = 128, DEFAULT_CHUNK = 256 };
 uint32_t run_ring_positions(const model_hparams *hp, uint32_t n_tok, uint32_t chunk) {
     const uint64_t keep = (uint64_t)hp->window + (chunk ? chunk : DEFAULT_CHUNK) + RING_SLACK;
     const uint64_t pages = (keep + KERN_KEYS - 1) / KERN_KEYS + 1;
-    return hp->window_every ? (uint32_t)BASE_MIN(pages * KERN_KEYS, n_tok) : 0;
+    return hp->window_every && hp->window ? (uint32_t)BASE_MIN(pages * KERN_KEYS, n_tok) : 0;
 }
 
 static rotor_status make_pages(run_pages *p, uint32_t n, rotor_error *err) {
@@ -36,11 +36,11 @@ static rotor_status make_pages(run_pages *p, uint32_t n, rotor_error *err) {
 static rotor_status make_ring(run_engine *e, rotor_error *err) {
     const model_hparams *hp = &e->m->hp;
     if (!hp->window || !hp->window_every || !e->opt.n_sessions) return ROTOR_OK;
-    const uint64_t all = (uint64_t)e->opt.n_pages / e->opt.n_sessions * KERN_KEYS;
-    const uint32_t n = run_ring_positions(hp, (uint32_t)BASE_MIN(all, UINT32_MAX), e->opt.chunk);
-    if (n >= all) return ROTOR_OK;
+    const uint32_t n = run_ring_positions(hp, UINT32_MAX, e->opt.chunk);
+    const uint64_t pages = (uint64_t)n / KERN_KEYS * e->opt.n_sessions;
+    if (pages >= e->opt.n_pages) return ROTOR_OK;
     e->ring_keep = n - KERN_KEYS;
-    return make_pages(&e->ring, n / KERN_KEYS * e->opt.n_sessions, err);
+    return make_pages(&e->ring, (uint32_t)pages, err);
 }
 
 static rotor_status make_step(run_engine *e, rotor_error *err) {
