@@ -31,6 +31,7 @@ static void make_bases(void) {
     o.n_ctx = 96; /* more than one block of keys */
     o.batch = 4;
     o.steps = 8;
+    o.eval_rows = 4;
     o.data = books;
     o.n_data = 1;
     o.tokenizer = in_folder("words.gguf");
@@ -58,6 +59,7 @@ static rotor_train_options beside(const char *model, const char *out) {
     o.n_ctx = 0;
     o.batch = 4;
     o.steps = 12;
+    o.eval_rows = 4; /* a measure is taken, no more */
     o.lr = 0.004f;
     o.data = books;
     o.n_data = 1;
