@@ -38,6 +38,10 @@ const model_arch *model_arch_find_hf(base_str model_type) {
     return NULL;
 }
 
+bool model_loads(base_str name, bool hf) {
+    return (hf ? model_arch_find_hf(name) : model_arch_find(name)) != NULL;
+}
+
 /* ==== Typed metadata ========================================================================== */
 
 static const file_kv *arch_kv(const model_loader *ld, const char *tail) {
@@ -249,9 +253,10 @@ rotor_status model_check_hparams(const model_hparams *hp, const char *path, roto
           hp->rope_high < 1e9))
         return base_fail(
             err, ROTOR_E_FORMAT,
-            "%s: rope scaling with factors %g to %g and an original context of %u is out of "
+            "%s: %s rope scaling with factors %g to %g and an original context of %u is out of "
             "range",
-            path, hp->rope_low, hp->rope_high, hp->rope_orig_ctx);
+            path, hp->rope_scaling == MODEL_ROPE_YARN ? "yarn" : "llama3", hp->rope_low,
+            hp->rope_high, hp->rope_orig_ctx);
     if (!(hp->eps > 0 && hp->eps < 1) || !(hp->rope_base > 0 && hp->rope_base < 1e30) ||
         !(hp->rope_factor > 0 && hp->rope_factor < 1e9))
         return base_fail(err, ROTOR_E_FORMAT,

@@ -196,6 +196,8 @@ uint64_t model_ring_bytes_per_tok(const model_hparams *hp, double bytes_per_elem
 uint64_t model_step_bytes(const model *m, uint64_t head_bytes);
 /* Names of the architectures that load; NULL past the end. */
 const char *model_arch_name(size_t i);
+/* Whether a general.architecture loads, or a model_type of a HF folder. */
+bool model_loads(base_str name, bool hf);
 
 /* The vocabulary of an open GGUF file or HF folder, without its weights. */
 rotor_status model_vocab(text_vocab **out, const file_model *f, const base_log *log,
