@@ -122,7 +122,8 @@ static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *
     dev_gpu *d = (dev_gpu *)base;
     assert(!d->ops); /* once */
     for (size_t i = 0; i < n; i++)
-        if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks || ops[i].glu == KERN_SWIGLU_OAI)
+        if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks ||
+            ops[i].glu == KERN_SWIGLU_OAI)
             return no_experts(d, err);
     d->ops = base_alloc_array(n, sizeof *ops);
     d->weights_of = base_alloc_array(n, sizeof *d->weights_of);
