@@ -144,9 +144,9 @@ static bool facts_of(const ocl_calls *cl, ocl_row *r) {
     f->units = (uint32_t)number(a, CL_DEVICE_MAX_COMPUTE_UNITS);
     char *extensions = text_of(a, CL_DEVICE_EXTENSIONS);
     f->subgroup = subgroup_of(a, extensions);
-    f->subgroup_sums = f->subgroup >= 8 &&
-                       (has_word(extensions, "cl_intel_subgroups") ||
-                        (version >= 300 && has_word(extensions, "cl_khr_subgroups")));
+    f->subgroup_sums =
+        f->subgroup >= 8 && (has_word(extensions, "cl_intel_subgroups") ||
+                             (version >= 300 && has_word(extensions, "cl_khr_subgroups")));
     f->half_shaders = has_word(extensions, "cl_khr_fp16");
     f->dot4 = version >= 300 && has_word(extensions, "cl_khr_integer_dot_product") &&
               (number(a, ASK_DOT) & DOT_PACKED);

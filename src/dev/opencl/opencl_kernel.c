@@ -27,12 +27,11 @@ typedef struct job {
 static void write_options(job *j, const uint32_t *spec, uint32_t n_spec) {
     const ocl *g = j->g;
     const unsigned form = gpu_form_of(&g->base.facts);
-    size_t n = (size_t)snprintf(
-        j->options, sizeof j->options, "-cl-std=%s%s -DROTOR_OPENCL%s%s",
-        form && g->newer ? "CL3.0" : "CL1.2",
-        g->exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
-        form & GPU_WITH_DOT ? " -DHAVE_DOT" : "",
-        form & GPU_WITH_SUBGROUPS ? " -DHAVE_SUBGROUPS" : "");
+    size_t n = (size_t)snprintf(j->options, sizeof j->options, "-cl-std=%s%s -DROTOR_OPENCL%s%s",
+                                form && g->newer ? "CL3.0" : "CL1.2",
+                                g->exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
+                                form & GPU_WITH_DOT ? " -DHAVE_DOT" : "",
+                                form & GPU_WITH_SUBGROUPS ? " -DHAVE_SUBGROUPS" : "");
     for (uint32_t i = 0; i < n_spec; i++)
         n += (size_t)snprintf(j->options + n, sizeof j->options - n, " -DSPEC_%u=%u", i, spec[i]);
     assert(n < sizeof j->options);

@@ -71,7 +71,9 @@ rotor_status run_eval_draw(run_engine *e, const run_row *rows, uint32_t n, const
     assert(!draw);
     return run_eval(e, rows, n, err);
 }
-bool run_chosen(run_engine *e, uint32_t i, uint32_t *id) { return (void)e, (void)i, (void)id, false; }
+bool run_chosen(run_engine *e, uint32_t i, uint32_t *id) {
+    return (void)e, (void)i, (void)id, false;
+}
 bool run_end(run_session *s, uint32_t *id) { return (void)s, (void)id, false; }
 void run_drop(run_session *s) { (void)s; }
 
