@@ -24,6 +24,7 @@ static void copy_facts(tool_device *d, const dev_facts *f) {
     memcpy(d->missing, f->missing, sizeof d->missing);
     d->software = f->software;
     d->unified = f->unified;
+    d->imports = f->imports;
     d->dot4 = f->dot4;
     d->halves = f->half_shaders;
     d->subgroup = f->subgroup;

@@ -267,6 +267,7 @@ typedef struct tool_device {
     char missing[128];        /* why it cannot be used, or "" */
     bool software;            /* runs on the CPU */
     bool unified;             /* shares the host's memory */
+    bool imports;             /* reads tables in it */
     bool dot4, halves;        /* packed int8 dot product; computes in 16-bit floats */
     uint32_t subgroup;        /* lanes that run together; 0: not known */
     uint32_t units;           /* compute units; 0: not known */

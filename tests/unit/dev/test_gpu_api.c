@@ -89,6 +89,7 @@ static void on_each(void (*fn)(const rig *r)) {
         print_message("%s:%zu\n", rigs[i].api->name, rigs[i].index);
         fn(&rigs[i]);
         assert_int_equal(rigs[i].g->counters.mem_bytes, 0); /* a test frees what it takes */
+        assert_int_equal(rigs[i].g->counters.imported, 0);
     }
 }
 
