@@ -83,13 +83,14 @@ static float *talk(rig *r, float *out) {
     out = answer(r, a, 30, out);
     run_session_rewind(a, 120); /* … and into an answer */
     out = answer(r, a, 1, out);
-    if (run_session_fork(b, a, 110, NULL) != ROTOR_OK) fail();
+    if (run_session_fork(b, a, 119, NULL) != ROTOR_OK) fail();
+    out = prompt(r, b, 24, out); /* in a copy of the page that ends with an answer */
     for (uint32_t i = 0; i < 3; i++) {
         const run_row row[] = {{a, token_at(r, i), true}, {b, token_at(r, 50 + i), true}};
         rig_eval(r, row, 2);
         out = rig_logits(r, 2, out);
     }
-    out = prompt(r, b, 24, out);
+    out = prompt(r, a, 12, out);
     out = answer(r, a, 1, out);
     out = answer(r, b, 2, out);
     run_session_free(&a);
