@@ -84,6 +84,9 @@ typedef struct rotor_engine_options {
     uint32_t device_layers;         /* the device takes the first N layers, the CPU the rest and the
                                        head; 0: as many as fit */
     uint8_t zero2[4];               /* 0 */
+    const char *device_prompt;      /* where prompts run, as device but not auto; NULL: there, too.
+                                       Both hold the model; one that cannot leaves prompts to device
+                                       with one warning */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 
@@ -135,6 +138,9 @@ typedef struct rotor_engine_info {
     uint64_t device_dependent; /* kernels started that waited for the one before; 0 on the CPU */
     uint64_t device_up, device_down; /* bytes to and from it; 0 on the CPU */
     uint64_t device_layers;          /* layers on it, the CPU has the rest; 0 on the CPU */
+    uint64_t device_imported;  /* bytes of weights that it reads in the processor's memory; 0 on
+                                  the CPU */
+    const char *device_prompt; /* where prompts run: as device, or another */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 

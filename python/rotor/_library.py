@@ -44,7 +44,8 @@ class EngineOptions(ctypes.Structure):
                 ("head", c_int), ("i2s", c_int), ("float_act", c_bool), ("no_mmap", c_bool), ("cpu", c_char_p),
                 ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
                 ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4), ("device", c_char_p),
-                ("device_cache", c_char_p), ("device_layers", c_uint32), ("zero2", c_uint8 * 4)]
+                ("device_cache", c_char_p), ("device_layers", c_uint32), ("zero2", c_uint8 * 4),
+                ("device_prompt", c_char_p)]
 
 
 class EngineInfo(ctypes.Structure):
@@ -59,7 +60,8 @@ class EngineInfo(ctypes.Structure):
                 ("head_all_bytes", c_uint64), ("head_tokens", c_uint64), ("head_whole", c_uint64),
                 ("head_survivors", c_uint64 * 5), ("head_rows", c_uint64), ("device", c_char_p),
                 ("device_name", c_char_p), ("device_why", c_char_p), ("device_steps", c_uint64), ("device_dependent", c_uint64),
-                ("device_up", c_uint64), ("device_down", c_uint64), ("device_layers", c_uint64)]
+                ("device_up", c_uint64), ("device_down", c_uint64), ("device_layers", c_uint64),
+                ("device_imported", c_uint64), ("device_prompt", c_char_p)]
 
 
 class Logit(ctypes.Structure):

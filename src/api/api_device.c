@@ -108,6 +108,7 @@ rotor_status api_time_decode(const rotor_engine *e, const run_options *run_opt, 
     opt.device_index = d->index;
     opt.device_facts = d->api == DEV_CPU ? NULL : &d->facts;
     if (d->api == DEV_CPU) opt.device_layers = 0;
+    opt.prompt_apart = false;
     opt.log = &log;
     ROTOR_TRY(run_create(&run, e->m, e->pool, &opt, err));
     rotor_status st = time_steps(run, tok_per_s, err);
@@ -167,6 +168,7 @@ static api_device choose_auto(rotor_engine *e, const run_options *opt) {
 /* Where the engine has come to run, in the words of --device. */
 void api_name_device(rotor_engine *e, const api_device *d) {
     const bool on_cpu = run_device(e->run) == DEV_CPU;
+    if (!run_prompt_device(e->run)) e->device_prompt[0] = 0;
     const char *given_up = d->api != DEV_CPU && on_cpu ? "the device asked for was given up" : NULL;
     snprintf(e->device, sizeof e->device, "cpu");
     for (size_t i = 0; i < BASE_COUNT(apis) && !on_cpu; i++)
@@ -176,13 +178,11 @@ void api_name_device(rotor_engine *e, const api_device *d) {
     if (given_up) say_why(e, given_up);
 }
 
-rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_device *out,
-                               rotor_error *err) {
-    const char *text = e->opt.device;
+/* Any but auto. */
+static rotor_status choose_named(const rotor_engine *e, const char *text, api_device *out,
+                                 rotor_error *err) {
     *out = (api_device){.api = DEV_CPU};
-    say_why(e, "asked for");
-    if (!text || strcmp(text, "cpu") == 0) return ROTOR_OK;
-    if (strcmp(text, "auto") == 0) return *out = choose_auto(e, opt), ROTOR_OK;
+    if (strcmp(text, "cpu") == 0) return ROTOR_OK;
     for (size_t i = 0; i < BASE_COUNT(apis); i++) {
         const size_t n = strlen(apis[i].name);
         if (strncmp(text, apis[i].name, n) == 0 && (text[n] == 0 || text[n] == ':'))
@@ -190,4 +190,31 @@ rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_devi
     }
     return base_fail(err, ROTOR_E_ARG,
                      "device %s: expected cpu, auto, opencl, vulkan, opencl:N or vulkan:N", text);
+}
+
+rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_device *out,
+                               rotor_error *err) {
+    const char *text = e->opt.device;
+    *out = (api_device){.api = DEV_CPU};
+    say_why(e, "asked for");
+    if (text && strcmp(text, "auto") == 0) return *out = choose_auto(e, opt), ROTOR_OK;
+    return text ? choose_named(e, text, out, err) : ROTOR_OK;
+}
+
+rotor_status api_choose_prompt_device(rotor_engine *e, const api_device *device, api_device *out,
+                                      bool *apart, rotor_error *err) {
+    const char *text = e->opt.device_prompt;
+    *apart = false;
+    if (!text) return ROTOR_OK;
+    if (strcmp(text, "auto") == 0)
+        return base_fail(err, ROTOR_E_ARG,
+                         "prompts on device auto: expected cpu, opencl, vulkan, opencl:N or "
+                         "vulkan:N");
+    ROTOR_TRY(choose_named(e, text, out, err));
+    *apart = out->api != device->api || (out->api != DEV_CPU && out->index != device->index);
+    snprintf(e->device_prompt, sizeof e->device_prompt, "%s", *apart ? "cpu" : "");
+    for (size_t i = 0; i < BASE_COUNT(apis) && *apart; i++)
+        if (apis[i].api == out->api)
+            snprintf(e->device_prompt, sizeof e->device_prompt, "%s:%zu", apis[i].name, out->index);
+    return ROTOR_OK;
 }

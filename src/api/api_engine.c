@@ -159,7 +159,7 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
     if (pages > UINT32_MAX)
         return base_fail(err, ROTOR_E_ARG, "ctx of %u for %u sessions is out of reach", e->n_ctx,
                          e->opt.max_sessions);
-    api_device device;
+    api_device device, prompt = {.api = DEV_CPU};
     run_options opt = {.cpu = e->cpu,
                        .device_cache = e->opt.device_cache,
                        .device_layers = e->opt.device_layers,
@@ -178,6 +178,10 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
     opt.device_index = device.index;
     opt.device_facts = device.api == DEV_CPU ? NULL : &device.facts;
     if (device.api == DEV_CPU) opt.device_layers = 0;
+    ROTOR_TRY(api_choose_prompt_device(e, &device, &prompt, &opt.prompt_apart, err));
+    opt.prompt_device = prompt.api;
+    opt.prompt_index = prompt.index;
+    opt.prompt_facts = prompt.api == DEV_CPU ? NULL : &prompt.facts;
     ROTOR_TRY(run_create(&e->run, e->m, e->pool, &opt, err));
     api_name_device(e, &device);
     e->rows = base_alloc_array(run_max_logits(e->run), sizeof *e->rows);
@@ -230,6 +234,7 @@ static rotor_status open_engine(rotor_engine **out, const origin *from,
     log_start(e);
     e->opt.cpu = e->opt.chat_template = e->opt.lora = NULL; /* strings end with this call, but */
     e->opt.device = e->opt.device_cache = NULL;             /* run has read its own */
+    e->opt.device_prompt = NULL;
     *out = e;
     return ROTOR_OK;
 fail:
@@ -304,9 +309,13 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .device = on_cpu ? "cpu" : e->device,
                              .device_name = on_cpu ? "cpu" : e->device_name,
                              .device_why = e->device_why,
+                             .device_prompt = run_prompt_device(e->run) ? e->device_prompt
+                                              : on_cpu                  ? "cpu"
+                                                                        : e->device,
                              .device_steps = counters.steps,
                              .device_dependent = counters.dependent,
                              .device_up = counters.bytes_up,
+                             .device_imported = counters.imported,
                              .device_down = counters.bytes_down,
                              .device_layers = on_cpu ? 0 : run_device_layers(e->run)};
     dev_staged_stats st;

@@ -32,6 +32,7 @@ struct rotor_engine {
     char device[24];          /* "cpu", "vulkan:1": where it was opened */
     char device_name[128];    /* what the driver calls that */
     char device_why[192];     /* how it was chosen */
+    char device_prompt[24];   /* where prompts run, when that is another; or "" */
 };
 
 struct rotor_session {
@@ -57,6 +58,9 @@ rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
  * of the engine to be made, for auto. */
 rotor_status api_choose_device(rotor_engine *e, const run_options *opt, api_device *out,
                                rotor_error *err);
+/* Likewise for prompts. False in *apart: they have none of their own. */
+rotor_status api_choose_prompt_device(rotor_engine *e, const api_device *device, api_device *out,
+                                      bool *apart, rotor_error *err);
 /* Fills in e->device and e->device_name, once e->run is there. */
 void api_name_device(rotor_engine *e, const api_device *d);
 /* Tokens a second that a device decodes with these options, or why it cannot run the model. */

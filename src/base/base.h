@@ -160,6 +160,7 @@ uint64_t base_now_ns(void);      /* the same clock, finer */
 int64_t base_unix_s(void);       /* wall clock: seconds since 1970-01-01 UTC */
 uint64_t base_random_seed(void); /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);
+size_t base_page_bytes(void); /* of the smallest piece of memory the OS maps */
 uint64_t base_available_memory_bytes(void);
 uint64_t base_peak_rss_bytes(void);
 uint64_t base_cache_bytes(void);   /* of the largest processor cache; 0: nobody says */

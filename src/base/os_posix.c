@@ -105,6 +105,8 @@ bool base_may_have_gpu(void) {
 #endif
 }
 
+size_t base_page_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
 uint64_t base_total_memory_bytes(void) {
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }

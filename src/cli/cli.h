@@ -66,6 +66,7 @@ typedef enum cli_opt {
     OPT_CTX_PPL,
     OPT_DEVICE,
     OPT_DEVICE_LAYERS,
+    OPT_DEVICE_PROMPT,
     OPT_CPU,
     OPT_KV,
     OPT_HEAD,

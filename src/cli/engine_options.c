@@ -78,6 +78,7 @@ rotor_status cli_engine_open(rotor_engine **out, const cli_args *a, const cli_mo
     char *cache = cli_device_cache();
     opt.device = cli_text(a, OPT_DEVICE);
     opt.device_layers = (uint32_t)cli_int(a, OPT_DEVICE_LAYERS);
+    opt.device_prompt = cli_text(a, OPT_DEVICE_PROMPT);
     opt.device_cache = cache;
     rotor_status st = read_template(a, &text, &opt.chat_template, err);
     if (st == ROTOR_OK && m->src.path)

@@ -32,6 +32,8 @@ static void text_features(const tool_device *d) {
     cli_outf(INDENT "  %s in all, %s in one piece, %s seen by a kernel%s\n",
              cli_bytes(d->heap_bytes, heap), cli_bytes(d->max_alloc_bytes, alloc),
              cli_bytes(d->max_bind_bytes, bind), d->unified ? ", shared with the processor" : "");
+    if (d->imports)
+        cli_outf(INDENT "  reads an embedding in the processor's memory, where its driver can\n");
     cli_outf(INDENT "  int8 dot product %s, half floats %s, groups of %u, ", d->dot4 ? "yes" : "no",
              d->halves ? "yes" : "no", d->max_group);
     if (d->subgroup)
@@ -103,6 +105,7 @@ static json_t *device_json(const tool_device *d, const rotor_error *why,
     json_object_set_new(o, "software", json_boolean(d->software));
     json_object_set_new(o, "unified", json_boolean(d->unified));
     json_object_set_new(o, "subgroup_sums", json_boolean(d->subgroup_sums));
+    json_object_set_new(o, "imports", json_boolean(d->imports));
     json_object_set_new(o, "dot4", json_boolean(d->dot4));
     json_object_set_new(o, "halves", json_boolean(d->halves));
     for (size_t i = 0; i < BASE_COUNT(numbers); i++)

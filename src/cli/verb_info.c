@@ -45,11 +45,16 @@ static double decode_bound(const report *r) {
 
 static void text_place(const rotor_engine_info *i) {
     const unsigned long long n = i->device_layers;
+    char bytes[32];
     cli_outf("runs on      ");
     if (n) cli_outf("%s %s, %llu of %u layers; ", i->device, i->device_name, n, i->n_layer);
     if (n < i->n_layer)
         cli_outf("%scpu, %d threads, %s; ", n ? "the rest on " : "", i->threads, i->cpu);
     cli_outf("%s\n", i->device_why);
+    if (strcmp(i->device_prompt, i->device) != 0) cli_outf("prompts on   %s\n", i->device_prompt);
+    if (i->device_imported)
+        cli_outf("             the embedding, %s, is read where it is, not copied\n",
+                 cli_bytes(i->device_imported, bytes));
 }
 
 static void text_model(const report *r) {
@@ -101,6 +106,8 @@ static int print_json(const report *r) {
         json_object_set_new(m, "cpu_level", json_string(i->cpu));
         json_object_set_new(m, "device", json_string(i->device));
         json_object_set_new(m, "device_layers", json_integer((json_int_t)i->device_layers));
+        json_object_set_new(m, "device_prompt", json_string(i->device_prompt));
+        json_object_set_new(m, "device_imported", json_integer((json_int_t)i->device_imported));
         json_object_set_new(m, "device_why", json_string(i->device_why));
         json_object_set_new(m, "head", json_string(i->head));
         json_object_set_new(m, "decode_tps_bound", json_real(decode_bound(r)));

@@ -68,6 +68,19 @@ void dev_copy_page(dev *d, bool ring, uint32_t dst_page, uint32_t src_page) {
 }
 
 void dev_counters_get(const dev *d, dev_counters *out) { *out = d->counters; }
+
+void dev_counters_add(dev_counters *sum, const dev *part) {
+    const dev_counters *of = &part->counters;
+    sum->dispatches += of->dispatches;
+    sum->dependent += of->dependent;
+    sum->meetings += of->meetings;
+    sum->bytes_up += of->bytes_up;
+    sum->bytes_down += of->bytes_down;
+    sum->submissions += of->submissions;
+    sum->allocations += of->allocations;
+    sum->imported += of->imported;
+}
+
 uint64_t dev_memory_bytes(const dev *d) { return d->vt->memory_bytes(d); }
 rotor_status dev_time_ops(dev *d, bool on, rotor_error *err) { return d->vt->time_ops(d, on, err); }
 size_t dev_op_times(const dev *d, dev_op_time *out, size_t max) {

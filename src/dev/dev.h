@@ -123,6 +123,8 @@ typedef struct dev_counters {
     uint64_t bytes_down;  /* device to host since creation */
     uint64_t submissions; /* hand-overs of work to a driver since creation */
     uint64_t allocations; /* memories, kernels and lists made on a driver since creation */
+    uint64_t pages_moved; /* cache pages that went from one device of two to the other */
+    uint64_t imported;    /* weight bytes of the host's memory that a device reads where they are */
 } dev_counters;
 
 /* The CPU. kern and pool are borrowed and must outlive the device. */
@@ -146,18 +148,27 @@ typedef struct dev_probe_result {
 rotor_status dev_probe(dev_api api, size_t index, const char *cache_dir, dev_probe_result *out,
                        rotor_error *err);
 /* The index-th of that list. cache_dir: a folder for compiled kernels, or NULL. Weights are copied
- * to the device in dev_record; what has no kernel is refused with ROTOR_E_UNSUPPORTED. A device
- * that gives a wrong answer to a known product is refused with ROTOR_E_DEVICE. */
+ * to the device in dev_record, or imported (their data must stay then); what has no kernel is
+ * refused with ROTOR_E_UNSUPPORTED. A device that gives a wrong answer to a known product is
+ * refused with ROTOR_E_DEVICE. */
 rotor_status dev_gpu_create(dev **out, dev_api api, size_t index, const char *cache_dir,
                             const dev_shape *shape, rotor_error *err);
 /* Bytes of a matrix on a GPU; 0: there is no kernel for its type. */
 uint64_t dev_gpu_mat_bytes(const kern_mat *w);
+/* Whether a device that imports can read this table where it is, as long as nothing but DEV_EMBED
+ * uses it. */
+bool dev_gpu_can_import(const kern_mat *w);
 
 /* Two devices as one: the first runs the first n_layer layers of a pass and what is before them,
  * the second the rest; the residual stream crosses once a step. Each was created with its own
  * number of layers, and both belong to the new device. max_rows: of both. */
 rotor_status dev_split_create(dev **out, dev *first, dev *second, uint32_t n_layer,
                               uint32_t max_rows, rotor_error *err);
+/* Two whole devices as one: prompts run on the first, all other steps on the second; the cache
+ * follows. Both were created with this shape, have recorded the same list over the same handles,
+ * and belong to the new device. No staged head. */
+rotor_status dev_pair_create(dev **out, dev *prompt, dev *decode, const dev_shape *shape,
+                             rotor_error *err);
 void dev_free(dev **d);
 const char *dev_name(const dev *d); /* "cpu", or what the driver calls it; "cpu + ..." for two */
 

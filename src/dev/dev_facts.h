@@ -16,6 +16,7 @@ typedef struct dev_facts {
     char missing[128];        /* why Rotor cannot use it, or "" */
     bool software;            /* runs on the CPU: used only when named */
     bool unified;             /* shares the host's memory */
+    bool imports;             /* and may be given pages of the host's to read where they are */
     uint64_t heap_bytes;      /* memory there is; Vulkan: the sum of device-local heap budgets */
     uint64_t max_alloc_bytes; /* largest single allocation */
     uint64_t max_bind_bytes;  /* largest memory a kernel may see */

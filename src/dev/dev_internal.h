@@ -22,6 +22,11 @@ typedef struct dev_vtable {
     rotor_status (*get_rows)(dev *d, dev_buf b, uint32_t n, float *dst, rotor_error *err);
     rotor_status (*put_rows)(dev *d, dev_buf b, uint32_t n, const float *src, rotor_error *err);
     void (*copy_page)(dev *d, bool ring, uint32_t dst_page, uint32_t src_page);
+    /* One layer of a cache page to the host and from there, between steps: the keys of all KV
+     * heads, then the values, blocks as in kern.h. */
+    rotor_status (*get_page)(dev *d, uint32_t page, uint32_t layer, uint8_t *dst, rotor_error *err);
+    rotor_status (*put_page)(dev *d, uint32_t page, uint32_t layer, const uint8_t *src,
+                             rotor_error *err);
     uint64_t (*memory_bytes)(const dev *d);
     rotor_status (*time_ops)(dev *d, bool on, rotor_error *err);
     size_t (*op_times)(const dev *d, dev_op_time *out, size_t max);
@@ -40,6 +45,9 @@ static inline void *dev_list_grow(void *list, size_t n, size_t elem_bytes) {
     if (n & (n - 1)) return list; /* grows when n is 0 or a power of two */
     return base_realloc(list, (n ? 2 * n : 1) * elem_bytes);
 }
+
+/* Adds what a device that is part of another has counted, without steps. */
+void dev_counters_add(dev_counters *sum, const dev *part);
 
 /* What an op reads and writes: for those who put several ops into one. */
 static inline bool dev_is_quant(dev_kind kind) {

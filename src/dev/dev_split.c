@@ -186,17 +186,7 @@ static rotor_status give_rest(dev_split *d, rotor_error *err) {
 /* Counters of a split are those of its sides. */
 static void count(dev_split *d) {
     dev_counters *c = &d->base.counters, sum = {.steps = c->steps};
-    for (int i = 0; i < 2; i++) {
-        dev_counters of;
-        dev_counters_get(d->side[i], &of);
-        sum.dispatches += of.dispatches;
-        sum.meetings += of.meetings;
-        sum.bytes_up += of.bytes_up;
-        sum.bytes_down += of.bytes_down;
-        sum.dependent += of.dependent;
-        sum.submissions += of.submissions;
-        sum.allocations += of.allocations;
-    }
+    for (int i = 0; i < 2; i++) dev_counters_add(&sum, d->side[i]);
     *c = sum;
 }
 
@@ -281,6 +271,25 @@ static void copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page
     count(d);
 }
 
+/* The side of a layer, which becomes that side's own. */
+static dev *side_of(const dev_split *d, uint32_t *layer) {
+    if (*layer < d->n_layer) return d->side[0];
+    *layer -= d->n_layer;
+    return d->side[1];
+}
+
+static rotor_status get_page(dev *base, uint32_t page, uint32_t layer, uint8_t *dst,
+                             rotor_error *err) {
+    dev *side = side_of((dev_split *)base, &layer);
+    return side->vt->get_page(side, page, layer, dst, err);
+}
+
+static rotor_status put_page(dev *base, uint32_t page, uint32_t layer, const uint8_t *src,
+                             rotor_error *err) {
+    dev *side = side_of((dev_split *)base, &layer);
+    return side->vt->put_page(side, page, layer, src, err);
+}
+
 /* ==== Behind a step =========================================================================== */
 
 static void screen(dev *base, dev_buf src, uint32_t first, uint32_t n_rows) {
@@ -340,6 +349,8 @@ static const dev_vtable split_vtable = {.free = free_all,
                                         .get_rows = get_rows,
                                         .put_rows = put_rows,
                                         .copy_page = copy_page,
+                                        .get_page = get_page,
+                                        .put_page = put_page,
                                         .memory_bytes = memory_bytes,
                                         .time_ops = time_ops,
                                         .op_times = op_times,

@@ -9,6 +9,9 @@
  *   no                     yes                   CPU + device
  *   no                     no                    CPU + device + CPU
  *
+ * On a device that shares the host's memory the table may take none of its own (dev_gpu_weights.c).
+ * That is counted on; when the driver refuses, the sum is made again.
+ *
  * A device whose memory is full in spite of the sum is tried once more with half the layers; one
  * that still cannot do it is given up for the CPU. Either is one warning in the log.
  */
@@ -55,8 +58,9 @@ static uint64_t work_bytes(const run_engine *e, uint64_t rows) {
            rows * (hp->n_rot + e->opt.n_pages + 8ull) * sizeof(uint32_t) + parts;
 }
 
-static rotor_status sum_needs(const run_engine *e, run_needs *n, uint64_t *layers,
+static rotor_status sum_needs(const run_engine *e, bool import, run_needs *n, uint64_t *layers,
                               rotor_error *err) {
+    const dev_facts *f = e->opt.device_facts;
     const model *m = e->m;
     const model_hparams *hp = &m->hp;
     const uint64_t q = (uint64_t)hp->n_head * hp->d_head, kv = (uint64_t)hp->n_head_kv * hp->d_head;
@@ -77,11 +81,12 @@ static rotor_status sum_needs(const run_engine *e, run_needs *n, uint64_t *layer
     n->work = work_bytes(e, rows);
     n->largest = BASE_MAX(n->cache / 2, rows * BASE_MAX(q + 2 * kv, 2ull * hp->n_ff) * 4);
     n->shared = m->tied && head.type == m->head.type;
+    n->imported = import && f && f->imports && dev_gpu_can_import(&table);
     return ROTOR_OK;
 }
 
-/* Where an explicit number of layers says so, no sum is made. */
-static rotor_status choose_place(run_engine *e, rotor_error *err) {
+/* Where an explicit number of layers says so, no sum is made. import: the device may. */
+static rotor_status choose_place(run_engine *e, bool import, rotor_error *err) {
     const uint32_t all = e->m->hp.n_layer, asked = e->opt.device_layers;
     run_needs n = {0};
     if (asked || e->opt.device == DEV_CPU) {
@@ -91,7 +96,7 @@ static rotor_status choose_place(run_engine *e, rotor_error *err) {
         return ROTOR_OK;
     }
     uint64_t *layers = base_alloc_array(all, sizeof *layers);
-    rotor_status st = sum_needs(e, &n, layers, err);
+    rotor_status st = sum_needs(e, import, &n, layers, err);
     if (st == ROTOR_OK) e->place = run_place_model(&n, UINT32_MAX, e->opt.device_facts);
     base_free(layers);
     return st;
@@ -121,12 +126,17 @@ static dev_shape shape_of(const run_engine *e, const double *inv_freq, const boo
                        .solo_bytes = e->opt.solo_bytes};
 }
 
+static rotor_status open_at(run_engine *e, dev_api api, size_t index, const dev_shape *s, dev **out,
+                            rotor_error *err) {
+    if (api == DEV_CPU) return dev_cpu_create(out, &e->k, e->pool, s, err);
+    if (e->opt.open_gpu) return e->opt.open_gpu(out, s, err);
+    return dev_gpu_create(out, api, index, e->opt.device_cache, s, err);
+}
+
 static rotor_status open_one(run_engine *e, dev_api api, dev_shape s, uint32_t n_layer, dev **out,
                              rotor_error *err) {
     s.n_layer = n_layer;
-    if (api == DEV_CPU) return dev_cpu_create(out, &e->k, e->pool, &s, err);
-    if (e->opt.open_gpu) return e->opt.open_gpu(out, &s, err);
-    return dev_gpu_create(out, api, e->opt.device_index, e->opt.device_cache, &s, err);
+    return open_at(e, api, e->opt.device_index, &s, out, err);
 }
 
 /* *d becomes first, then second, as one; both are freed where that fails. */
@@ -159,7 +169,8 @@ static rotor_status make_devices(run_engine *e, const dev_shape *s, rotor_error 
     return ROTOR_OK;
 }
 
-static rotor_status make_device(run_engine *e, rotor_error *err) {
+/* Those of the pass, in e; or the one for prompts alone. */
+static rotor_status make_device(run_engine *e, dev **prompt, rotor_error *err) {
     double *inv_freq = base_alloc_array(e->m->hp.n_rot / 2 + 1, sizeof *inv_freq);
     bool *ring = base_alloc_array(e->m->hp.n_layer, sizeof *ring);
     rotor_status st = inv_freq && ring ? ROTOR_OK : base_fail_nomem(err, "creating an engine");
@@ -167,8 +178,9 @@ static rotor_status make_device(run_engine *e, rotor_error *err) {
         model_rope_freqs(&e->m->hp, inv_freq);
         for (uint32_t l = 0; l < e->m->hp.n_layer; l++)
             ring[l] = e->ring.n && model_window(&e->m->hp, l);
-        const dev_shape shape = shape_of(e, inv_freq, ring);
-        st = make_devices(e, &shape, err);
+        const dev_shape s = shape_of(e, inv_freq, ring);
+        st = prompt ? open_at(e, e->opt.prompt_device, e->opt.prompt_index, &s, prompt, err)
+                    : make_devices(e, &s, err);
     }
     base_free(inv_freq);
     base_free(ring);
@@ -204,7 +216,7 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
 
 static rotor_status set_up(run_engine *e, rotor_error *err) {
     e->staged = false;
-    ROTOR_TRY(make_device(e, err));
+    ROTOR_TRY(make_device(e, NULL, err));
     ROTOR_TRY(make_buffers(e, err));
     ROTOR_TRY(run_make_head(e, err));
     return run_record_forward(e, err);
@@ -220,13 +232,17 @@ void run_drop_device(run_engine *e) {
 static void log_place(const run_engine *e) {
     const run_place *p = &e->place;
     const uint32_t all = e->m->hp.n_layer;
-    char size[64] = "";
+    const uint64_t imported = run_counters(e).imported;
+    char size[64] = "", table[64] = "";
     if (p->bytes && e->opt.device_facts && e->opt.device_facts->heap_bytes)
         snprintf(size, sizeof size, " (%.0f of %.0f MB)", (double)p->bytes / 1e6,
                  (double)e->opt.device_facts->heap_bytes / 1e6);
+    if (imported)
+        snprintf(table, sizeof table, ", the embedding (%.0f MB) read where it is",
+                 (double)imported / 1e6);
     if (p->head)
-        base_log_printf(e->opt.log, BASE_LOG_INFO, "device: %s, the whole model%s%s",
-                        e->device_name, p->table ? "" : " but the embedding", size);
+        base_log_printf(e->opt.log, BASE_LOG_INFO, "device: %s, the whole model%s%s%s",
+                        e->device_name, p->table ? "" : " but the embedding", size, table);
     else
         base_log_printf(e->opt.log, BASE_LOG_INFO,
                         "device: %s, layers 0-%u of %u%s, %sthe head on the CPU", e->device_name,
@@ -244,9 +260,22 @@ static rotor_status retry_smaller(run_engine *e, rotor_error *why) {
     return ROTOR_OK;
 }
 
+/* A table that had to be copied after all may be too much. */
+static rotor_status check_import(run_engine *e, rotor_error *why) {
+    const run_place hoped = e->place;
+    if (!hoped.imports || run_counters(e).imported) return ROTOR_OK;
+    ROTOR_TRY(choose_place(e, false, why));
+    if (e->place.table) return ROTOR_OK;
+    run_drop_device(e);
+    if (!e->place.n_layer)
+        return base_fail(why, ROTOR_E_FULL, "device %s takes no table of the host's memory",
+                         e->opt.device_facts->name);
+    return set_up(e, why);
+}
+
 static rotor_status try_device(run_engine *e, rotor_error *why) {
     const dev_facts *f = e->opt.device_facts;
-    ROTOR_TRY(choose_place(e, why));
+    ROTOR_TRY(choose_place(e, true, why));
     if (!e->place.n_layer)
         return base_fail(
             why, ROTOR_E_FULL,
@@ -254,11 +283,12 @@ static rotor_status try_device(run_engine *e, rotor_error *why) {
             "model and its cache; a smaller --ctx or --kv q8 may help",
             f->name, (unsigned long long)(f->heap_bytes >> 20),
             (unsigned long long)(f->max_alloc_bytes >> 20));
-    if (set_up(e, why) != ROTOR_OK) ROTOR_TRY(retry_smaller(e, why));
-    return ROTOR_OK;
+    if (set_up(e, why) != ROTOR_OK) return retry_smaller(e, why);
+    return check_import(e, why);
 }
 
-rotor_status run_set_up_device(run_engine *e, rotor_error *err) {
+/* Gives up a GPU that cannot do it for the CPU. */
+static rotor_status set_up_main(run_engine *e, rotor_error *err) {
     rotor_error why = {0};
     if (e->opt.device != DEV_CPU) {
         if (try_device(e, &why) == ROTOR_OK) return log_place(e), ROTOR_OK;
@@ -267,6 +297,72 @@ rotor_status run_set_up_device(run_engine *e, rotor_error *err) {
         e->opt.device = DEV_CPU;
         e->opt.device_layers = 0;
     }
-    ROTOR_TRY(choose_place(e, err));
+    ROTOR_TRY(choose_place(e, false, err));
     return set_up(e, err);
+}
+
+/* ==== Prompts apart =========================================================================== */
+
+/* It holds the whole model or nothing of it. */
+static rotor_status check_prompt_place(const run_engine *e, rotor_error *why) {
+    const dev_facts *f = e->opt.prompt_facts;
+    const uint32_t all = e->m->hp.n_layer;
+    run_needs n = {0};
+    if (e->staged)
+        return base_fail(why, ROTOR_E_UNSUPPORTED, "a staged head is where all of the model is");
+    if (e->ring.n)
+        return base_fail(why, ROTOR_E_UNSUPPORTED,
+                         "the cache of layers with a window cannot be handed over");
+    if (e->opt.prompt_device == DEV_CPU || !f) return ROTOR_OK;
+    uint64_t *layers = base_alloc_array(all, sizeof *layers);
+    rotor_status st = sum_needs(e, false, &n, layers, why);
+    const run_place p = st == ROTOR_OK ? run_place_model(&n, UINT32_MAX, f) : (run_place){0};
+    base_free(layers);
+    if (st == ROTOR_OK && !p.table)
+        st = base_fail(why, ROTOR_E_FULL,
+                       "device %s: its memory, %llu MiB, does not hold the whole model", f->name,
+                       (unsigned long long)(f->heap_bytes >> 20));
+    return st;
+}
+
+/* The pass once more, on a device of its own. Handles count from 0 on every device: those of e
+ * stay as they are. */
+static rotor_status record_prompt(run_engine *e, dev *prompt, rotor_error *why) {
+    dev *rest = e->d;
+    e->d = prompt;
+    e->n_lora_bufs = 0;
+    rotor_status st = make_buffers(e, why);
+    if (st == ROTOR_OK) st = run_record_forward(e, why);
+    e->d = rest;
+    return st;
+}
+
+static rotor_status add_prompt_device(run_engine *e, rotor_error *why) {
+    const run_bufs bufs = e->buf;
+    const dev_shape s = shape_of(e, NULL, NULL);
+    dev *prompt = NULL;
+    ROTOR_TRY(check_prompt_place(e, why));
+    ROTOR_TRY(make_device(e, &prompt, why));
+    rotor_status st = record_prompt(e, prompt, why);
+    assert(st != ROTOR_OK || memcmp(&bufs, &e->buf, sizeof bufs) == 0);
+    (void)bufs;
+    snprintf(e->prompt_name, sizeof e->prompt_name, "%s", dev_name(prompt));
+    if (st == ROTOR_OK) st = dev_pair_create(&e->d, prompt, e->d, &s, why);
+    if (st != ROTOR_OK) dev_free(&prompt);
+    return st;
+}
+
+rotor_status run_set_up_device(run_engine *e, rotor_error *err) {
+    rotor_error why = {0};
+    ROTOR_TRY(set_up_main(e, err));
+    if (e->opt.prompt_device == DEV_CPU && e->opt.device == DEV_CPU) e->opt.prompt_apart = false;
+    if (!e->opt.prompt_apart) return ROTOR_OK;
+    if (add_prompt_device(e, &why) == ROTOR_OK) {
+        base_log_printf(e->opt.log, BASE_LOG_INFO, "prompts: %s", e->prompt_name);
+        return ROTOR_OK;
+    }
+    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s; prompts stay with %s", why.message,
+                    dev_name(e->d));
+    e->opt.prompt_apart = false;
+    return ROTOR_OK;
 }

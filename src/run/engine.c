@@ -80,7 +80,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
     rotor_status st = set_up(e, err);
     if (st != ROTOR_OK) return run_free(&e), st;
     e->opt.device_cache = NULL; /* these are borrowed for this call only */
-    e->opt.device_facts = NULL;
+    e->opt.device_facts = e->opt.prompt_facts = NULL;
     *out = e;
     return ROTOR_OK;
 }
@@ -114,6 +114,9 @@ uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
 const char *run_device_name(const run_engine *e) { return e->device_name; }
 dev_api run_device(const run_engine *e) { return e->opt.device; }
+const char *run_prompt_device(const run_engine *e) {
+    return e->opt.prompt_apart ? e->prompt_name : NULL;
+}
 uint32_t run_device_layers(const run_engine *e) { return e->place.n_layer; }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
 

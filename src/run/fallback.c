@@ -4,6 +4,9 @@
  * is lost, but every session knows its tokens: they are evaluated again, then the step that failed
  * is repeated. Who uses the engine sees a slow step and one line in the log.
  *
+ * Where prompts have a device of their own, either of the two takes the other with it: the CPU does
+ * all.
+ *
  * What the CPU computes is not bit for bit what the device would have; what has been said stays.
  */
 #include "run/run_internal.h"
@@ -57,9 +60,12 @@ rotor_status run_come_back(run_engine *e, rotor_error *err) {
 }
 
 rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err) {
-    assert(e->opt.device != DEV_CPU && !e->ring.n); /* what a ring has let go cannot be repeated */
-    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU", e->device_name, why);
+    assert(e->opt.device != DEV_CPU || e->opt.prompt_apart);
+    assert(!e->ring.n); /* what a ring has let go cannot be repeated */
+    base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU",
+                    e->opt.prompt_apart ? dev_name(e->d) : e->device_name, why);
     e->opt.device = DEV_CPU;
+    e->opt.prompt_apart = false;
     e->opt.device_layers = 0;
     return run_come_back(e, err);
 }

@@ -27,10 +27,15 @@ static bool allows(const dev_facts *f, uint64_t bytes) {
 run_place run_place_model(const run_needs *n, uint32_t most, const dev_facts *facts) {
     const uint64_t budget = facts && facts->heap_bytes ? run_budget(facts) : UINT64_MAX;
     const uint64_t layers = layers_bytes(n, n->n_layer);
-    const uint64_t whole = layers + n->table + (n->shared ? 0 : n->head);
+    const uint64_t table = n->imported && !n->shared ? 0 : n->table;
+    const uint64_t whole = layers + table + (n->shared ? 0 : n->head);
     if (facts && !allows(facts, n->largest)) return (run_place){.n_layer = 0};
     if (most >= n->n_layer && whole <= budget)
-        return (run_place){.table = true, .n_layer = n->n_layer, .head = true, .bytes = whole};
+        return (run_place){.table = true,
+                           .imports = table < n->table,
+                           .n_layer = n->n_layer,
+                           .head = true,
+                           .bytes = whole};
     if (most >= n->n_layer && layers + n->head <= budget)
         return (run_place){.n_layer = n->n_layer, .head = true, .bytes = layers + n->head};
     run_place p = {.n_layer = BASE_MIN(most, n->n_layer)};

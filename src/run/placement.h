@@ -20,10 +20,12 @@ typedef struct run_needs {
     uint64_t work;         /* buffers of a step */
     uint64_t largest;      /* single memory that cannot be cut into pieces */
     bool shared;           /* the head is the table: once is enough for both */
+    bool imported;         /* the device reads the table in the model's memory: it takes none */
 } run_needs;
 
 typedef struct run_place {
-    bool table;       /* the device embeds */
+    bool table;       /* the device embeds … */
+    bool imports;     /* … and is expected to read the table where it is */
     uint32_t n_layer; /* layers [0, n_layer) are the device's; 0: nothing is */
     bool head;        /* so are all others and the head */
     uint64_t bytes;   /* it needs for that */

@@ -50,7 +50,13 @@ typedef struct run_options {
     uint32_t device_layers;        /* it takes the first so many layers and the CPU the rest; 0: as
                                       many as fit, all of them or more: the whole model. DEV_CPU:
                                       three devices on the CPU, for tests of the seams */
-    run_open_gpu *open_gpu;        /* of tests: opens the GPU that `device` asks for; NULL: none */
+    bool prompt_apart;             /* prompts run on another device, which is this one … */
+    dev_api prompt_device;         /* … */
+    size_t prompt_index;           /* of dev_list … */
+    const dev_facts *prompt_facts; /* … and its limits, borrowed likewise. It has to hold the whole
+                                      model; one that cannot leaves prompts to `device`, with one
+                                      warning in the log */
+    run_open_gpu *open_gpu;        /* of tests: opens every GPU that is asked for; NULL: none */
 } run_options;
 
 /* Positions a session of n_tok keeps in layers with a window, where other layers have none: a whole
@@ -64,15 +70,16 @@ const model *run_model(const run_engine *e);
 uint32_t run_chunk(const run_engine *e);      /* rows per step */
 uint32_t run_max_logits(const run_engine *e); /* rows with logits per step */
 uint32_t run_free_pages(const run_engine *e);
-uint64_t run_memory_bytes(const run_engine *e);   /* cache, buffers, repacked head */
-uint64_t run_step_bytes(const run_engine *e);     /* weight bytes a decode step reads */
-uint64_t run_head_bytes(const run_engine *e);     /* of these, the output head's; staged: what its
-                                                     tokens have read so far, on average */
-uint64_t run_head_all_bytes(const run_engine *e); /* of the head where all logits are computed */
-const char *run_head_name(const run_engine *e);   /* "q8", "file (F16)" … */
-const char *run_device_name(const run_engine *e); /* "cpu", or what the driver calls it */
-dev_api run_device(const run_engine *e);          /* DEV_CPU, too, when another was given up */
-uint32_t run_device_layers(const run_engine *e);  /* layers on it; the rest is on the CPU */
+uint64_t run_memory_bytes(const run_engine *e);     /* cache, buffers, repacked head */
+uint64_t run_step_bytes(const run_engine *e);       /* weight bytes a decode step reads */
+uint64_t run_head_bytes(const run_engine *e);       /* of these, the output head's; staged: what its
+                                                       tokens have read so far, on average */
+uint64_t run_head_all_bytes(const run_engine *e);   /* of the head where all logits are computed */
+const char *run_head_name(const run_engine *e);     /* "q8", "file (F16)" … */
+const char *run_device_name(const run_engine *e);   /* "cpu", or what the driver calls it */
+dev_api run_device(const run_engine *e);            /* DEV_CPU, too, when another was given up */
+const char *run_prompt_device(const run_engine *e); /* where prompts run, when apart; or NULL */
+uint32_t run_device_layers(const run_engine *e);    /* layers on it; the rest is on the CPU */
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);

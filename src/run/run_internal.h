@@ -48,6 +48,7 @@ struct run_engine {
                                 while adrift */
     run_place place;         /* what of the model is on the device that was asked for … */
     char device_name[128];   /* … and its name */
+    char prompt_name[128];   /* of the device for prompts, where opt.prompt_apart */
     run_bufs buf;            /* handles on d */
     run_lora_buf *lora_bufs; /* [n_lora_bufs], owned */
     size_t n_lora_bufs;      /* in use */

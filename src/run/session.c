@@ -198,7 +198,7 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
                            .draw = e->draw};
     e->screened = 0;
     e->have_logits = false;
-    if (e->opt.device == DEV_CPU) return dev_run(e->d, &step, err);
+    if (e->opt.device == DEV_CPU && !e->opt.prompt_apart) return dev_run(e->d, &step, err);
     if (dev_run(e->d, &step, &why) == ROTOR_OK) return ROTOR_OK;
     ROTOR_TRY(run_fall_back(e, why.message, err));
     return dev_run(e->d, &step, err);

@@ -25,6 +25,7 @@ static void copy_facts(tool_device *d, const dev_facts *f) {
     d->software = f->software;
     d->unified = f->unified;
     d->subgroup_sums = f->subgroup_sums;
+    d->imports = f->imports;
     d->dot4 = f->dot4;
     d->halves = f->half_shaders;
     d->subgroup = f->subgroup;

@@ -268,6 +268,7 @@ typedef struct tool_device {
     bool software;            /* runs on the CPU */
     bool unified;             /* shares the host's memory */
     bool subgroup_sums;       /* its lanes can add up and compare */
+    bool imports;             /* reads tables in it */
     bool dot4, halves;        /* packed int8 dot product; computes in 16-bit floats */
     uint32_t subgroup;        /* lanes that run together; 0: not known */
     uint32_t units;           /* compute units; 0: not known */

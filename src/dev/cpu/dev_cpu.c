@@ -222,6 +222,32 @@ static void cpu_copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_
     memcpy(c->pages + dst_page * c->page_bytes, c->pages + src_page * c->page_bytes, c->page_bytes);
 }
 
+/* A head's keys and values stand together here, all keys together outside. */
+static uint8_t *cpu_block(const dev_cpu *d, uint32_t page, uint32_t layer, uint32_t part) {
+    const uint32_t n = d->shape.n_head_kv;
+    const cpu_cache *c = cpu_cache_of(d, layer);
+    return c->pages + page * c->page_bytes + cpu_page_offset(d, layer, part % n) +
+           part / n * d->block_bytes;
+}
+
+static rotor_status cpu_get_page(dev *base, uint32_t page, uint32_t layer, uint8_t *dst,
+                                 rotor_error *err) {
+    const dev_cpu *d = (dev_cpu *)base;
+    (void)err;
+    for (uint32_t i = 0; i < 2 * d->shape.n_head_kv; i++)
+        memcpy(dst + i * d->block_bytes, cpu_block(d, page, layer, i), d->block_bytes);
+    return ROTOR_OK;
+}
+
+static rotor_status cpu_put_page(dev *base, uint32_t page, uint32_t layer, const uint8_t *src,
+                                 rotor_error *err) {
+    const dev_cpu *d = (dev_cpu *)base;
+    (void)err;
+    for (uint32_t i = 0; i < 2 * d->shape.n_head_kv; i++)
+        memcpy(cpu_block(d, page, layer, i), src + i * d->block_bytes, d->block_bytes);
+    return ROTOR_OK;
+}
+
 static uint64_t cpu_memory_bytes(const dev *base) {
     const dev_cpu *d = (const dev_cpu *)base;
     uint64_t sum = d->buf_bytes + cpu_head_bytes(d->head);
@@ -261,6 +287,8 @@ static const dev_vtable cpu_vtable = {.free = cpu_free,
                                       .get_rows = cpu_get_rows,
                                       .put_rows = cpu_put_rows,
                                       .copy_page = cpu_copy_page,
+                                      .get_page = cpu_get_page,
+                                      .put_page = cpu_put_page,
                                       .time_ops = cpu_time_ops,
                                       .op_times = cpu_op_times,
                                       .memory_bytes = cpu_memory_bytes,

@@ -114,6 +114,7 @@ static rotor_status add_op_weights(dev_gpu *d, size_t i, rotor_error *err) {
     if (op->kind != DEV_MATMUL && op->kind != DEV_EMBED) return ROTOR_OK;
     if (op->n_mats > 1 && gpu_can_join(d, op->w, op->n_mats) && join_bufs(d, op->dst, op->n_mats))
         return gpu_add_weights(d, op->w, op->n_mats, err);
+    if (op->kind == DEV_EMBED) return gpu_add_table(d, op->w[0], err);
     for (uint8_t m = 0; m < op->n_mats; m++) ROTOR_TRY(gpu_add_weights(d, &op->w[m], 1, err));
     return ROTOR_OK;
 }
@@ -137,6 +138,7 @@ static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *
         d->logits = ops[n - 1].dst[0];
     for (size_t i = 0; i < n; i++)
         if (dev_is_quant(ops[i].kind)) ROTOR_TRY(gpu_want_int8(d, &d->bufs[ops[i].src], err));
+    gpu_count_driver(d);
     return ROTOR_OK;
 }
 
@@ -162,6 +164,32 @@ static void copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page
             d->lost = d->api->copy(d->g, both[i], dst_page * bytes, both[i], src_page * bytes,
                                    bytes, &d->why);
     }
+}
+
+static rotor_status get_page(dev *base, uint32_t page, uint32_t layer, uint8_t *dst,
+                             rotor_error *err) {
+    dev_gpu *d = (dev_gpu *)base;
+    const uint64_t bytes = (uint64_t)d->shape.n_head_kv * d->block_bytes, at = page * bytes;
+    assert(d->n_flights == 0);
+    if (d->lost == ROTOR_OK) d->lost = d->api->read(d->g, d->keys[layer], at, dst, bytes, &d->why);
+    if (d->lost == ROTOR_OK)
+        d->lost = d->api->read(d->g, d->values[layer], at, dst + bytes, bytes, &d->why);
+    gpu_count_driver(d);
+    if (d->lost != ROTOR_OK && err) *err = d->why;
+    return d->lost;
+}
+
+static rotor_status put_page(dev *base, uint32_t page, uint32_t layer, const uint8_t *src,
+                             rotor_error *err) {
+    dev_gpu *d = (dev_gpu *)base;
+    const uint64_t bytes = (uint64_t)d->shape.n_head_kv * d->block_bytes, at = page * bytes;
+    assert(d->n_flights == 0);
+    if (d->lost == ROTOR_OK) d->lost = d->api->write(d->g, d->keys[layer], at, src, bytes, &d->why);
+    if (d->lost == ROTOR_OK)
+        d->lost = d->api->write(d->g, d->values[layer], at, src + bytes, bytes, &d->why);
+    gpu_count_driver(d);
+    if (d->lost != ROTOR_OK && err) *err = d->why;
+    return d->lost;
 }
 
 static uint64_t memory_bytes(const dev *base) {
@@ -282,6 +310,8 @@ static const dev_vtable gpu_vtable = {.free = free_all,
                                       .get_rows = gpu_get_rows,
                                       .put_rows = gpu_put_rows,
                                       .copy_page = copy_page,
+                                      .get_page = get_page,
+                                      .put_page = put_page,
                                       .memory_bytes = memory_bytes,
                                       .time_ops = time_ops,
                                       .op_times = op_times,

@@ -14,7 +14,8 @@
  * the step memory. Nothing is created by a step whose size has been there before.
  *
  * (G1) Buffers that one product writes together stand side by side in one memory.
- * (G2) Weights are uploaded once, in dev_record; no step uploads any.
+ * (G2) Weights are uploaded once, in dev_record; no step uploads any. What only DEV_EMBED reads is
+ * not uploaded where the device can read it in the model's own memory.
  */
 #ifndef DEV_GPU_H
 #define DEV_GPU_H
@@ -48,8 +49,9 @@ typedef struct gpu_buf {
 } gpu_buf;
 
 typedef struct gpu_piece {
-    gpu_mem *mem;        /* packed rows */
+    gpu_mem *mem;        /* packed rows, or those of the file */
     uint32_t row0, rows; /* which */
+    uint32_t at;         /* imported: where row0 begins in mem, in halves of words */
 } gpu_piece;
 
 /* Matrices that one product multiplies at once, packed one after another. */
@@ -64,6 +66,7 @@ typedef struct gpu_weights {
     gpu_mem *rs;         /* [rows] scale of each, or NULL: 1 */
     float scale;         /* of the first, for embedding */
     bool shared;         /* the pieces belong to earlier weights of the same matrices */
+    bool imported;       /* the pieces are memory of the host, rows as in the file */
 } gpu_weights;
 
 typedef struct gpu_vec {
@@ -131,6 +134,7 @@ typedef struct dev_gpu {
 
 /* dev_gpu_weights.c */
 rotor_status gpu_add_weights(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_error *err);
+rotor_status gpu_add_table(dev_gpu *d, dev_mat w, rotor_error *err); /* of DEV_EMBED */
 bool gpu_can_join(const dev_gpu *d, const dev_mat *w, uint8_t n); /* one product for all of them */
 void gpu_weights_free(dev_gpu *d, gpu_weights *w);
 
@@ -162,7 +166,8 @@ rotor_status dev_gpu_probe_on(const gpu_api *api, size_t index, const char *cach
                               dev_probe_result *out, rotor_error *err);
 
 /* dev_gpu_step.c */
-uint32_t gpu_bucket(uint32_t n); /* the power of two that n is rounded up to; 0 stays 0 */
+void gpu_count_driver(dev_gpu *d); /* the device's counters become those of its driver */
+uint32_t gpu_bucket(uint32_t n);   /* the power of two that n is rounded up to; 0 stays 0 */
 rotor_status gpu_run(dev *base, const dev_step *step, rotor_error *err);
 rotor_status gpu_submit(dev *base, const dev_step *step, rotor_error *err);
 rotor_status gpu_wait(dev *base, rotor_error *err);

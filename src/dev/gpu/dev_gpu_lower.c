@@ -319,10 +319,12 @@ static size_t lower_embed(lower *l, size_t i) {
                                     .n_u = w->n_u,
                                     .dst_at = dst->at,
                                     .dst_ld = dst->ld,
-                                    .scale = w->scale};
+                                    .scale = w->scale,
+                                    .w_at = w->pieces[j].at,
+                                    .row_halves = (uint32_t)(d->mats[op->w[0]].row_bytes / 2)};
         const work k = {.name = "embed",
-                        .spec = {256, w->type},
-                        .n_spec = 2,
+                        .spec = {256, w->type, w->imported},
+                        .n_spec = 3,
                         .x = 1,
                         .y = l->rows,
                         .n_binds = 4,

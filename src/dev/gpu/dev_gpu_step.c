@@ -95,14 +95,19 @@ static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
     return end;
 }
 
+void gpu_count_driver(dev_gpu *d) {
+    const gpu_counters *c = &d->g->counters;
+    d->base.counters.bytes_up = c->bytes_up;
+    d->base.counters.bytes_down = c->bytes_down;
+    d->base.counters.submissions = c->submissions;
+    d->base.counters.allocations = c->allocations;
+}
+
 static void count(dev_gpu *d, const gpu_sized *list) {
     d->base.counters.steps++;
     d->base.counters.dispatches += list->n_dispatches;
     d->base.counters.dependent += list->n_dependent;
-    d->base.counters.bytes_up = d->g->counters.bytes_up;
-    d->base.counters.bytes_down = d->g->counters.bytes_down;
-    d->base.counters.submissions = d->g->counters.submissions;
-    d->base.counters.allocations = d->g->counters.allocations;
+    gpu_count_driver(d);
 }
 
 /* What has been submitted is of no use once the device is lost: closing it waits for all. */
@@ -182,8 +187,7 @@ static rotor_status move_rows(dev_gpu *d, dev_buf b, uint32_t n, float *dst, con
         d->lost = dst ? d->api->read(d->g, buf->x, at, dst + off, bytes, &d->why)
                       : d->api->write(d->g, buf->x, at, src + off, bytes, &d->why);
     }
-    d->base.counters.bytes_up = d->g->counters.bytes_up;
-    d->base.counters.bytes_down = d->g->counters.bytes_down;
+    gpu_count_driver(d);
     if (d->lost != ROTOR_OK && err) *err = d->why;
     return d->lost;
 }

@@ -3,6 +3,11 @@
  * Matrices on a GPU: packed (gpu_pack.h) group by group into a staging buffer of the host and
  * uploaded once. A matrix that is larger than one allocation or one binding of the device may be is
  * cut into pieces of whole groups of rows.
+ *
+ * Products want the rows of a file side by side, so what they read is always a copy. A table that
+ * only DEV_EMBED reads, a row at a time, may stay where it is: on a device that shares the host's
+ * memory its pages are imported, and nothing is uploaded. Where that does not work, for whatever
+ * reason, the table is a matrix like the others.
  */
 #include "dev/gpu/dev_gpu.h"
 
@@ -112,13 +117,16 @@ static bool same(const dev_gpu *d, const gpu_weights *w, const dev_mat *mats, ui
     return true;
 }
 
-rotor_status gpu_add_weights(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_error *err) {
+/* Lists them; *out->shared: as memory they are there already. */
+static rotor_status list_weights(dev_gpu *d, const dev_mat *w, uint8_t n, gpu_weights **added,
+                                 rotor_error *err) {
     gpu_weights *list = base_realloc(d->weights, (d->n_weights + 1) * sizeof *list);
     if (!list) return base_fail_nomem(err, "listing weights");
     d->weights = list;
     gpu_weights *out = &list[d->n_weights];
     *out = (gpu_weights){.n = n, .cols = (uint32_t)d->mats[w[0]].cols};
     memcpy(out->w, w, n * sizeof *w);
+    *added = out;
     for (size_t i = 0; i < d->n_weights; i++)
         if (same(d, &list[i], w, n)) {
             *out = list[i];
@@ -131,6 +139,94 @@ rotor_status gpu_add_weights(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_erro
     out->scale = d->mats[w[0]].scale;
     for (uint8_t i = 0; i < n; i++) out->rows += (uint32_t)d->mats[w[i]].rows;
     d->n_weights++;
+    return ROTOR_OK;
+}
+
+rotor_status gpu_add_weights(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_error *err) {
+    gpu_weights *out = NULL;
+    ROTOR_TRY(list_weights(d, w, n, &out, err));
+    if (out->shared) return ROTOR_OK;
+    ROTOR_TRY(upload_scales(d, out, err));
+    return upload(d, out, err);
+}
+
+/* ==== A table that stays where it is ========================================================== */
+
+/* The kernel takes any row of whole halves of words; T5 and what becomes GPU_B32 are no such rows
+ * as they are packed. */
+bool dev_gpu_can_import(const kern_mat *w) {
+    gpu_type type;
+    return gpu_type_of(w, &type) && type != GPU_B32 && w->type != QUANT_T5 &&
+           w->type != KERN_Q8X16 && w->row_bytes % 2 == 0 && (uintptr_t)w->data % 2 == 0;
+}
+
+static bool only_a_table(const dev_gpu *d, const kern_mat *w) {
+    for (size_t i = 0; i < d->n_ops; i++)
+        for (uint8_t m = 0; m < d->ops[i].n_mats && d->ops[i].kind != DEV_EMBED; m++)
+            if (d->mats[d->ops[i].w[m]].data == w->data) return false;
+    return true;
+}
+
+/* The device reads the ends of what it was given: what is there? */
+static rotor_status check_import(dev_gpu *d, gpu_mem *m, const uint8_t *host, uint64_t bytes,
+                                 rotor_error *err) {
+    uint8_t seen[64];
+    const uint64_t ends[] = {0, bytes - sizeof seen};
+    for (size_t i = 0; i < BASE_COUNT(ends); i++) {
+        ROTOR_TRY(d->api->read(d->g, m, ends[i], seen, sizeof seen, err));
+        if (memcmp(seen, host + ends[i], sizeof seen) != 0)
+            return base_fail(err, ROTOR_E_UNSUPPORTED, "device %s reads other bytes than the host",
+                             d->g->facts.name);
+    }
+    return ROTOR_OK;
+}
+
+/* The rows of a piece, in whole pages. */
+static rotor_status import_piece(dev_gpu *d, const kern_mat *w, gpu_piece *p, rotor_error *err) {
+    const uintptr_t page = base_page_bytes(), first = (uintptr_t)w->data + p->row0 * w->row_bytes;
+    const uintptr_t begin = first / page * page;
+    const uintptr_t end = (first + p->rows * w->row_bytes + page - 1) / page * page;
+    const uint8_t *host = (const uint8_t *)begin;
+    p->at = (uint32_t)((first - begin) / 2);
+    ROTOR_TRY(d->api->import(d->g, host, end - begin, &p->mem, err));
+    return check_import(d, p->mem, host, end - begin, err);
+}
+
+static rotor_status import_table(dev_gpu *d, gpu_weights *out, rotor_error *err) {
+    const kern_mat *w = &d->mats[out->w[0]];
+    const uint64_t limit = BASE_MIN(d->g->facts.max_alloc_bytes, d->g->facts.max_bind_bytes);
+    const uint64_t most = BASE_MIN(limit, UINT32_MAX), around = 2 * base_page_bytes();
+    const size_t at_once = most > around ? (size_t)((most - around) / w->row_bytes) : 0;
+    if (!d->g->facts.imports || !d->api->import || !at_once || !dev_gpu_can_import(w) ||
+        !only_a_table(d, w))
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "the table is not one to import");
+    out->pieces = base_alloc_array((w->rows + at_once - 1) / at_once, sizeof *out->pieces);
+    if (!out->pieces) return base_fail_nomem(err, "importing weights");
+    rotor_status st = ROTOR_OK;
+    for (size_t row = 0; row < w->rows && st == ROTOR_OK; row += at_once) {
+        gpu_piece *p = &out->pieces[out->n_pieces++];
+        p->row0 = (uint32_t)row;
+        p->rows = (uint32_t)BASE_MIN(at_once, w->rows - row);
+        st = import_piece(d, w, p, err);
+    }
+    return st;
+}
+
+rotor_status gpu_add_table(dev_gpu *d, dev_mat w, rotor_error *err) {
+    gpu_weights *out = NULL;
+    rotor_error why = {0};
+    ROTOR_TRY(list_weights(d, &w, 1, &out, err));
+    if (out->shared) return ROTOR_OK;
+    const rotor_status st = import_table(d, out, &why);
+    if (st == ROTOR_OK) {
+        out->imported = true;
+        d->base.counters.imported += d->mats[w].rows * d->mats[w].row_bytes;
+        return ROTOR_OK;
+    }
+    gpu_weights_free(d, out);
+    out->pieces = NULL;
+    out->n_pieces = 0;
+    if (st == ROTOR_E_DEVICE) return base_fail(err, st, "%s", why.message);
     ROTOR_TRY(upload_scales(d, out, err));
     return upload(d, out, err);
 }

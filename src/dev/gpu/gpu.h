@@ -81,6 +81,7 @@ typedef struct gpu_counters {
     uint64_t bytes_down;  /* device to host */
     uint64_t allocations; /* memories, kernels, lists made so far */
     uint64_t mem_bytes;   /* device memory held now */
+    uint64_t imported;    /* bytes of the host's memory that kernels may read now: no part of it */
 } gpu_counters;
 
 typedef struct gpu_api {
@@ -99,6 +100,13 @@ typedef struct gpu_api {
      * it often. */
     rotor_status (*alloc)(gpu *g, uint64_t bytes, bool host, gpu_mem **out, rotor_error *err);
     void (*mem_free)(gpu *g, gpu_mem *m); /* NULL is allowed, here and below */
+    /* Pages of the host's as memory that is only read, bind, read and copy's src; they stay as they
+     * are until it is freed. host and bytes are multiples of base_page_bytes(). The pages may be
+     * those of a file that nobody can write: a driver that cannot cope with that is not let near
+     * them, or refuses. ROTOR_E_UNSUPPORTED, ROTOR_E_NOMEM: not these, and no harm done; the way
+     * is to copy. NULL: this API never does. */
+    rotor_status (*import)(gpu *g, const void *host, uint64_t bytes, gpu_mem **out,
+                           rotor_error *err);
     /* at and bytes are multiples of 4. They return when src has been read, or dst written. */
     rotor_status (*write)(gpu *g, gpu_mem *m, uint64_t at, const void *src, uint64_t bytes,
                           rotor_error *err);

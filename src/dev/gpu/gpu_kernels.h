@@ -78,13 +78,16 @@ typedef struct gpu_row_params {
  * one that the step before has found in its picked row of that number. Grid (1, B), LX 256. spec 1:
  * GPU_T2 ... the packed type. Binds: 0 step, 1 w, 2 dst, 3 found: what `best` or `draw` left. A
  * table in several pieces is several dispatches; each leaves rows that are not its own alone. T2:
- * value * scale. */
+ * value * scale. spec 2: 1 when w holds rows as they stand in a file, one behind the other, of any
+ * type but GPU_B32. */
 typedef struct gpu_embed_params {
     uint32_t token_at;       /* in the step */
     uint32_t row0, rows;     /* rows of the table in this piece */
     uint32_t cols, n_u;      /* columns; words a row */
     uint32_t dst_at, dst_ld; /* dst */
     float scale;             /* of the table */
+    uint32_t w_at;           /* as in a file: where row row0 begins in w, in halves of words … */
+    uint32_t row_halves;     /* … and how many of these a row takes */
 } gpu_embed_params;
 
 /* Products, y = W x, or y += W x. mv_*: few rows of activations, TOKENS at a time; grid

@@ -122,7 +122,7 @@ static void mem_free(gpu *base, gpu_mem *m) {
     if (!m) return;
     if (m->mem) {
         g->cl.ReleaseMemObject(m->mem);
-        base->counters.mem_bytes -= m->bytes;
+        *(m->imported ? &base->counters.imported : &base->counters.mem_bytes) -= m->bytes;
     }
     base_free(m);
 }
@@ -168,6 +168,31 @@ static rotor_status alloc(gpu *base, uint64_t bytes, bool host, gpu_mem **out, r
     return ROTOR_OK;
 }
 
+/* Whole pages: what drivers that share the host's memory take as it is. One that cannot may keep a
+ * copy; that is its own affair. */
+static rotor_status import_mem(gpu *base, const void *host, uint64_t bytes, gpu_mem **out,
+                               rotor_error *err) {
+    ocl *g = (ocl *)base;
+    cl_int code = CL_SUCCESS;
+    if (!base->facts.imports || bytes > base->facts.max_alloc_bytes)
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "OpenCL device %s does not import this memory",
+                         base->facts.name);
+    gpu_mem *m = base_alloc(sizeof *m);
+    if (!m) return base_fail_nomem(err, "importing memory");
+    m->bytes = bytes;
+    m->imported = true;
+    m->mem = g->cl.CreateBuffer(g->context, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, (size_t)bytes,
+                                (void *)(uintptr_t)host, &code);
+    if (!m->mem) {
+        base_free(m);
+        return say(g, ROTOR_E_UNSUPPORTED, code, "clCreateBuffer of the host's memory", err);
+    }
+    base->counters.allocations++;
+    base->counters.imported += bytes;
+    *out = m;
+    return ROTOR_OK;
+}
+
 static rotor_status write_mem(gpu *base, gpu_mem *m, uint64_t at, const void *src, uint64_t bytes,
                               rotor_error *err) {
     ocl *g = (ocl *)base;
@@ -206,6 +231,7 @@ const gpu_api *gpu_opencl(void) {
                                 .close = close_device,
                                 .alloc = alloc,
                                 .mem_free = mem_free,
+                                .import = import_mem,
                                 .write = write_mem,
                                 .read = read_mem,
                                 .copy = copy_mem,

@@ -87,6 +87,7 @@ typedef struct ocl {
 struct gpu_mem {
     cl_mem mem;     /* owned */
     uint64_t bytes; /* as asked for */
+    bool imported;  /* the host's memory */
 };
 
 struct gpu_kernel {

@@ -136,7 +136,7 @@ static bool facts_of(const ocl_calls *cl, ocl_row *r) {
     driver_of(cl, r->platform, a, f);
     const int version = version_of(a, f);
     f->software = number(a, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU;
-    f->unified = number(a, CL_DEVICE_HOST_UNIFIED_MEMORY);
+    f->unified = f->imports = number(a, CL_DEVICE_HOST_UNIFIED_MEMORY);
     f->heap_bytes = number(a, CL_DEVICE_GLOBAL_MEM_SIZE);
     f->max_alloc_bytes = f->max_bind_bytes = number(a, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     f->max_group = (uint32_t)BASE_MIN(number(a, CL_DEVICE_MAX_WORK_GROUP_SIZE), UINT32_MAX);

@@ -6,6 +6,7 @@
  *   vk_facts.c    what a physical device is and whether it is enough
  *   vk_device.c   list, open, close; starting work and waiting for it; what went wrong
  *   vk_mem.c      memory: buffers inside blocks of device memory
+ *   vk_import.c   memory: pages of the host
  *   vk_move.c     write, read, copy, zeroing, through two staging halves
  *   vk_matrix.c   whether it multiplies int8 matrices as our kernel wants it
  *   vk_kernel.c   compute pipelines;  vk_cache.c  the compiled ones on disk
@@ -102,6 +103,7 @@ typedef struct vk_found {
     uint32_t family;                  /* queue family for compute; UINT32_MAX: none */
     bool budget;                      /* VK_EXT_memory_budget */
     bool dot_extension;               /* the dot product needs its extension enabled */
+    uint64_t import_align; /* VK_EXT_external_memory_host: of pages; 0: it is not there */
 } vk_found;
 
 /* Device memory of the driver, shared by buffers. */
@@ -122,6 +124,7 @@ struct gpu_mem {
     uint64_t span;   /* bytes taken in the block */
     uint64_t bytes;  /* asked for */
     VkBuffer buffer; /* owned */
+    bool imported;   /* the block is the host's memory */
 };
 
 /* A command buffer that may be on its way. */
@@ -144,9 +147,12 @@ enum {
 };
 
 typedef struct vk_gpu {
-    gpu base;                                /* must be first */
-    vk_instance vk;                          /* owned */
-    vk_found found;                          /* the physical device */
+    gpu base;                                             /* must be first */
+    vk_instance vk;                                       /* owned */
+    vk_found found;                                       /* the physical device */
+    size_t index;                                         /* in gpu_api.list's order */
+    PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer; /* of the extension; NULL: without it */
+    bool import_tried;                       /* another device has been asked: facts.imports */
     VkPhysicalDeviceMemoryProperties memory; /* heaps and types */
     VkDevice device;                         /* owned */
     VkQueue queue;                           /* the only one */
@@ -208,6 +214,9 @@ rotor_status vk_invalidate(vk_gpu *g, const gpu_mem *m, uint64_t at, uint64_t by
                            rotor_error *err);
 rotor_status vk_alloc(gpu *g, uint64_t bytes, bool host, gpu_mem **out, rotor_error *err);
 void vk_mem_free(gpu *g, gpu_mem *m);
+
+/* vk_import.c */
+rotor_status vk_import(gpu *g, const void *host, uint64_t bytes, gpu_mem **out, rotor_error *err);
 
 /* vk_move.c */
 rotor_status vk_zero(vk_gpu *g, gpu_mem *m, rotor_error *err);

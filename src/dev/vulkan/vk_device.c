@@ -153,7 +153,7 @@ static rotor_status choose(vk_gpu *g, size_t index, rotor_error *err) {
 }
 
 static rotor_status create_device(vk_gpu *g, rotor_error *err) {
-    const char *names[2];
+    const char *names[3];
     const float priority = 1;
     const bool dot = g->base.facts.dot4, matrix = g->base.facts.matrix;
     uint32_t n_names = 0;
@@ -176,6 +176,7 @@ static rotor_status create_device(vk_gpu *g, rotor_error *err) {
         .vulkanMemoryModel = VK_TRUE};
     vk_matrix_feature matrices;
     vk_matrix_features(&matrices, &model);
+    if (g->base.facts.imports) names[n_names++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
     const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                      .pNext = matrix ? (void *)&matrices
                                               : dot  ? &feature
@@ -190,6 +191,10 @@ static rotor_status create_device(vk_gpu *g, rotor_error *err) {
         return vk_bad(g, err, r, "opening it");
     }
     if (!vk_load_device(g)) return vk_bad(g, err, VK_ERROR_INCOMPATIBLE_DRIVER, "opening it");
+    if (g->base.facts.imports)
+        g->host_pointer = (PFN_vkGetMemoryHostPointerPropertiesEXT)g->vk.f.GetDeviceProcAddr(
+            g->device, "vkGetMemoryHostPointerPropertiesEXT");
+    g->base.facts.imports = g->host_pointer;
     g->f.GetDeviceQueue(g->device, g->found.family, 0, &g->queue);
     return ROTOR_OK;
 }
@@ -239,6 +244,7 @@ static rotor_status open_device(gpu **out, size_t index, const char *cache_dir, 
     vk_gpu *g = base_alloc(sizeof *g);
     if (!g) return base_fail_nomem(err, "opening a Vulkan device");
     g->base.api = gpu_vulkan();
+    g->index = index;
     rotor_status st = vk_instance_open(&g->vk, err);
     if (st == ROTOR_OK) st = choose(g, index, err);
     if (st == ROTOR_OK) look_at_memory(g);
@@ -258,6 +264,7 @@ const gpu_api *gpu_vulkan(void) {
                                 .close = close_device,
                                 .alloc = vk_alloc,
                                 .mem_free = vk_mem_free,
+                                .import = vk_import,
                                 .write = vk_write,
                                 .read = vk_read,
                                 .copy = vk_copy,

@@ -35,18 +35,19 @@ static bool has(const vk_names *names, const char *name) {
 
 /* Everything asked of a device in one go; what was not asked stays zero. */
 typedef struct vk_asked {
-    VkPhysicalDeviceProperties2 props;                   /* head of the properties */
-    VkPhysicalDeviceSubgroupProperties subgroup;         /* lanes */
-    VkPhysicalDeviceMaintenance3Properties alloc;        /* largest allocation */
-    VkPhysicalDeviceMaintenance4Properties buffer;       /* largest buffer */
-    VkPhysicalDeviceDriverProperties driver;             /* name, version */
-    VkPhysicalDeviceShaderCorePropertiesAMD amd;         /* compute units */
-    VkPhysicalDeviceShaderSMBuiltinsPropertiesNV nv;     /* multiprocessors */
-    VkPhysicalDeviceFeatures2 features;                  /* head of the features */
-    VkPhysicalDeviceShaderIntegerDotProductFeatures dot; /* packed 4 x int8 */
-    VkPhysicalDeviceShaderFloat16Int8Features half;      /* 16-bit floats, 8-bit integers */
-    VkPhysicalDeviceVulkanMemoryModelFeatures model;     /* what matrices are defined with */
-    vk_matrix_feature matrix;                            /* int8 matrices */
+    VkPhysicalDeviceProperties2 props;                    /* head of the properties */
+    VkPhysicalDeviceSubgroupProperties subgroup;          /* lanes */
+    VkPhysicalDeviceMaintenance3Properties alloc;         /* largest allocation */
+    VkPhysicalDeviceMaintenance4Properties buffer;        /* largest buffer */
+    VkPhysicalDeviceDriverProperties driver;              /* name, version */
+    VkPhysicalDeviceShaderCorePropertiesAMD amd;          /* compute units */
+    VkPhysicalDeviceShaderSMBuiltinsPropertiesNV nv;      /* multiprocessors */
+    VkPhysicalDeviceExternalMemoryHostPropertiesEXT host; /* of pages to import */
+    VkPhysicalDeviceFeatures2 features;                   /* head of the features */
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dot;  /* packed 4 x int8 */
+    VkPhysicalDeviceShaderFloat16Int8Features half;       /* 16-bit floats, 8-bit integers */
+    VkPhysicalDeviceVulkanMemoryModelFeatures model;      /* what matrices are defined with */
+    vk_matrix_feature matrix;                             /* int8 matrices */
 } vk_asked;
 
 /* Puts a structure at the front of a chain. Every Vulkan structure begins with these two fields. */
@@ -68,6 +69,9 @@ static void ask(const vk_instance *vk, VkPhysicalDevice d, uint32_t version, con
         chain(&a->props, &a->driver, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
     if (version >= VK_API_VERSION_1_3 || has(names, "VK_KHR_maintenance4"))
         chain(&a->props, &a->buffer, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES);
+    if (has(names, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME))
+        chain(&a->props, &a->host,
+              VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT);
     if (has(names, "VK_AMD_shader_core_properties"))
         chain(&a->props, &a->amd, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD);
     if (has(names, "VK_NV_shader_sm_builtins"))
@@ -154,6 +158,8 @@ static void fill_facts(const vk_instance *vk, vk_found *d, const vk_asked *a) {
     const uint64_t whole = ~(uint64_t)15; /* limits like 2^32 - 1 are no size of a buffer */
     f->software = type == VK_PHYSICAL_DEVICE_TYPE_CPU;
     f->unified = f->software || type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
+    d->import_align = a->host.minImportedHostPointerAlignment;
+    f->imports = f->unified && d->import_align && base_page_bytes() % d->import_align == 0;
     f->heap_bytes = heap_bytes(vk, d);
     f->max_alloc_bytes = a->alloc.maxMemoryAllocationSize & whole;
     if (a->buffer.maxBufferSize)

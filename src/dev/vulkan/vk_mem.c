@@ -252,6 +252,6 @@ void vk_mem_free(gpu *base, gpu_mem *m) {
     vk_gpu *g = (vk_gpu *)base;
     if (!m) return;
     (void)vk_settle(g, NULL); /* a write or a copy may still be under way */
-    base->counters.mem_bytes -= m->bytes;
+    *(m->imported ? &base->counters.imported : &base->counters.mem_bytes) -= m->bytes;
     vk_give(g, m);
 }

@@ -4,6 +4,7 @@
  */
 #include "device_rig.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -156,12 +157,18 @@ void rig_up(rig *r, const char *model_name, rig_setting set) {
     const run_options ro = {.cpu = cpu_detect(),
                             .kv = set.kv,
                             .float_act = set.float_act,
+                            .head = set.head,
+                            .device_facts = set.facts,
                             .n_pages = 24,
                             .chunk = set.rows,
                             .max_logits = set.rows,
                             .log = &r->log.log,
                             .device = set.device ? set.device->api : DEV_CPU,
                             .device_index = set.device ? set.device->index : 0,
+                            .prompt_apart = set.prompt,
+                            .prompt_device = set.prompt ? set.prompt->api : DEV_CPU,
+                            .prompt_facts = set.prompt ? set.prompt->placed_by : NULL,
+                            .prompt_index = set.prompt ? set.prompt->index : 0,
                             .open_gpu = set.open_gpu};
     must(run_create(&r->e, r->m, r->pool, &ro, &err), &err, model_name);
 }
@@ -186,4 +193,50 @@ void rig_session(run_session **s, rig *r) {
 void rig_eval(rig *r, const run_row *rows, uint32_t n) {
     rotor_error err = {0};
     must(run_eval(r->e, rows, n, &err), &err, "step");
+}
+
+/* ==== The verdict ============================================================================= */
+
+#define CLEAR_LEAD 0.3 /* of the deviation of a row's logits */
+
+static size_t best_of(const float *x, size_t n) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
+    return best;
+}
+
+/* How far the best element is above the next, in deviations of all. */
+static double lead_of(const float *x, size_t n) {
+    const size_t best = best_of(x, n);
+    double sum = 0, squares = 0, next = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)x[i];
+        squares += (double)x[i] * (double)x[i];
+        if (i != best && (double)x[i] > next) next = (double)x[i];
+    }
+    const double mean = sum / (double)n;
+    return ((double)x[best] - next) / sqrt(squares / (double)n - mean * mean);
+}
+
+rig_verdict rig_judge(const float *got, const float *want, size_t rows, size_t width) {
+    rig_verdict v = {0};
+    double off_all = 0, length_all = 0;
+    for (size_t r = 0; r < rows; r++, got += width, want += width) {
+        double off = 0, length = 0;
+        for (size_t i = 0; i < width; i++) {
+            const double e = (double)got[i] - (double)want[i];
+            off += e * e;
+            length += (double)want[i] * (double)want[i];
+        }
+        const double far = sqrt(off / length);
+        if (!(far <= v.worst)) v.worst = far;
+        off_all += off;
+        length_all += length;
+        if (lead_of(want, width) <= CLEAR_LEAD) continue;
+        v.clear++;
+        v.lost += best_of(got, width) != best_of(want, width);
+    }
+    v.all = sqrt(off_all / length_all);
+    return v;
 }

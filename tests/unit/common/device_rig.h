@@ -13,10 +13,11 @@
 enum { RIG_DEVICES = 8 };
 
 typedef struct rig_device {
-    dev_api api;     /* whose */
-    size_t index;    /* in its list */
-    dev_facts facts; /* of it */
-    char label[160]; /* "vulkan:0 llvmpipe (LLVM 15.0.6, 256 bits)" */
+    dev_api api;                /* whose */
+    size_t index;               /* in its list */
+    dev_facts facts;            /* of it */
+    const dev_facts *placed_by; /* how a model is placed there; NULL: all of it, whatever it is */
+    char label[160];            /* "vulkan:0 llvmpipe (LLVM 15.0.6, 256 bits)" */
 } rig_device;
 
 /* Those that can be used; says which ones, and why others cannot. Returns how many. */
@@ -43,8 +44,11 @@ typedef struct rig {
 
 typedef struct rig_setting {
     const rig_device *device; /* where; NULL: the CPU */
+    const rig_device *prompt; /* where prompts run (DEV_CPU: the CPU); NULL: there, too */
     kern_kv kv;               /* cache type */
     bool float_act;           /* --act f32 */
+    run_head head;            /* precision of the output head */
+    const dev_facts *facts;   /* of the device, by which the model is placed; NULL: all of it */
     uint32_t rows;            /* rows of a step at most, all may have logits */
     run_open_gpu *open_gpu;   /* of the engine */
 } rig_setting;
@@ -55,6 +59,17 @@ void rig_down(rig *r);
 
 /* Copies the wanted logits of the engine's last step behind one another; returns the end. */
 float *rig_logits(rig *r, uint32_t n, float *out);
+
+/* How far logits are from the CPU's. */
+#define RIG_FLOAT_BOUND 2e-3 /* of each row, with float activations */
+#define RIG_INT8_BOUND  9e-2 /* of all rows together, with rounded ones */
+typedef struct rig_verdict {
+    double worst, all; /* farthest row, all rows together: relative distances */
+    unsigned clear;    /* rows in which the CPU has a clear lead … */
+    unsigned lost;     /* … and the device another best token */
+} rig_verdict;
+rig_verdict rig_judge(const float *got, const float *want, size_t rows, size_t width);
+
 void rig_session(run_session **s, rig *r);
 /* Appends rows in one step, or ends the test. */
 void rig_eval(rig *r, const run_row *rows, uint32_t n);

@@ -10,8 +10,8 @@
 
 enum { MOST_KERNELS = 256 };
 
-const char *const faulty_names[FAULTY_CALLS] = {"open",   "alloc", "write",  "read", "copy",
-                                                "kernel", "list",  "submit", "wait"};
+const char *const faulty_names[FAULTY_CALLS] = {"open", "alloc",  "import", "write",  "read",
+                                                "copy", "kernel", "list",   "submit", "wait"};
 
 typedef struct kept_kernel {
     const gpu_source *src;        /* kernel */
@@ -61,6 +61,12 @@ static void close_device(gpu *g) { (void)g; }
 static rotor_status alloc_mem(gpu *g, uint64_t bytes, bool host, gpu_mem **out, rotor_error *err) {
     ROTOR_TRY(due(FAULTY_ALLOC, err));
     return real->alloc(g, bytes, host, out, err);
+}
+
+static rotor_status import_mem(gpu *g, const void *host, uint64_t bytes, gpu_mem **out,
+                               rotor_error *err) {
+    ROTOR_TRY(due(FAULTY_IMPORT, err));
+    return real->import(g, host, bytes, out, err);
 }
 
 static void free_mem(gpu *g, gpu_mem *m) { real->mem_free(g, m); }
@@ -128,6 +134,7 @@ const gpu_api *faulty_gpu(const gpu_api *behind) {
                                    .close = close_device,
                                    .alloc = alloc_mem,
                                    .mem_free = free_mem,
+                                   .import = import_mem,
                                    .write = write_mem,
                                    .read = read_mem,
                                    .copy = copy_mem,
@@ -153,6 +160,8 @@ void faulty_at(faulty_call call, unsigned n, rotor_status st) {
 
 bool faulty_fired(void) { return fired; }
 unsigned faulty_after_loss(void) { return after_loss; }
+uint64_t faulty_bytes_up(void) { return device ? device->counters.bytes_up : 0; }
+uint64_t faulty_imported(void) { return device ? device->counters.imported : 0; }
 uint64_t faulty_mem_bytes(void) { return device ? device->counters.mem_bytes : 0; }
 
 void faulty_done(void) {

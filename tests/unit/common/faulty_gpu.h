@@ -15,6 +15,7 @@
 typedef enum faulty_call {
     FAULTY_OPEN,
     FAULTY_ALLOC,
+    FAULTY_IMPORT,
     FAULTY_WRITE,
     FAULTY_READ,
     FAULTY_COPY,
@@ -36,6 +37,8 @@ bool faulty_fired(void);
 unsigned faulty_after_loss(void);
 /* Device memory of the device that is open behind, now. */
 uint64_t faulty_mem_bytes(void);
+uint64_t faulty_imported(void); /* and what it has imported */
+uint64_t faulty_bytes_up(void); /* to it since it was opened, perhaps for others before */
 /* Closes the device behind and frees its kernels. */
 void faulty_done(void);
 

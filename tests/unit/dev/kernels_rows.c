@@ -4,6 +4,7 @@
  * every packed type, `best`.
  */
 #include "check_kernels.h"
+#include "dev/dev.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -143,13 +144,33 @@ static void check_row(checker *c, const row_case *k) {
 
 /* ==== Rows of a table ========================================================================= */
 
-static void check_embed(checker *c, uint32_t type, uint32_t cols) {
+enum { BEFORE = 3 }; /* halves of words in front of the first row of a file's */
+
+/* Part of a table as the device has it; *bytes of it. in_file: as it stands there. */
+static uint32_t *table_words(const kern_mat *w, gpu_type packed, bool in_file, uint64_t *bytes) {
+    const uint32_t n_groups = ((uint32_t)w->rows + 31) / 32;
+    const uint64_t of_file = (2 * BEFORE + w->rows * w->row_bytes + 3) / 4 * 4;
+    *bytes = in_file ? of_file : (uint64_t)n_groups * gpu_row_words(packed, w->cols) * GPU_ROWS * 4;
+    uint32_t *words = room(*bytes / 4, 4);
+    memset(words, 0xff, *bytes); /* NaN, where there is nothing */
+    if (in_file)
+        memcpy((uint8_t *)words + 2 * BEFORE, w->data, w->rows * w->row_bytes);
+    else
+        gpu_pack(w, packed, 0, n_groups, words);
+    return words;
+}
+
+static void check_embed(checker *c, uint32_t type, uint32_t cols, bool in_file) {
     enum { V = 70, FIRST = 33, N = 4 }; /* rows; where the second piece begins; tokens */
     static const uint32_t tokens[N] = {69, 0, 32, 33}, found[2 * N] = {1, 1, 1, 1, 32, 5, 1, 1};
     float rs[V] = {0};
     const kern_mat w = mat_make(c, type, V, cols, rs);
     gpu_type packed;
     if (!gpu_type_of(&w, &packed)) abort();
+    if (in_file && !dev_gpu_can_import(&w)) {
+        free((void *)w.data);
+        return;
+    }
     step_image s = step_make(N, N, 0, 0, 0);
     memcpy(s.word + s.token_at, tokens, sizeof tokens);
     s.word[s.token_at + 2] = UINT32_MAX; /* as found by the step before */
@@ -161,24 +182,24 @@ static void check_embed(checker *c, uint32_t type, uint32_t cols) {
         kern_mat piece = pieces[i];
         piece.rows = i ? V - 32 : 32;
         piece.data += i * 32 * w.row_bytes;
-        const uint32_t n_groups = ((uint32_t)piece.rows + 31) / 32;
-        uint32_t *words = room((size_t)n_groups * n_u * GPU_ROWS, 4);
-        gpu_pack(&piece, packed, 0, n_groups, words);
+        uint64_t bytes;
+        uint32_t *words = table_words(&piece, packed, in_file, &bytes);
         const gpu_embed_params params = {.token_at = s.token_at,
                                          .row0 = 32 * i,
                                          .rows = (uint32_t)piece.rows,
                                          .cols = cols,
                                          .n_u = n_u,
                                          .dst_ld = cols,
-                                         .scale = 0.5f};
+                                         .scale = 0.5f,
+                                         .w_at = BEFORE,
+                                         .row_halves = (uint32_t)(w.row_bytes / 2)};
         run(c, &(launch){.name = "embed",
                          .lx = 256,
-                         .spec = {packed},
+                         .spec = {packed, in_file},
                          .groups = {1, N, 1},
                          .params = &params,
                          .n_params = sizeof params / 4,
-                         .bind = {step, put(c, words, (size_t)n_groups * n_u * GPU_ROWS * 4), out,
-                                  put(c, found, sizeof found)},
+                         .bind = {step, put(c, words, bytes), out, put(c, found, sizeof found)},
                          .n_binds = 4});
         free(words);
     }
@@ -195,7 +216,7 @@ static void check_embed(checker *c, uint32_t type, uint32_t cols) {
             c->ref.embed(want, &w, tokens[t]);
         }
         for (size_t i = 0; i < cols; i++) want[i] *= 0.5f;
-        near(c, dst + t * cols, want, cols, 1e-6, "embed");
+        near(c, dst + t * cols, want, cols, 1e-6, in_file ? "embed in file" : "embed");
     }
     free((void *)w.data);
     free(s.word);
@@ -281,7 +302,8 @@ void check_row_kernels(checker *c) {
     for (size_t i = 0; i < (c->all ? BASE_COUNT(types) : 3); i++) {
         const quant_info *info = quant_find(types[i]);
         const bool plain = info->block_elems == 1 || types[i] == QUANT_I2_S;
-        check_embed(c, types[i], plain ? 83 : info->block_elems * 3);
+        for (int in_file = 0; in_file < 2; in_file++)
+            check_embed(c, types[i], plain ? 83 : info->block_elems * 3, in_file);
     }
     check_best(c, 1000);
     check_best(c, 7);

@@ -84,6 +84,28 @@ static void a_head_that_is_the_table_counts_once(void **state) {
     assert_int_equal(p.n_layer, 4);
 }
 
+/* A table that the device reads where it is takes nothing, whoever else has a copy of it. */
+static void an_imported_table_counts_nothing(void **state) {
+    (void)state;
+    run_needs n = needs();
+    n.imported = true;
+    dev_facts f = device(430);
+    run_place p = run_place_model(&n, UINT32_MAX, &f);
+    assert_true(p.table && p.head && p.imports);
+    assert_int_equal(p.bytes, 430 * MIB);
+    f = device(429);
+    p = run_place_model(&n, UINT32_MAX, &f);
+    assert_false(p.table || p.head || p.imports);
+    n.shared = true; /* then a product reads it, too: a copy, which counts once */
+    n.head = n.table;
+    f = device(730);
+    p = run_place_model(&n, UINT32_MAX, &f);
+    assert_true(p.table && !p.imports);
+    assert_int_equal(p.bytes, 730 * MIB);
+    f = device(729);
+    assert_false(run_place_model(&n, UINT32_MAX, &f).table);
+}
+
 static void most_is_a_limit(void **state) {
     (void)state;
     const run_place p = place(5000, 3);
@@ -119,6 +141,7 @@ int main(void) {
         cmocka_unit_test(a_tenth_is_left_to_others),
         cmocka_unit_test(parts_stay_away_one_by_one),
         cmocka_unit_test(a_head_that_is_the_table_counts_once),
+        cmocka_unit_test(an_imported_table_counts_nothing),
         cmocka_unit_test(most_is_a_limit),
         cmocka_unit_test(what_cannot_be_cut_must_be_allowed),
         cmocka_unit_test(nothing_known_is_no_limit),

@@ -13,17 +13,12 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "device_rig.h"
 
 enum { N = 64, MOST_ROWS = 256, FEW_MODELS = 2 /* bitnet-tiny, llama-tiny: of the short run */ };
-
-#define FLOAT_BOUND 2e-3
-#define INT8_BOUND  9e-2
-#define CLEAR_LEAD  0.3 /* of the deviation of a row's logits */
 
 static rig_device devices[RIG_DEVICES];
 static size_t n_devices;
@@ -110,54 +105,6 @@ static const struct {
 
 /* ==== The verdict ============================================================================= */
 
-typedef struct verdict {
-    double worst, all; /* farthest row, all rows together: relative distances */
-    unsigned clear;    /* rows in which the CPU has a clear lead … */
-    unsigned lost;     /* … and the device another best token */
-} verdict;
-
-static size_t best_of(const float *x, size_t n) {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (x[i] > x[best]) best = i;
-    return best;
-}
-
-/* How far the best element is above the next, in deviations of all. */
-static double lead_of(const float *x, size_t n) {
-    const size_t best = best_of(x, n);
-    double sum = 0, squares = 0, next = -INFINITY;
-    for (size_t i = 0; i < n; i++) {
-        sum += (double)x[i];
-        squares += (double)x[i] * (double)x[i];
-        if (i != best && (double)x[i] > next) next = (double)x[i];
-    }
-    const double mean = sum / (double)n;
-    return ((double)x[best] - next) / sqrt(squares / (double)n - mean * mean);
-}
-
-static verdict judge(const float *got, const float *want, size_t rows, size_t width) {
-    verdict v = {0};
-    double off_all = 0, length_all = 0;
-    for (size_t r = 0; r < rows; r++, got += width, want += width) {
-        double off = 0, length = 0;
-        for (size_t i = 0; i < width; i++) {
-            const double e = (double)got[i] - (double)want[i];
-            off += e * e;
-            length += (double)want[i] * (double)want[i];
-        }
-        const double far = sqrt(off / length);
-        if (!(far <= v.worst)) v.worst = far;
-        off_all += off;
-        length_all += length;
-        if (lead_of(want, width) <= CLEAR_LEAD) continue;
-        v.clear++;
-        v.lost += best_of(got, width) != best_of(want, width);
-    }
-    v.all = sqrt(off_all / length_all);
-    return v;
-}
-
 static void check_way(rig *cpu, rig *gpu, size_t way, bool float_act, const char *label) {
     const size_t width = cpu->m->hp.n_vocab;
     float *want = malloc(MOST_ROWS * width * sizeof *want);
@@ -165,11 +112,12 @@ static void check_way(rig *cpu, rig *gpu, size_t way, bool float_act, const char
     const size_t n = (size_t)(ways[way].go(cpu, want) - want);
     const uint64_t start = base_now_ns();
     assert_int_equal(ways[way].go(gpu, got) - got, n);
-    const verdict v = judge(got, want, n / width, width);
+    const rig_verdict v = rig_judge(got, want, n / width, width);
     print_message("  %-60s %-12s worst %.2e all %.2e clear %3u/%-3zu %.1f s\n", label,
                   ways[way].name, v.worst, v.all, v.clear, n / width,
                   (double)(base_now_ns() - start) / 1e9);
-    const bool good = v.all <= INT8_BOUND && v.lost == 0 && (!float_act || v.worst <= FLOAT_BOUND);
+    const bool good =
+        v.all <= RIG_INT8_BOUND && v.lost == 0 && (!float_act || v.worst <= RIG_FLOAT_BOUND);
     if (!good) print_message("  WRONG: %u best tokens differ\n", v.lost);
     n_wrong += !good;
     free(want);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * blocks: 64 columns of a packed row of a block type, decoded to signed bytes: value = a q - b.
- * Kernels that include it define TYPE (gpu_pack.h has the words), and have w.
+ * Kernels that include it define TYPE (gpu_pack.h has the words), and have w; one that finds words
+ * elsewhere than gpu_pack puts them defines WORD itself.
  *
  *   first block   columns FIRST_COL(n) ...  + 31   codes c0, c1 (16 columns each)   a.x a.y  b.x b.y
  *   second block  columns SECOND_COL(n) ... + 31   codes c2, c3                     a.z a.w  b.z b.w
@@ -48,23 +49,26 @@ INLINE uint q4_k_min(uint4 head, uint g) {
 }
 INLINE float signed_byte(uint word, uint i) { return F32(I32(word << (24u - 8u * i)) >> 24); }
 
+/* Word u of the row whose word 0 is w[base]. */
+#ifndef WORD
+#define WORD(base, u) w[(base) + (u)*32u]
+#endif
 #define WORDS4(base, u)                                                                           \
-    UINT4(w[(base) + (u)*32u], w[(base) + (u)*32u + 32u], w[(base) + (u)*32u + 64u],              \
-          w[(base) + (u)*32u + 96u])
+    UINT4(WORD(base, u), WORD(base, (u) + 1u), WORD(base, (u) + 2u), WORD(base, (u) + 3u))
 
 /* The pair n of the row whose word 0 is w[base], n_u words long. */
 #define LOAD_PAIR(out, base, n, n_u)                                                              \
     {                                                                                             \
         out.b = FLOAT4(0.0f, 0.0f, 0.0f, 0.0f);                                                   \
         if (TYPE == TYPE_Q8_0) {                                                                  \
-            const uint u_ = 17u * (n), d_ = w[(base) + u_ * 32u];                                 \
+            const uint u_ = 17u * (n), d_ = WORD(base, u_);                                       \
             out.c0 = WORDS4(base, u_ + 1u);                                                       \
             out.c1 = WORDS4(base, u_ + 5u);                                                       \
             out.c2 = WORDS4(base, u_ + 9u);                                                       \
             out.c3 = WORDS4(base, u_ + 13u);                                                      \
             out.a = FLOAT4(HALF_LO(d_), HALF_LO(d_), HALF_HI(d_), HALF_HI(d_));                   \
         } else if (TYPE == TYPE_Q4_0) {                                                           \
-            const uint u_ = 9u * (n), d_ = w[(base) + u_ * 32u];                                  \
+            const uint u_ = 9u * (n), d_ = WORD(base, u_);                                        \
             const uint4 q0_ = WORDS4(base, u_ + 1u), q1_ = WORDS4(base, u_ + 5u);                 \
             out.c0 = biased(q0_ & 0x0f0f0f0fu, 8u);                                               \
             out.c1 = biased((q0_ >> 4) & 0x0f0f0f0fu, 8u);                                        \
@@ -93,9 +97,9 @@ INLINE float signed_byte(uint word, uint i) { return F32(I32(word << (24u - 8u *
             const uint4 l1_ = WORDS4(base, u_ + 16u * h_ + 8u * r_ + 4u);                         \
             const uint4 h0_ = WORDS4(base, u_ + 32u + 8u * h_) >> (2u * r_);                      \
             const uint4 h1_ = WORDS4(base, u_ + 36u + 8u * h_) >> (2u * r_);                      \
-            const uint s0_ = w[(base) + (u_ + 48u + 2u * h_) * 32u] >> (16u * r_);                \
-            const uint s1_ = w[(base) + (u_ + 49u + 2u * h_) * 32u] >> (16u * r_);                \
-            const float d_ = HALF_LO(w[(base) + (u_ + 52u) * 32u]);                               \
+            const uint s0_ = WORD(base, u_ + 48u + 2u * h_) >> (16u * r_);                        \
+            const uint s1_ = WORD(base, u_ + 49u + 2u * h_) >> (16u * r_);                        \
+            const float d_ = HALF_LO(WORD(base, u_ + 52u));                                       \
             out.c0 = biased((l0_ & 0x0f0f0f0fu) | ((h0_ & 0x03030303u) << 4), 32u);               \
             out.c1 = biased((l1_ & 0x0f0f0f0fu) | ((h1_ & 0x03030303u) << 4), 32u);               \
             out.c2 = biased(((l0_ >> 4) & 0x0f0f0f0fu) | (h0_ & 0x30303030u), 32u);               \
