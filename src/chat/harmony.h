@@ -80,6 +80,8 @@ typedef struct harmony_chat {
     base_str date;         /* "2025-06-28"; empty: none */
     harmony_effort effort; /* how long to think */
     base_str channels;     /* p NULL: "analysis, commentary, final" */
+    base_str builtin;      /* section of the system message on tools that the models were trained
+                              with (browser, python), verbatim; empty: none */
     base_str instructions; /* what callers know as the system prompt; empty: none */
     base_str tools;        /* JSON array of functions, each {name, description, parameters}, bare or
                               as {"type": "function", "function": …}; empty: none */
