@@ -54,11 +54,13 @@ harmony_kind harmony_channel_kind(base_str channel, bool *exact) {
     return HARMONY_UNKNOWN;
 }
 
+/* Also of the assistant that was cut off in the middle of its name. */
 static bool may_be_role(base_str word) {
     static const char *const roles[] = {"user", "system", "developer", "tool"};
     for (size_t i = 0; i < BASE_COUNT(roles); i++)
         if (base_str_is(word, roles[i])) return true;
-    return begins(word, "assistant") || begins(word, "functions.");
+    return begins(word, "assistant") || strncmp("assistant", word.p, word.n) == 0 ||
+           begins(word, "functions.");
 }
 
 static void take_channel(harmony_header *out, base_str word) {
@@ -100,7 +102,7 @@ void harmony_read_header(base_str text, bool started, bool whole, harmony_header
                 w.at = before;
                 break;
             }
-            out->stray = out->stray || type.n;
+            out->stray = out->stray || type.n || !(out->channel.n || out->recipient.n);
             type = word;
         }
     }

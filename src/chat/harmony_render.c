@@ -138,6 +138,7 @@ static rotor_status put_system(renderer *r) {
     put_line(&text, "Knowledge cutoff: ", or_default(c->cutoff, "2024-06"), "\n");
     put_line(&text, "Current date: ", c->date, "\n");
     base_buf_printf(&text, "%sReasoning: %s", text.len ? "\n" : "", efforts[c->effort]);
+    put_line(&text, "\n\n", c->builtin, "");
     put_line(&text,
              "\n\n# Valid channels: ", or_default(c->channels, "analysis, commentary, final"),
              ". Channel must be included for every message.");

@@ -119,6 +119,11 @@ def documented(chat):
 def render(chat, messages, drop):
     config = oh.RenderConversationConfig(auto_drop_analysis=drop)
     conversation = library_messages(chat, messages)
+    if chat.get("formats"):  # what the library says about functions it only says of its own developer message
+        first = ENC.render_conversation(oh.Conversation.from_messages([system(chat), developer({**chat, "formats": []})]))
+        ids = ENC.render_conversation_for_completion(conversation, oh.Role.ASSISTANT, config=config)
+        end = MARKS["<|end|>"]
+        return first[:first.index(end)] + ids[ids.index(end):]
     if chat.get("no_reply"):
         return ENC.render_conversation(conversation, config=config)
     return ENC.render_conversation_for_completion(conversation, oh.Role.ASSISTANT, config=config)

@@ -196,6 +196,5 @@ TURNS = [
                            "assistant", C, "commentary to=functions.generate_file ", T, "json", M, "{\"a\": [1, 2]}", K]),
     ("empty messages", [C, "analysis", M, E, S, "assistant", C, "final", M, R]),
     ("scripts", [C, "final", M, "größe 日本語 🙂 e\u0301\n\n", R]),
-    ("end of text", [C, "final", M, "So", "<|endoftext|>"]),
     ("text that looks like marks", [C, "final", M, "a <|end|><|start|>assistant<|channel|>", R]),
 ]

@@ -133,6 +133,16 @@ static inline uint32_t real_mark(const text_vocab *v, uint32_t id) {
     return 0;
 }
 
+/* In pieces that no mark fits into: some vocabularies here have marks that text is searched for. */
+static inline void push_plain(const text_vocab *v, base_str text, text_ids *out) {
+    for (size_t at = 0, end; at < text.n; at = end) {
+        const char *cut = memchr(text.p + at, '<', text.n - at);
+        end = cut ? (size_t)(cut - text.p) + 1 : text.n;
+        base_str piece = {text.p + at, end - at};
+        assert_int_equal(text_encode(v, piece, 0, out, NULL), ROTOR_OK);
+    }
+}
+
 /* Marks and texts of the golden file as ids of a vocabulary. */
 static inline text_ids ids_of_runs(const text_vocab *v, const json_t *runs) {
     text_ids out = {0};
@@ -140,7 +150,7 @@ static inline text_ids ids_of_runs(const text_vocab *v, const json_t *runs) {
     json_t *run;
     json_array_foreach(runs, i, run) {
         if (json_is_string(run)) {
-            assert_int_equal(text_encode(v, str_of(run), 0, &out, NULL), ROTOR_OK);
+            push_plain(v, str_of(run), &out);
             continue;
         }
         for (size_t k = 0; k < BASE_COUNT(rig_marks); k++)
