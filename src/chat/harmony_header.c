@@ -26,8 +26,16 @@ static bool begins(base_str s, const char *with) {
 
 static base_str past(base_str s, size_t n) { return (base_str){s.p + n, s.n - n}; }
 
-/* The next word and the mark before it; false at the end. A recipient is a word of its own even
- * without a blank before it, if it follows a channel's name. */
+/* A recipient is a word of its own, though no blank stands before it, behind a channel's name and
+ * behind the assistant's. */
+static bool ends_word(const words *w, size_t from) {
+    base_str word = {w->text.p + from, w->at - from};
+    if (w->at == w->text.n || is_blank(w->text.p[w->at]) || is_mark(w->text.p[w->at])) return true;
+    return word.n && begins(past(w->text, w->at), "to=") &&
+           (w->mark == HARMONY_CHANNEL_MARK || base_str_is(word, "assistant"));
+}
+
+/* The next word and the mark before it; false at the end. */
 static bool next_word(words *w, base_str *out) {
     w->mark = 0;
     while (w->at < w->text.n && (is_blank(w->text.p[w->at]) || is_mark(w->text.p[w->at]))) {
@@ -35,11 +43,7 @@ static bool next_word(words *w, base_str *out) {
         w->at++;
     }
     size_t from = w->at;
-    while (w->at < w->text.n && !is_blank(w->text.p[w->at]) && !is_mark(w->text.p[w->at])) {
-        if (w->mark == HARMONY_CHANNEL_MARK && w->at > from && begins(past(w->text, w->at), "to="))
-            break;
-        w->at++;
-    }
+    while (!ends_word(w, from)) w->at++;
     *out = (base_str){w->text.p + from, w->at - from};
     return out->n > 0;
 }
@@ -81,6 +85,7 @@ static bool take_word(harmony_header *out, words *w, base_str word) {
         if (!out->recipient.n && !next_word(w, &out->recipient)) out->stray = true;
     } else if (begins(word, "functions.") && !out->recipient.n) {
         out->recipient = word;
+        if (!out->channel.n) out->stray = true;
     } else {
         return false;
     }

@@ -2,7 +2,7 @@
  *
  * Generated ids to messages, one id at a time.
  *
- *              <|message|>, or 64 ids without it
+ *              <|message|>, or much text that is no header
  *     HEADER ------------------------------------> CONTENT
  *       ^  text, <|channel|>, <|constrain|> stay      |  text stays
  *       +---------------------------------------------+
@@ -25,7 +25,7 @@
 #include <assert.h>
 #include <jansson.h>
 
-enum { HEADER_MAX = 64 }; /* ids; the longest sensible one has about 40 */
+enum { REST_MAX_BYTES = 64, HEADER_MAX_BYTES = 4096 }; /* text that is no header; header in all */
 
 struct harmony_parser {
     harmony h;                                      /* marks */
@@ -38,7 +38,6 @@ struct harmony_parser {
     harmony_parsed *m; /* [n] owned */
     size_t n, cap;     /* messages, allocated */
     base_buf header;   /* text and marks of the header in the making */
-    size_t n_header;   /* ids in it */
     size_t first;      /* index of the id that began the header */
     size_t n_ids;      /* put so far */
     text_stream text;  /* ids to text */
@@ -178,7 +177,6 @@ static bool is_object(const base_buf *text) {
 /* The next header begins, with the id `first`. */
 static void begin_header(harmony_parser *p, bool started, size_t first) {
     base_buf_reset(&p->header);
-    p->n_header = 0;
     p->in_content = false;
     p->started = started;
     p->first = first;
@@ -219,7 +217,6 @@ static rotor_status add_to_header(harmony_parser *p, uint32_t id) {
         if (p->piece.data[i] == HARMONY_CHANNEL_MARK || p->piece.data[i] == HARMONY_CONSTRAIN_MARK)
             p->piece.data[i] = ' ';
     if (mark) base_buf_append(&p->piece, &mark, 1);
-    p->n_header++;
     return p->piece.failed || !base_buf_append(&p->header, p->piece.data, p->piece.len)
                ? ROTOR_E_NOMEM
                : ROTOR_OK;
@@ -266,6 +263,14 @@ static rotor_status end_header(harmony_parser *p, harmony_end how, size_t past) 
     return ROTOR_OK;
 }
 
+/* Must it be read as a message, though its <|message|> may still come? */
+static bool header_is_too_long(const harmony_parser *p) {
+    harmony_header h;
+    if (p->header.len <= REST_MAX_BYTES) return false;
+    harmony_read_header((base_str){p->header.data, p->header.len}, p->started, false, &h);
+    return h.rest.n > REST_MAX_BYTES || p->header.len > HEADER_MAX_BYTES;
+}
+
 static rotor_status put_in_header(harmony_parser *p, uint32_t id) {
     bool made;
     if (id == p->h.message) {
@@ -275,7 +280,7 @@ static rotor_status put_in_header(harmony_parser *p, uint32_t id) {
         return begin_message(p, &h);
     }
     ROTOR_TRY(add_to_header(p, id));
-    if (p->n_header < HEADER_MAX) return ROTOR_OK;
+    if (!header_is_too_long(p)) return ROTOR_OK;
     ROTOR_TRY(header_is_message(p, &made));
     if (!made) begin_header(p, false, p->n_ids);
     return ROTOR_OK;

@@ -200,15 +200,17 @@ static rotor_status put_again(renderer *r, const uint32_t *ids, const harmony_pa
     return put_mark(r, m->kind == HARMONY_CALL ? r->h->call : r->h->end);
 }
 
-/* From what it meant. */
+/* From what it meant. Only calls have a type, and a long one is none. */
 static rotor_status put_anew(renderer *r, const harmony_parsed *p) {
     static const char *const names[] = {"analysis", "commentary", "final", "commentary"};
-    return put_message(r, &(harmony_message){.role = base_str_of("assistant"),
-                                             .recipient = base_str_of(p->recipient),
-                                             .channel = base_str_of(names[p->kind]),
-                                             .content_type = base_str_of(p->content_type),
-                                             .constrained = p->constrained,
-                                             .content = {p->content.data, p->content.len}});
+    bool typed = p->kind == HARMONY_CALL && strlen(p->content_type) < 32;
+    return put_message(r,
+                       &(harmony_message){.role = base_str_of("assistant"),
+                                          .recipient = base_str_of(p->recipient),
+                                          .channel = base_str_of(names[p->kind]),
+                                          .content_type = base_str_of(typed ? p->content_type : ""),
+                                          .constrained = p->constrained,
+                                          .content = {p->content.data, p->content.len}});
 }
 
 static rotor_status put_turn(renderer *r, size_t i) {
