@@ -8,10 +8,10 @@
 #include "api/api_auto.h"
 #include "base/base.h"
 #include "chat/chat.h"
-#include "chat/harmony.h"
 #include "model/model.h"
 #include "par/par.h"
 #include "rotor.h"
+#include "rotor_chat.h"
 #include "run/run.h"
 
 struct rotor_engine {

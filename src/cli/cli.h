@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "rotor.h"
+#include "rotor_chat.h"
 #include "tool/tool.h"
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };

@@ -32,7 +32,7 @@ static void must(rotor_status st, const rotor_error *err) {
     abort();
 }
 
-tiny_shape tiny_default(void) { return (tiny_shape){2, 256, 4, 2, 512, 97, 8192}; }
+tiny_shape tiny_default(void) { return (tiny_shape){2, 256, 4, 2, 512, 97, 8192, NULL}; }
 
 char *tiny_path(char buf[96], const char *tail) {
     snprintf(buf, 96, "/tmp/rotor-tiny-%ld-%s", (long)getpid(), tail);
@@ -106,6 +106,21 @@ static void put(writer *w, const char *arch, const char *tail, uint32_t v) {
     must(file_put_u32(w->w, key, v), &(rotor_error){.message = "metadata"});
 }
 
+/* The control tokens of the shape take the place of words. */
+static void put_marks(const writer *w, base_str *tokens, const rotor_error *oops) {
+    int32_t *types = base_alloc_array(w->s.n_vocab, sizeof *types);
+    uint32_t n = 0;
+    while (w->s.marks[n]) n++;
+    must(types ? ROTOR_OK : ROTOR_E_NOMEM, oops);
+    for (uint32_t i = 0; i < w->s.n_vocab; i++) types[i] = 1;
+    for (uint32_t i = 0; i < n; i++) {
+        tokens[w->s.n_vocab - 2 - n + i] = base_str_of(w->s.marks[i]);
+        types[w->s.n_vocab - 2 - n + i] = 3;
+    }
+    file_put_array(w->w, "tokenizer.ggml.token_type", FILE_I32, types, w->s.n_vocab);
+    base_free(types);
+}
+
 /* Token i is the i-th printable character, so that text round-trips. */
 static void vocabulary(writer *w) {
     enum { MOST = 4096 };
@@ -118,6 +133,7 @@ static void vocabulary(writer *w) {
         tokens[i] = (base_str){text[i], (size_t)base_utf8_encode(cp, text[i])};
     }
     const rotor_error oops = {.message = "vocabulary"};
+    if (w->s.marks) put_marks(w, tokens, &oops);
     must(file_put_str(w->w, "tokenizer.ggml.model", base_str_of("gpt2")), &oops);
     must(file_put_str(w->w, "tokenizer.ggml.pre", base_str_of("gpt-2")), &oops);
     must(file_put_strings(w->w, "tokenizer.ggml.tokens", tokens, w->s.n_vocab), &oops);

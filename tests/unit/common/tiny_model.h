@@ -19,6 +19,7 @@ typedef enum tiny_kind {
 
 typedef struct tiny_shape {
     uint32_t n_layer, n_embd, n_head, n_head_kv, n_ff, n_vocab, n_ctx; /* as in docs/shapes.md */
+    const char *const *marks; /* control tokens before the last two, NULL ends them; NULL: none */
 } tiny_shape;
 
 extern const char *const tiny_names[TINY_KINDS];
