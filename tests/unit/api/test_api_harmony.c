@@ -32,8 +32,7 @@ static int make_model(void **state) {
     s.n_layer = 1;
     s.n_vocab = 300;
     s.n_ctx = 4096;
-    s.marks = marks;
-    tiny_write(tiny_path(model_path, "harmony.gguf"), TINY_LLAMA_F32, s, 1, NULL);
+    tiny_write_marked(tiny_path(model_path, "harmony.gguf"), s, 1, marks);
     return 0;
 }
 

@@ -18,12 +18,13 @@ const char *const tiny_names[TINY_KINDS] = {"bitnet I2_S", "bitnet TQ2_0", "bitn
                                             "llama F32",   "llama Q8_0",   "llama Q6_K"};
 
 typedef struct writer {
-    file_writer *w;   /* file being written */
-    tiny_kind kind;   /* family */
-    tiny_shape s;     /* shape */
-    base_rng rng;     /* of all weights */
-    const char *skip; /* tensor left out */
-    bool declare;     /* first round: shapes; second: bytes */
+    file_writer *w;           /* file being written */
+    tiny_kind kind;           /* family */
+    tiny_shape s;             /* shape */
+    base_rng rng;             /* of all weights */
+    const char *skip;         /* tensor left out */
+    const char *const *marks; /* control tokens for the vocabulary, NULL ends them; NULL: none */
+    bool declare;             /* first round: shapes; second: bytes */
 } writer;
 
 static void must(rotor_status st, const rotor_error *err) {
@@ -32,7 +33,7 @@ static void must(rotor_status st, const rotor_error *err) {
     abort();
 }
 
-tiny_shape tiny_default(void) { return (tiny_shape){2, 256, 4, 2, 512, 97, 8192, NULL}; }
+tiny_shape tiny_default(void) { return (tiny_shape){2, 256, 4, 2, 512, 97, 8192}; }
 
 char *tiny_path(char buf[96], const char *tail) {
     snprintf(buf, 96, "/tmp/rotor-tiny-%ld-%s", (long)getpid(), tail);
@@ -110,11 +111,11 @@ static void put(writer *w, const char *arch, const char *tail, uint32_t v) {
 static void put_marks(const writer *w, base_str *tokens, const rotor_error *oops) {
     int32_t *types = base_alloc_array(w->s.n_vocab, sizeof *types);
     uint32_t n = 0;
-    while (w->s.marks[n]) n++;
+    while (w->marks[n]) n++;
     must(types ? ROTOR_OK : ROTOR_E_NOMEM, oops);
     for (uint32_t i = 0; i < w->s.n_vocab; i++) types[i] = 1;
     for (uint32_t i = 0; i < n; i++) {
-        tokens[w->s.n_vocab - 2 - n + i] = base_str_of(w->s.marks[i]);
+        tokens[w->s.n_vocab - 2 - n + i] = base_str_of(w->marks[i]);
         types[w->s.n_vocab - 2 - n + i] = 3;
     }
     file_put_array(w->w, "tokenizer.ggml.token_type", FILE_I32, types, w->s.n_vocab);
@@ -133,7 +134,7 @@ static void vocabulary(writer *w) {
         tokens[i] = (base_str){text[i], (size_t)base_utf8_encode(cp, text[i])};
     }
     const rotor_error oops = {.message = "vocabulary"};
-    if (w->s.marks) put_marks(w, tokens, &oops);
+    if (w->marks) put_marks(w, tokens, &oops);
     must(file_put_str(w->w, "tokenizer.ggml.model", base_str_of("gpt2")), &oops);
     must(file_put_str(w->w, "tokenizer.ggml.pre", base_str_of("gpt-2")), &oops);
     must(file_put_strings(w->w, "tokenizer.ggml.tokens", tokens, w->s.n_vocab), &oops);
@@ -142,9 +143,9 @@ static void vocabulary(writer *w) {
     must(file_put_u32(w->w, "tokenizer.ggml.bos_token_id", w->s.n_vocab - 2), &oops);
 }
 
-void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, const char *skip) {
-    writer w = {.kind = kind, .s = s, .skip = skip, .declare = true};
-    const char *arch = kind <= TINY_BITNET_T5 ? "bitnet-b1.58" : "llama";
+static void write_model(writer w, const char *path, uint64_t seed) {
+    const tiny_shape s = w.s;
+    const char *arch = w.kind <= TINY_BITNET_T5 ? "bitnet-b1.58" : "llama";
     rotor_error err = {0};
     must(file_writer_create(&w.w, path, &err), &err);
     must(file_put_str(w.w, "general.architecture", base_str_of(arch)), &err);
@@ -161,4 +162,13 @@ void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, c
     tensors(&w, seed);
     must(file_commit(w.w, &err), &err);
     file_writer_free(&w.w);
+}
+
+void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, const char *skip) {
+    write_model((writer){.kind = kind, .s = s, .skip = skip, .declare = true}, path, seed);
+}
+
+void tiny_write_marked(const char *path, tiny_shape s, uint64_t seed, const char *const *marks) {
+    write_model((writer){.kind = TINY_LLAMA_F32, .s = s, .marks = marks, .declare = true}, path,
+                seed);
 }
