@@ -271,6 +271,7 @@ static const wrong wrongs[] = {
      HARMONY_RETURNED,
      false},
     {{C, "final", C, "??", M, "4", R}, "", "4", "", HARMONY_RETURNED, false},
+    {{C, "commentary", C, "??", M, "x", R}, "", "", "", HARMONY_RETURNED, false},
     {{C, "thoughts", M, "Hm", E, A, C, "final", M, "4", R}, "Hm", "4", "", HARMONY_RETURNED, false},
     {{C, "answer", M, "4", R}, "", "4", "", HARMONY_RETURNED, false},
     {{C, "answer", M, "4", E}, "", "4", "", HARMONY_CUT, false},

@@ -275,6 +275,25 @@ static void no_text_becomes_a_mark(void **state) {
     text_vocab_free(&v);
 }
 
+/* Text is tokenised as text anywhere is, not in some safer way that the model has never seen. */
+static void text_is_tokenised_as_usual(void **state) {
+    (void)state;
+    text_vocab *v = small_vocab(TEXT_CONTROL, NULL);
+    harmony h = marks_of(v);
+    const char *texts[] = {"<|startoftext|> th", "<|end|><|endofprompt|> th <|"};
+    for (size_t i = 0; i < 2; i++) {
+        harmony_message m = {.role = base_str_of("user"), .content = base_str_of(texts[i])};
+        harmony_chat c = {.bare = true, .messages = &m, .n_messages = 1};
+        text_ids got = render(&h, &c), want = {0};
+        assert_int_equal(text_encode(v, m.content, 0, &want, NULL), ROTOR_OK);
+        assert_int_equal(got.n, want.n + 7);
+        assert_memory_equal(got.ids + 6, want.ids, want.n * sizeof *want.ids);
+        text_ids_free(&got);
+        text_ids_free(&want);
+    }
+    text_vocab_free(&v);
+}
+
 /* ==== Turns given as ids ====================================================================== */
 
 /* Marks are written as their texts, in arrays; the rest is text. */
@@ -340,6 +359,43 @@ static void turns_are_replayed(void **state) {
     assert_replay(PARTS("<|channel|>", "??", "<|message|>", "Hm", "<|end|>", "<|channel|>", "final",
                         "<|message|>", "4", "<|end|>", "<|start|>", "user", "<|message|>", "x"),
                   final);
+}
+
+/* A later answer, as text or as ids, drops what was thought before it in every turn. */
+static void later_answers_drop_earlier_thoughts(void **state) {
+    (void)state;
+    text_vocab *v = small_vocab(TEXT_CONTROL, NULL);
+    harmony h = marks_of(v);
+    text_ids call =
+        ids_of(v, PARTS("<|channel|>", "analysis", "<|message|>", "Hm", "<|end|>", "<|channel|>",
+                        "commentary to=functions.f", "<|message|>", "{}", "<|call|>"));
+    text_ids answer = ids_of(v, PARTS("<|channel|>", "analysis", "<|message|>", "So", "<|end|>",
+                                      "<|channel|>", "final", "<|message|>", "4"));
+    harmony_message m[] = {
+        {.role = base_str_of("assistant"), .ids = call.ids, .n_ids = call.n},
+        {.role = base_str_of("tool"), .name = base_str_of("f"), .content = base_str_of("7")},
+        {.role = base_str_of("assistant"), .ids = answer.ids, .n_ids = answer.n},
+        {.role = base_str_of("assistant"), .ids = call.ids, .n_ids = call.n}};
+    harmony_message as_text = {.role = base_str_of("assistant"),
+                               .channel = base_str_of("final"),
+                               .content = base_str_of("4")};
+    for (int i = 0; i < 2; i++) {
+        harmony_chat c = {.bare = true, .messages = m, .n_messages = 4};
+        text_ids got = render(&h, &c);
+        base_buf text = {0};
+        text_decode(v, got.ids, got.n, true, &text);
+        const char *final = strstr(text.data, "<|channel|>final<|message|>4<|end|>");
+        assert_non_null(final);
+        assert_null(strstr(text.data, "So"));
+        assert_ptr_equal(strstr(text.data, "Hm"), strstr(final, "Hm")); /* only behind it */
+        assert_non_null(strstr(final, "Hm"));
+        base_buf_free(&text);
+        text_ids_free(&got);
+        m[2] = as_text;
+    }
+    text_ids_free(&call);
+    text_ids_free(&answer);
+    text_vocab_free(&v);
 }
 
 /* Ids must not be able to smuggle in another speaker or half a message. */
@@ -499,7 +555,9 @@ int main(void) {
         cmocka_unit_test(published_texts),
         cmocka_unit_test(random_schemas),
         cmocka_unit_test(no_text_becomes_a_mark),
+        cmocka_unit_test(text_is_tokenised_as_usual),
         cmocka_unit_test(turns_are_replayed),
+        cmocka_unit_test(later_answers_drop_earlier_thoughts),
         cmocka_unit_test(replayed_tokens_keep_their_cuts),
         cmocka_unit_test(other_vocabularies_are_named),
         cmocka_unit_test(stops_and_forbidden_ids),
