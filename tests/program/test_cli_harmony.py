@@ -5,6 +5,7 @@ The model is a chain: one layer of zeros between embeddings that are rows of the
 its successor. So it says the same whatever it is asked, and what it says is written here.
 """
 import json
+import re
 
 import numpy as np
 import pytest
@@ -137,6 +138,16 @@ def test_chat_piped_shows_reasoning_on_request(rotor, thinker, tmp_path):
     assert [m["content"] for m in json.loads(saved.read_text())["messages"]] == ["Hi", "**Four**.", "Again", "**Four**."]
 
 
+def test_chat_repeats_an_answer_as_it_was_generated(rotor, tmp_path):
+    """Words of the answer are tokens that its text alone would not be cut into: only ids can bring them back."""
+    said = ["<|channel|>", "final", "<|message|>", "Yes, indeed.", "<|return|>"]
+    model = write_chain(tmp_path / "m.gguf", said)
+    first = json.loads(run(rotor, model, "--json").stdout)
+    r = chat(rotor, model, "What is 2 + 2?\nAnd?\n/stats\n")
+    kept = int(re.search(r"last: prompt .*\((\d+) kept\)", r.stderr).group(1))
+    assert r.stdout == "Yes, indeed.\n" * 2 and kept == len(first["prompt_ids"]) + len(said) - 1
+
+
 def test_chat_on_a_terminal_dims_reasoning(thinker, tmp_path):
     t = Terminal(tmp_path, str(thinker), "-n", "20")
     t.read_until("> ")
@@ -145,8 +156,9 @@ def test_chat_on_a_terminal_dims_reasoning(thinker, tmp_path):
     assert "\033[2mTwo and[31m two.\033[0m" in seen and "\033[0;1mFour" in seen
     t.read_until("> ")
     t.send("/think hide\n")
-    t.read_until("think: hide")
+    t.read_until(r"think: hide[^>]*> ")
     t.send("Again\n")
     assert "Two and" not in t.read_until("Four")
+    t.read_until("> ")  # before that the terminal would take the end of input for itself
     t.send("\004")
     t.wait()
