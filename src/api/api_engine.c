@@ -114,8 +114,17 @@ static rotor_status open_model(rotor_engine *e, const origin *from, rotor_error 
 /* ==== Context ================================================================================= */
 
 /* Positions per session for which there is memory now. Mapped weights are not in use yet. */
+/* Cache of the layers that keep only their window, of a session. */
+static uint64_t ring_bytes(const rotor_engine *e, uint64_t ctx) {
+    const model_hparams *hp = &e->m->hp;
+    const uint32_t n_tok = (uint32_t)BASE_MIN(ctx, UINT32_MAX);
+    return run_ring_positions(hp, n_tok, e->opt.chunk) *
+           model_ring_bytes_per_tok(hp, kv_bytes_per_elem(e->opt.kv));
+}
+
 static uint64_t fitting_ctx(const rotor_engine *e, uint64_t bytes_per_tok) {
     uint64_t have = base_available_memory_bytes(), need = SPARE_BYTES;
+    need += e->opt.max_sessions * ring_bytes(e, UINT32_MAX);
     if (!e->opt.no_mmap && e->m->file_bytes > e->m->owned_bytes)
         need += e->m->file_bytes - e->m->owned_bytes;
     uint64_t left = have > need ? have - need : 0;
@@ -139,7 +148,8 @@ static void choose_ctx(rotor_engine *e) {
                         (unsigned long long)ctx, (unsigned long long)own);
     e->n_ctx = (uint32_t)ctx;
     e->kv_tok_bytes = per_tok;
-    e->kv_bytes = per_tok * e->opt.max_sessions * ((ctx + KERN_KEYS - 1) / KERN_KEYS * KERN_KEYS);
+    ctx = (ctx + KERN_KEYS - 1) / KERN_KEYS * KERN_KEYS;
+    e->kv_bytes = e->opt.max_sessions * (per_tok * ctx + ring_bytes(e, ctx));
 }
 
 static rotor_status create_run(rotor_engine *e, rotor_error *err) {
@@ -157,6 +167,7 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                        .float_act = e->opt.float_act,
                        .head = head_of(e->opt.head),
                        .n_pages = (uint32_t)pages,
+                       .n_sessions = e->opt.max_sessions,
                        .chunk = e->opt.chunk,
                        .max_logits = e->opt.max_logits,
                        .log = &e->log,

@@ -25,9 +25,9 @@ rotor_status dev_add_vec(dev *d, const float *v, size_t n, dev_vec *out, rotor_e
     return d->vt->add_vec(d, v, n, out, err);
 }
 
-rotor_status dev_add_buf(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err) {
+rotor_status dev_add_buf(dev *d, size_t width, dev_rows rows, dev_buf *out, rotor_error *err) {
     assert(width);
-    return d->vt->add_buf(d, width, picked, out, err);
+    return d->vt->add_buf(d, width, rows, out, err);
 }
 
 rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err) {
@@ -63,8 +63,8 @@ bool dev_chosen(dev *d, uint32_t row, uint32_t *id) {
     return d->vt->chosen && d->vt->chosen(d, row, id);
 }
 
-void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page) {
-    if (dst_page != src_page) d->vt->copy_page(d, dst_page, src_page);
+void dev_copy_page(dev *d, bool ring, uint32_t dst_page, uint32_t src_page) {
+    if (dst_page != src_page) d->vt->copy_page(d, ring, dst_page, src_page);
 }
 
 void dev_counters_get(const dev *d, dev_counters *out) { *out = d->counters; }
@@ -117,7 +117,7 @@ bool dev_op_reads(const dev_op *op, dev_buf b) {
 }
 
 bool dev_op_writes(const dev_op *op, dev_buf b) {
-    if (dev_is_quant(op->kind) || op->kind == DEV_KV_APPEND) return false;
+    if (dev_is_quant(op->kind) || op->kind == DEV_KV_APPEND || op->kind == DEV_ROUTE) return false;
     for (int i = 0; i < BASE_MAX(op->n_mats, 1); i++)
         if (op->dst[i] == b) return true;
     return false;

@@ -5,7 +5,9 @@
  * changes between steps (tokens, positions, pages) travels in a small dev_step.
  *
  * Buffers hold one float row per token of the step. A step may mix tokens of several sequences;
- * rows of one sequence stand in ascending position order.
+ * rows of one sequence stand in ascending position order. In a mixture of experts a token has
+ * n_used slots, one for each expert it is sent to; slot buffers hold a row per slot, those of one
+ * expert together (DEV_ROUTE says which), so that a matrix is read once for all its tokens.
  * Threading: one thread at a time per device.
  */
 #ifndef DEV_H
@@ -36,17 +38,30 @@ typedef enum dev_kind {
     DEV_ATTENTION, /* dst = attention of queries src over layer */
     DEV_GLU,       /* dst = act(src) * src2 */
     DEV_ADD,       /* dst += src */
-    DEV_PICK       /* dst rows = the rows of src whose logits are wanted */
+    DEV_PICK,      /* dst rows = the rows of src whose logits are wanted */
+    DEV_ROUTE,     /* src holds a logit for each expert: the n_used largest are a token's, the lower
+                      expert first among equals, by the softmax over them; slots are shared out */
+    DEV_GATHER,  /* slot rows of dst = their tokens' rows of src: floats, or the int8 form alone */
+    DEV_EXPERTS, /* as DEV_MATMUL for slot rows: w[i] holds n_expert matrices, one below the other
+                  */
+    DEV_MIX      /* dst = sum of a token's slot rows of src by the weights of DEV_ROUTE */
 } dev_kind;
+
+/* What the rows of a buffer are. */
+typedef enum dev_rows { DEV_TOKENS, DEV_PICKED, DEV_SLOTS } dev_rows;
 
 typedef struct dev_op {
     dev_kind kind;     /* what */
     bool picked;       /* acts on the picked rows (after DEV_PICK), not on all */
-    uint8_t n_mats;    /* DEV_MATMUL: 1-3 products of one input in one hand-over */
+    bool slots;        /* acts on slot rows */
+    bool int8;         /* DEV_GATHER: the int8 form is moved, not the floats */
+    uint8_t n_mats;    /* DEV_MATMUL, DEV_EXPERTS: 1-3 products of one input in one hand-over */
     dev_buf dst[3];    /* outputs */
     dev_buf src, src2; /* inputs */
     dev_mat w[3];      /* matrices */
-    dev_vec vec;       /* norm gain */
+    dev_vec vec;       /* norm gain; bias, with slots [n_expert, width]; DEV_ATTENTION: sinks
+                          [n_head], used where `sinks` says so */
+    bool sinks;        /* DEV_ATTENTION */
     uint32_t layer;    /* cache layer */
     uint32_t n_heads;  /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
     uint32_t window;   /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
@@ -62,9 +77,13 @@ typedef struct dev_shape {
     uint32_t n_rot;                              /* rotated dimensions of a head */
     bool rope_interleaved;                       /* pairing */
     const double *inv_freq;                      /* [n_rot / 2], borrowed during creation */
+    float rope_gain;                             /* multiplies cosines and sines; 0: 1 */
+    uint32_t n_expert, n_used;                   /* of a mixture, and a token's share; or 0 */
     uint32_t n_pages;                            /* cache pages of KERN_KEYS positions */
-    kern_kv kv;                                  /* cache type */
-    bool float_act;                              /* --act f32: products take float activations */
+    uint32_t n_ring_pages;                       /* pages of their own for layers with a window */
+    const bool *ring; /* [n_layer] which layers these are, borrowed during creation; NULL: none */
+    kern_kv kv;       /* cache type */
+    bool float_act;   /* --act f32: products take float activations */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) run on one thread */
 } dev_shape;
 
@@ -86,6 +105,7 @@ typedef struct dev_step {
                                      in picked row r of the step submitted before is token r */
     const uint32_t *pos;          /* [n_rows] position in its sequence */
     const uint32_t *const *pages; /* [n_rows] page table of its sequence */
+    const uint32_t *const *ring;  /* [n_rows] the same for the layers with pages of their own */
     uint32_t n_picked;            /* rows with logits */
     const uint32_t *picked;       /* [n_picked] row indices, ascending */
     uint32_t n_best;              /* the best so many of each are looked for (dev_top), at most
@@ -144,7 +164,7 @@ const char *dev_name(const dev *d); /* "cpu", or what the driver calls it; "cpu 
 /* Set-up, before dev_record. Weights are borrowed from the model. */
 rotor_status dev_add_mat(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);
 rotor_status dev_add_vec(dev *d, const float *v, size_t n, dev_vec *out, rotor_error *err);
-rotor_status dev_add_buf(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err);
+rotor_status dev_add_buf(dev *d, size_t width, dev_rows rows, dev_buf *out, rotor_error *err);
 /* The list is copied; checked here once (handles, widths against shapes). */
 rotor_status dev_record(dev *d, const dev_op *ops, size_t n, rotor_error *err);
 
@@ -175,8 +195,8 @@ uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs);
 /* The token drawn from picked row `row` of the last step. False: this device does not draw, or the
  * best of the row is not finite. */
 bool dev_chosen(dev *d, uint32_t row, uint32_t *id);
-/* Copies the first n positions of one cache page to another (all layers). */
-void dev_copy_page(dev *d, uint32_t dst_page, uint32_t src_page);
+/* Copies one cache page to another: all layers of that kind of pages. */
+void dev_copy_page(dev *d, bool ring, uint32_t dst_page, uint32_t src_page);
 void dev_counters_get(const dev *d, dev_counters *out);
 uint64_t dev_memory_bytes(const dev *d); /* buffers and cache, without weights */
 

@@ -11,7 +11,7 @@ typedef struct dev_vtable {
     void (*free)(dev *d); /* releases everything, the struct included */
     rotor_status (*add_mat)(dev *d, const kern_mat *w, dev_mat *out, rotor_error *err);
     rotor_status (*add_vec)(dev *d, const float *v, size_t n, dev_vec *out, rotor_error *err);
-    rotor_status (*add_buf)(dev *d, size_t width, bool picked, dev_buf *out, rotor_error *err);
+    rotor_status (*add_buf)(dev *d, size_t width, dev_rows rows, dev_buf *out, rotor_error *err);
     rotor_status (*record)(dev *d, const dev_op *ops, size_t n, rotor_error *err);
     rotor_status (*run)(dev *d, const dev_step *step, rotor_error *err);
     rotor_status (*submit)(dev *d, const dev_step *step, rotor_error *err); /* or NULL … */
@@ -21,7 +21,7 @@ typedef struct dev_vtable {
      * from there, before a step whose list reads them first. Rows stand close together. */
     rotor_status (*get_rows)(dev *d, dev_buf b, uint32_t n, float *dst, rotor_error *err);
     rotor_status (*put_rows)(dev *d, dev_buf b, uint32_t n, const float *src, rotor_error *err);
-    void (*copy_page)(dev *d, uint32_t dst_page, uint32_t src_page);
+    void (*copy_page)(dev *d, bool ring, uint32_t dst_page, uint32_t src_page);
     uint64_t (*memory_bytes)(const dev *d);
     rotor_status (*time_ops)(dev *d, bool on, rotor_error *err);
     size_t (*op_times)(const dev *d, dev_op_time *out, size_t max);

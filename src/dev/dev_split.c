@@ -37,9 +37,9 @@ typedef struct split_vec {
 } split_vec;
 
 typedef struct split_buf {
-    size_t width; /* floats per row */
-    bool picked;  /* rows are the picked ones */
-    both handle;  /* of it */
+    size_t width;  /* floats per row */
+    dev_rows rows; /* what its rows are */
+    both handle;   /* of it */
 } split_buf;
 
 typedef struct dev_split {
@@ -83,12 +83,13 @@ static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, r
     return ROTOR_OK;
 }
 
-static rotor_status add_buf(dev *base, size_t width, bool picked, dev_buf *out, rotor_error *err) {
+static rotor_status add_buf(dev *base, size_t width, dev_rows rows, dev_buf *out,
+                            rotor_error *err) {
     dev_split *d = (dev_split *)base;
     split_buf *list = dev_list_grow(d->bufs, d->n_bufs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
-    list[d->n_bufs] = (split_buf){width, picked, nowhere};
+    list[d->n_bufs] = (split_buf){width, rows, nowhere};
     *out = (dev_buf)d->n_bufs++;
     return ROTOR_OK;
 }
@@ -118,7 +119,7 @@ static rotor_status own_vec(dev_split *d, dev_vec *v, int side, rotor_error *err
 static rotor_status own_buf(dev_split *d, dev_buf *b, int side, rotor_error *err) {
     split_buf *s = &d->bufs[*b];
     if (s->handle.on[side] == DEV_NONE)
-        ROTOR_TRY(dev_add_buf(d->side[side], s->width, s->picked, &s->handle.on[side], err));
+        ROTOR_TRY(dev_add_buf(d->side[side], s->width, s->rows, &s->handle.on[side], err));
     *b = s->handle.on[side];
     return ROTOR_OK;
 }
@@ -129,8 +130,9 @@ static rotor_status own_op(dev_split *d, dev_op *op, int side, rotor_error *err)
     const bool cache = k == DEV_KV_APPEND || k == DEV_ATTENTION;
     if (cache && side == 1) op->layer -= d->n_layer;
     for (int i = 0; i < op->n_mats; i++) ROTOR_TRY(own_mat(d, &op->w[i], side, err));
-    if (k == DEV_RMSNORM || k == DEV_BIAS) ROTOR_TRY(own_vec(d, &op->vec, side, err));
-    if (!dev_is_quant(k) && k != DEV_KV_APPEND)
+    if (k == DEV_RMSNORM || k == DEV_BIAS || (k == DEV_ATTENTION && op->sinks))
+        ROTOR_TRY(own_vec(d, &op->vec, side, err));
+    if (!dev_is_quant(k) && k != DEV_KV_APPEND && k != DEV_ROUTE)
         for (int i = 0; i < BASE_MAX(op->n_mats, 1); i++)
             ROTOR_TRY(own_buf(d, &op->dst[i], side, err));
     if (k != DEV_EMBED && k != DEV_BIAS && k != DEV_ROPE)
@@ -273,9 +275,9 @@ static uint32_t top(dev *base, uint32_t row, const uint32_t **pairs) {
     return dev_top(((dev_split *)base)->side[1], row, pairs);
 }
 
-static void copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
+static void copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page) {
     dev_split *d = (dev_split *)base;
-    for (int i = 0; i < 2; i++) dev_copy_page(d->side[i], dst_page, src_page);
+    for (int i = 0; i < 2; i++) dev_copy_page(d->side[i], ring, dst_page, src_page);
     count(d);
 }
 

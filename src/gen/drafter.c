@@ -150,9 +150,8 @@ static bool catch_up(gen_drafter *d, uint32_t *n_fed) {
     run_row rows[64];
     while (at < run_session_len(d->s) && at < d->n_line && have[at] == d->line[at]) at++;
     if (at == d->n_line) at--; /* the last token gives the logits */
-    d->agreed = at;
+    d->agreed = at = run_session_rewind(d->s, at);
     *n_fed = d->n_line - at;
-    run_session_rewind(d->s, at);
     while (at < d->n_line) {
         uint32_t n = BASE_MIN(d->n_line - at, BASE_MIN(run_chunk(e), (uint32_t)BASE_COUNT(rows)));
         for (uint32_t i = 0; i < n; i++) {

@@ -116,8 +116,7 @@ rotor_status gen_batch_add(gen_batch *b, run_session *s, const uint32_t *prompt,
     memcpy(copy, prompt, n * sizeof *copy);
     j->prompt = copy;
     j->out = out;
-    j->at = j->task.r.n_reused = common_prefix(s, prompt, n);
-    run_session_rewind(s, j->at);
+    j->at = j->task.r.n_reused = run_session_rewind(s, common_prefix(s, prompt, n));
     if (++b->last_handle == 0) b->last_handle = 1;
     *handle = j->handle = b->last_handle;
     b->n_live++;

@@ -6,7 +6,8 @@
  *   score     s_j = sum over elements i, ascending, of (scale q_i) k_ji by fused multiply-add;
  *   span      512 keys at absolute positions: m = largest visible score, p_j = exp(s_j - m),
  *             l = sum of p_j in lanes j mod 16, a = sum over visible j, ascending, of p_j v_j;
- *   result    spans folded in ascending order, the side with the smaller maximum being scaled.
+ *   result    spans folded in ascending order, the side with the smaller maximum being scaled;
+ *             a sink joins the sum last.
  * No sum runs across lanes except l: in the scores a lane is a key, in the values it is a column.
  *
  * So scores and values are the same matrix product, C[rows, columns] += A[rows, n] * B[n, columns]
@@ -389,8 +390,16 @@ static void state_fold(float *st, const float *part, size_t stride) {
     st[1] = l;
 }
 
-static void state_output(const float *st, float *out, size_t d) {
-    const v16 inv = v16_set(1.0f / st[1]);
+/* One by the sum of a state's probabilities, in its scale, a sink's among them. */
+static float share_of(const float *st, const float *sink) {
+    if (!sink) return 1.0f / st[1];
+    if (*sink <= st[0]) return 1.0f / (st[1] + scalar_exp(*sink - st[0]));
+    const float c = scalar_exp(st[0] - *sink);
+    return c / fmaf(st[1], c, 1.0f);
+}
+
+static void state_output(const float *st, const float *sink, float *out, size_t d) {
+    const v16 inv = v16_set(share_of(st, sink));
     for (size_t i = 0; i < d; i += 16)
         v16_store_n(out + i, v16_mul(v16_load(st + 16 + i), inv), lanes_at(i, d));
 }
@@ -399,6 +408,10 @@ static void state_output(const float *st, float *out, size_t d) {
 
 static float *output_at(const kern_attn *a, size_t r) {
     return a->out + r / a->n_heads * a->ldo + r % a->n_heads * a->d;
+}
+
+static const float *sink_of(const kern_attn *a, size_t r) {
+    return a->sinks ? a->sinks + r % a->n_heads : NULL;
 }
 
 static void NAME(attention)(const kern_attn *a) {
@@ -413,7 +426,8 @@ static void NAME(attention)(const kern_attn *a) {
         for (size_t r = 0; r < n_rows; r++)
             if (sees_span(a, r, span)) state_fold(all + r * stride, part + r * stride, stride);
     }
-    for (size_t r = 0; r < n_rows; r++) state_output(all + r * stride, output_at(a, r), a->d);
+    for (size_t r = 0; r < n_rows; r++)
+        state_output(all + r * stride, sink_of(a, r), output_at(a, r), a->d);
 }
 
 static void NAME(attention_span)(const kern_attn *a, size_t span, float *partial) {
@@ -429,7 +443,7 @@ static void NAME(attention_fold)(const kern_attn *a, const float *partial) {
         state_reset(a->scratch, stride);
         for (size_t span = kern_attn_first_span(a, t); span < end; span++)
             state_fold(a->scratch, partial + ((span - first) * n_rows + r) * stride, stride);
-        state_output(a->scratch, output_at(a, r), a->d);
+        state_output(a->scratch, sink_of(a, r), output_at(a, r), a->d);
     }
 }
 

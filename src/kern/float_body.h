@@ -292,6 +292,13 @@ static void NAME(add)(float *dst, const float *x, size_t n) {
     }
 }
 
+static void NAME(add_scaled)(float *dst, const float *x, float a, size_t n) {
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t k = lanes_at(i, n);
+        v16_store_n(dst + i, v16_fma(v16_set(a), v16_load_n(x + i, k), v16_load_n(dst + i, k)), k);
+    }
+}
+
 /* Pair (u, v) becomes (u c - v s, v c + u s). Nothing is fused here: the scalar form below, for
  * interleaved pairs, must not be fused either. */
 static void rope_interleaved(float *x, size_t half, const float *cs, const float *sn) {
@@ -321,19 +328,30 @@ static void NAME(rope)(float *x, size_t n_heads, size_t d, size_t n_rot, const f
             rope_split(x + h * d, n_rot / 2, cs, sn);
 }
 
-static inline v16 lanes_glu(v16 g, kern_glu act) {
+/* x sigmoid(a x) */
+static inline v16 lanes_swish(v16 x, v16 a) {
+    return v16_div(x, v16_add(v16_set(1), lanes_exp(v16_sub(v16_set(0), v16_mul(x, a)))));
+}
+
+static inline v16 lanes_at_most(v16 x, float most) {
+    const v16 zero = v16_set(0);
+    return v16_sub(zero, v16_max(v16_sub(zero, x), v16_set(-most)));
+}
+
+static inline v16 lanes_glu(v16 g, v16 u, kern_glu act) {
     if (act == KERN_RELU2) {
-        v16 p = v16_max(g, v16_set(0));
-        return v16_mul(p, p);
+        const v16 p = v16_max(g, v16_set(0));
+        return v16_mul(v16_mul(p, p), u);
     }
-    return v16_div(g, v16_add(v16_set(1), lanes_exp(v16_sub(v16_set(0), g))));
+    if (act == KERN_SILU) return v16_mul(lanes_swish(g, v16_set(1)), u);
+    u = v16_max(lanes_at_most(u, 7), v16_set(-7));
+    return v16_mul(lanes_swish(lanes_at_most(g, 7), v16_set(1.702f)), v16_add(u, v16_set(1)));
 }
 
 static void NAME(glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act) {
     for (size_t i = 0; i < n; i += 16) {
         size_t k = lanes_at(i, n);
-        v16 a = lanes_glu(v16_load_n(g + i, k), act);
-        v16_store_n(dst + i, v16_mul(a, v16_load_n(u + i, k)), k);
+        v16_store_n(dst + i, lanes_glu(v16_load_n(g + i, k), v16_load_n(u + i, k), act), k);
     }
 }
 
@@ -432,6 +450,7 @@ void NAME(kern_fill_float)(kern *k) {
     k->quant_q8 = NAME(quant_q8);
     k->rmsnorm = NAME(rmsnorm);
     k->add = NAME(add);
+    k->add_scaled = NAME(add_scaled);
     k->glu = NAME(glu);
     k->rope = NAME(rope);
     k->embed = NAME(embed);

@@ -9,14 +9,19 @@
 #include <stdio.h>
 
 static const model_arch archs[] = {
-    /* name, model_type, interleaved, sub-norms, QK norms, ternary, gate */
-    {"bitnet-b1.58", "bitnet", false, true, false, true, MODEL_RELU2},
-    {"bitnet-25", NULL, false, true, false, true, MODEL_RELU2},
-    {"bitnet", "bitnet-1bitllm", false, true, false, true, MODEL_SILU},
-    {"llama", "llama", true, false, false, false, MODEL_SILU},
-    {"mistral", "mistral", true, false, false, false, MODEL_SILU},
-    {"qwen2", "qwen2", false, false, false, false, MODEL_SILU},
-    {"qwen3", "qwen3", false, false, true, false, MODEL_SILU},
+    {.name = "bitnet-b1.58", .hf_type = "bitnet", .sub_norms = true, .ternary = true},
+    {.name = "bitnet-25", .sub_norms = true, .ternary = true},
+    {.name = "bitnet",
+     .hf_type = "bitnet-1bitllm",
+     .sub_norms = true,
+     .ternary = true,
+     .glu = MODEL_SILU},
+    {.name = "llama", .hf_type = "llama", .rope_interleaved = true, .glu = MODEL_SILU},
+    {.name = "mistral", .hf_type = "mistral", .rope_interleaved = true, .glu = MODEL_SILU},
+    {.name = "qwen2", .hf_type = "qwen2", .glu = MODEL_SILU},
+    {.name = "qwen3", .hf_type = "qwen3", .qk_norm = true, .glu = MODEL_SILU},
+    {.name = "gpt-oss", .hf_type = "gpt_oss", .oss = true, .glu = MODEL_SWIGLU_OAI},
+    {.name = "gptoss", .oss = true, .glu = MODEL_SWIGLU_OAI}, /* how Ollama wrote it at first */
 };
 
 const char *model_arch_name(size_t i) { return i < BASE_COUNT(archs) ? archs[i].name : NULL; }
@@ -31,6 +36,10 @@ const model_arch *model_arch_find_hf(base_str model_type) {
     for (size_t i = 0; i < BASE_COUNT(archs); i++)
         if (archs[i].hf_type && base_str_is(model_type, archs[i].hf_type)) return &archs[i];
     return NULL;
+}
+
+bool model_loads(base_str name, bool hf) {
+    return (hf ? model_arch_find_hf(name) : model_arch_find(name)) != NULL;
 }
 
 /* ==== Typed metadata ========================================================================== */
@@ -73,11 +82,29 @@ static rotor_status get_f64(const model_loader *ld, const char *tail, double *ou
 
 /* ==== Rope scaling ============================================================================ */
 
+/* The published gpt-oss does not round the bounds of the ramp; writers of files leave the numbers
+ * of turns out, which are the same everywhere. */
+static rotor_status gguf_yarn(model_loader *ld, model_hparams *hp) {
+    double gain = 0.1 * log(hp->rope_factor) + 1;
+    hp->rope_scaling = MODEL_ROPE_YARN;
+    hp->rope_low = 1;
+    hp->rope_high = 32;
+    hp->rope_whole = !ld->arch->oss;
+    hp->rope_orig_ctx = hp->n_ctx;
+    ROTOR_TRY(get_u32(ld, "rope.scaling.original_context_length", false, &hp->rope_orig_ctx));
+    ROTOR_TRY(get_f64(ld, "rope.scaling.yarn_beta_slow", &hp->rope_low));
+    ROTOR_TRY(get_f64(ld, "rope.scaling.yarn_beta_fast", &hp->rope_high));
+    ROTOR_TRY(get_f64(ld, "rope.scaling.attn_factor", &gain));
+    hp->rope_gain = (float)gain;
+    return ROTOR_OK;
+}
+
 static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
     const file_kv *kv = arch_kv(ld, "rope.scaling.type");
     base_str type = {0};
     hp->rope_base = 10000.0;
     hp->rope_factor = 1.0;
+    if (ld->arch->oss) hp->rope_factor = 32; /* some files do not say it */
     hp->n_rot = hp->d_head;
     ROTOR_TRY(get_u32(ld, "rope.dimension_count", false, &hp->n_rot));
     ROTOR_TRY(get_f64(ld, "rope.freq_base", &hp->rope_base));
@@ -89,6 +116,7 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
                          ld->arch->name);
     if (hp->rope_factor == 0) hp->rope_factor = 1.0; /* how some writers say none */
     if (base_str_is(type, "none") || (!kv && hp->rope_factor == 1.0)) return ROTOR_OK;
+    if (base_str_is(type, "yarn") || (!kv && ld->arch->oss)) return gguf_yarn(ld, hp);
     if (kv && !base_str_is(type, "linear"))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED, "%s: rope scaling \"%.*s\" is not supported",
                          file_path(ld->f), (int)type.n, type.p);
@@ -96,11 +124,32 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
     return ROTOR_OK;
 }
 
+/* The dimension that turns so many times in the original context. */
+static double turning_dim(const model_hparams *hp, double turns) {
+    const double two_pi = 6.283185307179586;
+    return hp->n_rot / 2.0 * log(hp->rope_orig_ctx / (turns * two_pi)) / log(hp->rope_base);
+}
+
+/* Yarn: dimensions below the ramp keep their frequency, those above are slowed down. */
+static double yarn_freq(const model_hparams *hp, uint32_t i, double f) {
+    double lo = turning_dim(hp, hp->rope_high), hi = turning_dim(hp, hp->rope_low);
+    if (hp->rope_whole) {
+        lo = floor(lo);
+        hi = ceil(hi);
+    }
+    lo = lo > 0 ? lo : 0;
+    hi = hi < hp->n_rot - 1 ? hi : hp->n_rot - 1;
+    const double ramp = (i - lo) / (hi > lo ? hi - lo : 0.001);
+    const double slow = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+    return (1 - slow) * f + slow * f / hp->rope_factor;
+}
+
 void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
     const double two_pi = 6.283185307179586;
     for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
         double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
         if (hp->rope_scaling == MODEL_ROPE_LINEAR) f /= hp->rope_factor;
+        if (hp->rope_scaling == MODEL_ROPE_YARN) f = yarn_freq(hp, i, f);
         if (hp->rope_scaling == MODEL_ROPE_LLAMA3) {
             double turns = hp->rope_orig_ctx * f / two_pi; /* in the original context */
             double keep = (turns - hp->rope_low) / (hp->rope_high - hp->rope_low);
@@ -109,6 +158,16 @@ void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
         }
         inv_freq[i] = hp->rope_divisors ? f / (double)hp->rope_divisors[i] : f;
     }
+}
+
+/* A mixture says how many experts there are and how wide one is. */
+static rotor_status gguf_mixture(const model_loader *ld, model_hparams *hp) {
+    if (!ld->arch->oss) return ROTOR_OK;
+    ROTOR_TRY(get_u32(ld, "expert_count", true, &hp->n_expert));
+    ROTOR_TRY(get_u32(ld, "expert_used_count", true, &hp->n_used));
+    ROTOR_TRY(get_u32(ld, "expert_feed_forward_length", false, &hp->n_ff));
+    hp->window_every = 2;
+    return ROTOR_OK;
 }
 
 static const char *arch_list(char buf[256]) {
@@ -151,7 +210,8 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     hp->eps = (float)eps;
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, "attention.key_length", false, &hp->d_head));
-    ROTOR_TRY(get_u32(ld, "attention.sliding_window", false, &hp->window));
+    ROTOR_TRY(get_u32(ld, "attention.sliding_window", ld->arch->oss, &hp->window));
+    ROTOR_TRY(gguf_mixture(ld, hp));
     ld->master = hp->w1a8 = ld->arch->ternary;
     return gguf_rope(ld, hp);
 }
@@ -173,6 +233,8 @@ rotor_status model_check_hparams(const model_hparams *hp, const char *path, roto
         {"feed-forward length", hp->n_ff, 1, 1 << 24},
         {"context length", hp->n_ctx, 1, INT32_MAX},
         {"rotated dimensions", hp->n_rot, 0, hp->d_head},
+        {"experts", hp->n_expert, 0, 4096},
+        {"experts of a token", hp->n_used, hp->n_expert ? 1 : 0, BASE_MIN(hp->n_expert, 64u)},
     };
     for (size_t i = 0; i < BASE_COUNT(bounds); i++)
         if (bounds[i].v < bounds[i].lo || bounds[i].v > bounds[i].hi)
@@ -186,14 +248,15 @@ rotor_status model_check_hparams(const model_hparams *hp, const char *path, roto
     if (hp->n_rot % 2 != 0)
         return base_fail(err, ROTOR_E_FORMAT, "%s: %u rotated dimensions, expected an even number",
                          path, hp->n_rot);
-    if (hp->rope_scaling == MODEL_ROPE_LLAMA3 &&
+    if ((hp->rope_scaling == MODEL_ROPE_LLAMA3 || hp->rope_scaling == MODEL_ROPE_YARN) &&
         !(hp->rope_orig_ctx >= 1 && hp->rope_low > 0 && hp->rope_high > hp->rope_low &&
           hp->rope_high < 1e9))
         return base_fail(
             err, ROTOR_E_FORMAT,
-            "%s: llama3 rope scaling with factors %g to %g and an original context of %u is out of "
+            "%s: %s rope scaling with factors %g to %g and an original context of %u is out of "
             "range",
-            path, hp->rope_low, hp->rope_high, hp->rope_orig_ctx);
+            path, hp->rope_scaling == MODEL_ROPE_YARN ? "yarn" : "llama3", hp->rope_low,
+            hp->rope_high, hp->rope_orig_ctx);
     if (!(hp->eps > 0 && hp->eps < 1) || !(hp->rope_base > 0 && hp->rope_base < 1e30) ||
         !(hp->rope_factor > 0 && hp->rope_factor < 1e9))
         return base_fail(err, ROTOR_E_FORMAT,

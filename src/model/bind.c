@@ -10,11 +10,11 @@
 
 #include <stdio.h>
 
-/* Names of one role: %u is the layer. A second HF name is what an older family calls it. */
+/* Names of one role: %u is the layer. */
 typedef struct role {
-    const char *gguf; /* without ".weight" */
-    const char *hf;   /* without ".weight" */
-    const char *hf2;  /* or NULL */
+    const char *gguf;  /* without ".weight" */
+    const char *hf;    /* without ".weight" */
+    const char *other; /* what an older family of either kind calls it, or NULL */
 } role;
 
 static const role EMBD = {"token_embd", "model.embed_tokens", NULL};
@@ -25,12 +25,20 @@ static const role ATTN_NORM = {"blk.%u.attn_norm", "model.layers.%u.input_layern
 static const role Q = {"blk.%u.attn_q", "model.layers.%u.self_attn.q_proj", NULL};
 static const role K = {"blk.%u.attn_k", "model.layers.%u.self_attn.k_proj", NULL};
 static const role V = {"blk.%u.attn_v", "model.layers.%u.self_attn.v_proj", NULL};
-static const role O = {"blk.%u.attn_output", "model.layers.%u.self_attn.o_proj", NULL};
+static const role O = {"blk.%u.attn_output", "model.layers.%u.self_attn.o_proj", "blk.%u.attn_out"};
+static const role SINKS = {"blk.%u.attn_sinks", "model.layers.%u.self_attn.sinks", NULL};
 static const role Q_NORM = {"blk.%u.attn_q_norm", "model.layers.%u.self_attn.q_norm", NULL};
 static const role K_NORM = {"blk.%u.attn_k_norm", "model.layers.%u.self_attn.k_norm", NULL};
 static const role ATTN_SUB = {"blk.%u.attn_sub_norm", "model.layers.%u.self_attn.attn_sub_norm",
                               "model.layers.%u.self_attn.inner_attn_ln"};
 static const role FFN_NORM = {"blk.%u.ffn_norm", "model.layers.%u.post_attention_layernorm", NULL};
+/* gpt-oss names the norm before the experts by where it stands. */
+static const role MIX_NORM = {"blk.%u.post_attention_norm",
+                              "model.layers.%u.post_attention_layernorm", "blk.%u.ffn_norm"};
+static const role ROUTER = {"blk.%u.ffn_gate_inp", "model.layers.%u.mlp.router", NULL};
+static const role GATES = {"blk.%u.ffn_gate_exps", "model.layers.%u.mlp.experts.gate_proj", NULL};
+static const role UPS = {"blk.%u.ffn_up_exps", "model.layers.%u.mlp.experts.up_proj", NULL};
+static const role DOWNS = {"blk.%u.ffn_down_exps", "model.layers.%u.mlp.experts.down_proj", NULL};
 static const role GATE = {"blk.%u.ffn_gate", "model.layers.%u.mlp.gate_proj", NULL};
 static const role UP = {"blk.%u.ffn_up", "model.layers.%u.mlp.up_proj", NULL};
 static const role FFN_SUB = {"blk.%u.ffn_sub_norm", "model.layers.%u.mlp.ffn_sub_norm",
@@ -50,17 +58,20 @@ static void spell(char out[160], const char *pattern, uint32_t layer, const char
 }
 
 /* Whoever finds a tensor uses it: refuse_unused() complains about the rest. */
+const file_tensor *model_find(const model_loader *ld, const char *name) {
+    const file_tensor *t = file_tensor_find(ld->f, name);
+    if (t) ld->used[t - file_tensor_at(ld->f, 0)] = true;
+    return t;
+}
+
 static const file_tensor *find(const model_loader *ld, const role *r, uint32_t layer,
                                const char *tail) {
     char name[160];
     spell(name, ld->hf ? r->hf : r->gguf, layer, tail);
-    const file_tensor *t = file_tensor_find(ld->f, name);
-    if (!t && ld->hf && r->hf2) {
-        spell(name, r->hf2, layer, tail);
-        t = file_tensor_find(ld->f, name);
-    }
-    if (t) ld->used[t - file_tensor_at(ld->f, 0)] = true;
-    return t;
+    const file_tensor *t = model_find(ld, name);
+    if (t || !r->other) return t;
+    spell(name, r->other, layer, tail);
+    return model_find(ld, name);
 }
 
 static rotor_status require(const model_loader *ld, const role *r, uint32_t layer,
@@ -99,17 +110,22 @@ rotor_status model_scalar(const file_tensor *t, float *out, rotor_error *err) {
     return quant_decode_rows(&v, 0, 1, out, err);
 }
 
-static rotor_status bind_vector(model_loader *ld, const file_tensor *t, size_t n,
-                                const float **out) {
+bool model_is_float(uint32_t type) {
+    return type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
+}
+
+rotor_status model_vectors(model_loader *ld, const file_tensor *t, size_t rows, size_t cols,
+                           const float **out) {
     const quant_tensor v = view(t);
-    if (t->rows != 1 || t->dims[0] != n) return bad_shape(ld, t, 1, n);
-    if (t->info->id != QUANT_F32 && t->info->id != QUANT_F16 && t->info->id != QUANT_BF16)
+    const size_t n = rows * cols;
+    if (t->rows != rows || t->dims[0] != cols) return bad_shape(ld, t, rows, cols);
+    if (!model_is_float(t->info->id))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: norm %.*s has type %s, expected F32, F16 or BF16", file_path(ld->f),
                          (int)t->name.n, t->name.p, t->info->name);
     float *copy = model_take(ld->m, n * sizeof *copy);
     if (!copy) return base_fail_nomem(ld->err, "loading norms");
-    ROTOR_TRY(quant_decode_rows(&v, 0, 1, copy, ld->err));
+    ROTOR_TRY(quant_decode_rows(&v, 0, rows, copy, ld->err));
     for (size_t i = 0; i < n; i++)
         if (!(copy[i] - copy[i] == 0))
             return base_fail(ld->err, ROTOR_E_FORMAT,
@@ -117,6 +133,11 @@ static rotor_status bind_vector(model_loader *ld, const file_tensor *t, size_t n
                              file_path(ld->f), (int)t->name.n, t->name.p, i);
     *out = copy;
     return ROTOR_OK;
+}
+
+static rotor_status bind_vector(model_loader *ld, const file_tensor *t, size_t n,
+                                const float **out) {
+    return model_vectors(ld, t, 1, n, out);
 }
 
 static rotor_status norm(model_loader *ld, const role *r, uint32_t layer, size_t n,
@@ -146,8 +167,7 @@ static rotor_status keep_name(model_loader *ld, const file_tensor *t, model_mat 
 /* Weights used where they lie. */
 static rotor_status bind_plain(model_loader *ld, const file_tensor *t, model_mat *out) {
     const quant_info *info = t->info;
-    bool is_float = info->id == QUANT_F32 || info->id == QUANT_F16 || info->id == QUANT_BF16;
-    if (!is_float && !(info->flags & QUANT_BLOCK32))
+    if (!model_is_float(info->id) && !(info->flags & QUANT_BLOCK32))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: tensor %.*s: type %s cannot be computed with; `rotor quantize` makes "
                          "other types",
@@ -156,10 +176,6 @@ static rotor_status bind_plain(model_loader *ld, const file_tensor *t, model_mat
     out->data = t->data;
     out->row_bytes = (size_t)(out->cols / info->block_elems * info->block_bytes + info->row_bytes);
     return ROTOR_OK;
-}
-
-static bool is_float_type(const file_tensor *t) {
-    return t->info->id == QUANT_F32 || t->info->id == QUANT_F16 || t->info->id == QUANT_BF16;
 }
 
 /* As it lies, whatever it is. */
@@ -179,7 +195,7 @@ static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, 
     *out = (model_mat){.rows = rows, .cols = cols, .scale = 1.0f};
     ROTOR_TRY(keep_name(ld, src.t, out));
     src.packed = ld->hf && src.t->info->id == QUANT_U8;
-    src.master = ld->master && is_float_type(src.t);
+    src.master = ld->master && model_is_float(src.t->info->id);
     if (src.packed || !ld->hf) src.scale = find(ld, r, layer, ld->hf ? ".weight_scale" : ".scale");
     uint64_t stored_rows = src.packed ? (rows + 3) / 4 : rows;
     if (src.t->dims[0] != cols || src.t->rows != stored_rows)
@@ -194,6 +210,81 @@ static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, 
     return bind_plain(ld, src.t, out);
 }
 
+/* ==== Experts ================================================================================= */
+
+static rotor_status missing(const model_loader *ld, const char *name) {
+    return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %s is missing", file_path(ld->f), name);
+}
+
+/* A bias that an architecture always has; rows: one for each expert, or 1. */
+static rotor_status need_bias(model_loader *ld, const role *r, uint32_t layer, size_t rows,
+                              size_t cols, const float **out) {
+    char name[160];
+    const file_tensor *t = find(ld, r, layer, ".bias");
+    spell(name, ld->hf ? r->hf : r->gguf, layer, ".bias");
+    return t ? model_vectors(ld, t, rows, cols, out) : missing(ld, name);
+}
+
+/* The matrices of all experts, one below the other, where they lie in the file. */
+static rotor_status experts(model_loader *ld, const role *r, uint32_t layer, size_t rows,
+                            size_t cols, model_mat *out) {
+    const size_t n = ld->m->hp.n_expert;
+    const file_tensor *t;
+    ROTOR_TRY(require(ld, r, layer, &t));
+    *out = (model_mat){.rows = n * rows, .cols = cols, .scale = 1.0f};
+    ROTOR_TRY(keep_name(ld, t, out));
+    if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != n || t->dims[3] != 1)
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: tensor %s is %llu x %llu x %llu (experts x rows x columns), expected "
+                         "%zu x %zu x %zu",
+                         file_path(ld->f), out->name, (unsigned long long)t->dims[2],
+                         (unsigned long long)t->dims[1], (unsigned long long)t->dims[0], n, rows,
+                         cols);
+    return bind_plain(ld, t, out);
+}
+
+static rotor_status bind_sinks(model_loader *ld, uint32_t l, model_layer *w) {
+    const file_tensor *t = find(ld, &SINKS, l, ".weight");
+    char name[160];
+    if (!t) t = find(ld, &SINKS, l, "");
+    spell(name, ld->hf ? SINKS.hf : SINKS.gguf, l, ld->hf ? "" : ".weight");
+    return t ? bind_vector(ld, t, ld->m->hp.n_head, &w->sinks) : missing(ld, name);
+}
+
+static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
+    const model_hparams *hp = &ld->m->hp;
+    const size_t d = hp->n_embd, ff = hp->n_ff, n = hp->n_expert;
+    char fused[160];
+    spell(fused, "blk.%u.ffn_gate_up_exps", l, ".weight");
+    if (file_tensor_find(ld->f, fused))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: tensor %s holds gate and up in one, in an order the file does not "
+                         "say; a file with ffn_gate_exps and ffn_up_exps is needed",
+                         file_path(ld->f), fused);
+    ROTOR_TRY(norm(ld, &MIX_NORM, l, d, &w->ffn_norm));
+    ROTOR_TRY(projection(ld, &ROUTER, l, n, d, &w->router));
+    ROTOR_TRY(need_bias(ld, &ROUTER, l, 1, n, &w->router_bias));
+    if (ld->hf) return model_hf_experts(ld, l, w);
+    ROTOR_TRY(experts(ld, &GATES, l, ff, d, &w->gate));
+    ROTOR_TRY(experts(ld, &UPS, l, ff, d, &w->up));
+    ROTOR_TRY(experts(ld, &DOWNS, l, d, ff, &w->down));
+    if (model_is_float(w->gate.type) != model_is_float(w->up.type))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: tensors %s and %s: one is of floats, the other of blocks",
+                         file_path(ld->f), w->gate.name, w->up.name);
+    ROTOR_TRY(need_bias(ld, &GATES, l, n, ff, &w->gate_bias));
+    ROTOR_TRY(need_bias(ld, &UPS, l, n, ff, &w->up_bias));
+    return need_bias(ld, &DOWNS, l, n, d, &w->down_bias);
+}
+
+static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
+    const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff;
+    ROTOR_TRY(norm(ld, &FFN_NORM, l, d, &w->ffn_norm));
+    ROTOR_TRY(projection(ld, &GATE, l, ff, d, &w->gate));
+    ROTOR_TRY(projection(ld, &UP, l, ff, d, &w->up));
+    return projection(ld, &DOWN, l, d, ff, &w->down);
+}
+
 static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     const model_hparams *hp = &ld->m->hp;
     model_layer *w = &ld->m->layers[l];
@@ -204,10 +295,14 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     ROTOR_TRY(projection(ld, &K, l, kv, d, &w->k));
     ROTOR_TRY(projection(ld, &V, l, kv, d, &w->v));
     ROTOR_TRY(projection(ld, &O, l, d, q, &w->o));
-    ROTOR_TRY(norm(ld, &FFN_NORM, l, d, &w->ffn_norm));
-    ROTOR_TRY(projection(ld, &GATE, l, ff, d, &w->gate));
-    ROTOR_TRY(projection(ld, &UP, l, ff, d, &w->up));
-    ROTOR_TRY(projection(ld, &DOWN, l, d, ff, &w->down));
+    ROTOR_TRY(hp->n_expert ? bind_mixture(ld, l, w) : bind_ffn(ld, l, w));
+    if (ld->arch->oss) {
+        ROTOR_TRY(bind_sinks(ld, l, w));
+        ROTOR_TRY(need_bias(ld, &Q, l, 1, q, &w->q_bias));
+        ROTOR_TRY(need_bias(ld, &K, l, 1, kv, &w->k_bias));
+        ROTOR_TRY(need_bias(ld, &V, l, 1, kv, &w->v_bias));
+        return need_bias(ld, &O, l, 1, d, &w->o_bias);
+    }
     ROTOR_TRY(bias(ld, &Q, l, q, &w->q_bias));
     ROTOR_TRY(bias(ld, &K, l, kv, &w->k_bias));
     ROTOR_TRY(bias(ld, &V, l, kv, &w->v_bias));
@@ -311,7 +406,12 @@ static void count_params(model *m) {
         const model_layer *w = &m->layers[l];
         m->n_params += mat_params(&w->q) + mat_params(&w->k) + mat_params(&w->v) +
                        mat_params(&w->o) + mat_params(&w->gate) + mat_params(&w->up) +
-                       mat_params(&w->down) + 2u * hp->n_embd;
+                       mat_params(&w->down) + mat_params(&w->router) + 2u * hp->n_embd;
+        if (w->sinks) m->n_params += hp->n_head;
+        if (w->q_bias) m->n_params += w->q.rows;
+        if (w->k_bias) m->n_params += w->k.rows + w->v.rows;
+        if (w->o_bias) m->n_params += hp->n_embd;
+        if (w->router_bias) m->n_params += hp->n_expert * (1 + 2ull * hp->n_ff + hp->n_embd);
         if (hp->sub_norms) m->n_params += (uint64_t)hp->n_head * hp->d_head + hp->n_ff;
     }
 }

@@ -9,6 +9,7 @@
 #include "model/model_internal.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 
 static rotor_status parse_side(model_loader *ld, const char *name, json_t **out) {
@@ -97,6 +98,7 @@ static rotor_status quantization(model_loader *ld, const json_t *config) {
     ld->master = ld->m->hp.w1a8 = base_str_is(family(config), "bitnet-1bitllm");
     if (!q || json_is_null(q)) return ROTOR_OK;
     base_str method = get_str(q, "quant_method"), cls = get_str(q, "linear_class");
+    if (ld->arch->oss && base_str_is(method, "mxfp4")) return ROTOR_OK;
     if (!base_str_is(method, "bitnet"))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: quant_method \"%.*s\" is not supported (bitnet is)",
@@ -121,6 +123,22 @@ static rotor_status quantization(model_loader *ld, const json_t *config) {
 
 /* ==== Rope ==================================================================================== */
 
+static rotor_status yarn(model_loader *ld, const json_t *s) {
+    model_hparams *hp = &ld->m->hp;
+    const json_t *whole = json_object_get(s, "truncate");
+    hp->rope_scaling = MODEL_ROPE_YARN;
+    hp->rope_low = get_number(s, "beta_slow", 1.0);
+    hp->rope_high = get_number(s, "beta_fast", 32.0);
+    hp->rope_whole = json_is_boolean(whole) ? json_is_true(whole) : !ld->arch->oss;
+    hp->rope_orig_ctx = hp->n_ctx;
+    hp->rope_gain = (float)get_number(s, "attention_factor", 0.1 * log(hp->rope_factor) + 1);
+    if (json_object_get(s, "mscale") || json_object_get(s, "mscale_all_dim"))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: yarn with \"mscale\" is not supported",
+                         file_path(ld->f));
+    return get_u32(ld, s, "original_max_position_embeddings", &hp->rope_orig_ctx);
+}
+
 static rotor_status rope(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
     const json_t *s = json_object_get(config, "rope_scaling");
@@ -144,6 +162,7 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
     base_str type = get_str(s, "rope_type");
     if (type.n == 0) type = get_str(s, "type");
     if (type.n == 0 || base_str_is(type, "default")) return ROTOR_OK;
+    if (base_str_is(type, "yarn")) return yarn(ld, s);
     if (base_str_is(type, "linear")) return hp->rope_scaling = MODEL_ROPE_LINEAR, ROTOR_OK;
     if (!base_str_is(type, "llama3"))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
@@ -156,6 +175,39 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
 }
 
 /* ==== The whole config ======================================================================== */
+
+/* Layers take turns, the first with a window. */
+static rotor_status check_turns(const model_loader *ld, const json_t *config) {
+    const json_t *types = json_object_get(config, "layer_types");
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *expected = i % 2 ? "full_attention" : "sliding_attention";
+        const char *got = json_string_value(json_array_get(types, i));
+        if (!got || strcmp(got, expected) != 0)
+            return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                             "%s: config.json: layer_types[%zu] is \"%s\", expected \"%s\"",
+                             file_path(ld->f), i, got ? got : "", expected);
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status mixture(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    if (!ld->arch->oss) return ROTOR_OK;
+    ROTOR_TRY(get_u32(ld, config, "num_local_experts", &hp->n_expert));
+    ROTOR_TRY(get_u32(ld, config, "experts_per_token", &hp->n_used));
+    ROTOR_TRY(get_u32(ld, config, "num_experts_per_tok", &hp->n_used));
+    ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+    if (!hp->n_expert || !hp->window)
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: config.json: num_local_experts is %u and sliding_window %u",
+                         file_path(ld->f), hp->n_expert, hp->window);
+    if (get_number(config, "swiglu_limit", 7.0) != 7.0)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: swiglu_limit is %g, expected 7", file_path(ld->f),
+                         get_number(config, "swiglu_limit", 7.0));
+    hp->window_every = 2;
+    return check_turns(ld, config);
+}
 
 static rotor_status numbers(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
@@ -172,6 +224,7 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
     hp->eps = (float)get_number(config, "rms_norm_eps", ld->arch->sub_norms ? 1e-5 : 1e-6);
     if (base_str_is(get_str(config, "model_type"), "mistral"))
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+    ROTOR_TRY(mixture(ld, config));
     ROTOR_TRY(rope(ld, config));
     return quantization(ld, config);
 }
@@ -202,8 +255,8 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
     ld->arch = type.p ? model_arch_find_hf(type) : NULL;
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, llama, "
-                         "mistral, qwen2 and qwen3 are",
+                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gpt_oss, "
+                         "llama, mistral, qwen2 and qwen3 are",
                          file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
     ROTOR_TRY(refuse_unknown(ld, config));
     ld->m->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));

@@ -159,7 +159,7 @@ static rotor_status check_and_read_vocab(model_loader *ld) {
 /* ==== Opening ================================================================================= */
 
 static const char *storage_name(const model *m, bool packed) {
-    const model_mat *w = &m->layers[0].q;
+    const model_mat *w = m->hp.n_expert ? &m->layers[0].gate : &m->layers[0].q;
     if (w->type != QUANT_I2_S) return quant_find(w->type)->name;
     if (packed) return "ternary (HF packed)";
     const file_tensor *t = file_tensor_find(m->file, w->name);
@@ -171,7 +171,7 @@ static rotor_status load(model_loader *ld) {
     m->sampling = (model_sampling){-1, -1, -1, -1, -1};
     m->file_bytes = file_total_bytes(ld->f);
     ld->hf = file_kind_of(ld->f) == FILE_SAFETENSORS;
-    m->hp.rope_interleaved = false;
+    m->hp.rope_gain = 1.0f;
     ROTOR_TRY(ld->hf ? model_hf_hparams(ld) : model_gguf_hparams(ld));
     m->arch = ld->arch->name;
     m->latent = ld->master;
@@ -225,11 +225,30 @@ rotor_status model_open_memory(model **out, const void *data, size_t n_bytes, co
 
 /* ==== Facts =================================================================================== */
 
+static uint32_t ring_layers(const model_hparams *hp) {
+    uint32_t n = 0;
+    for (uint32_t l = 0; hp->window_every && l < hp->n_layer; l++) n += model_window(hp, l) != 0;
+    return n;
+}
+
+static uint64_t kv_bytes(const model_hparams *hp, uint32_t n_layer, double bytes_per_elem) {
+    return (uint64_t)(2.0 * n_layer * hp->n_head_kv * hp->d_head * bytes_per_elem);
+}
+
 uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem) {
-    return (uint64_t)(2.0 * hp->n_layer * hp->n_head_kv * hp->d_head * bytes_per_elem);
+    return kv_bytes(hp, hp->n_layer - ring_layers(hp), bytes_per_elem);
+}
+
+uint64_t model_ring_bytes_per_tok(const model_hparams *hp, double bytes_per_elem) {
+    return kv_bytes(hp, ring_layers(hp), bytes_per_elem);
 }
 
 static uint64_t mat_bytes(const model_mat *w) { return (uint64_t)w->rows * w->row_bytes; }
+
+/* Of all experts' bytes those that one token reads. */
+static uint64_t used_of(const model_hparams *hp, uint64_t bytes) {
+    return hp->n_expert ? bytes / hp->n_expert * hp->n_used : bytes;
+}
 
 uint64_t model_step_bytes(const model *m, uint64_t head_bytes) {
     const model_hparams *hp = &m->hp;
@@ -239,7 +258,8 @@ uint64_t model_step_bytes(const model *m, uint64_t head_bytes) {
     for (uint32_t l = 0; l < hp->n_layer; l++) {
         const model_layer *w = &m->layers[l];
         sum += mat_bytes(&w->q) + mat_bytes(&w->k) + mat_bytes(&w->v) + mat_bytes(&w->o) +
-               mat_bytes(&w->gate) + mat_bytes(&w->up) + mat_bytes(&w->down);
+               mat_bytes(&w->router) +
+               used_of(hp, mat_bytes(&w->gate) + mat_bytes(&w->up) + mat_bytes(&w->down));
     }
     return sum + (norms * hp->n_layer + hp->n_embd) * sizeof(float);
 }

@@ -14,12 +14,17 @@
 #include "quant/quant.h"
 #include "text/text.h"
 
-typedef enum model_glu { MODEL_RELU2, MODEL_SILU } model_glu; /* gate activation */
+typedef enum model_glu {
+    MODEL_RELU2,
+    MODEL_SILU,
+    MODEL_SWIGLU_OAI
+} model_glu; /* gate activation */
 
 typedef enum model_rope_scaling {
     MODEL_ROPE_NONE,
     MODEL_ROPE_LINEAR,
-    MODEL_ROPE_LLAMA3
+    MODEL_ROPE_LLAMA3,
+    MODEL_ROPE_YARN
 } model_rope_scaling;
 
 /* Numbers of a decoder; letters as in docs/shapes.md. All checked at open. */
@@ -37,17 +42,29 @@ typedef struct model_hparams {
     double rope_base;                /* theta */
     model_rope_scaling rope_scaling; /* kind of frequency scaling */
     double rope_factor;              /* of the scaling */
-    double rope_low, rope_high;      /* llama3: low and high frequency factors */
-    uint32_t rope_orig_ctx;          /* llama3: context before scaling */
+    double rope_low, rope_high;      /* llama3: low and high frequency factors; yarn: turns in the
+                                        original context, beta_slow and beta_fast */
+    uint32_t rope_orig_ctx;          /* llama3, yarn: context before scaling */
+    bool rope_whole;                 /* yarn: the bounds of the ramp are rounded outwards */
+    float rope_gain;                 /* multiplies cosines and sines; 1: nothing */
     const float
         *rope_divisors; /* [n_rot / 2], each divides its frequency (rope_freqs.weight), or NULL */
     bool rope_interleaved; /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
     uint32_t window;       /* positions a query sees, itself included; 0: all */
+    uint32_t window_every; /* of so many layers the last one sees all; 0: none does */
+    uint32_t n_expert;     /* E: experts of a layer; 0: no mixture */
+    uint32_t n_used;       /* experts a token is sent to */
     bool sub_norms;        /* norms before the o and down projections (BitNet) */
     bool qk_norm;          /* each head of q and k is normed before rotation */
     bool w1a8;             /* ternary projections: one int8 scale per token */
     model_glu glu;         /* gate activation */
 } model_hparams;
+
+/* The window of one layer; 0: all positions. */
+static inline uint32_t model_window(const model_hparams *hp, uint32_t layer) {
+    const bool all = hp->window_every && layer % hp->window_every == hp->window_every - 1;
+    return all ? 0 : hp->window;
+}
 
 /* One weight matrix [rows, cols]. data NULL: the model does not have it. */
 typedef struct model_mat {
@@ -68,7 +85,12 @@ typedef struct model_layer {
     const float *q_norm, *k_norm;                   /* [d] or NULL */
     const float *attn_sub_norm;                     /* [H*d] or NULL */
     const float *ffn_norm;                          /* [D] */
-    model_mat gate, up, down;                       /* [F, D] [F, D] [D, F] */
+    const float *sinks;                             /* [H] or NULL */
+    model_mat gate, up, down;                       /* [F, D] [F, D] [D, F]; of a mixture E each,
+                                                       one below the other: [E*F, D] … */
+    model_mat router;                               /* [E, D], of a mixture */
+    const float *router_bias;                       /* [E] or NULL */
+    const float *gate_bias, *up_bias, *down_bias;   /* [E, F] [E, F] [E, D] or NULL */
     const float *ffn_sub_norm;                      /* [F] or NULL */
 } model_layer;
 
@@ -165,13 +187,17 @@ bool model_is_adapter(const file_model *f);
 
 /* inv_freq[n_rot / 2] of the rotary embedding, scaling applied. */
 void model_rope_freqs(const model_hparams *hp, double *inv_freq);
-/* KV bytes per position for 4, 2 or 34/32 bytes an element. */
+/* KV bytes one more position takes, for 4, 2 or 34/32 bytes an element; layers that keep only their
+ * window left out. And those of the latter alone, per position kept. */
 uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);
+uint64_t model_ring_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);
 /* Bytes one decode step reads: all projections, norms and head (with head_bytes instead of the
  * file's head when not 0). */
 uint64_t model_step_bytes(const model *m, uint64_t head_bytes);
 /* Names of the architectures that load; NULL past the end. */
 const char *model_arch_name(size_t i);
+/* Whether a general.architecture loads, or a model_type of a HF folder. */
+bool model_loads(base_str name, bool hf);
 
 /* The vocabulary of an open GGUF file or HF folder, without its weights. */
 rotor_status model_vocab(text_vocab **out, const file_model *f, const base_log *log,

@@ -4,6 +4,7 @@
  *   arch.c      rows of architectures, hyper-parameters from GGUF metadata, and their checks
  *   hf_config.c hyper-parameters from a HF folder's config.json
  *   bind.c      tensors to roles, shape by shape
+ *   hf_experts.c  the experts of a HF folder, rearranged
  *   repack.c   any ternary or master weight to T2 (T5 stays)
  *   check_codes.c  illegal codes of ternary weights used in place
  *   vocab.c     tokenizer metadata to a vocabulary
@@ -24,7 +25,8 @@ typedef struct model_arch {
     bool sub_norms;        /* norms before o and down */
     bool qk_norm;          /* norms on the heads of q and k */
     bool ternary;          /* projections are BitLinear whatever type stores them */
-    model_glu glu;         /* gate activation */
+    model_glu glu;         /* gate activation; relu^2 unless it says another */
+    bool oss;              /* gpt-oss: sinks, a mixture of experts, a window in every other layer */
 } model_arch;
 
 /* What weight_scale of a HF ternary checkpoint means. */
@@ -59,6 +61,15 @@ rotor_status model_bind(model_loader *ld);
 /* Memory that lives as long as the model; NULL when out. */
 void *model_take(model *m, size_t bytes);
 void model_give_back(model *m, void *mem); /* of model_take: not needed after all */
+
+/* A tensor by its full name, marked as used; NULL: there is none. */
+const file_tensor *model_find(const model_loader *ld, const char *name);
+/* A tensor [rows, cols] of floats, or a vector [1, cols], as floats of the model's own. */
+rotor_status model_vectors(model_loader *ld, const file_tensor *t, size_t rows, size_t cols,
+                           const float **out);
+bool model_is_float(uint32_t type); /* F32, F16 or BF16 */
+/* hf_experts.c: matrices and biases of a layer's experts from a HF folder. */
+rotor_status model_hf_experts(model_loader *ld, uint32_t layer, model_layer *w);
 
 /* Where a ternary matrix comes from. */
 typedef struct model_ternary_src {

@@ -99,7 +99,7 @@ static rotor_status choose_place(run_engine *e, rotor_error *err) {
 
 /* ==== Devices ================================================================================= */
 
-static dev_shape shape_of(const run_engine *e, const double *inv_freq) {
+static dev_shape shape_of(const run_engine *e, const double *inv_freq, const bool *ring) {
     const model_hparams *hp = &e->m->hp;
     return (dev_shape){.max_rows = e->opt.chunk,
                        .max_picked = e->opt.max_logits,
@@ -110,7 +110,12 @@ static dev_shape shape_of(const run_engine *e, const double *inv_freq) {
                        .n_rot = hp->n_rot,
                        .rope_interleaved = hp->rope_interleaved,
                        .inv_freq = inv_freq,
+                       .rope_gain = hp->rope_gain,
+                       .n_expert = hp->n_expert,
+                       .n_used = hp->n_used,
                        .n_pages = e->opt.n_pages,
+                       .n_ring_pages = e->ring.n,
+                       .ring = ring,
                        .kv = e->opt.kv,
                        .float_act = e->opt.float_act,
                        .solo_bytes = e->opt.solo_bytes};
@@ -142,7 +147,9 @@ static rotor_status make_devices(run_engine *e, const dev_shape *s, rotor_error 
     ROTOR_TRY(open_one(e, e->opt.device, *s, p->n_layer, &e->d, err));
     snprintf(e->device_name, sizeof e->device_name, "%s", dev_name(e->d));
     if (!p->head) {
-        ROTOR_TRY(open_one(e, DEV_CPU, *s, s->n_layer - p->n_layer, &other, err));
+        dev_shape rest = *s;
+        rest.ring += p->n_layer;
+        ROTOR_TRY(open_one(e, DEV_CPU, rest, s->n_layer - p->n_layer, &other, err));
         ROTOR_TRY(join(&e->d, e->d, other, p->n_layer, s->max_rows, err));
     }
     if (!p->table) {
@@ -154,11 +161,17 @@ static rotor_status make_devices(run_engine *e, const dev_shape *s, rotor_error 
 
 static rotor_status make_device(run_engine *e, rotor_error *err) {
     double *inv_freq = base_alloc_array(e->m->hp.n_rot / 2 + 1, sizeof *inv_freq);
-    if (!inv_freq) return base_fail_nomem(err, "creating an engine");
-    model_rope_freqs(&e->m->hp, inv_freq);
-    const dev_shape shape = shape_of(e, inv_freq);
-    rotor_status st = make_devices(e, &shape, err);
+    bool *ring = base_alloc_array(e->m->hp.n_layer, sizeof *ring);
+    rotor_status st = inv_freq && ring ? ROTOR_OK : base_fail_nomem(err, "creating an engine");
+    if (st == ROTOR_OK) {
+        model_rope_freqs(&e->m->hp, inv_freq);
+        for (uint32_t l = 0; l < e->m->hp.n_layer; l++)
+            ring[l] = e->ring.n && model_window(&e->m->hp, l);
+        const dev_shape shape = shape_of(e, inv_freq, ring);
+        st = make_devices(e, &shape, err);
+    }
     base_free(inv_freq);
+    base_free(ring);
     return st;
 }
 
@@ -167,16 +180,23 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
     const size_t q = (size_t)hp->n_head * hp->d_head, kv = (size_t)hp->n_head_kv * hp->d_head;
     run_bufs *b = &e->buf;
     const struct {
-        dev_buf *out; /* handle to fill */
-        size_t width; /* floats per row */
-        bool picked;  /* only rows with logits */
-    } list[] = {{&b->x, hp->n_embd, false}, {&b->h, hp->n_embd, false},
-                {&b->q, q, false},          {&b->k, kv, false},
-                {&b->v, kv, false},         {&b->a, q, false},
-                {&b->g, hp->n_ff, false},   {&b->u, hp->n_ff, false},
-                {&b->px, hp->n_embd, true}, {&b->logits, hp->n_vocab, true}};
-    for (size_t i = 0; i < BASE_COUNT(list); i++)
-        ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].picked, list[i].out, err));
+        dev_buf *out;  /* handle to fill */
+        size_t width;  /* floats per row */
+        dev_rows rows; /* what its rows are */
+    } list[] = {{&b->x, hp->n_embd, DEV_TOKENS},
+                {&b->h, hp->n_embd, DEV_TOKENS},
+                {&b->q, q, DEV_TOKENS},
+                {&b->k, kv, DEV_TOKENS},
+                {&b->v, kv, DEV_TOKENS},
+                {&b->a, q, DEV_TOKENS},
+                {&b->g, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
+                {&b->u, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
+                {&b->px, hp->n_embd, DEV_PICKED},
+                {&b->logits, hp->n_vocab, DEV_PICKED},
+                {&b->r, hp->n_expert, DEV_TOKENS}, /* these two: of a mixture */
+                {&b->s, hp->n_embd, DEV_SLOTS}};
+    for (size_t i = 0; i < BASE_COUNT(list) - (hp->n_expert ? 0 : 2); i++)
+        ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].rows, list[i].out, err));
     return ROTOR_OK;
 }
 

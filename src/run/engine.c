@@ -10,25 +10,53 @@
 #include <assert.h>
 #include <math.h>
 
+/* Positions a session can go back by, beside the rows of a step, without losing its window. */
+enum { RING_SLACK = 128, DEFAULT_CHUNK = 256 };
+
 /* ==== Creation ================================================================================ */
 
+/* What a row of the largest step reads, and a page more, since the first is begun anywhere. */
+uint32_t run_ring_positions(const model_hparams *hp, uint32_t n_tok, uint32_t chunk) {
+    const uint64_t keep = (uint64_t)hp->window + (chunk ? chunk : DEFAULT_CHUNK) + RING_SLACK;
+    const uint64_t pages = (keep + KERN_KEYS - 1) / KERN_KEYS + 1;
+    return hp->window_every && hp->window ? (uint32_t)BASE_MIN(pages * KERN_KEYS, n_tok) : 0;
+}
+
+static rotor_status make_pages(run_pages *p, uint32_t n, rotor_error *err) {
+    p->refs = base_alloc_array(n, sizeof *p->refs);
+    p->free = base_alloc_array(n, sizeof *p->free);
+    if (!p->refs || !p->free) return base_fail_nomem(err, "creating an engine");
+    p->n = p->n_free = n;
+    for (uint32_t i = 0; i < n; i++) p->free[i] = n - 1 - i; /* lowest page on top */
+    return ROTOR_OK;
+}
+
+/* Ring pages for as many sessions as were announced, where some layers have a window and that is
+ * less than the whole. */
+static rotor_status make_ring(run_engine *e, rotor_error *err) {
+    const model_hparams *hp = &e->m->hp;
+    if (!hp->window || !hp->window_every || !e->opt.n_sessions) return ROTOR_OK;
+    const uint32_t n = run_ring_positions(hp, UINT32_MAX, e->opt.chunk);
+    const uint64_t pages = (uint64_t)n / KERN_KEYS * e->opt.n_sessions;
+    if (pages >= e->opt.n_pages) return ROTOR_OK;
+    e->ring_keep = n - KERN_KEYS;
+    return make_pages(&e->ring, (uint32_t)pages, err);
+}
+
 static rotor_status make_step(run_engine *e, rotor_error *err) {
-    run_pages *p = &e->pages;
     e->token = base_alloc_array(e->opt.chunk, sizeof *e->token);
     e->pos = base_alloc_array(e->opt.chunk, sizeof *e->pos);
     e->picked = base_alloc_array(e->opt.chunk, sizeof *e->picked);
     e->table = base_alloc_array(e->opt.chunk, sizeof *e->table);
     e->rows = base_alloc_array(e->opt.chunk, sizeof *e->rows);
-    p->refs = base_alloc_array(e->opt.n_pages, sizeof *p->refs);
-    p->free = base_alloc_array(e->opt.n_pages, sizeof *p->free);
+    e->ring_table = base_alloc_array(e->opt.chunk, sizeof *e->ring_table);
     e->no_logits = base_alloc_array(e->m->hp.n_vocab, sizeof *e->no_logits);
     for (uint32_t i = 0; e->no_logits && i < e->m->hp.n_vocab; i++) e->no_logits[i] = NAN;
-    if (!e->no_logits || !e->token || !e->pos || !e->picked || !e->table || !e->rows || !p->refs ||
-        !p->free)
+    if (!e->no_logits || !e->token || !e->pos || !e->picked || !e->table || !e->ring_table ||
+        !e->rows)
         return base_fail_nomem(err, "creating an engine");
-    p->n = p->n_free = e->opt.n_pages;
-    for (uint32_t i = 0; i < p->n; i++) p->free[i] = p->n - 1 - i; /* lowest page on top */
-    return ROTOR_OK;
+    ROTOR_TRY(make_pages(&e->pages, e->opt.n_pages, err));
+    return make_ring(e, err);
 }
 
 static rotor_status set_up(run_engine *e, rotor_error *err) {
@@ -44,7 +72,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
     e->m = m;
     e->pool = pool;
     e->opt = *opt;
-    if (e->opt.chunk == 0) e->opt.chunk = 256;
+    if (e->opt.chunk == 0) e->opt.chunk = DEFAULT_CHUNK;
     if (e->opt.max_logits == 0) e->opt.max_logits = 16;
     if (e->opt.solo_bytes == 0) e->opt.solo_bytes = 4 << 20;
     e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);
@@ -69,8 +97,11 @@ void run_free(run_engine **ep) {
     base_free(e->picked);
     base_free(e->table);
     base_free(e->rows);
+    base_free(e->ring_table);
     base_free(e->pages.refs);
     base_free(e->pages.free);
+    base_free(e->ring.refs);
+    base_free(e->ring.free);
     base_free(e);
     *ep = NULL;
 }

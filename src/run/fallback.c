@@ -57,7 +57,7 @@ rotor_status run_come_back(run_engine *e, rotor_error *err) {
 }
 
 rotor_status run_fall_back(run_engine *e, const char *why, rotor_error *err) {
-    assert(e->opt.device != DEV_CPU);
+    assert(e->opt.device != DEV_CPU && !e->ring.n); /* what a ring has let go cannot be repeated */
     base_log_printf(e->opt.log, BASE_LOG_WARN, "%s: %s; going on on the CPU", e->device_name, why);
     e->opt.device = DEV_CPU;
     e->opt.device_layers = 0;

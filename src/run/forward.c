@@ -77,6 +77,11 @@ static void bias(pass *p, dev_buf x, const float *b, size_t n) {
     if (b) emit(p, (dev_op){.kind = DEV_BIAS, .dst = {x}, .vec = bind_vec(p, b, n)});
 }
 
+/* The same on slot rows, each with the row of its expert. */
+static void slot_bias(pass *p, dev_buf x, const float *b, size_t n) {
+    if (b) emit(p, (dev_op){.kind = DEV_BIAS, .slots = true, .dst = {x}, .vec = bind_vec(p, b, n)});
+}
+
 /* The form of its input a product wants: float, one int8 scale per row, or one per 32. */
 static dev_kind input_form(const pass *p, uint32_t type) {
     if (type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16 || p->e->opt.float_act)
@@ -84,15 +89,19 @@ static dev_kind input_form(const pass *p, uint32_t type) {
     return type == QUANT_I2_S || type == QUANT_T5 ? DEV_QUANT_I8 : DEV_QUANT_Q8;
 }
 
+/* Makes src fresh in that form, if it is not. */
+static void quantise(pass *p, dev_buf src, dev_kind form, bool slots) {
+    if (form == DEV_MATMUL || (p->int8_of == src && p->int8_kind == form)) return;
+    emit(p, (dev_op){.kind = form, .slots = slots, .dst = {DEV_NONE}, .src = src});
+    p->int8_of = src;
+    p->int8_kind = form;
+}
+
 /* dst[i] = w[i] x src for n matrices; those that want the same form of src run as one op. */
 static void linear(pass *p, dev_buf src, int n, const kern_mat *w, const dev_buf *dst) {
     for (int i = 0; i < n;) {
         dev_kind form = input_form(p, w[i].type);
-        if (form != DEV_MATMUL && (p->int8_of != src || p->int8_kind != form)) {
-            emit(p, (dev_op){.kind = form, .dst = {DEV_NONE}, .src = src});
-            p->int8_of = src;
-            p->int8_kind = form;
-        }
+        quantise(p, src, form, false);
         dev_op op = {.kind = DEV_MATMUL, .src = src};
         for (; i < n && input_form(p, w[i].type) == form; i++) {
             op.w[op.n_mats] = bind(p, &w[i]);
@@ -105,6 +114,28 @@ static void linear(pass *p, dev_buf src, int n, const kern_mat *w, const dev_buf
 static void linear1(pass *p, dev_buf dst, dev_buf src, const model_mat *w) {
     kern_mat mat = run_mat(w);
     linear(p, src, 1, &mat, &dst);
+}
+
+/* Slot rows s[slots, D] = their tokens' rows of h, in the form that experts want. */
+static void gather(pass *p, dev_buf s, dev_buf h, dev_kind form) {
+    quantise(p, h, form, false);
+    emit(p,
+         (dev_op){
+             .kind = DEV_GATHER, .slots = true, .int8 = form != DEV_MATMUL, .dst = {s}, .src = h});
+    p->int8_of = s;
+    p->int8_kind = form;
+}
+
+/* dst[i][slots] = w[i] of each slot's expert x src; one or two matrices of one type. */
+static void experts(pass *p, dev_buf src, int n, const model_mat *const *w, const dev_buf *dst) {
+    dev_op op = {.kind = DEV_EXPERTS, .slots = true, .src = src};
+    quantise(p, src, input_form(p, w[0]->type), true);
+    for (int i = 0; i < n; i++) {
+        const kern_mat mat = run_mat(w[i]);
+        op.w[op.n_mats] = bind(p, &mat);
+        op.dst[op.n_mats++] = dst[i];
+    }
+    emit(p, op);
 }
 
 static void rope(pass *p, dev_buf x, uint32_t n_heads) {
@@ -129,7 +160,7 @@ static dev_buf lora_buf(pass *p, size_t width, int turn) {
     e->lora_bufs = list;
     list += e->n_lora_bufs;
     *list = (run_lora_buf){.width = width, .turn = turn, .b = DEV_NONE};
-    p->st = dev_add_buf(e->d, width, false, &list->b, p->err);
+    p->st = dev_add_buf(e->d, width, DEV_TOKENS, &list->b, p->err);
     if (p->st == ROTOR_OK) e->n_lora_bufs++;
     return list->b;
 }
@@ -190,12 +221,20 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
                      .dst = {b->a},
                      .src = b->q,
                      .layer = layer,
-                     .window = hp->window});
+                     .window = model_window(hp, layer),
+                     .sinks = w->sinks != NULL,
+                     .vec = w->sinks ? bind_vec(p, w->sinks, hp->n_head) : DEV_NONE});
     if (w->attn_sub_norm) norm(p, b->a, b->a, w->attn_sub_norm, (size_t)hp->n_head * hp->d_head);
     linear1(p, b->h, b->a, &w->o); /* h[B,D] */
     adapt(p, layer, MODEL_O, 1, b->a, &b->h);
     bias(p, b->h, w->o_bias, hp->n_embd);
     add(p, b->x, b->h);
+}
+
+static kern_glu glu_of(const model_hparams *hp) {
+    return hp->glu == MODEL_RELU2  ? KERN_RELU2
+           : hp->glu == MODEL_SILU ? KERN_SILU
+                                   : KERN_SWIGLU_OAI;
 }
 
 static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
@@ -206,14 +245,37 @@ static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);         /* h[B,D] */
     linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
     adapt(p, layer, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u});
-    emit(p, (dev_op){.kind = DEV_GLU,
-                     .dst = {b->g},
-                     .src = b->g,
-                     .src2 = b->u,
-                     .glu = hp->glu == MODEL_RELU2 ? KERN_RELU2 : KERN_SILU});
+    emit(p, (dev_op){.kind = DEV_GLU, .dst = {b->g}, .src = b->g, .src2 = b->u, .glu = glu_of(hp)});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
     linear1(p, b->h, b->g, &w->down); /* h[B,D] */
     adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
+    add(p, b->x, b->h);
+}
+
+/* The best n_used of E experts for each token; a slot is a token at one of its experts. */
+static void mixture_block(pass *p, const model_layer *w) {
+    const run_bufs *b = &p->e->buf;
+    const model_hparams *hp = &p->e->m->hp;
+    const size_t n = hp->n_expert;
+    const model_mat *const gate_up[] = {&w->gate, &w->up}, *const down[] = {&w->down};
+
+    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd); /* h[B,D] */
+    linear1(p, b->r, b->h, &w->router);           /* r[B,E] */
+    bias(p, b->r, w->router_bias, n);
+    emit(p, (dev_op){.kind = DEV_ROUTE, .dst = {DEV_NONE}, .src = b->r});
+    gather(p, b->s, b->h, input_form(p, w->gate.type));    /* s[slots,D] */
+    experts(p, b->s, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[slots,F] */
+    slot_bias(p, b->g, w->gate_bias, n * hp->n_ff);
+    slot_bias(p, b->u, w->up_bias, n * hp->n_ff);
+    emit(p, (dev_op){.kind = DEV_GLU,
+                     .slots = true,
+                     .dst = {b->g},
+                     .src = b->g,
+                     .src2 = b->u,
+                     .glu = glu_of(hp)});
+    experts(p, b->g, 1, down, &b->s); /* s[slots,D] */
+    slot_bias(p, b->s, w->down_bias, n * hp->n_embd);
+    emit(p, (dev_op){.kind = DEV_MIX, .dst = {b->h}, .src = b->s}); /* h[B,D] */
     add(p, b->x, b->h);
 }
 
@@ -224,7 +286,10 @@ static void decoder(pass *p) {
     embed(p, b->x, &m->embd); /* x[B,D] */
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         attention_block(p, &m->layers[l], l);
-        ffn_block(p, &m->layers[l], l);
+        if (m->hp.n_expert)
+            mixture_block(p, &m->layers[l]);
+        else
+            ffn_block(p, &m->layers[l], l);
     }
     p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});

@@ -32,6 +32,8 @@ typedef struct run_options {
     bool float_act;      /* --act f32 */
     run_head head;       /* precision of the output head */
     uint32_t n_pages;    /* cache pages of KERN_KEYS positions, over all sessions */
+    uint32_t n_sessions; /* sessions these are for: layers with a window keep only that of each; 0:
+                            they keep everything */
     uint32_t chunk;      /* rows per step at most (prompt chunk); 0: 256 */
     uint32_t max_logits; /* rows with logits per step at most; 0: 16 */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) than this run on the
@@ -51,6 +53,9 @@ typedef struct run_options {
     run_open_gpu *open_gpu;        /* of tests: opens the GPU that `device` asks for; NULL: none */
 } run_options;
 
+/* Positions a session of n_tok keeps in layers with a window, where other layers have none: a whole
+ * number of pages; n_tok, where that is fewer. chunk as in run_options. */
+uint32_t run_ring_positions(const model_hparams *hp, uint32_t n_tok, uint32_t chunk);
 /* model and pool are borrowed. */
 rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const run_options *opt,
                         rotor_error *err);
@@ -80,8 +85,9 @@ run_engine *run_session_engine(const run_session *s);
 uint32_t run_session_max(const run_session *s);
 uint32_t run_session_len(const run_session *s); /* positions in the timeline */
 const uint32_t *run_session_tokens(const run_session *s);
-/* Keeps the first n positions; gives back pages. */
-void run_session_rewind(run_session *s, uint32_t n);
+/* Keeps the first n positions, gives back pages and returns n. Where layers keep only their window,
+ * what is before it cannot be had back: then nothing is kept, and 0 returned. */
+uint32_t run_session_rewind(run_session *s, uint32_t n);
 /* Makes dst (empty, same engine) continue from the first n positions of src, sharing pages. */
 rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t n,
                               rotor_error *err);

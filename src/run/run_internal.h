@@ -32,7 +32,9 @@ typedef struct run_bufs {
     dev_buf q;      /* [B, H*d] queries */
     dev_buf k, v;   /* [B, K*d] keys and values */
     dev_buf a;      /* [B, H*d] attention output */
-    dev_buf g, u;   /* [B, F] gate and up */
+    dev_buf g, u;   /* [B, F] gate and up; of a mixture: [slots, F] */
+    dev_buf r;      /* [B, E] a mixture's logits of experts */
+    dev_buf s;      /* [slots, D] a mixture's inputs, then outputs, of experts */
     dev_buf px;     /* [picked, D] final norm of the rows with logits */
     dev_buf logits; /* [picked, V] */
 } run_bufs;
@@ -50,6 +52,9 @@ struct run_engine {
     run_lora_buf *lora_bufs; /* [n_lora_bufs], owned */
     size_t n_lora_bufs;      /* in use */
     run_pages pages;         /* of the cache */
+    run_pages ring;          /* of the layers with a window, which keep only that; n 0: all layers
+                                use the others */
+    uint32_t ring_keep;      /* positions a session keeps in ring pages, at least */
     kern_mat head;           /* output head in use */
     uint8_t *head_copy;      /* owned: requantised head, or NULL */
     char head_name[48];      /* "q8", "file (F16)" */
@@ -70,6 +75,7 @@ struct run_engine {
     float found_value[DEV_STAGED_BEST]; /* … and their logits */
     uint32_t *token, *pos, *picked;     /* [chunk] the step being built */
     const uint32_t **table;             /* [chunk] page table of each row's session */
+    const uint32_t **ring_table;        /* [chunk] the same for ring pages */
     run_row *rows;                      /* [chunk] rows of a prompt chunk */
 };
 
@@ -82,6 +88,8 @@ struct run_session {
     uint32_t *tokens;         /* [max_tok], owned */
     uint32_t *pages;          /* [ceil(max_tok / KERN_KEYS)] page of each block, owned */
     uint32_t n_pages;         /* held: ceil(len / KERN_KEYS) */
+    uint32_t *ring;           /* the same for layers with a window, of which … */
+    uint32_t ring_first;      /* … [ring_first, n_pages) are held */
 };
 
 /* device.c: device, buffers, head and forward pass as e->opt asks for; a GPU that cannot do it is

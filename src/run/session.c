@@ -2,9 +2,13 @@
  *
  * Sessions: token timelines over shared cache pages, and the step that extends them.
  *
- * Invariants: (S1) a session holds exactly the pages of its len positions; (S2) refs[p] counts the
- * sessions that hold p, and p is on the free stack exactly when it is 0; (S3) a page is written
- * only while one session holds it: extending into a shared page copies it first.
+ * Layers with a window may have pages of their own, of which a session keeps only the last: enough
+ * for the rows of a step, and for going back a little.
+ *
+ * Invariants: (S1) a session holds exactly the pages of its len positions, and ring pages from
+ * block ring_first on; (S2) refs[p] counts the sessions that hold p, and p is on the free stack
+ * exactly when it is 0; (S3) a page is written only while one session holds it: extending into a
+ * shared page copies it first.
  */
 #include "run/run_internal.h"
 
@@ -27,21 +31,42 @@ static bool page_take(run_pages *p, uint32_t *page) {
     return true;
 }
 
-/* Makes the page of position len writable: a new one at a border, a copy where it is shared (S3).
+/* Makes table[block] a page that only this session holds: a new one, or a copy of a shared one
+ * (S3).
  */
-static bool own_page(run_session *s) {
-    run_pages *p = &s->e->pages;
-    uint32_t block = s->len / KERN_KEYS, page;
-    if (block == s->n_pages) {
-        if (!page_take(p, &s->pages[block])) return false;
-        s->n_pages++;
-        return true;
-    }
-    if (p->refs[s->pages[block]] == 1) return true;
+static bool own_block(run_engine *e, bool ring, uint32_t *table, uint32_t block, bool is_new) {
+    run_pages *p = ring ? &e->ring : &e->pages;
+    uint32_t page;
+    if (!is_new && p->refs[table[block]] == 1) return true;
     if (!page_take(p, &page)) return false;
-    dev_copy_page(s->e->d, page, s->pages[block]);
-    page_release(p, s->pages[block]);
-    s->pages[block] = page;
+    if (!is_new) {
+        dev_copy_page(e->d, ring, page, table[block]);
+        page_release(p, table[block]);
+    }
+    table[block] = page;
+    return true;
+}
+
+/* First block whose positions the layers with a window still read for position pos. */
+static uint32_t ring_needs(uint32_t pos, uint32_t keep) {
+    return (pos + 1 > keep ? pos + 1 - keep : 0) / KERN_KEYS;
+}
+
+/* Makes the pages of position len writable. */
+static bool own_pages(run_session *s) {
+    run_engine *e = s->e;
+    const uint32_t block = s->len / KERN_KEYS;
+    const bool is_new = block == s->n_pages;
+    if (!own_block(e, false, s->pages, block, is_new)) return false;
+    if (e->ring.n) {
+        for (; s->ring_first < ring_needs(s->len, e->ring_keep); s->ring_first++)
+            page_release(&e->ring, s->ring[s->ring_first]);
+        if (!own_block(e, true, s->ring, block, is_new)) {
+            if (is_new) page_release(&e->pages, s->pages[block]);
+            return false;
+        }
+    }
+    s->n_pages += is_new;
     return true;
 }
 
@@ -59,7 +84,8 @@ rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_t
     s->max_tok = max_tok;
     s->tokens = base_alloc_array(max_tok, sizeof *s->tokens);
     s->pages = base_alloc_array(pages_for(max_tok), sizeof *s->pages);
-    if (!s->tokens || !s->pages) {
+    s->ring = e->ring.n ? base_alloc_array(pages_for(max_tok), sizeof *s->ring) : NULL;
+    if (!s->tokens || !s->pages || (e->ring.n && !s->ring)) {
         run_session_free(&s);
         return base_fail_nomem(err, "creating a session");
     }
@@ -72,11 +98,12 @@ void run_session_free(run_session **sp) {
     run_session *s = *sp;
     for (uint32_t i = 0; i < s->e->n_rows; i++)
         if (s->e->table[i] == s->pages) s->e->n_rows = 0;
-    for (uint32_t i = 0; i < s->n_pages; i++) page_release(&s->e->pages, s->pages[i]);
+    run_session_rewind(s, 0);
     if (s->next) s->next->prev = s->prev;
     *(s->prev ? &s->prev->next : &s->e->sessions) = s->next;
     base_free(s->tokens);
     base_free(s->pages);
+    base_free(s->ring);
     base_free(s);
     *sp = NULL;
 }
@@ -90,10 +117,22 @@ void run_session_expect(run_session *s, uint32_t k) {
     s->expect = BASE_MIN(k, (uint32_t)DEV_STAGED_BEST);
 }
 
-void run_session_rewind(run_session *s, uint32_t n) {
+/* Whether the layers with a window have all that position n reads. */
+static bool has_window(const run_session *s, uint32_t n) {
+    return !s->e->ring.n || ring_needs(n, s->e->m->hp.window) >= s->ring_first;
+}
+
+uint32_t run_session_rewind(run_session *s, uint32_t n) {
     assert(n <= s->len);
+    if (!has_window(s, n)) n = 0;
     s->len = n;
-    while (s->n_pages > pages_for(n)) page_release(&s->e->pages, s->pages[--s->n_pages]);
+    while (s->n_pages > pages_for(n)) {
+        page_release(&s->e->pages, s->pages[--s->n_pages]);
+        if (s->e->ring.n && s->n_pages >= s->ring_first)
+            page_release(&s->e->ring, s->ring[s->n_pages]);
+    }
+    s->ring_first = BASE_MIN(s->ring_first, s->n_pages);
+    return n;
 }
 
 rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t n,
@@ -103,12 +142,22 @@ rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t
         return base_fail(err, ROTOR_E_FULL,
                          "the session holds %u tokens at most, %u were to be shared", dst->max_tok,
                          n);
+    if (!has_window(src, n))
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "the first %u tokens of a session cannot be shared: layers with a window "
+                         "keep only that, of its %u tokens",
+                         n, src->len);
     memcpy(dst->tokens, src->tokens, n * sizeof *src->tokens);
     for (uint32_t i = 0; i < pages_for(n); i++) {
         dst->pages[i] = src->pages[i];
         dst->e->pages.refs[dst->pages[i]]++;
     }
     dst->n_pages = pages_for(n);
+    dst->ring_first = BASE_MIN(src->ring_first, dst->n_pages);
+    for (uint32_t i = dst->ring_first; dst->e->ring.n && i < dst->n_pages; i++) {
+        dst->ring[i] = src->ring[i];
+        dst->e->ring.refs[dst->ring[i]]++;
+    }
     dst->len = n;
     return ROTOR_OK;
 }
@@ -124,7 +173,7 @@ rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_err
         return base_fail(err, ROTOR_E_FULL,
                          "the context is full: %u tokens; use a larger --ctx or a shorter prompt",
                          s->max_tok);
-    if (!own_page(s))
+    if (!own_pages(s))
         return base_fail(err, ROTOR_E_FULL,
                          "the cache is full: all %u pages of %d tokens are in use", e->pages.n,
                          KERN_KEYS);
@@ -132,6 +181,7 @@ rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_err
     e->token[i] = row->token;
     e->pos[i] = s->len++;
     e->table[i] = s->pages;
+    e->ring_table[i] = s->ring;
     return ROTOR_OK;
 }
 
@@ -141,6 +191,7 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
                            .token = e->token,
                            .pos = e->pos,
                            .pages = e->table,
+                           .ring = e->ring_table,
                            .n_picked = e->n_picked,
                            .picked = e->picked,
                            .n_best = e->n_best};
@@ -204,8 +255,8 @@ rotor_status run_session_sync(run_session *s, const uint32_t *tokens, uint32_t n
     uint32_t at =
         BASE_MIN(common_prefix(s, tokens, n), n - 1); /* the last token gives the logits */
     const uint32_t chunk = s->e->opt.chunk;
+    at = run_session_rewind(s, at);
     if (n_reused) *n_reused = at;
-    run_session_rewind(s, at);
     while (at < n) {
         if (progress && !progress(user, at, n))
             return base_fail(err, ROTOR_E_CANCELLED, "stopped after %u of %u prompt tokens", at, n);

@@ -89,8 +89,8 @@ static rotor_status make_list(bench *b, rotor_error *err) {
     dev_buf x;
     ROTOR_TRY(dev_add_mat(b->d, &table, &mt, err));
     ROTOR_TRY(dev_add_mat(b->d, &w, &mw, err));
-    ROTOR_TRY(dev_add_buf(b->d, b->p.cols, false, &x, err));
-    ROTOR_TRY(dev_add_buf(b->d, b->p.rows, false, &b->y, err));
+    ROTOR_TRY(dev_add_buf(b->d, b->p.cols, DEV_TOKENS, &x, err));
+    ROTOR_TRY(dev_add_buf(b->d, b->p.rows, DEV_TOKENS, &b->y, err));
     const dev_op ops[] = {{.kind = DEV_EMBED, .n_mats = 1, .w = {mt}, .dst = {x}},
                           {.kind = DEV_QUANT_I8, .src = x},
                           {.kind = DEV_MATMUL, .n_mats = 1, .w = {mw}, .src = x, .dst = {b->y}}};

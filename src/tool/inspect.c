@@ -120,12 +120,6 @@ static const char *main_type(const file_model *f) {
     return best;
 }
 
-static bool arch_loads(base_str arch) {
-    for (size_t i = 0; model_arch_name(i); i++)
-        if (base_str_is(arch, model_arch_name(i))) return true;
-    return false;
-}
-
 static void gather(tool_file *tf) {
     tool_facts *t = &tf->facts;
     const file_model *f = tf->f;
@@ -147,8 +141,7 @@ static void gather(tool_file *tf) {
     if (!t->n_head_kv) t->n_head_kv = t->n_head;
     if (!t->d_key && t->n_head) t->d_key = t->n_embd / t->n_head;
     if (!t->d_value) t->d_value = t->d_key;
-    t->loadable = !t->adapter && (arch_loads(t->architecture) ||
-                                  (!gguf && base_str_is(t->architecture, "bitnet")));
+    t->loadable = !t->adapter && model_loads(t->architecture, !gguf);
 }
 
 rotor_status tool_file_open(tool_file **out, const tool_source *src, rotor_error *err) {

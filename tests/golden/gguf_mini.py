@@ -12,12 +12,13 @@ import struct
 
 import numpy as np
 
-F32, F16, Q4_0, Q8_0, BF16, TQ1_0, TQ2_0, I2_S, IQ1_BN, IQ2_BN = 0, 1, 2, 8, 30, 34, 35, 36, 134, 135
+F32, F16, Q4_0, Q8_0, BF16, TQ1_0, TQ2_0, I2_S, MXFP4, IQ1_BN, IQ2_BN = 0, 1, 2, 8, 30, 34, 35, 36, 39, 134, 135
 T5 = 0x3554
 TYPE_NAMES = {F32: "F32", F16: "F16", Q4_0: "Q4_0", Q8_0: "Q8_0", BF16: "BF16", TQ1_0: "TQ1_0", TQ2_0: "TQ2_0",
-              I2_S: "I2_S", IQ1_BN: "IQ1_BN", IQ2_BN: "IQ2_BN", T5: "T5"}
+              I2_S: "I2_S", MXFP4: "MXFP4", IQ1_BN: "IQ1_BN", IQ2_BN: "IQ2_BN", T5: "T5"}
 TERNARY_TYPES = (TQ1_0, TQ2_0, I2_S, IQ1_BN, IQ2_BN)
-BLOCK = {F32: (1, 4), F16: (1, 2), BF16: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34), TQ1_0: (256, 54), TQ2_0: (256, 66)}
+BLOCK = {F32: (1, 4), F16: (1, 2), BF16: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34), TQ1_0: (256, 54), TQ2_0: (256, 66),
+         MXFP4: (32, 17)}
 
 # ---- bf16 -----------------------------------------------------------------------------------------------------------
 
@@ -67,6 +68,36 @@ def blocks_q4_0(data, rows, cols):
     d = np.ascontiguousarray(raw[..., :2]).view("<f2")[..., 0].astype(np.float64)
     q = np.concatenate([raw[..., 2:] & 15, raw[..., 2:] >> 4], axis=-1).astype(np.int64) - 8
     return q.reshape(rows, cols), d
+
+
+E2M1 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])     # twice the value of each 4-bit code
+
+
+def mxfp4_codes(x):
+    """x [..., K] -> 4-bit codes [..., K] and E8M0 bytes [..., K/32]: scale 2^(floor(log2 amax) - 2), nearest table entry."""
+    b = np.asarray(x, np.float64).reshape(*np.shape(x)[:-1], -1, 32)
+    peak = np.abs(b).max(axis=-1)
+    e = np.where(peak > 0, np.floor(np.log2(np.where(peak > 0, peak, 1))) - 2 + 127, 0).astype(np.int64)
+    distance = np.abs(b[..., None] / np.exp2(e - 127.0)[..., None, None] - E2M1 / 2)
+    return distance.argmin(axis=-1).astype(np.uint8).reshape(np.shape(x)), e.astype(np.uint8)
+
+
+def mxfp4_values(codes, e):
+    """The real numbers of codes [..., K] with scales [..., K/32]."""
+    b = E2M1[codes].reshape(*e.shape, 32) * np.exp2(e.astype(np.float64) - 128)[..., None]
+    return b.reshape(codes.shape)
+
+
+def encode_mxfp4(codes, e):
+    """GGUF's order: the scale, then byte j with element j in its low and element j + 16 in its high nibble."""
+    b = np.asarray(codes, np.uint8).reshape(*e.shape, 2, 16)
+    return np.concatenate([e[..., None], b[..., 0, :] | b[..., 1, :] << 4], axis=-1).astype(np.uint8).tobytes()
+
+
+def decode_mxfp4(data, shape):
+    """-> codes, E8M0 bytes of a tensor [..., K]."""
+    raw = np.frombuffer(data, np.uint8).reshape(*shape[:-1], shape[-1] // 32, 17)
+    return np.concatenate([raw[..., 1:] & 15, raw[..., 1:] >> 4], axis=-1).reshape(shape), raw[..., 0].copy()
 
 
 I2S_BLOCK = {"x86": 128, "arm": 64}

@@ -8,7 +8,17 @@
  */
 #include "checkern.h"
 
-enum { S_PAGES, S_Q, S_OUT, S_REF, S_PARTIAL, S_SCRATCH, MAX_BLOCKS = 18, MOST_TOK = 32 };
+enum {
+    S_PAGES,
+    S_Q,
+    S_OUT,
+    S_REF,
+    S_PARTIAL,
+    S_SCRATCH,
+    MAX_BLOCKS = 18,
+    MOST_TOK = 32,
+    MAX_HEADS = 6
+};
 
 static const size_t borders[] = {0, 1, 63, 64, 65, 127, 500, 513, 1100};
 
@@ -100,6 +110,9 @@ static void attention_case(checker *c, kern_attn a) {
     float *q = (float *)(void *)space_take(c, S_Q, (n + (a.n_tok - 1) * 5) * 4, 0);
     fill_floats(c, q, n + (a.n_tok - 1) * 5, FILL_RANDOM);
     a.q = q;
+    float sinks[MAX_HEADS];
+    fill_floats(c, sinks, a.n_heads, FILL_RANDOM);
+    a.sinks = base_rng_below(&c->rng, 2) ? sinks : NULL;
     a.scratch = (float *)(void *)space_take(
         c, S_SCRATCH, kern_attn_scratch(a.n_tok * a.n_heads, a.d) * sizeof *a.scratch, 0);
     a.out = (float *)(void *)space_take(c, S_REF, n * 4, 0);

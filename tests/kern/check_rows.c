@@ -110,18 +110,26 @@ static void check_softmax(checker *c) {
         }
 }
 
-static void check_add(checker *c) {
+/* dst += x, or dst += a x. */
+static void run_add(const kern *k, float *dst, const float *x, size_t n, bool scaled) {
+    if (scaled)
+        k->add_scaled(dst, x, 0.3f, n);
+    else
+        k->add(dst, x, n);
+}
+
+static void check_add(checker *c, bool scaled) {
     for (size_t i = 0; i < BASE_COUNT(lengths); i++) {
         size_t n = lengths[i];
         float *x = take(c, S_X, n), *start = take(c, S_Y, n), *ref = take(c, S_REF, n);
         fill_floats(c, x, n, FILL_RANDOM);
         fill_floats(c, start, n, FILL_RANDOM);
         memcpy(ref, start, n * sizeof *ref);
-        c->ref.add(ref, x, n);
+        run_add(&c->ref, ref, x, n, scaled);
         for (size_t l = 0; l < c->n_levels; l++) {
             float *dst = take(c, S_OUT, n);
             memcpy(dst, start, n * sizeof *dst);
-            c->table[l].add(dst, x, n);
+            run_add(&c->table[l], dst, x, n, scaled);
             verdict(c, l, n, n, "random");
         }
     }
@@ -136,6 +144,7 @@ static void fill_gates(checker *c, float *g, size_t n) {
 }
 
 static void check_glu(checker *c, kern_glu act) {
+    static const char *const names[] = {"relu2", "silu", "swiglu of gpt-oss"};
     for (size_t i = 0; i < BASE_COUNT(lengths); i++) {
         size_t n = lengths[i];
         float *g = take(c, S_X, n), *u = take(c, S_Y, n);
@@ -144,7 +153,7 @@ static void check_glu(checker *c, kern_glu act) {
         c->ref.glu(take(c, S_REF, n), g, u, n, act);
         for (size_t l = 0; l < c->n_levels; l++) {
             c->table[l].glu(take(c, S_OUT, n), g, u, n, act);
-            verdict(c, l, n, n, act == KERN_RELU2 ? "relu2" : "silu");
+            verdict(c, l, n, n, names[act]);
         }
     }
 }
@@ -220,10 +229,12 @@ void check_rows(checker *c) {
     if (slot_begin(c, "quant_q8")) check_quantiser(c, false);
     if (slot_begin(c, "rmsnorm")) check_rmsnorm(c);
     if (slot_begin(c, "softmax")) check_softmax(c);
-    if (slot_begin(c, "add")) check_add(c);
+    if (slot_begin(c, "add")) check_add(c, false);
+    if (slot_begin(c, "add_scaled")) check_add(c, true);
     if (slot_begin(c, "glu")) {
         check_glu(c, KERN_RELU2);
         check_glu(c, KERN_SILU);
+        check_glu(c, KERN_SWIGLU_OAI);
     }
     if (slot_begin(c, "kv_store")) check_kv_store(c);
     if (slot_begin(c, "rope")) check_rope(c);

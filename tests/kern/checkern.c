@@ -71,18 +71,24 @@ static void check_all(checker *c) {
     check_head(c);
 }
 
+/* Whether the checks of a slot notice that it is broken. */
+static bool notices(checker *c, const char *slot) {
+    c->only = slot;
+    if (setjmp(c->noticed)) return true;
+    check_all(c);
+    return false;
+}
+
 static int self_test(checker *c) {
     int missed = 0;
     const char *slot;
-    c->quiet = true;
+    c->self_test = true;
     c->n_levels = 1;
     c->level[0] = "broken";
     for (size_t i = 0; c->table[0] = c->ref, (slot = break_slot(&c->table[0], i)) != NULL; i++) {
-        c->n_wrong = 0;
-        c->only = slot;
-        check_all(c);
-        printf("%-14s %s (%lu failures)\n", slot, c->n_wrong ? "noticed" : "MISSED", c->n_wrong);
-        missed += c->n_wrong == 0;
+        const bool noticed = notices(c, slot);
+        printf("%-14s %s\n", slot, noticed ? "noticed" : "MISSED");
+        missed += !noticed;
     }
     return missed ? 1 : 0;
 }

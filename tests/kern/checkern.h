@@ -12,6 +12,8 @@
 
 #include "kern/kern.h"
 
+#include <setjmp.h>
+
 enum { MAX_LEVELS = 8, GUARD_BYTES = 64, SPACES = 8 };
 
 /* One region of memory that ends at an unreadable page. */
@@ -32,7 +34,8 @@ typedef struct checker {
     guarded space[SPACES];             /* operand memory */
     base_rng rng;                      /* seeded once: runs repeat exactly */
     unsigned long n_compared, n_wrong; /* outputs */
-    bool quiet;                        /* print no failing parameters (self-test) */
+    bool self_test;                    /* the first failure of a slot is enough … */
+    jmp_buf noticed;                   /* … and goes here */
 } checker;
 
 /* How a case's numbers are chosen. */

@@ -63,7 +63,8 @@ bool slot_begin(checker *c, const char *slot) {
 void slot_verdict(checker *c, size_t level, bool good, const char *fmt, ...) {
     c->n_compared++;
     if (good) return;
-    if (c->n_wrong++ > 40 || c->quiet) return;
+    if (c->self_test) longjmp(c->noticed, 1);
+    if (c->n_wrong++ > 40) return;
     va_list ap;
     va_start(ap, fmt);
     printf("WRONG %s %s: ", c->level[level], c->slot);

@@ -298,7 +298,42 @@ def attention():
         case("attention", [d, group, n_kv, n, k_step, v_step], q, k, v, np.array(spans, np.int32), f32(outs), f32(scales))
 
 
-for make in (rmsnorm, add, glu, rope, quant_i8, quant_q8, t2, plain, blocks, kv_store, attention):
+def add_scaled():
+    """params n, a; arrays x, y, out (y + a x, rounded once)"""
+    for n, a in [(1, 2.0), (37, -0.3), (256, 1e-3)]:
+        x, y, a = f32(rng.standard_normal(n)), f32(rng.standard_normal(n)), float(np.float32(a))
+        case("add_scaled", [n, a], x, y, wide(y) + a * wide(x))
+
+
+def swiglu():
+    """the clamped gate of gpt-oss; params n, 2; arrays gate, up, out"""
+    for n in (1, 33, 300):
+        g, u = f32(6 * rng.standard_normal(n)), f32(6 * rng.standard_normal(n))
+        g[:1], u[:1] = 20, -20
+        a, b = np.minimum(wide(g), 7), np.clip(wide(u), -7, 7)
+        case("glu", [n, 2], g, u, a / (1 + np.exp(-1.702 * a)) * (b + 1))
+
+
+def sinks():
+    """as attention, and a last array: the sink f32 [heads] of each query head, a score more that has no value"""
+    d, group, n_kv, n, k_step, v_step = 64, 4, 2, 150, 0.0317, 0.0117
+    k, v = cached((n, n_kv, d)), cached((n, n_kv, d))
+    q, z = f32(rng.standard_normal((group * n_kv, d))), f32(4 * rng.standard_normal(group * n_kv))
+    z[0], z[1] = -200, 60                                  # one that takes nothing, one that takes nearly all
+    ks, vs = [wide((np.float32(step) * a.astype(np.float32)).astype(np.float32)) for a, step in ((k, k_step), (v, v_step))]
+    spans, outs, scales = [], [], []
+    for lo, hi in [(0, 1), (0, 64), (0, 150), (22, 150), (149, 150)]:
+        for head in range(group * n_kv):
+            scores = np.append(ks[lo:hi, head // group] @ wide(q[head]) / np.sqrt(d), wide(z[head]))
+            p = np.exp(scores - scores.max())
+            p = (p / p.sum())[:-1]
+            outs.append(p @ vs[lo:hi, head // group])
+            scales.append(np.mean(p @ np.abs(vs[lo:hi, head // group])))
+        spans.append((0, lo, hi))
+    case("attention", [d, group, n_kv, n, k_step, v_step], q, k, v, np.array(spans, np.int32), f32(outs), f32(scales), z)
+
+
+for make in (rmsnorm, add, glu, rope, quant_i8, quant_q8, t2, plain, blocks, kv_store, attention, add_scaled, swiglu, sinks):
     make()
 folder = os.path.join(ROOT, "tests", "data", "kern")
 os.makedirs(folder, exist_ok=True)

@@ -31,14 +31,18 @@ static rotor_status cpu_add_vec(dev *base, const float *v, size_t n, dev_vec *ou
     return ROTOR_OK;
 }
 
-static rotor_status cpu_add_buf(dev *base, size_t width, bool picked, dev_buf *out,
+static rotor_status cpu_add_buf(dev *base, size_t width, dev_rows rows, dev_buf *out,
                                 rotor_error *err) {
     dev_cpu *d = (dev_cpu *)base;
     cpu_buf *list = dev_list_grow(d->bufs, d->n_bufs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
-    cpu_buf b = {
-        .width = width, .picked = picked, .rows = picked ? d->shape.max_picked : d->shape.max_rows};
+    const dev_shape *s = &d->shape;
+    cpu_buf b = {.width = width,
+                 .kind = rows,
+                 .rows = rows == DEV_PICKED  ? s->max_picked
+                         : rows == DEV_SLOTS ? s->max_rows * s->n_used
+                                             : s->max_rows};
     size_t floats, bytes;
     if (!base_mul_size(width, b.rows, &floats) || !base_mul_size(floats, sizeof *b.x, &bytes) ||
         !(b.x = base_alloc_aligned(bytes)))
@@ -104,13 +108,27 @@ static void check_op(const dev_cpu *d, const dev_op *op) {
     for (int i = 0; i < op->n_mats; i++) {
         assert(op->w[i] < d->n_mats && op->dst[i] < d->n_bufs);
         assert(op->kind == DEV_EMBED || d->mats[op->w[i]].cols == d->bufs[op->src].width);
-        assert(op->kind == DEV_EMBED || d->mats[op->w[i]].rows == d->bufs[op->dst[i]].width);
+        assert(op->kind == DEV_EMBED ||
+               d->mats[op->w[i]].rows ==
+                   d->bufs[op->dst[i]].width * (op->kind == DEV_EXPERTS ? d->shape.n_expert : 1));
     }
-    assert(op->kind != DEV_BIAS || d->vecs[op->vec].n == d->bufs[op->dst[0]].width);
+    assert(op->kind != DEV_BIAS ||
+           d->vecs[op->vec].n == d->bufs[op->dst[0]].width * (op->slots ? d->shape.n_expert : 1));
+    assert(op->kind != DEV_ATTENTION || !op->sinks || d->vecs[op->vec].n == d->shape.n_head);
+    assert(op->kind != DEV_ROUTE || d->bufs[op->src].width == d->shape.n_expert);
     if (op->kind == DEV_RMSNORM)
         assert(d->vecs[op->vec].n * BASE_MAX(op->n_heads, 1) == d->bufs[op->src].width);
     (void)d;
     (void)op;
+}
+
+/* Bytes of weights that one token makes an op read. */
+static uint64_t weight_bytes(const dev_cpu *d, const dev_op *op) {
+    uint64_t sum = 0;
+    if (op->kind != DEV_MATMUL && op->kind != DEV_EXPERTS) return 0;
+    for (int i = 0; i < op->n_mats; i++)
+        sum += (uint64_t)d->mats[op->w[i]].rows * d->mats[op->w[i]].row_bytes;
+    return op->kind == DEV_EXPERTS ? sum / d->shape.n_expert * d->shape.n_used : sum;
 }
 
 static void free_watches(dev_cpu *d) {
@@ -131,10 +149,10 @@ static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_err
     if (!d->ops || !d->phases) return base_fail_nomem(err, "recording a step");
     for (size_t i = 0; i < n; i++) {
         check_op(d, &ops[i]);
-        if (ops[i].kind == DEV_QUANT_I8 || ops[i].kind == DEV_QUANT_Q8)
-            ROTOR_TRY(want_int8(d, &d->bufs[ops[i].src], err));
-        for (int m = 0; m < ops[i].n_mats && ops[i].kind == DEV_MATMUL; m++)
-            d->op_bytes += (uint64_t)d->mats[ops[i].w[m]].rows * d->mats[ops[i].w[m]].row_bytes;
+        if (dev_is_quant(ops[i].kind)) ROTOR_TRY(want_int8(d, &d->bufs[ops[i].src], err));
+        if (ops[i].kind == DEV_GATHER && ops[i].int8)
+            ROTOR_TRY(want_int8(d, &d->bufs[ops[i].dst[0]], err));
+        d->op_bytes += weight_bytes(d, &ops[i]);
         d->ops[i] = ops[i];
     }
     d->n_ops = n;
@@ -165,11 +183,10 @@ static size_t cpu_op_times(const dev *base, dev_op_time *out, size_t max) {
     for (size_t i = 0; i < n; i++) {
         const dev_op *op = &d->ops[i];
         out[i] = (dev_op_time){.kind = op->kind, .calls = d->watches[0].ops[i].calls};
-        for (int m = 0; m < op->n_mats && op->kind == DEV_MATMUL; m++) {
-            const kern_mat *w = &d->mats[op->w[m]];
-            out[i].rows += w->rows;
-            out[i].cols = w->cols;
-            out[i].bytes += (uint64_t)w->rows * w->row_bytes;
+        out[i].bytes = weight_bytes(d, op);
+        for (int m = 0; m < op->n_mats && out[i].bytes; m++) {
+            out[i].rows += d->bufs[op->dst[m]].width;
+            out[i].cols = d->mats[op->w[m]].cols;
         }
         for (int t = 0; t < par_n_threads(d->pool); t++) {
             out[i].work_ns += d->watches[t].ops[i].work_ns;
@@ -200,14 +217,16 @@ static rotor_status cpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *
     return (void)err, ROTOR_OK;
 }
 
-static void cpu_copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
-    dev_cpu *d = (dev_cpu *)base;
-    memcpy(d->pages + dst_page * d->page_bytes, d->pages + src_page * d->page_bytes, d->page_bytes);
+static void cpu_copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page) {
+    const cpu_cache *c = &((dev_cpu *)base)->cache[ring];
+    memcpy(c->pages + dst_page * c->page_bytes, c->pages + src_page * c->page_bytes, c->page_bytes);
 }
 
 static uint64_t cpu_memory_bytes(const dev *base) {
     const dev_cpu *d = (const dev_cpu *)base;
-    return d->buf_bytes + (uint64_t)d->shape.n_pages * d->page_bytes + cpu_head_bytes(d->head);
+    uint64_t sum = d->buf_bytes + cpu_head_bytes(d->head);
+    for (int i = 0; i < 2; i++) sum += (uint64_t)d->cache[i].n_pages * d->cache[i].page_bytes;
+    return sum;
 }
 
 static void cpu_free(dev *base) {
@@ -222,11 +241,13 @@ static void cpu_free(dev *base) {
     base_free(d->ops);
     base_free(d->phases);
     base_free(d->inv_freq);
+    cpu_route_free(&d->route);
     base_free_aligned(d->cs);
     base_free_aligned(d->sn);
     base_free_aligned(d->partial);
     base_free_aligned(d->scratch);
-    base_free_aligned(d->pages);
+    for (int i = 0; i < 2; i++) base_free_aligned(d->cache[i].pages);
+    base_free(d->layers);
     base_free(d);
 }
 
@@ -248,17 +269,39 @@ static const dev_vtable cpu_vtable = {.free = cpu_free,
                                       .screen = cpu_screen,
                                       .find = cpu_find};
 
-static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
+/* Which layers keep their keys and values in which kind of pages. */
+static rotor_status alloc_layers(dev_cpu *d, rotor_error *err) {
     const dev_shape *s = &d->shape;
-    d->block_bytes = KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
-    d->page_bytes = (size_t)s->n_layer * s->n_head_kv * 2 * d->block_bytes;
+    d->layers = base_alloc_array((size_t)s->n_layer + 1, sizeof *d->layers);
+    if (!d->layers) return base_fail_nomem(err, "making the cache");
+    for (uint32_t l = 0; l < s->n_layer; l++) {
+        const bool ring = s->ring && s->ring[l];
+        d->layers[l] = (cpu_layer){ring, d->cache[ring].n_layer++};
+    }
+    d->shape.ring = NULL; /* borrowed for now only */
+    d->cache[0].n_pages = s->n_pages;
+    d->cache[1].n_pages = d->cache[1].n_layer ? s->n_ring_pages : 0;
+    return ROTOR_OK;
+}
+
+static rotor_status alloc_pages(dev_cpu *d, cpu_cache *c, rotor_error *err) {
     size_t bytes;
-    if (!base_mul_size(d->page_bytes, s->n_pages, &bytes) ||
-        !(d->pages = base_alloc_aligned(bytes)))
+    c->page_bytes = (size_t)c->n_layer * d->shape.n_head_kv * 2 * d->block_bytes;
+    if (!base_mul_size(c->page_bytes, c->n_pages, &bytes) ||
+        (bytes && !(c->pages = base_alloc_aligned(bytes))))
         return base_fail(err, ROTOR_E_NOMEM,
                          "no memory for a cache of %llu positions (%zu bytes each); "
                          "use a smaller --ctx or --kv q8",
-                         (unsigned long long)s->n_pages * KERN_KEYS, d->page_bytes / KERN_KEYS);
+                         (unsigned long long)c->n_pages * KERN_KEYS, c->page_bytes / KERN_KEYS);
+    return ROTOR_OK;
+}
+
+static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
+    const dev_shape *s = &d->shape;
+    size_t bytes;
+    d->block_bytes = KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
+    ROTOR_TRY(alloc_layers(d, err));
+    for (int i = 0; i < 2; i++) ROTOR_TRY(alloc_pages(d, &d->cache[i], err));
     size_t heads = (size_t)CPU_SPLIT_ROWS * s->n_head;
     d->max_spans = ((size_t)s->n_pages * KERN_KEYS + KERN_SPAN - 1) / KERN_SPAN;
     if (!base_mul_size(heads * kern_partial_floats(s->d_head) * sizeof *d->partial, d->max_spans,
@@ -281,12 +324,14 @@ static rotor_status alloc_angles(dev_cpu *d, const dev_shape *shape, rotor_error
     if (!d->inv_freq || !d->cs || !d->sn) return base_fail_nomem(err, "making rotary tables");
     memcpy(d->inv_freq, shape->inv_freq, half * sizeof *d->inv_freq);
     d->shape.inv_freq = d->inv_freq;
+    if (!d->shape.rope_gain) d->shape.rope_gain = 1;
     return ROTOR_OK;
 }
 
 rotor_status dev_cpu_create(dev **out, const kern *k, par_pool *pool, const dev_shape *shape,
                             rotor_error *err) {
     assert(shape->max_picked <= shape->max_rows && shape->d_head <= KERN_MAX_HEAD);
+    assert(shape->n_used <= shape->n_expert);
     dev_cpu *d = base_alloc(sizeof *d);
     if (!d) return base_fail_nomem(err, "creating the CPU device");
     d->base.vt = &cpu_vtable;
@@ -296,6 +341,7 @@ rotor_status dev_cpu_create(dev **out, const kern *k, par_pool *pool, const dev_
     d->shape = *shape;
     rotor_status st = alloc_cache(d, err);
     if (st == ROTOR_OK) st = alloc_angles(d, shape, err);
+    if (st == ROTOR_OK && shape->n_used) st = cpu_route_alloc(d, err);
     if (st != ROTOR_OK) return cpu_free(&d->base), st;
     *out = &d->base;
     return ROTOR_OK;

@@ -13,7 +13,7 @@
 typedef struct cpu_buf {
     float *x;       /* [rows, width], in the arena of the device */
     size_t width;   /* floats per row */
-    bool picked;    /* rows are the picked ones */
+    dev_rows kind;  /* what its rows are */
     uint32_t rows;  /* rows there is room for */
     int8_t *q;      /* [rows, ldq] int8 form, NULL until an op needs it */
     size_t ldq;     /* bytes per row of q */
@@ -43,6 +43,21 @@ typedef struct cpu_claim {
     _Alignas(64) atomic_uint n[2]; /* of even and odd products */
 } cpu_claim;
 
+/* Cache pages of one kind: of layers that see everything, or of those with a window. */
+typedef struct cpu_cache {
+    uint8_t *pages; /* n_pages * page_bytes, owned; untouched pages cost nothing */
+    size_t
+        page_bytes;   /* all layers of the kind, KV heads, keys and values of KERN_KEYS positions */
+    uint32_t n_pages; /* of them */
+    uint32_t n_layer; /* layers of the kind */
+} cpu_cache;
+
+/* Where a layer's keys and values are. */
+typedef struct cpu_layer {
+    bool ring;   /* which kind of pages */
+    uint32_t at; /* how manieth layer of that kind */
+} cpu_layer;
+
 typedef struct cpu_op_time {
     uint64_t calls;   /* steps (kept by thread 0) */
     uint64_t work_ns; /* spent on the op */
@@ -55,6 +70,19 @@ typedef struct cpu_watch {
     uint64_t mark;      /* time of the last entry */
     const dev_op *last; /* op of the last entry */
 } cpu_watch;
+
+/* Which experts the tokens of a step were sent to by the last DEV_ROUTE. Slot rows of one expert
+ * stand together, tokens ascending. All arrays are owned. */
+typedef struct cpu_route {
+    uint32_t *expert; /* [tokens, n_used] by token and slot, best first */
+    float *weight;    /* [tokens, n_used] */
+    uint32_t *row;    /* [tokens, n_used] the slot row of each */
+    uint32_t *token;  /* [slot rows] whose it is */
+    uint32_t *of_row; /* [slot rows] its expert */
+    uint32_t *active; /* [n_active] experts that have rows, ascending */
+    uint32_t *first;  /* [n_active + 1] first slot row of each */
+    uint32_t n_active;
+} cpu_route;
 
 typedef struct dev_cpu {
     dev base;              /* first member: the public face */
@@ -78,14 +106,15 @@ typedef struct dev_cpu {
     cpu_claim *claims;     /* [threads], owned */
     cpu_watch *watches;    /* [threads], owned; NULL: no account is kept */
     uint64_t op_bytes;     /* weight bytes one token reads: the measure of a step's work */
-    uint8_t *pages;        /* cache: n_pages * page_bytes, owned; untouched pages cost nothing */
-    size_t page_bytes;     /* all layers, KV heads, keys and values of KERN_KEYS positions */
+    cpu_cache cache[2];    /* [1]: of layers with pages of their own */
+    cpu_layer *layers;     /* [n_layer], owned */
     size_t block_bytes;    /* keys (or values) of one layer and KV head in a page */
     float *partial;        /* attention states of split tokens, owned: see dev_cpu_step.c */
     float *scratch;        /* attention's working memory of all threads, owned */
     size_t scratch_at;     /* floats of one thread's share */
     size_t max_spans;      /* spans a token can have */
     float *cs, *sn;        /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
+    cpu_route route;       /* of the mixture, when there is one */
     uint64_t buf_bytes;    /* all buffers, for dev_memory_bytes */
     struct cpu_head *head; /* the staged head, owned; NULL: none */
 } dev_cpu;
@@ -99,13 +128,36 @@ enum {
 
 /* Byte offset inside a page of the keys of (layer, head); the values follow block_bytes later. */
 static inline size_t cpu_page_offset(const dev_cpu *d, uint32_t layer, uint32_t head) {
-    return ((size_t)layer * d->shape.n_head_kv + head) * 2 * d->block_bytes;
+    return ((size_t)d->layers[layer].at * d->shape.n_head_kv + head) * 2 * d->block_bytes;
+}
+
+static inline const cpu_cache *cpu_cache_of(const dev_cpu *d, uint32_t layer) {
+    return &d->cache[d->layers[layer].ring];
 }
 
 /* Ops that work on each row by itself. */
 static inline bool cpu_is_row_op(const dev_op *op) {
-    return op->kind != DEV_MATMUL && op->kind != DEV_ATTENTION;
+    return op->kind != DEV_MATMUL && op->kind != DEV_ATTENTION && op->kind != DEV_ROUTE &&
+           op->kind != DEV_EXPERTS;
 }
+
+static inline bool cpu_same_rows(const dev_op *a, const dev_op *b) {
+    return a->picked == b->picked && a->slots == b->slots;
+}
+
+/* dev_cpu_experts.c: the mixture of experts. choose fills expert and weight of tokens [begin, end),
+ * share_out the rest, from those of all. */
+rotor_status cpu_route_alloc(dev_cpu *d, rotor_error *err);
+void cpu_route_free(cpu_route *r);
+void cpu_choose(dev_cpu *d, const dev_op *op, size_t begin, size_t end);
+void cpu_share_out(dev_cpu *d, size_t n_tok);
+void cpu_gather_row(const dev_cpu *d, const dev_op *op, size_t row);
+void cpu_mix_row(const dev_cpu *d, const dev_op *op, size_t token);
+/* Rows [begin, end) of the matrices of all active experts, each with the slot rows that are its
+ * own: row r of active expert a is a * rows + r. */
+void cpu_experts_rows(const dev_cpu *d, const dev_op *op, size_t begin, size_t end);
+/* Adds the biases of outputs [begin, end), counted likewise, where every expert has one row. */
+void cpu_experts_bias(const dev_cpu *d, const dev_op *op, size_t begin, size_t end);
 
 /* Fills d->phases from d->ops. */
 void cpu_plan(dev_cpu *d);

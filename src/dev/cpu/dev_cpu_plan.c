@@ -30,7 +30,7 @@ static bool read_later(const dev_cpu *d, size_t from, dev_buf b) {
         if (dev_op_reads(&d->ops[i], b)) return true;
         if (dev_op_writes(&d->ops[i], b)) return false;
     }
-    return d->bufs[b].picked;
+    return d->bufs[b].kind == DEV_PICKED;
 }
 
 /* ==== Borders of a phase ====================================================================== */
@@ -69,10 +69,11 @@ static bool fits_behind(const dev_cpu *d, const dev_op *main, const dev_op *op) 
     case DEV_BIAS:
         return dev_op_writes(main, dst);
     case DEV_ADD:
-        return main->n_mats == 1 && op->src == main->dst[0] && dst != op->src;
+        return main->kind == DEV_MATMUL && main->n_mats == 1 && op->src == main->dst[0] &&
+               dst != op->src;
     case DEV_GLU:
         return main->n_mats == 2 && dst == main->dst[0] && op->src == dst &&
-               op->src2 == main->dst[1] && d->mats[main->w[0]].rows == d->mats[main->w[1]].rows;
+               op->src2 == main->dst[1] && d->bufs[dst].width == d->bufs[op->src2].width;
     default:
         return false;
     }
@@ -81,7 +82,7 @@ static bool fits_behind(const dev_cpu *d, const dev_op *main, const dev_op *op) 
 /* One past the row work behind product `main`, whose threads start from buffer `from`. */
 static size_t own_behind(const dev_cpu *d, size_t main, dev_buf from) {
     size_t at = main + 1;
-    for (; at < d->n_ops && d->ops[at].picked == d->ops[main].picked; at++)
+    for (; at < d->n_ops && cpu_same_rows(&d->ops[at], &d->ops[main]); at++)
         if (!fits_behind(d, &d->ops[main], &d->ops[at]) || d->ops[at].dst[0] == from) /* P1 */
             break;
     return at;
@@ -96,10 +97,15 @@ static size_t chunk_rows(const dev_cpu *d, const dev_op *op, bool apart) {
     return (CPU_CHUNK_BYTES / row_bytes + 15) / 16 * 16;
 }
 
+static bool is_product(const dev_op *op) {
+    return op->kind == DEV_MATMUL || op->kind == DEV_EXPERTS;
+}
+
 static void add_phase(dev_cpu *d, cpu_phase ph) {
+    ph.apart = ph.main < ph.end && d->ops[ph.main].kind == DEV_EXPERTS;
     for (size_t i = ph.main + 1; i < ph.end; i++)
         if (d->ops[i].kind == DEV_GLU) ph.apart = true;
-    if (ph.main < ph.end && d->ops[ph.main].kind == DEV_MATMUL) {
+    if (ph.main < ph.end && is_product(&d->ops[ph.main])) {
         ph.chunk = chunk_rows(d, &d->ops[ph.main], ph.apart);
         ph.set = d->n_products++ % 2;
     }
@@ -109,12 +115,13 @@ static void add_phase(dev_cpu *d, cpu_phase ph) {
 
 /* The phase of the shared op at `main`, row work since `begin` included as far as it fits. */
 static size_t add_shared(dev_cpu *d, size_t begin, size_t main) {
-    const bool product = d->ops[main].kind == DEV_MATMUL;
-    const size_t own =
-        product ? own_before_product(d, begin, main) : own_before_attention(d, begin, main);
+    const dev_kind kind = d->ops[main].kind;
+    const size_t own = kind == DEV_MATMUL      ? own_before_product(d, begin, main)
+                       : kind == DEV_ATTENTION ? own_before_attention(d, begin, main)
+                                               : main;
     if (own > begin) add_phase(d, (cpu_phase){.begin = begin, .main = own, .end = own});
     const dev_buf from = d->ops[own].src;
-    const size_t end = product ? own_behind(d, main, from) : main + 1;
+    const size_t end = is_product(&d->ops[main]) ? own_behind(d, main, from) : main + 1;
     add_phase(d, (cpu_phase){.begin = own, .main = main, .end = end});
     return end;
 }
@@ -133,9 +140,9 @@ void cpu_plan(dev_cpu *d) {
     for (size_t i = 0; i < d->n_ops;) {
         const size_t begin = i;
         while (i < d->n_ops && cpu_is_row_op(&d->ops[i]) &&
-               d->ops[i].picked == d->ops[begin].picked)
+               cpu_same_rows(&d->ops[i], &d->ops[begin]))
             i++;
-        if (i < d->n_ops && !cpu_is_row_op(&d->ops[i]) && d->ops[i].picked == d->ops[begin].picked)
+        if (i < d->n_ops && !cpu_is_row_op(&d->ops[i]) && cpu_same_rows(&d->ops[i], &d->ops[begin]))
             i = add_shared(d, begin, i);
         else
             add_phase(d, (cpu_phase){.begin = begin, .main = i, .end = i});

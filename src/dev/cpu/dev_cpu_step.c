@@ -40,6 +40,7 @@ static void meet(const cpu_ctx *c) {
 }
 
 static uint32_t op_rows(const cpu_ctx *c, const dev_op *op) {
+    if (op->slots) return c->step->n_rows * c->d->shape.n_used;
     return op->picked ? c->step->n_picked : c->step->n_rows;
 }
 
@@ -182,12 +183,18 @@ static void norm_heads(const dev_cpu *d, const dev_op *op, size_t row, size_t fi
                       row_of(&d->bufs[op->src], row) + i * gain->n, gain->v, gain->n, op->eps);
 }
 
+/* The page table of a row's sequence, for one layer. */
+static const uint32_t *pages_of(const cpu_ctx *c, uint32_t layer, size_t row) {
+    return c->d->layers[layer].ring ? c->step->ring[row] : c->step->pages[row];
+}
+
 static void kv_append_head(const cpu_ctx *c, const dev_op *op, size_t row, uint32_t head) {
     const dev_cpu *d = c->d;
     const dev_shape *s = &d->shape;
     const size_t pos = c->step->pos[row], slot = pos % KERN_KEYS;
-    const size_t page = c->step->pages[row][pos / KERN_KEYS];
-    uint8_t *at = d->pages + page * d->page_bytes + cpu_page_offset(d, op->layer, head);
+    const cpu_cache *cache = cpu_cache_of(d, op->layer);
+    const size_t page = pages_of(c, op->layer, row)[pos / KERN_KEYS];
+    uint8_t *at = cache->pages + page * cache->page_bytes + cpu_page_offset(d, op->layer, head);
     uint8_t packed[KERN_MAX_HEAD * sizeof(float)];
     d->k->kv_store(packed, row_of(&d->bufs[op->src], row) + head * s->d_head, s->d_head, s->kv);
     kern_put_key(at, slot, packed, s->d_head, s->kv);
@@ -211,7 +218,15 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         norm_heads(d, op, row, 0, BASE_MAX(op->n_heads, 1u));
         break;
     case DEV_BIAS:
-        d->k->add(row_of(dst, row), d->vecs[op->vec].v, dst->width);
+        d->k->add(row_of(dst, row),
+                  d->vecs[op->vec].v + (op->slots ? d->route.of_row[row] * dst->width : 0),
+                  dst->width);
+        break;
+    case DEV_GATHER:
+        cpu_gather_row(d, op, row);
+        break;
+    case DEV_MIX:
+        cpu_mix_row(d, op, row);
         break;
     case DEV_QUANT_I8:
         quant_row(d, src, row, false);
@@ -238,6 +253,8 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         break;
     case DEV_MATMUL:
     case DEV_ATTENTION:
+    case DEV_ROUTE:
+    case DEV_EXPERTS:
         assert(!"shared otherwise");
     }
 }
@@ -278,6 +295,7 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
     const cpu_buf *src = &d->bufs[op->src], *dst = &d->bufs[op->dst[0]];
     const size_t group = s->n_head / s->n_head_kv, at = head * group * s->d_head;
     const size_t k_at = cpu_page_offset(d, op->layer, (uint32_t)head);
+    const cpu_cache *cache = cpu_cache_of(d, op->layer);
     return (kern_attn){.q = row_of(src, row) + at,
                        .out = row_of(dst, row) + at,
                        .ldq = src->width,
@@ -287,13 +305,14 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
                        .d = s->d_head,
                        .scale = 1.0f / __builtin_sqrtf((float)s->d_head),
                        .type = s->kv,
-                       .pages = d->pages,
-                       .page_ids = c->step->pages[row],
-                       .page_bytes = d->page_bytes,
+                       .pages = cache->pages,
+                       .page_ids = pages_of(c, op->layer, row),
+                       .page_bytes = cache->page_bytes,
                        .k_at = k_at,
                        .v_at = k_at + d->block_bytes,
                        .pos = c->step->pos[row],
                        .window = op->window,
+                       .sinks = op->sinks ? d->vecs[op->vec].v + head * group : NULL,
                        .scratch = d->scratch + (size_t)c->thread * d->scratch_at};
 }
 
@@ -432,6 +451,10 @@ static void do_behind(const cpu_ctx *c, const cpu_phase *ph, size_t begin, size_
     for (size_t i = ph->main + 1; i < ph->end; i++) {
         const dev_op *op = &d->ops[i];
         float *dst = d->bufs[op->dst[0]].x;
+        if (op->kind == DEV_BIAS && op->slots) {
+            cpu_experts_bias(d, op, begin, end);
+            continue;
+        }
         for (int m = 0; m < main->n_mats; m++) {
             size_t from = begin, to = end;
             const bool mine = op->kind == DEV_BIAS ? main->dst[m] == op->dst[0] : m == 0;
@@ -457,6 +480,32 @@ static void do_product(const cpu_ctx *c, const cpu_phase *ph) {
     for (size_t begin, end; take_chunk(c, &k, &begin, &end);) {
         product_rows(c, op, &x, ph->apart, begin, end);
         do_behind(c, ph, begin, end);
+    }
+}
+
+/* ==== Experts ================================================================================= */
+
+/* Which experts the tokens go to: every thread chooses for its own, one shares the slots out. */
+static void do_route(const cpu_ctx *c, const dev_op *op) {
+    const size_t n = c->step->n_rows;
+    size_t begin, end;
+    par_slice(n, 1, c->thread, c->n_threads, &begin, &end);
+    cpu_choose(c->d, op, begin, end);
+    if (n > 1) meet(c);
+    if (c->thread == 0) cpu_share_out(c->d, n);
+}
+
+/* Every active expert's matrix with the rows that were sent to it; behind it, for one token, the
+ * row work on its outputs. */
+static void do_experts(const cpu_ctx *c, const cpu_phase *ph, bool behind) {
+    const dev_cpu *d = c->d;
+    const dev_op *op = &d->ops[ph->main];
+    const size_t total = d->route.n_active * d->bufs[op->dst[0]].width;
+    chunks k = chunks_of(c, total, behind ? ph->chunk : CPU_CHUNK_ROWS, ph->set);
+    for (size_t begin, end; take_chunk(c, &k, &begin, &end);) {
+        cpu_experts_rows(d, op, begin, end);
+        lap(c, op, false);
+        if (behind) do_behind(c, ph, begin, end);
     }
 }
 
@@ -492,6 +541,11 @@ static void do_phase(const cpu_ctx *c, const cpu_phase *ph) {
         do_rows(c, ph->begin, ph->end);
     } else if (op->kind == DEV_MATMUL) {
         do_product(c, ph);
+    } else if (op->kind == DEV_EXPERTS) {
+        do_experts(c, ph, true);
+    } else if (op->kind == DEV_ROUTE) {
+        do_route(c, op);
+        lap(c, op, false);
     } else {
         do_attention(c, op, ph);
         lap(c, op, false);
@@ -501,13 +555,21 @@ static void do_phase(const cpu_ctx *c, const cpu_phase *ph) {
 
 /* ==== The walk ================================================================================ */
 
+static void make_row_angles(const dev_cpu *d, size_t row, uint32_t pos) {
+    const size_t half = d->shape.n_rot / 2;
+    float *cs = d->cs + row * half, *sn = d->sn + row * half;
+    kern_rope_table(cs, sn, d->inv_freq, half, pos);
+    for (size_t i = 0; d->shape.rope_gain != 1 && i < half; i++) {
+        cs[i] *= d->shape.rope_gain;
+        sn[i] *= d->shape.rope_gain;
+    }
+}
+
 static void make_angles(const cpu_ctx *c) {
     const dev_cpu *d = c->d;
-    size_t begin, end, half = d->shape.n_rot / 2;
+    size_t begin, end;
     par_slice(c->step->n_rows, 1, c->thread, c->n_threads, &begin, &end);
-    for (size_t row = begin; row < end; row++)
-        kern_rope_table(d->cs + row * half, d->sn + row * half, d->inv_freq, half,
-                        c->step->pos[row]);
+    for (size_t row = begin; row < end; row++) make_row_angles(d, row, c->step->pos[row]);
 }
 
 /* Many tokens: ops of phases from ph on, up to op `end`, every stretch of row work as one. */
@@ -516,7 +578,9 @@ static void walk_many(const cpu_ctx *c, const cpu_phase *ph, size_t end) {
     const size_t begin = ph->begin;
     for (size_t i = begin, next; i < end; i = next) {
         if (i) meet(c);
-        for (next = i; next < end && cpu_is_row_op(&ops[next]);) next++;
+        for (next = i;
+             next < end && cpu_is_row_op(&ops[next]) && cpu_same_rows(&ops[next], &ops[i]);)
+            next++;
         if (next > i) {
             do_rows(c, i, next);
             continue;
@@ -524,6 +588,10 @@ static void walk_many(const cpu_ctx *c, const cpu_phase *ph, size_t end) {
         while (ph->main != i || ph->main == ph->end) ph++;
         if (ops[i].kind == DEV_MATMUL)
             do_product_many(c, ph);
+        else if (ops[i].kind == DEV_EXPERTS)
+            do_experts(c, ph, false);
+        else if (ops[i].kind == DEV_ROUTE)
+            do_route(c, &ops[i]);
         else
             do_attention(c, &ops[i], NULL);
         lap(c, &ops[i], false);

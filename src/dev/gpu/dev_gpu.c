@@ -38,11 +38,20 @@ static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, r
     return d->api->write(d->g, vec.mem, 0, v, n * sizeof *v, err);
 }
 
-static rotor_status add_buf(dev *base, size_t width, bool picked, dev_buf *out, rotor_error *err) {
+static rotor_status no_experts(const dev_gpu *d, rotor_error *err) {
+    return base_fail(err, ROTOR_E_UNSUPPORTED,
+                     "device %s: there are no kernels for mixtures of experts yet",
+                     d->g->facts.name);
+}
+
+static rotor_status add_buf(dev *base, size_t width, dev_rows rows, dev_buf *out,
+                            rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
     gpu_buf *list = dev_list_grow(d->bufs, d->n_bufs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
+    const bool picked = rows == DEV_PICKED;
+    if (rows == DEV_SLOTS) return no_experts(d, err);
     list[d->n_bufs] = (gpu_buf){.width = width,
                                 .picked = picked,
                                 .rows = picked ? d->shape.max_picked : d->shape.max_rows,
@@ -112,6 +121,10 @@ static rotor_status add_op_weights(dev_gpu *d, size_t i, rotor_error *err) {
 static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
     assert(!d->ops); /* once */
+    for (size_t i = 0; i < n; i++)
+        if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks ||
+            ops[i].glu == KERN_SWIGLU_OAI)
+            return no_experts(d, err);
     d->ops = base_alloc_array(n, sizeof *ops);
     d->weights_of = base_alloc_array(n, sizeof *d->weights_of);
     if (!d->ops || !d->weights_of) return base_fail_nomem(err, "recording a step");
@@ -138,8 +151,10 @@ rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, rotor_error *err) {
 
 /* ==== The rest of a dev ======================================================================= */
 
-static void copy_page(dev *base, uint32_t dst_page, uint32_t src_page) {
+static void copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page) {
     dev_gpu *d = (dev_gpu *)base;
+    assert(!ring);
+    (void)ring;
     const uint64_t bytes = (uint64_t)d->shape.n_head_kv * d->block_bytes;
     for (uint32_t l = 0; l < d->shape.n_layer && d->lost == ROTOR_OK; l++) {
         gpu_mem *both[] = {d->keys[l], d->values[l]};

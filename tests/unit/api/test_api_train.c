@@ -461,21 +461,7 @@ static void every_allocation_and_write_may_fail(void **state) {
     assert_int_equal(base_out_write(&text, from.data, 3000, NULL), ROTOR_OK);
     assert_int_equal(base_out_commit(&text, NULL), ROTOR_OK);
     base_file_close(&from);
-    long n = 1;
-    for (;; n++) {
-        rotor_error err = {0};
-        base_fault_after(n);
-        const rotor_status st = learn_and_train(&err);
-        const bool fired = base_fault_fired();
-        base_fault_after(0);
-        if (st != ROTOR_OK && !*err.message) fail_msg("failure %ld has no message", n);
-        if (!fired) {
-            if (st != ROTOR_OK) fail_msg("%s", err.message);
-            break;
-        }
-    }
-    print_message("%ld points of failure\n", n - 1);
-    assert_true(n > 100);
+    assert_true(each_failure_is_told(learn_and_train) > 100);
     char command[300];
     snprintf(command, sizeof command, "ls '%s' '%s' | grep -q part-", folder, in_folder("few_hf"));
     assert_int_not_equal(system(command), 0); /* nothing half-written is left */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/base.h"
 #include "rotor.h"
 #include "rotor_train.h"
 
@@ -31,6 +32,24 @@ static rotor_train *trained(const rotor_train_options *o) {
     if (st == ROTOR_OK) st = rotor_train_run(t, &err);
     if (st != ROTOR_OK) fail_msg("%s", err.message);
     return t;
+}
+
+/* Lets the first allocation, read or write of a run fail, then the second, and so on until there
+ * are no more; under slow checkers every ninth. Returns how many there are. */
+static long each_failure_is_told(rotor_status (*run)(rotor_error *err)) {
+    const long step = getenv("ROTOR_TEST_QUICK") ? 9 : 1;
+    for (long n = 1;; n += step) {
+        rotor_error err = {0};
+        base_fault_after(n);
+        const rotor_status st = run(&err);
+        const bool fired = base_fault_fired();
+        base_fault_after(0);
+        if (st != ROTOR_OK && !*err.message) fail_msg("failure %ld has no message", n);
+        if (fired) continue;
+        if (st != ROTOR_OK) fail_msg("%s", err.message);
+        print_message("%ld points of failure\n", n - 1);
+        return n - 1;
+    }
 }
 
 static bool rig_up(void) {

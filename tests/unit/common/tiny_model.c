@@ -17,6 +17,8 @@
 const char *const tiny_names[TINY_KINDS] = {"bitnet I2_S", "bitnet TQ2_0", "bitnet T5",
                                             "llama F32",   "llama Q8_0",   "llama Q6_K"};
 
+enum { TINY_EXPERTS = 8 };
+
 typedef struct writer {
     file_writer *w;           /* file being written */
     tiny_kind kind;           /* family */
@@ -25,6 +27,7 @@ typedef struct writer {
     const char *skip;         /* tensor left out */
     const char *const *marks; /* control tokens for the vocabulary, NULL ends them; NULL: none */
     bool declare;             /* first round: shapes; second: bytes */
+    uint32_t experts; /* matrices a tensor holds, or vectors; 0: one, and it is no mixture's */
 } writer;
 
 static void must(rotor_status st, const rotor_error *err) {
@@ -44,10 +47,12 @@ static void tensor(writer *w, const char *name, uint32_t type, uint64_t rows, ui
     rotor_error err = {0};
     if (w->skip && strcmp(w->skip, name) == 0) return;
     if (w->declare) {
-        const uint64_t dims[4] = {cols, rows, 1, 1};
-        must(file_declare(w->w, base_str_of(name), type, rows > 1 ? 2 : 1, dims, &err), &err);
+        const uint64_t dims[4] = {cols, rows, BASE_MAX(w->experts, 1u), 1};
+        const uint32_t n_dims = w->experts ? 3 : rows > 1 ? 2 : 1;
+        must(file_declare(w->w, base_str_of(name), type, n_dims, dims, &err), &err);
         return;
     }
+    rows *= BASE_MAX(w->experts, 1u);
     uint64_t bytes;
     must(quant_tensor_bytes(quant_find(type), rows, cols, &bytes, &err), &err);
     float *x = base_alloc_array(rows * cols, sizeof *x);
@@ -92,11 +97,54 @@ static void layer(writer *w, uint32_t l) {
     }
 }
 
+static void named(writer *w, uint32_t l, const char *tail, uint64_t rows, uint64_t cols) {
+    char name[64];
+    snprintf(name, sizeof name, "blk.%u.%s", l, tail);
+    tensor(w, name, QUANT_F32, rows, cols);
+}
+
+/* Biases and sinks are drawn as gains are: around 1. */
+static void mixture_layer(writer *w, uint32_t l) {
+    const uint32_t d = w->s.n_embd, kv = d / w->s.n_head * w->s.n_head_kv, ff = w->s.n_ff;
+    const struct {
+        const char *tail; /* of the name */
+        uint64_t rows, cols;
+        bool experts; /* of each */
+    } list[] = {{"attn_norm.weight", 1, d, false},
+                {"attn_q.weight", d, d, false},
+                {"attn_q.bias", 1, d, false},
+                {"attn_k.weight", kv, d, false},
+                {"attn_k.bias", 1, kv, false},
+                {"attn_v.weight", kv, d, false},
+                {"attn_v.bias", 1, kv, false},
+                {"attn_output.weight", d, d, false},
+                {"attn_output.bias", 1, d, false},
+                {"attn_sinks.weight", 1, w->s.n_head, false},
+                {"post_attention_norm.weight", 1, d, false},
+                {"ffn_gate_inp.weight", TINY_EXPERTS, d, false},
+                {"ffn_gate_inp.bias", 1, TINY_EXPERTS, false},
+                {"ffn_gate_exps.weight", ff, d, true},
+                {"ffn_up_exps.weight", ff, d, true},
+                {"ffn_down_exps.weight", d, ff, true},
+                {"ffn_gate_exps.bias", TINY_EXPERTS, ff, false},
+                {"ffn_up_exps.bias", TINY_EXPERTS, ff, false},
+                {"ffn_down_exps.bias", TINY_EXPERTS, d, false}};
+    for (size_t i = 0; i < BASE_COUNT(list); i++) {
+        w->experts = list[i].experts ? TINY_EXPERTS : 0;
+        named(w, l, list[i].tail, list[i].rows, list[i].cols);
+    }
+    w->experts = 0;
+}
+
 static void tensors(writer *w, uint64_t seed) {
     base_rng_seed(&w->rng, seed);
     bool bitnet = w->kind <= TINY_BITNET_T5;
     tensor(w, "token_embd.weight", bitnet ? QUANT_F16 : QUANT_F32, w->s.n_vocab, w->s.n_embd);
-    for (uint32_t l = 0; l < w->s.n_layer; l++) layer(w, l);
+    for (uint32_t l = 0; l < w->s.n_layer; l++)
+        if (w->kind == TINY_GPT_OSS)
+            mixture_layer(w, l);
+        else
+            layer(w, l);
     tensor(w, "output_norm.weight", QUANT_F32, 1, w->s.n_embd);
     if (!bitnet) tensor(w, "output.weight", QUANT_F32, w->s.n_vocab, w->s.n_embd);
 }
@@ -145,7 +193,9 @@ static void vocabulary(writer *w) {
 
 static void write_model(writer w, const char *path, uint64_t seed) {
     const tiny_shape s = w.s;
-    const char *arch = w.kind <= TINY_BITNET_T5 ? "bitnet-b1.58" : "llama";
+    const char *arch = w.kind <= TINY_BITNET_T5 ? "bitnet-b1.58"
+                       : w.kind == TINY_GPT_OSS ? "gpt-oss"
+                                                : "llama";
     rotor_error err = {0};
     must(file_writer_create(&w.w, path, &err), &err);
     must(file_put_str(w.w, "general.architecture", base_str_of(arch)), &err);
@@ -155,6 +205,11 @@ static void write_model(writer w, const char *path, uint64_t seed) {
     put(&w, arch, "context_length", s.n_ctx);
     put(&w, arch, "attention.head_count", s.n_head);
     put(&w, arch, "attention.head_count_kv", s.n_head_kv);
+    if (w.kind == TINY_GPT_OSS) {
+        put(&w, arch, "expert_count", TINY_EXPERTS);
+        put(&w, arch, "expert_used_count", 2);
+        put(&w, arch, "attention.sliding_window", TINY_WINDOW);
+    }
     vocabulary(&w);
     tensors(&w, seed);
     must(file_begin(w.w, &err), &err);

@@ -14,8 +14,11 @@ typedef enum tiny_kind {
     TINY_LLAMA_F32, /* llama, F32 everywhere, untied head */
     TINY_LLAMA_Q8,  /* llama, Q8_0 projections */
     TINY_LLAMA_Q4K, /* llama, Q6_K projections */
-    TINY_KINDS
+    TINY_KINDS,
+    TINY_GPT_OSS = TINY_KINDS /* eight experts of which two, F32; a window of TINY_WINDOW */
 } tiny_kind;
+
+enum { TINY_WINDOW = 40 };
 
 typedef struct tiny_shape {
     uint32_t n_layer, n_embd, n_head, n_head_kv, n_ff, n_vocab, n_ctx; /* as in docs/shapes.md */

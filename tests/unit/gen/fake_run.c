@@ -88,10 +88,10 @@ rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_t
     return ROTOR_OK;
 }
 
-void run_session_rewind(run_session *s, uint32_t n) {
+uint32_t run_session_rewind(run_session *s, uint32_t n) {
     assert(n <= s->n);
     s->e->used -= pages(s->n) - pages(n);
-    s->n = n;
+    return s->n = n;
 }
 
 void run_session_free(run_session **s) {

@@ -265,9 +265,10 @@ static void rope_scaling_keys_are_read_as_written(void **state) {
         const char *key, *type; /* key of the factor; rope.scaling.type or NULL */
         float v;                /* its value */
         double factor;          /* expected; 0: refused */
-    } cases[] = {{".rope.scaling.factor", "linear", 4, 4}, {".rope.scaling.factor", NULL, 4, 4},
-                 {".rope.scale_linear", NULL, 2, 2},       {".rope.scaling.factor", NULL, 0, 1},
-                 {".rope.scaling.factor", "none", 4, 1},   {".rope.scaling.factor", "yarn", 4, 0}};
+    } cases[] = {
+        {".rope.scaling.factor", "linear", 4, 4}, {".rope.scaling.factor", NULL, 4, 4},
+        {".rope.scale_linear", NULL, 2, 2},       {".rope.scaling.factor", NULL, 0, 1},
+        {".rope.scaling.factor", "none", 4, 1},   {".rope.scaling.factor", "longrope", 4, 0}};
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
         forge f;
         double inv[32];
@@ -275,7 +276,7 @@ static void rope_scaling_keys_are_read_as_written(void **state) {
         forge_f32(&f, cases[i].key, cases[i].v);
         if (cases[i].type) forge_str(&f, ".rope.scaling.type", cases[i].type);
         if (cases[i].factor == 0) {
-            must_refuse(&f, ROTOR_E_UNSUPPORTED, "\"yarn\" is not supported");
+            must_refuse(&f, ROTOR_E_UNSUPPORTED, "\"longrope\" is not supported");
             continue;
         }
         model *m = must_open(&f);
@@ -284,6 +285,58 @@ static void rope_scaling_keys_are_read_as_written(void **state) {
         model_close(&m);
         forge_end(&f);
     }
+}
+
+/* What the published gpt-oss turns its heads by; files for other engines round the bounds. */
+static void yarn_frequencies_are_the_published_ones(void **state) {
+    (void)state;
+    static const double published[32] = {1,
+                                         .689044306,
+                                         .474782055,
+                                         .327145872,
+                                         .225418,
+                                         .155322989,
+                                         .107024421,
+                                         .0737445682,
+                                         .0508132748,
+                                         .0317056962,
+                                         .0193350011,
+                                         .0115920493,
+                                         .00679495949,
+                                         .00386035932,
+                                         .00209379238,
+                                         .0010526021,
+                                         .000456483919,
+                                         .000129318701,
+                                         3.83088124e-5,
+                                         2.6396469e-5,
+                                         1.81883367e-5,
+                                         1.25325698e-5,
+                                         8.63549588e-6,
+                                         5.95023926e-6,
+                                         4.09997848e-6,
+                                         2.82506683e-6,
+                                         1.94659621e-6,
+                                         1.34129104e-6,
+                                         9.2420895e-7,
+                                         6.36820915e-7,
+                                         4.38797825e-7,
+                                         3.02351143e-7};
+    model_hparams hp = {.n_rot = 64,
+                        .rope_base = 150000,
+                        .rope_scaling = MODEL_ROPE_YARN,
+                        .rope_factor = 32,
+                        .rope_low = 1,
+                        .rope_high = 32,
+                        .rope_orig_ctx = 4096};
+    double inv[32];
+    model_rope_freqs(&hp, inv);
+    for (int i = 0; i < 32; i++)
+        if (fabs(inv[i] / published[i] - 1) > 5e-9) fail_msg("%d: %.12g", i, inv[i]);
+    hp.rope_whole = true;
+    model_rope_freqs(&hp, inv);
+    assert_true(fabs(inv[17] / published[17] - 1.76) < 0.01);
+    assert_true(fabs(inv[8] / published[8] - 1) < 5e-9);
 }
 
 /* ==== Numbers
@@ -406,6 +459,7 @@ int main(void) {
         cmocka_unit_test(any_number_of_threads_repacks_alike),
         cmocka_unit_test(rope_divisors_divide_and_are_checked),
         cmocka_unit_test(rope_scaling_keys_are_read_as_written),
+        cmocka_unit_test(yarn_frequencies_are_the_published_ones),
         cmocka_unit_test(head_and_rope_numbers_are_bounded),
         cmocka_unit_test(lists_of_numbers_load_when_all_layers_agree),
         cmocka_unit_test(tensors_the_pass_does_not_know_are_refused),

@@ -201,8 +201,8 @@ static void rope_of_old_and_new_configs(void **state) {
                   "\"rope_theta\": 10000.0}}");
     assert_true(fastest(m) == 0.5);
     model_close(&m);
-    refuse_with("{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}}",
-                "\"yarn\" is not supported");
+    refuse_with("{\"rope_scaling\": {\"rope_type\": \"longrope\", \"factor\": 4}}",
+                "\"longrope\" is not supported");
     refuse_with("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}}", "rope factor 0");
     refuse_with("{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}",
                 "llama3 rope scaling");

@@ -2,7 +2,9 @@
  *
  * run: pages under a random life. Sessions are made, extended together in mixed batches, forked,
  * rewound, filled beyond the pool and freed; after every step the page counts must add up, and what
- * a session answers must be the bits of a session that never shared anything.
+ * a session answers must be the bits of a session that never shared anything. The same with a model
+ * of which every other layer has a window, whose pages are let go behind it: there the other
+ * session keeps all of them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,14 +30,16 @@ typedef struct world {
     base_rng rng;       /* of the operations */
     unsigned full, bad; /* how often a step was refused, by reason */
     unsigned split;  /* steps of few rows with one beyond KERN_SPAN: threads share its attention */
+    unsigned gone;   /* how often a window was no longer there */
     unsigned copied; /* how often a step took more pages than borders were crossed */
 } world;
 
-static run_engine *engine(const world *w, uint32_t n_pages) {
+static run_engine *engine(const world *w, uint32_t n_pages, uint32_t n_sessions) {
     const run_options o = {.cpu = cpu_detect(),
                            .kv = KERN_KV_F16,
                            .head = RUN_HEAD_Q8,
                            .n_pages = n_pages,
+                           .n_sessions = n_sessions,
                            .chunk = CHUNK,
                            .max_logits = CHUNK};
     run_engine *e = NULL;
@@ -45,17 +49,19 @@ static run_engine *engine(const world *w, uint32_t n_pages) {
 }
 
 /* S1, S2: every page is held as often as it is listed, or free exactly once. */
-static void pages_add_up(const world *w) {
-    const run_pages *p = &w->e->pages;
-    uint32_t refs[PAGES] = {0}, on_stack[PAGES] = {0};
+static void pages_add_up(const world *w, bool ring) {
+    const run_pages *p = ring ? &w->e->ring : &w->e->pages;
+    uint32_t refs[2 * PAGES] = {0}, on_stack[2 * PAGES] = {0};
+    assert_true(p->n <= 2 * PAGES);
     for (int i = 0; i < N; i++) {
         const run_session *s = w->s[i];
         if (!s) continue;
         assert_int_equal(s->n_pages, (s->len + KERN_KEYS - 1) / KERN_KEYS);
-        for (uint32_t b = 0; b < s->n_pages; b++) refs[s->pages[b]]++;
+        for (uint32_t b = ring ? s->ring_first : 0; b < s->n_pages; b++)
+            refs[(ring ? s->ring : s->pages)[b]]++;
     }
     for (uint32_t i = 0; i < p->n_free; i++) on_stack[p->free[i]]++;
-    for (uint32_t i = 0; i < PAGES; i++) {
+    for (uint32_t i = 0; i < p->n; i++) {
         assert_int_equal(p->refs[i], refs[i]);
         assert_int_equal(on_stack[i], refs[i] == 0);
     }
@@ -108,6 +114,16 @@ static void extend(world *w) {
     w->copied += st == ROTOR_OK && free_before - w->e->pages.n_free > borders;
 }
 
+/* What a step added can always be taken back, and some more; further back all is gone, or nothing.
+ */
+static void rewind_some(world *w, run_session *s) {
+    const uint32_t len = s->len, n = len - base_rng_below(&w->rng, len / 2 + 1);
+    const uint32_t kept = run_session_rewind(s, n);
+    assert_true(kept == n || (kept == 0 && w->e->ring.n && len - n > CHUNK));
+    assert_int_equal(s->len, kept);
+    w->gone += kept != n;
+}
+
 static void one_step(world *w) {
     const uint32_t i = base_rng_below(&w->rng, N), what = base_rng_below(&w->rng, 30);
     if (!w->s[i]) {
@@ -117,38 +133,45 @@ static void one_step(world *w) {
         if (src && src != w->s[i] && src->len) {
             uint32_t n = base_rng_below(&w->rng, src->len + 1);
             rotor_status st = run_session_fork(w->s[i], src, n, NULL);
-            assert_int_equal(st, n > max ? ROTOR_E_FULL : ROTOR_OK);
+            const bool gone = src->ring_first > 0 && st == ROTOR_E_UNSUPPORTED;
+            assert_true(gone || st == (n > max ? ROTOR_E_FULL : ROTOR_OK));
+            w->gone += gone;
         }
     } else if (what == 0)
         run_session_free(&w->s[i]);
     else if (what <= 4)
-        run_session_rewind(w->s[i], w->s[i]->len - base_rng_below(&w->rng, w->s[i]->len / 2 + 1));
+        rewind_some(w, w->s[i]);
     else if (what <= 6)
         answers_like_alone(w, w->s[i]);
     else
         extend(w);
 }
 
-static void a_random_life_keeps_pages_and_answers(void **state) {
-    (void)state;
+static void live(tiny_kind kind, uint32_t n_layer) {
     char path[96];
     world w = {0};
     const model_options mo = {.i2s = -1};
-    const tiny_shape small = {1, 64, 2, 1, 64, 97, 512};
+    const tiny_shape small = {n_layer, 64, 2, 1, 64, 97, 512};
     base_rng_seed(&w.rng, 77);
-    tiny_write(tiny_path(path, "pages.gguf"), TINY_LLAMA_F32, small, 3, NULL);
+    tiny_write(tiny_path(path, "pages.gguf"), kind, small, 3, NULL);
     assert_int_equal(par_create(&w.pool, 2, false, NULL), ROTOR_OK);
     assert_int_equal(model_open(&w.m, path, &mo, NULL), ROTOR_OK);
-    w.e = engine(&w, PAGES);
-    w.alone = engine(&w, MAX_TOK / KERN_KEYS + 1);
+    w.e = engine(&w, PAGES, N);
+    w.alone = engine(&w, MAX_TOK / KERN_KEYS + 1, 0);
+    assert_int_equal(w.e->ring.n != 0, kind == TINY_GPT_OSS);
+    assert_int_equal(w.alone->ring.n, 0);
     for (int i = 0; i < STEPS; i++) {
         one_step(&w);
-        pages_add_up(&w);
+        pages_add_up(&w, false);
+        if (w.e->ring.n) pages_add_up(&w, true);
     }
     for (int i = 0; i < N; i++) run_session_free(&w.s[i]);
     assert_int_equal(run_free_pages(w.e), PAGES);
-    print_message("%u full, %u bad, %u copied, %u split\n", w.full, w.bad, w.copied, w.split);
-    assert_true(w.full > 20 && w.bad > 20 && w.copied > 20 &&
+    assert_int_equal(w.e->ring.n_free, w.e->ring.n);
+    print_message("%u full, %u bad, %u copied, %u split, %u gone\n", w.full, w.bad, w.copied,
+                  w.split, w.gone);
+    assert_int_equal(w.gone > 5, kind == TINY_GPT_OSS);
+    assert_true(w.full > 20 && w.bad > 20 && w.copied > 15 &&
                 w.split > 20); /* every border was visited */
     run_free(&w.e);
     run_free(&w.alone);
@@ -157,9 +180,20 @@ static void a_random_life_keeps_pages_and_answers(void **state) {
     unlink(path);
 }
 
+static void a_random_life_keeps_pages_and_answers(void **state) {
+    (void)state;
+    live(TINY_LLAMA_F32, 1);
+}
+
+static void layers_with_a_window_keep_only_that(void **state) {
+    (void)state;
+    live(TINY_GPT_OSS, 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_random_life_keeps_pages_and_answers),
+        cmocka_unit_test(layers_with_a_window_keep_only_that),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
