@@ -162,3 +162,15 @@ def test_chat_on_a_terminal_dims_reasoning(thinker, tmp_path):
     t.read_until("> ")  # before that the terminal would take the end of input for itself
     t.send("\004")
     t.wait()
+
+
+def test_a_gpt_oss_speaks_harmony_whatever_it_says(rotor, tmp_path):
+    """Random weights: any ids may come, and every answer is one."""
+    model = tmp_path / "m.gguf"
+    rotor("synth", "gpt-oss-tiny", "-o", model)
+    for seed in range(4):
+        r = rotor("run", model, "--chat", "-p", "Hi", "-n", "60", "--temp", "2", "--seed", seed, "--json", "--device", "cpu")
+        d = json.loads(r.stdout)
+        assert "harmony (built in; gpt-oss model)" in r.stderr and "<|start|>user<|message|>Hi<|end|>" in d["rendered"]
+        assert isinstance(d["reasoning"], str) and isinstance(d["tool_calls"], list)
+    assert rotor("chat", model, "-n", "20", "--temp", "2", "--seed", "1", *QUIET, input="Hi\nAgain\nAnd?\n").stdout
