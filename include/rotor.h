@@ -286,6 +286,7 @@ typedef struct rotor_gen_result {
     uint64_t decode_us;  /* from the first to the last generated token */
     uint32_t n_drafted;  /* guesses evaluated (see rotor_gen_options.lookup and draft) */
     uint32_t n_accepted; /* of which right: tokens that needed no step of their own */
+    uint32_t end_id;     /* the id that ended it, not among ids; ROTOR_NO_ID: none did */
 } rotor_gen_result;
 ROTOR_API void rotor_gen_result_free(rotor_gen_result *r);
 

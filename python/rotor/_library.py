@@ -101,7 +101,8 @@ class GenResult(ctypes.Structure):
     """rotor_gen_result"""
     _fields_ = [("text", c_void_p), ("n_bytes", c_size_t), ("ids", POINTER(c_uint32)), ("n_ids", c_size_t),
                 ("finish", c_int), ("n_prompt", c_uint32), ("n_reused", c_uint32), ("prompt_us", c_uint64),
-                ("first_us", c_uint64), ("decode_us", c_uint64), ("n_drafted", c_uint32), ("n_accepted", c_uint32)]
+                ("first_us", c_uint64), ("decode_us", c_uint64), ("n_drafted", c_uint32), ("n_accepted", c_uint32),
+                ("end_id", c_uint32)]
 
 
 STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,

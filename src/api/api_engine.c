@@ -208,8 +208,9 @@ static void log_start(const rotor_engine *e) {
     base_log_printf(&e->log, BASE_LOG_INFO, "processor: %d thread%s, %s, head %s",
                     par_n_threads(e->pool), par_n_threads(e->pool) == 1 ? "" : "s",
                     cpu_level_name(e->cpu), run_head_name(e->run));
-    if (e->tmpl)
-        base_log_printf(&e->log, BASE_LOG_INFO, "%s", chat_template_describe(e->tmpl));
+    if (e->tmpl || e->harmony.v)
+        base_log_printf(&e->log, BASE_LOG_INFO, "%s",
+                        e->tmpl ? chat_template_describe(e->tmpl) : e->harmony_line);
     else
         base_log_printf(&e->log, BASE_LOG_WARN, "%s", e->tmpl_error.message);
 }
@@ -280,8 +281,9 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
     rotor_engine_info all = {.name = m->name,
                              .architecture = m->arch,
                              .type_name = m->type_name,
-                             .template_line =
-                                 e->tmpl ? chat_template_describe(e->tmpl) : e->tmpl_error.message,
+                             .template_line = e->tmpl        ? chat_template_describe(e->tmpl)
+                                              : e->harmony.v ? e->harmony_line
+                                                             : e->tmpl_error.message,
                              .head = run_head_name(e->run),
                              .cpu = cpu_level_name(e->cpu),
                              .n_vocab = m->hp.n_vocab,

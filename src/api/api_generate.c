@@ -163,7 +163,8 @@ static rotor_status give(gen_result *r, rotor_gen_result *out, rotor_error *err)
                           .first_us = r->first_tok_us,
                           .decode_us = r->decode_us,
                           .n_drafted = r->n_drafted,
-                          .n_accepted = r->n_accepted};
+                          .n_accepted = r->n_accepted,
+                          .end_id = r->end_id};
     g.text = api_take_text(&r->text);
     g.ids = api_take_ids(&r->ids);
     gen_result_free(r);
@@ -234,7 +235,8 @@ rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n
     gen_beam *beams = NULL;
     uint64_t start_us = base_now_us();
     ROTOR_TRY(gen_beam_search(s->run, ids, (uint32_t)n, width, max_tokens, 1.0f, &beams, err));
-    gen_result r = {.n_prompt = (uint32_t)n, .decode_us = base_now_us() - start_us};
+    gen_result r = {
+        .n_prompt = (uint32_t)n, .decode_us = base_now_us() - start_us, .end_id = TEXT_NO_ID};
     rotor_status status = beam_result(s, &beams[0], &r);
     gen_beams_free(beams, width);
     if (status == ROTOR_OK) return give(&r, out, err);

@@ -11,6 +11,7 @@
 #include "model/model.h"
 #include "par/par.h"
 #include "rotor.h"
+#include "rotor_chat.h"
 #include "run/run.h"
 
 struct rotor_engine {
@@ -18,7 +19,9 @@ struct rotor_engine {
     model_adapter *adapter;   /* owned; NULL: none */
     par_pool *pool;           /* owned, unless opt.threads_of */
     run_engine *run;          /* owned */
-    chat_template *tmpl;      /* owned; NULL: the model's own cannot be used */
+    chat_template *tmpl;      /* owned; NULL: Harmony, or the model's own cannot be used */
+    harmony harmony;          /* marks of the format; v NULL: another format */
+    const char *harmony_line; /* which, and why */
     rotor_error tmpl_error;   /* why not */
     bool has_template;        /* the model brings one or has a built-in one */
     rotor_engine_options opt; /* as given; its strings are not used after opening */
@@ -53,6 +56,10 @@ char *api_take_text(base_buf *buf);
 
 /* Chooses the chat template; fails only for one the caller named. */
 rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
+/* api_harmony.c: chooses Harmony if it is asked for (then it must be possible) or the model's. */
+rotor_status api_choose_harmony(rotor_engine *e, rotor_error *err);
+rotor_status api_render_harmony(const rotor_engine *e, const rotor_turn *turns, size_t n,
+                                const rotor_chat_options *opt, text_ids *out, rotor_error *err);
 
 /* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. opt:
  * of the engine to be made, for auto. */

@@ -11,6 +11,7 @@
 #define CHAT_H
 
 #include "base/base.h"
+#include "chat/harmony.h" /* the format of gpt-oss, which has more to it than text */
 #include "text/text.h"
 
 typedef struct chat_message {

@@ -128,20 +128,30 @@ static void do_load(chat_talk *t, const char *argument) {
 
 /* ==== Settings ================================================================================ */
 
-static const cli_opt settable[] = {OPT_TEMP,   OPT_TOP_K, OPT_TOP_P,    OPT_MIN_P,
-                                   OPT_REPEAT, OPT_SEED,  OPT_N_PREDICT};
+static const cli_opt settable[] = {OPT_TEMP,   OPT_TOP_K, OPT_TOP_P,     OPT_MIN_P,
+                                   OPT_REPEAT, OPT_SEED,  OPT_N_PREDICT, OPT_EFFORT};
 
 static const char *setting_at(const void *ctx, size_t i) {
     (void)ctx;
     return i < BASE_COUNT(settable) ? cli_options[settable[i]].name : NULL;
 }
 
+/* The text that was typed is gone by now, its place in the list is not. */
+static const char *choice_of(const chat_talk *t, cli_opt o, char name[16]) {
+    const char *at = cli_options[o].choices;
+    for (int64_t i = cli_int(&t->a, o); i > 0; i--) at += strcspn(at, "|") + 1;
+    snprintf(name, 16, "%.*s", (int)strcspn(at, "|"), at);
+    return name;
+}
+
 static void show_settings(const chat_talk *t) {
+    char name[16];
     rotor_gen_options g = cli_gen_options(&t->a, t->e, NULL);
     say(t, "temp %g  top-k %d  top-p %g  min-p %g  repeat-penalty %g", (double)g.temperature,
         g.top_k, (double)g.top_p, (double)g.min_p, (double)g.repeat_penalty);
     if (cli_given(&t->a, OPT_SEED)) say(t, "seed %lld", (long long)cli_int(&t->a, OPT_SEED));
     if (g.max_tokens) say(t, "n-predict %u", g.max_tokens);
+    if (rotor_chat_has_parts(t->e)) say(t, "reasoning-effort %s", choice_of(t, OPT_EFFORT, name));
 }
 
 static void do_set(chat_talk *t, const char *argument) {
@@ -165,7 +175,7 @@ static void do_set(chat_talk *t, const char *argument) {
     const char *near = cli_nearest(name, setting_at, NULL);
     say(t, "no setting '%s'%s%s%s", name,
         near ? "; did you mean " : ", there are temp, top-k, top-p, min-p, ",
-        near ? near : "repeat-penalty, seed and n-predict", near ? "?" : "");
+        near ? near : "repeat-penalty, seed, n-predict and reasoning-effort", near ? "?" : "");
 }
 
 static void do_show(chat_talk *t, const char *argument) {
@@ -200,8 +210,14 @@ static void do_stats(chat_talk *t, const char *argument) {
 }
 
 static void do_think(chat_talk *t, const char *argument) {
-    (void)argument;
-    say(t, "%s has no reasoning channel to show or hide", t->info.name);
+    rotor_error err;
+    char name[16];
+    if (!rotor_chat_has_parts(t->e))
+        say(t, "%s has no reasoning channel to show or hide", t->info.name);
+    else if (*argument && cli_set(&t->a, OPT_THINK, argument, "/think", &err) != ROTOR_OK)
+        say(t, "rotor: %s", err.message);
+    else
+        say(t, "think: %s", choice_of(t, OPT_THINK, name));
 }
 
 static void do_exit(chat_talk *t, const char *argument) {
@@ -218,7 +234,8 @@ static const command commands[] = {
     {"clear", "", "start over; the system prompt stays", do_clear},
     {"system", "[TEXT]", "show or change the system prompt", do_system},
     {"set", "[NAME VALUE]",
-     "show or change temp, top-k, top-p, min-p, repeat-penalty, seed, n-predict", do_set},
+     "show or change temp, top-k, top-p, min-p, repeat-penalty, seed, n-predict, reasoning-effort",
+     do_set},
     {"show", "", "the model and all settings", do_show},
     {"save", "FILE", "write the conversation to a file", do_save},
     {"load", "FILE", "take up a saved conversation", do_load},
@@ -228,7 +245,7 @@ static const command commands[] = {
     {"edit", "[TEXT]", "write the next message in $VISUAL or $EDITOR (Ctrl-G: the line)", do_edit},
     {"ctx", "", "how much of the context is used", do_ctx},
     {"stats", "", "speed of the last answer and of all", do_stats},
-    {"think", "", "show or hide a model's reasoning", do_think},
+    {"think", "[dim|show|hide]", "show or hide a model's reasoning", do_think},
     {"exit", "", "leave (also Ctrl-D)", do_exit},
 };
 

@@ -16,6 +16,7 @@ void chat_cut(chat_talk *t, size_t n) {
         chat_turn *turn = &t->turns[--t->n_turns];
         base_free(turn->role);
         base_free(turn->text);
+        rotor_free(turn->ids);
     }
 }
 
@@ -27,7 +28,7 @@ rotor_status chat_add(chat_talk *t, const char *role, const char *text, rotor_er
         t->turns = more;
         t->cap = cap;
     }
-    chat_turn turn = {base_strdup(role), base_strdup(text)};
+    chat_turn turn = {.role = base_strdup(role), .text = base_strdup(text)};
     if (!turn.role || !turn.text) {
         base_free(turn.role);
         base_free(turn.text);
@@ -63,18 +64,73 @@ typedef struct answer {
     chat_talk *t;          /* conversation */
     cli_markdown md;       /* what is on its way to the terminal */
     base_buf out;          /* scratch */
+    rotor_reply *reply;    /* of a model that reasons, owned; else NULL */
+    rotor_status status;   /* of the reply, in callbacks */
+    bool dimmed;           /* reasoning is on its way to the terminal */
     cli_progress progress; /* of the prompt */
 } answer;
+
+static void show(answer *w, const char *text, size_t n_bytes) {
+    base_buf_reset(&w->out);
+    cli_markdown_put(&w->md, text, n_bytes, &w->out);
+    cli_out(w->out.data, w->out.len);
+}
+
+/* Shows what the answer's Markdown has held back, and begins a new line. */
+static void end_block(answer *w) {
+    base_buf_reset(&w->out);
+    cli_markdown_end(&w->md, &w->out);
+    base_buf_puts(&w->out, "\n");
+    cli_out(w->out.data, w->out.len);
+}
+
+static bool shows_reasoning(const chat_talk *t) {
+    enum { DIM, SHOW }; /* as --think lists them */
+    int64_t how = cli_int(&t->a, OPT_THINK);
+    return how == SHOW || (how == DIM && t->styled);
+}
+
+/* Reasoning is plain text, dimmed where there are styles; control characters are dropped. */
+static void show_reasoning(answer *w, const rotor_piece *piece) {
+    if (!shows_reasoning(w->t)) return;
+    if (piece->begins && w->t->styled) cli_outf("\033[2m");
+    w->dimmed = !piece->ends;
+    base_buf_reset(&w->out);
+    for (size_t i = 0; i < piece->n_bytes;) {
+        int32_t cp;
+        size_t n = (size_t)base_utf8_decode(piece->text + i, piece->n_bytes - i, &cp);
+        bool control = (cp < 32 && cp != '\n' && cp != '\t') || (cp >= 127 && cp < 160);
+        if (!control || !w->t->styled) base_buf_append(&w->out, piece->text + i, n);
+        i += n;
+    }
+    cli_out(w->out.data, w->out.len);
+    if (piece->ends) cli_outf(w->t->styled ? "\033[0m\n" : "\n");
+}
+
+static void on_piece(void *user, const rotor_piece *piece) {
+    answer *w = user;
+    if (piece->part == ROTOR_PART_REASONING)
+        show_reasoning(w, piece);
+    else if (piece->part == ROTOR_PART_CALL && piece->ends)
+        cli_log(&w->t->a, BASE_LOG_WARN, "rotor: the model calls %s; there are no tools here",
+                piece->name);
+    else if (piece->part == ROTOR_PART_PREAMBLE && piece->ends)
+        end_block(w);
+    else if (piece->part != ROTOR_PART_CALL)
+        show(w, piece->text, piece->n_bytes);
+}
 
 static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
                     const rotor_token *top, size_t n_top) {
     answer *w = user;
-    (void)token, (void)top, (void)n_top;
+    (void)top, (void)n_top;
     cli_progress_end(&w->progress);
-    base_buf_reset(&w->out);
-    cli_markdown_put(&w->md, text, n_bytes, &w->out);
-    cli_out(w->out.data, w->out.len);
-    return cli_finish(&w->t->a, CLI_DONE) == CLI_DONE && !cli_interrupted();
+    if (!w->reply)
+        show(w, text, n_bytes);
+    else if (token)
+        w->status = rotor_reply_put(w->reply, token->id, NULL);
+    return w->status == ROTOR_OK && cli_finish(&w->t->a, CLI_DONE) == CLI_DONE &&
+           !cli_interrupted();
 }
 
 static bool on_prompt(void *user, uint32_t done, uint32_t total) {
@@ -82,13 +138,17 @@ static bool on_prompt(void *user, uint32_t done, uint32_t total) {
 }
 
 static rotor_status render(const chat_talk *t, uint32_t **ids, size_t *n, rotor_error *err) {
-    rotor_message *list = base_alloc_array(t->n_turns + 1, sizeof *list);
+    const rotor_chat_options opt = cli_chat_options(&t->a);
+    rotor_turn *list = base_alloc_array(t->n_turns + 1, sizeof *list);
     size_t count = 0;
     if (!list) return base_fail_nomem(err, "rendering the conversation");
-    if (t->system) list[count++] = (rotor_message){"system", t->system};
+    if (t->system) list[count++] = (rotor_turn){.role = "system", .content = t->system};
     for (size_t i = 0; i < t->n_turns; i++)
-        list[count++] = (rotor_message){t->turns[i].role, t->turns[i].text};
-    rotor_status st = rotor_chat_tokenize(t->e, list, count, ids, n, NULL, err);
+        list[count++] = (rotor_turn){.role = t->turns[i].role,
+                                     .content = t->turns[i].text,
+                                     .ids = t->turns[i].ids,
+                                     .n_ids = t->turns[i].n_ids};
+    rotor_status st = rotor_chat_prompt(t->e, list, count, &opt, ids, n, NULL, err);
     base_free(list);
     if (st == ROTOR_OK && *n >= rotor_session_max(t->s)) {
         st = base_fail(
@@ -102,31 +162,43 @@ static rotor_status render(const chat_talk *t, uint32_t **ids, size_t *n, rotor_
     return st;
 }
 
-static rotor_status generate(chat_talk *t, const uint32_t *ids, size_t n, rotor_gen_result *r,
-                             rotor_error *err) {
-    answer w = {.t = t};
-    rotor_gen_options g = cli_gen_options(&t->a, t->e, &t->draft);
+/* The stop texts of the options and of the template. */
+static rotor_status gather_stops(const chat_talk *t, rotor_gen_options *g, const char ***owned,
+                                 rotor_error *err) {
     size_t n_stops = 0, n_template = 0;
     while (rotor_chat_stop(t->e, n_template)) n_template++;
-    const char **stops = base_alloc_array(g.n_stops + n_template + 1, sizeof *stops);
+    const char **stops = base_alloc_array(g->n_stops + n_template + 1, sizeof *stops);
     if (!stops) return base_fail_nomem(err, "answering");
-    for (size_t i = 0; i < g.n_stops; i++) stops[n_stops++] = g.stops[i];
+    for (size_t i = 0; i < g->n_stops; i++) stops[n_stops++] = g->stops[i];
     for (size_t i = 0; i < n_template; i++) stops[n_stops++] = rotor_chat_stop(t->e, i);
-    g.stops = stops;
-    g.n_stops = n_stops;
+    g->stops = *owned = stops;
+    g->n_stops = n_stops;
+    return ROTOR_OK;
+}
+
+static rotor_status end_reply(answer *w, const rotor_gen_result *r, rotor_error *err) {
+    if (w->status != ROTOR_OK) return base_fail_nomem(err, "taking the answer apart");
+    ROTOR_TRY(rotor_reply_put(w->reply, r->end_id, err));
+    return rotor_reply_end(w->reply, err);
+}
+
+static rotor_status generate(answer *w, const uint32_t *ids, size_t n, rotor_gen_result *r,
+                             rotor_error *err) {
+    chat_talk *t = w->t;
+    rotor_gen_options g = cli_gen_options(&t->a, t->e, &t->draft);
+    const char **stops = NULL;
+    ROTOR_TRY(gather_stops(t, &g, &stops, err));
     g.on_text = on_text;
     g.on_prompt = on_prompt;
-    g.user = &w;
-    cli_markdown_init(&w.md, t->styled);
-    cli_progress_start(&w.progress, &t->a, "reading");
+    g.user = w;
+    cli_markdown_init(&w->md, t->styled);
+    cli_progress_start(&w->progress, &t->a, "reading");
     rotor_status st = rotor_generate(t->s, ids, n, &g, r, err);
-    cli_progress_end(&w.progress);
-    base_buf_reset(&w.out);
-    cli_markdown_end(&w.md, &w.out);
-    base_buf_puts(&w.out, "\n");
-    cli_out(w.out.data, w.out.len);
+    cli_progress_end(&w->progress);
+    if (st == ROTOR_OK && w->reply) st = end_reply(w, r, err);
+    if (w->dimmed && t->styled) cli_outf("\033[0m");
+    end_block(w);
     cli_finish(&t->a, CLI_DONE);
-    base_buf_free(&w.out);
     base_free(stops);
     return st;
 }
@@ -146,20 +218,38 @@ static void note_speed(chat_talk *t, const rotor_gen_result *r) {
                 rotor_session_max(t->s));
 }
 
+/* The answer as a turn; one in parts keeps its ids, which the next prompt repeats. */
+static rotor_status keep(chat_talk *t, const answer *w, rotor_gen_result *r, rotor_error *err) {
+    const char *text = w->reply ? rotor_reply_text(w->reply, ROTOR_PART_ANSWER) : r->text;
+    ROTOR_TRY(chat_add(t, "assistant", text ? text : "", err));
+    if (!w->reply) return ROTOR_OK;
+    chat_turn *turn = &t->turns[t->n_turns - 1];
+    turn->ids = r->ids;
+    turn->n_ids = r->n_ids;
+    r->ids = NULL;
+    r->n_ids = 0;
+    return ROTOR_OK;
+}
+
 rotor_status chat_answer(chat_talk *t, rotor_error *err) {
     uint32_t *ids = NULL;
     size_t n = 0;
     rotor_gen_result r = {0};
+    answer w = {.t = t};
     ROTOR_TRY(render(t, &ids, &n, err));
     cli_clear_interrupt();
-    rotor_status st = generate(t, ids, n, &r, err);
+    rotor_status st = ROTOR_OK;
+    if (rotor_chat_has_parts(t->e)) st = rotor_reply_create(&w.reply, t->e, on_piece, &w, err);
+    if (st == ROTOR_OK) st = generate(&w, ids, n, &r, err);
     t->stopped = cli_interrupted();
     cli_clear_interrupt();
     if (st == ROTOR_E_CANCELLED)
         st = ROTOR_OK; /* stopped while it read the prompt */
     else if (st == ROTOR_OK)
         note_speed(t, &r);
-    if (st == ROTOR_OK) st = chat_add(t, "assistant", r.text ? r.text : "", err);
+    if (st == ROTOR_OK) st = keep(t, &w, &r, err);
+    rotor_reply_free(&w.reply);
+    base_buf_free(&w.out);
     rotor_gen_result_free(&r);
     rotor_free(ids);
     return st;

@@ -9,8 +9,10 @@
 #include "cli/cli.h"
 
 typedef struct chat_turn {
-    char *role; /* "user" or "assistant", owned */
-    char *text; /* owned */
+    char *role;    /* "user" or "assistant", owned */
+    char *text;    /* owned */
+    uint32_t *ids; /* [n_ids] an answer in parts as it was generated, owned; NULL: none */
+    size_t n_ids;  /* how many */
 } chat_turn;
 
 typedef struct chat_talk {

@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "rotor.h"
+#include "rotor_chat.h"
 #include "tool/tool.h"
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
@@ -84,6 +85,8 @@ typedef enum cli_opt {
     OPT_ECHO,
     OPT_CHAT,
     OPT_SYSTEM,
+    OPT_EFFORT,
+    OPT_THINK,
     OPT_BEAMS,
     OPT_IGNORE_EOS,
     OPT_TEMP,
@@ -326,6 +329,8 @@ void cli_draft_close(cli_draft *d);
 int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);
 /* Sampling from the command line over the model's own settings; d may be NULL. */
 rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, const cli_draft *d);
+/* What the options say about a chat. */
+rotor_chat_options cli_chat_options(const cli_args *a);
 /* n per second, 0 when nothing was timed. */
 double cli_rate(uint64_t n, uint64_t us);
 /* "prompt 12 tok 103.2 t/s | decode 64 tok 41.0 t/s | first token 120 ms | context 76 of 4096",

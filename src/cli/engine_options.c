@@ -157,6 +157,14 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, cons
     return g;
 }
 
+rotor_chat_options cli_chat_options(const cli_args *a) {
+    static const rotor_effort efforts[] = {ROTOR_EFFORT_LOW, ROTOR_EFFORT_MEDIUM,
+                                           ROTOR_EFFORT_HIGH};
+    rotor_chat_options o = rotor_chat_options_default();
+    o.effort = efforts[cli_int(a, OPT_EFFORT)];
+    return o;
+}
+
 double cli_rate(uint64_t n, uint64_t us) { return us ? (double)n * 1e6 / (double)us : 0; }
 
 void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uint32_t max) {

@@ -19,21 +19,49 @@ typedef struct run_job {
     char *rendered;          /* prompt after the chat template, owned; NULL without --chat */
     const char **stops;      /* of the options and the template, owned array */
     cli_progress progress;   /* of the prompt */
+    rotor_reply *reply;      /* the answer taken apart, owned; NULL: it has no parts */
+    rotor_status bad_reply;  /* why it could not be, of a callback */
     rotor_gen_options gen;   /* settings */
     rotor_gen_result result; /* what came out */
     rotor_engine_info info;  /* of the engine */
 } run_job;
 
-static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
-                    const rotor_token *top, size_t n_top) {
-    run_job *j = user;
-    (void)token, (void)top, (void)n_top;
-    cli_progress_end(&j->progress);
+static bool print_text(run_job *j, const char *text, size_t n_bytes) {
     if (!cli_on(j->a, OPT_JSON)) {
         cli_out(text, n_bytes);
         if (cli_finish(j->a, CLI_DONE) != CLI_DONE) return false;
     }
     return !cli_interrupted();
+}
+
+/* Of an answer with reasoning and calls only the answer is printed. */
+static void on_piece(void *user, const rotor_piece *piece) {
+    if (piece->part == ROTOR_PART_ANSWER) print_text(user, piece->text, piece->n_bytes);
+}
+
+static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
+                    const rotor_token *top, size_t n_top) {
+    run_job *j = user;
+    (void)top, (void)n_top;
+    cli_progress_end(&j->progress);
+    if (!j->reply) return print_text(j, text, n_bytes);
+    if (token) j->bad_reply = rotor_reply_put(j->reply, token->id, NULL);
+    return j->bad_reply == ROTOR_OK && print_text(j, "", 0);
+}
+
+/* Beams give an answer only when it is whole. */
+static void print_beam(run_job *j) {
+    const rotor_gen_result *r = &j->result;
+    if (!j->reply) on_text(j, r->text, r->n_bytes, NULL, NULL, 0);
+    for (size_t i = 0; j->reply && i < r->n_ids; i++)
+        on_text(j, "", 0, &(rotor_token){.id = r->ids[i]}, NULL, 0);
+}
+
+static rotor_status end_reply(run_job *j, rotor_error *err) {
+    if (!j->reply) return ROTOR_OK;
+    if (j->bad_reply != ROTOR_OK) return base_fail_nomem(err, "taking the answer apart");
+    ROTOR_TRY(rotor_reply_put(j->reply, j->result.end_id, err));
+    return rotor_reply_end(j->reply, err);
 }
 
 static bool on_prompt(void *user, uint32_t done, uint32_t total) {
@@ -50,12 +78,15 @@ static rotor_status encode_prompt(run_job *j, rotor_error *err) {
     if (!cli_on(j->a, OPT_CHAT))
         return rotor_tokenize(j->e, j->prompt.data, j->prompt.len, ROTOR_TOK_BOS, &j->ids,
                               &j->n_ids, err);
-    rotor_message messages[2];
+    const rotor_chat_options opt = cli_chat_options(j->a);
+    rotor_turn turns[2];
     size_t n = 0;
     if (cli_text(j->a, OPT_SYSTEM))
-        messages[n++] = (rotor_message){"system", cli_text(j->a, OPT_SYSTEM)};
-    messages[n++] = (rotor_message){"user", j->prompt.data};
-    return rotor_chat_tokenize(j->e, messages, n, &j->ids, &j->n_ids, &j->rendered, err);
+        turns[n++] = (rotor_turn){.role = "system", .content = cli_text(j->a, OPT_SYSTEM)};
+    turns[n++] = (rotor_turn){.role = "user", .content = j->prompt.data};
+    if (rotor_chat_has_parts(j->e))
+        ROTOR_TRY(rotor_reply_create(&j->reply, j->e, on_piece, j, err));
+    return rotor_chat_prompt(j->e, turns, n, &opt, &j->ids, &j->n_ids, &j->rendered, err);
 }
 
 /* The stop texts of the options and, with --chat, of the template. */
@@ -87,12 +118,12 @@ static rotor_status generate(run_job *j, rotor_error *err) {
     if (cli_given(j->a, OPT_BEAMS)) {
         st = rotor_generate_beam(j->s, j->ids, j->n_ids, (uint32_t)cli_int(j->a, OPT_BEAMS),
                                  j->gen.max_tokens, &j->result, err);
-        if (st == ROTOR_OK) on_text(j, j->result.text, j->result.n_bytes, NULL, NULL, 0);
+        if (st == ROTOR_OK) print_beam(j);
     } else {
         st = rotor_generate(j->s, j->ids, j->n_ids, &j->gen, &j->result, err);
     }
     cli_progress_end(&j->progress);
-    return st;
+    return st == ROTOR_OK ? end_reply(j, err) : st;
 }
 
 static const char *finish_name(rotor_finish f) {
@@ -106,6 +137,28 @@ static json_t *id_list(const uint32_t *ids, size_t n) {
     return list;
 }
 
+static json_t *json_text(const char *text) { return cli_json_text(text, strlen(text)); }
+
+static const char *answer_of(const run_job *j) {
+    return j->reply ? rotor_reply_text(j->reply, ROTOR_PART_ANSWER) : j->result.text;
+}
+
+static void put_parts(const run_job *j, json_t *o) {
+    const rotor_tool_call *calls = NULL;
+    size_t n = rotor_reply_calls(j->reply, &calls);
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t *one = json_object();
+        json_object_set_new(one, "name", json_text(calls[i].name));
+        json_object_set_new(one, "arguments", json_text(calls[i].arguments));
+        json_array_append_new(list, one);
+    }
+    json_object_set_new(o, "reasoning",
+                        json_text(rotor_reply_text(j->reply, ROTOR_PART_REASONING)));
+    json_object_set_new(o, "preamble", json_text(rotor_reply_text(j->reply, ROTOR_PART_PREAMBLE)));
+    json_object_set_new(o, "tool_calls", list);
+}
+
 static int print_json(run_job *j) {
     const rotor_gen_result *r = &j->result;
     uint32_t fresh = r->n_prompt - r->n_reused;
@@ -115,7 +168,9 @@ static int print_json(run_job *j) {
     if (j->rendered)
         json_object_set_new(o, "rendered", cli_json_text(j->rendered, strlen(j->rendered)));
     json_object_set_new(o, "prompt_ids", id_list(j->ids, j->n_ids));
-    json_object_set_new(o, "text", cli_json_text(r->text, r->n_bytes));
+    json_object_set_new(o, "text",
+                        j->reply ? json_text(answer_of(j)) : cli_json_text(r->text, r->n_bytes));
+    if (j->reply) put_parts(j, o);
     json_object_set_new(o, "ids", id_list(r->ids, r->n_ids));
     json_object_set_new(o, "finish", json_string(finish_name(r->finish)));
     json_object_set_new(o, "seed", json_integer((json_int_t)j->gen.seed));
@@ -138,9 +193,10 @@ static int report(run_job *j) {
     const rotor_gen_result *r = &j->result;
     int status = CLI_DONE;
     base_buf line = {0};
+    size_t n = j->reply ? strlen(answer_of(j)) : r->n_bytes;
     if (cli_on(j->a, OPT_JSON))
         status = print_json(j);
-    else if (!r->n_bytes || r->text[r->n_bytes - 1] != '\n')
+    else if (!n || answer_of(j)[n - 1] != '\n')
         cli_outf("\n");
     status = cli_finish(j->a, status);
     cli_speed_line(&line, r, rotor_session_len(j->s), rotor_session_max(j->s));
@@ -177,6 +233,7 @@ int verb_run(const cli_args *a) {
     cli_catch_interrupt(true);
     if (st == ROTOR_OK) st = generate(&j, &err);
     int status = st == ROTOR_OK ? report(&j) : cli_status(a, st, &err);
+    rotor_reply_free(&j.reply);
     rotor_gen_result_free(&j.result);
     rotor_free(j.ids);
     rotor_free(j.rendered);

@@ -117,6 +117,7 @@ typedef struct gen_result {
     uint64_t first_tok_us; /* from the call to the first sampled token */
     uint32_t n_drafted;    /* guesses evaluated */
     uint32_t n_accepted;   /* of which right */
+    uint32_t end_id;       /* of GEN_FINISH_EOG; else TEXT_NO_ID */
 } gen_result;
 void gen_result_free(gen_result *r);
 

@@ -57,6 +57,7 @@ rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const
                     .max_new_tok = most_tokens(s, n_prompt, opt->max_new_tok),
                     .start_us = base_now_us()};
     t->r.n_prompt = n_prompt;
+    t->r.end_id = TEXT_NO_ID;
     rotor_status status = reserve(t, err);
     if (status != ROTOR_OK) goto fail;
     status = gen_sampler_create(&t->sampler, &opt->sampling, m->hp.n_vocab, err);
@@ -182,7 +183,10 @@ static rotor_status take_choice(gen_task *t, const gen_choice *choice, uint32_t 
                                 rotor_error *err) {
     assert(t->r.finish == GEN_FINISH_NONE && t->r.ids.n < t->r.ids.cap);
     note_time(t);
-    if (ends(t, choice->id)) return gen_task_end(t, GEN_FINISH_EOG, err);
+    if (ends(t, choice->id)) {
+        t->r.end_id = choice->id;
+        return gen_task_end(t, GEN_FINISH_EOG, err);
+    }
     t->r.ids.ids[t->r.ids.n++] = choice->id;
     ROTOR_TRY(take_text(t, choice, err));
     *id = choice->id;

@@ -20,12 +20,13 @@ const char *const tiny_names[TINY_KINDS] = {"bitnet I2_S", "bitnet TQ2_0", "bitn
 enum { TINY_EXPERTS = 8 };
 
 typedef struct writer {
-    file_writer *w;   /* file being written */
-    tiny_kind kind;   /* family */
-    tiny_shape s;     /* shape */
-    base_rng rng;     /* of all weights */
-    const char *skip; /* tensor left out */
-    bool declare;     /* first round: shapes; second: bytes */
+    file_writer *w;           /* file being written */
+    tiny_kind kind;           /* family */
+    tiny_shape s;             /* shape */
+    base_rng rng;             /* of all weights */
+    const char *skip;         /* tensor left out */
+    const char *const *marks; /* control tokens for the vocabulary, NULL ends them; NULL: none */
+    bool declare;             /* first round: shapes; second: bytes */
     uint32_t experts; /* matrices a tensor holds, or vectors; 0: one, and it is no mixture's */
 } writer;
 
@@ -154,6 +155,21 @@ static void put(writer *w, const char *arch, const char *tail, uint32_t v) {
     must(file_put_u32(w->w, key, v), &(rotor_error){.message = "metadata"});
 }
 
+/* The control tokens of the shape take the place of words. */
+static void put_marks(const writer *w, base_str *tokens, const rotor_error *oops) {
+    int32_t *types = base_alloc_array(w->s.n_vocab, sizeof *types);
+    uint32_t n = 0;
+    while (w->marks[n]) n++;
+    must(types ? ROTOR_OK : ROTOR_E_NOMEM, oops);
+    for (uint32_t i = 0; i < w->s.n_vocab; i++) types[i] = 1;
+    for (uint32_t i = 0; i < n; i++) {
+        tokens[w->s.n_vocab - 2 - n + i] = base_str_of(w->marks[i]);
+        types[w->s.n_vocab - 2 - n + i] = 3;
+    }
+    file_put_array(w->w, "tokenizer.ggml.token_type", FILE_I32, types, w->s.n_vocab);
+    base_free(types);
+}
+
 /* Token i is the i-th printable character, so that text round-trips. */
 static void vocabulary(writer *w) {
     enum { MOST = 4096 };
@@ -166,6 +182,7 @@ static void vocabulary(writer *w) {
         tokens[i] = (base_str){text[i], (size_t)base_utf8_encode(cp, text[i])};
     }
     const rotor_error oops = {.message = "vocabulary"};
+    if (w->marks) put_marks(w, tokens, &oops);
     must(file_put_str(w->w, "tokenizer.ggml.model", base_str_of("gpt2")), &oops);
     must(file_put_str(w->w, "tokenizer.ggml.pre", base_str_of("gpt-2")), &oops);
     must(file_put_strings(w->w, "tokenizer.ggml.tokens", tokens, w->s.n_vocab), &oops);
@@ -174,11 +191,11 @@ static void vocabulary(writer *w) {
     must(file_put_u32(w->w, "tokenizer.ggml.bos_token_id", w->s.n_vocab - 2), &oops);
 }
 
-void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, const char *skip) {
-    writer w = {.kind = kind, .s = s, .skip = skip, .declare = true};
-    const char *arch = kind <= TINY_BITNET_T5 ? "bitnet-b1.58"
-                       : kind == TINY_GPT_OSS ? "gpt-oss"
-                                              : "llama";
+static void write_model(writer w, const char *path, uint64_t seed) {
+    const tiny_shape s = w.s;
+    const char *arch = w.kind <= TINY_BITNET_T5 ? "bitnet-b1.58"
+                       : w.kind == TINY_GPT_OSS ? "gpt-oss"
+                                                : "llama";
     rotor_error err = {0};
     must(file_writer_create(&w.w, path, &err), &err);
     must(file_put_str(w.w, "general.architecture", base_str_of(arch)), &err);
@@ -188,7 +205,7 @@ void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, c
     put(&w, arch, "context_length", s.n_ctx);
     put(&w, arch, "attention.head_count", s.n_head);
     put(&w, arch, "attention.head_count_kv", s.n_head_kv);
-    if (kind == TINY_GPT_OSS) {
+    if (w.kind == TINY_GPT_OSS) {
         put(&w, arch, "expert_count", TINY_EXPERTS);
         put(&w, arch, "expert_used_count", 2);
         put(&w, arch, "attention.sliding_window", TINY_WINDOW);
@@ -200,4 +217,13 @@ void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, c
     tensors(&w, seed);
     must(file_commit(w.w, &err), &err);
     file_writer_free(&w.w);
+}
+
+void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, const char *skip) {
+    write_model((writer){.kind = kind, .s = s, .skip = skip, .declare = true}, path, seed);
+}
+
+void tiny_write_marked(const char *path, tiny_shape s, uint64_t seed, const char *const *marks) {
+    write_model((writer){.kind = TINY_LLAMA_F32, .s = s, .marks = marks, .declare = true}, path,
+                seed);
 }

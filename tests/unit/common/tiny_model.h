@@ -30,5 +30,7 @@ tiny_shape tiny_default(void);
 char *tiny_path(char buf[96], const char *tail);
 /* Writes the model; aborts the test on failure. skip: a tensor name to leave out, or NULL. */
 void tiny_write(const char *path, tiny_kind kind, tiny_shape s, uint64_t seed, const char *skip);
+/* A TINY_LLAMA_F32 whose words before the last two are these control tokens; NULL ends them. */
+void tiny_write_marked(const char *path, tiny_shape s, uint64_t seed, const char *const *marks);
 
 #endif
