@@ -121,6 +121,8 @@ bool dev_op_reads(const dev_op *op, dev_buf b) {
         return op->dst[0] == b;
     case DEV_ADD:
         return op->dst[0] == b || op->src == b;
+    case DEV_ADD_GATED:
+        return op->dst[0] == b || op->src == b || op->src2 == b;
     case DEV_KV_APPEND:
     case DEV_GLU:
         return op->src == b || op->src2 == b;

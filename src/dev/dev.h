@@ -40,11 +40,13 @@ typedef enum dev_kind {
     DEV_ADD,       /* dst += src */
     DEV_PICK,      /* dst rows = the rows of src whose logits are wanted */
     DEV_ROUTE,     /* src holds a logit for each expert: the n_used largest are a token's, the lower
-                      expert first among equals, by the softmax over them; slots are shared out */
-    DEV_GATHER,  /* slot rows of dst = their tokens' rows of src: floats, or the int8 form alone */
-    DEV_EXPERTS, /* as DEV_MATMUL for slot rows: w[i] holds n_expert matrices, one below the other
-                  */
-    DEV_MIX      /* dst = sum of a token's slot rows of src by the weights of DEV_ROUTE */
+                      expert first among equals; slots are shared out. Weights are the softmax over
+                      those, or of_all; src is not readable afterwards */
+    DEV_GATHER,   /* slot rows of dst = their tokens' rows of src: floats, or the int8 form alone */
+    DEV_EXPERTS,  /* as DEV_MATMUL for slot rows: w[i] holds n_expert matrices, one below the other
+                   */
+    DEV_MIX,      /* dst = sum of a token's slot rows of src by the weights of DEV_ROUTE */
+    DEV_ADD_GATED /* dst += sigmoid(src2) * src; src2 [1] */
 } dev_kind;
 
 /* What the rows of a buffer are. */
@@ -54,6 +56,7 @@ typedef struct dev_op {
     dev_kind kind;     /* what */
     bool picked;       /* acts on the picked rows (after DEV_PICK), not on all */
     bool slots;        /* acts on slot rows */
+    bool of_all;       /* DEV_ROUTE: weights are shares of the softmax over all experts */
     bool int8;         /* DEV_GATHER: the int8 form is moved, not the floats */
     uint8_t n_mats;    /* DEV_MATMUL, DEV_EXPERTS: 1-3 products of one input in one hand-over */
     dev_buf dst[3];    /* outputs */

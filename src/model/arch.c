@@ -20,6 +20,16 @@ static const model_arch archs[] = {
     {.name = "mistral", .hf_type = "mistral", .rope_interleaved = true, .glu = MODEL_SILU},
     {.name = "qwen2", .hf_type = "qwen2", .glu = MODEL_SILU},
     {.name = "qwen3", .hf_type = "qwen3", .qk_norm = true, .glu = MODEL_SILU},
+    {.name = "qwen2moe",
+     .hf_type = "qwen2_moe",
+     .mixture = true,
+     .shared = true,
+     .glu = MODEL_SILU},
+    {.name = "qwen3moe",
+     .hf_type = "qwen3_moe",
+     .qk_norm = true,
+     .mixture = true,
+     .glu = MODEL_SILU},
     {.name = "gpt-oss", .hf_type = "gpt_oss", .oss = true, .glu = MODEL_SWIGLU_OAI},
     {.name = "gptoss", .oss = true, .glu = MODEL_SWIGLU_OAI}, /* how Ollama wrote it at first */
 };
@@ -162,11 +172,15 @@ void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
 
 /* A mixture says how many experts there are and how wide one is. */
 static rotor_status gguf_mixture(const model_loader *ld, model_hparams *hp) {
-    if (!ld->arch->oss) return ROTOR_OK;
+    const model_arch *arch = ld->arch;
+    if (!arch->oss && !arch->mixture) return ROTOR_OK;
     ROTOR_TRY(get_u32(ld, "expert_count", true, &hp->n_expert));
     ROTOR_TRY(get_u32(ld, "expert_used_count", true, &hp->n_used));
     ROTOR_TRY(get_u32(ld, "expert_feed_forward_length", false, &hp->n_ff));
-    hp->window_every = 2;
+    if (arch->shared)
+        ROTOR_TRY(get_u32(ld, "expert_shared_feed_forward_length", true, &hp->n_ff_shared));
+    hp->route_of_all = arch->shared;
+    if (arch->oss) hp->window_every = 2;
     return ROTOR_OK;
 }
 

@@ -36,6 +36,15 @@ static const role FFN_NORM = {"blk.%u.ffn_norm", "model.layers.%u.post_attention
 static const role MIX_NORM = {"blk.%u.post_attention_norm",
                               "model.layers.%u.post_attention_layernorm", "blk.%u.ffn_norm"};
 static const role ROUTER = {"blk.%u.ffn_gate_inp", "model.layers.%u.mlp.router", NULL};
+static const role QWEN_ROUTER = {"blk.%u.ffn_gate_inp", "model.layers.%u.mlp.gate", NULL};
+static const role SHARED_GATE = {"blk.%u.ffn_gate_shexp",
+                                 "model.layers.%u.mlp.shared_expert.gate_proj", NULL};
+static const role SHARED_UP = {"blk.%u.ffn_up_shexp", "model.layers.%u.mlp.shared_expert.up_proj",
+                               NULL};
+static const role SHARED_DOWN = {"blk.%u.ffn_down_shexp",
+                                 "model.layers.%u.mlp.shared_expert.down_proj", NULL};
+static const role SHARED_BY = {"blk.%u.ffn_gate_inp_shexp",
+                               "model.layers.%u.mlp.shared_expert_gate", NULL};
 static const role GATES = {"blk.%u.ffn_gate_exps", "model.layers.%u.mlp.experts.gate_proj", NULL};
 static const role UPS = {"blk.%u.ffn_up_exps", "model.layers.%u.mlp.experts.up_proj", NULL};
 static const role DOWNS = {"blk.%u.ffn_down_exps", "model.layers.%u.mlp.experts.down_proj", NULL};
@@ -251,9 +260,15 @@ static rotor_status bind_sinks(model_loader *ld, uint32_t l, model_layer *w) {
     return t ? bind_vector(ld, t, ld->m->hp.n_head, &w->sinks) : missing(ld, name);
 }
 
-static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
-    const model_hparams *hp = &ld->m->hp;
-    const size_t d = hp->n_embd, ff = hp->n_ff, n = hp->n_expert;
+static rotor_status bind_expert_biases(model_loader *ld, uint32_t l, model_layer *w) {
+    const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff, n = ld->m->hp.n_expert;
+    ROTOR_TRY(need_bias(ld, &GATES, l, n, ff, &w->gate_bias));
+    ROTOR_TRY(need_bias(ld, &UPS, l, n, ff, &w->up_bias));
+    return need_bias(ld, &DOWNS, l, n, d, &w->down_bias);
+}
+
+static rotor_status bind_experts(model_loader *ld, uint32_t l, model_layer *w) {
+    const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff;
     char fused[160];
     spell(fused, "blk.%u.ffn_gate_up_exps", l, ".weight");
     if (file_tensor_find(ld->f, fused))
@@ -261,10 +276,6 @@ static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
                          "%s: tensor %s holds gate and up in one, in an order the file does not "
                          "say; a file with ffn_gate_exps and ffn_up_exps is needed",
                          file_path(ld->f), fused);
-    ROTOR_TRY(norm(ld, &MIX_NORM, l, d, &w->ffn_norm));
-    ROTOR_TRY(projection(ld, &ROUTER, l, n, d, &w->router));
-    ROTOR_TRY(need_bias(ld, &ROUTER, l, 1, n, &w->router_bias));
-    if (ld->hf) return model_hf_experts(ld, l, w);
     ROTOR_TRY(experts(ld, &GATES, l, ff, d, &w->gate));
     ROTOR_TRY(experts(ld, &UPS, l, ff, d, &w->up));
     ROTOR_TRY(experts(ld, &DOWNS, l, d, ff, &w->down));
@@ -272,9 +283,26 @@ static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: tensors %s and %s: one is of floats, the other of blocks",
                          file_path(ld->f), w->gate.name, w->up.name);
-    ROTOR_TRY(need_bias(ld, &GATES, l, n, ff, &w->gate_bias));
-    ROTOR_TRY(need_bias(ld, &UPS, l, n, ff, &w->up_bias));
-    return need_bias(ld, &DOWNS, l, n, d, &w->down_bias);
+    return ld->arch->oss ? bind_expert_biases(ld, l, w) : ROTOR_OK;
+}
+
+static rotor_status bind_shared(model_loader *ld, uint32_t l, model_layer *w) {
+    const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff_shared;
+    ROTOR_TRY(projection(ld, &SHARED_GATE, l, ff, d, &w->shared_gate));
+    ROTOR_TRY(projection(ld, &SHARED_UP, l, ff, d, &w->shared_up));
+    ROTOR_TRY(projection(ld, &SHARED_DOWN, l, d, ff, &w->shared_down));
+    return projection(ld, &SHARED_BY, l, 1, d, &w->shared_by);
+}
+
+static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
+    const model_hparams *hp = &ld->m->hp;
+    const bool oss = ld->arch->oss;
+    const role *router = oss ? &ROUTER : &QWEN_ROUTER;
+    ROTOR_TRY(norm(ld, oss ? &MIX_NORM : &FFN_NORM, l, hp->n_embd, &w->ffn_norm));
+    ROTOR_TRY(projection(ld, router, l, hp->n_expert, hp->n_embd, &w->router));
+    if (oss) ROTOR_TRY(need_bias(ld, router, l, 1, hp->n_expert, &w->router_bias));
+    if (hp->n_ff_shared) ROTOR_TRY(bind_shared(ld, l, w));
+    return ld->hf ? model_hf_experts(ld, l, w) : bind_experts(ld, l, w);
 }
 
 static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
@@ -406,7 +434,9 @@ static void count_params(model *m) {
         const model_layer *w = &m->layers[l];
         m->n_params += mat_params(&w->q) + mat_params(&w->k) + mat_params(&w->v) +
                        mat_params(&w->o) + mat_params(&w->gate) + mat_params(&w->up) +
-                       mat_params(&w->down) + mat_params(&w->router) + 2u * hp->n_embd;
+                       mat_params(&w->down) + mat_params(&w->router) + 2u * hp->n_embd +
+                       mat_params(&w->shared_gate) + mat_params(&w->shared_up) +
+                       mat_params(&w->shared_down) + mat_params(&w->shared_by);
         if (w->sinks) m->n_params += hp->n_head;
         if (w->q_bias) m->n_params += w->q.rows;
         if (w->k_bias) m->n_params += w->k.rows + w->v.rows;

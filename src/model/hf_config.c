@@ -190,23 +190,47 @@ static rotor_status check_turns(const model_loader *ld, const json_t *config) {
     return ROTOR_OK;
 }
 
-static rotor_status mixture(model_loader *ld, const json_t *config) {
+static rotor_status oss(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
-    if (!ld->arch->oss) return ROTOR_OK;
-    ROTOR_TRY(get_u32(ld, config, "num_local_experts", &hp->n_expert));
     ROTOR_TRY(get_u32(ld, config, "experts_per_token", &hp->n_used));
-    ROTOR_TRY(get_u32(ld, config, "num_experts_per_tok", &hp->n_used));
     ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
-    if (!hp->n_expert || !hp->window)
-        return base_fail(ld->err, ROTOR_E_FORMAT,
-                         "%s: config.json: num_local_experts is %u and sliding_window %u",
-                         file_path(ld->f), hp->n_expert, hp->window);
+    if (!hp->window)
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: config.json: sliding_window is missing",
+                         file_path(ld->f));
     if (get_number(config, "swiglu_limit", 7.0) != 7.0)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: swiglu_limit is %g, expected 7", file_path(ld->f),
                          get_number(config, "swiglu_limit", 7.0));
     hp->window_every = 2;
     return check_turns(ld, config);
+}
+
+/* Qwen: every layer has experts, or this is not what is supported. */
+static rotor_status qwen_experts(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    ROTOR_TRY(get_u32(ld, config, "num_experts", &hp->n_expert));
+    ROTOR_TRY(get_u32(ld, config, "moe_intermediate_size", &hp->n_ff));
+    hp->route_of_all = !json_is_true(json_object_get(config, "norm_topk_prob"));
+    if (ld->arch->shared)
+        ROTOR_TRY(get_u32(ld, config, "shared_expert_intermediate_size", &hp->n_ff_shared));
+    if (get_number(config, "decoder_sparse_step", 1) != 1 ||
+        json_array_size(json_object_get(config, "mlp_only_layers")) != 0)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: layers without experts among others are not supported",
+                         file_path(ld->f));
+    return ROTOR_OK;
+}
+
+static rotor_status mixture(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    if (!ld->arch->oss && !ld->arch->mixture) return ROTOR_OK;
+    ROTOR_TRY(get_u32(ld, config, "num_local_experts", &hp->n_expert));
+    ROTOR_TRY(ld->arch->oss ? oss(ld, config) : qwen_experts(ld, config));
+    ROTOR_TRY(get_u32(ld, config, "num_experts_per_tok", &hp->n_used));
+    return hp->n_expert
+               ? ROTOR_OK
+               : base_fail(ld->err, ROTOR_E_FORMAT,
+                           "%s: config.json: the number of experts is missing", file_path(ld->f));
 }
 
 static rotor_status numbers(model_loader *ld, const json_t *config) {
@@ -256,7 +280,7 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gpt_oss, "
-                         "llama, mistral, qwen2 and qwen3 are",
+                         "llama, mistral, qwen2, qwen2_moe, qwen3 and qwen3_moe are",
                          file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
     ROTOR_TRY(refuse_unknown(ld, config));
     ld->m->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));

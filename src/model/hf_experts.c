@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The experts of a gpt-oss HF folder, rearranged once at open as a GGUF file has them: one matrix
- * [rows, cols] per expert, gate and up apart, one expert below the other.
+ * The experts of a HF folder, rearranged once at open as a GGUF file has them: one matrix
+ * [rows, cols] per expert, gate and up apart, one expert below the other. Most families have a
+ * tensor for each; gpt-oss:
  *
  *   gate and up    row 2r of gate_up_proj is gate row r, row 2r + 1 is up row r; the bias likewise
  *   MXFP4          *_blocks u8 [E, rows, cols/32, 16], *_scales u8 [E, rows, cols/32]: byte j of a
@@ -164,7 +165,7 @@ static rotor_status take_bias(model_loader *ld, const file_tensor *t, const expe
     return ROTOR_OK;
 }
 
-rotor_status model_hf_experts(model_loader *ld, uint32_t layer, model_layer *w) {
+static rotor_status oss_experts(model_loader *ld, uint32_t layer, model_layer *w) {
     const model_hparams *hp = &ld->m->hp;
     const size_t n = hp->n_expert, d = hp->n_embd, ff = hp->n_ff;
     const file_tensor *gate_up, *down;
@@ -179,4 +180,42 @@ rotor_status model_hf_experts(model_loader *ld, uint32_t layer, model_layer *w) 
     ROTOR_TRY(take_bias(ld, gate_up, &gate, &w->gate_bias));
     ROTOR_TRY(take_bias(ld, gate_up, &up, &w->up_bias));
     return take_bias(ld, down, &out, &w->down_bias);
+}
+
+/* ==== Experts in tensors of their own ========================================================= */
+
+/* experts.0.PROJ.weight, experts.1.PROJ.weight … one below the other. */
+static rotor_status stack(model_loader *ld, uint32_t layer, const char *proj, size_t rows,
+                          size_t cols, model_mat *out) {
+    const size_t n = ld->m->hp.n_expert;
+    uint8_t *dst = NULL;
+    size_t bytes = 0;
+    for (uint32_t e = 0; e < n; e++) {
+        const file_tensor *t;
+        char tail[64];
+        snprintf(tail, sizeof tail, "%u.%s.weight", e, proj);
+        ROTOR_TRY(want(ld, layer, tail, (uint64_t[4]){cols, rows, 1, 1}, &t));
+        if (!model_is_float(t->info->id)) return bad_type(ld, t, "F32, F16 or BF16");
+        if (e == 0) {
+            bytes = t->bytes;
+            *out = (model_mat){.name = proj, .type = t->info->id, .scale = 1.0f};
+            if (!(dst = model_take(ld->m, n * bytes)))
+                return base_fail_nomem(ld->err, "loading experts");
+        }
+        if (t->info->id != out->type) return bad_type(ld, t, "the first expert's");
+        memcpy(dst + e * bytes, t->data, bytes);
+    }
+    out->rows = n * rows;
+    out->cols = cols;
+    out->row_bytes = bytes / rows;
+    out->data = dst;
+    return ROTOR_OK;
+}
+
+rotor_status model_hf_experts(model_loader *ld, uint32_t layer, model_layer *w) {
+    const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff;
+    if (ld->arch->oss) return oss_experts(ld, layer, w);
+    ROTOR_TRY(stack(ld, layer, "gate_proj", ff, d, &w->gate));
+    ROTOR_TRY(stack(ld, layer, "up_proj", ff, d, &w->up));
+    return stack(ld, layer, "down_proj", d, ff, &w->down);
 }

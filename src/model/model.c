@@ -258,7 +258,8 @@ uint64_t model_step_bytes(const model *m, uint64_t head_bytes) {
     for (uint32_t l = 0; l < hp->n_layer; l++) {
         const model_layer *w = &m->layers[l];
         sum += mat_bytes(&w->q) + mat_bytes(&w->k) + mat_bytes(&w->v) + mat_bytes(&w->o) +
-               mat_bytes(&w->router) +
+               mat_bytes(&w->router) + mat_bytes(&w->shared_gate) + mat_bytes(&w->shared_up) +
+               mat_bytes(&w->shared_down) + mat_bytes(&w->shared_by) +
                used_of(hp, mat_bytes(&w->gate) + mat_bytes(&w->up) + mat_bytes(&w->down));
     }
     return sum + (norms * hp->n_layer + hp->n_embd) * sizeof(float);

@@ -54,6 +54,8 @@ typedef struct model_hparams {
     uint32_t window_every; /* of so many layers the last one sees all; 0: none does */
     uint32_t n_expert;     /* E: experts of a layer; 0: no mixture */
     uint32_t n_used;       /* experts a token is sent to */
+    uint32_t n_ff_shared;  /* width of the expert that all tokens go to as well; 0: none */
+    bool route_of_all;     /* experts are weighed by the softmax over all, not over those chosen */
     bool sub_norms;        /* norms before the o and down projections (BitNet) */
     bool qk_norm;          /* each head of q and k is normed before rotation */
     bool w1a8;             /* ternary projections: one int8 scale per token */
@@ -90,8 +92,11 @@ typedef struct model_layer {
                                                        one below the other: [E*F, D] … */
     model_mat router;                               /* [E, D], of a mixture */
     const float *router_bias;                       /* [E] or NULL */
-    const float *gate_bias, *up_bias, *down_bias;   /* [E, F] [E, F] [E, D] or NULL */
-    const float *ffn_sub_norm;                      /* [F] or NULL */
+    model_mat shared_gate, shared_up,
+        shared_down;                              /* [Fs, D] [Fs, D] [D, Fs] of the shared expert */
+    model_mat shared_by;                          /* [1, D]: sigmoid of it x h weighs that one */
+    const float *gate_bias, *up_bias, *down_bias; /* [E, F] [E, F] [E, D] or NULL */
+    const float *ffn_sub_norm;                    /* [F] or NULL */
 } model_layer;
 
 /* What the file says about sampling; negative or 0: not said. */

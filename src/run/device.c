@@ -205,10 +205,15 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
                 {&b->u, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
                 {&b->px, hp->n_embd, DEV_PICKED},
                 {&b->logits, hp->n_vocab, DEV_PICKED},
-                {&b->r, hp->n_expert, DEV_TOKENS}, /* these two: of a mixture */
-                {&b->s, hp->n_embd, DEV_SLOTS}};
-    for (size_t i = 0; i < BASE_COUNT(list) - (hp->n_expert ? 0 : 2); i++)
-        ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].rows, list[i].out, err));
+                {&b->r, hp->n_expert, DEV_TOKENS}, /* from here on: of a mixture, where it has it */
+                {&b->s, hp->n_expert ? hp->n_embd : 0, DEV_SLOTS},
+                {&b->sg, hp->n_ff_shared, DEV_TOKENS},
+                {&b->su, hp->n_ff_shared, DEV_TOKENS},
+                {&b->sd, hp->n_ff_shared ? hp->n_embd : 0, DEV_TOKENS},
+                {&b->sb, hp->n_ff_shared ? 1 : 0, DEV_TOKENS}};
+    for (size_t i = 0; i < BASE_COUNT(list); i++)
+        if (list[i].width)
+            ROTOR_TRY(dev_add_buf(e->d, list[i].width, list[i].rows, list[i].out, err));
     return ROTOR_OK;
 }
 

@@ -252,6 +252,20 @@ static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     add(p, b->x, b->h);
 }
 
+/* The expert that all tokens go to: sd[B,D] from h[B,D], and what weighs it. */
+static void shared_expert(pass *p, const model_layer *w) {
+    const run_bufs *b = &p->e->buf;
+    const kern_mat gate_up[] = {run_mat(&w->shared_gate), run_mat(&w->shared_up)};
+    linear1(p, b->sb, b->h, &w->shared_by);                 /* sb[B,1] */
+    linear(p, b->h, 2, gate_up, (dev_buf[]){b->sg, b->su}); /* sg,su[B,Fs] */
+    emit(p, (dev_op){.kind = DEV_GLU,
+                     .dst = {b->sg},
+                     .src = b->sg,
+                     .src2 = b->su,
+                     .glu = glu_of(&p->e->m->hp)});
+    linear1(p, b->sd, b->sg, &w->shared_down); /* sd[B,D] */
+}
+
 /* The best n_used of E experts for each token; a slot is a token at one of its experts. */
 static void mixture_block(pass *p, const model_layer *w) {
     const run_bufs *b = &p->e->buf;
@@ -262,7 +276,9 @@ static void mixture_block(pass *p, const model_layer *w) {
     norm(p, b->h, b->x, w->ffn_norm, hp->n_embd); /* h[B,D] */
     linear1(p, b->r, b->h, &w->router);           /* r[B,E] */
     bias(p, b->r, w->router_bias, n);
-    emit(p, (dev_op){.kind = DEV_ROUTE, .dst = {DEV_NONE}, .src = b->r});
+    if (hp->n_ff_shared) shared_expert(p, w);
+    emit(p,
+         (dev_op){.kind = DEV_ROUTE, .of_all = hp->route_of_all, .dst = {DEV_NONE}, .src = b->r});
     gather(p, b->s, b->h, input_form(p, w->gate.type));    /* s[slots,D] */
     experts(p, b->s, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[slots,F] */
     slot_bias(p, b->g, w->gate_bias, n * hp->n_ff);
@@ -277,6 +293,8 @@ static void mixture_block(pass *p, const model_layer *w) {
     slot_bias(p, b->s, w->down_bias, n * hp->n_embd);
     emit(p, (dev_op){.kind = DEV_MIX, .dst = {b->h}, .src = b->s}); /* h[B,D] */
     add(p, b->x, b->h);
+    if (hp->n_ff_shared)
+        emit(p, (dev_op){.kind = DEV_ADD_GATED, .dst = {b->x}, .src = b->sd, .src2 = b->sb});
 }
 
 static void decoder(pass *p) {

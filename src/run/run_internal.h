@@ -35,6 +35,8 @@ typedef struct run_bufs {
     dev_buf g, u;   /* [B, F] gate and up; of a mixture: [slots, F] */
     dev_buf r;      /* [B, E] a mixture's logits of experts */
     dev_buf s;      /* [slots, D] a mixture's inputs, then outputs, of experts */
+    dev_buf sg, su; /* [B, Fs] gate and up of a shared expert */
+    dev_buf sd, sb; /* [B, D] its output; [B, 1] what weighs it */
     dev_buf px;     /* [picked, D] final norm of the rows with logits */
     dev_buf logits; /* [picked, V] */
 } run_bufs;

@@ -62,9 +62,10 @@ void cpu_choose(dev_cpu *d, const dev_op *op, size_t begin, size_t end) {
     const uint32_t n = d->shape.n_used;
     for (size_t t = begin; t < end; t++) {
         float *weight = d->route.weight + t * n;
+        if (op->of_all) d->k->softmax(logits->x + t * logits->width, d->shape.n_expert);
         largest(logits->x + t * logits->width, d->shape.n_expert, n, d->route.expert + t * n,
                 weight);
-        d->k->softmax(weight, n);
+        if (!op->of_all) d->k->softmax(weight, n);
     }
 }
 

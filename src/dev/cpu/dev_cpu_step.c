@@ -206,6 +206,13 @@ static void kv_append_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     for (uint32_t h = 0; h < c->d->shape.n_head_kv; h++) kv_append_head(c, op, row, h);
 }
 
+/* The gate of a row: its share beside a zero. */
+static float sigmoid(const dev_cpu *d, const dev_op *op, size_t row) {
+    float both[] = {*row_of(&d->bufs[op->src2], row), 0};
+    d->k->softmax(both, 2);
+    return both[0];
+}
+
 static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     const dev_cpu *d = c->d;
     const cpu_buf *dst = &d->bufs[op->dst[0]], *src = &d->bufs[op->src];
@@ -247,6 +254,9 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         break;
     case DEV_ADD:
         d->k->add(row_of(dst, row), row_of(src, row), dst->width);
+        break;
+    case DEV_ADD_GATED:
+        d->k->add_scaled(row_of(dst, row), row_of(src, row), sigmoid(d, op, row), dst->width);
         break;
     case DEV_PICK:
         memcpy(row_of(dst, row), row_of(src, c->step->picked[row]), dst->width * sizeof(float));
