@@ -27,6 +27,8 @@ static const role K = {"blk.%u.attn_k", "model.layers.%u.self_attn.k_proj", NULL
 static const role V = {"blk.%u.attn_v", "model.layers.%u.self_attn.v_proj", NULL};
 static const role O = {"blk.%u.attn_output", "model.layers.%u.self_attn.o_proj", "blk.%u.attn_out"};
 static const role SINKS = {"blk.%u.attn_sinks", "model.layers.%u.self_attn.sinks", NULL};
+static const role QKV = {"blk.%u.attn_qkv", "model.layers.%u.self_attn.qkv_proj", NULL};
+static const role GATE_UP = {"blk.%u.ffn_up", "model.layers.%u.mlp.gate_up_proj", NULL};
 static const role Q_NORM = {"blk.%u.attn_q_norm", "model.layers.%u.self_attn.q_norm", NULL};
 static const role K_NORM = {"blk.%u.attn_k_norm", "model.layers.%u.self_attn.k_norm", NULL};
 static const role ATTN_SUB = {"blk.%u.attn_sub_norm", "model.layers.%u.self_attn.attn_sub_norm",
@@ -305,9 +307,46 @@ static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
     return ld->hf ? model_hf_experts(ld, l, w) : bind_experts(ld, l, w);
 }
 
+/* The next rows of a tensor that holds several matrices, one below the other. */
+static model_mat take_rows(model_mat *all, size_t rows) {
+    model_mat part = *all;
+    part.rows = rows;
+    all->data += rows * all->row_bytes;
+    if (all->row_scale) all->row_scale += rows;
+    all->rows -= rows;
+    return part;
+}
+
+static rotor_status bind_qkv(model_loader *ld, uint32_t l, model_layer *w) {
+    const model_hparams *hp = &ld->m->hp;
+    const size_t q = (size_t)hp->n_head * hp->d_head, kv = (size_t)hp->n_head_kv * hp->d_head;
+    model_mat all;
+    if (!ld->arch->fused) {
+        ROTOR_TRY(projection(ld, &Q, l, q, hp->n_embd, &w->q));
+        ROTOR_TRY(projection(ld, &K, l, kv, hp->n_embd, &w->k));
+        return projection(ld, &V, l, kv, hp->n_embd, &w->v);
+    }
+    ROTOR_TRY(projection(ld, &QKV, l, q + 2 * kv, hp->n_embd, &all));
+    if (all.type == QUANT_T5 && (q % QUANT_T5_ROWS || kv % QUANT_T5_ROWS))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: tensor %s: of type T5 it cannot be taken apart at rows %zu and %zu",
+                         file_path(ld->f), all.name, q, q + kv);
+    w->q = take_rows(&all, q);
+    w->k = take_rows(&all, kv);
+    w->v = take_rows(&all, kv);
+    return ROTOR_OK;
+}
+
 static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
     const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff;
     ROTOR_TRY(norm(ld, &FFN_NORM, l, d, &w->ffn_norm));
+    if (ld->arch->fused) {
+        model_mat all;
+        ROTOR_TRY(projection(ld, &GATE_UP, l, 2 * ff, d, &all));
+        w->gate = take_rows(&all, ff);
+        w->up = take_rows(&all, ff);
+        return projection(ld, &DOWN, l, d, ff, &w->down);
+    }
     ROTOR_TRY(projection(ld, &GATE, l, ff, d, &w->gate));
     ROTOR_TRY(projection(ld, &UP, l, ff, d, &w->up));
     return projection(ld, &DOWN, l, d, ff, &w->down);
@@ -319,9 +358,7 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     const size_t d = hp->n_embd, q = (size_t)hp->n_head * hp->d_head,
                  kv = (size_t)hp->n_head_kv * hp->d_head, ff = hp->n_ff;
     ROTOR_TRY(norm(ld, &ATTN_NORM, l, d, &w->attn_norm));
-    ROTOR_TRY(projection(ld, &Q, l, q, d, &w->q));
-    ROTOR_TRY(projection(ld, &K, l, kv, d, &w->k));
-    ROTOR_TRY(projection(ld, &V, l, kv, d, &w->v));
+    ROTOR_TRY(bind_qkv(ld, l, w));
     ROTOR_TRY(projection(ld, &O, l, d, q, &w->o));
     ROTOR_TRY(hp->n_expert ? bind_mixture(ld, l, w) : bind_ffn(ld, l, w));
     if (ld->arch->oss) {

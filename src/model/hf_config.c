@@ -233,6 +233,19 @@ static rotor_status mixture(model_loader *ld, const json_t *config) {
                            "%s: config.json: the number of experts is missing", file_path(ld->f));
 }
 
+/* A list says of each layer whether it rotates; it must be the pattern the family has. */
+static rotor_status check_still(const model_loader *ld, const json_t *config) {
+    const json_t *list = json_object_get(config, "no_rope_layers");
+    const uint32_t every = ld->arch->still_every;
+    for (size_t i = 0; every && i < json_array_size(list); i++)
+        if (json_integer_value(json_array_get(list, i)) != (i % every != every - 1))
+            return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                             "%s: config.json: no_rope_layers differs from the usual, every %uth "
+                             "layer without rotation, at layer %zu",
+                             file_path(ld->f), every, i);
+    return ROTOR_OK;
+}
+
 static rotor_status numbers(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
     hp->n_ctx = 2048;
@@ -246,9 +259,10 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, config, "head_dim", &hp->d_head));
     hp->eps = (float)get_number(config, "rms_norm_eps", ld->arch->sub_norms ? 1e-5 : 1e-6);
-    if (base_str_is(get_str(config, "model_type"), "mistral"))
+    if (base_str_is(get_str(config, "model_type"), "mistral") || ld->arch->fused)
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
     ROTOR_TRY(mixture(ld, config));
+    ROTOR_TRY(check_still(ld, config));
     ROTOR_TRY(rope(ld, config));
     return quantization(ld, config);
 }
@@ -280,7 +294,7 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gpt_oss, "
-                         "llama, mistral, qwen2, qwen2_moe, qwen3 and qwen3_moe are",
+                         "llama, mistral, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe and smollm3 are",
                          file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
     ROTOR_TRY(refuse_unknown(ld, config));
     ld->m->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));

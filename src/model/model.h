@@ -52,6 +52,7 @@ typedef struct model_hparams {
     bool rope_interleaved; /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
     uint32_t window;       /* positions a query sees, itself included; 0: all */
     uint32_t window_every; /* of so many layers the last one sees all; 0: none does */
+    uint32_t still_every;  /* of so many layers the last one does not rotate; 0: all do */
     uint32_t n_expert;     /* E: experts of a layer; 0: no mixture */
     uint32_t n_used;       /* experts a token is sent to */
     uint32_t n_ff_shared;  /* width of the expert that all tokens go to as well; 0: none */

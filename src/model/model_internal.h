@@ -26,6 +26,8 @@ typedef struct model_arch {
     bool qk_norm;          /* norms on the heads of q and k */
     bool ternary;          /* projections are BitLinear whatever type stores them */
     model_glu glu;         /* gate activation; relu^2 unless it says another */
+    bool fused;            /* q, k and v are one tensor, gate and up another */
+    uint32_t still_every;  /* of so many layers the last one does not rotate; 0: all do */
     bool mixture;          /* of experts, without biases */
     bool shared;           /* and one expert for all tokens; experts weighed by shares of all */
     bool oss;              /* gpt-oss: sinks, a mixture of experts, a window in every other layer */

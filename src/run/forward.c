@@ -212,8 +212,10 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     bias(p, b->v, w->v_bias, w->v.rows);
     head_norm(p, b->q, w->q_norm, hp->n_head);
     head_norm(p, b->k, w->k_norm, hp->n_head_kv);
-    rope(p, b->q, hp->n_head);
-    rope(p, b->k, hp->n_head_kv);
+    if (!hp->still_every || layer % hp->still_every != hp->still_every - 1) {
+        rope(p, b->q, hp->n_head);
+        rope(p, b->k, hp->n_head_kv);
+    }
     emit(p,
          (dev_op){
              .kind = DEV_KV_APPEND, .dst = {DEV_NONE}, .src = b->k, .src2 = b->v, .layer = layer});
