@@ -49,6 +49,7 @@ typedef enum rotor_head {
     ROTOR_HEAD_Q6,
     ROTOR_HEAD_EXACT /* the file's logits; where only the best count, for a fraction of its bytes */
 } rotor_head;
+typedef enum rotor_yarn { ROTOR_YARN_AUTO, ROTOR_YARN_EXACT, ROTOR_YARN_ROUNDED } rotor_yarn;
 typedef enum rotor_i2s { ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S_4ROW } rotor_i2s;
 
 typedef struct rotor_engine_options {
@@ -83,7 +84,8 @@ typedef struct rotor_engine_options {
                                        measured; NULL: nothing is kept */
     uint32_t device_layers;         /* the device takes the first N layers, the CPU the rest and the
                                        head; 0: as many as fit */
-    uint8_t zero2[4];               /* 0 */
+    rotor_yarn yarn;                /* bounds of the YaRN ramp, where the model has one; automatic:
+                                       exact for gpt-oss, else as the file says or rounded */
     const char *device_prompt;      /* where prompts run, as device but not auto; NULL: there, too.
                                        Both hold the model; one that cannot leaves prompts to device
                                        with one warning */

@@ -260,21 +260,21 @@ class Engine:
     model: a .gguf file, a .safetensors file or a Hugging Face folder; or the bytes of a GGUF file.
     Keywords are the fields of rotor_engine_options (include/rotor.h): threads, ctx (positions per
     session; None chooses, 0 is the model's), max_sessions, chunk, max_logits, max_layers,
-    kv ("f16", "f32", "q8"), head ("auto", "file", "q8", "q6"), i2s, float_act, no_mmap, cpu,
+    kv ("f16", "f32", "q8"), head ("auto", "file", "q8", "q6"), i2s, yarn, float_act, no_mmap, cpu,
     chat_template; log is called with (level, line); threads_of is an Engine whose threads this one
     shares; lora is a low-rank adapter (a GGUF file) and lora_scale multiplies what it adds.
     """
 
     def __init__(self, model, *, threads=0, ctx=None, max_sessions=1, chunk=0, max_logits=0, max_layers=0, kv="f16",
                  head="auto", i2s="auto", float_act=False, no_mmap=False, cpu=None, chat_template=None, log=None,
-                 threads_of=None, lora=None, lora_scale=1.0):
+                 threads_of=None, lora=None, lora_scale=1.0, yarn="auto"):
         self._native = None
         o = lib.rotor_engine_options_default()
         o.threads, o.max_sessions, o.chunk = threads, max_sessions, chunk
         o.ctx = c.AUTO_CTX if ctx is None else ctx
         o.max_logits, o.max_layers, o.float_act, o.no_mmap = max_logits, max_layers, float_act, no_mmap
         o.kv, o.head = _choice(c.KV, kv, "kv"), _choice(c.HEAD, head, "head")
-        o.i2s = _choice(c.I2S, i2s, "i2s")
+        o.i2s, o.yarn = _choice(c.I2S, i2s, "i2s"), _choice(c.YARN, yarn, "yarn")
         o.cpu = _no_zero(cpu, "cpu") if cpu else None
         o.chat_template = _no_zero(chat_template, "chat_template") if chat_template else None
         o.threads_of = threads_of._need().ptr if threads_of else None

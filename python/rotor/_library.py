@@ -21,6 +21,7 @@ STATUS = {"OK": 0, "E_NOMEM": -1, "E_IO": -2, "E_FORMAT": -3, "E_UNSUPPORTED": -
           "E_NOTFOUND": -7, "E_CANCELLED": -8, "E_STATE": -9, "E_DEVICE": -10}
 KV = {"f16": 0, "f32": 1, "q8": 2}
 HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3, "exact": 4}
+YARN = {"auto": 0, "exact": 1, "rounded": 2}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
 FINISH = ("end", "stop", "length", "full", "cancel")
 TOK_BOS, TOK_SPECIAL = 1, 2
@@ -44,7 +45,7 @@ class EngineOptions(ctypes.Structure):
                 ("head", c_int), ("i2s", c_int), ("float_act", c_bool), ("no_mmap", c_bool), ("cpu", c_char_p),
                 ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
                 ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4), ("device", c_char_p),
-                ("device_cache", c_char_p), ("device_layers", c_uint32), ("zero2", c_uint8 * 4),
+                ("device_cache", c_char_p), ("device_layers", c_uint32), ("yarn", c_int),
                 ("device_prompt", c_char_p)]
 
 

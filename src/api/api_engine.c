@@ -49,9 +49,10 @@ static rotor_status check_options(const rotor_engine_options *o, rotor_error *er
         return base_fail(err, ROTOR_E_ARG, "chunk is %u and max_logits %u, expected at most 65536",
                          o->chunk, o->max_logits);
     if ((unsigned)o->kv > ROTOR_KV_Q8 || (unsigned)o->head > ROTOR_HEAD_EXACT ||
-        (unsigned)o->i2s > ROTOR_I2S_4ROW)
-        return base_fail(err, ROTOR_E_ARG, "kv, head or i2s has no such value: %d, %d, %d",
-                         (int)o->kv, (int)o->head, (int)o->i2s);
+        (unsigned)o->i2s > ROTOR_I2S_4ROW || (unsigned)o->yarn > ROTOR_YARN_ROUNDED)
+        return base_fail(err, ROTOR_E_ARG,
+                         "kv, head, i2s or yarn has no such value: %d, %d, %d, %d", (int)o->kv,
+                         (int)o->head, (int)o->i2s, (int)o->yarn);
     if (!isfinite(o->lora_scale))
         return base_fail(err, ROTOR_E_ARG, "lora_scale is %g, expected a finite number",
                          (double)o->lora_scale);
@@ -102,6 +103,9 @@ static rotor_status open_model(rotor_engine *e, const origin *from, rotor_error 
     const model_options opt = {.no_map = e->opt.no_mmap,
                                .i2s = e->opt.i2s == ROTOR_I2S_AUTO ? -1 : i2s_of(e->opt.i2s),
                                .max_layers = e->opt.max_layers,
+                               .yarn = e->opt.yarn == ROTOR_YARN_EXACT     ? MODEL_YARN_EXACT
+                                       : e->opt.yarn == ROTOR_YARN_ROUNDED ? MODEL_YARN_ROUNDED
+                                                                           : MODEL_YARN_AUTO,
                                .parallel = {on_every_thread, e->pool},
                                .log = &e->log};
     if (from->path)

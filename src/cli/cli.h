@@ -77,6 +77,7 @@ typedef enum cli_opt {
     OPT_LAYERS,
     OPT_NO_MMAP,
     OPT_I2S,
+    OPT_YARN,
     OPT_TEMPLATE,
     OPT_LORA,
     OPT_LORA_SCALE,

@@ -61,6 +61,8 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_I2S] = {"i2s-layout", 0, CLI_CHOICE, MODEL, "ORDER", 0, 0, "auto|x86|arm|4row", "auto",
     "byte order of I2_S tensors, which no file states; auto: x86",
     LOADS | VERB_INSPECT | VERB_CONVERT | VERB_QUANTIZE, 0},
+[OPT_YARN] = {"yarn", 0, CLI_CHOICE, MODEL, "BOUNDS", 0, 0, "auto|exact|rounded", "auto",
+    "bounds of the YaRN ramp; gpt-oss has them exact, some engines round them", LOADS, 0},
 [OPT_TEMPLATE] = {"chat-template", 0, CLI_TEXT, MODEL, "FILE|NAME", 0, 0, NULL, NULL,
     "chat template: a built-in name or a file with Jinja text (default: the model's)", TALKS, 0},
 [OPT_LORA] = {"lora", 0, CLI_TEXT, MODEL, "FILE", 0, 0, NULL, NULL,

@@ -173,6 +173,7 @@ static rotor_status load(model_loader *ld) {
     ld->hf = file_kind_of(ld->f) == FILE_SAFETENSORS;
     m->hp.rope_gain = 1.0f;
     ROTOR_TRY(ld->hf ? model_hf_hparams(ld) : model_gguf_hparams(ld));
+    if (ld->opt->yarn != MODEL_YARN_AUTO) m->hp.rope_whole = ld->opt->yarn == MODEL_YARN_ROUNDED;
     m->arch = ld->arch->name;
     m->latent = ld->master;
     m->hp.rope_interleaved = !ld->hf && ld->arch->rope_interleaved;

@@ -134,11 +134,15 @@ typedef struct model_parallel {
     void *pool; /* NULL: single-threaded */
 } model_parallel;
 
+/* The bounds of the YaRN ramp: as the family or the file has them, or otherwise. */
+typedef enum model_yarn { MODEL_YARN_AUTO, MODEL_YARN_EXACT, MODEL_YARN_ROUNDED } model_yarn;
+
 typedef struct model_options {
     bool no_map;             /* read files into memory */
     bool as_stored;          /* projections stay what the file holds, not checked, repacked or
                                 rounded: to be read, not to be computed with */
     int i2s;                 /* quant_i2s, or -1: automatic (x86 order) */
+    model_yarn yarn;         /* bounds of the ramp */
     uint32_t max_layers;     /* load only the first N layers; 0: all */
     model_parallel parallel; /* optional */
     const base_log *log;     /* may be NULL */

@@ -73,6 +73,18 @@ def test_chunks(case, rotor, rotor_logits):
         assert rotor_logits(case.path, case.ids, "--chunk", chunk).tobytes() == whole, chunk
 
 
+def test_rounded_bounds(rotor_logits):
+    """--yarn rounded computes what engines that round the ramp's bounds compute, which is something else."""
+    path = os.path.join(GOLDEN, "gptoss-gguf", "model.gguf")
+    with open(os.path.join(GOLDEN, "gptoss-gguf", "golden.json")) as f:
+        ids = json.load(f)["ids"]
+    model = reference_gptoss.load(path)
+    model.yarn.truncate = True
+    want = reference_gptoss.forward(model, ids)
+    check(reference.compare(rotor_logits(path, ids, "--act", "f32", "--yarn", "rounded"), want, "f32"))
+    assert reference.compare(rotor_logits(path, ids, "--act", "f32", "--yarn", "exact"), want, "f32")
+
+
 def test_published_numbers():
     """YaRN at the published size, and one MXFP4 block."""
     omega, factor = reference_gptoss.Yarn().frequencies(64)
