@@ -141,13 +141,12 @@ def build(log, folder, options, env=None):
 # ---- Running -------------------------------------------------------------------------------------
 
 
-def meson_suite(log, folder, suites=(), rooms=None, wrapper=None, env=None, slow=1, without=()):
+def meson_suite(log, folder, suites=(), rooms=None, wrapper=None, env=None, slow=1):
     """Runs the tests of the given suites, and of these only those of the given rooms."""
     tests = []
     for test in meson_json(folder, "--tests"):
         of = {suite.split(":")[-1] for suite in test["suite"]}
-        quick = env and env.keys() & QUICK.keys()
-        left_out = test["name"] in without or (quick and test["name"] in SLOW)
+        left_out = env and env.keys() & QUICK.keys() and test["name"] in SLOW
         if of & set(suites) and (rooms is None or of & {"room-" + room for room in rooms}):
             tests += [] if left_out else [test]
     if not tests:
@@ -362,7 +361,7 @@ def all_tier():
     return [
         ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("clang build", clang_build("build-clang", werror="true")),
-        ("clang tests", c_tests("build-clang", "unit", "kern", env=NO_DRIVERS, without=SLOW)),
+        ("clang tests", c_tests("build-clang", "unit", "kern", env={**QUICK, **NO_DRIVERS})),
         ("clang program", python_tests("tests/program", binary="build-clang/rotor", env=NO_DRIVERS)),
         ("asan build", asan),
         ("asan tests", c_tests("build-asan", "unit", "kern", "fault", "fuzz", env={**QUICK, **NO_DRIVERS}, slow=5)),
