@@ -189,6 +189,8 @@ ROTOR_API rotor_status rotor_session_create(rotor_session **out, rotor_engine *e
 ROTOR_API void rotor_session_free(rotor_session **s);
 ROTOR_API uint32_t rotor_session_len(const rotor_session *s); /* positions used */
 ROTOR_API uint32_t rotor_session_max(const rotor_session *s); /* positions there are */
+/* Keeps the first n_keep positions. Where layers keep only their window (gpt-oss) and what is
+ * before it is gone, nothing is kept: rotor_session_len says. */
 ROTOR_API void rotor_session_rewind(rotor_session *s, uint32_t n_keep);
 
 /* Makes the timeline equal tokens[n] (n >= 1), reusing the common prefix, and returns the logits

@@ -126,6 +126,7 @@ rotor_status rotor_chat_prompt(const rotor_engine *e, const rotor_turn *turns, s
     char *text = prompt ? api_take_text(&rendered) : NULL;
     if (!array || (prompt && !text)) {
         base_free(array);
+        base_free(text);
         status = base_fail_nomem(err, "rendering a conversation");
         goto done;
     }

@@ -117,7 +117,6 @@ static rotor_status open_model(rotor_engine *e, const origin *from, rotor_error 
 
 /* ==== Context ================================================================================= */
 
-/* Positions per session for which there is memory now. Mapped weights are not in use yet. */
 /* Cache of the layers that keep only their window, of a session. */
 static uint64_t ring_bytes(const rotor_engine *e, uint64_t ctx) {
     const model_hparams *hp = &e->m->hp;
@@ -126,9 +125,10 @@ static uint64_t ring_bytes(const rotor_engine *e, uint64_t ctx) {
            model_ring_bytes_per_tok(hp, kv_bytes_per_elem(e->opt.kv));
 }
 
+/* Positions per session for which there is memory now. Mapped weights are not in use yet. */
 static uint64_t fitting_ctx(const rotor_engine *e, uint64_t bytes_per_tok) {
     uint64_t have = base_available_memory_bytes(), need = SPARE_BYTES;
-    need += e->opt.max_sessions * ring_bytes(e, UINT32_MAX);
+    need += e->opt.max_sessions * ring_bytes(e, e->opt.ctx == UINT32_MAX ? AUTO_CTX : e->opt.ctx);
     if (!e->opt.no_mmap && e->m->file_bytes > e->m->owned_bytes)
         need += e->m->file_bytes - e->m->owned_bytes;
     uint64_t left = have > need ? have - need : 0;

@@ -90,21 +90,36 @@ static bool shows_reasoning(const chat_talk *t) {
     return how == SHOW || (how == DIM && t->styled);
 }
 
-/* Reasoning is plain text, dimmed where there are styles; control characters are dropped. */
+/* The model's text without the control characters that a terminal would obey, in w->out. */
+static void keep_plain(answer *w, const char *text, size_t n_bytes) {
+    base_buf_reset(&w->out);
+    for (size_t i = 0; i < n_bytes;) {
+        int32_t cp;
+        size_t n = (size_t)base_utf8_decode(text + i, n_bytes - i, &cp);
+        bool control = (cp < 32 && cp != '\n' && cp != '\t') || (cp >= 127 && cp < 160);
+        if (!control) base_buf_append(&w->out, text + i, n);
+        i += n;
+    }
+}
+
+/* Reasoning is plain text, dimmed where there are styles. */
 static void show_reasoning(answer *w, const rotor_piece *piece) {
     if (!shows_reasoning(w->t)) return;
     if (piece->begins && w->t->styled) cli_outf("\033[2m");
     w->dimmed = !piece->ends;
-    base_buf_reset(&w->out);
-    for (size_t i = 0; i < piece->n_bytes;) {
-        int32_t cp;
-        size_t n = (size_t)base_utf8_decode(piece->text + i, piece->n_bytes - i, &cp);
-        bool control = (cp < 32 && cp != '\n' && cp != '\t') || (cp >= 127 && cp < 160);
-        if (!control || !w->t->styled) base_buf_append(&w->out, piece->text + i, n);
-        i += n;
+    if (w->t->styled) {
+        keep_plain(w, piece->text, piece->n_bytes);
+        cli_out(w->out.data, w->out.len);
+    } else {
+        cli_out(piece->text, piece->n_bytes);
     }
-    cli_out(w->out.data, w->out.len);
     if (piece->ends) cli_outf(w->t->styled ? "\033[0m\n" : "\n");
+}
+
+static void tell_call(answer *w, const char *name) {
+    keep_plain(w, name, strlen(name));
+    cli_log(&w->t->a, BASE_LOG_WARN, "rotor: the model calls %.*s; there are no tools here",
+            (int)w->out.len, w->out.data ? w->out.data : "");
 }
 
 static void on_piece(void *user, const rotor_piece *piece) {
@@ -112,8 +127,7 @@ static void on_piece(void *user, const rotor_piece *piece) {
     if (piece->part == ROTOR_PART_REASONING)
         show_reasoning(w, piece);
     else if (piece->part == ROTOR_PART_CALL && piece->ends)
-        cli_log(&w->t->a, BASE_LOG_WARN, "rotor: the model calls %s; there are no tools here",
-                piece->name);
+        tell_call(w, piece->name);
     else if (piece->part == ROTOR_PART_PREAMBLE && piece->ends)
         end_block(w);
     else if (piece->part != ROTOR_PART_CALL)

@@ -48,7 +48,7 @@ struct gen_batch {
     uint32_t last_handle; /* handles count up from 1 */
     uint32_t turn;        /* slot that goes first, so that none starves */
     run_row *rows;        /* [run_chunk], owned */
-    dev_draw *draws;      /* [max_jobs], owned: of those rows that want logits */
+    dev_draw *draws;      /* [run_max_logits], owned: of those rows that want logits */
     uint32_t n_rows;      /* in the step being made */
     uint32_t n_logits;    /* of which with logits */
     bool prompts;         /* some of them belong to prompts */
@@ -63,7 +63,7 @@ rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs,
     b->max_jobs = max_jobs;
     b->jobs = base_alloc_array(max_jobs, sizeof *b->jobs);
     b->rows = base_alloc_array(run_chunk(e), sizeof *b->rows);
-    b->draws = base_alloc_array(max_jobs, sizeof *b->draws);
+    b->draws = base_alloc_array(run_max_logits(e), sizeof *b->draws);
     if (!b->jobs || !b->rows || !b->draws) {
         gen_batch_free(&b);
         return base_fail_nomem(err, "creating a batch");

@@ -180,6 +180,10 @@ static rotor_status check_pair(model_adapter *a, const model *m, uint32_t layer,
                          "%s: blk.%u.%s.weight.lora_%s has no lora_%s beside it",
                          file_path(a->file), layer, places[proj].name, l->a.data ? "a" : "b",
                          l->a.data ? "b" : "a");
+    if (proj >= MODEL_GATE && m->hp.n_expert)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "%s: blk.%u.%s: adapters of a mixture's experts are not supported",
+                         file_path(a->file), layer, places[proj].name);
     if (l->a.cols != w->cols || l->b.rows != w->rows || l->b.cols != l->a.rows)
         return base_fail(err, ROTOR_E_FORMAT,
                          "%s: blk.%u.%s.weight: lora_a is %zu x %zu and lora_b %zu x %zu (rows x "

@@ -72,6 +72,10 @@ bool model_loads(base_str name, bool hf) {
     return (hf ? model_arch_find_hf(name) : model_arch_find(name)) != NULL;
 }
 
+bool model_pairs_in_gguf(const char *arch) {
+    return model_arch_find(base_str_of(arch))->rope_interleaved;
+}
+
 /* ==== Typed metadata ========================================================================== */
 
 static const file_kv *arch_kv(const model_loader *ld, const char *tail) {
@@ -115,7 +119,7 @@ static rotor_status get_f64(const model_loader *ld, const char *tail, double *ou
 /* The published gpt-oss does not round the bounds of the ramp; writers of files leave the numbers
  * of turns out, which are the same everywhere. */
 static rotor_status gguf_yarn(model_loader *ld, model_hparams *hp) {
-    double gain = 0.1 * log(hp->rope_factor) + 1;
+    double factor = 1;
     hp->rope_scaling = MODEL_ROPE_YARN;
     hp->rope_low = 1;
     hp->rope_high = 32;
@@ -124,8 +128,8 @@ static rotor_status gguf_yarn(model_loader *ld, model_hparams *hp) {
     ROTOR_TRY(get_u32(ld, "rope.scaling.original_context_length", false, &hp->rope_orig_ctx));
     ROTOR_TRY(get_f64(ld, "rope.scaling.yarn_beta_slow", &hp->rope_low));
     ROTOR_TRY(get_f64(ld, "rope.scaling.yarn_beta_fast", &hp->rope_high));
-    ROTOR_TRY(get_f64(ld, "rope.scaling.attn_factor", &gain));
-    hp->rope_gain = (float)gain;
+    ROTOR_TRY(get_f64(ld, "rope.scaling.attn_factor", &factor));
+    hp->rope_gain = (float)(factor * (0.1 * log(hp->rope_factor) + 1));
     return ROTOR_OK;
 }
 

@@ -316,13 +316,18 @@ static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
 }
 
 /* The next rows of a tensor that holds several matrices, one below the other. */
-static model_mat take_rows(model_mat *all, size_t rows) {
-    model_mat part = *all;
-    part.rows = rows;
+static rotor_status take_rows(const model_loader *ld, model_mat *all, size_t rows, model_mat *out) {
+    if (all->type == QUANT_T5 && rows % QUANT_T5_ROWS)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: tensor %s: of type T5, whose rows stand in sixteens, %zu rows cannot "
+                         "be taken",
+                         file_path(ld->f), all->name, rows);
+    *out = *all;
+    out->rows = rows;
     all->data += rows * all->row_bytes;
     if (all->row_scale) all->row_scale += rows;
     all->rows -= rows;
-    return part;
+    return ROTOR_OK;
 }
 
 static rotor_status bind_qkv(model_loader *ld, uint32_t l, model_layer *w) {
@@ -335,14 +340,9 @@ static rotor_status bind_qkv(model_loader *ld, uint32_t l, model_layer *w) {
         return projection(ld, &V, l, kv, hp->n_embd, &w->v);
     }
     ROTOR_TRY(projection(ld, &QKV, l, q + 2 * kv, hp->n_embd, &all));
-    if (all.type == QUANT_T5 && (q % QUANT_T5_ROWS || kv % QUANT_T5_ROWS))
-        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: tensor %s: of type T5 it cannot be taken apart at rows %zu and %zu",
-                         file_path(ld->f), all.name, q, q + kv);
-    w->q = take_rows(&all, q);
-    w->k = take_rows(&all, kv);
-    w->v = take_rows(&all, kv);
-    return ROTOR_OK;
+    ROTOR_TRY(take_rows(ld, &all, q, &w->q));
+    ROTOR_TRY(take_rows(ld, &all, kv, &w->k));
+    return take_rows(ld, &all, kv, &w->v);
 }
 
 static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
@@ -355,8 +355,8 @@ static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
     if (ld->arch->fused) {
         model_mat all;
         ROTOR_TRY(projection(ld, &GATE_UP, l, 2 * ff, d, &all));
-        w->gate = take_rows(&all, ff);
-        w->up = take_rows(&all, ff);
+        ROTOR_TRY(take_rows(ld, &all, ff, &w->gate));
+        ROTOR_TRY(take_rows(ld, &all, ff, &w->up));
         return projection(ld, &DOWN, l, d, ff, &w->down);
     }
     ROTOR_TRY(projection(ld, &GATE, l, ff, d, &w->gate));
@@ -458,7 +458,8 @@ static rotor_status refuse_unused(const model_loader *ld) {
         base_str name = file_tensor_at(ld->f, i)->name;
         if (ld->used[i] || holds(name, "rot_embd") || holds(name, "rotary_emb")) continue;
         bool outside = base_str_is(name, "output.bias") || base_str_is(name, "lm_head.bias") ||
-                       base_str_is(name, "token_embd_norm.weight");
+                       base_str_is(name, "token_embd_norm.weight") ||
+                       holds(name, "rope_factors_"); /* longrope */
         if (outside || layer_of(ld, name) < ld->m->hp.n_layer)
             return base_fail(
                 ld->err, ROTOR_E_UNSUPPORTED,

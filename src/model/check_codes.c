@@ -119,16 +119,20 @@ static void add(check_job *job, const model_mat *w) {
     job->n_pieces += (bytes_of(w) + PIECE_BYTES - 1) / PIECE_BYTES;
 }
 
+enum { MATS = 12 }; /* matrices of a layer */
+
 rotor_status model_check_codes(const model_loader *ld, void (*meanwhile)(void *arg), void *arg) {
     const model *m = ld->m;
-    check_job job = {.list = base_alloc_array((size_t)m->hp.n_layer * 7, sizeof *job.list),
+    check_job job = {.list = base_alloc_array((size_t)m->hp.n_layer * MATS, sizeof *job.list),
                      .meanwhile = meanwhile,
                      .arg = arg};
     if (!job.list) return base_fail_nomem(ld->err, "checking ternary weights");
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         const model_layer *w = &m->layers[l];
-        const model_mat *const mats[] = {&w->q, &w->k, &w->v, &w->o, &w->gate, &w->up, &w->down};
-        for (size_t i = 0; i < BASE_COUNT(mats); i++) add(&job, mats[i]);
+        const model_mat *const mats[MATS] = {
+            &w->q,    &w->k,      &w->v,           &w->o,         &w->gate,        &w->up,
+            &w->down, &w->router, &w->shared_gate, &w->shared_up, &w->shared_down, &w->shared_by};
+        for (size_t i = 0; i < MATS; i++) add(&job, mats[i]);
     }
     atomic_store(&job.first_bad, job.n_pieces);
     const model_parallel *p = &ld->opt->parallel;

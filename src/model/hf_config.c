@@ -239,6 +239,10 @@ static rotor_status mixture(model_loader *ld, const json_t *config) {
 static rotor_status check_still(const model_loader *ld, const json_t *config) {
     const json_t *list = json_object_get(config, "no_rope_layers");
     const uint32_t every = ld->arch->still_every;
+    if (every && get_number(config, "no_rope_layer_interval", every) != every)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: no_rope_layer_interval is not %u", file_path(ld->f),
+                         every);
     for (size_t i = 0; every && i < json_array_size(list); i++)
         if (json_integer_value(json_array_get(list, i)) != (i % every != every - 1))
             return base_fail(ld->err, ROTOR_E_UNSUPPORTED,

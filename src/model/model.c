@@ -181,6 +181,7 @@ static rotor_status load(model_loader *ld) {
     m->hp.qk_norm = ld->arch->qk_norm;
     m->hp.glu = ld->arch->glu;
     m->hp.still_every = ld->arch->still_every;
+    m->hp.fused = ld->arch->fused;
     ROTOR_TRY(model_check_hparams(&m->hp, file_path(ld->f), ld->err));
     m->n_layer_file = m->hp.n_layer;
     if (ld->opt->max_layers) m->hp.n_layer = BASE_MIN(m->hp.n_layer, ld->opt->max_layers);

@@ -58,6 +58,7 @@ typedef struct model_hparams {
     bool rope_interleaved;  /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
     uint32_t window;        /* positions a query sees, itself included; 0: all */
     uint32_t window_every;  /* of so many layers the last one sees all; 0: none does */
+    bool fused;             /* in files q, k and v are one tensor, gate and up another */
     uint32_t still_every;   /* of so many layers the last one does not rotate; 0: all do */
     uint32_t n_expert;      /* E: experts of a layer; 0: no mixture */
     uint32_t n_used;        /* experts a token is sent to */
@@ -215,6 +216,9 @@ uint64_t model_step_bytes(const model *m, uint64_t head_bytes);
 const char *model_arch_name(size_t i);
 /* Whether a general.architecture loads, or a model_type of a HF folder. */
 bool model_loads(base_str name, bool hf);
+/* Whether GGUF files of an architecture have the rows of q and k in the order of pairs (2i, 2i+1).
+ */
+bool model_pairs_in_gguf(const char *arch);
 
 /* The vocabulary of an open GGUF file or HF folder, without its weights. */
 rotor_status model_vocab(text_vocab **out, const file_model *f, const base_log *log,

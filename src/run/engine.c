@@ -31,16 +31,16 @@ static rotor_status make_pages(run_pages *p, uint32_t n, rotor_error *err) {
     return ROTOR_OK;
 }
 
-/* Ring pages for as many sessions as were announced, where some layers have a window and that is
- * less than the whole. */
+/* Ring pages, where some layers have a window and the announced sessions would keep less than the
+ * whole. There are as many as of the others, for any number of short sessions and of beams that
+ * share what they have: a page that is never taken costs nothing. */
 static rotor_status make_ring(run_engine *e, rotor_error *err) {
     const model_hparams *hp = &e->m->hp;
     if (!hp->window || !hp->window_every || !e->opt.n_sessions) return ROTOR_OK;
     const uint32_t n = run_ring_positions(hp, UINT32_MAX, e->opt.chunk);
-    const uint64_t pages = (uint64_t)n / KERN_KEYS * e->opt.n_sessions;
-    if (pages >= e->opt.n_pages) return ROTOR_OK;
+    if ((uint64_t)n / KERN_KEYS * e->opt.n_sessions >= e->opt.n_pages) return ROTOR_OK;
     e->ring_keep = n - KERN_KEYS;
-    return make_pages(&e->ring, (uint32_t)pages, err);
+    return make_pages(&e->ring, e->opt.n_pages, err); /* never full before the others are */
 }
 
 static rotor_status make_step(run_engine *e, rotor_error *err) {

@@ -183,10 +183,25 @@ static rotor_status put_vocab(conv *c, const model *m) {
     return ROTOR_OK;
 }
 
+/* What has no plan here would be written as something else. */
+static rotor_status check_writable(const conv *c, const model *m) {
+    const char *what = m->hp.n_expert                          ? "experts"
+                       : m->hp.fused                           ? "fused projections"
+                       : m->hp.embd_scale != 0                 ? "a scaled embedding"
+                       : m->hp.rope_scaling == MODEL_ROPE_YARN ? "YaRN"
+                                                               : NULL;
+    return what ? base_fail(c->err, ROTOR_E_UNSUPPORTED,
+                            "%s: folders of models with %s are not converted yet; the folder "
+                            "itself can be used",
+                            m->arch, what)
+                : ROTOR_OK;
+}
+
 rotor_status conv_plan_folder(conv *c, const model *m) {
     bool mistral = strcmp(m->arch, "mistral") == 0;
     const char *arch = mistral ? "llama" : m->arch; /* the same network under its usual name */
-    bool pairs = strcmp(arch, "llama") == 0;
+    const bool pairs = model_pairs_in_gguf(arch);
+    ROTOR_TRY(check_writable(c, m));
     ROTOR_TRY(put_keys(c, m, arch));
     ROTOR_TRY(put_vocab(c, m));
     ROTOR_TRY(add_matrix(c, "token_embd.weight", &m->embd, c->head_type, 0));

@@ -91,6 +91,7 @@ static void folder_facts(tool_file *tf, const file_model *f) {
     t->n_ctx = config_u32(config, "max_position_embeddings");
     t->n_vocab = config_u32(config, "vocab_size");
     t->n_expert = config_u32(config, "num_local_experts");
+    if (!t->n_expert) t->n_expert = config_u32(config, "num_experts");
     t->n_expert_used = config_u32(config, "num_experts_per_tok");
     t->window = config_u32(config, "sliding_window");
     json_decref(config);
@@ -184,8 +185,8 @@ uint64_t tool_kv_bytes(const tool_facts *t, uint64_t n_ctx, double bytes_per_ele
     double per_tok =
         (double)t->n_head_kv * ((double)t->d_key + (double)t->d_value) * bytes_per_elem;
     double full = t->n_layer, windowed = 0;
-    if (t->window) { /* every other layer keeps its window only */
-        windowed = (double)(t->n_layer / 2);
+    if (t->window && t->n_expert) { /* gpt-oss: every other layer keeps its window only */
+        windowed = (double)((t->n_layer + 1) / 2);
         full -= windowed;
     }
     double kept = (double)BASE_MIN(n_ctx, t->window);

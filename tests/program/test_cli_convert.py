@@ -2,6 +2,7 @@
 """rotor convert and rotor quantize: nothing lost among ternary types, HF folders give the same logits."""
 import base64
 import json
+import os
 import shutil
 import struct
 
@@ -288,3 +289,22 @@ def test_errors(rotor, tiny, tmp_path):
     assert "-o OUT.gguf" in rotor("convert", tiny, status=2).stderr
     assert "cannot write" in rotor("convert", tiny, "-o", tmp_path / "no" / "x", status=1).stderr
     assert list(tmp_path.iterdir()) == []
+
+
+FAMILIES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "golden")
+
+
+@pytest.mark.parametrize("family, told", [("gptoss-mxfp4", "experts"), ("fam-qwen2moe", "experts"), ("fam-phi3", "fused"),
+                                          ("fam-qwen2-yarn", "YaRN")])
+def test_folders_without_a_plan_are_refused(rotor, tmp_path, family, told):
+    shown = rotor("convert", os.path.join(FAMILIES, family), "-o", tmp_path / "x.gguf", status=1)
+    assert told in shown.stderr and not (tmp_path / "x.gguf").exists()
+
+
+def test_rows_of_smollm3_move_into_pairs(rotor, tmp_path):
+    folder = os.path.join(FAMILIES, "fam-smollm3")
+    rotor("convert", folder, "-o", tmp_path / "x.gguf")
+    for path, name in ((folder, "a"), (tmp_path / "x.gguf", "b")):
+        rotor("logits", path, "--tokens", "1,2,3,4,5,6,7,8", "--all", "--act", "f32", "-o", tmp_path / (name + ".npy"))
+    a, b = (np.load(tmp_path / (name + ".npy")) for name in "ab")
+    assert np.abs(a - b).max() < 1e-4 * a.std()

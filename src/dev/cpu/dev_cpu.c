@@ -219,6 +219,7 @@ static rotor_status cpu_put_rows(dev *base, dev_buf b, uint32_t n, const float *
 
 static void cpu_copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page) {
     const cpu_cache *c = &((dev_cpu *)base)->cache[ring];
+    if (!c->pages) return; /* no layers of this kind */
     memcpy(c->pages + dst_page * c->page_bytes, c->pages + src_page * c->page_bytes, c->page_bytes);
 }
 
@@ -359,8 +360,9 @@ static rotor_status alloc_angles(dev_cpu *d, const dev_shape *shape, rotor_error
     }
     d->shape.inv_freq = d->inv_freq[0];
     d->shape.inv_freq_local = d->inv_freq[1];
-    if (!d->shape.rope_gain) d->shape.rope_gain = 1;
-    if (!d->shape.attn_scale) d->shape.attn_scale = 1.0f / __builtin_sqrtf((float)shape->d_head);
+    if (d->shape.rope_gain == 0) d->shape.rope_gain = 1;
+    if (d->shape.attn_scale == 0)
+        d->shape.attn_scale = 1.0f / __builtin_sqrtf((float)shape->d_head);
     return ROTOR_OK;
 }
 

@@ -94,7 +94,7 @@ static size_t own_behind(const dev_cpu *d, size_t main, dev_buf from) {
 static size_t chunk_rows(const dev_cpu *d, const dev_op *op, bool apart) {
     size_t row_bytes = 0;
     for (int i = 0; i < (apart ? op->n_mats : 1); i++) row_bytes += d->mats[op->w[i]].row_bytes;
-    return (CPU_CHUNK_BYTES / row_bytes + 15) / 16 * 16;
+    return BASE_MAX((CPU_CHUNK_BYTES / row_bytes + 15) / 16 * 16, (size_t)16);
 }
 
 static bool is_product(const dev_op *op) {

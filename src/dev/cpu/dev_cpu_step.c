@@ -501,11 +501,12 @@ static void do_product(const cpu_ctx *c, const cpu_phase *ph) {
 
 /* ==== Experts ================================================================================= */
 
-/* Which experts the tokens go to: every thread chooses for its own, one shares the slots out. */
+/* Which experts the tokens go to: every thread chooses for its own, then one shares the slots out.
+ * A single token is chosen for by that one, which saves a meeting. */
 static void do_route(const cpu_ctx *c, const dev_op *op) {
     const size_t n = c->step->n_rows;
-    size_t begin, end;
-    par_slice(n, 1, c->thread, c->n_threads, &begin, &end);
+    size_t begin = 0, end = c->thread == 0;
+    if (n > 1) par_slice(n, 1, c->thread, c->n_threads, &begin, &end);
     cpu_choose(c->d, op, begin, end);
     if (n > 1) meet(c);
     if (c->thread == 0) cpu_share_out(c->d, n);

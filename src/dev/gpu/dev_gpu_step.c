@@ -65,7 +65,12 @@ static uint32_t put_table(dev_gpu *d, const dev_step *s, uint32_t r, uint32_t ta
 static void put_angles(dev_gpu *d, uint32_t at, uint32_t pos) {
     const uint32_t half = d->shape.n_rot / 2;
     float cs[KERN_MAX_HEAD], sn[KERN_MAX_HEAD];
+    const float gain = d->shape.rope_gain;
     kern_rope_table(cs, sn, d->inv_freq, half, pos);
+    for (uint32_t i = 0; gain != 0 && i < half; i++) {
+        cs[i] *= gain;
+        sn[i] *= gain;
+    }
     memcpy(d->words + at, cs, half * sizeof *cs);
     memcpy(d->words + at + half, sn, half * sizeof *sn);
 }

@@ -40,6 +40,7 @@ static run_engine *engine(const world *w, uint32_t n_pages, uint32_t n_sessions)
                            .head = RUN_HEAD_Q8,
                            .n_pages = n_pages,
                            .n_sessions = n_sessions,
+                           .solo_bytes = n_sessions ? 1 : 0, /* all threads, even for a token */
                            .chunk = CHUNK,
                            .max_logits = CHUNK};
     run_engine *e = NULL;
