@@ -46,6 +46,7 @@ typedef enum dev_kind {
     DEV_EXPERTS,  /* as DEV_MATMUL for slot rows: w[i] holds n_expert matrices, one below the other
                    */
     DEV_MIX,      /* dst = sum of a token's slot rows of src by the weights of DEV_ROUTE */
+    DEV_CAP,      /* dst = cap * tanh(dst / cap) */
     DEV_ADD_GATED /* dst += sigmoid(src2) * src; src2 [1] */
 } dev_kind;
 
@@ -68,6 +69,8 @@ typedef struct dev_op {
     uint32_t layer;    /* cache layer */
     uint32_t n_heads;  /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
     uint32_t window;   /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
+    bool local;        /* DEV_ROPE: by the second frequencies */
+    float scale;       /* DEV_EMBED: multiplies the row; 0: 1. DEV_CAP: the cap */
     float eps;         /* DEV_RMSNORM */
     kern_glu glu;      /* DEV_GLU */
 } dev_op;
@@ -80,6 +83,9 @@ typedef struct dev_shape {
     uint32_t n_rot;                              /* rotated dimensions of a head */
     bool rope_interleaved;                       /* pairing */
     const double *inv_freq;                      /* [n_rot / 2], borrowed during creation */
+    const double *inv_freq_local;                /* the same for ops that are `local`; NULL: none */
+    float attn_scale;                            /* of queries times keys; 0: 1 / sqrt(d_head) */
+    float attn_cap;                              /* of scores, as KERN's; 0: none */
     float rope_gain;                             /* multiplies cosines and sines; 0: 1 */
     uint32_t n_expert, n_used;                   /* of a mixture, and a token's share; or 0 */
     uint32_t n_pages;                            /* cache pages of KERN_KEYS positions */

@@ -338,14 +338,35 @@ static inline v16 lanes_at_most(v16 x, float most) {
     return v16_sub(zero, v16_max(v16_sub(zero, x), v16_set(-most)));
 }
 
+/* cap * tanh(x / cap) */
+static inline v16 lanes_cap(v16 x, float cap) {
+    const v16 e = lanes_exp(v16_mul(x, v16_set(2 / cap))), one = v16_set(1);
+    return v16_mul(v16_set(cap), v16_sub(one, v16_div(v16_set(2), v16_add(e, one))));
+}
+
+/* x (1 + tanh(c (x + 0.044715 x^3))) / 2 = x sigmoid(2 c (…)), c = sqrt(2 / pi) */
+static inline v16 lanes_gelu(v16 x) {
+    const v16 cube = v16_mul(v16_mul(x, x), v16_mul(x, v16_set(0.044715f)));
+    const v16 t = v16_mul(v16_add(x, cube), v16_set(1.5957691216f));
+    return v16_div(x, v16_add(v16_set(1), lanes_exp(v16_sub(v16_set(0), t))));
+}
+
 static inline v16 lanes_glu(v16 g, v16 u, kern_glu act) {
     if (act == KERN_RELU2) {
         const v16 p = v16_max(g, v16_set(0));
         return v16_mul(v16_mul(p, p), u);
     }
+    if (act == KERN_GELU) return v16_mul(lanes_gelu(g), u);
     if (act == KERN_SILU) return v16_mul(lanes_swish(g, v16_set(1)), u);
     u = v16_max(lanes_at_most(u, 7), v16_set(-7));
     return v16_mul(lanes_swish(lanes_at_most(g, 7), v16_set(1.702f)), v16_add(u, v16_set(1)));
+}
+
+static void NAME(cap)(float *x, float cap, size_t n) {
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t k = lanes_at(i, n);
+        v16_store_n(x + i, lanes_cap(v16_load_n(x + i, k), cap), k);
+    }
 }
 
 static void NAME(glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act) {
@@ -452,6 +473,7 @@ void NAME(kern_fill_float)(kern *k) {
     k->add = NAME(add);
     k->add_scaled = NAME(add_scaled);
     k->glu = NAME(glu);
+    k->cap = NAME(cap);
     k->rope = NAME(rope);
     k->embed = NAME(embed);
     k->kv_store = NAME(kv_store);

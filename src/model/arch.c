@@ -20,6 +20,13 @@ static const model_arch archs[] = {
     {.name = "mistral", .hf_type = "mistral", .rope_interleaved = true, .glu = MODEL_SILU},
     {.name = "qwen2", .hf_type = "qwen2", .glu = MODEL_SILU},
     {.name = "qwen3", .hf_type = "qwen3", .qk_norm = true, .glu = MODEL_SILU},
+    {.name = "gemma2", .hf_type = "gemma2", .gemma = true, .window_every = 2, .glu = MODEL_GELU},
+    {.name = "gemma3",
+     .hf_type = "gemma3_text",
+     .gemma = true,
+     .qk_norm = true,
+     .window_every = 6,
+     .glu = MODEL_GELU},
     {.name = "phi3", .hf_type = "phi3", .fused = true, .glu = MODEL_SILU},
     {.name = "smollm3",
      .hf_type = "smollm3",
@@ -36,8 +43,15 @@ static const model_arch archs[] = {
      .qk_norm = true,
      .mixture = true,
      .glu = MODEL_SILU},
-    {.name = "gpt-oss", .hf_type = "gpt_oss", .oss = true, .glu = MODEL_SWIGLU_OAI},
-    {.name = "gptoss", .oss = true, .glu = MODEL_SWIGLU_OAI}, /* how Ollama wrote it at first */
+    {.name = "gpt-oss",
+     .hf_type = "gpt_oss",
+     .oss = true,
+     .window_every = 2,
+     .glu = MODEL_SWIGLU_OAI},
+    {.name = "gptoss",
+     .oss = true,
+     .window_every = 2,
+     .glu = MODEL_SWIGLU_OAI}, /* how Ollama wrote it at first */
 };
 
 const char *model_arch_name(size_t i) { return i < BASE_COUNT(archs) ? archs[i].name : NULL; }
@@ -164,10 +178,15 @@ static double yarn_freq(const model_hparams *hp, uint32_t i, double f) {
     return (1 - slow) * f + slow * f / hp->rope_factor;
 }
 
-void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
+void model_rope_freqs(const model_hparams *hp, bool local, double *inv_freq) {
     const double two_pi = 6.283185307179586;
+    const double base = local ? hp->rope_base_local : hp->rope_base;
     for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
-        double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
+        double f = pow(base, -2.0 * i / hp->n_rot);
+        if (local) {
+            inv_freq[i] = f;
+            continue;
+        }
         if (hp->rope_scaling == MODEL_ROPE_LINEAR) f /= hp->rope_factor;
         if (hp->rope_scaling == MODEL_ROPE_YARN) f = yarn_freq(hp, i, f);
         if (hp->rope_scaling == MODEL_ROPE_LLAMA3) {
@@ -190,14 +209,28 @@ static rotor_status gguf_mixture(const model_loader *ld, model_hparams *hp) {
     if (arch->shared)
         ROTOR_TRY(get_u32(ld, "expert_shared_feed_forward_length", true, &hp->n_ff_shared));
     hp->route_of_all = arch->shared;
-    if (arch->oss) hp->window_every = 2;
     return ROTOR_OK;
 }
 
-static const char *arch_list(char buf[256]) {
+/* The largest of both families weigh scores by the width of the model over its heads. */
+static rotor_status gguf_gemma(const model_loader *ld, model_hparams *hp) {
+    double attn_cap = 0, logit_cap = 0;
+    if (!ld->arch->gemma) return ROTOR_OK;
+    ROTOR_TRY(get_f64(ld, "attn_logit_softcapping", &attn_cap));
+    ROTOR_TRY(get_f64(ld, "final_logit_softcapping", &logit_cap));
+    hp->attn_cap = (float)attn_cap;
+    hp->logit_cap = (float)logit_cap;
+    hp->embd_scale = sqrtf((float)hp->n_embd);
+    if (hp->n_head && hp->n_layer == (ld->arch->qk_norm ? 62u : 46u))
+        hp->attn_scale = 1 / sqrtf((float)hp->n_embd / (float)hp->n_head);
+    if (ld->arch->qk_norm) hp->rope_base_local = 10000;
+    return get_f64(ld, "rope.freq_base_swa", &hp->rope_base_local);
+}
+
+static const char *arch_list(char buf[400]) {
     size_t n = 0;
-    for (size_t i = 0; i < BASE_COUNT(archs) && n < 256; i++)
-        n += (size_t)snprintf(buf + n, 256 - n, "%s%s", i ? ", " : "", archs[i].name);
+    for (size_t i = 0; i < BASE_COUNT(archs) && n < 400; i++)
+        n += (size_t)snprintf(buf + n, 400 - n, "%s%s", i ? ", " : "", archs[i].name);
     return buf;
 }
 
@@ -208,7 +241,7 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     const file_kv *kv = file_kv_find(ld->f, "general.architecture");
     base_str name;
     double eps = 1e-5;
-    char list[256];
+    char list[400];
     if (!kv || !file_kv_str(kv, 0, &name))
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: metadata key general.architecture is missing: not a model file",
@@ -235,7 +268,9 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, "attention.key_length", false, &hp->d_head));
     ROTOR_TRY(get_u32(ld, "attention.sliding_window", ld->arch->oss, &hp->window));
+    hp->window_every = hp->window ? ld->arch->window_every : 0;
     ROTOR_TRY(gguf_mixture(ld, hp));
+    ROTOR_TRY(gguf_gemma(ld, hp));
     ld->master = hp->w1a8 = ld->arch->ternary;
     return gguf_rope(ld, hp);
 }
@@ -281,9 +316,16 @@ rotor_status model_check_hparams(const model_hparams *hp, const char *path, roto
             "range",
             path, hp->rope_scaling == MODEL_ROPE_YARN ? "yarn" : "llama3", hp->rope_low,
             hp->rope_high, hp->rope_orig_ctx);
-    if (!(hp->rope_gain > 0 && hp->rope_gain < 1e4f))
-        return base_fail(err, ROTOR_E_FORMAT, "%s: yarn's factor of attention, %g, is out of range",
-                         path, (double)hp->rope_gain);
+    if (!(hp->rope_gain > 0 && hp->rope_gain < 1e4f) ||
+        !(hp->attn_scale >= 0 && hp->attn_scale < 1e4f) ||
+        !(hp->attn_cap >= 0 && hp->attn_cap < 1e6f) ||
+        !(hp->logit_cap >= 0 && hp->logit_cap < 1e6f) ||
+        !(hp->rope_base_local >= 0 && hp->rope_base_local < 1e30))
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: rope gain %g, second rope base %g, scale of scores %g, their cap %g "
+                         "or the logits' %g is out of range",
+                         path, (double)hp->rope_gain, hp->rope_base_local, (double)hp->attn_scale,
+                         (double)hp->attn_cap, (double)hp->logit_cap);
     if (!(hp->eps > 0 && hp->eps < 1) || !(hp->rope_base > 0 && hp->rope_base < 1e30) ||
         !(hp->rope_factor > 0 && hp->rope_factor < 1e9))
         return base_fail(err, ROTOR_E_FORMAT,

@@ -33,6 +33,11 @@ static const role Q_NORM = {"blk.%u.attn_q_norm", "model.layers.%u.self_attn.q_n
 static const role K_NORM = {"blk.%u.attn_k_norm", "model.layers.%u.self_attn.k_norm", NULL};
 static const role ATTN_SUB = {"blk.%u.attn_sub_norm", "model.layers.%u.self_attn.attn_sub_norm",
                               "model.layers.%u.self_attn.inner_attn_ln"};
+static const role POST_ATTN = {"blk.%u.post_attention_norm",
+                               "model.layers.%u.post_attention_layernorm", NULL};
+static const role POST_FFN = {"blk.%u.post_ffw_norm", "model.layers.%u.post_feedforward_layernorm",
+                              NULL};
+static const role PRE_FFN = {"blk.%u.ffn_norm", "model.layers.%u.pre_feedforward_layernorm", NULL};
 static const role FFN_NORM = {"blk.%u.ffn_norm", "model.layers.%u.post_attention_layernorm", NULL};
 /* gpt-oss names the norm before the experts by where it stands. */
 static const role MIX_NORM = {"blk.%u.post_attention_norm",
@@ -155,7 +160,10 @@ static rotor_status norm(model_loader *ld, const role *r, uint32_t layer, size_t
                          const float **out) {
     const file_tensor *t;
     ROTOR_TRY(require(ld, r, layer, &t));
-    return bind_vector(ld, t, n, out);
+    ROTOR_TRY(bind_vector(ld, t, n, out));
+    float *gain = (float *)(uintptr_t)*out; /* a copy of our own */
+    for (size_t i = 0; ld->hf && ld->arch->gemma && i < n; i++) gain[i] += 1;
+    return ROTOR_OK;
 }
 
 /* A bias the file may or may not have. */
@@ -339,7 +347,11 @@ static rotor_status bind_qkv(model_loader *ld, uint32_t l, model_layer *w) {
 
 static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
     const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff;
-    ROTOR_TRY(norm(ld, &FFN_NORM, l, d, &w->ffn_norm));
+    ROTOR_TRY(norm(ld, ld->arch->gemma ? &PRE_FFN : &FFN_NORM, l, d, &w->ffn_norm));
+    if (ld->arch->gemma) {
+        ROTOR_TRY(norm(ld, &POST_ATTN, l, d, &w->post_attn_norm));
+        ROTOR_TRY(norm(ld, &POST_FFN, l, d, &w->post_ffn_norm));
+    }
     if (ld->arch->fused) {
         model_mat all;
         ROTOR_TRY(projection(ld, &GATE_UP, l, 2 * ff, d, &all));

@@ -145,6 +145,8 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
     const json_t *p = json_object_get(config, "rope_parameters"); /* newer configs */
     const char *key;
     json_t *v;
+    if (ld->arch->gemma && json_object_get(p, "full_attention"))
+        p = json_object_get(p, "full_attention"); /* the other is read elsewhere */
     json_object_foreach((json_t *)(uintptr_t)p, key, v) if (json_is_object(v)) return base_fail(
         ld->err, ROTOR_E_UNSUPPORTED,
         "%s: config.json: rope_parameters that differ between layers (\"%s\") are not "
@@ -176,11 +178,12 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
 
 /* ==== The whole config ======================================================================== */
 
-/* Layers take turns, the first with a window. */
+/* Layers with a window and layers without take turns as the family has it. */
 static rotor_status check_turns(const model_loader *ld, const json_t *config) {
     const json_t *types = json_object_get(config, "layer_types");
-    for (size_t i = 0; i < json_array_size(types); i++) {
-        const char *expected = i % 2 ? "full_attention" : "sliding_attention";
+    const size_t every = ld->m->hp.window_every;
+    for (size_t i = 0; every && i < json_array_size(types); i++) {
+        const char *expected = i % every == every - 1 ? "full_attention" : "sliding_attention";
         const char *got = json_string_value(json_array_get(types, i));
         if (!got || strcmp(got, expected) != 0)
             return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
@@ -201,8 +204,7 @@ static rotor_status oss(model_loader *ld, const json_t *config) {
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: swiglu_limit is %g, expected 7", file_path(ld->f),
                          get_number(config, "swiglu_limit", 7.0));
-    hp->window_every = 2;
-    return check_turns(ld, config);
+    return ROTOR_OK;
 }
 
 /* Qwen: every layer has experts, or this is not what is supported. */
@@ -250,6 +252,21 @@ static rotor_status check_still(const model_loader *ld, const json_t *config) {
     return ROTOR_OK;
 }
 
+/* Gemma 3 has a second base, in one of two places. */
+static void gemma(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    const json_t *local =
+        json_object_get(json_object_get(config, "rope_parameters"), "sliding_attention");
+    const double by = get_number(config, "query_pre_attn_scalar", hp->d_head);
+    hp->attn_cap = (float)get_number(config, "attn_logit_softcapping", 0);
+    hp->logit_cap = (float)get_number(config, "final_logit_softcapping", 0);
+    hp->embd_scale = sqrtf((float)hp->n_embd);
+    if (by != hp->d_head) hp->attn_scale = (float)(1 / sqrt(by));
+    if (ld->arch->qk_norm)
+        hp->rope_base_local =
+            get_number(local, "rope_theta", get_number(config, "rope_local_base_freq", 10000));
+}
+
 static rotor_status numbers(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
     hp->n_ctx = 2048;
@@ -265,7 +282,13 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
     hp->eps = (float)get_number(config, "rms_norm_eps", ld->arch->sub_norms ? 1e-5 : 1e-6);
     if (base_str_is(get_str(config, "model_type"), "mistral") || ld->arch->fused)
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+    if (ld->arch->gemma) {
+        ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+        gemma(ld, config);
+    }
     ROTOR_TRY(mixture(ld, config));
+    hp->window_every = hp->window ? ld->arch->window_every : 0;
+    ROTOR_TRY(check_turns(ld, config));
     ROTOR_TRY(check_still(ld, config));
     ROTOR_TRY(rope(ld, config));
     return quantization(ld, config);
@@ -273,8 +296,10 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
 
 /* Says which part of a config this build cannot honour, rather than computing something else. */
 static rotor_status refuse_unknown(const model_loader *ld, const json_t *config) {
-    base_str act = get_str(config, "hidden_act");
-    const char *expected = ld->arch->glu == MODEL_RELU2 ? "relu2" : "silu";
+    base_str act = get_str(config, ld->arch->gemma ? "hidden_activation" : "hidden_act");
+    const char *expected = ld->arch->glu == MODEL_RELU2  ? "relu2"
+                           : ld->arch->glu == MODEL_GELU ? "gelu_pytorch_tanh"
+                                                         : "silu";
     if (act.n && !base_str_is(act, expected))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: hidden_act \"%.*s\", architecture %s expects \"%s\"",
@@ -297,7 +322,8 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
     ld->arch = type.p ? model_arch_find_hf(type) : NULL;
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gpt_oss, "
+                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gemma2, "
+                         "gemma3_text, gpt_oss, "
                          "llama, mistral, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe and smollm3 are",
                          file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
     ROTOR_TRY(refuse_unknown(ld, config));

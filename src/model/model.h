@@ -17,7 +17,8 @@
 typedef enum model_glu {
     MODEL_RELU2,
     MODEL_SILU,
-    MODEL_SWIGLU_OAI
+    MODEL_SWIGLU_OAI,
+    MODEL_GELU
 } model_glu; /* gate activation */
 
 typedef enum model_rope_scaling {
@@ -49,19 +50,24 @@ typedef struct model_hparams {
     float rope_gain;                 /* multiplies cosines and sines; 1: nothing */
     const float
         *rope_divisors; /* [n_rot / 2], each divides its frequency (rope_freqs.weight), or NULL */
-    bool rope_interleaved; /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
-    uint32_t window;       /* positions a query sees, itself included; 0: all */
-    uint32_t window_every; /* of so many layers the last one sees all; 0: none does */
-    bool fused;            /* in files q, k and v are one tensor, gate and up another */
-    uint32_t still_every;  /* of so many layers the last one does not rotate; 0: all do */
-    uint32_t n_expert;     /* E: experts of a layer; 0: no mixture */
-    uint32_t n_used;       /* experts a token is sent to */
-    uint32_t n_ff_shared;  /* width of the expert that all tokens go to as well; 0: none */
-    bool route_of_all;     /* experts are weighed by the softmax over all, not over those chosen */
-    bool sub_norms;        /* norms before the o and down projections (BitNet) */
-    bool qk_norm;          /* each head of q and k is normed before rotation */
-    bool w1a8;             /* ternary projections: one int8 scale per token */
-    model_glu glu;         /* gate activation */
+    double rope_base_local; /* theta of layers with a window, without scaling; 0: as the others */
+    float attn_scale;       /* of queries times keys; 0: 1 / sqrt(d) */
+    float attn_cap;         /* scores are cap * tanh(score / cap); 0: as they are */
+    float logit_cap;        /* logits likewise */
+    float embd_scale;       /* multiplies rows of the embedding; 0: 1 */
+    bool rope_interleaved;  /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
+    uint32_t window;        /* positions a query sees, itself included; 0: all */
+    uint32_t window_every;  /* of so many layers the last one sees all; 0: none does */
+    bool fused;             /* in files q, k and v are one tensor, gate and up another */
+    uint32_t still_every;   /* of so many layers the last one does not rotate; 0: all do */
+    uint32_t n_expert;      /* E: experts of a layer; 0: no mixture */
+    uint32_t n_used;        /* experts a token is sent to */
+    uint32_t n_ff_shared;   /* width of the expert that all tokens go to as well; 0: none */
+    bool route_of_all;      /* experts are weighed by the softmax over all, not over those chosen */
+    bool sub_norms;         /* norms before the o and down projections (BitNet) */
+    bool qk_norm;           /* each head of q and k is normed before rotation */
+    bool w1a8;              /* ternary projections: one int8 scale per token */
+    model_glu glu;          /* gate activation */
 } model_hparams;
 
 /* The window of one layer; 0: all positions. */
@@ -98,6 +104,7 @@ typedef struct model_layer {
         shared_down;                              /* [Fs, D] [Fs, D] [D, Fs] of the shared expert */
     model_mat shared_by;                          /* [1, D]: sigmoid of it x h weighs that one */
     const float *gate_bias, *up_bias, *down_bias; /* [E, F] [E, F] [E, D] or NULL */
+    const float *post_attn_norm, *post_ffn_norm;  /* [D] of what a block adds, or NULL */
     const float *ffn_sub_norm;                    /* [F] or NULL */
 } model_layer;
 
@@ -196,8 +203,8 @@ bool model_is_adapter(const file_model *f);
 
 /* ---- Facts ----------------------------------------------------------------------------------- */
 
-/* inv_freq[n_rot / 2] of the rotary embedding, scaling applied. */
-void model_rope_freqs(const model_hparams *hp, double *inv_freq);
+/* inv_freq[n_rot / 2] of the rotary embedding, scaling applied; local: of layers with a window. */
+void model_rope_freqs(const model_hparams *hp, bool local, double *inv_freq);
 /* KV bytes one more position takes, for 4, 2 or 34/32 bytes an element; layers that keep only their
  * window left out. And those of the latter alone, per position kept. */
 uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);

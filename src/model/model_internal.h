@@ -28,6 +28,8 @@ typedef struct model_arch {
     model_glu glu;         /* gate activation; relu^2 unless it says another */
     bool fused;            /* q, k and v are one tensor, gate and up another */
     uint32_t still_every;  /* of so many layers the last one does not rotate; 0: all do */
+    bool gemma; /* norms behind blocks, too; a scaled embedding; gains less one in folders */
+    uint32_t window_every; /* of so many layers the last one sees all */
     bool mixture;          /* of experts, without biases */
     bool shared;           /* and one expert for all tokens; experts weighed by shares of all */
     bool oss;              /* gpt-oss: sinks, a mixture of experts, a window in every other layer */

@@ -44,7 +44,11 @@ static dev_mat bind(pass *p, const kern_mat *w) {
 
 static void embed(pass *p, dev_buf dst, const model_mat *table) {
     kern_mat w = run_mat(table);
-    emit(p, (dev_op){.kind = DEV_EMBED, .n_mats = 1, .dst = {dst}, .w = {bind(p, &w)}});
+    emit(p, (dev_op){.kind = DEV_EMBED,
+                     .n_mats = 1,
+                     .dst = {dst},
+                     .w = {bind(p, &w)},
+                     .scale = p->e->m->hp.embd_scale});
 }
 
 static dev_vec bind_vec(pass *p, const float *v, size_t n) {
@@ -138,8 +142,8 @@ static void experts(pass *p, dev_buf src, int n, const model_mat *const *w, cons
     emit(p, op);
 }
 
-static void rope(pass *p, dev_buf x, uint32_t n_heads) {
-    emit(p, (dev_op){.kind = DEV_ROPE, .dst = {x}, .n_heads = n_heads});
+static void rope(pass *p, dev_buf x, uint32_t n_heads, bool local) {
+    emit(p, (dev_op){.kind = DEV_ROPE, .local = local, .dst = {x}, .n_heads = n_heads});
 }
 
 static void add(pass *p, dev_buf dst, dev_buf src) {
@@ -213,8 +217,9 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     head_norm(p, b->q, w->q_norm, hp->n_head);
     head_norm(p, b->k, w->k_norm, hp->n_head_kv);
     if (!hp->still_every || layer % hp->still_every != hp->still_every - 1) {
-        rope(p, b->q, hp->n_head);
-        rope(p, b->k, hp->n_head_kv);
+        const bool local = hp->rope_base_local != 0 && model_window(hp, layer);
+        rope(p, b->q, hp->n_head, local);
+        rope(p, b->k, hp->n_head_kv, local);
     }
     emit(p,
          (dev_op){
@@ -230,12 +235,14 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     linear1(p, b->h, b->a, &w->o); /* h[B,D] */
     adapt(p, layer, MODEL_O, 1, b->a, &b->h);
     bias(p, b->h, w->o_bias, hp->n_embd);
+    if (w->post_attn_norm) norm(p, b->h, b->h, w->post_attn_norm, hp->n_embd);
     add(p, b->x, b->h);
 }
 
 static kern_glu glu_of(const model_hparams *hp) {
     return hp->glu == MODEL_RELU2  ? KERN_RELU2
            : hp->glu == MODEL_SILU ? KERN_SILU
+           : hp->glu == MODEL_GELU ? KERN_GELU
                                    : KERN_SWIGLU_OAI;
 }
 
@@ -251,6 +258,7 @@ static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
     linear1(p, b->h, b->g, &w->down); /* h[B,D] */
     adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
+    if (w->post_ffn_norm) norm(p, b->h, b->h, w->post_ffn_norm, hp->n_embd);
     add(p, b->x, b->h);
 }
 
@@ -316,6 +324,8 @@ static void decoder(pass *p) {
     norm(p, b->px, b->px, m->out_norm, m->hp.n_embd); /* px[picked,D] */
     if (p->e->staged) return; /* what is asked of the head, output_head.c does */
     linear(p, b->px, 1, &p->e->head, &b->logits); /* logits[picked,V] */
+    if (m->hp.logit_cap != 0)
+        emit(p, (dev_op){.kind = DEV_CAP, .dst = {b->logits}, .scale = m->hp.logit_cap});
 }
 
 rotor_status run_record_forward(run_engine *e, rotor_error *err) {

@@ -144,7 +144,7 @@ static void fill_gates(checker *c, float *g, size_t n) {
 }
 
 static void check_glu(checker *c, kern_glu act) {
-    static const char *const names[] = {"relu2", "silu", "swiglu of gpt-oss"};
+    static const char *const names[] = {"relu2", "silu", "swiglu of gpt-oss", "gelu"};
     for (size_t i = 0; i < BASE_COUNT(lengths); i++) {
         size_t n = lengths[i];
         float *g = take(c, S_X, n), *u = take(c, S_Y, n);
@@ -154,6 +154,22 @@ static void check_glu(checker *c, kern_glu act) {
         for (size_t l = 0; l < c->n_levels; l++) {
             c->table[l].glu(take(c, S_OUT, n), g, u, n, act);
             verdict(c, l, n, n, names[act]);
+        }
+    }
+}
+
+static void check_cap(checker *c) {
+    for (size_t i = 0; i < BASE_COUNT(lengths); i++) {
+        const size_t n = lengths[i];
+        float *x = take(c, S_X, n), *ref = take(c, S_REF, n);
+        fill_gates(c, x, n);
+        memcpy(ref, x, n * sizeof *ref);
+        c->ref.cap(ref, 30, n);
+        for (size_t l = 0; l < c->n_levels; l++) {
+            float *dst = take(c, S_OUT, n);
+            memcpy(dst, x, n * sizeof *dst);
+            c->table[l].cap(dst, 30, n);
+            verdict(c, l, n, n, "gates");
         }
     }
 }
@@ -231,10 +247,12 @@ void check_rows(checker *c) {
     if (slot_begin(c, "softmax")) check_softmax(c);
     if (slot_begin(c, "add")) check_add(c, false);
     if (slot_begin(c, "add_scaled")) check_add(c, true);
+    if (slot_begin(c, "cap")) check_cap(c);
     if (slot_begin(c, "glu")) {
         check_glu(c, KERN_RELU2);
         check_glu(c, KERN_SILU);
         check_glu(c, KERN_SWIGLU_OAI);
+        check_glu(c, KERN_GELU);
     }
     if (slot_begin(c, "kv_store")) check_kv_store(c);
     if (slot_begin(c, "rope")) check_rope(c);

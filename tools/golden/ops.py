@@ -333,7 +333,43 @@ def sinks():
     case("attention", [d, group, n_kv, n, k_step, v_step], q, k, v, np.array(spans, np.int32), f32(outs), f32(scales), z)
 
 
-for make in (rmsnorm, add, glu, rope, quant_i8, quant_q8, t2, plain, blocks, kv_store, attention, add_scaled, swiglu, sinks):
+def gelu():
+    """the gate by its form with tanh; params n, 3; arrays gate, up, out"""
+    for n in (1, 33, 300):
+        g, u = f32(3 * rng.standard_normal(n)), f32(rng.standard_normal(n))
+        x = wide(g)
+        case("glu", [n, 3], g, u, x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) * u)
+
+
+def cap():
+    """params n, cap; arrays x, out"""
+    for n, top in ((1, 30.0), (37, 50.0), (300, 4.0)):
+        x = f32(2 * top * rng.standard_normal(n))
+        x[:1] = 1e4
+        case("cap", [n, top], x, top * np.tanh(wide(x) / top))
+
+
+def capped():
+    """as sinks, and a last array: f32 [1], the cap of scores"""
+    d, group, n_kv, n, k_step, v_step, top = 32, 2, 1, 100, 0.0317, 0.0117, 3.0
+    k, v = cached((n, n_kv, d)), cached((n, n_kv, d))
+    q, z = f32(2 * rng.standard_normal((group * n_kv, d))), f32(rng.standard_normal(group * n_kv))
+    ks, vs = [wide((np.float32(step) * a.astype(np.float32)).astype(np.float32)) for a, step in ((k, k_step), (v, v_step))]
+    spans, outs, scales = [], [], []
+    for lo, hi in [(0, 1), (0, 100), (60, 100)]:
+        for head in range(group * n_kv):
+            scores = top * np.tanh(ks[lo:hi, 0] @ wide(q[head]) / np.sqrt(d) / top)
+            p = np.exp(np.append(scores, wide(z[head])))
+            p = (p / p.sum())[:-1]
+            outs.append(p @ vs[lo:hi, 0])
+            scales.append(np.mean(p @ np.abs(vs[lo:hi, 0])))
+        spans.append((0, lo, hi))
+    case("attention", [d, group, n_kv, n, k_step, v_step], q, k, v, np.array(spans, np.int32), f32(outs), f32(scales), z,
+         f32([top]))
+
+
+for make in (rmsnorm, add, glu, rope, quant_i8, quant_q8, t2, plain, blocks, kv_store, attention, add_scaled, swiglu, sinks,
+             gelu, cap, capped):
     make()
 folder = os.path.join(ROOT, "tests", "data", "kern")
 os.makedirs(folder, exist_ok=True)

@@ -220,6 +220,10 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     switch (op->kind) {
     case DEV_EMBED:
         d->k->embed(row_of(dst, row), &d->mats[op->w[0]], c->step->token[row]);
+        for (size_t i = 0; op->scale != 0 && i < dst->width; i++) row_of(dst, row)[i] *= op->scale;
+        break;
+    case DEV_CAP:
+        d->k->cap(row_of(dst, row), op->scale, dst->width);
         break;
     case DEV_RMSNORM:
         norm_heads(d, op, row, 0, BASE_MAX(op->n_heads, 1u));
@@ -243,7 +247,8 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         break;
     case DEV_ROPE:
         d->k->rope(row_of(dst, row), op->n_heads, d->shape.d_head, d->shape.n_rot,
-                   d->cs + row * half, d->sn + row * half, d->shape.rope_interleaved);
+                   d->cs[op->local] + row * half, d->sn[op->local] + row * half,
+                   d->shape.rope_interleaved);
         break;
     case DEV_KV_APPEND:
         kv_append_row(c, op, row);
@@ -313,7 +318,8 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
                        .n_tok = n,
                        .n_heads = group,
                        .d = s->d_head,
-                       .scale = 1.0f / __builtin_sqrtf((float)s->d_head),
+                       .scale = s->attn_scale,
+                       .cap = s->attn_cap,
                        .type = s->kv,
                        .pages = cache->pages,
                        .page_ids = pages_of(c, op->layer, row),
@@ -395,8 +401,8 @@ static void do_head(const cpu_ctx *c, const cpu_phase *ph, uint32_t head) {
         if (op->kind == DEV_KV_APPEND)
             kv_append_head(c, op, 0, head);
         else if (op->kind == DEV_ROPE)
-            d->k->rope(d->bufs[op->dst[0]].x + head * n * dim, n, dim, d->shape.n_rot, d->cs, d->sn,
-                       d->shape.rope_interleaved);
+            d->k->rope(d->bufs[op->dst[0]].x + head * n * dim, n, dim, d->shape.n_rot,
+                       d->cs[op->local], d->sn[op->local], d->shape.rope_interleaved);
         else
             norm_heads(d, op, 0, head * n, n);
         lap(c, op, false);
@@ -568,11 +574,13 @@ static void do_phase(const cpu_ctx *c, const cpu_phase *ph) {
 
 static void make_row_angles(const dev_cpu *d, size_t row, uint32_t pos) {
     const size_t half = d->shape.n_rot / 2;
-    float *cs = d->cs + row * half, *sn = d->sn + row * half;
-    kern_rope_table(cs, sn, d->inv_freq, half, pos);
-    for (size_t i = 0; d->shape.rope_gain != 1 && i < half; i++) {
-        cs[i] *= d->shape.rope_gain;
-        sn[i] *= d->shape.rope_gain;
+    for (int t = 0; t < 2 && d->inv_freq[t]; t++) {
+        float *cs = d->cs[t] + row * half, *sn = d->sn[t] + row * half;
+        kern_rope_table(cs, sn, d->inv_freq[t], half, pos);
+        for (size_t i = 0; d->shape.rope_gain != 1 && i < half; i++) {
+            cs[i] *= d->shape.rope_gain;
+            sn[i] *= d->shape.rope_gain;
+        }
     }
 }
 

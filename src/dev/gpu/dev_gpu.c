@@ -38,9 +38,9 @@ static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, r
     return d->api->write(d->g, vec.mem, 0, v, n * sizeof *v, err);
 }
 
-static rotor_status no_experts(const dev_gpu *d, rotor_error *err) {
+static rotor_status no_kernel(const dev_gpu *d, rotor_error *err) {
     return base_fail(err, ROTOR_E_UNSUPPORTED,
-                     "device %s: there are no kernels for mixtures of experts yet",
+                     "device %s: there are no kernels for mixtures of experts, caps and sinks yet",
                      d->g->facts.name);
 }
 
@@ -51,7 +51,7 @@ static rotor_status add_buf(dev *base, size_t width, dev_rows rows, dev_buf *out
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
     const bool picked = rows == DEV_PICKED;
-    if (rows == DEV_SLOTS) return no_experts(d, err);
+    if (rows == DEV_SLOTS) return no_kernel(d, err);
     list[d->n_bufs] = (gpu_buf){.width = width,
                                 .picked = picked,
                                 .rows = picked ? d->shape.max_picked : d->shape.max_rows,
@@ -123,9 +123,10 @@ static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *
     dev_gpu *d = (dev_gpu *)base;
     assert(!d->ops); /* once */
     for (size_t i = 0; i < n; i++)
-        if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks ||
-            ops[i].glu == KERN_SWIGLU_OAI)
-            return no_experts(d, err);
+        if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks || ops[i].local ||
+            ops[i].scale != 0 || ops[i].glu >= KERN_SWIGLU_OAI)
+            return no_kernel(d, err);
+    if (d->shape.attn_cap != 0 || d->shape.attn_scale != 0) return no_kernel(d, err);
     d->ops = base_alloc_array(n, sizeof *ops);
     d->weights_of = base_alloc_array(n, sizeof *d->weights_of);
     if (!d->ops || !d->weights_of) return base_fail_nomem(err, "recording a step");
