@@ -173,7 +173,8 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
                          ld->arch->name);
     if (hp->rope_factor == 0) hp->rope_factor = 1.0; /* how some writers say none */
     if (ld->arch->turned) return hp->n_rot = 0, ROTOR_OK;
-    if (file_tensor_find(ld->f, "rope_factors_long.weight")) return gguf_longrope(ld, hp);
+    if (base_str_is(type, "longrope") || file_tensor_find(ld->f, "rope_factors_long.weight"))
+        return gguf_longrope(ld, hp);
     if (base_str_is(type, "none") || (!kv && hp->rope_factor == 1.0)) return ROTOR_OK;
     if (base_str_is(type, "yarn") || (!kv && ld->arch->oss)) return gguf_yarn(ld, hp);
     if (kv && !base_str_is(type, "linear"))
