@@ -109,6 +109,11 @@ def test_default_is_the_embedded_model(rotor):
     assert inspect(rotor)["name"] == "stories260K"
 
 
+def test_folders_of_gpt2_have_names_of_their_own(rotor, source_root):
+    facts = json.loads(rotor("inspect", source_root / "tests" / "data" / "golden" / "fam-gpt2", "--json").stdout)
+    assert facts["loadable"] and [facts[k] for k in ("n_layer", "n_embd", "n_head", "n_head_kv", "d_head", "n_ctx")] == [2, 32, 2, 2, 16, 64]
+
+
 def test_hugging_face_folder(rotor, source_root):
     d = inspect(rotor, source_root / "tests" / "data" / "golden" / "hf-bitnet-packed")
     assert d["format"] == "safetensors" and d["architecture"] == "bitnet" and d["loadable"] is True and d["n_layer"] > 0
