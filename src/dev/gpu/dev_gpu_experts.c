@@ -6,7 +6,7 @@
  *
  *   route                        -> route
  *   gather, experts, biases      -> xv_* or xm_*, which read tokens' rows where they are
- *   mix, sum, gated sum          -> mix
+ *   mix, sum, gated sum          -> mix_rows
  *
  * A layer of gpt-oss is fourteen dispatches: row qkv rope attn fold row o row router route gate-up
  * row down mix.
@@ -199,7 +199,7 @@ size_t gpu_lower_mix(lower *l, size_t i) {
                               .gate_ld = gate->ld,
                               .dst_at = dst->at,
                               .dst_ld = dst->ld};
-    const work w = {.name = "mix",
+    const work w = {.name = "mix_rows",
                     .spec = {256, what, d->shape.n_used},
                     .n_spec = 3,
                     .x = gpu_ceil_div(p.width, 256),

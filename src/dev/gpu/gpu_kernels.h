@@ -145,7 +145,7 @@ typedef struct gpu_route_params {
     uint32_t row_at, token_at, weight_at, job_at; /* in route */
 } gpu_route_params;
 
-/* `mix`: dst[token] = the sum of its USED slot rows of src by their weights (MIX_SLOTS); added to
+/* `mix_rows`: dst[token] = the sum of its USED slot rows of src by their weights (MIX_SLOTS); added to
  * dst (MIX_ADD); then MIX_GATED: + sigmoid(gate[token]) * b[token]. Grid (ceil(width / 256), B), LX
  * 256. spec 1: what of it, 2: USED. Binds: 0 step, 1 route, 2 src, 3 b, 4 gate, 5 dst. */
 enum { MIX_SLOTS = 1, MIX_ADD = 2, MIX_GATED = 4 };

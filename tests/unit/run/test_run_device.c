@@ -124,11 +124,18 @@ static void check_way(rig *cpu, rig *gpu, size_t way, bool float_act, const char
     free(got);
 }
 
+/* Whether the tests are about this model: ROTOR_TEST_MODEL names the only one. */
+static bool asked_for(const char *model_name) {
+    const char *only = getenv("ROTOR_TEST_MODEL");
+    return !only || strcmp(only, model_name) == 0;
+}
+
 /* Every way through a model that `all` or the short run asks for, on one device. */
 static void check_model(const rig_device *d, const char *model_name, kern_kv kv, bool float_act) {
     static const char *const caches[] = {"f32", "f16", "q8"};
     rig cpu, gpu;
     char label[200];
+    if (!asked_for(model_name)) return;
     snprintf(label, sizeof label, "%.24s, %s, cache %s, act %s", d->label, model_name, caches[kv],
              float_act ? "f32" : "q8");
     rig_up(&cpu, model_name, (rig_setting){.kv = kv, .float_act = float_act, .rows = N});
@@ -190,6 +197,7 @@ static void check_costs(const rig_device *d, const char *model_name) {
     enum { WARM = 3, TOKENS = 40 };
     rig r;
     run_session *s = NULL;
+    if (!asked_for(model_name)) return;
     rig_up(&r, model_name, (rig_setting){.device = d, .kv = KERN_KV_F16, .rows = 8});
     rig_session(&s, &r);
     for (uint32_t i = 0; i < WARM; i++) step_and_take_best(&r, s, i);
