@@ -290,7 +290,7 @@ static void run_tile(checker *c, const attn_case *k, const step_image *s, gpu_me
                                     .scale = 1 / sqrtf((float)k->d)};
     run(c, &(launch){.name = "attn_tile",
                      .lx = 128,
-                     .spec = {k->group, k->d, k->kv},
+                     .spec = {k->group, k->d, k->kv, k->sinks},
                      .groups = {(rows + GPU_TILE_TOKENS - 1) / GPU_TILE_TOKENS, n_head, 1},
                      .params = &params,
                      .n_params = sizeof params / 4,
