@@ -64,8 +64,7 @@ static bool join_bufs(dev_gpu *d, const dev_buf *b, uint8_t n) {
     for (uint8_t i = 0; i < n; i++) {
         for (size_t j = 0; j < d->n_bufs; j++) /* is, or has, a guest */
             if (j != b[i] && d->bufs[j].home == b[i]) return false;
-        if (d->bufs[b[i]].home != b[i] || d->bufs[b[i]].kind != d->bufs[b[0]].kind)
-            return false;
+        if (d->bufs[b[i]].home != b[i] || d->bufs[b[i]].kind != d->bufs[b[0]].kind) return false;
     }
     at = 0;
     for (uint8_t i = 0; i < n; at += d->bufs[b[i++]].width) {

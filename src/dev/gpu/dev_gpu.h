@@ -177,8 +177,8 @@ rotor_status gpu_check_answers(dev_gpu *d, rotor_error *err);
 rotor_status dev_gpu_probe_on(const gpu_api *api, size_t index, const char *cache_dir,
                               dev_probe_result *out, rotor_error *err);
 
-/* dev_gpu_experts.c: what a mixture needs, as far as it is known before the list; and whether a list
- * is one that its kernels can do. ROTOR_E_UNSUPPORTED: not this one. */
+/* dev_gpu_experts.c: what a mixture needs, as far as it is known before the list; and whether a
+ * list is one that its kernels can do. ROTOR_E_UNSUPPORTED: not this one. */
 rotor_status gpu_make_route(dev_gpu *d, rotor_error *err);
 rotor_status gpu_check_experts(const dev_gpu *d, const dev_op *ops, size_t n, rotor_error *err);
 

@@ -92,14 +92,14 @@ size_t gpu_lower_route(lower *l, size_t i) {
                                 .token_at = r.token,
                                 .weight_at = r.weight,
                                 .job_at = r.job};
-    const work w = {.name = "route",
-                    .spec = {256, l->rows, d->shape.n_used, d->shape.n_expert, op->of_all,
-                             r.at_once},
-                    .n_spec = 6,
-                    .x = 1,
-                    .y = 1,
-                    .n_binds = 3,
-                    .bind = {d->step, x->x, d->route}};
+    const work w = {
+        .name = "route",
+        .spec = {256, l->rows, d->shape.n_used, d->shape.n_expert, op->of_all, r.at_once},
+        .n_spec = 6,
+        .x = 1,
+        .y = 1,
+        .n_binds = 3,
+        .bind = {d->step, x->x, d->route}};
     gpu_emit(l, &w, &p, sizeof p);
     return i + 1;
 }
@@ -115,31 +115,31 @@ static void emit_experts(lower *l, const dev_op *op, const gpu_weights *w, dev_b
     const uint32_t lx = r.few && d->g->facts.subgroup == 1 ? 1 : 256;
     for (size_t i = 0; i < w->n_pieces; i++) {
         const gpu_piece *piece = &w->pieces[i];
-        const gpu_expert_params p = {
-            .p = {.rows = w->rows,
-                  .cols = w->cols,
-                  .n_u = w->n_u,
-                  .x_at = int8 ? 0 : src->at,
-                  .x_ld = int8 ? src->q_ld : src->ld,
-                  .xs_ld = src->xs_ld,
-                  .y_at = dst->at,
-                  .y_ld = dst->ld},
-            .expert0 = piece->row0,
-            .n_expert = piece->rows,
-            .expert_words = gpu_ceil_div(w->rows, GPU_ROWS) * GPU_ROWS * w->n_u,
-            .gathered = gather != NULL,
-            .job_at = r.job,
-            .token_at = r.token};
-        const work k = {.name = gpu_product_name(w->type, r.few, true),
-                        .spec = {lx, r.few ? r.at_once : 1, 0, !int8, w->type,
-                                 w->bias ? GPU_BIASED : 0},
-                        .n_spec = 6,
-                        .x = gpu_ceil_div(w->rows, r.few ? GPU_ROWS : GPU_MM_ROWS),
-                        .y = r.n_jobs,
-                        .n_binds = 7,
-                        .bind = {d->step, piece->mem, int8 ? src->q : src->x, src->xs, w->bias,
-                                 dst->x, d->route},
-                        .beside = i > 0 || y != op->dst[0]};
+        const gpu_expert_params p = {.p = {.rows = w->rows,
+                                           .cols = w->cols,
+                                           .n_u = w->n_u,
+                                           .x_at = int8 ? 0 : src->at,
+                                           .x_ld = int8 ? src->q_ld : src->ld,
+                                           .xs_ld = src->xs_ld,
+                                           .y_at = dst->at,
+                                           .y_ld = dst->ld},
+                                     .expert0 = piece->row0,
+                                     .n_expert = piece->rows,
+                                     .expert_words =
+                                         gpu_ceil_div(w->rows, GPU_ROWS) * GPU_ROWS * w->n_u,
+                                     .gathered = gather != NULL,
+                                     .job_at = r.job,
+                                     .token_at = r.token};
+        const work k = {
+            .name = gpu_product_name(w->type, r.few, true),
+            .spec = {lx, r.few ? r.at_once : 1, 0, !int8, w->type, w->bias ? GPU_BIASED : 0},
+            .n_spec = 6,
+            .x = gpu_ceil_div(w->rows, r.few ? GPU_ROWS : GPU_MM_ROWS),
+            .y = r.n_jobs,
+            .n_binds = 7,
+            .bind = {d->step, piece->mem, int8 ? src->q : src->x, src->xs, w->bias, dst->x,
+                     d->route},
+            .beside = i > 0 || y != op->dst[0]};
         gpu_emit(l, &k, &p, sizeof p);
     }
 }
@@ -154,8 +154,7 @@ size_t gpu_lower_experts(lower *l, size_t i) {
     if (w->n == op->n_mats)
         emit_experts(l, op, w, op->dst[0], gather);
     else
-        for (uint8_t m = 0; m < op->n_mats; m++)
-            emit_experts(l, op, &w[m], op->dst[m], gather);
+        for (uint8_t m = 0; m < op->n_mats; m++) emit_experts(l, op, &w[m], op->dst[m], gather);
     return i + 1 + d->biases_of[i];
 }
 

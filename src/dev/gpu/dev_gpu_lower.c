@@ -8,8 +8,9 @@
  *   rotate q, rotate k, store k and v        -> rope
  *   attention of few tokens                  -> attn, attn_fold; of many: attn_tile
  *
- * Mixtures of experts are in dev_gpu_experts.c. A BitNet layer is eleven dispatches: row qkv rope attn fold row o row gate-up row down.
- * A result that only ops inside a dispatch read is not written (float_live).
+ * Mixtures of experts are in dev_gpu_experts.c. A BitNet layer is eleven dispatches: row qkv rope
+ * attn fold row o row gate-up row down. A result that only ops inside a dispatch read is not
+ * written (float_live).
  */
 #include "dev/gpu/gpu_lower.h"
 
@@ -387,14 +388,14 @@ static size_t lower_attention(lower *l, size_t i) {
                                .dst_at = dst->at,
                                .dst_ld = dst->ld,
                                .scale = 1.0f / __builtin_sqrtf((float)s->d_head)};
-    const work w = {.name = "attn_tile",
-                    .spec = {128, s->n_head / s->n_head_kv, s->d_head, s->kv, op->sinks},
-                    .n_spec = 5,
-                    .x = gpu_ceil_div(l->rows, GPU_TILE_TOKENS),
-                    .y = s->n_head,
-                    .n_binds = 6,
-                    .bind = {d->step, q->x, d->keys[op->layer], d->values[op->layer], dst->x,
-                             sinks_of(d, op)}};
+    const work w = {
+        .name = "attn_tile",
+        .spec = {128, s->n_head / s->n_head_kv, s->d_head, s->kv, op->sinks},
+        .n_spec = 5,
+        .x = gpu_ceil_div(l->rows, GPU_TILE_TOKENS),
+        .y = s->n_head,
+        .n_binds = 6,
+        .bind = {d->step, q->x, d->keys[op->layer], d->values[op->layer], dst->x, sinks_of(d, op)}};
     gpu_emit(l, &w, &p, sizeof p);
     return i + 1;
 }

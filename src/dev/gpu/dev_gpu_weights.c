@@ -196,8 +196,8 @@ rotor_status gpu_add_bias(dev_gpu *d, gpu_weights *w, const float *const *v, rot
 
 /* ==== A table that stays where it is ========================================================== */
 
-/* The kernel takes any row of whole halves of words; T5, MXFP4 and what becomes GPU_B32 are no such rows
- * as they are packed. */
+/* The kernel takes any row of whole halves of words; T5, MXFP4 and what becomes GPU_B32 are no such
+ * rows as they are packed. */
 bool dev_gpu_can_import(const kern_mat *w) {
     gpu_type type;
     return gpu_type_of(w, &type) && type != GPU_B32 && type != GPU_MXFP4 && w->type != QUANT_T5 &&

@@ -119,9 +119,9 @@ typedef struct gpu_product_params {
 
 /* Products for the experts of a mixture: xv_* as mv_*, xm_* as mm_*, of the same types but GPU_T2.
  * Grid (ceil(rows / 32 or GPU_MM_ROWS), jobs there may be): a group takes one job of `route`, whose
- * rows are at most TOKENS (xm: GPU_MM_TOKENS). w holds the matrices of experts expert0 ... expert0 +
- * n_expert - 1, each begins with a group of 32 rows; jobs of others do nothing. rs[expert * rows +
- * row]. spec and binds as above, 6: route. */
+ * rows are at most TOKENS (xm: GPU_MM_TOKENS). w holds the matrices of experts expert0 ... expert0
+ * + n_expert - 1, each begins with a group of 32 rows; jobs of others do nothing. rs[expert * rows
+ * + row]. spec and binds as above, 6: route. */
 typedef struct gpu_expert_params {
     gpu_product_params p;  /* count_at is not used, row0 is 0; rows of one expert */
     uint32_t expert0;      /* first of this piece */
@@ -135,8 +135,8 @@ typedef struct gpu_expert_params {
 /* `route`: which experts each token goes to: the USED largest of MANY logits, best first, the lower
  * index first among equals. Each choice is a slot and has a row; rows are sorted by expert, then by
  * token. One group, LX 256. spec 1: ROWS, B; 2: USED, at most GPU_MOST_USED; 3: MANY, at most
- * GPU_MOST_EXPERTS; 4: weights are shares of the softmax over all MANY, not over the chosen; 5: JOB,
- * rows of a job. B * ceil(USED / 4) is at most GPU_ROUTE_WORDS. Binds: 0 step, 1 x, 2 route:
+ * GPU_MOST_EXPERTS; 4: weights are shares of the softmax over all MANY, not over the chosen; 5:
+ * JOB, rows of a job. B * ceil(USED / 4) is at most GPU_ROUTE_WORDS. Binds: 0 step, 1 x, 2 route:
  *   | slots | jobs | 0 | 0 | row[B][USED] | token[B USED] of a row | weight[B][USED] as bits |
  *     expert, first row, rows of each job: those of one expert stand together, in order */
 enum { GPU_MOST_EXPERTS = 256, GPU_MOST_USED = 16, GPU_ROUTE_WORDS = 2048, GPU_ROUTE_HEADER = 4 };
@@ -145,9 +145,9 @@ typedef struct gpu_route_params {
     uint32_t row_at, token_at, weight_at, job_at; /* in route */
 } gpu_route_params;
 
-/* `mix_rows`: dst[token] = the sum of its USED slot rows of src by their weights (MIX_SLOTS); added to
- * dst (MIX_ADD); then MIX_GATED: + sigmoid(gate[token]) * b[token]. Grid (ceil(width / 256), B), LX
- * 256. spec 1: what of it, 2: USED. Binds: 0 step, 1 route, 2 src, 3 b, 4 gate, 5 dst. */
+/* `mix_rows`: dst[token] = the sum of its USED slot rows of src by their weights (MIX_SLOTS); added
+ * to dst (MIX_ADD); then MIX_GATED: + sigmoid(gate[token]) * b[token]. Grid (ceil(width / 256), B),
+ * LX 256. spec 1: what of it, 2: USED. Binds: 0 step, 1 route, 2 src, 3 b, 4 gate, 5 dst. */
 enum { MIX_SLOTS = 1, MIX_ADD = 2, MIX_GATED = 4 };
 typedef struct gpu_mix_params {
     uint32_t width;             /* elements of a row */

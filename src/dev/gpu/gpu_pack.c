@@ -46,9 +46,9 @@ bool gpu_type_of(const kern_mat *w, gpu_type *out) {
         uint32_t type;   /* of the file */
         gpu_type packed; /* on the device */
     } known[] = {
-        {QUANT_I2_S, GPU_T2},   {QUANT_T5, GPU_T2},     {QUANT_F32, GPU_F32},
-        {QUANT_F16, GPU_F16},   {QUANT_BF16, GPU_BF16}, {QUANT_Q8_0, GPU_Q8_0},
-        {KERN_Q8X16, GPU_Q8_0}, {QUANT_Q4_0, GPU_Q4_0}, {QUANT_Q4_K, GPU_Q4_K},
+        {QUANT_I2_S, GPU_T2},   {QUANT_T5, GPU_T2},       {QUANT_F32, GPU_F32},
+        {QUANT_F16, GPU_F16},   {QUANT_BF16, GPU_BF16},   {QUANT_Q8_0, GPU_Q8_0},
+        {KERN_Q8X16, GPU_Q8_0}, {QUANT_Q4_0, GPU_Q4_0},   {QUANT_Q4_K, GPU_Q4_K},
         {QUANT_Q6_K, GPU_Q6_K}, {QUANT_MXFP4, GPU_MXFP4},
     };
     for (size_t i = 0; i < BASE_COUNT(known); i++)

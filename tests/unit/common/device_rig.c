@@ -53,9 +53,9 @@ typedef enum origin { MADE, FOUND, TINY, FORGED, GOLDEN } origin;
 
 static const struct {
     const char *name; /* for people; of MADE and FOUND also where it comes from */
-    origin from;      /* tool_synth, a file of the tests, tiny_write, forge, a checkpoint of theirs */
-    uint32_t what;    /* TINY: tiny_kind; FORGED: quant_type of the projections */
-    bool quick;       /* part of the short run */
+    origin from;   /* tool_synth, a file of the tests, tiny_write, forge, a checkpoint of theirs */
+    uint32_t what; /* TINY: tiny_kind; FORGED: quant_type of the projections */
+    bool quick;    /* part of the short run */
 } models[] = {{"bitnet-tiny", MADE, 0, true},
               {"llama-tiny", MADE, 0, true},
               {"stories260K", FOUND, 0, true},

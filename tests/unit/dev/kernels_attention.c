@@ -353,7 +353,8 @@ static void check_all(checker *c) {
             for (size_t d = 0; d < BASE_COUNT(ds); d++) {
                 if (groups[g] == 12 && ds[d] > 80) continue;
                 attn_case k = {
-                    groups[g], 2, ds[d], (kern_kv)kv, 0, 0, {0, 1, 63, 64, 511, 512, 1000, 130}, 8, false};
+                    groups[g], 2,    ds[d], (kern_kv)kv, 0, 0, {0, 1, 63, 64, 511, 512, 1000, 130},
+                    8,         false};
                 for (size_t i = 0; i < 3; i++) {
                     k.splits = splits[i];
                     k.window = windows[(g + d + i) % 4];

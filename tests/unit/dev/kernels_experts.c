@@ -120,11 +120,11 @@ typedef struct experts_case {
 } experts_case;
 
 typedef struct experts_x {
-    float *x;    /* [n, cols] */
-    int8_t *q;   /* [n, ldq] */
-    float *s;    /* [n, ldq / 32] */
+    float *x;     /* [n, cols] */
+    int8_t *q;    /* [n, ldq] */
+    float *s;     /* [n, ldq / 32] */
     int16_t *s16; /* [n, ldq / 16] */
-    size_t ldq;  /* bytes of a row of q */
+    size_t ldq;   /* bytes of a row of q */
 } experts_x;
 
 static experts_x make_x(checker *c, size_t n, size_t cols) {
@@ -192,18 +192,18 @@ static void run_piece(checker *c, const experts_case *k, const kern_mat *all, co
                                       .job_at = ch->job,
                                       .token_at = ch->token};
     const bool plain = type <= GPU_BF16;
-    run(c, &(launch){.name = k->few ? plain ? "xv_float" : "xv_block"
-                             : plain ? "xm_float"
-                                     : "xm_block",
-                     .lx = k->few && c->g->facts.subgroup == 1 ? 1 : 256,
-                     .spec = {k->few ? k->m.job : 1, 0, k->float_act, type,
-                              k->biased ? GPU_BIASED : 0},
-                     .groups = {(k->rows + tall - 1) / tall, ch->word[1] + 1, 1},
-                     .params = &params,
-                     .n_params = sizeof params / 4,
-                     .bind = {bind[0], put(c, packed, (size_t)each * (to - from) * 4), bind[1],
-                              bind[2], bind[3], y, bind[4]},
-                     .n_binds = 7});
+    run(c, &(launch){
+               .name = k->few  ? plain ? "xv_float" : "xv_block"
+                       : plain ? "xm_float"
+                               : "xm_block",
+               .lx = k->few && c->g->facts.subgroup == 1 ? 1 : 256,
+               .spec = {k->few ? k->m.job : 1, 0, k->float_act, type, k->biased ? GPU_BIASED : 0},
+               .groups = {(k->rows + tall - 1) / tall, ch->word[1] + 1, 1},
+               .params = &params,
+               .n_params = sizeof params / 4,
+               .bind = {bind[0], put(c, packed, (size_t)each * (to - from) * 4), bind[1], bind[2],
+                        bind[3], y, bind[4]},
+               .n_binds = 7});
     free(packed);
 }
 
@@ -224,11 +224,11 @@ static void check_experts(checker *c, const experts_case *k) {
     experts_x x = make_x(c, n_x, k->cols);
     step_image s = step_make(k->m.rows, k->m.live, 0, 0, 0);
     gpu_mem *out = put(c, y, n_y * 4);
-    gpu_mem *const bind[5] = {put(c, s.word, s.n_words * 4),
-                              k->float_act ? put(c, x.x, n_x * k->cols * 4)
-                                           : put(c, x.q, n_x * x.ldq),
-                              put(c, x.s, n_x * x.ldq / 8), put(c, bias, 4 * k->m.n_expert * k->rows),
-                              put(c, ch.word, ch.n_words * 4)};
+    gpu_mem *const bind[5] = {
+        put(c, s.word, s.n_words * 4),
+        k->float_act ? put(c, x.x, n_x * k->cols * 4) : put(c, x.q, n_x * x.ldq),
+        put(c, x.s, n_x * x.ldq / 8), put(c, bias, 4 * k->m.n_expert * k->rows),
+        put(c, ch.word, ch.n_words * 4)};
     const size_t x_ld = k->float_act ? k->cols : x.ldq / 4;
     run_piece(c, k, &all, &ch, bind, out, 0, 2, x_ld, x.ldq / 32);
     run_piece(c, k, &all, &ch, bind, out, 2, k->m.n_expert, x_ld, x.ldq / 32);
@@ -294,12 +294,13 @@ static void check_mix(checker *c, uint32_t what, uint32_t width) {
                      .params = &params,
                      .n_params = sizeof params / 4,
                      .bind = {put(c, s.word, s.n_words * 4), put(c, ch.word, ch.n_words * 4),
-                              put(c, src, n * USED * 4), put(c, b, n * 4), put(c, gate, sizeof gate),
-                              out},
+                              put(c, src, n * USED * 4), put(c, b, n * 4),
+                              put(c, gate, sizeof gate), out},
                      .n_binds = 6});
     get(c, out, dst, n * 4);
     drop(c);
-    for (size_t t = 0; t < LIVE; t++) near(c, dst + t * width, want + t * width, width, 1e-6, "mix");
+    for (size_t t = 0; t < LIVE; t++)
+        near(c, dst + t * width, want + t * width, width, 1e-6, "mix");
     say(c, memcmp(dst + LIVE * width, want + LIVE * width, width * 4) == 0,
         "mix wrote a row that is not there");
     void *list[] = {logits, src, b, dst, want, sum, ch.word, s.word};
@@ -327,7 +328,7 @@ void check_expert_kernels(checker *c) {
         {QUANT_F16, 33, 83, {6, 4, 16, 13, 8}, true, true, true, true},
         {QUANT_F32, 65, 83, {6, 4, 40, 33, 64}, false, true, false, true},
     };
-    static const mixture routes[] = {{32, 4, 1, 1, 1}, {8, 2, 8, 5, 4}, {6, 4, 64, 64, 8},
+    static const mixture routes[] = {{32, 4, 1, 1, 1},       {8, 2, 8, 5, 4},    {6, 4, 64, 64, 8},
                                      {128, 8, 256, 200, 64}, {256, 16, 4, 4, 2}, {4, 4, 2, 1, 2}};
     for (size_t i = 0; i < (c->all ? BASE_COUNT(cases) : 4); i++) check_experts(c, &cases[i]);
     for (size_t i = 0; i < (c->all ? BASE_COUNT(routes) : 3); i++)

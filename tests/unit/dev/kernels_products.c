@@ -316,11 +316,14 @@ void check_product_kernels(checker *c) {
                 for (uint32_t at_once = 0; at_once <= 8; at_once = at_once ? 2 * at_once : 1) {
                     const uint32_t pick = base_rng_below(&c->rng, 1000), bits = pick % 4;
                     product p = {
-                        types[t], rows[pick % 3],
-                        cols[k],  at_once ? tokens[pick % 7] : pick % 2 ? 65 : 64,
-                        at_once,  f,
-                        bits & 1, types[t] != QUANT_I2_S && types[t] != QUANT_T5 ? (bits >> 1) * (1 + pick / 4 % 2)
-                                                                       : 0};
+                        types[t],
+                        rows[pick % 3],
+                        cols[k],
+                        at_once ? tokens[pick % 7] : pick % 2 ? 65 : 64,
+                        at_once,
+                        f,
+                        bits & 1,
+                        types[t] != QUANT_I2_S && types[t] != QUANT_T5 ? (bits >> 1) * (1 + pick / 4 % 2) : 0};
                     if (!at_once && cols[k] > 2752) p.rows = 65;
                     if (types[t] == QUANT_F16 && cols[k] == 80) p.cols = 83;
                     check_product(c, &p);
