@@ -172,6 +172,7 @@ void rig_up(rig *r, const char *model_name, rig_setting set) {
                             .device_facts = set.facts,
                             .n_pages = 24,
                             .n_sessions = set.sessions,
+                            .device_layers = set.layers,
                             .chunk = set.rows,
                             .max_logits = set.rows,
                             .log = &r->log.log,
