@@ -33,10 +33,25 @@ static uint64_t lora_bytes(const run_engine *e, uint32_t layer) {
     return sum;
 }
 
+/* What a layer of a mixture has beside its experts' matrices. */
+static uint64_t mixture_bytes(const run_engine *e, const model_layer *w) {
+    const model_hparams *hp = &e->m->hp;
+    const model_mat *const mats[] = {&w->router, &w->shared_gate, &w->shared_up, &w->shared_down,
+                                     &w->shared_by};
+    uint64_t sum = 0;
+    for (size_t i = 0; i < BASE_COUNT(mats); i++) {
+        const kern_mat m = run_mat(mats[i]);
+        if (mats[i]->data) sum += dev_gpu_mat_bytes(&m);
+    }
+    const uint64_t biases = (w->gate_bias ? 2ull * hp->n_ff + hp->n_embd : 0) + 1;
+    return sum + hp->n_expert * biases * sizeof(float);
+}
+
 static uint64_t layer_bytes(const run_engine *e, uint32_t layer) {
     const model_hparams *hp = &e->m->hp;
     const uint64_t q = (uint64_t)hp->n_head * hp->d_head, kv = (uint64_t)hp->n_head_kv * hp->d_head;
     uint64_t sum = lora_bytes(e, layer);
+    if (hp->n_expert) sum += mixture_bytes(e, &e->m->layers[layer]);
     for (int p = 0; p < MODEL_N_PROJ; p++) {
         const kern_mat w = run_mat(model_proj_mat(&e->m->layers[layer], (model_proj)p));
         sum += dev_gpu_mat_bytes(&w);
@@ -50,12 +65,14 @@ static uint64_t layer_bytes(const run_engine *e, uint32_t layer) {
 static uint64_t work_bytes(const run_engine *e, uint64_t rows) {
     const model_hparams *hp = &e->m->hp;
     const uint64_t q = (uint64_t)hp->n_head * hp->d_head, kv = (uint64_t)hp->n_head_kv * hp->d_head;
-    uint64_t floats = 2 * (hp->n_embd + q + kv + hp->n_ff);
-    const uint64_t int8 = (hp->n_embd + q + hp->n_ff) * 9 / 8 + 3 * KERN_ALIGN_COLS;
+    const uint64_t each = hp->n_expert ? hp->n_used : 1; /* rows of the feed-forward part a token */
+    uint64_t floats = 2 * (hp->n_embd + q + kv + each * hp->n_ff);
+    if (hp->n_expert) floats += each * (hp->n_embd + 6) + hp->n_expert + 2ull * hp->n_ff_shared;
+    const uint64_t int8 = (hp->n_embd + q + each * hp->n_ff) * 9 / 8 + 3 * KERN_ALIGN_COLS;
     const uint64_t parts = 8ull * 16 * hp->n_head * (hp->d_head + 2) * sizeof(float);
     if (e->opt.adapter) floats += 3ull * e->opt.adapter->rank + hp->n_embd + q + kv + hp->n_ff;
     return rows * (floats * sizeof(float) + int8) +
-           rows * (hp->n_rot + e->opt.n_pages + 8ull) * sizeof(uint32_t) + parts;
+           rows * (hp->n_rot + e->opt.n_pages + e->ring.n + 9ull) * sizeof(uint32_t) + parts;
 }
 
 static rotor_status sum_needs(const run_engine *e, bool import, run_needs *n, uint64_t *layers,
@@ -79,7 +96,8 @@ static rotor_status sum_needs(const run_engine *e, bool import, run_needs *n, ui
     n->table = dev_gpu_mat_bytes(&table);
     n->head = dev_gpu_mat_bytes(&head) + picked * (hp->n_vocab + 3ull * hp->n_embd) * sizeof(float);
     n->work = work_bytes(e, rows);
-    n->largest = BASE_MAX(n->cache / 2, rows * BASE_MAX(q + 2 * kv, 2ull * hp->n_ff) * 4);
+    const uint64_t ff = 2ull * hp->n_ff * (hp->n_expert ? hp->n_used : 1);
+    n->largest = BASE_MAX(n->cache / 2, rows * BASE_MAX(q + 2 * kv, ff) * 4);
     n->shared = m->tied && head.type == m->head.type;
     n->imported = import && f && f->imports && dev_gpu_can_import(&table);
     return ROTOR_OK;
