@@ -73,6 +73,15 @@ static void spell(char out[160], const char *pattern, uint32_t layer, const char
     snprintf(out + n, 160 - (size_t)n, "%s", tail);
 }
 
+static const char MODEL_DOT[] = "model.";
+
+/* How the file at hand calls a role. */
+static const char *name_of(const model_loader *ld, const role *r) {
+    const size_t n = sizeof MODEL_DOT - 1;
+    if (!ld->hf) return r->gguf;
+    return ld->bare && strncmp(r->hf, MODEL_DOT, n) == 0 ? r->hf + n : r->hf;
+}
+
 /* Whoever finds a tensor uses it: refuse_unused() complains about the rest. */
 const file_tensor *model_find(const model_loader *ld, const char *name) {
     const file_tensor *t = file_tensor_find(ld->f, name);
@@ -83,7 +92,7 @@ const file_tensor *model_find(const model_loader *ld, const char *name) {
 static const file_tensor *find(const model_loader *ld, const role *r, uint32_t layer,
                                const char *tail) {
     char name[160];
-    spell(name, ld->hf ? r->hf : r->gguf, layer, tail);
+    spell(name, name_of(ld, r), layer, tail);
     const file_tensor *t = model_find(ld, name);
     if (t || !r->other) return t;
     spell(name, r->other, layer, tail);
@@ -95,7 +104,7 @@ static rotor_status require(const model_loader *ld, const role *r, uint32_t laye
     char name[160];
     *out = find(ld, r, layer, ".weight");
     if (*out) return ROTOR_OK;
-    spell(name, ld->hf ? r->hf : r->gguf, layer, ".weight");
+    spell(name, name_of(ld, r), layer, ".weight");
     return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %s is missing", file_path(ld->f), name);
 }
 
@@ -240,7 +249,7 @@ static rotor_status need_bias(model_loader *ld, const role *r, uint32_t layer, s
                               size_t cols, const float **out) {
     char name[160];
     const file_tensor *t = find(ld, r, layer, ".bias");
-    spell(name, ld->hf ? r->hf : r->gguf, layer, ".bias");
+    spell(name, name_of(ld, r), layer, ".bias");
     return t ? model_vectors(ld, t, rows, cols, out) : missing(ld, name);
 }
 
@@ -266,7 +275,7 @@ static rotor_status bind_sinks(model_loader *ld, uint32_t l, model_layer *w) {
     const file_tensor *t = find(ld, &SINKS, l, ".weight");
     char name[160];
     if (!t) t = find(ld, &SINKS, l, "");
-    spell(name, ld->hf ? SINKS.hf : SINKS.gguf, l, ld->hf ? "" : ".weight");
+    spell(name, name_of(ld, &SINKS), l, ld->hf ? "" : ".weight");
     return t ? bind_vector(ld, t, ld->m->hp.n_head, &w->sinks) : missing(ld, name);
 }
 
@@ -364,6 +373,22 @@ static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
     return projection(ld, &DOWN, l, d, ff, &w->down);
 }
 
+/* A gain for the input of each projection, which some ternary models have: of all or of none. */
+static rotor_status bind_in_norms(model_loader *ld, uint32_t l, model_layer *w) {
+    const role *const of[MODEL_N_PROJ] = {&Q, &K, &V, &O, &GATE, &UP, &DOWN};
+    static const char tail[] = "_norm_in.weight";
+    if (ld->hf) return ROTOR_OK;
+    const file_tensor *first = find(ld, of[0], l, tail);
+    for (int p = 0; first && p < MODEL_N_PROJ; p++) {
+        const file_tensor *t = find(ld, of[p], l, tail);
+        char name[160];
+        spell(name, of[p]->gguf, l, tail);
+        if (!t) return missing(ld, name);
+        ROTOR_TRY(bind_vector(ld, t, model_proj_mat(w, (model_proj)p)->cols, &w->in_norm[p]));
+    }
+    return ROTOR_OK;
+}
+
 static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     const model_hparams *hp = &ld->m->hp;
     model_layer *w = &ld->m->layers[l];
@@ -373,6 +398,7 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     ROTOR_TRY(bind_qkv(ld, l, w));
     ROTOR_TRY(projection(ld, &O, l, d, q, &w->o));
     ROTOR_TRY(hp->n_expert ? bind_mixture(ld, l, w) : bind_ffn(ld, l, w));
+    if (!hp->n_expert) ROTOR_TRY(bind_in_norms(ld, l, w));
     if (ld->arch->oss) {
         ROTOR_TRY(bind_sinks(ld, l, w));
         ROTOR_TRY(need_bias(ld, &Q, l, 1, q, &w->q_bias));
@@ -395,8 +421,8 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
 
 /* ==== Embedding and head ====================================================================== */
 
-static rotor_status table(model_loader *ld, const file_tensor *t, model_mat *out) {
-    *out = (model_mat){.rows = (size_t)t->rows, .cols = ld->m->hp.n_embd, .scale = 1.0f};
+rotor_status model_table(model_loader *ld, const file_tensor *t, size_t cols, model_mat *out) {
+    *out = (model_mat){.rows = (size_t)t->rows, .cols = cols, .scale = 1.0f};
     if (t->dims[0] != out->cols) return bad_shape(ld, t, t->rows, out->cols);
     ROTOR_TRY(keep_name(ld, t, out));
     return bind_plain(ld, t, out);
@@ -406,14 +432,14 @@ static rotor_status embedding_and_head(model_loader *ld) {
     model *m = ld->m;
     const file_tensor *embd, *head = find(ld, &HEAD, 0, ".weight");
     ROTOR_TRY(require(ld, &EMBD, 0, &embd));
-    ROTOR_TRY(table(ld, embd, &m->embd));
+    ROTOR_TRY(model_table(ld, embd, m->hp.n_embd, &m->embd));
     if (m->embd.rows > 1u << 24)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: %zu embedding rows are too many",
                          file_path(ld->f), m->embd.rows);
     m->hp.n_vocab = (uint32_t)m->embd.rows;
     m->tied = ld->hf ? m->tied || !head : !head;
     if (m->tied) return m->head = m->embd, ROTOR_OK;
-    ROTOR_TRY(table(ld, head, &m->head));
+    ROTOR_TRY(model_table(ld, head, m->hp.n_embd, &m->head));
     return m->head.rows == m->embd.rows ? ROTOR_OK
                                         : bad_shape(ld, head, m->embd.rows, m->embd.cols);
 }
@@ -441,7 +467,7 @@ static bool holds(base_str s, const char *part) {
 
 /* Layer number of a tensor name, or no layer's. */
 static uint32_t layer_of(const model_loader *ld, base_str name) {
-    const char *prefix = ld->hf ? "model.layers." : "blk.";
+    const char *prefix = !ld->hf ? "blk." : ld->bare ? "layers." : "model.layers.";
     const size_t n = strlen(prefix);
     uint32_t layer = 0;
     if (name.n <= n || memcmp(name.p, prefix, n) != 0) return UINT32_MAX;
@@ -498,12 +524,15 @@ static void count_params(model *m) {
 
 rotor_status model_bind(model_loader *ld) {
     model *m = ld->m;
+    ld->bare = ld->hf && !file_tensor_find(ld->f, "model.embed_tokens.weight") &&
+               file_tensor_find(ld->f, "embed_tokens.weight");
     ROTOR_TRY(embedding_and_head(ld));
     ROTOR_TRY(norm(ld, &OUT_NORM, 0, m->hp.n_embd, &m->out_norm));
     ROTOR_TRY(rope_divisors(ld));
     m->layers = model_take(m, m->hp.n_layer * sizeof *m->layers);
     if (!m->layers) return base_fail_nomem(ld->err, "loading layers");
     for (uint32_t l = 0; l < m->hp.n_layer; l++) ROTOR_TRY(bind_layer(ld, l));
+    ROTOR_TRY(model_pooling(ld));
     ROTOR_TRY(refuse_unused(ld));
     count_params(m);
     return ROTOR_OK;

@@ -12,7 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 
-static rotor_status parse_side(model_loader *ld, const char *name, json_t **out) {
+rotor_status model_side_json(model_loader *ld, const char *name, json_t **out) {
     base_str text;
     json_error_t je;
     *out = NULL;
@@ -270,6 +270,7 @@ static void gemma(model_loader *ld, const json_t *config) {
 static rotor_status numbers(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
     hp->n_ctx = 2048;
+    hp->both_ways = ld->arch->both_ways;
     ROTOR_TRY(get_u32(ld, config, "hidden_size", &hp->n_embd));
     ROTOR_TRY(get_u32(ld, config, "intermediate_size", &hp->n_ff));
     ROTOR_TRY(get_u32(ld, config, "num_hidden_layers", &hp->n_layer));
@@ -284,6 +285,7 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
     if (ld->arch->gemma) {
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+        if (hp->both_ways) hp->window = model_half_window(hp->window);
         gemma(ld, config);
     }
     ROTOR_TRY(mixture(ld, config));
@@ -320,6 +322,8 @@ static rotor_status refuse_unknown(const model_loader *ld, const json_t *config)
 static rotor_status read_config(model_loader *ld, const json_t *config) {
     base_str type = family(config);
     ld->arch = type.p ? model_arch_find_hf(type) : NULL;
+    if (ld->arch && json_is_true(json_object_get(config, "use_bidirectional_attention")))
+        ld->arch = model_arch_find(base_str_of("gemma-embedding"));
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gemma2, "
@@ -333,7 +337,7 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
 
 rotor_status model_hf_hparams(model_loader *ld) {
     json_t *config;
-    ROTOR_TRY(parse_side(ld, "config.json", &config));
+    ROTOR_TRY(model_side_json(ld, "config.json", &config));
     if (!config)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: config.json is missing beside the weights",
                          file_path(ld->f));
@@ -380,14 +384,14 @@ static void add_eog(text_vocab *v, const json_t *eos) {
 rotor_status model_hf_texts(model_loader *ld) {
     json_t *gen, *tok;
     base_str jinja;
-    ROTOR_TRY(parse_side(ld, "generation_config.json", &gen));
+    ROTOR_TRY(model_side_json(ld, "generation_config.json", &gen));
     if (gen) {
         read_sampling(&ld->m->sampling, gen);
         if (ld->m->vocab) add_eog(ld->m->vocab, json_object_get(gen, "eos_token_id"));
         json_decref(gen);
     }
     if (file_side(ld->f, "chat_template.jinja", &jinja)) return keep_text(ld->m, jinja, ld->err);
-    ROTOR_TRY(parse_side(ld, "tokenizer_config.json", &tok));
+    ROTOR_TRY(model_side_json(ld, "tokenizer_config.json", &tok));
     rotor_status st = ROTOR_OK;
     if (tok && template_of(tok).n) st = keep_text(ld->m, template_of(tok), ld->err);
     json_decref(tok);

@@ -37,6 +37,7 @@ void model_close(model **mp) {
         base_free_aligned(b->mem);
         base_free(b);
     }
+    for (int i = 0; i < MODEL_MAX_DENSE; i++) file_close(&m->dense_file[i]);
     text_vocab_free(&m->vocab);
     file_close(&m->file);
     base_free(m);

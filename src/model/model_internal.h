@@ -5,6 +5,7 @@
  *   hf_config.c hyper-parameters from a HF folder's config.json
  *   bind.c      tensors to roles, shape by shape
  *   hf_experts.c  the experts of a HF folder, rearranged
+ *   pooling.c   what an embedding model does with its hidden states
  *   repack.c   any ternary or master weight to T2 (T5 stays)
  *   check_codes.c  illegal codes of ternary weights used in place
  *   vocab.c     tokenizer metadata to a vocabulary
@@ -32,6 +33,7 @@ typedef struct model_arch {
     uint32_t window_every; /* of so many layers the last one sees all */
     bool mixture;          /* of experts, without biases */
     bool shared;           /* and one expert for all tokens; experts weighed by shares of all */
+    bool both_ways;        /* an encoder: attention in both directions */
     bool oss;              /* gpt-oss: sinks, a mixture of experts, a window in every other layer */
 } model_arch;
 
@@ -51,7 +53,8 @@ typedef struct model_loader {
     const model_arch *arch;      /* chosen row */
     const model_options *opt;    /* as given */
     model_scale_rule scale_rule; /* HF packed weights */
-    bool hf;                     /* names and shapes of a HF folder */
+    bool hf;                     /* names and shapes of a HF folder … */
+    bool bare;                   /* … without "model." in front: a model saved without its head */
     bool master;                 /* float projections stand for ternary ones */
     bool *used;                  /* [file_n_tensors] tensors that became a role, owned */
     rotor_error *err;            /* where messages go */
@@ -63,6 +66,16 @@ rotor_status model_gguf_hparams(model_loader *ld);
 rotor_status model_hf_hparams(model_loader *ld);
 rotor_status model_check_hparams(const model_hparams *hp, const char *path, rotor_error *err);
 rotor_status model_bind(model_loader *ld);
+/* A configured window lies half to either side: the positions a token sees to one, itself
+ * included. */
+static inline uint32_t model_half_window(uint32_t width) { return width ? width / 2 + 1 : 0; }
+/* pooling.c: what follows the hidden states of an embedding model. */
+rotor_status model_pooling(model_loader *ld);
+/* A side file of a folder as JSON; NULL: there is none. */
+struct json_t;
+rotor_status model_side_json(model_loader *ld, const char *name, struct json_t **out);
+/* bind.c: a matrix of any number of rows, where it lies. */
+rotor_status model_table(model_loader *ld, const file_tensor *t, size_t cols, model_mat *out);
 
 /* Memory that lives as long as the model; NULL when out. */
 void *model_take(model *m, size_t bytes);

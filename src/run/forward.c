@@ -120,6 +120,22 @@ static void linear1(pass *p, dev_buf dst, dev_buf src, const model_mat *w) {
     linear(p, src, 1, &mat, &dst);
 }
 
+/* dst[i] = w[i] x src; where projections norm their inputs, each its own: n of one layer, from
+ * `first` on. */
+static void project(pass *p, const model_layer *l, model_proj first, int n, dev_buf src,
+                    const dev_buf *dst) {
+    kern_mat w[3];
+    for (int i = 0; i < n; i++) w[i] = run_mat(model_proj_mat(l, first + (model_proj)i));
+    if (!l->in_norm[first]) {
+        linear(p, src, n, w, dst);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        norm(p, p->e->buf.n, src, l->in_norm[first + (model_proj)i], w[i].cols);
+        linear(p, p->e->buf.n, 1, &w[i], &dst[i]);
+    }
+}
+
 /* Slot rows s[slots, D] = their tokens' rows of h, in the form that experts want. */
 static void gather(pass *p, dev_buf s, dev_buf h, dev_kind form) {
     quantise(p, h, form, false);
@@ -206,10 +222,9 @@ static void adapt(pass *p, uint32_t layer, model_proj first, int n, dev_buf src,
 static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
-    const kern_mat qkv[] = {run_mat(&w->q), run_mat(&w->k), run_mat(&w->v)};
 
     norm(p, b->h, b->x, w->attn_norm, hp->n_embd);          /* h[B,D] */
-    linear(p, b->h, 3, qkv, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
+    project(p, w, MODEL_Q, 3, b->h, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
     adapt(p, layer, MODEL_Q, 3, b->h, (dev_buf[]){b->q, b->k, b->v});
     bias(p, b->q, w->q_bias, w->q.rows);
     bias(p, b->k, w->k_bias, w->k.rows);
@@ -229,9 +244,11 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
                      .src = b->q,
                      .layer = layer,
                      .window = model_window(hp, layer),
+                     .both_ways = hp->both_ways,
                      .sinks = w->sinks != NULL,
                      .vec = w->sinks ? bind_vec(p, w->sinks, hp->n_head) : DEV_NONE});
     if (w->attn_sub_norm) norm(p, b->a, b->a, w->attn_sub_norm, (size_t)hp->n_head * hp->d_head);
+    if (w->in_norm[MODEL_O]) norm(p, b->a, b->a, w->in_norm[MODEL_O], w->o.cols);
     linear1(p, b->h, b->a, &w->o); /* h[B,D] */
     adapt(p, layer, MODEL_O, 1, b->a, &b->h);
     bias(p, b->h, w->o_bias, hp->n_embd);
@@ -249,13 +266,13 @@ static kern_glu glu_of(const model_hparams *hp) {
 static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
-    const kern_mat gate_up[] = {run_mat(&w->gate), run_mat(&w->up)};
 
-    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);         /* h[B,D] */
-    linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
+    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);                    /* h[B,D] */
+    project(p, w, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
     adapt(p, layer, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u});
     emit(p, (dev_op){.kind = DEV_GLU, .dst = {b->g}, .src = b->g, .src2 = b->u, .glu = glu_of(hp)});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
+    if (w->in_norm[MODEL_DOWN]) norm(p, b->g, b->g, w->in_norm[MODEL_DOWN], hp->n_ff);
     linear1(p, b->h, b->g, &w->down); /* h[B,D] */
     adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
     if (w->post_ffn_norm) norm(p, b->h, b->h, w->post_ffn_norm, hp->n_embd);
@@ -307,6 +324,20 @@ static void mixture_block(pass *p, const model_layer *w) {
         emit(p, (dev_op){.kind = DEV_ADD_GATED, .dst = {b->x}, .src = b->sd, .src2 = b->sb});
 }
 
+/* The vector of a text, picked[texts], from the hidden states x of its tokens. */
+static void pooled(pass *p) {
+    const model *m = p->e->m;
+    run_bufs *b = &p->e->buf;
+    const bool mean = p->e->opt.pool == MODEL_POOL_MEAN;
+
+    if (mean && m->out_norm) norm(p, b->x, b->x, m->out_norm, m->hp.n_embd);
+    p->picked = true; /* one row for each text */
+    emit(p, (dev_op){.kind = mean ? DEV_POOL : DEV_PICK, .dst = {b->px}, .src = b->x});
+    if (!mean && m->out_norm) norm(p, b->px, b->px, m->out_norm, m->hp.n_embd);
+    for (uint32_t i = 0; i < m->n_dense; i++)
+        linear1(p, b->dense[i], i ? b->dense[i - 1] : b->px, &m->dense[i]);
+}
+
 static void decoder(pass *p) {
     const model *m = p->e->m;
     const run_bufs *b = &p->e->buf;
@@ -318,6 +349,10 @@ static void decoder(pass *p) {
             mixture_block(p, &m->layers[l]);
         else
             ffn_block(p, &m->layers[l], l);
+    }
+    if (p->e->opt.pool) {
+        pooled(p);
+        return;
     }
     p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});

@@ -113,7 +113,8 @@ static const char *op_name(const model *m, const dev_op_time *t) {
                                         [DEV_ATTENTION] = "attention",
                                         [DEV_GLU] = "gate",
                                         [DEV_ADD] = "add",
-                                        [DEV_PICK] = "pick"};
+                                        [DEV_PICK] = "pick",
+                                        [DEV_POOL] = "pool"};
     return t->kind == DEV_MATMUL ? product_name(m, t) : names[t->kind];
 }
 

@@ -124,6 +124,7 @@ static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *
     assert(!d->ops); /* once */
     for (size_t i = 0; i < n; i++)
         if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks || ops[i].local ||
+            ops[i].both_ways ||
             ops[i].scale != 0 || ops[i].glu >= KERN_SWIGLU_OAI)
             return no_kernel(d, err);
     if (d->shape.attn_cap != 0 || d->shape.attn_scale != 0) return no_kernel(d, err);
