@@ -333,12 +333,17 @@ def sinks():
     case("attention", [d, group, n_kv, n, k_step, v_step], q, k, v, np.array(spans, np.int32), f32(outs), f32(scales), z)
 
 
+def gelu_tanh(x):
+    """x (1 + tanh y) / 2; where y is far below zero the sum would cancel"""
+    return x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
 def gelu():
     """the gate by its form with tanh; params n, 3; arrays gate, up, out"""
     for n in (1, 33, 300):
         g, u = f32(3 * rng.standard_normal(n)), f32(rng.standard_normal(n))
         x = wide(g)
-        case("glu", [n, 3], g, u, x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) * u)
+        case("glu", [n, 3], g, u, gelu_tanh(x) * u)
 
 
 def cap():
