@@ -28,15 +28,16 @@ typedef uint32_t dev_vec; /* float vector */
 
 typedef enum dev_kind {
     DEV_EMBED,     /* dst = table w0 at each row's token */
-    DEV_RMSNORM,   /* dst = rmsnorm(src) * vec; n_heads > 0: each head of d_head by itself */
-    DEV_BIAS,      /* dst += vec */
+    DEV_RMSNORM,   /* dst = rmsnorm(src) * vec; n_heads > 0: each head of d_head by itself; centred:
+                      of src less its mean, which is LayerNorm without its bias */
+    DEV_BIAS,      /* dst += vec; by_pos: += the row of vec[, width] at the token's position */
     DEV_QUANT_I8,  /* quantises src for ternary products, one scale a row; kept with src */
     DEV_QUANT_Q8,  /* quantises src for block products, one scale per 32; kept with src */
     DEV_MATMUL,    /* dst[i] = w[i] x src, i < n_mats */
     DEV_ROPE,      /* rotates dst in place: n_heads, d, n_rot */
     DEV_KV_APPEND, /* stores rows of src (keys) and src2 (values) in layer */
     DEV_ATTENTION, /* dst = attention of queries src over layer */
-    DEV_GLU,       /* dst = act(src) * src2 */
+    DEV_GLU,       /* dst = act(src) * src2, or act(src) where src2 is DEV_NONE */
     DEV_ADD,       /* dst += src */
     DEV_PICK,      /* dst rows = the rows of src whose logits are wanted */
     DEV_ROUTE,     /* src holds a logit for each expert: the n_used largest are a token's, the lower
@@ -58,6 +59,8 @@ typedef struct dev_op {
     dev_kind kind;     /* what */
     bool picked;       /* acts on the picked rows (after DEV_PICK), not on all */
     bool slots;        /* acts on slot rows */
+    bool centred;      /* DEV_RMSNORM: LayerNorm */
+    bool by_pos;       /* DEV_BIAS: a row of vec for each position; not for picked rows */
     bool of_all;       /* DEV_ROUTE: weights are shares of the softmax over all experts */
     bool int8;         /* DEV_GATHER: the int8 form is moved, not the floats */
     uint8_t n_mats;    /* DEV_MATMUL, DEV_EXPERTS: 1-3 products of one input in one hand-over */

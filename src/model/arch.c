@@ -27,6 +27,19 @@ static const model_arch archs[] = {
      .qk_norm = true,
      .window_every = 6,
      .glu = MODEL_GELU},
+    {.name = "bert",
+     .hf_type = "bert",
+     .centred = true,
+     .encoder = true,
+     .positions = true,
+     .glu = MODEL_GELU_ERF,
+     .both_ways = true},
+    {.name = "nomic-bert",
+     .hf_type = "nomic_bert",
+     .centred = true,
+     .encoder = true,
+     .glu = MODEL_SILU,
+     .both_ways = true},
     {.name = "gemma-embedding",
      .gemma = true,
      .qk_norm = true,
@@ -39,6 +52,18 @@ static const model_arch archs[] = {
      .rope_interleaved = true,
      .still_every = 4,
      .glu = MODEL_SILU},
+    {.name = "gpt2",
+     .hf_type = "gpt2",
+     .fused = true,
+     .centred = true,
+     .plain_ffn = true,
+     .turned = true,
+     .glu = MODEL_GELU},
+    {.name = "starcoder2",
+     .hf_type = "starcoder2",
+     .centred = true,
+     .plain_ffn = true,
+     .glu = MODEL_GELU},
     {.name = "qwen2moe",
      .hf_type = "qwen2_moe",
      .mixture = true,
@@ -139,6 +164,17 @@ static rotor_status gguf_yarn(model_loader *ld, model_hparams *hp) {
     return ROTOR_OK;
 }
 
+/* The divisors themselves are tensors. */
+static rotor_status gguf_longrope(model_loader *ld, model_hparams *hp) {
+    double gain = 1;
+    hp->rope_scaling = MODEL_ROPE_LONG;
+    hp->rope_orig_ctx = hp->n_ctx;
+    ROTOR_TRY(get_u32(ld, "rope.scaling.original_context_length", false, &hp->rope_orig_ctx));
+    ROTOR_TRY(get_f64(ld, "rope.scaling.attn_factor", &gain));
+    hp->rope_gain = (float)gain;
+    return ROTOR_OK;
+}
+
 static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
     const file_kv *kv = arch_kv(ld, "rope.scaling.type");
     base_str type = {0};
@@ -155,6 +191,8 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
                          "%s: metadata key %s.rope.scaling.type is not a string", file_path(ld->f),
                          ld->arch->name);
     if (hp->rope_factor == 0) hp->rope_factor = 1.0; /* how some writers say none */
+    if (ld->arch->turned || ld->arch->positions) return hp->n_rot = 0, ROTOR_OK;
+    if (file_tensor_find(ld->f, "rope_factors_long.weight")) return gguf_longrope(ld, hp);
     if (base_str_is(type, "none") || (!kv && hp->rope_factor == 1.0)) return ROTOR_OK;
     if (base_str_is(type, "yarn") || (!kv && ld->arch->oss)) return gguf_yarn(ld, hp);
     if (kv && !base_str_is(type, "linear"))
@@ -184,8 +222,10 @@ static double yarn_freq(const model_hparams *hp, uint32_t i, double f) {
     return (1 - slow) * f + slow * f / hp->rope_factor;
 }
 
-void model_rope_freqs(const model_hparams *hp, bool local, double *inv_freq) {
+void model_rope_freqs(const model_hparams *hp, uint32_t n_ctx, bool local, double *inv_freq) {
     const double two_pi = 6.283185307179586;
+    const float *divisors =
+        hp->rope_long && n_ctx > hp->rope_orig_ctx ? hp->rope_long : hp->rope_divisors;
     const double base = local ? hp->rope_base_local : hp->rope_base;
     for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
         double f = pow(base, -2.0 * i / hp->n_rot);
@@ -201,7 +241,7 @@ void model_rope_freqs(const model_hparams *hp, bool local, double *inv_freq) {
             keep = keep < 0 ? 0 : keep > 1 ? 1 : keep;
             f = keep * f + (1 - keep) * f / hp->rope_factor;
         }
-        inv_freq[i] = hp->rope_divisors ? f / (double)hp->rope_divisors[i] : f;
+        inv_freq[i] = divisors ? f / (double)divisors[i] : f;
     }
 }
 
@@ -290,7 +330,9 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     ROTOR_TRY(get_u32(ld, "attention.head_count", true, &hp->n_head));
     hp->n_head_kv = hp->n_head;
     ROTOR_TRY(get_u32(ld, "attention.head_count_kv", false, &hp->n_head_kv));
-    ROTOR_TRY(get_f64(ld, "attention.layer_norm_rms_epsilon", &eps));
+    ROTOR_TRY(get_f64(
+        ld, ld->arch->centred ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+        &eps));
     hp->eps = (float)eps;
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, "attention.key_length", false, &hp->d_head));
@@ -348,7 +390,8 @@ rotor_status model_check_hparams(const model_hparams *hp, const char *path, roto
         !(hp->attn_scale >= 0 && hp->attn_scale < 1e4f) ||
         !(hp->attn_cap >= 0 && hp->attn_cap < 1e6f) ||
         !(hp->logit_cap >= 0 && hp->logit_cap < 1e6f) ||
-        !(hp->rope_base_local >= 0 && hp->rope_base_local < 1e30))
+        !(hp->rope_base_local >= 0 && hp->rope_base_local < 1e30) ||
+        (hp->rope_scaling == MODEL_ROPE_LONG && !hp->rope_orig_ctx))
         return base_fail(err, ROTOR_E_FORMAT,
                          "%s: rope gain %g, second rope base %g, scale of scores %g, their cap %g "
                          "or the logits' %g is out of range",

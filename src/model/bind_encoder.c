@@ -10,44 +10,44 @@
 
 /* All roles of a layer in one family. NULL as hf: the family does not have it. */
 typedef struct encoder_names {
-    model_role embd, types, positions, embd_norm;           /* in front of the layers */
-    model_role q, k, v, qkv, o, attn_norm;                  /* attention */
-    model_role gate, up, down, ffn_norm;                    /* feed-forward */
+    model_role embd, types, positions, embd_norm; /* in front of the layers */
+    model_role q, k, v, qkv, o, attn_norm;        /* attention */
+    model_role gate, up, down, ffn_norm;          /* feed-forward */
 } encoder_names;
 
 #define EL "encoder.layer.%u."
 #define ES "encoder.layers.%u."
 static const encoder_names bert = {
-    .embd = {"token_embd", "embeddings.word_embeddings", NULL},
-    .types = {"token_types", "embeddings.token_type_embeddings", NULL},
-    .positions = {"position_embd", "embeddings.position_embeddings", NULL},
-    .embd_norm = {"token_embd_norm", "embeddings.LayerNorm", NULL},
-    .q = {"blk.%u.attn_q", EL "attention.self.query", NULL},
-    .k = {"blk.%u.attn_k", EL "attention.self.key", NULL},
-    .v = {"blk.%u.attn_v", EL "attention.self.value", NULL},
-    .qkv = {"blk.%u.attn_qkv", NULL, NULL},
-    .o = {"blk.%u.attn_output", EL "attention.output.dense", NULL},
-    .attn_norm = {"blk.%u.attn_output_norm", EL "attention.output.LayerNorm", NULL},
-    .up = {"blk.%u.ffn_up", EL "intermediate.dense", NULL},
-    .down = {"blk.%u.ffn_down", EL "output.dense", NULL},
-    .ffn_norm = {"blk.%u.layer_output_norm", EL "output.LayerNorm", NULL}};
+    .embd = {.gguf = "token_embd", .hf = "embeddings.word_embeddings"},
+    .types = {.gguf = "token_types", .hf = "embeddings.token_type_embeddings"},
+    .positions = {.gguf = "position_embd", .hf = "embeddings.position_embeddings"},
+    .embd_norm = {.gguf = "token_embd_norm", .hf = "embeddings.LayerNorm"},
+    .q = {.gguf = "blk.%u.attn_q", .hf = EL "attention.self.query"},
+    .k = {.gguf = "blk.%u.attn_k", .hf = EL "attention.self.key"},
+    .v = {.gguf = "blk.%u.attn_v", .hf = EL "attention.self.value"},
+    .qkv = {.gguf = "blk.%u.attn_qkv"},
+    .o = {.gguf = "blk.%u.attn_output", .hf = EL "attention.output.dense"},
+    .attn_norm = {.gguf = "blk.%u.attn_output_norm", .hf = EL "attention.output.LayerNorm"},
+    .up = {.gguf = "blk.%u.ffn_up", .hf = EL "intermediate.dense"},
+    .down = {.gguf = "blk.%u.ffn_down", .hf = EL "output.dense"},
+    .ffn_norm = {.gguf = "blk.%u.layer_output_norm", .hf = EL "output.LayerNorm"}};
 static const encoder_names nomic = {
-    .embd = {"token_embd", "embeddings.word_embeddings", NULL},
-    .types = {"token_types", "embeddings.token_type_embeddings", NULL},
-    .embd_norm = {"token_embd_norm", "emb_ln", NULL},
-    .q = {"blk.%u.attn_q", NULL, NULL},
-    .k = {"blk.%u.attn_k", NULL, NULL},
-    .v = {"blk.%u.attn_v", NULL, NULL},
-    .qkv = {"blk.%u.attn_qkv", ES "attn.Wqkv", NULL},
-    .o = {"blk.%u.attn_output", ES "attn.out_proj", NULL},
-    .attn_norm = {"blk.%u.attn_output_norm", ES "norm1", NULL},
-    .gate = {"blk.%u.ffn_gate", ES "mlp.fc12", NULL},
-    .up = {"blk.%u.ffn_up", ES "mlp.fc11", NULL},
-    .down = {"blk.%u.ffn_down", ES "mlp.fc2", NULL},
-    .ffn_norm = {"blk.%u.layer_output_norm", ES "norm2", NULL}};
+    .embd = {.gguf = "token_embd", .hf = "embeddings.word_embeddings"},
+    .types = {.gguf = "token_types", .hf = "embeddings.token_type_embeddings"},
+    .embd_norm = {.gguf = "token_embd_norm", .hf = "emb_ln"},
+    .q = {.gguf = "blk.%u.attn_q"},
+    .k = {.gguf = "blk.%u.attn_k"},
+    .v = {.gguf = "blk.%u.attn_v"},
+    .qkv = {.gguf = "blk.%u.attn_qkv", .hf = ES "attn.Wqkv"},
+    .o = {.gguf = "blk.%u.attn_output", .hf = ES "attn.out_proj"},
+    .attn_norm = {.gguf = "blk.%u.attn_output_norm", .hf = ES "norm1"},
+    .gate = {.gguf = "blk.%u.ffn_gate", .hf = ES "mlp.fc12"},
+    .up = {.gguf = "blk.%u.ffn_up", .hf = ES "mlp.fc11"},
+    .down = {.gguf = "blk.%u.ffn_down", .hf = ES "mlp.fc2"},
+    .ffn_norm = {.gguf = "blk.%u.layer_output_norm", .hf = ES "norm2"}};
 
 static const encoder_names *names_of(const model_loader *ld) {
-    return ld->arch->learned_positions ? &bert : &nomic;
+    return ld->arch->positions ? &bert : &nomic;
 }
 
 /* ==== A layer ================================================================================= */
@@ -55,15 +55,19 @@ static const encoder_names *names_of(const model_loader *ld) {
 static rotor_status layer_norm(model_loader *ld, const model_role *r, uint32_t l,
                                const float **gain, const float **bias) {
     const size_t n = ld->m->hp.n_embd;
-    ROTOR_TRY(model_role_vec(ld, r, l, ".weight", n, true, gain));
-    return model_role_vec(ld, r, l, ".bias", n, true, bias);
+    const file_tensor *t;
+    ROTOR_TRY(model_role_need(ld, r, l, ".weight", &t));
+    ROTOR_TRY(model_vectors(ld, t, 1, n, gain));
+    ROTOR_TRY(model_role_need(ld, r, l, ".bias", &t));
+    return model_vectors(ld, t, 1, n, bias);
 }
 
 /* A matrix and, where there is one, its bias. */
 static rotor_status linear(model_loader *ld, const model_role *r, uint32_t l, size_t rows,
                            size_t cols, model_mat *w, const float **bias) {
     ROTOR_TRY(model_role_mat(ld, r, l, rows, cols, w));
-    return model_role_vec(ld, r, l, ".bias", rows, false, bias);
+    const file_tensor *t = model_role_find(ld, r, l, ".bias");
+    return t ? model_vectors(ld, t, 1, rows, bias) : ROTOR_OK;
 }
 
 static rotor_status attention(model_loader *ld, const encoder_names *n, uint32_t l,
@@ -71,7 +75,7 @@ static rotor_status attention(model_loader *ld, const encoder_names *n, uint32_t
     const size_t d = ld->m->hp.n_embd;
     const float *bias = NULL;
     model_mat all;
-    if (!model_role_find(ld, &n->qkv, l)) {
+    if (!model_role_find(ld, &n->qkv, l, ".weight")) {
         ROTOR_TRY(linear(ld, &n->q, l, d, d, &w->q, &w->q_bias));
         ROTOR_TRY(linear(ld, &n->k, l, d, d, &w->k, &w->k_bias));
         ROTOR_TRY(linear(ld, &n->v, l, d, d, &w->v, &w->v_bias));
@@ -103,34 +107,47 @@ rotor_status model_bind_encoder_layer(model_loader *ld, uint32_t l) {
 
 /* All tokens of a text are of the first type. */
 static rotor_status types(model_loader *ld, const model_role *r) {
-    const file_tensor *t = model_role_find(ld, r, 0);
+    const file_tensor *t = model_role_find(ld, r, 0, ".weight");
     const size_t d = ld->m->hp.n_embd;
     if (!t) return ROTOR_OK;
     if (t->rows < 1 || t->rows > 64)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %.*s has %llu rows, expected 1 to 64",
                          file_path(ld->f), (int)t->name.n, t->name.p,
                          (unsigned long long)t->rows);
-    return model_vectors(ld, t, (size_t)t->rows, d, &ld->m->embd_type);
+    return model_vectors(ld, t, (size_t)t->rows, d, &ld->m->type_embd);
 }
 
 /* Positions without a row could not be computed. */
 static rotor_status positions(model_loader *ld, const model_role *r) {
     const file_tensor *t;
-    ROTOR_TRY(model_role_need(ld, r, 0, &t));
-    ROTOR_TRY(model_table(ld, t, ld->m->hp.n_embd, &ld->m->positions));
-    if (t->rows < ld->m->hp.n_ctx)
+    ROTOR_TRY(model_role_need(ld, r, 0, ".weight", &t));
+    if (t->rows < ld->m->hp.n_ctx || t->rows > 1u << 20)
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: tensor %.*s has %llu rows for a context of %u", file_path(ld->f),
                          (int)t->name.n, t->name.p, (unsigned long long)t->rows,
                          ld->m->hp.n_ctx);
-    return ROTOR_OK;
+    ld->m->hp.n_pos = (uint32_t)t->rows;
+    return model_vectors(ld, t, (size_t)t->rows, ld->m->hp.n_embd, &ld->m->pos_embd);
+}
+
+/* Heads of other widths would need matrices that are not square. */
+static rotor_status check_heads(const model_loader *ld) {
+    const model_hparams *hp = &ld->m->hp;
+    if (hp->n_head == hp->n_head_kv && (uint64_t)hp->n_head * hp->d_head == hp->n_embd)
+        return ROTOR_OK;
+    return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                     "%s: %u heads of %u, %u for keys, in a width of %u: architecture %s has equal "
+                     "heads that fill it",
+                     file_path(ld->f), hp->n_head, hp->d_head, hp->n_head_kv, hp->n_embd,
+                     ld->arch->name);
 }
 
 rotor_status model_bind_encoder(model_loader *ld) {
     const encoder_names *n = names_of(ld);
     model *m = ld->m;
     const file_tensor *t;
-    ROTOR_TRY(model_role_need(ld, &n->embd, 0, &t));
+    ROTOR_TRY(check_heads(ld));
+    ROTOR_TRY(model_role_need(ld, &n->embd, 0, ".weight", &t));
     ROTOR_TRY(model_table(ld, t, m->hp.n_embd, &m->embd));
     if (m->embd.rows < 1 || m->embd.rows > 1u << 24)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: %zu embedding rows", file_path(ld->f),
@@ -139,6 +156,6 @@ rotor_status model_bind_encoder(model_loader *ld) {
     m->tied = true;
     m->head = m->embd;
     ROTOR_TRY(types(ld, &n->types));
-    if (ld->arch->learned_positions) ROTOR_TRY(positions(ld, &n->positions));
+    if (ld->arch->positions) ROTOR_TRY(positions(ld, &n->positions));
     return layer_norm(ld, &n->embd_norm, 0, &m->embd_norm, &m->embd_norm_bias);
 }

@@ -179,9 +179,9 @@ static rotor_status make_device(run_engine *e, dev **prompt, rotor_error *err) {
     bool *ring = base_alloc_array(e->m->hp.n_layer, sizeof *ring);
     rotor_status st = inv_freq && ring ? ROTOR_OK : base_fail_nomem(err, "creating an engine");
     if (st == ROTOR_OK) {
-        model_rope_freqs(&e->m->hp, false, inv_freq);
+        model_rope_freqs(&e->m->hp, e->opt.n_ctx, false, inv_freq);
         if (e->m->hp.rope_base_local != 0)
-            model_rope_freqs(&e->m->hp, true, inv_freq + e->m->hp.n_rot / 2);
+            model_rope_freqs(&e->m->hp, e->opt.n_ctx, true, inv_freq + e->m->hp.n_rot / 2);
         for (uint32_t l = 0; l < e->m->hp.n_layer; l++)
             ring[l] = e->ring.n && model_window(&e->m->hp, l);
         const dev_shape s = shape_of(e, inv_freq, ring);

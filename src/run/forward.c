@@ -61,6 +61,7 @@ static void norm(pass *p, dev_buf dst, dev_buf src, const float *gain, size_t n)
     emit(p, (dev_op){.kind = DEV_RMSNORM,
                      .dst = {dst},
                      .src = src,
+                     .centred = p->e->m->hp.centred,
                      .vec = bind_vec(p, gain, n),
                      .eps = p->e->m->hp.eps});
 }
@@ -77,8 +78,25 @@ static void head_norm(pass *p, dev_buf x, const float *gain, uint32_t n_heads) {
                          .eps = hp->eps});
 }
 
+/* Learned positions. */
+static void add_positions(pass *p, dev_buf x, const float *rows) {
+    const model_hparams *hp = &p->e->m->hp;
+    if (rows)
+        emit(p, (dev_op){.kind = DEV_BIAS,
+                         .by_pos = true,
+                         .dst = {x},
+                         .vec = bind_vec(p, rows, (size_t)hp->n_pos * hp->n_embd)});
+}
+
 static void bias(pass *p, dev_buf x, const float *b, size_t n) {
     if (b) emit(p, (dev_op){.kind = DEV_BIAS, .dst = {x}, .vec = bind_vec(p, b, n)});
+}
+
+/* dst = norm of src, over the width of the model. */
+static void block_norm(pass *p, dev_buf dst, dev_buf src, const float *gain, const float *b) {
+    const size_t n = p->e->m->hp.n_embd;
+    norm(p, dst, src, gain, n);
+    bias(p, dst, b, n);
 }
 
 /* The same on slot rows, each with the row of its expert. */
@@ -223,15 +241,16 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
 
-    norm(p, b->h, b->x, w->attn_norm, hp->n_embd);          /* h[B,D] */
-    project(p, w, MODEL_Q, 3, b->h, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
-    adapt(p, layer, MODEL_Q, 3, b->h, (dev_buf[]){b->q, b->k, b->v});
+    const dev_buf in = hp->post_norm ? b->x : b->h;
+    if (!hp->post_norm) block_norm(p, in, b->x, w->attn_norm, w->attn_norm_bias);
+    project(p, w, MODEL_Q, 3, in, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
+    adapt(p, layer, MODEL_Q, 3, in, (dev_buf[]){b->q, b->k, b->v});
     bias(p, b->q, w->q_bias, w->q.rows);
     bias(p, b->k, w->k_bias, w->k.rows);
     bias(p, b->v, w->v_bias, w->v.rows);
     head_norm(p, b->q, w->q_norm, hp->n_head);
     head_norm(p, b->k, w->k_norm, hp->n_head_kv);
-    if (!hp->still_every || layer % hp->still_every != hp->still_every - 1) {
+    if (hp->n_rot && (!hp->still_every || layer % hp->still_every != hp->still_every - 1)) {
         const bool local = hp->rope_base_local != 0 && model_window(hp, layer);
         rope(p, b->q, hp->n_head, local);
         rope(p, b->k, hp->n_head_kv, local);
@@ -254,29 +273,46 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     bias(p, b->h, w->o_bias, hp->n_embd);
     if (w->post_attn_norm) norm(p, b->h, b->h, w->post_attn_norm, hp->n_embd);
     add(p, b->x, b->h);
+    if (hp->post_norm) block_norm(p, b->x, b->x, w->attn_norm, w->attn_norm_bias);
 }
 
 static kern_glu glu_of(const model_hparams *hp) {
-    return hp->glu == MODEL_RELU2  ? KERN_RELU2
-           : hp->glu == MODEL_SILU ? KERN_SILU
-           : hp->glu == MODEL_GELU ? KERN_GELU
-                                   : KERN_SWIGLU_OAI;
+    return hp->glu == MODEL_RELU2      ? KERN_RELU2
+           : hp->glu == MODEL_SILU     ? KERN_SILU
+           : hp->glu == MODEL_GELU     ? KERN_GELU
+           : hp->glu == MODEL_GELU_ERF ? KERN_GELU_ERF
+                                       : KERN_SWIGLU_OAI;
 }
 
 static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
+    const bool gated = w->gate.data != NULL;
+    const dev_buf in = hp->post_norm ? b->x : b->h, up = gated ? b->u : b->g;
 
-    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);                    /* h[B,D] */
-    project(p, w, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
-    adapt(p, layer, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u});
-    emit(p, (dev_op){.kind = DEV_GLU, .dst = {b->g}, .src = b->g, .src2 = b->u, .glu = glu_of(hp)});
+    if (!hp->post_norm) block_norm(p, in, b->x, w->ffn_norm, w->ffn_norm_bias);
+    if (gated) {
+        project(p, w, MODEL_GATE, 2, in, (dev_buf[]){b->g, up}); /* g,u[B,F] */
+        adapt(p, layer, MODEL_GATE, 2, in, (dev_buf[]){b->g, up});
+        bias(p, b->g, w->gate_bias, hp->n_ff);
+    } else {
+        project(p, w, MODEL_UP, 1, in, &up); /* g[B,F] */
+        adapt(p, layer, MODEL_UP, 1, in, &up);
+    }
+    bias(p, up, w->up_bias, hp->n_ff);
+    emit(p, (dev_op){.kind = DEV_GLU,
+                     .dst = {b->g},
+                     .src = b->g,
+                     .src2 = gated ? b->u : DEV_NONE,
+                     .glu = glu_of(hp)});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
     if (w->in_norm[MODEL_DOWN]) norm(p, b->g, b->g, w->in_norm[MODEL_DOWN], hp->n_ff);
     linear1(p, b->h, b->g, &w->down); /* h[B,D] */
     adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
+    bias(p, b->h, w->down_bias, hp->n_embd);
     if (w->post_ffn_norm) norm(p, b->h, b->h, w->post_ffn_norm, hp->n_embd);
     add(p, b->x, b->h);
+    if (hp->post_norm) block_norm(p, b->x, b->x, w->ffn_norm, w->ffn_norm_bias);
 }
 
 /* The expert that all tokens go to: sd[B,D] from h[B,D], and what weighs it. */
@@ -330,10 +366,10 @@ static void pooled(pass *p) {
     run_bufs *b = &p->e->buf;
     const bool mean = p->e->opt.pool == MODEL_POOL_MEAN;
 
-    if (mean && m->out_norm) norm(p, b->x, b->x, m->out_norm, m->hp.n_embd);
+    if (mean && m->out_norm) block_norm(p, b->x, b->x, m->out_norm, m->out_norm_bias);
     p->picked = true; /* one row for each text */
     emit(p, (dev_op){.kind = mean ? DEV_POOL : DEV_PICK, .dst = {b->px}, .src = b->x});
-    if (!mean && m->out_norm) norm(p, b->px, b->px, m->out_norm, m->hp.n_embd);
+    if (!mean && m->out_norm) block_norm(p, b->px, b->px, m->out_norm, m->out_norm_bias);
     for (uint32_t i = 0; i < m->n_dense; i++)
         linear1(p, b->dense[i], i ? b->dense[i - 1] : b->px, &m->dense[i]);
 }
@@ -343,6 +379,9 @@ static void decoder(pass *p) {
     const run_bufs *b = &p->e->buf;
 
     embed(p, b->x, &m->embd); /* x[B,D] */
+    add_positions(p, b->x, m->pos_embd);
+    bias(p, b->x, m->type_embd, m->hp.n_embd);
+    if (m->embd_norm) block_norm(p, b->x, b->x, m->embd_norm, m->embd_norm_bias);
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         attention_block(p, &m->layers[l], l);
         if (m->hp.n_expert)
@@ -356,7 +395,7 @@ static void decoder(pass *p) {
     }
     p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});
-    norm(p, b->px, b->px, m->out_norm, m->hp.n_embd); /* px[picked,D] */
+    block_norm(p, b->px, b->px, m->out_norm, m->out_norm_bias); /* px[picked,D] */
     if (p->e->staged) return; /* what is asked of the head, output_head.c does */
     linear(p, b->px, 1, &p->e->head, &b->logits); /* logits[picked,V] */
     if (m->hp.logit_cap != 0)

@@ -114,7 +114,13 @@ static const char *op_name(const model *m, const dev_op_time *t) {
                                         [DEV_GLU] = "gate",
                                         [DEV_ADD] = "add",
                                         [DEV_PICK] = "pick",
-                                        [DEV_POOL] = "pool"};
+                                        [DEV_ROUTE] = "route",
+                                        [DEV_GATHER] = "gather",
+                                        [DEV_EXPERTS] = "experts",
+                                        [DEV_MIX] = "mix",
+                                        [DEV_CAP] = "cap",
+                                        [DEV_POOL] = "pool",
+                                        [DEV_ADD_GATED] = "add"};
     return t->kind == DEV_MATMUL ? product_name(m, t) : names[t->kind];
 }
 

@@ -165,7 +165,7 @@ static rotor_status add_rope_divisors(conv *c, const model *m) {
     rotor_status st = freq && divisor ? add_vector(c, "rope_freqs.weight", divisor, n)
                                       : base_fail_nomem(c->err, "planning a conversion");
     if (st == ROTOR_OK) {
-        model_rope_freqs(&m->hp, false, freq);
+        model_rope_freqs(&m->hp, m->hp.n_ctx, false, freq);
         for (uint32_t i = 0; i < n; i++)
             divisor[i] = (float)(pow(m->hp.rope_base, -2.0 * i / m->hp.n_rot) / freq[i]);
         c->list[c->n - 1].scale = divisor; /* owned by the plan from here */
@@ -187,6 +187,7 @@ static rotor_status put_vocab(conv *c, const model *m) {
 static rotor_status check_writable(const conv *c, const model *m) {
     const char *what = m->hp.n_expert                          ? "experts"
                        : m->hp.fused                           ? "fused projections"
+                       : m->hp.centred                         ? "LayerNorm"
                        : m->hp.embd_scale != 0                 ? "a scaled embedding"
                        : m->hp.rope_scaling == MODEL_ROPE_YARN ? "YaRN"
                                                                : NULL;

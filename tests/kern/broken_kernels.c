@@ -64,6 +64,10 @@ static void broken_rmsnorm(float *dst, const float *x, const float *gain, size_t
     c_table.rmsnorm(dst, x, gain, n, eps);
     if (n % 16 == 1) spoil(&dst[n - 1]);
 }
+static void broken_layernorm(float *dst, const float *x, const float *gain, size_t n, float eps) {
+    c_table.layernorm(dst, x, gain, n, eps);
+    if (n % 16 == 1) spoil(&dst[n - 1]);
+}
 /* Writes whole vectors where the tail ends, in front of the operand. */
 static void broken_add(float *dst, const float *x, size_t n) {
     c_table.add(dst, x, n);
@@ -209,6 +213,8 @@ const char *break_slot(kern *k, size_t i) {
         return k->add_scaled = broken_add_scaled, "add_scaled";
     case 29:
         return k->cap = broken_cap, "cap";
+    case 30:
+        return k->layernorm = broken_layernorm, "layernorm";
     default:
         return NULL;
     }

@@ -12,6 +12,7 @@ File, little-endian: "ROTOROPS" | u32 n_cases | u32 0 | cases
 What the parameters and arrays of a case are is said at each maker below; tests/unit/kern/test_ops.c reads them in that order.
 "scale" arrays beside an output hold the sum of the absolute values that were added up: what its error is measured by.
 """
+import math
 import os
 import struct
 import sys
@@ -373,8 +374,29 @@ def capped():
          f32([top]))
 
 
+def layernorm():
+    """params n, eps; arrays x, gain, out (without a bias)"""
+    for n, scale, mean, eps in [(1, 1, 2, 1e-5), (15, 1, 0, 1e-5), (17, 2, 6, 1e-12), (768, 1, -0.3, 1e-5), (100, 1e-3, 1e-3, 1e-6),
+                                (384, 300, 900, 1e-12), (33, 0, 0, 1e-5)]:
+        x, gain = f32(scale * rng.standard_normal(n) + mean), f32(1 + 0.5 * rng.standard_normal(n))
+        c = wide(x) - wide(x).mean()
+        case("layernorm", [n, eps], x, gain, c / np.sqrt((c * c).mean() + float(np.float32(eps))) * wide(gain))
+
+
+def gelu_erf():
+    """the exact gate; params n, 4; arrays gate, up, out. Without a gate up is empty: this one, the form with tanh and silu"""
+    for n, spread in [(1, 1), (33, 1), (300, 4)]:
+        g, u = f32(spread * rng.standard_normal(n)), f32(rng.standard_normal(n))
+        x = wide(g)
+        phi = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x])
+        case("glu", [n, 4], g, u, x * phi * wide(u))
+        case("glu", [n, 4], g, f32([]), x * phi)
+        case("glu", [n, 3], g, f32([]), gelu_tanh(x))
+        case("glu", [n, 1], g, f32([]), x / (1 + np.exp(-x)))
+
+
 for make in (rmsnorm, add, glu, rope, quant_i8, quant_q8, t2, plain, blocks, kv_store, attention, add_scaled, swiglu, sinks,
-             gelu, cap, capped):
+             gelu, cap, capped, layernorm, gelu_erf):
     make()
 folder = os.path.join(ROOT, "tests", "data", "kern")
 os.makedirs(folder, exist_ok=True)

@@ -141,6 +141,11 @@ static inline bool cpu_is_row_op(const dev_op *op) {
            op->kind != DEV_EXPERTS;
 }
 
+static inline void cpu_norm(const dev_cpu *d, const dev_op *op, float *dst, const float *x) {
+    const cpu_vec *gain = &d->vecs[op->vec];
+    (op->centred ? d->k->layernorm : d->k->rmsnorm)(dst, x, gain->v, gain->n, op->eps);
+}
+
 static inline bool cpu_same_rows(const dev_op *a, const dev_op *b) {
     return a->picked == b->picked && a->slots == b->slots;
 }

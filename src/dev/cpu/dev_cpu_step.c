@@ -177,10 +177,24 @@ static void quant_row(const dev_cpu *d, const cpu_buf *b, size_t row, bool block
 
 /* Heads [first, first + n) of a row by the same gain; a whole row is one head. */
 static void norm_heads(const dev_cpu *d, const dev_op *op, size_t row, size_t first, size_t n) {
-    const cpu_vec *gain = &d->vecs[op->vec];
+    const size_t width = d->vecs[op->vec].n;
     for (size_t i = first; i < first + n; i++)
-        d->k->rmsnorm(row_of(&d->bufs[op->dst[0]], row) + i * gain->n,
-                      row_of(&d->bufs[op->src], row) + i * gain->n, gain->v, gain->n, op->eps);
+        cpu_norm(d, op, row_of(&d->bufs[op->dst[0]], row) + i * width,
+                 row_of(&d->bufs[op->src], row) + i * width);
+}
+
+/* The row of a bias: the only one, that of the row's expert, or that of its position. */
+static const float *bias_of(const cpu_ctx *c, const dev_op *op, size_t row) {
+    const cpu_vec *vec = &c->d->vecs[op->vec];
+    const size_t width = c->d->bufs[op->dst[0]].width;
+    const size_t i = op->slots ? c->d->route.of_row[row] : op->by_pos ? c->step->pos[row] : 0;
+    assert((i + 1) * width <= vec->n);
+    return vec->v + i * width;
+}
+
+/* What gates, or NULL. */
+static const float *gated_by(const dev_cpu *d, const dev_op *op, size_t row) {
+    return op->src2 == DEV_NONE ? NULL : row_of(&d->bufs[op->src2], row);
 }
 
 /* The page table of a row's sequence, for one layer. */
@@ -239,9 +253,7 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         norm_heads(d, op, row, 0, BASE_MAX(op->n_heads, 1u));
         break;
     case DEV_BIAS:
-        d->k->add(row_of(dst, row),
-                  d->vecs[op->vec].v + (op->slots ? d->route.of_row[row] * dst->width : 0),
-                  dst->width);
+        d->k->add(row_of(dst, row), bias_of(c, op, row), dst->width);
         break;
     case DEV_GATHER:
         cpu_gather_row(d, op, row);
@@ -264,8 +276,7 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         kv_append_row(c, op, row);
         break;
     case DEV_GLU:
-        d->k->glu(row_of(dst, row), row_of(src, row), row_of(&d->bufs[op->src2], row), dst->width,
-                  op->glu);
+        d->k->glu(row_of(dst, row), row_of(src, row), gated_by(d, op, row), dst->width, op->glu);
         break;
     case DEV_ADD:
         d->k->add(row_of(dst, row), row_of(src, row), dst->width);
@@ -465,8 +476,10 @@ static kern_act own_input(const cpu_ctx *c, const cpu_phase *ph) {
     for (size_t i = ph->begin; i < ph->main; i++) {
         const dev_op *op = &d->ops[i];
         if (op->kind == DEV_RMSNORM) {
-            d->k->rmsnorm(scratch, own.x, d->vecs[op->vec].v, own.width, op->eps);
+            cpu_norm(d, op, scratch, own.x);
             own.x = scratch;
+        } else if (op->kind == DEV_BIAS) {
+            d->k->add(scratch, d->vecs[op->vec].v, own.width); /* of the norm before it */
         } else {
             quant_row(d, &own, 0, op->kind == DEV_QUANT_Q8);
         }
@@ -495,8 +508,9 @@ static void do_behind(const cpu_ctx *c, const cpu_phase *ph, size_t begin, size_
             else if (op->kind == DEV_ADD)
                 d->k->add(dst + from, d->bufs[op->src].x + from, to - from);
             else
-                d->k->glu(dst + from, d->bufs[op->src].x + from, d->bufs[op->src2].x + from,
-                          to - from, op->glu);
+                d->k->glu(dst + from, d->bufs[op->src].x + from,
+                          op->src2 == DEV_NONE ? NULL : d->bufs[op->src2].x + from, to - from,
+                          op->glu);
         }
         lap(c, op, false);
     }

@@ -244,7 +244,7 @@ static void rope_divisors_divide_and_are_checked(void **state) {
     forge_start(&f, "llama", QUANT_F16);
     forge_put(&f, "rope_freqs.weight", QUANT_F32, 1, 32, x);
     model *m = must_open(&f);
-    model_rope_freqs(&m->hp, false, inv);
+    model_rope_freqs(&m->hp, 0, false, inv);
     for (int i = 0; i < 32; i++)
         assert_true(fabs(inv[i] * x[i] / pow(10000, -i / 32.0) - 1) < 1e-12);
     model_close(&m);
@@ -280,7 +280,7 @@ static void rope_scaling_keys_are_read_as_written(void **state) {
             continue;
         }
         model *m = must_open(&f);
-        model_rope_freqs(&m->hp, false, inv);
+        model_rope_freqs(&m->hp, 0, false, inv);
         assert_true(fabs(inv[0] * cases[i].factor - 1) < 1e-12);
         model_close(&m);
         forge_end(&f);
@@ -330,11 +330,11 @@ static void yarn_frequencies_are_the_published_ones(void **state) {
                         .rope_high = 32,
                         .rope_orig_ctx = 4096};
     double inv[32];
-    model_rope_freqs(&hp, false, inv);
+    model_rope_freqs(&hp, 0, false, inv);
     for (int i = 0; i < 32; i++)
         if (fabs(inv[i] / published[i] - 1) > 5e-9) fail_msg("%d: %.12g", i, inv[i]);
     hp.rope_whole = true;
-    model_rope_freqs(&hp, false, inv);
+    model_rope_freqs(&hp, 0, false, inv);
     assert_true(fabs(inv[17] / published[17] - 1.76) < 0.01);
     assert_true(fabs(inv[8] / published[8] - 1) < 5e-9);
 }

@@ -182,7 +182,7 @@ static void what_cannot_be_honoured_is_refused(void **state) {
 
 static double fastest(const model *m) {
     double inv[8];
-    model_rope_freqs(&m->hp, false, inv);
+    model_rope_freqs(&m->hp, 0, false, inv);
     return inv[0];
 }
 
@@ -191,7 +191,7 @@ static void rope_of_old_and_new_configs(void **state) {
     double inv[8];
     model *m = open_with("{\"rope_theta\": null, \"rope_parameters\": {\"rope_type\": \"default\", "
                          "\"rope_theta\": 1e6}}");
-    model_rope_freqs(&m->hp, false, inv);
+    model_rope_freqs(&m->hp, 0, false, inv);
     assert_true(fabs(inv[1] - pow(1e6, -1 / 8.0)) < 1e-12);
     model_close(&m);
     m = open_with("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}");
