@@ -48,8 +48,9 @@ static uint32_t pages_of(uint32_t n_tok) { return (n_tok + KERN_KEYS - 1) / KERN
 static uint32_t rows_that_fit(const packer *k) {
     const run_engine *e = k->e;
     const uint32_t left = k->texts[k->next].n - k->done, room = e->opt.chunk - k->n_rows;
-    if (k->n_s == e->opt.max_logits) return 0;
-    if (!k->done && pages_of(k->texts[k->next].n) > e->pages.n_free) return 0;
+    const bool begins = !k->done;
+    if (begins && k->n_s == e->opt.max_logits) return 0;
+    if (begins && pages_of(k->texts[k->next].n) > e->pages.n_free) return 0;
     if (k->n_rows && k->n_rows + left > BASE_MIN((uint32_t)GOOD_STEP, e->opt.chunk)) return 0;
     if (left <= room) return left;
     return can_go_on(e) ? room : 0;
