@@ -161,10 +161,6 @@ static void choose_ctx(rotor_engine *e) {
 
 static rotor_status create_run(rotor_engine *e, rotor_error *err) {
     choose_ctx(e);
-    if (e->m->hp.n_pos && e->n_ctx > e->m->hp.n_pos)
-        return base_fail(err, ROTOR_E_ARG,
-                         "a context of %u: the model has learned %u positions and no more", e->n_ctx,
-                         e->m->hp.n_pos);
     uint64_t pages =
         (uint64_t)e->opt.max_sessions * (((uint64_t)e->n_ctx + KERN_KEYS - 1) / KERN_KEYS);
     if (pages > UINT32_MAX)

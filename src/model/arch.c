@@ -192,7 +192,8 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
                          ld->arch->name);
     if (hp->rope_factor == 0) hp->rope_factor = 1.0; /* how some writers say none */
     if (ld->arch->turned || ld->arch->positions) return hp->n_rot = 0, ROTOR_OK;
-    if (file_tensor_find(ld->f, "rope_factors_long.weight")) return gguf_longrope(ld, hp);
+    if (base_str_is(type, "longrope") || file_tensor_find(ld->f, "rope_factors_long.weight"))
+        return gguf_longrope(ld, hp);
     if (base_str_is(type, "none") || (!kv && hp->rope_factor == 1.0)) return ROTOR_OK;
     if (base_str_is(type, "yarn") || (!kv && ld->arch->oss)) return gguf_yarn(ld, hp);
     if (kv && !base_str_is(type, "linear"))
@@ -258,7 +259,20 @@ static rotor_status gguf_mixture(const model_loader *ld, model_hparams *hp) {
     return ROTOR_OK;
 }
 
-/* The largest of both families weigh scores by the width of the model over its heads. */
+/* What a GGUF file of Gemma's says of the scale of scores: nothing. The largest of both families
+ * weigh by the width of the model over its heads. 0: as all others do. */
+static float gemma_scale(const model_hparams *hp, const model_arch *arch) {
+    return hp->n_head && hp->n_layer == (arch->qk_norm ? 62u : 46u)
+               ? 1 / sqrtf((float)hp->n_embd / (float)hp->n_head)
+               : 0;
+}
+
+bool model_scale_in_gguf(const model *m) {
+    const model_arch *arch = model_arch_find(base_str_of(m->arch));
+    const float known = arch->gemma ? gemma_scale(&m->hp, arch) : 0;
+    return fabsf(known - m->hp.attn_scale) <= 1e-6f;
+}
+
 static rotor_status gguf_gemma(const model_loader *ld, model_hparams *hp) {
     double attn_cap = 0, logit_cap = 0;
     if (!ld->arch->gemma) return ROTOR_OK;
@@ -267,8 +281,7 @@ static rotor_status gguf_gemma(const model_loader *ld, model_hparams *hp) {
     hp->attn_cap = (float)attn_cap;
     hp->logit_cap = (float)logit_cap;
     hp->embd_scale = sqrtf((float)hp->n_embd);
-    if (hp->n_head && hp->n_layer == (ld->arch->qk_norm ? 62u : 46u))
-        hp->attn_scale = 1 / sqrtf((float)hp->n_embd / (float)hp->n_head);
+    hp->attn_scale = gemma_scale(hp, ld->arch);
     if (ld->arch->qk_norm) hp->rope_base_local = 10000;
     return get_f64(ld, "rope.freq_base_swa", &hp->rope_base_local);
 }

@@ -255,6 +255,8 @@ bool model_loads(base_str name, bool hf);
 /* Whether GGUF files of an architecture have the rows of q and k in the order of pairs (2i, 2i+1).
  */
 bool model_pairs_in_gguf(const char *arch);
+/* Whether a GGUF file of this model would give its scores the scale they have here. */
+bool model_scale_in_gguf(const model *m);
 
 /* The vocabulary of an open GGUF file or HF folder, without its weights. */
 rotor_status model_vocab(text_vocab **out, const file_model *f, const base_log *log,
