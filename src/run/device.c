@@ -221,6 +221,7 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
         dev_rows rows; /* what its rows are */
     } list[] = {{&b->x, hp->n_embd, DEV_TOKENS},
                 {&b->h, hp->n_embd, DEV_TOKENS},
+                {&b->n, e->m->layers[0].in_norm[0] ? hp->n_embd : 0, DEV_TOKENS},
                 {&b->q, q, DEV_TOKENS},
                 {&b->k, kv, DEV_TOKENS},
                 {&b->v, kv, DEV_TOKENS},
@@ -228,7 +229,9 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
                 {&b->g, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
                 {&b->u, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
                 {&b->px, hp->n_embd, DEV_PICKED},
-                {&b->logits, hp->n_vocab, DEV_PICKED},
+                {&b->logits, e->opt.pool ? 0 : hp->n_vocab, DEV_PICKED},
+                {&b->dense[0], e->opt.pool ? e->m->dense[0].rows : 0, DEV_PICKED},
+                {&b->dense[1], e->opt.pool ? e->m->dense[1].rows : 0, DEV_PICKED},
                 {&b->r, hp->n_expert, DEV_TOKENS}, /* from here on: of a mixture, where it has it */
                 {&b->s, hp->n_expert ? hp->n_embd : 0, DEV_SLOTS},
                 {&b->sg, hp->n_ff_shared, DEV_TOKENS},
@@ -247,7 +250,7 @@ static rotor_status set_up(run_engine *e, rotor_error *err) {
     e->staged = false;
     ROTOR_TRY(make_device(e, NULL, err));
     ROTOR_TRY(make_buffers(e, err));
-    ROTOR_TRY(run_make_head(e, err));
+    if (!e->opt.pool) ROTOR_TRY(run_make_head(e, err));
     return run_record_forward(e, err);
 }
 

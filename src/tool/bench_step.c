@@ -120,6 +120,7 @@ static const char *op_name(const model *m, const dev_op_time *t) {
                                         [DEV_GATHER] = "gather",
                                         [DEV_MIX] = "mix",
                                         [DEV_CAP] = "cap",
+                                        [DEV_POOL] = "pool",
                                         [DEV_ADD_GATED] = "gated add"};
     if (t->kind == DEV_EXPERTS)
         return t->rows == l->down.rows / m->hp.n_expert ? "experts down" : "experts g+u";
