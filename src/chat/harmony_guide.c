@@ -51,8 +51,9 @@ static base_str rest_of(uint32_t word, size_t at) { return base_str_of(words[wor
 
 /* ==== Creation ================================================================================ */
 
+/* Nor one that would end the generation though the format does not know it. */
 static bool is_text(const harmony *h, uint32_t id) {
-    return harmony_may_write(h, id) && !harmony_is_mark(h, id);
+    return harmony_may_write(h, id) && !harmony_is_mark(h, id) && !text_is_eog(h->v, id);
 }
 
 static void ban(harmony_guide *g, int set, uint32_t id, bool banned) {

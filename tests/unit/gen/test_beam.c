@@ -171,6 +171,33 @@ static void beams_end_with_the_context(void **state) {
     rig_down(&g);
 }
 
+/* A token can follow another only if it is larger by one or two, modulo V. */
+static uint32_t last_token(const void *user, uint32_t state, uint32_t id) {
+    return (void)user, (void)state, id;
+}
+
+static gen_mask near(const void *user, uint32_t state) {
+    static uint32_t next[2];
+    (void)user;
+    for (uint32_t i = 0; i < 2; i++) next[i] = (state + i + 1) % V;
+    return (gen_mask){.only = next, .n_only = 2};
+}
+
+static void beams_keep_to_a_guide(void **state) {
+    (void)state;
+    rig g;
+    gen_beam *beams = NULL;
+    rig_up(&g, 16, 20);
+    const gen_guide guide = {.start = 0, .step = last_token, .may = near};
+    const gen_beam_options opt = {.width = 4, .max_new_tok = 8, .alpha = 1, .guide = &guide};
+    assert_int_equal(gen_beam_search(g.s, prompt, N_PROMPT, &opt, &beams, NULL), ROTOR_OK);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t t = 0, before = 0; t < beams[i].ids.n; before = beams[i].ids.ids[t++])
+            assert_in_range((beams[i].ids.ids[t] + V - before) % V, 1, 2);
+    gen_beams_free(beams, 4);
+    rig_down(&g);
+}
+
 static void every_fault_is_survived(void **state) {
     (void)state;
     rig g;
@@ -198,6 +225,7 @@ int main(void) {
         cmocka_unit_test(narrow_beams_equal_the_naive_search),
         cmocka_unit_test(one_beam_is_greedy),
         cmocka_unit_test(beams_end_with_the_context),
+        cmocka_unit_test(beams_keep_to_a_guide),
         cmocka_unit_test(every_fault_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
