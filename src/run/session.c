@@ -75,6 +75,7 @@ static bool own_pages(run_session *s) {
 rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_tok,
                                 rotor_error *err) {
     assert(max_tok > 0);
+    ROTOR_TRY(run_check_positions(e->m, max_tok, err));
     run_session *s = base_alloc(sizeof *s);
     if (!s) return base_fail_nomem(err, "creating a session");
     s->e = e;
