@@ -26,12 +26,14 @@
 /* clang-format off */
 const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_THREADS] = {"threads", 't', CLI_INT, MODEL, "N", 1, 1024, NULL, NULL,
-    "threads (default: one per processor core)", LOADS | TRAINS, CLI_SAVED},
+    "threads (default: one per processor core)", LOADS | TRAINS | VERB_EMBED, CLI_SAVED},
 [OPT_CTX] = {"ctx", 'c', CLI_INT, MODEL, "N", 0, 16777216, NULL, NULL,
     "context in tokens; 0: the model's (default: the smallest of the model's, 4096 and what fits)",
     LOADS & ~VERB_PERPLEXITY, CLI_SAVED},
 [OPT_CTX_PPL] = {"ctx", 'c', CLI_INT, MODEL, "N", 4, 16777216, NULL, "512",
     "tokens in a window", VERB_PERPLEXITY, 0},
+[OPT_CTX_EMBED] = {"ctx", 'c', CLI_INT, MODEL, "N", 1, 16777216, NULL, NULL,
+    "tokens of the longest text (default: the smaller of the model's and 4096)", VERB_EMBED, 0},
 [OPT_DEVICE] = {"device", 0, CLI_TEXT, MODEL, "DEV", 0, 0, NULL, "auto",
     "where to run: auto, cpu, opencl, vulkan; opencl:N or vulkan:N as rotor info numbers them",
     LOADS, CLI_SAVED},
@@ -43,7 +45,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
     LOADS, CLI_SAVED},
 [OPT_CPU] = {"cpu", 0, CLI_TEXT, MODEL, "LEVEL", 0, 0, NULL, NULL,
     "highest instruction set to use: c, avx2, avxvnni, avx512vnni, … (default: all there are)",
-    LOADS | TRAINS, CLI_SAVED},
+    LOADS | TRAINS | VERB_EMBED, CLI_SAVED},
 [OPT_KV] = {"kv", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "f16|f32|q8", "f16",
     "type of the key and value cache", LOADS, CLI_SAVED},
 [OPT_HEAD] = {"head", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "auto|file|q8|q6|exact", "auto",
@@ -51,16 +53,16 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_HEAD_EXACT] = {"head", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "auto|file|q8|q6|exact", "auto",
     "precision of the output head; auto and exact: as in the file", VERB_LOGITS | VERB_PERPLEXITY, 0},
 [OPT_ACT] = {"act", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "q8|f32", "q8",
-    "activations of matrix products; f32 rounds nothing and is slow", LOADS, 0},
+    "activations of matrix products; f32 rounds nothing and is slow", LOADS | VERB_EMBED, 0},
 [OPT_CHUNK] = {"chunk", 0, CLI_INT, MODEL, "N", 1, 65536, NULL, NULL,
     "prompt tokens per step (default: 256)", LOADS, CLI_SAVED},
 [OPT_LAYERS] = {"layers", 0, CLI_INT, MODEL, "N", 1, 1024, NULL, NULL,
     "only the first N layers", LOADS | VERB_SYNTH, 0},
 [OPT_NO_MMAP] = {"no-mmap", 0, CLI_FLAG, MODEL, NULL, 0, 0, NULL, NULL,
-    "read the file into memory instead of mapping it", LOADS, CLI_SAVED},
+    "read the file into memory instead of mapping it", LOADS | VERB_EMBED, CLI_SAVED},
 [OPT_I2S] = {"i2s-layout", 0, CLI_CHOICE, MODEL, "ORDER", 0, 0, "auto|x86|arm|4row", "auto",
     "byte order of I2_S tensors, which no file states; auto: x86",
-    LOADS | VERB_INSPECT | VERB_CONVERT | VERB_QUANTIZE, 0},
+    LOADS | VERB_EMBED | VERB_INSPECT | VERB_CONVERT | VERB_QUANTIZE, 0},
 [OPT_YARN] = {"yarn", 0, CLI_CHOICE, MODEL, "BOUNDS", 0, 0, "auto|exact|rounded", "auto",
     "bounds of the YaRN ramp; gpt-oss has them exact, some engines round them", LOADS, 0},
 [OPT_TEMPLATE] = {"chat-template", 0, CLI_TEXT, MODEL, "FILE|NAME", 0, 0, NULL, NULL,
@@ -90,7 +92,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_BEAMS] = {"beams", 0, CLI_INT, TEXT, "N", 1, 64, NULL, NULL,
     "beam search of this width instead of sampling; needs -n", VERB_RUN, 0},
 [OPT_IGNORE_EOS] = {"ignore-eos", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
-    "keep going past the tokens that end an answer", VERB_RUN, 0},
+    "keep going past the tokens that end an answer; where answers come in parts, do not choose them", VERB_RUN, 0},
 [OPT_NO_HISTORY] = {"no-history", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
     "neither read nor write the file of earlier inputs", VERB_CHAT, CLI_SAVED},
 
@@ -136,9 +138,16 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "print the change against an earlier --json", VERB_BENCH, 0},
 
 [OPT_TOKENS] = {"tokens", 0, CLI_TEXT, TEXT, "1,2,3", 0, 0, NULL, NULL,
-    "token ids; - reads them from standard input", VERB_LOGITS, 0},
+    "token ids; - reads them from standard input", VERB_LOGITS | VERB_EMBED, 0},
 [OPT_ALL] = {"all", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
     "logits after every token instead of the last", VERB_LOGITS, 0},
+[OPT_POOL] = {"pool", 0, CLI_CHOICE, TEXT, "HOW", 0, 0, "auto|mean|cls|last", "auto",
+    "what speaks for a text: the mean of its tokens, the first or the last; auto: as the model says",
+    VERB_EMBED, 0},
+[OPT_NO_NORMALIZE] = {"no-normalize", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
+    "vectors as they come, not brought to length one", VERB_EMBED, 0},
+[OPT_TRUNCATE] = {"truncate", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
+    "cut a text that is too long instead of refusing it", VERB_EMBED, 0},
 [OPT_IDS] = {"ids", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
     "print ids separated by spaces (what happens anyway)", VERB_TOKENIZE, 0},
 [OPT_DECODE] = {"decode", 0, CLI_TEXT, TEXT, "1,2,3", 0, 0, NULL, NULL,
@@ -237,7 +246,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
     VERB_CONVERT | VERB_QUANTIZE, 0},
 [OPT_OUTPUT] = {"output", 'o', CLI_TEXT, OUTPUT, "FILE", 0, 0, NULL, NULL,
     "file to write; it appears under its name only when complete",
-    VERB_SYNTH | VERB_CONVERT | VERB_LOGITS | TRAINS | VERB_TRAIN_TOKENIZER, 0},
+    VERB_SYNTH | VERB_CONVERT | VERB_LOGITS | VERB_EMBED | TRAINS | VERB_TRAIN_TOKENIZER, 0},
 [OPT_JSON] = {"json", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
     "print one JSON object",
     VERB_RUN | VERB_BENCH | VERB_INSPECT | VERB_TOKENIZE | VERB_PERPLEXITY | VERB_INFO | VERB_MODELS |
@@ -261,6 +270,12 @@ static const cli_verb verbs[] = {
      verb_tokenize},
     {"logits", VERB_LOGITS, "[MODEL] --tokens 1,2,3 -o F.npy", "raw scores as a NumPy file",
      "F.npy is float32 [n, vocab]: one row, or with --all one row per token.", 0, 1, verb_logits},
+    {"embed", VERB_EMBED, "MODEL TEXT… | MODEL - | MODEL --tokens 1,2,3", "texts to vectors",
+     "- reads texts from standard input, one a line. A line {\"index\": N, \"embedding\": […]} is printed\n"
+     "for each, or with -o F.npy a NumPy file is written, float32 [texts, floats]. Vectors have length\n"
+     "one: their inner product is the cosine of the angle between two texts. Many texts in a call\n"
+     "share their steps. Some models want a word in front of a text, as search_query: …\n"
+     "(docs/embeddings.md).", 1, 4096, verb_embed},
     {"perplexity", VERB_PERPLEXITY, "MODEL FILE", "how well a model predicts a text",
      "The text is cut into windows of --ctx tokens, each starting with the beginning-of-text token\n"
      "in place of its first one if the model uses it; the predictions in the second half of each\n"

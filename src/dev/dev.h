@@ -48,6 +48,7 @@ typedef enum dev_kind {
                    */
     DEV_MIX,      /* dst = sum of a token's slot rows of src by the weights of DEV_ROUTE */
     DEV_CAP,      /* dst = cap * tanh(dst / cap) */
+    DEV_POOL,     /* dst row i = mean of src rows behind picked row i - 1 up to picked row i */
     DEV_ADD_GATED /* dst += sigmoid(src2) * src; src2 [1] */
 } dev_kind;
 
@@ -69,6 +70,8 @@ typedef struct dev_op {
     dev_vec vec;       /* norm gain; bias, with slots [n_expert, width]; DEV_ATTENTION: sinks
                           [n_head], used where `sinks` says so */
     bool sinks;        /* DEV_ATTENTION */
+    bool both_ways;    /* DEV_ATTENTION: queries see all their sequence, of which the step has every
+                          row; a window reaches as far to either side */
     uint32_t layer;    /* cache layer */
     uint32_t n_heads;  /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
     uint32_t window;   /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
@@ -118,6 +121,8 @@ typedef struct dev_step {
     const uint32_t *pos;          /* [n_rows] position in its sequence */
     const uint32_t *const *pages; /* [n_rows] page table of its sequence */
     const uint32_t *const *ring;  /* [n_rows] the same for the layers with pages of their own */
+    const uint32_t *len;          /* [n_rows] length of its sequence, for ops that are both_ways;
+                                     NULL: there are none */
     uint32_t n_picked;            /* rows with logits */
     const uint32_t *picked;       /* [n_picked] row indices, ascending */
     uint32_t n_best;              /* the best so many of each are looked for (dev_top), at most

@@ -27,8 +27,8 @@ typedef struct key_range {
 
 /* Keys of [start, start + n) that query row r sees. Both ends ascend with r. */
 static key_range visible(const kern_attn *a, size_t r, size_t start, size_t n) {
-    const size_t end = a->pos + r / a->n_heads + 1;
-    const size_t lo = a->window && a->window < end ? end - a->window : 0;
+    const size_t self = a->pos + r / a->n_heads + 1, end = kern_attn_end(a, r / a->n_heads);
+    const size_t lo = a->window && a->window < self ? self - a->window : 0;
     return (key_range){lo > start ? BASE_MIN(lo - start, n) : 0,
                        end > start ? BASE_MIN(end - start, n) : 0};
 }

@@ -97,6 +97,8 @@ typedef struct kern_attn {
     size_t k_at, v_at;        /* byte offsets inside a page, of this layer and KV head */
     size_t pos;               /* position of the first token */
     size_t window;            /* positions a token sees, itself included; 0: all before it */
+    size_t end;               /* keys of the sequence, of which a token also sees those behind it,
+                                 a window reaching as far to either side; 0: none behind it */
     float cap;                /* scores are cap * tanh(score / cap); 0: as they are */
     const float *sinks;       /* [G] a score of each head that takes its share and has no value, or
                                  NULL */
@@ -108,6 +110,12 @@ typedef struct kern_attn {
 size_t kern_attn_scratch(size_t n_rows, size_t d);
 /* Floats of one query row's partial state: maximum, sum, padding to 16, then d rounded up to 16. */
 size_t kern_partial_floats(size_t d);
+/* One past the last key that token t of a sees. */
+static inline size_t kern_attn_end(const kern_attn *a, size_t t) {
+    const size_t self = a->pos + t + 1;
+    if (!a->end) return self;
+    return a->window ? BASE_MIN(self + a->window - 1, a->end) : a->end;
+}
 /* First span that token t of a sees, and the end of its spans. */
 size_t kern_attn_first_span(const kern_attn *a, size_t t);
 size_t kern_attn_end_span(const kern_attn *a, size_t t);

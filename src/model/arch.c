@@ -27,6 +27,25 @@ static const model_arch archs[] = {
      .qk_norm = true,
      .window_every = 6,
      .glu = MODEL_GELU},
+    {.name = "bert",
+     .hf_type = "bert",
+     .centred = true,
+     .encoder = true,
+     .positions = true,
+     .glu = MODEL_GELU_ERF,
+     .both_ways = true},
+    {.name = "nomic-bert",
+     .hf_type = "nomic_bert",
+     .centred = true,
+     .encoder = true,
+     .glu = MODEL_SILU,
+     .both_ways = true},
+    {.name = "gemma-embedding",
+     .gemma = true,
+     .qk_norm = true,
+     .window_every = 6,
+     .glu = MODEL_GELU,
+     .both_ways = true},
     {.name = "phi3", .hf_type = "phi3", .fused = true, .glu = MODEL_SILU},
     {.name = "smollm3",
      .hf_type = "smollm3",
@@ -172,7 +191,7 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
                          "%s: metadata key %s.rope.scaling.type is not a string", file_path(ld->f),
                          ld->arch->name);
     if (hp->rope_factor == 0) hp->rope_factor = 1.0; /* how some writers say none */
-    if (ld->arch->turned) return hp->n_rot = 0, ROTOR_OK;
+    if (ld->arch->turned || ld->arch->positions) return hp->n_rot = 0, ROTOR_OK;
     if (base_str_is(type, "longrope") || file_tensor_find(ld->f, "rope_factors_long.weight"))
         return gguf_longrope(ld, hp);
     if (base_str_is(type, "none") || (!kv && hp->rope_factor == 1.0)) return ROTOR_OK;
@@ -267,6 +286,27 @@ static rotor_status gguf_gemma(const model_loader *ld, model_hparams *hp) {
     return get_f64(ld, "rope.freq_base_swa", &hp->rope_base_local);
 }
 
+/* Which hidden states make a text's vector, and whether tokens see those behind them. */
+static rotor_status gguf_embedding(const model_loader *ld, model_hparams *hp) {
+    const file_kv *causal = arch_kv(ld, "attention.causal");
+    uint32_t pool = MODEL_POOL_UNSAID;
+    bool is_causal = !ld->arch->both_ways;
+    ROTOR_TRY(get_u32(ld, "pooling_type", false, &pool));
+    if (pool > MODEL_POOL_LAST)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: metadata key %s.pooling_type is %u%s; 1 (mean), 2 (first token) and "
+                         "3 (last token) are supported",
+                         file_path(ld->f), ld->arch->name, pool, pool == 4 ? ", a reranker" : "");
+    if (causal && !file_kv_bool(causal, 0, &is_causal))
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: metadata key %s.attention.causal is not true or false",
+                         file_path(ld->f), ld->arch->name);
+    hp->pool = (model_pool)pool;
+    hp->both_ways = !is_causal;
+    if (hp->both_ways) hp->window = model_half_window(hp->window);
+    return ROTOR_OK;
+}
+
 static const char *arch_list(char buf[400]) {
     size_t n = 0;
     for (size_t i = 0; i < BASE_COUNT(archs) && n < 400; i++)
@@ -311,6 +351,7 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     ROTOR_TRY(get_u32(ld, "attention.key_length", false, &hp->d_head));
     ROTOR_TRY(get_u32(ld, "attention.sliding_window", ld->arch->oss, &hp->window));
     hp->window_every = hp->window ? ld->arch->window_every : 0;
+    ROTOR_TRY(gguf_embedding(ld, hp));
     ROTOR_TRY(gguf_mixture(ld, hp));
     ROTOR_TRY(gguf_gemma(ld, hp));
     ld->master = hp->w1a8 = ld->arch->ternary;

@@ -10,14 +10,9 @@
 
 #include <stdio.h>
 
-/* Names of one role: %u is the layer. */
-typedef struct role {
-    const char *gguf;   /* without ".weight" */
-    const char *hf;     /* without ".weight" */
-    const char *other;  /* what an older family of either kind calls it, or NULL */
-    const char *turned; /* GPT-2's folders, with or without "transformer." before it; NULL: no such
-                           thing there */
-} role;
+typedef model_role role;
+
+static const char MODEL_DOT[] = "model."; /* not there in folders that are bare */
 
 static const role EMBD = {"token_embd", "model.embed_tokens", NULL, "wte"};
 static const role HEAD = {"output", "lm_head", NULL, "lm_head"};
@@ -95,7 +90,10 @@ const file_tensor *model_find(const model_loader *ld, const char *name) {
 }
 
 static const char *pattern_of(const model_loader *ld, const role *r) {
-    return model_turned(ld) ? r->turned : ld->hf ? r->hf : r->gguf;
+    const size_t n = sizeof MODEL_DOT - 1;
+    if (model_turned(ld)) return r->turned;
+    if (!ld->hf) return r->gguf;
+    return ld->bare && r->hf && strncmp(r->hf, MODEL_DOT, n) == 0 ? r->hf + n : r->hf;
 }
 
 static const file_tensor *find(const model_loader *ld, const role *r, uint32_t layer,
@@ -310,7 +308,7 @@ static rotor_status bind_sinks(model_loader *ld, uint32_t l, model_layer *w) {
     const file_tensor *t = find(ld, &SINKS, l, ".weight");
     char name[160];
     if (!t) t = find(ld, &SINKS, l, "");
-    spell(name, ld->hf ? SINKS.hf : SINKS.gguf, l, ld->hf ? "" : ".weight");
+    spell(name, pattern_of(ld, &SINKS), l, ld->hf ? "" : ".weight");
     return t ? bind_vector(ld, t, ld->m->hp.n_head, &w->sinks) : missing(ld, name);
 }
 
@@ -360,7 +358,7 @@ static rotor_status bind_mixture(model_loader *ld, uint32_t l, model_layer *w) {
 }
 
 /* The next rows of a tensor that holds several matrices, one below the other. */
-static rotor_status take_rows(const model_loader *ld, model_mat *all, size_t rows, model_mat *out) {
+rotor_status model_take_rows(const model_loader *ld, model_mat *all, size_t rows, model_mat *out) {
     if (all->type == QUANT_T5 && rows % QUANT_T5_ROWS)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: tensor %s: of type T5, whose rows stand in sixteens, %zu rows cannot "
@@ -385,9 +383,9 @@ static rotor_status bind_qkv(model_loader *ld, uint32_t l, model_layer *w) {
         return projection(ld, &V, l, kv, hp->n_embd, &w->v);
     }
     ROTOR_TRY(projection(ld, &QKV, l, q + 2 * kv, hp->n_embd, &all));
-    ROTOR_TRY(take_rows(ld, &all, q, &w->q));
-    ROTOR_TRY(take_rows(ld, &all, kv, &w->k));
-    ROTOR_TRY(take_rows(ld, &all, kv, &w->v));
+    ROTOR_TRY(model_take_rows(ld, &all, q, &w->q));
+    ROTOR_TRY(model_take_rows(ld, &all, kv, &w->k));
+    ROTOR_TRY(model_take_rows(ld, &all, kv, &w->v));
     if (!biases) return ROTOR_OK;
     ROTOR_TRY(bind_vector(ld, biases, q + 2 * kv, &w->q_bias));
     w->k_bias = w->q_bias + q;
@@ -415,13 +413,29 @@ static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
     if (ld->arch->fused) {
         model_mat all;
         ROTOR_TRY(projection(ld, &GATE_UP, l, 2 * ff, d, &all));
-        ROTOR_TRY(take_rows(ld, &all, ff, &w->gate));
-        ROTOR_TRY(take_rows(ld, &all, ff, &w->up));
+        ROTOR_TRY(model_take_rows(ld, &all, ff, &w->gate));
+        ROTOR_TRY(model_take_rows(ld, &all, ff, &w->up));
         return projection(ld, &DOWN, l, d, ff, &w->down);
     }
     ROTOR_TRY(projection(ld, &GATE, l, ff, d, &w->gate));
     ROTOR_TRY(projection(ld, &UP, l, ff, d, &w->up));
     return projection(ld, &DOWN, l, d, ff, &w->down);
+}
+
+/* A gain for the input of each projection, which some ternary models have: of all or of none. */
+static rotor_status bind_in_norms(model_loader *ld, uint32_t l, model_layer *w) {
+    const role *const of[MODEL_N_PROJ] = {&Q, &K, &V, &O, &GATE, &UP, &DOWN};
+    static const char tail[] = "_norm_in.weight";
+    if (ld->hf) return ROTOR_OK;
+    const file_tensor *first = find(ld, of[0], l, tail);
+    for (int p = 0; first && p < MODEL_N_PROJ; p++) {
+        const file_tensor *t = find(ld, of[p], l, tail);
+        char name[160];
+        spell(name, of[p]->gguf, l, tail);
+        if (!t) return missing(ld, name);
+        ROTOR_TRY(bind_vector(ld, t, model_proj_mat(w, (model_proj)p)->cols, &w->in_norm[p]));
+    }
+    return ROTOR_OK;
 }
 
 static rotor_status bind_layer(model_loader *ld, uint32_t l) {
@@ -434,6 +448,7 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     ROTOR_TRY(bind_qkv(ld, l, w));
     ROTOR_TRY(projection(ld, &O, l, d, q, &w->o));
     ROTOR_TRY(hp->n_expert ? bind_mixture(ld, l, w) : bind_ffn(ld, l, w));
+    if (!hp->n_expert) ROTOR_TRY(bind_in_norms(ld, l, w));
     if (ld->arch->oss) {
         ROTOR_TRY(bind_sinks(ld, l, w));
         ROTOR_TRY(need_bias(ld, &Q, l, 1, q, &w->q_bias));
@@ -456,8 +471,8 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
 
 /* ==== Embedding and head ====================================================================== */
 
-static rotor_status table(model_loader *ld, const file_tensor *t, model_mat *out) {
-    *out = (model_mat){.rows = (size_t)t->rows, .cols = ld->m->hp.n_embd, .scale = 1.0f};
+rotor_status model_table(model_loader *ld, const file_tensor *t, size_t cols, model_mat *out) {
+    *out = (model_mat){.rows = (size_t)t->rows, .cols = cols, .scale = 1.0f};
     if (t->dims[0] != out->cols) return bad_shape(ld, t, t->rows, out->cols);
     ROTOR_TRY(keep_name(ld, t, out));
     return bind_plain(ld, t, out);
@@ -467,14 +482,14 @@ static rotor_status embedding_and_head(model_loader *ld) {
     model *m = ld->m;
     const file_tensor *embd, *head = find(ld, &HEAD, 0, ".weight");
     ROTOR_TRY(require(ld, &EMBD, 0, &embd));
-    ROTOR_TRY(table(ld, embd, &m->embd));
+    ROTOR_TRY(model_table(ld, embd, m->hp.n_embd, &m->embd));
     if (m->embd.rows > 1u << 24)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: %zu embedding rows are too many",
                          file_path(ld->f), m->embd.rows);
     m->hp.n_vocab = (uint32_t)m->embd.rows;
     m->tied = ld->hf ? m->tied || !head : !head;
     if (m->tied) return m->head = m->embd, ROTOR_OK;
-    ROTOR_TRY(table(ld, head, &m->head));
+    ROTOR_TRY(model_table(ld, head, m->hp.n_embd, &m->head));
     return m->head.rows == m->embd.rows ? ROTOR_OK
                                         : bad_shape(ld, head, m->embd.rows, m->embd.cols);
 }
@@ -540,18 +555,52 @@ static void count_params(model *m) {
     }
 }
 
-rotor_status model_bind(model_loader *ld) {
+/* What is in front of the layers of a decoder, and behind them. */
+static rotor_status bind_ends(model_loader *ld) {
     model *m = ld->m;
     ROTOR_TRY(embedding_and_head(ld));
     ROTOR_TRY(positions(ld));
     ROTOR_TRY(norm(ld, &OUT_NORM, 0, m->hp.n_embd, &m->out_norm));
-    if (ld->arch->centred)
-        ROTOR_TRY(need_bias(ld, &OUT_NORM, 0, 1, m->hp.n_embd, &m->out_norm_bias));
+    return ld->arch->centred ? need_bias(ld, &OUT_NORM, 0, 1, m->hp.n_embd, &m->out_norm_bias)
+                             : ROTOR_OK;
+}
+
+rotor_status model_bind(model_loader *ld) {
+    model *m = ld->m;
+    const bool encoder = ld->arch->encoder;
+    ld->bare = ld->hf && !file_tensor_find(ld->f, "model.embed_tokens.weight") &&
+               file_tensor_find(ld->f, "embed_tokens.weight");
+    ROTOR_TRY(encoder ? model_bind_encoder(ld) : bind_ends(ld));
     ROTOR_TRY(rope_divisors(ld));
     m->layers = model_take(m, m->hp.n_layer * sizeof *m->layers);
     if (!m->layers) return base_fail_nomem(ld->err, "loading layers");
-    for (uint32_t l = 0; l < m->hp.n_layer; l++) ROTOR_TRY(bind_layer(ld, l));
+    for (uint32_t l = 0; l < m->hp.n_layer; l++)
+        ROTOR_TRY(encoder ? model_bind_encoder_layer(ld, l) : bind_layer(ld, l));
+    ROTOR_TRY(model_pooling(ld));
     ROTOR_TRY(model_refuse_unused(ld));
     count_params(m);
     return ROTOR_OK;
+}
+
+/* ==== For encoders ============================================================================ */
+
+const file_tensor *model_role_find(const model_loader *ld, const model_role *r, uint32_t layer,
+                                   const char *tail) {
+    return find(ld, r, layer, tail);
+}
+
+rotor_status model_role_need(const model_loader *ld, const model_role *r, uint32_t layer,
+                             const char *tail, const file_tensor **out) {
+    char name[160];
+    *out = find(ld, r, layer, tail);
+    if (*out) return ROTOR_OK;
+    spell(name, pattern_of(ld, r) ? pattern_of(ld, r) : r->gguf, layer, tail);
+    return missing(ld, name);
+}
+
+rotor_status model_role_mat(model_loader *ld, const model_role *r, uint32_t layer, size_t rows,
+                            size_t cols, model_mat *out) {
+    const file_tensor *t;
+    ROTOR_TRY(model_role_need(ld, r, layer, ".weight", &t));
+    return projection(ld, r, layer, rows, cols, out);
 }

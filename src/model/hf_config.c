@@ -12,7 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 
-static rotor_status parse_side(model_loader *ld, const char *name, json_t **out) {
+rotor_status model_side_json(model_loader *ld, const char *name, json_t **out) {
     base_str text;
     json_error_t je;
     *out = NULL;
@@ -328,10 +328,70 @@ static rotor_status gpt2(model_loader *ld, const json_t *config) {
     return quantization(ld, config);
 }
 
+/* A number under today's name or an older one. */
+static rotor_status get_either(const model_loader *ld, const json_t *config, const char *name,
+                               const char *older, uint32_t *out) {
+    ROTOR_TRY(get_u32(ld, config, older, out));
+    return get_u32(ld, config, name, out);
+}
+
+/* Positions of the BERT kind: learned, or rotated as nomic's are. */
+static rotor_status encoder_positions(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    base_str kind = get_str(config, "position_embedding_type");
+    const json_t *p = json_object_get(config, "rope_parameters");
+    hp->rope_base = hp->rope_factor = 1;
+    if (ld->arch->positions && kind.n && !base_str_is(kind, "absolute"))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: position_embedding_type \"%.*s\" is not supported",
+                         file_path(ld->f), (int)kind.n, kind.p);
+    if (ld->arch->positions) return ROTOR_OK;
+    hp->n_rot = hp->d_head;
+    hp->rope_base =
+        get_number(p, "rope_theta", get_number(config, "rotary_emb_base", 1000.0));
+    if (get_number(config, "rotary_emb_fraction", 1) != 1 ||
+        json_is_true(json_object_get(config, "rotary_emb_interleaved")) ||
+        json_is_number(json_object_get(config, "rotary_emb_scale_base")) ||
+        json_is_true(json_object_get(config, "prenorm")))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: partial, interleaved or scaled rotation, and norms in "
+                         "front of blocks are not supported for architecture %s",
+                         file_path(ld->f), ld->arch->name);
+    return ROTOR_OK;
+}
+
+/* The BERT kind; nomic's own folders have GPT-2's names, and say for which lengths it was trained.
+ */
+static rotor_status encoder(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    uint32_t trained = 0;
+    hp->n_ctx = 512;
+    hp->both_ways = true;
+    if (json_is_true(json_object_get(config, "is_decoder")))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: is_decoder is not supported for architecture %s",
+                         file_path(ld->f), ld->arch->name);
+    ROTOR_TRY(get_either(ld, config, "hidden_size", "n_embd", &hp->n_embd));
+    ROTOR_TRY(get_either(ld, config, "intermediate_size", "n_inner", &hp->n_ff));
+    ROTOR_TRY(get_either(ld, config, "num_hidden_layers", "n_layer", &hp->n_layer));
+    ROTOR_TRY(get_either(ld, config, "num_attention_heads", "n_head", &hp->n_head));
+    ROTOR_TRY(get_either(ld, config, "max_position_embeddings", "n_positions", &hp->n_ctx));
+    ROTOR_TRY(get_u32(ld, config, "max_trained_positions", &trained));
+    if (trained) hp->n_ctx = BASE_MIN(hp->n_ctx, trained);
+    hp->n_head_kv = hp->n_head;
+    hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
+    hp->eps = (float)get_number(config, "layer_norm_eps",
+                                get_number(config, "layer_norm_epsilon", 1e-12));
+    ROTOR_TRY(encoder_positions(ld, config));
+    return quantization(ld, config);
+}
+
 static rotor_status numbers(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
     if (ld->arch->turned) return gpt2(ld, config);
+    if (ld->arch->encoder) return encoder(ld, config);
     hp->n_ctx = 2048;
+    hp->both_ways = ld->arch->both_ways;
     ROTOR_TRY(get_u32(ld, config, "hidden_size", &hp->n_embd));
     ROTOR_TRY(get_u32(ld, config, "intermediate_size", &hp->n_ff));
     ROTOR_TRY(get_u32(ld, config, "num_hidden_layers", &hp->n_layer));
@@ -348,6 +408,7 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
     if (ld->arch->gemma) {
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+        if (hp->both_ways) hp->window = model_half_window(hp->window);
         gemma(ld, config);
     }
     ROTOR_TRY(mixture(ld, config));
@@ -364,9 +425,10 @@ static rotor_status refuse_unknown(const model_loader *ld, const json_t *config)
                       : ld->arch->turned ? "activation_function"
                                          : "hidden_act";
     base_str act = get_str(config, key);
-    const char *expected = ld->arch->glu == MODEL_RELU2  ? "relu2"
-                           : ld->arch->glu == MODEL_GELU ? "gelu_pytorch_tanh"
-                                                         : "silu";
+    const char *expected = ld->arch->glu == MODEL_RELU2      ? "relu2"
+                           : ld->arch->glu == MODEL_GELU     ? "gelu_pytorch_tanh"
+                           : ld->arch->glu == MODEL_GELU_ERF ? "gelu"
+                                                             : "silu";
     const bool older = ld->arch->turned && base_str_is(act, "gelu_new"); /* the same function */
     if (act.n && !older && !base_str_is(act, expected))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
@@ -388,10 +450,13 @@ static rotor_status refuse_unknown(const model_loader *ld, const json_t *config)
 static rotor_status read_config(model_loader *ld, const json_t *config) {
     base_str type = family(config);
     ld->arch = type.p ? model_arch_find_hf(type) : NULL;
+    if (ld->arch && ld->arch->gemma && ld->arch->qk_norm &&
+        json_is_true(json_object_get(config, "use_bidirectional_attention")))
+        ld->arch = model_arch_find(base_str_of("gemma-embedding"));
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gemma2, "
-                         "gemma3_text, gpt2, gpt_oss, llama, mistral, phi3, qwen2, qwen2_moe, "
+                         "%s: config.json: model_type \"%.*s\" is not supported; bert, bitnet, gemma2, "
+                         "gemma3_text, gpt2, gpt_oss, llama, mistral, nomic_bert, phi3, qwen2, qwen2_moe, "
                          "qwen3, qwen3_moe, smollm3 and starcoder2 are",
                          file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
     ROTOR_TRY(refuse_unknown(ld, config));
@@ -401,7 +466,7 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
 
 rotor_status model_hf_hparams(model_loader *ld) {
     json_t *config;
-    ROTOR_TRY(parse_side(ld, "config.json", &config));
+    ROTOR_TRY(model_side_json(ld, "config.json", &config));
     if (!config)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: config.json is missing beside the weights",
                          file_path(ld->f));
@@ -448,14 +513,14 @@ static void add_eog(text_vocab *v, const json_t *eos) {
 rotor_status model_hf_texts(model_loader *ld) {
     json_t *gen, *tok;
     base_str jinja;
-    ROTOR_TRY(parse_side(ld, "generation_config.json", &gen));
+    ROTOR_TRY(model_side_json(ld, "generation_config.json", &gen));
     if (gen) {
         read_sampling(&ld->m->sampling, gen);
         if (ld->m->vocab) add_eog(ld->m->vocab, json_object_get(gen, "eos_token_id"));
         json_decref(gen);
     }
     if (file_side(ld->f, "chat_template.jinja", &jinja)) return keep_text(ld->m, jinja, ld->err);
-    ROTOR_TRY(parse_side(ld, "tokenizer_config.json", &tok));
+    ROTOR_TRY(model_side_json(ld, "tokenizer_config.json", &tok));
     rotor_status st = ROTOR_OK;
     if (tok && template_of(tok).n) st = keep_text(ld->m, template_of(tok), ld->err);
     json_decref(tok);

@@ -30,7 +30,15 @@ typedef enum model_rope_scaling {
     MODEL_ROPE_LONG /* one divisor per frequency for short contexts, another for long ones */
 } model_rope_scaling;
 
-/* Numbers of a decoder; letters as in docs/shapes.md. All checked at open. */
+/* Which hidden states make the vector of a text; numbers as in GGUF files. */
+typedef enum model_pool {
+    MODEL_POOL_UNSAID,
+    MODEL_POOL_MEAN, /* the mean of all */
+    MODEL_POOL_CLS,  /* the first token's */
+    MODEL_POOL_LAST  /* the last token's */
+} model_pool;
+
+/* Numbers of a model; letters as in docs/shapes.md. All checked at open. */
 typedef struct model_hparams {
     uint32_t n_vocab;                /* V: rows of the embedding */
     uint32_t n_embd;                 /* D */
@@ -74,6 +82,11 @@ typedef struct model_hparams {
     bool qk_norm;           /* each head of q and k is normed before rotation */
     bool w1a8;              /* ternary projections: one int8 scale per token */
     model_glu glu;          /* activation */
+    bool both_ways;         /* an encoder: a token sees those behind it, too; a window reaches as
+                               far to either side */
+    bool post_norm;         /* norms stand behind the sums (BERT) */
+    model_pool pool;        /* of embedding models */
+    uint32_t n_text;        /* tokens of the longest text an embedding model is for; 0: n_ctx */
 } model_hparams;
 
 /* The window of one layer; 0: all positions. */
@@ -94,6 +107,20 @@ typedef struct model_mat {
     bool unchecked;         /* ternary in place, codes not looked at yet: only while loading */
 } model_mat;
 
+/* Projections of a layer. */
+typedef enum model_proj {
+    MODEL_Q,
+    MODEL_K,
+    MODEL_V,
+    MODEL_O,
+    MODEL_GATE,
+    MODEL_UP,
+    MODEL_DOWN,
+    MODEL_N_PROJ
+} model_proj;
+
+enum { MODEL_MAX_DENSE = 2 }; /* matrices behind the pooling of an embedding model */
+
 typedef struct model_layer {
     const float *attn_norm, *attn_norm_bias;        /* [D], and [D] or NULL */
     model_mat q, k, v, o;                           /* [H*d, D] [K*d, D] [K*d, D] [D, H*d] */
@@ -113,6 +140,8 @@ typedef struct model_layer {
     const float *gate_bias, *up_bias, *down_bias; /* [F] [F] [D], of a mixture E each; or NULL */
     const float *post_attn_norm, *post_ffn_norm;  /* [D] of what a block adds, or NULL */
     const float *ffn_sub_norm;                    /* [F] or NULL */
+    const float *in_norm[MODEL_N_PROJ];           /* [cols] of each projection's own input, or all
+                                                     NULL (ternary embedding models) */
 } model_layer;
 
 /* What the file says about sampling; negative or 0: not said. */
@@ -131,8 +160,12 @@ typedef struct model {
     bool tied;             /* head is the embedding */
     bool latent;           /* projections that the file holds as floats are to be rounded */
     const float *pos_embd; /* [n_pos, D] added to the embedding, or NULL */
-    const float *out_norm; /* [D] */
+    const float *type_embd;             /* [D] of a token's type, likewise */
+    const float *embd_norm, *embd_norm_bias; /* [D] of their sum, or NULL */
+    const float *out_norm;              /* [D]; NULL: the last layer ends with a norm */
     const float *out_norm_bias;  /* [D] or NULL */
+    model_mat dense[MODEL_MAX_DENSE]; /* [n_dense] what a text's vector goes through after pooling */
+    uint32_t n_dense;            /* how many; 0: none */
     model_layer *layers;         /* [n_layer] */
     text_vocab *vocab;           /* owned; NULL when the file carries none */
     base_str chat_template;      /* Jinja text of the file, empty: none */
@@ -142,6 +175,7 @@ typedef struct model {
     uint64_t file_bytes;         /* size of all files */
     uint64_t owned_bytes;        /* repacked copies and norms */
     file_model *file;            /* owned; NULL for none */
+    file_model *dense_file[MODEL_MAX_DENSE]; /* owned: of a folder's dense layers; NULL: none */
     struct model_blocks *blocks; /* owned memory */
 } model;
 
@@ -172,16 +206,6 @@ void model_close(model **m);
 
 /* ---- Low-rank adapters (adapter.c) ----------------------------------------------------------- */
 
-typedef enum model_proj {
-    MODEL_Q,
-    MODEL_K,
-    MODEL_V,
-    MODEL_O,
-    MODEL_GATE,
-    MODEL_UP,
-    MODEL_DOWN,
-    MODEL_N_PROJ
-} model_proj;                              /* a projection of a layer */
 const char *model_proj_name(model_proj p); /* "attn_q": its part of a GGUF tensor name */
 const model_mat *model_proj_mat(const model_layer *w, model_proj p);
 
@@ -219,6 +243,8 @@ void model_rope_freqs(const model_hparams *hp, uint32_t n_ctx, bool local, doubl
  * window left out. And those of the latter alone, per position kept. */
 uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);
 uint64_t model_ring_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);
+/* Floats of a text's vector. */
+size_t model_vector_width(const model *m);
 /* Bytes one decode step reads: all projections, norms and head (with head_bytes instead of the
  * file's head when not 0). */
 uint64_t model_step_bytes(const model *m, uint64_t head_bytes);

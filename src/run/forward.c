@@ -92,6 +92,13 @@ static void bias(pass *p, dev_buf x, const float *b, size_t n) {
     if (b) emit(p, (dev_op){.kind = DEV_BIAS, .dst = {x}, .vec = bind_vec(p, b, n)});
 }
 
+/* dst = norm of src, over the width of the model. */
+static void block_norm(pass *p, dev_buf dst, dev_buf src, const float *gain, const float *b) {
+    const size_t n = p->e->m->hp.n_embd;
+    norm(p, dst, src, gain, n);
+    bias(p, dst, b, n);
+}
+
 /* The same on slot rows, each with the row of its expert. */
 static void slot_bias(pass *p, dev_buf x, const float *b, size_t n) {
     if (b) emit(p, (dev_op){.kind = DEV_BIAS, .slots = true, .dst = {x}, .vec = bind_vec(p, b, n)});
@@ -129,6 +136,22 @@ static void linear(pass *p, dev_buf src, int n, const kern_mat *w, const dev_buf
 static void linear1(pass *p, dev_buf dst, dev_buf src, const model_mat *w) {
     kern_mat mat = run_mat(w);
     linear(p, src, 1, &mat, &dst);
+}
+
+/* dst[i] = w[i] x src; where projections norm their inputs, each its own: n of one layer, from
+ * `first` on. */
+static void project(pass *p, const model_layer *l, model_proj first, int n, dev_buf src,
+                    const dev_buf *dst) {
+    kern_mat w[3];
+    for (int i = 0; i < n; i++) w[i] = run_mat(model_proj_mat(l, first + (model_proj)i));
+    if (!l->in_norm[first]) {
+        linear(p, src, n, w, dst);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        norm(p, p->e->buf.n, src, l->in_norm[first + (model_proj)i], w[i].cols);
+        linear(p, p->e->buf.n, 1, &w[i], &dst[i]);
+    }
 }
 
 /* Slot rows s[slots, D] = their tokens' rows of h, in the form that experts want. */
@@ -217,12 +240,11 @@ static void adapt(pass *p, uint32_t layer, model_proj first, int n, dev_buf src,
 static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
-    const kern_mat qkv[] = {run_mat(&w->q), run_mat(&w->k), run_mat(&w->v)};
 
-    norm(p, b->h, b->x, w->attn_norm, hp->n_embd); /* h[B,D] */
-    bias(p, b->h, w->attn_norm_bias, hp->n_embd);
-    linear(p, b->h, 3, qkv, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
-    adapt(p, layer, MODEL_Q, 3, b->h, (dev_buf[]){b->q, b->k, b->v});
+    const dev_buf in = hp->post_norm ? b->x : b->h;
+    if (!hp->post_norm) block_norm(p, in, b->x, w->attn_norm, w->attn_norm_bias);
+    project(p, w, MODEL_Q, 3, in, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
+    adapt(p, layer, MODEL_Q, 3, in, (dev_buf[]){b->q, b->k, b->v});
     bias(p, b->q, w->q_bias, w->q.rows);
     bias(p, b->k, w->k_bias, w->k.rows);
     bias(p, b->v, w->v_bias, w->v.rows);
@@ -241,14 +263,17 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
                      .src = b->q,
                      .layer = layer,
                      .window = model_window(hp, layer),
+                     .both_ways = hp->both_ways,
                      .sinks = w->sinks != NULL,
                      .vec = w->sinks ? bind_vec(p, w->sinks, hp->n_head) : DEV_NONE});
     if (w->attn_sub_norm) norm(p, b->a, b->a, w->attn_sub_norm, (size_t)hp->n_head * hp->d_head);
+    if (w->in_norm[MODEL_O]) norm(p, b->a, b->a, w->in_norm[MODEL_O], w->o.cols);
     linear1(p, b->h, b->a, &w->o); /* h[B,D] */
     adapt(p, layer, MODEL_O, 1, b->a, &b->h);
     bias(p, b->h, w->o_bias, hp->n_embd);
     if (w->post_attn_norm) norm(p, b->h, b->h, w->post_attn_norm, hp->n_embd);
     add(p, b->x, b->h);
+    if (hp->post_norm) block_norm(p, b->x, b->x, w->attn_norm, w->attn_norm_bias);
 }
 
 static kern_glu glu_of(const model_hparams *hp) {
@@ -262,30 +287,32 @@ static kern_glu glu_of(const model_hparams *hp) {
 static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
-    const kern_mat gate_up[] = {run_mat(&w->gate), run_mat(&w->up)};
     const bool gated = w->gate.data != NULL;
+    const dev_buf in = hp->post_norm ? b->x : b->h, up = gated ? b->u : b->g;
 
-    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd); /* h[B,D] */
-    bias(p, b->h, w->ffn_norm_bias, hp->n_embd);
+    if (!hp->post_norm) block_norm(p, in, b->x, w->ffn_norm, w->ffn_norm_bias);
     if (gated) {
-        linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
-        adapt(p, layer, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u});
+        project(p, w, MODEL_GATE, 2, in, (dev_buf[]){b->g, up}); /* g,u[B,F] */
+        adapt(p, layer, MODEL_GATE, 2, in, (dev_buf[]){b->g, up});
+        bias(p, b->g, w->gate_bias, hp->n_ff);
     } else {
-        linear1(p, b->g, b->h, &w->up); /* g[B,F] */
-        adapt(p, layer, MODEL_UP, 1, b->h, &b->g);
-        bias(p, b->g, w->up_bias, hp->n_ff);
+        project(p, w, MODEL_UP, 1, in, &up); /* g[B,F] */
+        adapt(p, layer, MODEL_UP, 1, in, &up);
     }
+    bias(p, up, w->up_bias, hp->n_ff);
     emit(p, (dev_op){.kind = DEV_GLU,
                      .dst = {b->g},
                      .src = b->g,
                      .src2 = gated ? b->u : DEV_NONE,
                      .glu = glu_of(hp)});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
+    if (w->in_norm[MODEL_DOWN]) norm(p, b->g, b->g, w->in_norm[MODEL_DOWN], hp->n_ff);
     linear1(p, b->h, b->g, &w->down); /* h[B,D] */
     adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
     bias(p, b->h, w->down_bias, hp->n_embd);
     if (w->post_ffn_norm) norm(p, b->h, b->h, w->post_ffn_norm, hp->n_embd);
     add(p, b->x, b->h);
+    if (hp->post_norm) block_norm(p, b->x, b->x, w->ffn_norm, w->ffn_norm_bias);
 }
 
 /* The expert that all tokens go to: sd[B,D] from h[B,D], and what weighs it. */
@@ -333,12 +360,28 @@ static void mixture_block(pass *p, const model_layer *w) {
         emit(p, (dev_op){.kind = DEV_ADD_GATED, .dst = {b->x}, .src = b->sd, .src2 = b->sb});
 }
 
+/* The vector of a text, picked[texts], from the hidden states x of its tokens. */
+static void pooled(pass *p) {
+    const model *m = p->e->m;
+    run_bufs *b = &p->e->buf;
+    const bool mean = p->e->opt.pool == MODEL_POOL_MEAN;
+
+    if (mean && m->out_norm) block_norm(p, b->x, b->x, m->out_norm, m->out_norm_bias);
+    p->picked = true; /* one row for each text */
+    emit(p, (dev_op){.kind = mean ? DEV_POOL : DEV_PICK, .dst = {b->px}, .src = b->x});
+    if (!mean && m->out_norm) block_norm(p, b->px, b->px, m->out_norm, m->out_norm_bias);
+    for (uint32_t i = 0; i < m->n_dense; i++)
+        linear1(p, b->dense[i], i ? b->dense[i - 1] : b->px, &m->dense[i]);
+}
+
 static void decoder(pass *p) {
     const model *m = p->e->m;
     const run_bufs *b = &p->e->buf;
 
     embed(p, b->x, &m->embd); /* x[B,D] */
     add_positions(p, b->x, m->pos_embd);
+    bias(p, b->x, m->type_embd, m->hp.n_embd);
+    if (m->embd_norm) block_norm(p, b->x, b->x, m->embd_norm, m->embd_norm_bias);
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         attention_block(p, &m->layers[l], l);
         if (m->hp.n_expert)
@@ -346,10 +389,13 @@ static void decoder(pass *p) {
         else
             ffn_block(p, &m->layers[l], l);
     }
+    if (p->e->opt.pool) {
+        pooled(p);
+        return;
+    }
     p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});
-    norm(p, b->px, b->px, m->out_norm, m->hp.n_embd); /* px[picked,D] */
-    bias(p, b->px, m->out_norm_bias, m->hp.n_embd);
+    block_norm(p, b->px, b->px, m->out_norm, m->out_norm_bias); /* px[picked,D] */
     if (p->e->staged) return; /* what is asked of the head, output_head.c does */
     linear(p, b->px, 1, &p->e->head, &b->logits); /* logits[picked,V] */
     if (m->hp.logit_cap != 0)

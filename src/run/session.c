@@ -193,6 +193,7 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
                            .pos = e->pos,
                            .pages = e->table,
                            .ring = e->ring_table,
+                           .len = e->len,
                            .n_picked = e->n_picked,
                            .picked = e->picked,
                            .n_best = e->n_best,

@@ -184,6 +184,7 @@ static rotor_status put_keys(conv *c, const model *m, const char *arch) {
         put_u32(c, arch, "attention.value_length", hp->d_head);
     }
     if (hp->window) put_u32(c, arch, "attention.sliding_window", hp->window);
+    if (hp->pool) put_u32(c, arch, "pooling_type", hp->pool);
     file_put_u32(c->w, "general.file_type",
                  conv_file_type(ternary && !c->type ? QUANT_I2_S : type));
     file_put_u32(c->w, "general.quantization_version", 2);
@@ -234,6 +235,8 @@ static rotor_status check_writable(const conv *c, const model *m) {
                        : m->hp.fused && ternary                ? "fused ternary projections"
                        : !model_scale_in_gguf(m)               ? "such a scale of scores"
                        : m->hp.rope_scaling == MODEL_ROPE_YARN ? "YaRN"
+                       : m->hp.both_ways                       ? "attention in both directions"
+                       : m->n_dense                            ? "dense layers behind pooling"
                                                                : NULL;
     return what ? base_fail(c->err, ROTOR_E_UNSUPPORTED,
                             "%s: folders of models with %s are not converted yet; the folder "

@@ -227,6 +227,16 @@ static float sigmoid(const dev_cpu *d, const dev_op *op, size_t row) {
     return both[0];
 }
 
+static void pool_row(const cpu_ctx *c, const dev_op *op, size_t row) {
+    const cpu_buf *dst = &c->d->bufs[op->dst[0]], *src = &c->d->bufs[op->src];
+    const size_t first = row ? c->step->picked[row - 1] + 1 : 0, last = c->step->picked[row];
+    const float share = 1.0f / (float)(last - first + 1);
+    float *sum = row_of(dst, row);
+    memset(sum, 0, dst->width * sizeof *sum);
+    for (size_t i = first; i <= last; i++) c->d->k->add(sum, row_of(src, i), dst->width);
+    for (size_t i = 0; i < dst->width; i++) sum[i] *= share;
+}
+
 static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     const dev_cpu *d = c->d;
     const cpu_buf *dst = &d->bufs[op->dst[0]], *src = &d->bufs[op->src];
@@ -276,6 +286,9 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         break;
     case DEV_PICK:
         memcpy(row_of(dst, row), row_of(src, c->step->picked[row]), dst->width * sizeof(float));
+        break;
+    case DEV_POOL:
+        pool_row(c, op, row);
         break;
     case DEV_MATMUL:
     case DEV_ATTENTION:
@@ -339,6 +352,7 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
                        .v_at = k_at + d->block_bytes,
                        .pos = c->step->pos[row],
                        .window = op->window,
+                       .end = op->both_ways ? c->step->len[row] : 0,
                        .sinks = op->sinks ? d->vecs[op->vec].v + head * group : NULL,
                        .scratch = d->scratch + (size_t)c->thread * d->scratch_at};
 }
@@ -427,6 +441,7 @@ static void do_attention(const cpu_ctx *c, const dev_op *op, const cpu_phase *ph
     const size_t me = (size_t)c->thread, all = (size_t)c->n_threads;
     bool any_long = false; /* the same answer in every thread */
     for (size_t row = 0; row < n_rows; row++) any_long |= c->step->pos[row] >= KERN_SPAN;
+    assert(!op->both_ways || c->step->len);
     if (any_long && c->n_threads > 1 && n_rows <= CPU_SPLIT_ROWS) {
         for (size_t head = me; ph && head < n_kv; head += all) do_head(c, ph, (uint32_t)head);
         if (ph && ph->begin < ph->main) meet(c);
