@@ -139,7 +139,7 @@ class GenResult(ctypes.Structure):
 
 
 STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,
-            "rotor_embed_text": EmbedText, "rotor_message": Message, "rotor_logit": Logit, "rotor_token": Token, "rotor_gen_options": GenOptions,
+           "rotor_embed_text": EmbedText, "rotor_message": Message, "rotor_logit": Logit, "rotor_token": Token, "rotor_gen_options": GenOptions,
            "rotor_gen_result": GenResult, "rotor_tool_call": ToolCall, "rotor_turn": Turn,
            "rotor_chat_options": ChatOptions, "rotor_piece": Piece}
 
