@@ -52,6 +52,14 @@ typedef enum rotor_head {
 typedef enum rotor_yarn { ROTOR_YARN_AUTO, ROTOR_YARN_EXACT, ROTOR_YARN_ROUNDED } rotor_yarn;
 typedef enum rotor_i2s { ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S_4ROW } rotor_i2s;
 
+/* What of a text's hidden states makes its vector. */
+typedef enum rotor_pool {
+    ROTOR_POOL_AUTO, /* as the model says; where it does not: the mean of an encoder, else the last */
+    ROTOR_POOL_MEAN, /* the mean of all tokens */
+    ROTOR_POOL_CLS,  /* the first token */
+    ROTOR_POOL_LAST  /* the last token */
+} rotor_pool;
+
 typedef struct rotor_engine_options {
     uint32_t size;             /* sizeof(rotor_engine_options) */
     int32_t threads;           /* 0: one per processor core */
@@ -89,6 +97,11 @@ typedef struct rotor_engine_options {
     const char *device_prompt;      /* where prompts run, as device but not auto; NULL: there, too.
                                        Both hold the model; one that cannot leaves prompts to device
                                        with one warning */
+    bool embed;                     /* the engine makes vectors (rotor_embed) and no text: it has no
+                                       sessions, and runs on the CPU. ctx: tokens of the longest
+                                       text; kv, head, device and max_sessions do not count */
+    uint8_t zero_embed[3];          /* 0 */
+    rotor_pool pool;                /* with embed */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 
@@ -143,6 +156,9 @@ typedef struct rotor_engine_info {
     uint64_t device_imported;  /* bytes of weights that it reads in the processor's memory; 0 on
                                   the CPU */
     const char *device_prompt; /* where prompts run: as device, or another */
+    /* Of an engine opened to embed; else ROTOR_POOL_AUTO and 0. */
+    rotor_pool pool;   /* in use */
+    uint32_t n_vector; /* floats of a text's vector */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 
@@ -180,6 +196,28 @@ ROTOR_API rotor_status rotor_chat_tokenize(const rotor_engine *e, const rotor_me
 ROTOR_API const char *rotor_chat_stop(const rotor_engine *e, size_t i);
 /* Names of the built-in chat templates; NULL past the end. */
 ROTOR_API const char *rotor_chat_template_name(size_t i);
+
+/* ---- Vectors of texts ------------------------------------------------------------------------ */
+
+typedef struct rotor_embed_text {
+    const char *text;    /* [n_bytes]; control tokens in it stay text. NULL: ids */
+    size_t n_bytes;      /* of text */
+    const uint32_t *ids; /* [n_ids], as they are; where text is NULL */
+    size_t n_ids;        /* of ids */
+} rotor_embed_text;
+
+enum {                         /* flags of rotor_embed */
+       ROTOR_EMBED_RAW = 1,    /* vectors as they come, not brought to length one */
+       ROTOR_EMBED_TRUNCATE = 2 /* a text that is too long is cut to the engine's n_ctx, the tokens
+                                   around it kept, instead of refused */
+};
+/* The vectors of n texts, out[n][n_vector] of the caller's, for an engine opened with `embed`. Texts
+ * get what the model wants around them, and an end token where the last one speaks for them. Many
+ * texts in a call are faster than many calls: they share steps. ROTOR_E_ARG: a text without tokens,
+ * an id outside the vocabulary; ROTOR_E_FULL: one too long; messages name it by its number. On
+ * failure out is unspecified. One thread at a time per engine. */
+ROTOR_API rotor_status rotor_embed(rotor_engine *e, const rotor_embed_text *texts, size_t n,
+                                   unsigned flags, float *out, rotor_error *err);
 
 /* ---- Session --------------------------------------------------------------------------------- */
 

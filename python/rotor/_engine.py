@@ -262,12 +262,15 @@ class Engine:
     session; None chooses, 0 is the model's), max_sessions, chunk, max_logits, max_layers,
     kv ("f16", "f32", "q8"), head ("auto", "file", "q8", "q6"), i2s, yarn, float_act, no_mmap, cpu,
     chat_template; log is called with (level, line); threads_of is an Engine whose threads this one
-    shares; lora is a low-rank adapter (a GGUF file) and lora_scale multiplies what it adds.
+    shares; lora is a low-rank adapter (a GGUF file) and lora_scale multiplies what it adds; embed
+    makes an engine for vectors (Engine.embed) and no text, pool ("auto", "mean", "cls", "last") says
+    what speaks for a text.
     """
 
     def __init__(self, model, *, threads=0, ctx=None, max_sessions=1, chunk=0, max_logits=0, max_layers=0, kv="f16",
                  head="auto", i2s="auto", float_act=False, no_mmap=False, cpu=None, chat_template=None, log=None,
-                 threads_of=None, lora=None, lora_scale=1.0, yarn="auto"):
+                 threads_of=None, lora=None, lora_scale=1.0, yarn="auto", embed=False,
+                 pool="auto"):
         self._native = None
         o = lib.rotor_engine_options_default()
         o.threads, o.max_sessions, o.chunk = threads, max_sessions, chunk
@@ -275,6 +278,7 @@ class Engine:
         o.max_logits, o.max_layers, o.float_act, o.no_mmap = max_logits, max_layers, float_act, no_mmap
         o.kv, o.head = _choice(c.KV, kv, "kv"), _choice(c.HEAD, head, "head")
         o.i2s, o.yarn = _choice(c.I2S, i2s, "i2s"), _choice(c.YARN, yarn, "yarn")
+        o.embed, o.pool = embed, _choice(c.POOL, pool, "pool")
         o.cpu = _no_zero(cpu, "cpu") if cpu else None
         o.chat_template = _no_zero(chat_template, "chat_template") if chat_template else None
         o.threads_of = threads_of._need().ptr if threads_of else None
@@ -372,6 +376,28 @@ class Engine:
         while (stop := lib.rotor_chat_stop(native.ptr, len(found))) is not None:
             found.append(stop.decode("utf-8", "replace"))
         return found
+
+    def embed(self, texts, *, normalize=True, truncate=False):
+        """Vectors of texts, an array float32 [texts, info.n_vector]; of one text, [info.n_vector]. A
+        text is a str, bytes or a list of ids. normalize: of length one. truncate: cut a text that is
+        too long. Many texts in a call are faster than many calls."""
+        native = self._need()
+        one = isinstance(texts, (str, bytes))
+        given = [t.encode("utf-8", "surrogateescape") if isinstance(t, str) else t if isinstance(t, bytes) else _ids(t)
+                 for t in ([texts] if one else texts)]
+        array = (c.EmbedText * max(1, len(given)))()
+        for entry, t in zip(array, given):
+            if isinstance(t, bytes):
+                entry.text, entry.n_bytes = t, len(t)
+            else:
+                entry.ids, entry.n_ids = _ptr(t), len(t)
+        out = np.empty((len(given), self.info.n_vector), np.float32)
+        flags = (0 if normalize else c.EMBED_RAW) | (c.EMBED_TRUNCATE if truncate else 0)
+        err = c.CError()
+        if len(given):
+            with native.call():
+                _check(lib.rotor_embed(native.ptr, array, len(given), flags, _ptr(out, ctypes.c_float), byref(err)), err)
+        return out[0] if one else out
 
     def eval_together(self, sessions, ids):
         """Appends ids[i] to sessions[i], in one step that reads the weights once; what follows each,

@@ -23,8 +23,10 @@ KV = {"f16": 0, "f32": 1, "q8": 2}
 HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3, "exact": 4}
 YARN = {"auto": 0, "exact": 1, "rounded": 2}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
+POOL = {"auto": 0, "mean": 1, "cls": 2, "last": 3}
 FINISH = ("end", "stop", "length", "full", "cancel")
 TOK_BOS, TOK_SPECIAL = 1, 2
+EMBED_RAW, EMBED_TRUNCATE = 1, 2
 AUTO_CTX = 0xFFFFFFFF
 
 # ---- Structures ------------------------------------------------------------------------------------------------------
@@ -46,7 +48,7 @@ class EngineOptions(ctypes.Structure):
                 ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
                 ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4), ("device", c_char_p),
                 ("device_cache", c_char_p), ("device_layers", c_uint32), ("yarn", c_int),
-                ("device_prompt", c_char_p)]
+                ("device_prompt", c_char_p), ("embed", c_bool), ("zero_embed", c_uint8 * 3), ("pool", c_int)]
 
 
 class EngineInfo(ctypes.Structure):
@@ -62,7 +64,12 @@ class EngineInfo(ctypes.Structure):
                 ("head_survivors", c_uint64 * 5), ("head_rows", c_uint64), ("device", c_char_p),
                 ("device_name", c_char_p), ("device_why", c_char_p), ("device_steps", c_uint64), ("device_dependent", c_uint64),
                 ("device_up", c_uint64), ("device_down", c_uint64), ("device_layers", c_uint64),
-                ("device_imported", c_uint64), ("device_prompt", c_char_p)]
+                ("device_imported", c_uint64), ("device_prompt", c_char_p), ("pool", c_int), ("n_vector", c_uint32)]
+
+
+class EmbedText(ctypes.Structure):
+    """rotor_embed_text"""
+    _fields_ = [("text", c_char_p), ("n_bytes", c_size_t), ("ids", POINTER(c_uint32)), ("n_ids", c_size_t)]
 
 
 class Logit(ctypes.Structure):
@@ -107,7 +114,7 @@ class GenResult(ctypes.Structure):
 
 
 STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,
-           "rotor_message": Message, "rotor_logit": Logit, "rotor_token": Token, "rotor_gen_options": GenOptions,
+           "rotor_embed_text": EmbedText, "rotor_message": Message, "rotor_logit": Logit, "rotor_token": Token, "rotor_gen_options": GenOptions,
            "rotor_gen_result": GenResult}
 
 # ---- Functions -------------------------------------------------------------------------------------------------------
@@ -130,6 +137,7 @@ FUNCTIONS = {
                                     POINTER(c_void_p), ERR]),
     "rotor_chat_stop": (c_char_p, [c_void_p, c_size_t]),
     "rotor_chat_template_name": (c_char_p, [c_size_t]),
+    "rotor_embed": (c_int, [c_void_p, POINTER(EmbedText), c_size_t, c_uint, POINTER(c_float), ERR]),
     "rotor_session_create": (c_int, [OUT, c_void_p, c_uint32, ERR]),
     "rotor_session_free": (None, [OUT]),
     "rotor_session_len": (c_uint32, [c_void_p]),

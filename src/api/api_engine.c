@@ -53,6 +53,8 @@ static rotor_status check_options(const rotor_engine_options *o, rotor_error *er
         return base_fail(err, ROTOR_E_ARG,
                          "kv, head, i2s or yarn has no such value: %d, %d, %d, %d", (int)o->kv,
                          (int)o->head, (int)o->i2s, (int)o->yarn);
+    if ((unsigned)o->pool > ROTOR_POOL_LAST)
+        return base_fail(err, ROTOR_E_ARG, "pool has no such value: %d", (int)o->pool);
     if (!isfinite(o->lora_scale))
         return base_fail(err, ROTOR_E_ARG, "lora_scale is %g, expected a finite number",
                          (double)o->lora_scale);
@@ -137,7 +139,8 @@ static uint64_t fitting_ctx(const rotor_engine *e, uint64_t bytes_per_tok) {
 }
 
 static void choose_ctx(rotor_engine *e) {
-    uint64_t own = e->m->hp.n_ctx, per_tok;
+    const uint32_t n_text = e->opt.embed ? e->m->hp.n_text : 0;
+    uint64_t own = n_text ? n_text : e->m->hp.n_ctx, per_tok;
     per_tok = model_kv_bytes_per_tok(&e->m->hp, kv_bytes_per_elem(e->opt.kv));
     uint64_t fits = fitting_ctx(e, per_tok), ctx = e->opt.ctx ? e->opt.ctx : own;
     if (e->opt.ctx == UINT32_MAX)
@@ -171,12 +174,18 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                        .float_act = e->opt.float_act,
                        .head = head_of(e->opt.head),
                        .n_pages = (uint32_t)pages,
+                       .n_ctx = e->n_ctx,
                        .n_sessions = e->opt.max_sessions,
                        .chunk = e->opt.chunk,
                        .max_logits = e->opt.max_logits,
                        .log = &e->log,
                        .adapter = e->adapter,
                        .adapter_strength = e->opt.lora_scale};
+    if (e->opt.embed) {
+        api_embed_options(e, &opt);
+        ROTOR_TRY(run_create(&e->run, e->m, e->pool, &opt, err));
+        return api_name_device(e, &(api_device){.api = DEV_CPU}), ROTOR_OK;
+    }
     ROTOR_TRY(api_choose_device(e, &opt, &device, err));
     opt.device = device.api;
     opt.device_index = device.index;
@@ -212,7 +221,10 @@ static void log_start(const rotor_engine *e) {
     base_log_printf(&e->log, BASE_LOG_INFO, "processor: %d thread%s, %s, head %s",
                     par_n_threads(e->pool), par_n_threads(e->pool) == 1 ? "" : "s",
                     cpu_level_name(e->cpu), run_head_name(e->run));
-    if (e->tmpl || e->harmony.v)
+    if (e->opt.embed)
+        base_log_printf(&e->log, BASE_LOG_INFO, "vectors of %zu floats, %s",
+                        model_vector_width(e->m), api_pool_line(e));
+    else if (e->tmpl || e->harmony.v)
         base_log_printf(&e->log, BASE_LOG_INFO, "%s",
                         e->tmpl ? chat_template_describe(e->tmpl) : e->harmony_line);
     else
@@ -227,14 +239,22 @@ static rotor_status open_engine(rotor_engine **out, const origin *from,
     rotor_engine *e = base_alloc(sizeof *e);
     if (!e) return base_fail_nomem(err, "opening an engine");
     e->opt = opt;
+    if (opt.embed) { /* what a cache costs is said in these words */
+        e->opt.kv = ROTOR_KV_F32;
+        e->opt.max_sessions = 1;
+    }
     e->log = (base_log){opt.log ? forward_log : NULL, e};
     rotor_status status = start_threads(e, err);
     if (status != ROTOR_OK) goto fail;
     status = open_model(e, from, err);
     if (status != ROTOR_OK) goto fail;
+    status = api_check_use(e, err);
+    if (status != ROTOR_OK) goto fail;
+    api_choose_pool(e);
     status = create_run(e, err);
     if (status != ROTOR_OK) goto fail;
-    status = api_choose_template(e, err);
+    status = e->opt.embed ? base_fail(&e->tmpl_error, ROTOR_OK, "the engine makes vectors, no text")
+                          : api_choose_template(e, err);
     if (status != ROTOR_OK) goto fail;
     log_start(e);
     e->opt.cpu = e->opt.chat_template = e->opt.lora = NULL; /* strings end with this call, but */
@@ -318,6 +338,8 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .device_prompt = run_prompt_device(e->run) ? e->device_prompt
                                               : on_cpu                  ? "cpu"
                                                                         : e->device,
+                             .pool = (rotor_pool)e->pool_in_use,
+                             .n_vector = e->opt.embed ? (uint32_t)model_vector_width(m) : 0,
                              .device_steps = counters.steps,
                              .device_dependent = counters.dependent,
                              .device_up = counters.bytes_up,

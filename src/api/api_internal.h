@@ -28,6 +28,7 @@ struct rotor_engine {
     base_log log;             /* forwards to opt.log */
     unsigned cpu;             /* CPU_* flags in use */
     uint32_t n_ctx;           /* positions per session */
+    model_pool pool_in_use;   /* opened to embed: how; else UNSAID */
     uint64_t kv_bytes;        /* cache of all sessions */
     uint64_t kv_tok_bytes;    /* cache of one position */
     run_row *rows;            /* [run_max_logits] rows of one step, owned */
@@ -60,6 +61,13 @@ rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
 rotor_status api_choose_harmony(rotor_engine *e, rotor_error *err);
 rotor_status api_render_harmony(const rotor_engine *e, const rotor_turn *turns, size_t n,
                                 const rotor_chat_options *opt, text_ids *out, rotor_error *err);
+
+/* api_embed.c: refuses to write text with a model that cannot. */
+rotor_status api_check_use(const rotor_engine *e, rotor_error *err);
+/* How an engine that embeds does it, and what that means for run. */
+void api_choose_pool(rotor_engine *e);
+const char *api_pool_line(const rotor_engine *e); /* in words */
+void api_embed_options(const rotor_engine *e, run_options *opt);
 
 /* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. opt:
  * of the engine to be made, for auto. */

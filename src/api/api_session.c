@@ -13,6 +13,9 @@ rotor_status rotor_session_create(rotor_session **out, rotor_engine *e, uint32_t
     if (max_tok > e->n_ctx)
         return base_fail(err, ROTOR_E_ARG, "session of %u positions: the engine's context is %u",
                          max_tok, e->n_ctx);
+    if (e->opt.embed)
+        return base_fail(err, ROTOR_E_STATE,
+                         "rotor_session_create: the engine was opened to embed; it writes no text");
     if (e->m->file) ROTOR_TRY(file_unchanged(e->m->file, err));
     rotor_session *s = base_alloc(sizeof *s);
     if (!s) return base_fail_nomem(err, "creating a session");

@@ -37,8 +37,9 @@ enum { /* bits of cli_option.verbs */
        VERB_TRAIN = 1 << 14,
        VERB_TRAIN_TOKENIZER = 1 << 15,
        VERB_FINETUNE = 1 << 16,
+       VERB_EMBED = 1 << 17,
        VERBS_ENGINE = VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY,
-       VERBS_ALL = (1 << 17) - 1
+       VERBS_ALL = (1 << 18) - 1
 };
 
 struct cli_args;
@@ -65,6 +66,7 @@ typedef enum cli_opt {
     OPT_THREADS,
     OPT_CTX,
     OPT_CTX_PPL,
+    OPT_CTX_EMBED,
     OPT_DEVICE,
     OPT_DEVICE_LAYERS,
     OPT_DEVICE_PROMPT,
@@ -126,6 +128,9 @@ typedef enum cli_opt {
     OPT_BOS,
     OPT_TOKENS,
     OPT_ALL,
+    OPT_POOL,
+    OPT_NO_NORMALIZE,
+    OPT_TRUNCATE,
     OPT_KLD,
     OPT_WINDOWS,
     OPT_N_VOCAB,
@@ -332,6 +337,8 @@ int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);
 rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, const cli_draft *d);
 /* What the options say about a chat. */
 rotor_chat_options cli_chat_options(const cli_args *a);
+/* The ids of --tokens, from standard input where it is -; at least one. base_free. */
+rotor_status cli_token_ids(const cli_args *a, uint32_t **ids, size_t *n, rotor_error *err);
 /* n per second, 0 when nothing was timed. */
 double cli_rate(uint64_t n, uint64_t us);
 /* "prompt 12 tok 103.2 t/s | decode 64 tok 41.0 t/s | first token 120 ms | context 76 of 4096",
@@ -349,6 +356,7 @@ int verb_convert(const cli_args *a);
 int verb_quantize(const cli_args *a);
 int verb_tokenize(const cli_args *a);
 int verb_logits(const cli_args *a);
+int verb_embed(const cli_args *a);
 int verb_perplexity(const cli_args *a);
 int verb_info(const cli_args *a);
 int verb_models(const cli_args *a);

@@ -31,7 +31,7 @@ static rotor_status evaluate(rows *r, rotor_session *s, const uint32_t *ids, siz
     return tool_npy_row(&r->npy, logits, err);
 }
 
-static rotor_status read_ids(const cli_args *a, uint32_t **ids, size_t *n, rotor_error *err) {
+rotor_status cli_token_ids(const cli_args *a, uint32_t **ids, size_t *n, rotor_error *err) {
     const char *text = cli_text(a, OPT_TOKENS);
     base_buf input = {0};
     rotor_status st = ROTOR_OK;
@@ -84,7 +84,7 @@ int verb_logits(const cli_args *a) {
     rotor_error err = {0};
     if (!cli_text(a, OPT_TOKENS)) return cli_usage(a, "no tokens: --tokens 1,2,3");
     if (!cli_text(a, OPT_OUTPUT)) return cli_usage(a, "no file to write: -o F.npy");
-    rotor_status st = read_ids(a, &ids, &n, &err);
+    rotor_status st = cli_token_ids(a, &ids, &n, &err);
     if (st == ROTOR_OK) st = cli_model_find(&m, cli_word(a, 0), &err);
     cli_catch_interrupt(true);
     if (st == ROTOR_OK) {

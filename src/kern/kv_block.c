@@ -67,4 +67,6 @@ size_t kern_attn_first_span(const kern_attn *a, size_t t) {
     return a->window && a->window < end ? (end - a->window) / KERN_SPAN : 0;
 }
 
-size_t kern_attn_end_span(const kern_attn *a, size_t t) { return (a->pos + t) / KERN_SPAN + 1; }
+size_t kern_attn_end_span(const kern_attn *a, size_t t) {
+    return (kern_attn_end(a, t) - 1) / KERN_SPAN + 1;
+}

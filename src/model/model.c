@@ -37,6 +37,7 @@ void model_close(model **mp) {
         base_free_aligned(b->mem);
         base_free(b);
     }
+    for (int i = 0; i < MODEL_MAX_DENSE; i++) file_close(&m->dense_file[i]);
     text_vocab_free(&m->vocab);
     file_close(&m->file);
     base_free(m);
@@ -178,6 +179,8 @@ static rotor_status load(model_loader *ld) {
     m->latent = ld->master;
     m->hp.rope_interleaved = !ld->hf && ld->arch->rope_interleaved;
     m->hp.sub_norms = ld->arch->sub_norms;
+    m->hp.centred = ld->arch->centred;
+    m->hp.post_norm = ld->arch->encoder;
     m->hp.qk_norm = ld->arch->qk_norm;
     m->hp.glu = ld->arch->glu;
     m->hp.still_every = ld->arch->still_every;

@@ -156,9 +156,95 @@ static rotor_status from_gguf(text_vocab **out, const file_model *f, const base_
     return st;
 }
 
+/* ==== vocab.txt ===============================================================================
+ * A token a line, its id the line's number: the vocabulary of a BERT folder without
+ * tokenizer.json. It becomes what a GGUF file would hold. */
+
+static bool is_bracketed(base_str s) { return s.n > 2 && s.p[0] == '[' && s.p[s.n - 1] == ']'; }
+
+/* "##ing" becomes "ing", "word" becomes "\u2581word", "[CLS]" stays. Offsets go to at[n + 1]. */
+static bool spell_words(base_str text, base_buf *words, size_t *at) {
+    size_t n = 0;
+    for (size_t i = 0; i < text.n;) {
+        const char *line = text.p + i, *end = memchr(line, '\n', text.n - i);
+        base_str s = {line, end ? (size_t)(end - line) : text.n - i};
+        i += s.n + 1;
+        if (s.n && s.p[s.n - 1] == '\r') s.n--;
+        at[n++] = words->len;
+        const bool inner = s.n > 2 && memcmp(s.p, "##", 2) == 0;
+        if (inner)
+            s = (base_str){s.p + 2, s.n - 2};
+        else if (!is_bracketed(s) && !base_buf_puts(words, "\xE2\x96\x81"))
+            return false;
+        if (!base_buf_append(words, s.p, s.n)) return false;
+    }
+    at[n] = words->len;
+    return true;
+}
+
+static uint32_t word_id(const base_str *tokens, size_t n, const char *text) {
+    for (size_t i = 0; i < n; i++)
+        if (base_str_is(tokens[i], text)) return (uint32_t)i;
+    return TEXT_NO_ID;
+}
+
+static rotor_status create_words(text_vocab **out, const vocab_arrays *a, size_t n,
+                                 const base_log *log, rotor_error *err) {
+    text_spec spec = {.model = TEXT_WORDPIECE,
+                      .tokens = a->tokens,
+                      .types = a->types,
+                      .n_tokens = n,
+                      .cls = word_id(a->tokens, n, "[CLS]"),
+                      .sep = word_id(a->tokens, n, "[SEP]"),
+                      .unk = word_id(a->tokens, n, "[UNK]"),
+                      .pad = word_id(a->tokens, n, "[PAD]"),
+                      .mask = word_id(a->tokens, n, "[MASK]"),
+                      .bos = TEXT_NO_ID,
+                      .eos = TEXT_NO_ID,
+                      .eot = TEXT_NO_ID,
+                      .eom = TEXT_NO_ID,
+                      .add_bos = -1,
+                      .add_eos = -1,
+                      .add_space_prefix = -1,
+                      .log = log};
+    if (spec.cls == TEXT_NO_ID || spec.sep == TEXT_NO_ID || spec.unk == TEXT_NO_ID)
+        return base_fail(err, ROTOR_E_FORMAT, "[CLS], [SEP] or [UNK] is missing");
+    for (size_t i = 0; i < n; i++)
+        a->types[i] = i == spec.unk                                    ? TEXT_UNKNOWN
+                      : i == spec.cls || i == spec.sep || i == spec.pad || i == spec.mask
+                          ? TEXT_CONTROL
+                          : TEXT_NORMAL;
+    return text_vocab_create(out, &spec, err);
+}
+
+static rotor_status from_words(text_vocab **out, base_str text, const base_log *log,
+                               rotor_error *err) {
+    vocab_arrays a = {0};
+    base_buf words = {0};
+    size_t n = text.n && text.p[text.n - 1] != '\n';
+    for (size_t i = 0; i < text.n; i++) n += text.p[i] == '\n';
+    size_t *at = base_alloc_array(n + 1, sizeof *at);
+    a.tokens = base_alloc_array(n + 1, sizeof *a.tokens);
+    a.types = base_alloc_array(n + 1, sizeof *a.types);
+    rotor_status st = ROTOR_OK;
+    if (!at || !a.tokens || !a.types || !spell_words(text, &words, at))
+        st = base_fail_nomem(err, "reading the vocabulary");
+    for (size_t i = 0; st == ROTOR_OK && i < n; i++)
+        a.tokens[i] = (base_str){words.data + at[i], at[i + 1] - at[i]};
+    if (st == ROTOR_OK) st = create_words(out, &a, n, log, err);
+    base_buf_free(&words);
+    base_free(at);
+    free_arrays(&a);
+    return st;
+}
+
 static rotor_status from_folder(text_vocab **out, const file_model *f, const base_log *log,
                                 rotor_error *err) {
     base_str tokenizer, config = {0};
+    if (!file_side(f, "tokenizer.json", &tokenizer) && file_side(f, "vocab.txt", &tokenizer)) {
+        rotor_status st = from_words(out, tokenizer, log, err);
+        return st == ROTOR_OK ? st : base_fail_in(err, st, "%s: vocab.txt", file_path(f));
+    }
     if (!file_side(f, "tokenizer.json", &tokenizer))
         return base_fail(err, ROTOR_E_NOTFOUND, "%s: tokenizer.json is missing beside the weights",
                          file_path(f));

@@ -133,6 +133,10 @@ static dev_shape shape_of(const run_engine *e, const double *inv_freq, const boo
                        .n_rot = hp->n_rot,
                        .rope_interleaved = hp->rope_interleaved,
                        .inv_freq = inv_freq,
+                       .inv_freq_local =
+                           inv_freq && hp->rope_base_local != 0 ? inv_freq + hp->n_rot / 2 : NULL,
+                       .attn_scale = hp->attn_scale,
+                       .attn_cap = hp->attn_cap,
                        .rope_gain = hp->rope_gain,
                        .n_expert = hp->n_expert,
                        .n_used = hp->n_used,
@@ -189,11 +193,13 @@ static rotor_status make_devices(run_engine *e, const dev_shape *s, rotor_error 
 
 /* Those of the pass, in e; or the one for prompts alone. */
 static rotor_status make_device(run_engine *e, dev **prompt, rotor_error *err) {
-    double *inv_freq = base_alloc_array(e->m->hp.n_rot / 2 + 1, sizeof *inv_freq);
+    double *inv_freq = base_alloc_array(e->m->hp.n_rot + 1, sizeof *inv_freq);
     bool *ring = base_alloc_array(e->m->hp.n_layer, sizeof *ring);
     rotor_status st = inv_freq && ring ? ROTOR_OK : base_fail_nomem(err, "creating an engine");
     if (st == ROTOR_OK) {
-        model_rope_freqs(&e->m->hp, inv_freq);
+        model_rope_freqs(&e->m->hp, e->opt.n_ctx, false, inv_freq);
+        if (e->m->hp.rope_base_local != 0)
+            model_rope_freqs(&e->m->hp, e->opt.n_ctx, true, inv_freq + e->m->hp.n_rot / 2);
         for (uint32_t l = 0; l < e->m->hp.n_layer; l++)
             ring[l] = e->ring.n && model_window(&e->m->hp, l);
         const dev_shape s = shape_of(e, inv_freq, ring);
@@ -215,6 +221,7 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
         dev_rows rows; /* what its rows are */
     } list[] = {{&b->x, hp->n_embd, DEV_TOKENS},
                 {&b->h, hp->n_embd, DEV_TOKENS},
+                {&b->n, e->m->layers[0].in_norm[0] ? hp->n_embd : 0, DEV_TOKENS},
                 {&b->q, q, DEV_TOKENS},
                 {&b->k, kv, DEV_TOKENS},
                 {&b->v, kv, DEV_TOKENS},
@@ -222,7 +229,9 @@ static rotor_status make_buffers(run_engine *e, rotor_error *err) {
                 {&b->g, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
                 {&b->u, hp->n_ff, hp->n_expert ? DEV_SLOTS : DEV_TOKENS},
                 {&b->px, hp->n_embd, DEV_PICKED},
-                {&b->logits, hp->n_vocab, DEV_PICKED},
+                {&b->logits, e->opt.pool ? 0 : hp->n_vocab, DEV_PICKED},
+                {&b->dense[0], e->opt.pool ? e->m->dense[0].rows : 0, DEV_PICKED},
+                {&b->dense[1], e->opt.pool ? e->m->dense[1].rows : 0, DEV_PICKED},
                 {&b->r, hp->n_expert, DEV_TOKENS}, /* from here on: of a mixture, where it has it */
                 {&b->s, hp->n_expert ? hp->n_embd : 0, DEV_SLOTS},
                 {&b->sg, hp->n_ff_shared, DEV_TOKENS},
@@ -241,7 +250,7 @@ static rotor_status set_up(run_engine *e, rotor_error *err) {
     e->staged = false;
     ROTOR_TRY(make_device(e, NULL, err));
     ROTOR_TRY(make_buffers(e, err));
-    ROTOR_TRY(run_make_head(e, err));
+    if (!e->opt.pool) ROTOR_TRY(run_make_head(e, err));
     return run_record_forward(e, err);
 }
 

@@ -47,13 +47,14 @@ static rotor_status make_step(run_engine *e, rotor_error *err) {
     e->token = base_alloc_array(e->opt.chunk, sizeof *e->token);
     e->pos = base_alloc_array(e->opt.chunk, sizeof *e->pos);
     e->picked = base_alloc_array(e->opt.chunk, sizeof *e->picked);
+    e->len = base_alloc_array(e->opt.chunk, sizeof *e->len);
     e->table = base_alloc_array(e->opt.chunk, sizeof *e->table);
     e->rows = base_alloc_array(e->opt.chunk, sizeof *e->rows);
     e->ring_table = base_alloc_array(e->opt.chunk, sizeof *e->ring_table);
     e->no_logits = base_alloc_array(e->m->hp.n_vocab, sizeof *e->no_logits);
     for (uint32_t i = 0; e->no_logits && i < e->m->hp.n_vocab; i++) e->no_logits[i] = NAN;
     if (!e->no_logits || !e->token || !e->pos || !e->picked || !e->table || !e->ring_table ||
-        !e->rows)
+        !e->rows || !e->len)
         return base_fail_nomem(err, "creating an engine");
     ROTOR_TRY(make_pages(&e->pages, e->opt.n_pages, err));
     return make_ring(e, err);
@@ -64,15 +65,26 @@ static rotor_status set_up(run_engine *e, rotor_error *err) {
     return run_set_up_device(e, err);
 }
 
+rotor_status run_check_positions(const model *m, uint32_t n, rotor_error *err) {
+    if (!m->hp.n_pos || n <= m->hp.n_pos) return ROTOR_OK;
+    return base_fail(err, ROTOR_E_ARG,
+                     "context of %u positions: the model has learned %u and knows no others", n,
+                     m->hp.n_pos);
+}
+
 rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const run_options *opt,
                         rotor_error *err) {
     assert(opt->n_pages > 0);
+    ROTOR_TRY(run_check_positions(m, opt->n_ctx, err));
     run_engine *e = base_alloc(sizeof *e);
     if (!e) return base_fail_nomem(err, "creating an engine");
     e->m = m;
     e->pool = pool;
     e->opt = *opt;
     if (e->opt.chunk == 0) e->opt.chunk = DEFAULT_CHUNK;
+    if (e->opt.n_ctx == 0)
+        e->opt.n_ctx = BASE_MIN(opt->n_pages, UINT32_MAX / KERN_KEYS) * KERN_KEYS;
+    if (m->hp.n_pos && !opt->n_ctx) e->opt.n_ctx = BASE_MIN(e->opt.n_ctx, m->hp.n_pos);
     if (e->opt.max_logits == 0) e->opt.max_logits = 16;
     if (e->opt.solo_bytes == 0) e->opt.solo_bytes = 4 << 20;
     e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);
@@ -95,6 +107,7 @@ void run_free(run_engine **ep) {
     base_free(e->token);
     base_free(e->pos);
     base_free(e->picked);
+    base_free(e->len);
     base_free(e->table);
     base_free(e->rows);
     base_free(e->ring_table);

@@ -44,7 +44,11 @@ static dev_mat bind(pass *p, const kern_mat *w) {
 
 static void embed(pass *p, dev_buf dst, const model_mat *table) {
     kern_mat w = run_mat(table);
-    emit(p, (dev_op){.kind = DEV_EMBED, .n_mats = 1, .dst = {dst}, .w = {bind(p, &w)}});
+    emit(p, (dev_op){.kind = DEV_EMBED,
+                     .n_mats = 1,
+                     .dst = {dst},
+                     .w = {bind(p, &w)},
+                     .scale = p->e->m->hp.embd_scale});
 }
 
 static dev_vec bind_vec(pass *p, const float *v, size_t n) {
@@ -57,6 +61,7 @@ static void norm(pass *p, dev_buf dst, dev_buf src, const float *gain, size_t n)
     emit(p, (dev_op){.kind = DEV_RMSNORM,
                      .dst = {dst},
                      .src = src,
+                     .centred = p->e->m->hp.centred,
                      .vec = bind_vec(p, gain, n),
                      .eps = p->e->m->hp.eps});
 }
@@ -73,8 +78,25 @@ static void head_norm(pass *p, dev_buf x, const float *gain, uint32_t n_heads) {
                          .eps = hp->eps});
 }
 
+/* Learned positions. */
+static void add_positions(pass *p, dev_buf x, const float *rows) {
+    const model_hparams *hp = &p->e->m->hp;
+    if (rows)
+        emit(p, (dev_op){.kind = DEV_BIAS,
+                         .by_pos = true,
+                         .dst = {x},
+                         .vec = bind_vec(p, rows, (size_t)hp->n_pos * hp->n_embd)});
+}
+
 static void bias(pass *p, dev_buf x, const float *b, size_t n) {
     if (b) emit(p, (dev_op){.kind = DEV_BIAS, .dst = {x}, .vec = bind_vec(p, b, n)});
+}
+
+/* dst = norm of src, over the width of the model. */
+static void block_norm(pass *p, dev_buf dst, dev_buf src, const float *gain, const float *b) {
+    const size_t n = p->e->m->hp.n_embd;
+    norm(p, dst, src, gain, n);
+    bias(p, dst, b, n);
 }
 
 /* The same on slot rows, each with the row of its expert. */
@@ -116,6 +138,22 @@ static void linear1(pass *p, dev_buf dst, dev_buf src, const model_mat *w) {
     linear(p, src, 1, &mat, &dst);
 }
 
+/* dst[i] = w[i] x src; where projections norm their inputs, each its own: n of one layer, from
+ * `first` on. */
+static void project(pass *p, const model_layer *l, model_proj first, int n, dev_buf src,
+                    const dev_buf *dst) {
+    kern_mat w[3];
+    for (int i = 0; i < n; i++) w[i] = run_mat(model_proj_mat(l, first + (model_proj)i));
+    if (!l->in_norm[first]) {
+        linear(p, src, n, w, dst);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        norm(p, p->e->buf.n, src, l->in_norm[first + (model_proj)i], w[i].cols);
+        linear(p, p->e->buf.n, 1, &w[i], &dst[i]);
+    }
+}
+
 /* Slot rows s[slots, D] = their tokens' rows of h, in the form that experts want. */
 static void gather(pass *p, dev_buf s, dev_buf h, dev_kind form) {
     quantise(p, h, form, false);
@@ -138,8 +176,8 @@ static void experts(pass *p, dev_buf src, int n, const model_mat *const *w, cons
     emit(p, op);
 }
 
-static void rope(pass *p, dev_buf x, uint32_t n_heads) {
-    emit(p, (dev_op){.kind = DEV_ROPE, .dst = {x}, .n_heads = n_heads});
+static void rope(pass *p, dev_buf x, uint32_t n_heads, bool local) {
+    emit(p, (dev_op){.kind = DEV_ROPE, .local = local, .dst = {x}, .n_heads = n_heads});
 }
 
 static void add(pass *p, dev_buf dst, dev_buf src) {
@@ -202,19 +240,20 @@ static void adapt(pass *p, uint32_t layer, model_proj first, int n, dev_buf src,
 static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
-    const kern_mat qkv[] = {run_mat(&w->q), run_mat(&w->k), run_mat(&w->v)};
 
-    norm(p, b->h, b->x, w->attn_norm, hp->n_embd);          /* h[B,D] */
-    linear(p, b->h, 3, qkv, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
-    adapt(p, layer, MODEL_Q, 3, b->h, (dev_buf[]){b->q, b->k, b->v});
+    const dev_buf in = hp->post_norm ? b->x : b->h;
+    if (!hp->post_norm) block_norm(p, in, b->x, w->attn_norm, w->attn_norm_bias);
+    project(p, w, MODEL_Q, 3, in, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
+    adapt(p, layer, MODEL_Q, 3, in, (dev_buf[]){b->q, b->k, b->v});
     bias(p, b->q, w->q_bias, w->q.rows);
     bias(p, b->k, w->k_bias, w->k.rows);
     bias(p, b->v, w->v_bias, w->v.rows);
     head_norm(p, b->q, w->q_norm, hp->n_head);
     head_norm(p, b->k, w->k_norm, hp->n_head_kv);
-    if (!hp->still_every || layer % hp->still_every != hp->still_every - 1) {
-        rope(p, b->q, hp->n_head);
-        rope(p, b->k, hp->n_head_kv);
+    if (hp->n_rot && (!hp->still_every || layer % hp->still_every != hp->still_every - 1)) {
+        const bool local = hp->rope_base_local != 0 && model_window(hp, layer);
+        rope(p, b->q, hp->n_head, local);
+        rope(p, b->k, hp->n_head_kv, local);
     }
     emit(p,
          (dev_op){
@@ -224,34 +263,56 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
                      .src = b->q,
                      .layer = layer,
                      .window = model_window(hp, layer),
+                     .both_ways = hp->both_ways,
                      .sinks = w->sinks != NULL,
                      .vec = w->sinks ? bind_vec(p, w->sinks, hp->n_head) : DEV_NONE});
     if (w->attn_sub_norm) norm(p, b->a, b->a, w->attn_sub_norm, (size_t)hp->n_head * hp->d_head);
+    if (w->in_norm[MODEL_O]) norm(p, b->a, b->a, w->in_norm[MODEL_O], w->o.cols);
     linear1(p, b->h, b->a, &w->o); /* h[B,D] */
     adapt(p, layer, MODEL_O, 1, b->a, &b->h);
     bias(p, b->h, w->o_bias, hp->n_embd);
+    if (w->post_attn_norm) norm(p, b->h, b->h, w->post_attn_norm, hp->n_embd);
     add(p, b->x, b->h);
+    if (hp->post_norm) block_norm(p, b->x, b->x, w->attn_norm, w->attn_norm_bias);
 }
 
 static kern_glu glu_of(const model_hparams *hp) {
-    return hp->glu == MODEL_RELU2  ? KERN_RELU2
-           : hp->glu == MODEL_SILU ? KERN_SILU
-                                   : KERN_SWIGLU_OAI;
+    return hp->glu == MODEL_RELU2      ? KERN_RELU2
+           : hp->glu == MODEL_SILU     ? KERN_SILU
+           : hp->glu == MODEL_GELU     ? KERN_GELU
+           : hp->glu == MODEL_GELU_ERF ? KERN_GELU_ERF
+                                       : KERN_SWIGLU_OAI;
 }
 
 static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
-    const kern_mat gate_up[] = {run_mat(&w->gate), run_mat(&w->up)};
+    const bool gated = w->gate.data != NULL;
+    const dev_buf in = hp->post_norm ? b->x : b->h, up = gated ? b->u : b->g;
 
-    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);         /* h[B,D] */
-    linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
-    adapt(p, layer, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u});
-    emit(p, (dev_op){.kind = DEV_GLU, .dst = {b->g}, .src = b->g, .src2 = b->u, .glu = glu_of(hp)});
+    if (!hp->post_norm) block_norm(p, in, b->x, w->ffn_norm, w->ffn_norm_bias);
+    if (gated) {
+        project(p, w, MODEL_GATE, 2, in, (dev_buf[]){b->g, up}); /* g,u[B,F] */
+        adapt(p, layer, MODEL_GATE, 2, in, (dev_buf[]){b->g, up});
+        bias(p, b->g, w->gate_bias, hp->n_ff);
+    } else {
+        project(p, w, MODEL_UP, 1, in, &up); /* g[B,F] */
+        adapt(p, layer, MODEL_UP, 1, in, &up);
+    }
+    bias(p, up, w->up_bias, hp->n_ff);
+    emit(p, (dev_op){.kind = DEV_GLU,
+                     .dst = {b->g},
+                     .src = b->g,
+                     .src2 = gated ? b->u : DEV_NONE,
+                     .glu = glu_of(hp)});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
+    if (w->in_norm[MODEL_DOWN]) norm(p, b->g, b->g, w->in_norm[MODEL_DOWN], hp->n_ff);
     linear1(p, b->h, b->g, &w->down); /* h[B,D] */
     adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
+    bias(p, b->h, w->down_bias, hp->n_embd);
+    if (w->post_ffn_norm) norm(p, b->h, b->h, w->post_ffn_norm, hp->n_embd);
     add(p, b->x, b->h);
+    if (hp->post_norm) block_norm(p, b->x, b->x, w->ffn_norm, w->ffn_norm_bias);
 }
 
 /* The expert that all tokens go to: sd[B,D] from h[B,D], and what weighs it. */
@@ -299,11 +360,28 @@ static void mixture_block(pass *p, const model_layer *w) {
         emit(p, (dev_op){.kind = DEV_ADD_GATED, .dst = {b->x}, .src = b->sd, .src2 = b->sb});
 }
 
+/* The vector of a text, picked[texts], from the hidden states x of its tokens. */
+static void pooled(pass *p) {
+    const model *m = p->e->m;
+    run_bufs *b = &p->e->buf;
+    const bool mean = p->e->opt.pool == MODEL_POOL_MEAN;
+
+    if (mean && m->out_norm) block_norm(p, b->x, b->x, m->out_norm, m->out_norm_bias);
+    p->picked = true; /* one row for each text */
+    emit(p, (dev_op){.kind = mean ? DEV_POOL : DEV_PICK, .dst = {b->px}, .src = b->x});
+    if (!mean && m->out_norm) block_norm(p, b->px, b->px, m->out_norm, m->out_norm_bias);
+    for (uint32_t i = 0; i < m->n_dense; i++)
+        linear1(p, b->dense[i], i ? b->dense[i - 1] : b->px, &m->dense[i]);
+}
+
 static void decoder(pass *p) {
     const model *m = p->e->m;
     const run_bufs *b = &p->e->buf;
 
     embed(p, b->x, &m->embd); /* x[B,D] */
+    add_positions(p, b->x, m->pos_embd);
+    bias(p, b->x, m->type_embd, m->hp.n_embd);
+    if (m->embd_norm) block_norm(p, b->x, b->x, m->embd_norm, m->embd_norm_bias);
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         attention_block(p, &m->layers[l], l);
         if (m->hp.n_expert)
@@ -311,11 +389,17 @@ static void decoder(pass *p) {
         else
             ffn_block(p, &m->layers[l], l);
     }
+    if (p->e->opt.pool) {
+        pooled(p);
+        return;
+    }
     p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});
-    norm(p, b->px, b->px, m->out_norm, m->hp.n_embd); /* px[picked,D] */
+    block_norm(p, b->px, b->px, m->out_norm, m->out_norm_bias); /* px[picked,D] */
     if (p->e->staged) return; /* what is asked of the head, output_head.c does */
     linear(p, b->px, 1, &p->e->head, &b->logits); /* logits[picked,V] */
+    if (m->hp.logit_cap != 0)
+        emit(p, (dev_op){.kind = DEV_CAP, .dst = {b->logits}, .scale = m->hp.logit_cap});
 }
 
 rotor_status run_record_forward(run_engine *e, rotor_error *err) {

@@ -32,12 +32,16 @@ typedef struct run_options {
     bool float_act;      /* --act f32 */
     run_head head;       /* precision of the output head */
     uint32_t n_pages;    /* cache pages of KERN_KEYS positions, over all sessions */
+    uint32_t n_ctx;      /* positions of the longest session: some models rotate long contexts
+                            otherwise; 0: as many as there are pages */
     uint32_t n_sessions; /* sessions these are for: layers with a window keep only that of each; 0:
                             they keep everything */
     uint32_t chunk;      /* rows per step at most (prompt chunk); 0: 256 */
     uint32_t max_logits; /* rows with logits per step at most; 0: 16 */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) than this run on the
                             calling thread alone; 0: 4 MiB; 1: never */
+    model_pool pool;     /* not UNSAID: the engine makes vectors of texts (run_embed), on the CPU,
+                            and has neither head nor logits; max_logits is texts per step */
     const base_log *log; /* may be NULL */
     const model_adapter *adapter;  /* of this model, borrowed; NULL: none */
     float adapter_strength;        /* multiplies its scale */
@@ -132,6 +136,22 @@ typedef dev_found run_found;
 bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *found);
 /* What RUN_HEAD_EXACT has read and kept so far; false with another head. */
 bool run_head_stats(const run_engine *e, dev_staged_stats *out);
+
+/* ---- Vectors of texts (encode.c) ----------------------------------------------------------------
+ * An engine with a kind of pooling. Many texts share a step; an encoder's text is in one step whole,
+ * so that chunk is the length of its longest. */
+
+typedef struct run_text {
+    const uint32_t *ids; /* [n] tokens */
+    uint32_t n;          /* how many, at least 1 */
+} run_text;
+
+/* Tokens of the longest text. */
+uint32_t run_embed_max(const run_engine *e);
+/* out[n, model_vector_width]: the vector of each text, of whatever length. Needs the cache to be
+ * empty, and leaves it so. ROTOR_E_FULL: a text is longer than run_embed_max or than the cache. */
+rotor_status run_embed(run_engine *e, const run_text *texts, size_t n, float *out,
+                       rotor_error *err);
 
 /* ---- One step ahead ----------------------------------------------------------------------------
  * On a device that chooses tokens itself. Between run_begin and the run_end or run_drop that leaves

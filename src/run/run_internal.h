@@ -29,6 +29,7 @@ typedef struct run_lora_buf {
 typedef struct run_bufs {
     dev_buf x;      /* [B, D] residual stream */
     dev_buf h;      /* [B, D] normed input of a block, and its output before the add */
+    dev_buf n;      /* [B, D] input of one projection, where each norms its own */
     dev_buf q;      /* [B, H*d] queries */
     dev_buf k, v;   /* [B, K*d] keys and values */
     dev_buf a;      /* [B, H*d] attention output */
@@ -39,6 +40,7 @@ typedef struct run_bufs {
     dev_buf sd, sb; /* [B, D] its output; [B, 1] what weighs it */
     dev_buf px;     /* [picked, D] final norm of the rows with logits */
     dev_buf logits; /* [picked, V] */
+    dev_buf dense[MODEL_MAX_DENSE]; /* [picked, rows] of an embedding model's dense layers */
 } run_bufs;
 
 struct run_engine {
@@ -79,6 +81,7 @@ struct run_engine {
     uint32_t found_id[DEV_STAGED_BEST]; /* what a device has found, for run_candidates, by id … */
     float found_value[DEV_STAGED_BEST]; /* … and their logits */
     uint32_t *token, *pos, *picked;     /* [chunk] the step being built */
+    uint32_t *len;                      /* [chunk] length of each row's text, of an encoder */
     const uint32_t **table;             /* [chunk] page table of each row's session */
     const uint32_t **ring_table;        /* [chunk] the same for ring pages */
     run_row *rows;                      /* [chunk] rows of a prompt chunk */
@@ -97,6 +100,8 @@ struct run_session {
     uint32_t ring_first;      /* … [ring_first, n_pages) are held */
 };
 
+/* engine.c: refuses positions that a model with learned ones does not have. */
+rotor_status run_check_positions(const model *m, uint32_t n, rotor_error *err);
 /* device.c: device, buffers, head and forward pass as e->opt asks for; a GPU that cannot do it is
  * given up for the CPU. */
 rotor_status run_set_up_device(run_engine *e, rotor_error *err);

@@ -75,6 +75,7 @@ static bool own_pages(run_session *s) {
 rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_tok,
                                 rotor_error *err) {
     assert(max_tok > 0);
+    ROTOR_TRY(run_check_positions(e->m, max_tok, err));
     run_session *s = base_alloc(sizeof *s);
     if (!s) return base_fail_nomem(err, "creating a session");
     s->e = e;
@@ -192,6 +193,7 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
                            .pos = e->pos,
                            .pages = e->table,
                            .ring = e->ring_table,
+                           .len = e->len,
                            .n_picked = e->n_picked,
                            .picked = e->picked,
                            .n_best = e->n_best,

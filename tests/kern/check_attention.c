@@ -2,7 +2,7 @@
  *
  * Attention over f32, f16 and q8 caches: head sizes with and without a tail, one and several heads
  * on one KV head, every visible range around the borders of a block and of a span, one token and
- * several together, windows, pages in random order. The last page ends at the unreadable page.
+ * several together, windows, with and without the keys behind a token, pages in random order. The last page ends at the unreadable page.
  * Positions nobody may see hold NaN: using one shows. The reference is C, one token at a time: so
  * tokens together, and span by span, must give the bits of a token alone.
  */
@@ -15,7 +15,7 @@ enum {
     S_REF,
     S_PARTIAL,
     S_SCRATCH,
-    MAX_BLOCKS = 18,
+    MAX_BLOCKS = 20,
     MOST_TOK = 32,
     MAX_HEADS = 6
 };
@@ -26,11 +26,13 @@ static size_t first_seen(const kern_attn *a) {
     return a->window && a->window < a->pos + 1 ? a->pos + 1 - a->window : 0;
 }
 
+static size_t end_seen(const kern_attn *a) { return kern_attn_end(a, a->n_tok - 1); }
+
 static void fill_cache(checker *c, const kern_attn *a, uint8_t *pages, size_t n_blocks) {
     float x[KERN_MAX_HEAD];
     uint8_t row[KERN_MAX_HEAD * sizeof(float)];
     memset(pages, 0xFF, n_blocks * a->page_bytes);
-    for (size_t pos = first_seen(a); pos < a->pos + a->n_tok; pos++)
+    for (size_t pos = first_seen(a); pos < end_seen(a); pos++)
         for (int v = 0; v < 2; v++) {
             fill_floats(c, x, a->d, FILL_RANDOM);
             uint8_t *page = pages + a->page_ids[pos / KERN_KEYS] * a->page_bytes;
@@ -81,15 +83,17 @@ static void compare(checker *c, kern_attn a, size_t n) {
         bool number = a.out[bad] == a.out[bad];
         slot_verdict(
             c, l, same && whole && number,
-            "%scache type %d heads %zu d %zu position %zu window %zu, %zu tokens: element %zu is "
+            "%scache type %d heads %zu d %zu position %zu window %zu end %zu, %zu tokens: element %zu is "
             "%.9g, expected %.9g%s",
-            spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.pos, a.window, a.n_tok, bad,
+            spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.pos, a.window, a.end, a.n_tok, bad,
             (double)a.out[bad], (double)ref[bad], whole ? "" : "; guards overwritten");
     }
 }
 
 static void attention_case(checker *c, kern_attn a) {
-    const size_t n_blocks = (a.pos + a.n_tok + KERN_KEYS - 1) / KERN_KEYS;
+    static const size_t behind[] = {0, 1, 33, 70};
+    if (!base_rng_below(&c->rng, 3)) a.end = a.pos + a.n_tok + behind[base_rng_below(&c->rng, 4)];
+    const size_t n_blocks = (BASE_MAX(a.end, a.pos + a.n_tok) + KERN_KEYS - 1) / KERN_KEYS;
     const size_t one = a.n_heads * a.d, n = a.n_tok * one;
     const size_t slab = KERN_KEYS * kern_kv_row_bytes(a.type, a.d);
     uint32_t ids[MAX_BLOCKS];
@@ -113,6 +117,7 @@ static void attention_case(checker *c, kern_attn a) {
     float sinks[MAX_HEADS];
     fill_floats(c, sinks, a.n_heads, FILL_RANDOM);
     a.sinks = base_rng_below(&c->rng, 2) ? sinks : NULL;
+    a.cap = base_rng_below(&c->rng, 3) ? 0 : 2.5f;
     a.scratch = (float *)(void *)space_take(
         c, S_SCRATCH, kern_attn_scratch(a.n_tok * a.n_heads, a.d) * sizeof *a.scratch, 0);
     a.out = (float *)(void *)space_take(c, S_REF, n * 4, 0);

@@ -159,9 +159,35 @@ static rotor_status upload_vecs(dev_gpu *d, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* What of an op, or of all of them, has no kernel; NULL: all has. */
+static const char *without_kernel(const dev_shape *s, const dev_op *op) {
+    const bool glu = op->kind == DEV_GLU;
+    return op->both_ways                             ? "attention in both directions"
+           : op->centred                               ? "LayerNorm"
+           : op->by_pos                              ? "learned positions"
+           : glu && op->glu >= KERN_GELU             ? "GELU"
+           : glu && op->src2 == DEV_NONE             ? "an activation without a gate"
+           : op->kind == DEV_CAP || s->attn_cap != 0 ? "capped scores"
+           : s->attn_scale != 0                      ? "a scale of scores"
+           : op->local                               ? "a second RoPE base"
+           : op->kind == DEV_EMBED && op->scale != 0 ? "a scaled embedding"
+                                                     : NULL;
+}
+
+static rotor_status check_kernels(const dev_gpu *d, const dev_op *ops, size_t n, rotor_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        const char *what = without_kernel(&d->shape, &ops[i]);
+        if (what)
+            return base_fail(err, ROTOR_E_UNSUPPORTED, "device %s: there is no kernel for %s yet",
+                             d->g->facts.name, what);
+    }
+    return ROTOR_OK;
+}
+
 static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
     assert(!d->ops); /* once */
+    ROTOR_TRY(check_kernels(d, ops, n, err));
     ROTOR_TRY(gpu_check_experts(d, ops, n, err));
     d->ops = base_alloc_array(n, sizeof *ops);
     d->weights_of = base_alloc_array(n, sizeof *d->weights_of);
