@@ -266,7 +266,9 @@ static void rings_on(const rig_device *d, uint32_t layers) {
 static void layers_with_a_window_keep_only_that(void **state) {
     (void)state;
     need_devices();
-    for (size_t i = 0; i < n_devices && asked_for(ring_model); i++) {
+    if (!asked_for(ring_model)) return;
+    /* The short run: one device, the last, for the sake of its quick compiler. */
+    for (size_t i = rig_all() ? 0 : n_devices - 1; i < n_devices; i++) {
         rings_on(&devices[i], 0);
         if (rig_all()) rings_on(&devices[i], 3);
     }
