@@ -10,7 +10,8 @@
  *   no                     no                    CPU + device + CPU
  *
  * On a device that shares the host's memory the table may take none of its own (dev_gpu_weights.c).
- * That is counted on; when the driver refuses, the sum is made again.
+ * That is counted on; when the driver refuses, the sum is made again, also where memory was short
+ * because of that.
  *
  * A device whose memory is full in spite of the sum is tried once more with half the layers; one
  * that still cannot do it is given up for the CPU. Either is one warning in the log.
@@ -292,17 +293,22 @@ static rotor_status retry_smaller(run_engine *e, rotor_error *why) {
     return ROTOR_OK;
 }
 
+/* Placed without counting on an import: the embedding stays with the CPU where a copy of it does
+ * not fit. */
+static rotor_status set_up_without_import(run_engine *e, rotor_error *why) {
+    run_drop_device(e);
+    ROTOR_TRY(choose_place(e, false, why));
+    if (e->place.n_layer) return set_up(e, why);
+    return base_fail(why, ROTOR_E_FULL, "device %s takes no table of the host's memory",
+                     e->opt.device_facts->name);
+}
+
 /* A table that had to be copied after all may be too much. */
 static rotor_status check_import(run_engine *e, rotor_error *why) {
     const run_place hoped = e->place;
     if (!hoped.imports || run_counters(e).imported) return ROTOR_OK;
     ROTOR_TRY(choose_place(e, false, why));
-    if (e->place.table) return ROTOR_OK;
-    run_drop_device(e);
-    if (!e->place.n_layer)
-        return base_fail(why, ROTOR_E_FULL, "device %s takes no table of the host's memory",
-                         e->opt.device_facts->name);
-    return set_up(e, why);
+    return e->place.table ? ROTOR_OK : set_up_without_import(e, why);
 }
 
 static rotor_status try_device(run_engine *e, rotor_error *why) {
@@ -315,8 +321,10 @@ static rotor_status try_device(run_engine *e, rotor_error *why) {
             "model and its cache; a smaller --ctx or --kv q8 may help",
             f->name, (unsigned long long)(f->heap_bytes >> 20),
             (unsigned long long)(f->max_alloc_bytes >> 20));
-    if (set_up(e, why) != ROTOR_OK) return retry_smaller(e, why);
-    return check_import(e, why);
+    rotor_status st = set_up(e, why);
+    if (st == ROTOR_OK) return check_import(e, why);
+    if (st == ROTOR_E_NOMEM && e->place.imports) st = set_up_without_import(e, why);
+    return st == ROTOR_OK ? ROTOR_OK : retry_smaller(e, why);
 }
 
 /* Gives up a GPU that cannot do it for the CPU. */

@@ -8,6 +8,7 @@
 #include "tool/inspect.h"
 
 #include "model/model.h"
+#include "run/run.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -189,7 +190,8 @@ uint64_t tool_kv_bytes(const tool_facts *t, uint64_t n_ctx, double bytes_per_ele
         windowed = (double)((t->n_layer + 1) / 2);
         full -= windowed;
     }
-    double kept = (double)BASE_MIN(n_ctx, t->window);
+    const model_hparams hp = {.window = (uint32_t)t->window, .window_every = 2};
+    const double kept = run_ring_positions(&hp, (uint32_t)BASE_MIN(n_ctx, UINT32_MAX), 0);
     return (uint64_t)(per_tok * (full * (double)n_ctx + windowed * kept));
 }
 

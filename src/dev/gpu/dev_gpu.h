@@ -29,9 +29,11 @@
 enum {
     GPU_FEW_ROWS = 8,    /* rows of a step up to which products and attention take few tokens */
     GPU_MAX_SPLITS = 16, /* parts of the keys in decode attention */
-    GPU_MAX_LISTS = 512, /* sizes of steps */
+    GPU_MAX_LISTS = 800, /* sizes of steps: rows (1, 2, 4 …) times picked rows (none, or 1, 2, 4 …
+                            of them) times 5 (the best one, few or many, drawn or not). For 65536
+                            rows, all of them picked: 17 * 18 / 2 * 5 + 17 */
     GPU_FEW_BEST = 64,   /* tokens found in a row, where more than one and no more are wanted */
-    GPU_FOUND_WORDS = 2  /* a token and its logit */
+    GPU_FOUND_WORDS = 2 /* a token and its logit */
 };
 
 typedef struct gpu_buf {
