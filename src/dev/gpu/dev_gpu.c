@@ -163,7 +163,7 @@ static rotor_status upload_vecs(dev_gpu *d, rotor_error *err) {
 static const char *without_kernel(const dev_shape *s, const dev_op *op) {
     const bool glu = op->kind == DEV_GLU;
     return op->both_ways                             ? "attention in both directions"
-           : op->centred                               ? "LayerNorm"
+           : op->centred                             ? "LayerNorm"
            : op->by_pos                              ? "learned positions"
            : glu && op->glu >= KERN_GELU             ? "GELU"
            : glu && op->src2 == DEV_NONE             ? "an activation without a gate"

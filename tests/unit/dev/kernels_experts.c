@@ -314,8 +314,8 @@ void check_expert_kernels(checker *c) {
         {QUANT_MXFP4, 70, 96, {5, 2, 4, 3, 2}, true, false, true, true},
         {QUANT_MXFP4, 70, 288, {5, 2, 40, 35, 64}, false, false, false, true},
         {QUANT_F32, 33, 83, {4, 3, 2, 2, 2}, true, true, false, true},
-        {QUANT_BF16, 65, 64, {3, 2, 40, 33, 64}, false, true, true, false},
         /* the long set */
+        {QUANT_BF16, 65, 64, {3, 2, 40, 33, 64}, false, true, true, false},
         {QUANT_MXFP4, 64, 2880, {4, 2, 1, 1, 1}, true, false, true, true},
         {QUANT_MXFP4, 33, 160, {4, 2, 8, 8, 4}, true, true, true, true},
         {QUANT_MXFP4, 33, 160, {4, 2, 70, 70, 64}, false, true, true, false},
@@ -328,14 +328,14 @@ void check_expert_kernels(checker *c) {
         {QUANT_F16, 33, 83, {6, 4, 16, 13, 8}, true, true, true, true},
         {QUANT_F32, 65, 83, {6, 4, 40, 33, 64}, false, true, false, true},
     };
-    static const mixture routes[] = {{32, 4, 1, 1, 1},       {8, 2, 8, 5, 4},    {6, 4, 64, 64, 8},
+    static const mixture routes[] = {{32, 4, 1, 1, 1},       {6, 4, 64, 64, 8},  {8, 2, 8, 5, 4},
                                      {128, 8, 256, 200, 64}, {256, 16, 4, 4, 2}, {4, 4, 2, 1, 2}};
-    for (size_t i = 0; i < (c->all ? BASE_COUNT(cases) : 4); i++) check_experts(c, &cases[i]);
-    for (size_t i = 0; i < (c->all ? BASE_COUNT(routes) : 3); i++)
+    for (size_t i = 0; i < (c->all ? BASE_COUNT(cases) : 3); i++) check_experts(c, &cases[i]);
+    for (size_t i = 0; i < (c->all ? BASE_COUNT(routes) : 2); i++)
         for (int of_all = 0; of_all < 2; of_all++)
             if (c->all || of_all == (int)(i % 2)) check_route(c, routes[i], of_all);
-    check_mix(c, MIX_SLOTS | MIX_ADD, 300);
-    check_mix(c, MIX_SLOTS | MIX_ADD | MIX_GATED, 96);
+    check_mix(c, MIX_SLOTS | MIX_ADD | MIX_GATED, 300);
+    if (c->all) check_mix(c, MIX_SLOTS | MIX_ADD, 96);
     if (c->all) check_mix(c, MIX_SLOTS, 96);
     if (c->all) check_mix(c, MIX_ADD | MIX_GATED, 96);
 }
