@@ -15,11 +15,11 @@ static bool holds(base_str s, const char *part) {
 
 /* Layer number of a tensor name, or no layer's. */
 static uint32_t layer_of(const model_loader *ld, base_str name) {
-    const char *prefix = model_turned(ld)       ? "h."
-                         : !ld->hf              ? "blk."
-                         : !ld->arch->encoder   ? ld->bare ? "layers." : "model.layers."
-                         : ld->arch->positions  ? "encoder.layer."
-                                                : "encoder.layers.";
+    const char *prefix = model_turned(ld)      ? "h."
+                         : !ld->hf             ? "blk."
+                         : !ld->arch->encoder  ? ld->bare ? "layers." : "model.layers."
+                         : ld->arch->positions ? "encoder.layer."
+                                               : "encoder.layers.";
     const size_t n = strlen(prefix), root = strlen(MODEL_ROOT);
     uint32_t layer = 0;
     if (model_turned(ld) && name.n > root && memcmp(name.p, MODEL_ROOT, root) == 0)

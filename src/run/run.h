@@ -138,8 +138,8 @@ bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *
 bool run_head_stats(const run_engine *e, dev_staged_stats *out);
 
 /* ---- Vectors of texts (encode.c) ----------------------------------------------------------------
- * An engine with a kind of pooling. Many texts share a step; an encoder's text is in one step whole,
- * so that chunk is the length of its longest. */
+ * An engine with a kind of pooling. Many texts share a step; an encoder's text is in one step
+ * whole, so that chunk is the length of its longest. */
 
 typedef struct run_text {
     const uint32_t *ids; /* [n] tokens */

@@ -123,7 +123,7 @@ static rotor_status add_op_weights(dev_gpu *d, size_t i, rotor_error *err) {
 static const char *without_kernel(const dev_shape *s, const dev_op *op) {
     const bool glu = op->kind == DEV_GLU;
     return op->both_ways                             ? "attention in both directions"
-           : op->centred                               ? "LayerNorm"
+           : op->centred                             ? "LayerNorm"
            : op->by_pos                              ? "learned positions"
            : glu && op->glu >= KERN_GELU             ? "GELU"
            : glu && op->src2 == DEV_NONE             ? "an activation without a gate"
