@@ -280,7 +280,8 @@ typedef struct rotor_gen_options {
     const float *bias;        /* by this much */
     size_t n_bias;            /* how many */
     uint32_t n_top;           /* alternatives reported per token, at most 20 */
-    bool ignore_eog;          /* keep going past end-of-generation tokens */
+    bool ignore_eog;          /* keep going past end-of-generation tokens; an answer in parts
+                                 (rotor_chat.h) cannot: they are not chosen */
     bool special;             /* show control tokens */
     bool no_logprobs;         /* with n_top 0: the token's logprob may be NAN where that saves work
                                  (ROTOR_HEAD_EXACT); so it is when on_text is NULL */
@@ -304,6 +305,11 @@ typedef struct rotor_gen_options {
     /* Guess with a smaller model: a session of another engine that rotor_draft_check accepts. Its
      * timeline is overwritten, by the thread of the call. NULL: off */
     rotor_session *draft;
+    /* Takes the answer apart as it comes (rotor_chat.h): a new one of the same engine, which nobody
+     * else puts ids into. The text, here and in the result, is then that of the answer alone, stop
+     * strings are looked for in it and not in what was thought, and when the call returns the reply
+     * has ended, after an error, too. NULL: none */
+    struct rotor_reply *reply;
 } rotor_gen_options;
 /* The model's own sampling settings over Rotor's defaults. e may be NULL. */
 ROTOR_API rotor_gen_options rotor_gen_options_default(const rotor_engine *e);

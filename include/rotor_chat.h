@@ -4,11 +4,11 @@
  * before they answer and may call functions.
  *
  *     rotor_chat_prompt(engine, turns, n_turns, NULL, &ids, &n, NULL, &err);
- *     rotor_reply_create(&reply, engine, on_piece, &me, &err);
+ *     rotor_reply_create(&options.reply, engine, on_piece, &me, &err);
  *     rotor_generate(session, ids, n, &options, &result, &err);
- *         (its on_text hands each id to rotor_reply_put)
- *     rotor_reply_put(reply, result.end_id, &err);
- *     rotor_reply_end(reply, &err);
+ *
+ * What follows such a prompt keeps to the format, with a reply or without, in beams, too: an id
+ * that is neither text nor has its place there is not chosen. What is read is not asked to.
  *
  * With other models rotor_chat_prompt does what rotor_chat_tokenize does, and there are no replies
  * to take apart. Rendering is safe from any thread; a reply is used by one thread at a time. Rules
@@ -68,8 +68,8 @@ ROTOR_API rotor_status rotor_chat_prompt(const rotor_engine *e, const rotor_turn
 typedef enum rotor_part {
     ROTOR_PART_REASONING, /* not for everybody's eyes */
     ROTOR_PART_PREAMBLE,  /* said before functions are called */
-    ROTOR_PART_ANSWER,
-    ROTOR_PART_CALL /* arguments of a function */
+    ROTOR_PART_ANSWER,    /* of several, a line feed between two is part of the text */
+    ROTOR_PART_CALL       /* arguments of a function */
 } rotor_part;
 
 typedef struct rotor_piece {
@@ -89,13 +89,16 @@ ROTOR_API rotor_status rotor_reply_create(rotor_reply **out, const rotor_engine 
                                           void (*on_piece)(void *user, const rotor_piece *piece),
                                           void *user, rotor_error *err);
 ROTOR_API void rotor_reply_free(rotor_reply **r);
-/* A generated id: those of on_text, and last the result's end_id. ROTOR_NO_ID is ignored. */
+/* Where no generation does it (rotor_gen_options.reply): a generated id, in order, and last the
+ * result's end_id. ROTOR_NO_ID is ignored. */
 ROTOR_API rotor_status rotor_reply_put(rotor_reply *r, uint32_t id, rotor_error *err);
 /* No more ids. */
 ROTOR_API rotor_status rotor_reply_end(rotor_reply *r, rotor_error *err);
 /* After the end: all text of a part (not ROTOR_PART_CALL), never NULL; lives as long as the reply.
  */
 ROTOR_API const char *rotor_reply_text(const rotor_reply *r, rotor_part part);
+/* Its bytes; there may be zeros among them. */
+ROTOR_API size_t rotor_reply_bytes(const rotor_reply *r, rotor_part part);
 /* After the end: calls[n]. */
 ROTOR_API size_t rotor_reply_calls(const rotor_reply *r, const rotor_tool_call **calls);
 

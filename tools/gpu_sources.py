@@ -4,7 +4,7 @@
 
     tools/gpu_sources.py OUT.c GLSLC|- dialect.h NAME.k ...
 
-Other headers beside the dialect that a kernel includes become part of its text.
+Other headers beside the dialect that a kernel includes become part of its text, and so do kernels.
 """
 import pathlib
 import re
@@ -25,9 +25,9 @@ def c_string(text):
 
 
 def inlined(kernel):
-    """The text without the dialect, other headers in the place of their #include."""
+    """The text without the dialect, other files in the place of their #include."""
     text = kernel.read_text().replace('#include "dialect.h"\n', "")
-    return re.sub(r'#include "(\w+\.h)"\n', lambda m: (kernel.parent / m[1]).read_text(), text)
+    return re.sub(r'#include "(\w+\.[hk])"\n', lambda m: inlined(kernel.parent / m[1]), text)
 
 
 def words(data):

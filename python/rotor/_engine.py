@@ -12,6 +12,7 @@ Error of state, not a deadlock.
 """
 import codecs
 import ctypes
+import json
 import os
 import queue
 import threading
@@ -181,6 +182,10 @@ class Result:
     n_accepted: int = 0
     logprobs: list = field(default_factory=list)   # of each id
     top: list = field(default_factory=list)        # with n_top: [(id, logprob), …] of each id
+    # Of an answer in parts:
+    reasoning: str = ""
+    preamble: str = ""                             # said before functions are called
+    tool_calls: list = field(default_factory=list)  # [{"name": …, "arguments": …}]; JSON if all went well
 
     def __str__(self):
         return self.text
@@ -189,7 +194,8 @@ class Result:
 class _Call:
     """One rotor_gen_options with everything it points to, and the exceptions of its callbacks."""
 
-    def __init__(self, session, on_text, on_prompt=None, on_logits=None, stop=(), bias=None, draft=None, **numbers):
+    def __init__(self, session, on_text, on_prompt=None, on_logits=None, stop=(), bias=None, draft=None, parts=False,
+                 on_piece=None, **numbers):
         unknown = set(numbers) - set(_NUMBERS)
         if unknown:
             raise TypeError("no such option: %s" % ", ".join(sorted(unknown)))
@@ -207,6 +213,8 @@ class _Call:
         o.bias_ids, o.bias, o.n_bias = _ptr(self.bias_ids), _ptr(self.bias, ctypes.c_float), len(self.bias)
         self.draft = draft
         o.draft = draft._need().ptr if draft else None
+        self.reply = _Reply(session._native, self._pieces(on_piece)) if parts else None
+        o.reply = self.reply.ptr if parts else None
         o.on_text = c.TEXT_FN(self._text)
         o.on_prompt = c.PROMPT_FN(self._guard(on_prompt)) if on_prompt else c.PROMPT_FN()
         if on_logits:
@@ -222,6 +230,17 @@ class _Call:
         except BaseException as error:  # must not cross the C frames
             self.error = error
             return False
+
+    def _pieces(self, on_piece):
+        """on_piece(part, text, name, begins, ends) with whole characters."""
+        if not on_piece:
+            return None
+
+        def told(_, address):
+            p = address.contents
+            text = ctypes.string_at(p.text, p.n_bytes).decode("utf-8", "replace") if p.n_bytes else ""
+            self._run(lambda: on_piece(c.PARTS[p.part], text, p.name.decode("utf-8", "replace"), p.begins, p.ends) and None)
+        return told
 
     def _guard(self, fn):
         return lambda _, *arguments: self._run(fn, *arguments)
@@ -248,7 +267,31 @@ class _Call:
         text = ctypes.string_at(r.text, r.n_bytes).decode("utf-8", "replace") if r.n_bytes else ""
         return Result(text, [r.ids[i] for i in range(r.n_ids)], c.FINISH[r.finish], r.n_prompt, r.n_reused,
                       r.prompt_us, r.first_us, r.decode_us, r.n_drafted, r.n_accepted, self.logprobs[:r.n_ids],
-                      self.top[:r.n_ids])
+                      self.top[:r.n_ids], **(self.reply.parts() if self.reply else {}))
+
+
+class _Reply:
+    """A rotor_reply: an answer taken apart."""
+
+    def __init__(self, native, on_piece):
+        self.native, err = native, c.CError()   # the engine outlives it
+        self.lib, self.ptr, self.on_piece = lib, ctypes.c_void_p(), c.PIECE_FN(on_piece) if on_piece else c.PIECE_FN()
+        _check(lib.rotor_reply_create(byref(self.ptr), native.ptr, self.on_piece, None, byref(err)), err)
+
+    def text(self, part):
+        n = lib.rotor_reply_bytes(self.ptr, part)
+        return ctypes.string_at(lib.rotor_reply_text(self.ptr, part), n).decode("utf-8", "replace")
+
+    def parts(self):
+        calls = ctypes.POINTER(c.ToolCall)()
+        n = lib.rotor_reply_calls(self.ptr, byref(calls))
+        known = [{"name": calls[i].name.decode("utf-8", "replace"),
+                  "arguments": calls[i].arguments.decode("utf-8", "replace")} for i in range(n)]
+        return {"reasoning": self.text(0), "preamble": self.text(1), "tool_calls": known}
+
+    def __del__(self):
+        if getattr(self, "ptr", None):
+            self.lib.rotor_reply_free(byref(self.ptr))
 
 
 # ---- Engine ----------------------------------------------------------------------------------------------------------
@@ -370,6 +413,28 @@ class Engine:
         return _take_ids(ids, n.value)
 
     @property
+    def has_parts(self):
+        """Do answers of this model's conversations come in parts: reasoning, answer, calls?"""
+        return bool(lib.rotor_chat_has_parts(self._need().ptr))
+
+    def chat_prompt(self, messages, *, effort="default", date=None, tools=None):
+        """As chat_tokenize, for messages that may also have "reasoning", "tool_calls" (a list of
+        {"name", "arguments"}), "name" (of a tool) and "ids" (an answer as it was generated).
+
+        effort is "low", "medium" or "high"; date "2025-06-28" ("": none; None: today); tools a list
+        of functions, or its JSON text."""
+        native, keep, err = self._need(), [], c.CError()
+        turns = (c.Turn * len(messages))(*[_turn(m, keep) for m in messages])
+        o = lib.rotor_chat_options_default()
+        o.effort = _choice(c.EFFORT, effort, "effort")
+        o.date = None if date is None else _no_zero(date, "date")
+        if tools is not None:
+            o.tools = _no_zero(tools if isinstance(tools, str) else json.dumps(tools), "tools")
+        ids, n = c.IDS(), ctypes.c_size_t()
+        _check(lib.rotor_chat_prompt(native.ptr, turns, len(turns), byref(o), byref(ids), byref(n), None, byref(err)), err)
+        return _take_ids(ids, n.value)
+
+    @property
     def chat_stops(self):
         """Texts that end an answer beside the model's own end ids."""
         native, found = self._need(), []
@@ -431,6 +496,19 @@ class Engine:
     def chat(self, system=None, **options):
         """A conversation: Chat."""
         return Chat(self, system, **options)
+
+
+def _turn(message, keep):
+    """A message as a rotor_turn; keep holds what it points to."""
+    def text(key):
+        value = message.get(key)
+        return None if value is None else _no_zero(value, "a message")
+    calls = message.get("tool_calls") or ()
+    array = (c.ToolCall * len(calls))(*[(_no_zero(one["name"], "a call"), _no_zero(one["arguments"], "a call")) for one in calls])
+    ids = _ids(message.get("ids") or ())
+    keep += [array, ids]
+    return c.Turn(_no_zero(message["role"], "a role"), text("content"), text("name"), text("reasoning"),
+                  ctypes.cast(array, ctypes.POINTER(c.ToolCall)), len(calls), _ptr(ids), len(ids))
 
 
 def _take_ids(ids, n):
@@ -539,7 +617,11 @@ class Session:
         repeat_penalty, frequency_penalty, presence_penalty, seed, stop (a text or several), bias
         ({id: shift}), n_top, ignore_eog, special, lookup, draft_max, draft (a Session of a smaller
         model), and callbacks: on_text(piece) and on_prompt(done, total), where False stops;
-        on_logits(array), which may change it. What is not given is the model's own setting."""
+        on_logits(array), which may change it. What is not given is the model's own setting.
+
+        parts=True, after Engine.chat_prompt of a model whose answers have parts: text is the answer
+        alone, the Result has the others, and on_piece(part, text, name, begins, ends) is told all as
+        it comes; part is "reasoning", "preamble", "answer" or "call" (of the function name)."""
         call, ids = _Call(self, on_text, **options), self._prompt(prompt)
         r, err = c.GenResult(), c.CError()
         with ExitStack() as locks:
@@ -635,8 +717,16 @@ class Chat:
     def say(self, text, **options):
         """The model's answer, as a Result."""
         messages = self.messages + [{"role": "user", "content": text}]
-        result = self.session.generate(self.engine.chat_tokenize(messages), **self._options(options))
-        self.messages = messages + [{"role": "assistant", "content": result.text}]
+        if not self.engine.has_parts:
+            result = self.session.generate(self.engine.chat_tokenize(messages), **self._options(options))
+            self.messages = messages + [{"role": "assistant", "content": result.text}]
+            return result
+        prompt = self.engine.chat_prompt(messages)
+        result = self.session.generate(prompt, **{"parts": True, **self._options(options)})
+        said = {"role": "assistant", "content": result.text}
+        if result.finish != "stop":     # else a stop's text is among them
+            said["ids"] = result.ids
+        self.messages = messages + [said]
         return result
 
     def stream(self, text, **options):
@@ -644,7 +734,9 @@ class Chat:
         messages = self.messages + [{"role": "user", "content": text}]
         said = []
         try:
-            for piece in self.session.stream(self.engine.chat_tokenize(messages), **self._options(options)):
+            prompt = self.engine.chat_prompt(messages)
+            parts = {"parts": True} if self.engine.has_parts else {}
+            for piece in self.session.stream(prompt, **parts, **self._options(options)):
                 said.append(piece)
                 yield piece
         finally:

@@ -21,6 +21,8 @@ STATUS = {"OK": 0, "E_NOMEM": -1, "E_IO": -2, "E_FORMAT": -3, "E_UNSUPPORTED": -
           "E_NOTFOUND": -7, "E_CANCELLED": -8, "E_STATE": -9, "E_DEVICE": -10}
 KV = {"f16": 0, "f32": 1, "q8": 2}
 HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3, "exact": 4}
+EFFORT = {"default": 0, "low": 1, "medium": 2, "high": 3}
+PARTS = ("reasoning", "preamble", "answer", "call")
 YARN = {"auto": 0, "exact": 1, "rounded": 2}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
 POOL = {"auto": 0, "mean": 1, "cls": 2, "last": 3}
@@ -82,6 +84,28 @@ class Message(ctypes.Structure):
     _fields_ = [("role", c_char_p), ("content", c_char_p)]
 
 
+class ToolCall(ctypes.Structure):
+    """rotor_tool_call"""
+    _fields_ = [("name", c_char_p), ("arguments", c_char_p)]
+
+
+class Turn(ctypes.Structure):
+    """rotor_turn"""
+    _fields_ = [("role", c_char_p), ("content", c_char_p), ("name", c_char_p), ("reasoning", c_char_p),
+                ("calls", POINTER(ToolCall)), ("n_calls", c_size_t), ("ids", POINTER(c_uint32)), ("n_ids", c_size_t)]
+
+
+class ChatOptions(ctypes.Structure):
+    """rotor_chat_options"""
+    _fields_ = [("size", c_uint32), ("effort", c_int), ("date", c_char_p), ("tools", c_char_p)]
+
+
+class Piece(ctypes.Structure):
+    """rotor_piece; its text as an address, see TEXT_FN"""
+    _fields_ = [("part", c_int), ("begins", c_bool), ("ends", c_bool), ("name", c_char_p), ("text", c_void_p),
+                ("n_bytes", c_size_t)]
+
+
 class Token(ctypes.Structure):
     """rotor_token"""
     _fields_ = [("id", c_uint32), ("logprob", c_float)]
@@ -91,6 +115,7 @@ class Token(ctypes.Structure):
 TEXT_FN = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t, POINTER(Token), POINTER(Token), c_size_t)
 PROMPT_FN = CFUNCTYPE(c_bool, c_void_p, c_uint32, c_uint32)
 LOGITS_FN = CFUNCTYPE(None, c_void_p, POINTER(c_float), c_uint32)
+PIECE_FN = CFUNCTYPE(None, c_void_p, POINTER(Piece))
 EVAL_FN = CFUNCTYPE(c_bool, c_void_p, c_size_t, POINTER(c_float))
 
 
@@ -102,7 +127,7 @@ class GenOptions(ctypes.Structure):
                 ("n_stops", c_size_t), ("bias_ids", POINTER(c_uint32)), ("bias", POINTER(c_float)),
                 ("n_bias", c_size_t), ("n_top", c_uint32), ("ignore_eog", c_bool), ("special", c_bool), ("no_logprobs", c_bool),
                 ("on_text", TEXT_FN), ("on_prompt", PROMPT_FN), ("on_logits", LOGITS_FN), ("user", c_void_p),
-                ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p)]
+                ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p), ("reply", c_void_p)]
 
 
 class GenResult(ctypes.Structure):
@@ -115,7 +140,8 @@ class GenResult(ctypes.Structure):
 
 STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,
            "rotor_embed_text": EmbedText, "rotor_message": Message, "rotor_logit": Logit, "rotor_token": Token, "rotor_gen_options": GenOptions,
-           "rotor_gen_result": GenResult}
+           "rotor_gen_result": GenResult, "rotor_tool_call": ToolCall, "rotor_turn": Turn,
+           "rotor_chat_options": ChatOptions, "rotor_piece": Piece}
 
 # ---- Functions -------------------------------------------------------------------------------------------------------
 
@@ -138,6 +164,17 @@ FUNCTIONS = {
     "rotor_chat_stop": (c_char_p, [c_void_p, c_size_t]),
     "rotor_chat_template_name": (c_char_p, [c_size_t]),
     "rotor_embed": (c_int, [c_void_p, POINTER(EmbedText), c_size_t, c_uint, POINTER(c_float), ERR]),
+    "rotor_chat_has_parts": (c_bool, [c_void_p]),
+    "rotor_chat_options_default": (ChatOptions, []),
+    "rotor_chat_prompt": (c_int, [c_void_p, POINTER(Turn), c_size_t, POINTER(ChatOptions), POINTER(IDS), POINTER(c_size_t),
+                                  POINTER(c_void_p), ERR]),
+    "rotor_reply_create": (c_int, [OUT, c_void_p, PIECE_FN, c_void_p, ERR]),
+    "rotor_reply_free": (None, [OUT]),
+    "rotor_reply_put": (c_int, [c_void_p, c_uint32, ERR]),
+    "rotor_reply_end": (c_int, [c_void_p, ERR]),
+    "rotor_reply_text": (c_void_p, [c_void_p, c_int]),
+    "rotor_reply_bytes": (c_size_t, [c_void_p, c_int]),
+    "rotor_reply_calls": (c_size_t, [c_void_p, POINTER(POINTER(ToolCall))]),
     "rotor_session_create": (c_int, [OUT, c_void_p, c_uint32, ERR]),
     "rotor_session_free": (None, [OUT]),
     "rotor_session_len": (c_uint32, [c_void_p]),

@@ -285,6 +285,7 @@ rotor_status rotor_engine_open_memory(rotor_engine **out, const void *data, size
 void rotor_engine_close(rotor_engine **pe) {
     if (!pe || !*pe) return;
     rotor_engine *e = *pe;
+    harmony_guide_free(&e->guide);
     chat_template_free(&e->tmpl);
     base_free(e->rows);
     run_free(&e->run);

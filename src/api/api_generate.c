@@ -4,8 +4,6 @@
  */
 #include "api/api_internal.h"
 
-#include "gen/gen.h"
-
 #include <stddef.h>
 
 enum {
@@ -17,6 +15,7 @@ enum {
 typedef struct call {
     rotor_gen_options opt; /* a copy, whole */
     gen_options gen;       /* what gen_run gets */
+    gen_guide guide;       /* of a prompt that an answer in parts follows */
     base_str *stops;       /* owned */
     gen_bias *bias;        /* owned */
 } call;
@@ -56,6 +55,39 @@ static bool text_to_caller(void *user, base_str text, const gen_choice *choice,
 static bool progress_to_caller(void *user, uint32_t done_tok, uint32_t total_tok) {
     const call *c = user;
     return c->opt.on_prompt(c->opt.user, done_tok, total_tok);
+}
+
+static rotor_status read_answer(void *user, uint32_t id, base_buf *text, bool *stop) {
+    const call *c = user;
+    return api_reply_read(c->opt.reply, id, text, stop);
+}
+
+/* ==== The format of answers in parts ========================================================== */
+
+static uint32_t guide_step(const void *user, uint32_t state, uint32_t id) {
+    return harmony_guide_step(user, state, id);
+}
+
+static gen_mask mask_of(harmony_allowed a) { return (gen_mask){a.only, a.n_only, a.banned}; }
+
+static gen_mask guide_may(const void *user, uint32_t state) {
+    return mask_of(harmony_guide_may(user, state, false));
+}
+
+static gen_mask guide_may_endless(const void *user, uint32_t state) {
+    return mask_of(harmony_guide_may(user, state, true));
+}
+
+/* The guide of what follows the prompt; NULL: anything may. */
+static const gen_guide *guide_for(const rotor_engine *e, const uint32_t *ids, size_t n,
+                                  bool endless, gen_guide *out) {
+    const uint32_t start =
+        e->guide ? harmony_guide_begin(e->guide, ids, n) : (uint32_t)HARMONY_UNGUIDED;
+    *out = (gen_guide){.user = e->guide,
+                       .start = start,
+                       .step = guide_step,
+                       .may = endless ? guide_may_endless : guide_may};
+    return start == HARMONY_UNGUIDED ? NULL : out;
 }
 
 /* ==== Options ================================================================================= */
@@ -124,8 +156,17 @@ static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_option
                            .lookup_min = o->lookup,
                            .draft = o->draft ? o->draft->run : NULL,
                            .draft_max = o->draft_max,
+                           .read = o->reply ? read_answer : NULL,
                            .user = c};
     return ROTOR_OK;
+}
+
+/* The prompt's format, and who takes the answer apart. */
+static rotor_status call_format(call *c, const rotor_session *s, const uint32_t *ids, size_t n,
+                                rotor_error *err) {
+    const rotor_gen_options *o = &c->opt;
+    c->gen.guide = guide_for(s->e, ids, n, o->ignore_eog, &c->guide);
+    return o->reply ? api_reply_begin(o->reply, s->e, c->stops, o->n_stops, err) : ROTOR_OK;
 }
 
 /* ==== Results ================================================================================= */
@@ -197,8 +238,16 @@ rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,
     call c;
     gen_result r = {0};
     ROTOR_TRY(call_begin(&c, s, opt, err));
-    rotor_status status = gen_run(s->run, ids, (uint32_t)n, &c.gen, &r, err);
+    rotor_status status = call_format(&c, s, ids, n, err);
+    if (status == ROTOR_OK) {
+        status = gen_run(s->run, ids, (uint32_t)n, &c.gen, &r, err);
+        if (c.opt.reply) {
+            rotor_status ended = rotor_reply_end(c.opt.reply, status == ROTOR_OK ? err : NULL);
+            if (status == ROTOR_OK) status = ended;
+        }
+    }
     call_end(&c);
+    if (status != ROTOR_OK) gen_result_free(&r);
     return status == ROTOR_OK ? give(&r, out, err) : status;
 }
 
@@ -234,7 +283,12 @@ rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n
         return base_fail(err, ROTOR_E_ARG, "beam search: width is %u, expected 1 to 64", width);
     gen_beam *beams = NULL;
     uint64_t start_us = base_now_us();
-    ROTOR_TRY(gen_beam_search(s->run, ids, (uint32_t)n, width, max_tokens, 1.0f, &beams, err));
+    gen_guide guide;
+    const gen_beam_options opt = {.width = width,
+                                  .max_new_tok = max_tokens,
+                                  .alpha = 1,
+                                  .guide = guide_for(s->e, ids, n, false, &guide)};
+    ROTOR_TRY(gen_beam_search(s->run, ids, (uint32_t)n, &opt, &beams, err));
     gen_result r = {
         .n_prompt = (uint32_t)n, .decode_us = base_now_us() - start_us, .end_id = TEXT_NO_ID};
     rotor_status status = beam_result(s, &beams[0], &r);

@@ -33,6 +33,8 @@ rotor_status api_choose_harmony(rotor_engine *e, rotor_error *err) {
     rotor_status status = harmony_find(&e->harmony, e->m->vocab, err);
     if (status != ROTOR_OK)
         return asked ? base_fail_in(err, status, "chat template harmony") : ROTOR_OK;
+    if (harmony_guide_create(&e->guide, &e->harmony, e->m->hp.n_vocab) != ROTOR_OK)
+        return base_fail_nomem(err, "reading the vocabulary");
     e->has_template = true;
     e->harmony_line = asked  ? "harmony (built in; asked for)"
                       : arch ? "harmony (built in; gpt-oss model)"

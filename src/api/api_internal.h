@@ -8,6 +8,7 @@
 #include "api/api_auto.h"
 #include "base/base.h"
 #include "chat/chat.h"
+#include "gen/gen.h"
 #include "model/model.h"
 #include "par/par.h"
 #include "rotor.h"
@@ -22,6 +23,7 @@ struct rotor_engine {
     chat_template *tmpl;      /* owned; NULL: Harmony, or the model's own cannot be used */
     harmony harmony;          /* marks of the format; v NULL: another format */
     const char *harmony_line; /* which, and why */
+    harmony_guide *guide;     /* keeps answers to it, owned; NULL: another format */
     rotor_error tmpl_error;   /* why not */
     bool has_template;        /* the model brings one or has a built-in one */
     rotor_engine_options opt; /* as given; its strings are not used after opening */
@@ -68,6 +70,12 @@ rotor_status api_check_use(const rotor_engine *e, rotor_error *err);
 void api_choose_pool(rotor_engine *e);
 const char *api_pool_line(const rotor_engine *e); /* in words */
 void api_embed_options(const rotor_engine *e, run_options *opt);
+/* api_reply.c: a generation of session e begins to put its answer into r. stops: borrowed until the
+ * reply has ended. */
+rotor_status api_reply_begin(rotor_reply *r, const rotor_engine *e, const base_str *stops, size_t n,
+                             rotor_error *err);
+/* As gen_options.read. */
+rotor_status api_reply_read(rotor_reply *r, uint32_t id, base_buf *text, bool *stop);
 
 /* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. opt:
  * of the engine to be made, for auto. */

@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: MIT
  *
- * Answers in parts: the public face of Harmony's parser.
+ * Answers in parts: the public face of Harmony's parser. Stop strings stand between the parser and
+ * the caller, in the way of the answer only: what was thought is not searched.
  */
 #include "api/api_internal.h"
 
 struct rotor_reply {
+    const rotor_engine *e;                                  /* borrowed */
     harmony_parser *parser;                                 /* owned */
     void (*on_piece)(void *user, const rotor_piece *piece); /* may be NULL */
     void *user;                                             /* passed to it */
-    base_buf text[ROTOR_PART_CALL];                         /* by part, after the end */
-    rotor_tool_call *calls;                                 /* [n_calls], owned, after the end */
-    size_t n_calls;                                         /* how many */
+    gen_stops *stops;                                       /* of the answer, owned; NULL: none */
+    bool stopped;                                           /* by one of them: nothing follows */
+    bool begun;                                             /* ids have been put */
+    bool failed;                                            /* no memory in a callback */
+    bool joins;                     /* an answer has begun behind another: a line feed is due */
+    base_buf text[ROTOR_PART_CALL]; /* by part; the answer's as it comes, others after the end */
+    rotor_tool_call *calls;         /* [n_calls], owned, after the end */
+    size_t n_calls;                 /* how many */
 };
 
 /* What callers know a function by; other recipients keep their whole name. */
@@ -27,16 +34,66 @@ static bool part_of(harmony_kind kind, rotor_part *out) {
     return true;
 }
 
+/* ==== The answer ============================================================================== */
+
+static void tell(const rotor_reply *r, const rotor_piece *piece) {
+    if (r->on_piece) r->on_piece(r->user, piece);
+}
+
+/* What the answer has gained since `from`. */
+static void tell_answer(const rotor_reply *r, size_t from) {
+    const base_buf *text = &r->text[ROTOR_PART_ANSWER];
+    if (text->len == from) return;
+    tell(r, &(rotor_piece){.part = ROTOR_PART_ANSWER,
+                           .name = "",
+                           .text = text->data + from,
+                           .n_bytes = text->len - from});
+}
+
+static rotor_status put_answer(rotor_reply *r, base_str text) {
+    base_buf *out = &r->text[ROTOR_PART_ANSWER];
+    if (r->stops) return gen_stops_feed(r->stops, text, out, &r->stopped);
+    return base_buf_append(out, text.p, text.n) ? ROTOR_OK : ROTOR_E_NOMEM;
+}
+
+static void answer_event(rotor_reply *r, const harmony_event *e) {
+    const size_t from = r->text[ROTOR_PART_ANSWER].len;
+    rotor_piece piece = {.part = ROTOR_PART_ANSWER, .name = "", .text = ""};
+    rotor_status st = ROTOR_OK;
+    if (e->kind == HARMONY_BEGINS) {
+        r->joins = from > 0;
+        piece.begins = true;
+        if (!r->stopped) tell(r, &piece);
+    } else if (e->kind == HARMONY_TEXT && !r->stopped) {
+        if (r->joins) st = put_answer(r, base_str_of("\n"));
+        r->joins = false;
+        if (st == ROTOR_OK && !r->stopped) st = put_answer(r, e->text);
+        tell_answer(r, from);
+    } else if (e->kind == HARMONY_ENDS) {
+        if (r->stops && !r->stopped) st = gen_stops_flush(r->stops, &r->text[ROTOR_PART_ANSWER]);
+        tell_answer(r, from);
+        piece.ends = true;
+        tell(r, &piece);
+    }
+    r->failed = r->failed || st != ROTOR_OK;
+}
+
 static void on_event(void *user, const harmony_event *e) {
-    const rotor_reply *r = user;
+    rotor_reply *r = user;
     rotor_piece piece = {.name = "", .text = "", .n_bytes = e->text.n};
-    if (!r->on_piece || !e->m || !part_of(e->m->kind, &piece.part)) return;
+    if (!e->m || !part_of(e->m->kind, &piece.part)) return;
+    if (piece.part == ROTOR_PART_ANSWER) {
+        answer_event(r, e);
+        return;
+    }
     piece.begins = e->kind == HARMONY_BEGINS;
     piece.ends = e->kind == HARMONY_ENDS;
     if (e->text.n) piece.text = e->text.p;
     if (piece.part == ROTOR_PART_CALL) piece.name = name_of(e->m);
-    r->on_piece(r->user, &piece);
+    tell(r, &piece);
 }
+
+/* ==== A reply ================================================================================= */
 
 rotor_status rotor_reply_create(rotor_reply **out, const rotor_engine *e,
                                 void (*on_piece)(void *user, const rotor_piece *piece), void *user,
@@ -46,6 +103,7 @@ rotor_status rotor_reply_create(rotor_reply **out, const rotor_engine *e,
         return base_fail(err, ROTOR_E_UNSUPPORTED, "the answers of %s have no parts", e->m->name);
     rotor_reply *r = base_alloc(sizeof *r);
     if (!r) return base_fail_nomem(err, "taking an answer apart");
+    r->e = e;
     r->on_piece = on_piece;
     r->user = user;
     if (harmony_parser_create(&r->parser, &e->harmony, false, on_event, r) != ROTOR_OK) {
@@ -60,16 +118,42 @@ void rotor_reply_free(rotor_reply **out) {
     if (!out || !*out) return;
     rotor_reply *r = *out;
     harmony_parser_free(&r->parser);
+    gen_stops_free(&r->stops);
     for (size_t i = 0; i < BASE_COUNT(r->text); i++) base_buf_free(&r->text[i]);
     base_free(r->calls);
     base_free(r);
     *out = NULL;
 }
 
+static rotor_status put(rotor_reply *r, uint32_t id) {
+    r->begun = true;
+    if (harmony_parser_put(r->parser, id) != ROTOR_OK || r->failed) return ROTOR_E_NOMEM;
+    return ROTOR_OK;
+}
+
 rotor_status rotor_reply_put(rotor_reply *r, uint32_t id, rotor_error *err) {
     if (!r) return base_fail(err, ROTOR_E_ARG, "rotor_reply_put: reply is NULL");
-    if (id == ROTOR_NO_ID || harmony_parser_put(r->parser, id) == ROTOR_OK) return ROTOR_OK;
+    if (id == ROTOR_NO_ID || put(r, id) == ROTOR_OK) return ROTOR_OK;
     return base_fail_nomem(err, "taking an answer apart");
+}
+
+rotor_status api_reply_begin(rotor_reply *r, const rotor_engine *e, const base_str *stops, size_t n,
+                             rotor_error *err) {
+    if (r->e != e || r->begun || r->calls)
+        return base_fail(err, ROTOR_E_ARG, "rotor_gen_options: the reply is %s",
+                         r->e != e ? "of another engine" : "not a new one");
+    r->begun = true;
+    return n ? gen_stops_create(&r->stops, stops, n, err) : ROTOR_OK;
+}
+
+rotor_status api_reply_read(rotor_reply *r, uint32_t id, base_buf *text, bool *stop) {
+    const base_buf *answer = &r->text[ROTOR_PART_ANSWER];
+    const size_t from = answer->len;
+    ROTOR_TRY(id == TEXT_NO_ID ? rotor_reply_end(r, NULL) : put(r, id));
+    *stop = r->stopped;
+    return answer->len == from || base_buf_append(text, answer->data + from, answer->len - from)
+               ? ROTOR_OK
+               : ROTOR_E_NOMEM;
 }
 
 /* Names and arguments stay with the parser's messages. */
@@ -87,20 +171,26 @@ static rotor_status gather_calls(rotor_reply *r) {
 }
 
 rotor_status rotor_reply_end(rotor_reply *r, rotor_error *err) {
-    const harmony_kind kinds[ROTOR_PART_CALL] = {HARMONY_ANALYSIS, HARMONY_COMMENTARY,
-                                                 HARMONY_FINAL};
+    const harmony_kind kinds[ROTOR_PART_ANSWER] = {HARMONY_ANALYSIS, HARMONY_COMMENTARY};
     if (!r) return base_fail(err, ROTOR_E_ARG, "rotor_reply_end: reply is NULL");
     if (r->calls) return ROTOR_OK;
     rotor_status status = harmony_parser_end(r->parser);
-    for (size_t i = 0; i < ROTOR_PART_CALL && status == ROTOR_OK; i++)
+    for (size_t i = 0; i < ROTOR_PART_ANSWER && status == ROTOR_OK; i++) {
+        base_buf_reset(&r->text[i]);
         status = harmony_parser_text(r->parser, kinds[i], &r->text[i]);
-    if (status == ROTOR_OK) status = gather_calls(r);
+    }
+    if (status == ROTOR_OK) status = r->failed ? ROTOR_E_NOMEM : gather_calls(r);
+    gen_stops_free(&r->stops);
     return status == ROTOR_OK ? ROTOR_OK : base_fail_nomem(err, "taking an answer apart");
 }
 
 const char *rotor_reply_text(const rotor_reply *r, rotor_part part) {
     bool known = r && (size_t)part < BASE_COUNT(r->text) && r->text[part].data;
     return known ? r->text[part].data : "";
+}
+
+size_t rotor_reply_bytes(const rotor_reply *r, rotor_part part) {
+    return r && (size_t)part < BASE_COUNT(r->text) ? r->text[part].len : 0;
 }
 
 size_t rotor_reply_calls(const rotor_reply *r, const rotor_tool_call **calls) {

@@ -40,8 +40,31 @@ bool harmony_is_stop(const harmony *h, uint32_t id);
 /* May the assistant write this id? Not the reserved, the unused and other models' control ids, nor
  * those past the vocabulary. */
 bool harmony_may_write(const harmony *h, uint32_t id);
-/* Appends the ids below n_ids (rows of the output head) that it may not write. */
-rotor_status harmony_forbidden(const harmony *h, size_t n_ids, text_ids *out);
+
+/* ---- What may come next ---------------------------------------------------------------------- */
+
+/* Keeps generation to the format: an automaton over ids, whose state is a number. In a message's
+ * text only ids of text and those that end it may come, in its header only what belongs there:
+ * behind <|start|> the assistant, behind <|channel|> one of the three. Immutable, for any number of
+ * threads. What is parsed is not asked to keep to it. */
+typedef struct harmony_guide harmony_guide;
+
+enum { HARMONY_UNGUIDED }; /* state outside a conversation, or in another's message */
+
+typedef struct harmony_allowed {
+    const uint32_t *only;   /* [n_only] one of these; NULL: any id … */
+    size_t n_only;          /* how many */
+    const uint32_t *banned; /* [(n_ids + 31) / 32] … but those whose bits are set; NULL: none are */
+} harmony_allowed;
+
+/* n_ids: rows of the output head. Fails for want of memory only. */
+rotor_status harmony_guide_create(harmony_guide **out, const harmony *h, size_t n_ids);
+void harmony_guide_free(harmony_guide **g);
+/* The state behind a prompt. */
+uint32_t harmony_guide_begin(const harmony_guide *g, const uint32_t *ids, size_t n);
+uint32_t harmony_guide_step(const harmony_guide *g, uint32_t state, uint32_t id);
+/* endless: nor those that end the turn. Borrowed from the guide. */
+harmony_allowed harmony_guide_may(const harmony_guide *g, uint32_t state, bool endless);
 
 /* ---- Rendering ------------------------------------------------------------------------------- */
 

@@ -16,7 +16,6 @@ typedef struct words {
     char mark;     /* what stands directly before the word: a mark's byte or 0 */
 } words;
 
-static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 static bool is_mark(char c) { return c == HARMONY_CHANNEL_MARK || c == HARMONY_CONSTRAIN_MARK; }
 
 static bool begins(base_str s, const char *with) {
@@ -30,7 +29,8 @@ static base_str past(base_str s, size_t n) { return (base_str){s.p + n, s.n - n}
  * behind the assistant's. */
 static bool ends_word(const words *w, size_t from) {
     base_str word = {w->text.p + from, w->at - from};
-    if (w->at == w->text.n || is_blank(w->text.p[w->at]) || is_mark(w->text.p[w->at])) return true;
+    if (w->at == w->text.n || harmony_is_blank(w->text.p[w->at]) || is_mark(w->text.p[w->at]))
+        return true;
     return word.n && begins(past(w->text, w->at), "to=") &&
            (w->mark == HARMONY_CHANNEL_MARK || base_str_is(word, "assistant"));
 }
@@ -38,7 +38,7 @@ static bool ends_word(const words *w, size_t from) {
 /* The next word and the mark before it; false at the end. */
 static bool next_word(words *w, base_str *out) {
     w->mark = 0;
-    while (w->at < w->text.n && (is_blank(w->text.p[w->at]) || is_mark(w->text.p[w->at]))) {
+    while (w->at < w->text.n && (harmony_is_blank(w->text.p[w->at]) || is_mark(w->text.p[w->at]))) {
         if (is_mark(w->text.p[w->at])) w->mark = w->text.p[w->at];
         w->at++;
     }

@@ -3,7 +3,7 @@
  * The marks of Harmony in a vocabulary, which of them end a turn, and which ids the assistant has
  * no business to write.
  */
-#include "chat/harmony.h"
+#include "chat/harmony_internal.h"
 
 #include <assert.h>
 
@@ -33,23 +33,15 @@ bool harmony_is_stop(const harmony *h, uint32_t id) {
     return id != TEXT_NO_ID && (id == h->ret || id == h->call || id == h->endoftext);
 }
 
+bool harmony_is_mark(const harmony *h, uint32_t id) {
+    return harmony_is_stop(h, id) || id == h->start || id == h->channel || id == h->message ||
+           id == h->end || (id == h->constrain && id != TEXT_NO_ID);
+}
+
 bool harmony_may_write(const harmony *h, uint32_t id) {
     if (id >= text_n_tokens(h->v)) return false;
-    if (harmony_is_stop(h, id) || id == h->start || id == h->channel || id == h->message ||
-        id == h->end || id == h->constrain)
-        return true;
+    if (harmony_is_mark(h, id)) return true;
     text_token_type type = text_type(h->v, id);
     return text_token(h->v, id).n &&
            (type == TEXT_NORMAL || type == TEXT_BYTE || type == TEXT_USER_DEFINED);
-}
-
-rotor_status harmony_forbidden(const harmony *h, size_t n_ids, text_ids *out) {
-    size_t before = out->n;
-    for (size_t id = 0; id < n_ids && id < TEXT_NO_ID; id++) {
-        if (harmony_may_write(h, (uint32_t)id)) continue;
-        if (text_ids_push(out, (uint32_t)id) == ROTOR_OK) continue;
-        out->n = before;
-        return ROTOR_E_NOMEM;
-    }
-    return ROTOR_OK;
 }

@@ -232,23 +232,19 @@ static base_str content_of(const harmony_header *h, bool shifted) {
     return (base_str){p + from, n};
 }
 
-static bool is_blank(base_str s) {
+static bool all_blank(base_str s) {
     for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] != ' ' && s.p[i] != '\n' && s.p[i] != '\t' && s.p[i] != '\r') return false;
+        if (!harmony_is_blank(s.p[i])) return false;
     return true;
 }
 
 /* A message without <|message|>. *made: there was something in it. */
 static rotor_status header_is_message(harmony_parser *p, bool *made) {
     harmony_header h;
-    base_buf_reset(&p->piece);
-    if (text_stream_end(&p->text, &p->piece) != ROTOR_OK ||
-        !base_buf_append(&p->header, p->piece.data ? p->piece.data : "", p->piece.len))
-        return ROTOR_E_NOMEM;
     base_str text = {p->header.data ? p->header.data : "", p->header.len};
     harmony_read_header(text, p->started, false, &h);
     base_str content = content_of(&h, h.rest.p != text.p);
-    *made = h.recipient.n || !is_blank(content);
+    *made = h.recipient.n || !all_blank(content);
     if (!*made) return ROTOR_OK;
     ROTOR_TRY(begin_message(p, &h));
     last(p)->malformed = true;
@@ -257,6 +253,10 @@ static rotor_status header_is_message(harmony_parser *p, bool *made) {
 
 static rotor_status end_header(harmony_parser *p, harmony_end how, size_t past) {
     bool made = false;
+    base_buf_reset(&p->piece);
+    if (text_stream_end(&p->text, &p->piece) != ROTOR_OK ||
+        !base_buf_append(&p->header, p->piece.data ? p->piece.data : "", p->piece.len))
+        return ROTOR_E_NOMEM;
     ROTOR_TRY(header_is_message(p, &made));
     if (made) return end_message(p, how, past);
     begin_header(p, false, past);
@@ -281,7 +281,9 @@ static rotor_status put_in_header(harmony_parser *p, uint32_t id) {
     }
     ROTOR_TRY(add_to_header(p, id));
     if (!header_is_too_long(p)) return ROTOR_OK;
+    const text_stream half = p->text; /* of a character may be on its way */
     ROTOR_TRY(header_is_message(p, &made));
+    if (made) p->text = half;
     if (!made) begin_header(p, false, p->n_ids);
     return ROTOR_OK;
 }

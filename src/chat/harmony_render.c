@@ -31,14 +31,10 @@ static rotor_status nomem(renderer *r) {
 
 /* Control tokens are not looked for in text, but user-defined ones are, and files exist that
  * declare the marks so. Whatever came, no mark and no id that the assistant may not write stays. */
-static bool is_mark(const harmony *h, uint32_t id) {
-    return harmony_is_stop(h, id) || id == h->start || id == h->channel || id == h->message ||
-           id == h->end || id == h->constrain;
-}
-
 static bool has_mark(const renderer *r, size_t from) {
     for (size_t i = from; i < r->ids.n; i++)
-        if (is_mark(r->h, r->ids.ids[i]) || !harmony_may_write(r->h, r->ids.ids[i])) return true;
+        if (harmony_is_mark(r->h, r->ids.ids[i]) || !harmony_may_write(r->h, r->ids.ids[i]))
+            return true;
     return false;
 }
 

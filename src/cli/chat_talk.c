@@ -64,8 +64,8 @@ typedef struct answer {
     chat_talk *t;          /* conversation */
     cli_markdown md;       /* what is on its way to the terminal */
     base_buf out;          /* scratch */
+    base_buf said;         /* the text so far, of an answer without parts */
     rotor_reply *reply;    /* of a model that reasons, owned; else NULL */
-    rotor_status status;   /* of the reply, in callbacks */
     bool dimmed;           /* reasoning is on its way to the terminal */
     cli_progress progress; /* of the prompt */
 } answer;
@@ -137,14 +137,13 @@ static void on_piece(void *user, const rotor_piece *piece) {
 static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
                     const rotor_token *top, size_t n_top) {
     answer *w = user;
-    (void)top, (void)n_top;
+    (void)token, (void)top, (void)n_top;
     cli_progress_end(&w->progress);
-    if (!w->reply)
+    if (!w->reply) { /* else its pieces have been shown */
         show(w, text, n_bytes);
-    else if (token)
-        w->status = rotor_reply_put(w->reply, token->id, NULL);
-    return w->status == ROTOR_OK && cli_finish(&w->t->a, CLI_DONE) == CLI_DONE &&
-           !cli_interrupted();
+        base_buf_append(&w->said, text, n_bytes);
+    }
+    return cli_finish(&w->t->a, CLI_DONE) == CLI_DONE && !cli_interrupted();
 }
 
 static bool on_prompt(void *user, uint32_t done, uint32_t total) {
@@ -176,32 +175,13 @@ static rotor_status render(const chat_talk *t, uint32_t **ids, size_t *n, rotor_
     return st;
 }
 
-/* The stop texts of the options and of the template. */
-static rotor_status gather_stops(const chat_talk *t, rotor_gen_options *g, const char ***owned,
-                                 rotor_error *err) {
-    size_t n_stops = 0, n_template = 0;
-    while (rotor_chat_stop(t->e, n_template)) n_template++;
-    const char **stops = base_alloc_array(g->n_stops + n_template + 1, sizeof *stops);
-    if (!stops) return base_fail_nomem(err, "answering");
-    for (size_t i = 0; i < g->n_stops; i++) stops[n_stops++] = g->stops[i];
-    for (size_t i = 0; i < n_template; i++) stops[n_stops++] = rotor_chat_stop(t->e, i);
-    g->stops = *owned = stops;
-    g->n_stops = n_stops;
-    return ROTOR_OK;
-}
-
-static rotor_status end_reply(answer *w, const rotor_gen_result *r, rotor_error *err) {
-    if (w->status != ROTOR_OK) return base_fail_nomem(err, "taking the answer apart");
-    ROTOR_TRY(rotor_reply_put(w->reply, r->end_id, err));
-    return rotor_reply_end(w->reply, err);
-}
-
 static rotor_status generate(answer *w, const uint32_t *ids, size_t n, rotor_gen_result *r,
                              rotor_error *err) {
     chat_talk *t = w->t;
     rotor_gen_options g = cli_gen_options(&t->a, t->e, &t->draft);
     const char **stops = NULL;
-    ROTOR_TRY(gather_stops(t, &g, &stops, err));
+    ROTOR_TRY(cli_chat_stops(t->e, &g, &stops, err));
+    g.reply = w->reply;
     g.on_text = on_text;
     g.on_prompt = on_prompt;
     g.user = w;
@@ -209,7 +189,6 @@ static rotor_status generate(answer *w, const uint32_t *ids, size_t n, rotor_gen
     cli_progress_start(&w->progress, &t->a, "reading");
     rotor_status st = rotor_generate(t->s, ids, n, &g, r, err);
     cli_progress_end(&w->progress);
-    if (st == ROTOR_OK && w->reply) st = end_reply(w, r, err);
     if (w->dimmed && t->styled) cli_outf("\033[0m");
     end_block(w);
     cli_finish(&t->a, CLI_DONE);
@@ -232,11 +211,12 @@ static void note_speed(chat_talk *t, const rotor_gen_result *r) {
                 rotor_session_max(t->s));
 }
 
-/* The answer as a turn; one in parts keeps its ids, which the next prompt repeats. */
+/* The answer as a turn; one in parts keeps its ids, which the next prompt repeats, unless there is
+ * a stop text among them. */
 static rotor_status keep(chat_talk *t, const answer *w, rotor_gen_result *r, rotor_error *err) {
-    const char *text = w->reply ? rotor_reply_text(w->reply, ROTOR_PART_ANSWER) : r->text;
+    const char *text = w->reply ? rotor_reply_text(w->reply, ROTOR_PART_ANSWER) : w->said.data;
     ROTOR_TRY(chat_add(t, "assistant", text ? text : "", err));
-    if (!w->reply) return ROTOR_OK;
+    if (!w->reply || r->finish == ROTOR_FINISH_STOP) return ROTOR_OK;
     chat_turn *turn = &t->turns[t->n_turns - 1];
     turn->ids = r->ids;
     turn->n_ids = r->n_ids;
@@ -261,8 +241,13 @@ rotor_status chat_answer(chat_talk *t, rotor_error *err) {
         st = ROTOR_OK; /* stopped while it read the prompt */
     else if (st == ROTOR_OK)
         note_speed(t, &r);
-    if (st == ROTOR_OK) st = keep(t, &w, &r, err);
+    const bool begun = w.said.len || (w.reply && rotor_reply_bytes(w.reply, ROTOR_PART_ANSWER));
+    if (st == ROTOR_OK)
+        st = keep(t, &w, &r, err);
+    else if (begun)
+        (void)keep(t, &w, &r, NULL); /* as far as it came */
     rotor_reply_free(&w.reply);
+    base_buf_free(&w.said);
     base_buf_free(&w.out);
     rotor_gen_result_free(&r);
     rotor_free(ids);

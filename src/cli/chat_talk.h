@@ -40,8 +40,8 @@ typedef struct chat_talk {
 void chat_cut(chat_talk *t, size_t n);
 rotor_status chat_add(chat_talk *t, const char *role, const char *text, rotor_error *err);
 rotor_status chat_set_system(chat_talk *t, const char *text, rotor_error *err);
-/* Answers the turns, the last of which is the user's; adds the answer as a turn. A turn that does
- * not fit the context is refused with ROTOR_E_FULL and stays. */
+/* Answers the turns, the last of which is the user's; adds the answer as a turn, after a failure as
+ * far as it came, if it has begun. */
 rotor_status chat_answer(chat_talk *t, rotor_error *err);
 /* The conversation as a JSON file and back. */
 rotor_status chat_save(const chat_talk *t, const char *path, rotor_error *err);

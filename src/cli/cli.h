@@ -335,6 +335,9 @@ void cli_draft_close(cli_draft *d);
 int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);
 /* Sampling from the command line over the model's own settings; d may be NULL. */
 rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, const cli_draft *d);
+/* The stop texts of g and of the model's chat template, in g; *owned is the caller's. */
+rotor_status cli_chat_stops(const rotor_engine *e, rotor_gen_options *g, const char ***owned,
+                            rotor_error *err);
 /* What the options say about a chat. */
 rotor_chat_options cli_chat_options(const cli_args *a);
 /* The ids of --tokens, from standard input where it is -; at least one. base_free. */

@@ -158,6 +158,19 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, cons
     return g;
 }
 
+rotor_status cli_chat_stops(const rotor_engine *e, rotor_gen_options *g, const char ***owned,
+                            rotor_error *err) {
+    size_t n = 0, n_template = 0;
+    while (rotor_chat_stop(e, n_template)) n_template++;
+    const char **stops = base_alloc_array(g->n_stops + n_template + 1, sizeof *stops);
+    if (!stops) return base_fail_nomem(err, "answering");
+    for (size_t i = 0; i < g->n_stops; i++) stops[n++] = g->stops[i];
+    for (size_t i = 0; i < n_template; i++) stops[n++] = rotor_chat_stop(e, i);
+    g->stops = *owned = stops;
+    g->n_stops = n;
+    return ROTOR_OK;
+}
+
 rotor_chat_options cli_chat_options(const cli_args *a) {
     static const rotor_effort efforts[] = {ROTOR_EFFORT_LOW, ROTOR_EFFORT_MEDIUM,
                                            ROTOR_EFFORT_HIGH};

@@ -92,7 +92,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_BEAMS] = {"beams", 0, CLI_INT, TEXT, "N", 1, 64, NULL, NULL,
     "beam search of this width instead of sampling; needs -n", VERB_RUN, 0},
 [OPT_IGNORE_EOS] = {"ignore-eos", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
-    "keep going past the tokens that end an answer", VERB_RUN, 0},
+    "keep going past the tokens that end an answer; where answers come in parts, do not choose them", VERB_RUN, 0},
 [OPT_NO_HISTORY] = {"no-history", 0, CLI_FLAG, TEXT, NULL, 0, 0, NULL, NULL,
     "neither read nor write the file of earlier inputs", VERB_CHAT, CLI_SAVED},
 

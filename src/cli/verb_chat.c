@@ -55,8 +55,9 @@ static rotor_status talk_once(chat_talk *t, const base_buf *message, rotor_error
     rotor_status st = chat_add(t, "user", t->attached.data, err);
     base_buf_reset(&t->attached);
     if (st != ROTOR_OK) return st;
+    const size_t n = t->n_turns;
     st = chat_answer(t, err);
-    if (st != ROTOR_OK) chat_cut(t, t->n_turns - 1);
+    if (st != ROTOR_OK && t->n_turns == n) chat_cut(t, n - 1);
     return st;
 }
 
@@ -92,7 +93,7 @@ static rotor_status talk(chat_talk *t, cli_term *term, rotor_error *err) {
         }
         st = talk_once(t, t->edited.len ? &t->edited : &message, err);
         base_buf_reset(&t->edited);
-        if (st == ROTOR_E_FULL && t->terminal) { /* said, and the conversation goes on */
+        if (st != ROTOR_OK && t->terminal) { /* said, and the conversation goes on */
             cli_fail(&t->a, err);
             st = ROTOR_OK;
         }

@@ -20,7 +20,6 @@ typedef struct run_job {
     const char **stops;      /* of the options and the template, owned array */
     cli_progress progress;   /* of the prompt */
     rotor_reply *reply;      /* the answer taken apart, owned; NULL: it has no parts */
-    rotor_status bad_reply;  /* why it could not be, of a callback */
     rotor_gen_options gen;   /* settings */
     rotor_gen_result result; /* what came out */
     rotor_engine_info info;  /* of the engine */
@@ -34,34 +33,31 @@ static bool print_text(run_job *j, const char *text, size_t n_bytes) {
     return !cli_interrupted();
 }
 
-/* Of an answer with reasoning and calls only the answer is printed. */
-static void on_piece(void *user, const rotor_piece *piece) {
-    if (piece->part == ROTOR_PART_ANSWER) print_text(user, piece->text, piece->n_bytes);
-}
-
+/* Of an answer with reasoning and calls this is only the answer. */
 static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
                     const rotor_token *top, size_t n_top) {
     run_job *j = user;
-    (void)top, (void)n_top;
+    (void)token, (void)top, (void)n_top;
     cli_progress_end(&j->progress);
-    if (!j->reply) return print_text(j, text, n_bytes);
-    if (token) j->bad_reply = rotor_reply_put(j->reply, token->id, NULL);
-    return j->bad_reply == ROTOR_OK && print_text(j, "", 0);
+    return print_text(j, text, n_bytes);
+}
+
+/* What is shown of the result; there may be zeros in it. */
+static const char *answer_of(const run_job *j, size_t *n_bytes) {
+    *n_bytes = j->reply ? rotor_reply_bytes(j->reply, ROTOR_PART_ANSWER) : j->result.n_bytes;
+    return j->reply ? rotor_reply_text(j->reply, ROTOR_PART_ANSWER) : j->result.text;
 }
 
 /* Beams give an answer only when it is whole. */
-static void print_beam(run_job *j) {
+static rotor_status finish_beam(run_job *j, rotor_error *err) {
     const rotor_gen_result *r = &j->result;
-    if (!j->reply) on_text(j, r->text, r->n_bytes, NULL, NULL, 0);
     for (size_t i = 0; j->reply && i < r->n_ids; i++)
-        on_text(j, "", 0, &(rotor_token){.id = r->ids[i]}, NULL, 0);
-}
-
-static rotor_status end_reply(run_job *j, rotor_error *err) {
-    if (!j->reply) return ROTOR_OK;
-    if (j->bad_reply != ROTOR_OK) return base_fail_nomem(err, "taking the answer apart");
-    ROTOR_TRY(rotor_reply_put(j->reply, j->result.end_id, err));
-    return rotor_reply_end(j->reply, err);
+        ROTOR_TRY(rotor_reply_put(j->reply, r->ids[i], err));
+    if (j->reply) ROTOR_TRY(rotor_reply_end(j->reply, err));
+    size_t n;
+    const char *text = answer_of(j, &n);
+    on_text(j, text, n, NULL, NULL, 0);
+    return ROTOR_OK;
 }
 
 static bool on_prompt(void *user, uint32_t done, uint32_t total) {
@@ -84,22 +80,8 @@ static rotor_status encode_prompt(run_job *j, rotor_error *err) {
     if (cli_text(j->a, OPT_SYSTEM))
         turns[n++] = (rotor_turn){.role = "system", .content = cli_text(j->a, OPT_SYSTEM)};
     turns[n++] = (rotor_turn){.role = "user", .content = j->prompt.data};
-    if (rotor_chat_has_parts(j->e))
-        ROTOR_TRY(rotor_reply_create(&j->reply, j->e, on_piece, j, err));
+    if (rotor_chat_has_parts(j->e)) ROTOR_TRY(rotor_reply_create(&j->reply, j->e, NULL, NULL, err));
     return rotor_chat_prompt(j->e, turns, n, &opt, &j->ids, &j->n_ids, &j->rendered, err);
-}
-
-/* The stop texts of the options and, with --chat, of the template. */
-static rotor_status gather_stops(run_job *j, rotor_error *err) {
-    size_t n = 0, n_template = 0;
-    while (cli_on(j->a, OPT_CHAT) && rotor_chat_stop(j->e, n_template)) n_template++;
-    j->stops = base_alloc_array(j->gen.n_stops + n_template + 1, sizeof *j->stops);
-    if (!j->stops) return base_fail_nomem(err, "starting");
-    for (size_t i = 0; i < j->gen.n_stops; i++) j->stops[n++] = j->gen.stops[i];
-    for (size_t i = 0; i < n_template; i++) j->stops[n++] = rotor_chat_stop(j->e, i);
-    j->gen.stops = j->stops;
-    j->gen.n_stops = n;
-    return ROTOR_OK;
 }
 
 static rotor_status generate(run_job *j, rotor_error *err) {
@@ -108,7 +90,8 @@ static rotor_status generate(run_job *j, rotor_error *err) {
     j->gen.on_prompt = on_prompt;
     j->gen.user = j;
     j->gen.ignore_eog = cli_on(j->a, OPT_IGNORE_EOS);
-    ROTOR_TRY(gather_stops(j, err));
+    j->gen.reply = j->reply;
+    if (cli_on(j->a, OPT_CHAT)) ROTOR_TRY(cli_chat_stops(j->e, &j->gen, &j->stops, err));
     if (cli_on(j->a, OPT_ECHO) && !cli_on(j->a, OPT_JSON)) {
         const char *shown = j->rendered ? j->rendered : j->prompt.data;
         cli_out(shown, j->rendered ? strlen(j->rendered) : j->prompt.len);
@@ -118,12 +101,12 @@ static rotor_status generate(run_job *j, rotor_error *err) {
     if (cli_given(j->a, OPT_BEAMS)) {
         st = rotor_generate_beam(j->s, j->ids, j->n_ids, (uint32_t)cli_int(j->a, OPT_BEAMS),
                                  j->gen.max_tokens, &j->result, err);
-        if (st == ROTOR_OK) print_beam(j);
+        if (st == ROTOR_OK) st = finish_beam(j, err);
     } else {
         st = rotor_generate(j->s, j->ids, j->n_ids, &j->gen, &j->result, err);
     }
     cli_progress_end(&j->progress);
-    return st == ROTOR_OK ? end_reply(j, err) : st;
+    return st;
 }
 
 static const char *finish_name(rotor_finish f) {
@@ -139,8 +122,8 @@ static json_t *id_list(const uint32_t *ids, size_t n) {
 
 static json_t *json_text(const char *text) { return cli_json_text(text, strlen(text)); }
 
-static const char *answer_of(const run_job *j) {
-    return j->reply ? rotor_reply_text(j->reply, ROTOR_PART_ANSWER) : j->result.text;
+static json_t *json_part(const run_job *j, rotor_part part) {
+    return cli_json_text(rotor_reply_text(j->reply, part), rotor_reply_bytes(j->reply, part));
 }
 
 static void put_parts(const run_job *j, json_t *o) {
@@ -153,23 +136,23 @@ static void put_parts(const run_job *j, json_t *o) {
         json_object_set_new(one, "arguments", json_text(calls[i].arguments));
         json_array_append_new(list, one);
     }
-    json_object_set_new(o, "reasoning",
-                        json_text(rotor_reply_text(j->reply, ROTOR_PART_REASONING)));
-    json_object_set_new(o, "preamble", json_text(rotor_reply_text(j->reply, ROTOR_PART_PREAMBLE)));
+    json_object_set_new(o, "reasoning", json_part(j, ROTOR_PART_REASONING));
+    json_object_set_new(o, "preamble", json_part(j, ROTOR_PART_PREAMBLE));
     json_object_set_new(o, "tool_calls", list);
 }
 
 static int print_json(run_job *j) {
     const rotor_gen_result *r = &j->result;
     uint32_t fresh = r->n_prompt - r->n_reused;
+    size_t n;
+    const char *answer = answer_of(j, &n);
     json_t *o = json_object(), *t = json_object();
     json_object_set_new(o, "model", cli_json_text(j->info.name, strlen(j->info.name)));
     json_object_set_new(o, "prompt", cli_json_text(j->prompt.data, j->prompt.len));
     if (j->rendered)
         json_object_set_new(o, "rendered", cli_json_text(j->rendered, strlen(j->rendered)));
     json_object_set_new(o, "prompt_ids", id_list(j->ids, j->n_ids));
-    json_object_set_new(o, "text",
-                        j->reply ? json_text(answer_of(j)) : cli_json_text(r->text, r->n_bytes));
+    json_object_set_new(o, "text", cli_json_text(answer, n));
     if (j->reply) put_parts(j, o);
     json_object_set_new(o, "ids", id_list(r->ids, r->n_ids));
     json_object_set_new(o, "finish", json_string(finish_name(r->finish)));
@@ -193,10 +176,11 @@ static int report(run_job *j) {
     const rotor_gen_result *r = &j->result;
     int status = CLI_DONE;
     base_buf line = {0};
-    size_t n = j->reply ? strlen(answer_of(j)) : r->n_bytes;
+    size_t n;
+    const char *answer = answer_of(j, &n);
     if (cli_on(j->a, OPT_JSON))
         status = print_json(j);
-    else if (!n || answer_of(j)[n - 1] != '\n')
+    else if (!n || answer[n - 1] != '\n')
         cli_outf("\n");
     status = cli_finish(j->a, status);
     cli_speed_line(&line, r, rotor_session_len(j->s), rotor_session_max(j->s));

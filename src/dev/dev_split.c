@@ -155,7 +155,8 @@ static bool lives(const dev_op *ops, size_t n, size_t from, dev_buf b) {
 
 /* Whether op `at` leaves one row behind it that later ops read, and that is all they read. */
 static bool can_cut_behind(const dev_split *d, const dev_op *ops, size_t n, size_t at) {
-    if (ops[at].kind != DEV_ADD && ops[at].kind != DEV_EMBED) return false;
+    if (ops[at].kind != DEV_ADD && ops[at].kind != DEV_ADD_GATED && ops[at].kind != DEV_EMBED)
+        return false;
     for (dev_buf b = 0; b < d->n_bufs; b++)
         if ((b == ops[at].dst[0]) != lives(ops, n, at + 1, b)) return false;
     return true;

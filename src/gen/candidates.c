@@ -53,6 +53,23 @@ bool gen_clean(float *x, size_t n, float *max) {
     return finite > -INFINITY;
 }
 
+bool gen_is_banned(const gen_mask *m, uint32_t id) {
+    return m->banned && (m->banned[id / 32] >> id % 32 & 1);
+}
+
+void gen_forbid(const gen_mask *m, float *x, size_t n, gen_cand *c) {
+    const uint32_t *bits = m->banned;
+    if (m->only) {
+        for (size_t i = 0; i < m->n_only; i++) c[i] = (gen_cand){x[m->only[i]], m->only[i]};
+        for (size_t i = 0; i < n; i++) x[i] = -INFINITY;
+        for (size_t i = 0; i < m->n_only; i++) x[c[i].id] = c[i].logit;
+        return;
+    }
+    for (size_t w = 0; bits && w * 32 < n; w++)
+        for (size_t i = w * 32; bits[w] && i < n && i < w * 32 + 32; i++)
+            if (bits[w] >> (i - w * 32) & 1) x[i] = -INFINITY;
+}
+
 uint32_t gen_index_of(const float *x, size_t n, float max) {
     size_t i = 0;
     while (i < n && x[i] != max) i++;

@@ -7,6 +7,9 @@
  * on that: several guessed tokens are evaluated in one step, the sampler then chooses from every
  * row in order as it would have alone, and a guess counts only if it is what was chosen. So it
  * changes how fast a text comes and nothing else.
+ *
+ * An answer that has a format of its own is kept to it by a guide and read by a reader, both of
+ * whoever knows the format.
  * Threading: as run: one thread at a time per engine.
  */
 #ifndef GEN_H
@@ -42,12 +45,22 @@ typedef struct gen_sampling {
 
 gen_sampling gen_sampling_default(void); /* temperature 0.8, top_k 40, top_p 0.95, min_p 0.05 */
 
+/* Which tokens may be chosen; all zero: every one. */
+typedef struct gen_mask {
+    const uint32_t *only;   /* [n_only] one of these; NULL: any … */
+    size_t n_only;          /* how many */
+    const uint32_t *banned; /* [(V + 31) / 32] … but those whose bits are set; NULL: none are */
+} gen_mask;
+
 typedef struct gen_sampler gen_sampler;
 /* ROTOR_E_ARG names the setting that is out of range. */
 rotor_status gen_sampler_create(gen_sampler **out, const gen_sampling *opt, uint32_t n_vocab,
                                 rotor_error *err);
 void gen_sampler_free(gen_sampler **s);
 void gen_sampler_reset(gen_sampler *s, uint64_t seed);
+/* What may be chosen from now on; its lists are borrowed. What may not counts as if its logit were
+ * minus infinity, after hook and bias. */
+void gen_sampler_allow(gen_sampler *s, gen_mask mask);
 
 typedef struct gen_choice {
     uint32_t id;   /* token */
@@ -67,11 +80,35 @@ rotor_status gen_sample(gen_sampler *s, const float *logits, const uint32_t *his
  * run_candidates. False: all of them. Valid until the next call for this sampler. */
 bool gen_sampler_want(gen_sampler *s, const uint32_t *history, size_t n_history, run_want *want);
 /* gen_sample from what was found for that want: the same token from the same draw; its logprob is
- * NAN. False, and nothing drawn: none of the logits found is finite; gen_sample must say. */
+ * NAN. False, and nothing drawn: none of the logits found is finite, or the mask forbids one of the
+ * best; gen_sample must say. */
 bool gen_sample_found(gen_sampler *s, const run_want *want, const run_found *f,
                       const uint32_t *history, size_t n_history, gen_choice *choice);
 
+/* ---- Stop strings in a stream of text -------------------------------------------------------- */
+
+typedef struct gen_stops gen_stops;
+/* stops are borrowed; empty or malformed ones give ROTOR_E_ARG. */
+rotor_status gen_stops_create(gen_stops **out, const base_str *stops, size_t n, rotor_error *err);
+void gen_stops_free(gen_stops **s);
+/* Takes the next piece of text and appends to *out whatever can no longer belong to a stop string.
+ * *hit: a stop string is complete; what precedes it has been appended, the rest is dropped. The
+ * stop that ends first counts, the longest of those that end together. After a hit the object is
+ * of no more use. */
+rotor_status gen_stops_feed(gen_stops *s, base_str text, base_buf *out, bool *hit);
+/* Appends what was held back: the text is over, and another may begin. */
+rotor_status gen_stops_flush(gen_stops *s, base_buf *out);
+
 /* ---- Generation ------------------------------------------------------------------------------ */
+
+/* Keeps an answer to its format: an automaton over its tokens. Immutable, shared by any number of
+ * generations. */
+typedef struct gen_guide {
+    const void *user; /* passed back */
+    uint32_t start;   /* state before the first token */
+    uint32_t (*step)(const void *user, uint32_t state, uint32_t id); /* the state after a token */
+    gen_mask (*may)(const void *user, uint32_t state);               /* what may come then */
+} gen_guide;
 
 typedef enum gen_finish {
     GEN_FINISH_NONE,   /* still running */
@@ -103,7 +140,12 @@ typedef struct gen_options {
      * characters, stop strings held back; often empty), and once more, with choice and top NULL, if
      * the end releases text that was held back. top[n_top]. false stops. May be NULL. */
     bool (*on_text)(void *user, base_str text, const gen_choice *choice, const gen_choice *top);
-    void *user; /* passed to both callbacks */
+    void *user;             /* passed to all callbacks */
+    const gen_guide *guide; /* borrowed; NULL: any token may come */
+    /* Takes the tokens in place of the plain decoder and of `stops`: appends to *text what is to be
+     * shown after one more, after the end-of-generation one if there is one, and after the last
+     * (TEXT_NO_ID). *stop: the answer is over, as by a stop string. NULL: none. */
+    rotor_status (*read)(void *user, uint32_t id, base_buf *text, bool *stop);
 } gen_options;
 
 typedef struct gen_result {
@@ -136,11 +178,17 @@ typedef struct gen_beam {
     float score;   /* logprob / tokens^alpha, counting the ending one */
     bool ended;    /* by an end-of-generation token */
 } gen_beam;
+typedef struct gen_beam_options {
+    uint32_t width;         /* beams kept, 1 or more */
+    uint32_t max_new_tok;   /* per beam at most; 0: until the context is full */
+    float alpha;            /* exponent of the length that scores are divided by */
+    const gen_guide *guide; /* borrowed; NULL: any token may come */
+} gen_beam_options;
 /* Keeps `width` beams, ended ones among them. *beams has width entries, best first (empty with
  * score -INFINITY where there are fewer); gen_beams_free frees them. The session ends with the
  * prompt; the engine needs pages for 2 * width forks. */
-rotor_status gen_beam_search(run_session *s, const uint32_t *prompt, uint32_t n, uint32_t width,
-                             uint32_t max_new_tok, float alpha, gen_beam **beams, rotor_error *err);
+rotor_status gen_beam_search(run_session *s, const uint32_t *prompt, uint32_t n,
+                             const gen_beam_options *opt, gen_beam **beams, rotor_error *err);
 void gen_beams_free(gen_beam *beams, uint32_t width);
 
 /* ---- A batch of generations that share each step (continuous batching) ----------------------- */

@@ -11,6 +11,9 @@
  * Jobs that speculate share the rows that nobody else needs, as far as guesses pay. Those stand
  * behind their job's row, so they are counted before the step is laid out.
  *
+ * Where prompts have a device of their own, a step is one or the other: prompt rows, or the rest,
+ * by turns while there are both.
+ *
  * Where the device chooses tokens itself, it does for all jobs of a step, or for none when one of
  * them speculates or wants to know more of its logits.
  *
@@ -52,7 +55,9 @@ struct gen_batch {
     uint32_t n_rows;      /* in the step being made */
     uint32_t n_logits;    /* of which with logits */
     bool prompts;         /* some of them belong to prompts */
-    gen_pace pace;        /* of steps without prompts */
+    bool long_prompts;    /* and take many rows */
+    bool prompts_last; /* so did the last step's: where prompts go apart, it is the others' turn */
+    gen_pace pace;     /* of steps without prompts */
 };
 
 rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs, rotor_error *err) {
@@ -217,7 +222,7 @@ static void add_guesses(gen_batch *b, job *j, spare *s) {
 
 static void clear_rows(gen_batch *b) {
     b->n_rows = b->n_logits = 0;
-    b->prompts = false;
+    b->prompts = b->long_prompts = false;
     for (uint32_t i = 0; i < b->max_jobs; i++) {
         b->jobs[i].n_rows = 0;
         b->jobs[i].logits = TEXT_NO_ID;
@@ -225,14 +230,23 @@ static void clear_rows(gen_batch *b) {
     }
 }
 
+/* Whether there are jobs whose prompts take many rows still, or others. */
+static bool has_jobs(const gen_batch *b, bool prompts) {
+    for (uint32_t i = 0; i < b->max_jobs; i++)
+        if (b->jobs[i].handle && needs_one_row(&b->jobs[i]) != prompts) return true;
+    return false;
+}
+
 static void fill_step(gen_batch *b, bool guess) {
     spare s = guess ? count_spare(b) : (spare){0};
+    const bool apart = run_prompt_device(b->e) && has_jobs(b, false) && has_jobs(b, true);
     clear_rows(b);
     for (int prompts = 0; prompts < 2; prompts++)
-        for (uint32_t i = 0; i < b->max_jobs; i++) {
+        for (uint32_t i = 0; i < b->max_jobs && !(apart && prompts == b->prompts_last); i++) {
             job *j = in_turn(b, i);
             if (!j->handle || needs_one_row(j) == prompts) continue;
             add_rows(b, j);
+            b->long_prompts = prompts;
             if (s.rows && guesses(j)) add_guesses(b, j, &s);
         }
 }
@@ -333,6 +347,7 @@ static rotor_status eval_step(gen_batch *b, rotor_error *why) {
         if (b->n_rows < n_rows) status = run_eval(b->e, b->rows, b->n_rows, why);
     }
     b->turn = (b->turn + 1) % b->max_jobs;
+    b->prompts_last = b->long_prompts;
     return status;
 }
 

@@ -23,6 +23,7 @@ typedef struct beam {
     double logprob; /* sum, ending token included */
     double score;   /* normalised */
     bool ended;     /* by an end-of-generation token */
+    uint32_t state; /* of the guide */
     run_session *s; /* timeline; unused once ended */
 } beam;
 
@@ -34,20 +35,21 @@ typedef struct proposal {
 } proposal;
 
 typedef struct search {
-    run_engine *e;       /* borrowed */
-    const text_vocab *v; /* borrowed; NULL: no end-of-generation tokens */
-    uint32_t n_vocab;    /* V */
-    uint32_t width;      /* beams kept */
-    uint32_t max_new;    /* tokens per beam at most */
-    float alpha;         /* length exponent */
-    beam *now, *next;    /* [width] each, owned */
-    uint32_t n_now;      /* beams in now */
-    uint32_t *ids;       /* [2, width, max_new], owned */
-    proposal *best;      /* [width + 1], sorted, owned */
-    uint32_t n_best;     /* in use */
-    run_row *rows;       /* [width], owned */
-    float *logits;       /* [V] scratch, owned */
-    gen_cand *cand;      /* [V] scratch, owned */
+    run_engine *e;          /* borrowed */
+    const text_vocab *v;    /* borrowed; NULL: no end-of-generation tokens */
+    uint32_t n_vocab;       /* V */
+    uint32_t width;         /* beams kept */
+    uint32_t max_new;       /* tokens per beam at most */
+    float alpha;            /* length exponent */
+    const gen_guide *guide; /* borrowed; NULL: any token may come */
+    beam *now, *next;       /* [width] each, owned */
+    uint32_t n_now;         /* beams in now */
+    uint32_t *ids;          /* [2, width, max_new], owned */
+    proposal *best;         /* [width + 1], sorted, owned */
+    uint32_t n_best;        /* in use */
+    run_row *rows;          /* [width], owned */
+    float *logits;          /* [V] scratch, owned */
+    gen_cand *cand;         /* [V] scratch, owned */
 } search;
 
 static void search_free(search *f) {
@@ -104,6 +106,10 @@ static rotor_status propose_next(search *f, uint32_t parent, const float *logits
     const beam *b = &f->now[parent];
     float max;
     memcpy(f->logits, logits, f->n_vocab * sizeof *logits);
+    if (f->guide) {
+        const gen_mask mask = f->guide->may(f->guide->user, b->state);
+        gen_forbid(&mask, f->logits, f->n_vocab, f->cand);
+    }
     if (!gen_clean(f->logits, f->n_vocab, &max))
         return base_fail(err, ROTOR_E_FORMAT, "beam search: none of %u logits is a finite number",
                          f->n_vocab);
@@ -153,11 +159,13 @@ static rotor_status advance(search *f, const run_session *root, rotor_error *err
         beam *b = &f->next[i];
         if (parent->n) memcpy(b->ids, parent->ids, parent->n * sizeof *b->ids);
         b->n = parent->n;
+        b->state = parent->state;
         b->logprob = p->logprob;
         b->score = p->score;
         b->ended = parent->ended || is_end(f, p->id);
         if (b->ended) continue;
         b->ids[b->n++] = p->id;
+        if (f->guide) b->state = f->guide->step(f->guide->user, b->state, p->id);
         const run_session *from = root ? root : parent->s;
         if (b->n < f->max_new) ROTOR_TRY(run_session_fork(b->s, from, run_session_len(from), err));
     }
@@ -179,6 +187,7 @@ static rotor_status search_run(search *f, run_session *s, const uint32_t *prompt
                                rotor_error *err) {
     ROTOR_TRY(run_session_sync(s, prompt, n, NULL, NULL, NULL, err));
     f->n_now = 1;
+    if (f->guide) f->now[0].state = f->guide->start;
     f->n_best = 0;
     ROTOR_TRY(propose_next(f, 0, run_logits(f->e, 0), err));
     ROTOR_TRY(advance(f, s, err));
@@ -217,19 +226,19 @@ void gen_beams_free(gen_beam *beams, uint32_t width) {
     base_free(beams);
 }
 
-rotor_status gen_beam_search(run_session *s, const uint32_t *prompt, uint32_t n, uint32_t width,
-                             uint32_t max_new_tok, float alpha, gen_beam **beams,
-                             rotor_error *err) {
-    assert(n >= 1 && width >= 1);
-    uint32_t max_tok = run_session_max(s);
+rotor_status gen_beam_search(run_session *s, const uint32_t *prompt, uint32_t n,
+                             const gen_beam_options *opt, gen_beam **beams, rotor_error *err) {
+    assert(n >= 1 && opt->width >= 1);
+    const uint32_t max_tok = run_session_max(s), max_new_tok = opt->max_new_tok;
     if (n > max_tok)
         return base_fail(err, ROTOR_E_FULL, "beam search: prompt of %u tokens, the session has %u",
                          n, max_tok);
     uint32_t room = max_tok - n + 1;
     search f = {.e = run_session_engine(s),
-                .width = width,
+                .width = opt->width,
                 .max_new = max_new_tok && max_new_tok < room ? max_new_tok : room,
-                .alpha = alpha};
+                .alpha = opt->alpha,
+                .guide = opt->guide};
     f.v = run_model(f.e)->vocab;
     f.n_vocab = run_model(f.e)->hp.n_vocab;
     rotor_status status = search_init(&f, max_tok, err);

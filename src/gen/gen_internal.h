@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * gen, inside: distributions over the vocabulary (candidates.c), stop strings (stops.c), what
- * speculation needs (ngram.c, pace.c, drafter.c), and one generation in progress (gen_task.c), on
- * which gen_run and the batch both stand.
+ * gen, inside: distributions over the vocabulary (candidates.c), what speculation needs (ngram.c,
+ * pace.c, drafter.c), and one generation in progress (gen_task.c), on which gen_run and the batch
+ * both stand.
  */
 #ifndef GEN_INTERNAL_H
 #define GEN_INTERNAL_H
@@ -22,6 +22,9 @@ bool gen_cand_before(gen_cand a, gen_cand b);
 /* Makes x[n] safe to compare: NaN becomes -INFINITY, +INFINITY the largest float. *max is the
  * largest value. False when no value was finite. */
 bool gen_clean(float *x, size_t n, float *max);
+/* Makes what the mask does not allow -INFINITY. c has room for x. */
+void gen_forbid(const gen_mask *m, float *x, size_t n, gen_cand *c);
+bool gen_is_banned(const gen_mask *m, uint32_t id); /* by its bit */
 /* Lowest index of a value equal to max, which is in x. */
 uint32_t gen_index_of(const float *x, size_t n, float max);
 
@@ -44,20 +47,6 @@ double gen_mass(const gen_cand *c, size_t n, float max);
 size_t gen_prefix_of_mass(gen_cand *c, size_t n, float max, double target);
 gen_cand gen_worst(const gen_cand *c, size_t n); /* n >= 1 */
 void gen_sort(gen_cand *c, size_t n);            /* best first; for short lists */
-
-/* ---- stops.c: stop strings in a stream of text ----------------------------------------------- */
-
-typedef struct gen_stops gen_stops;
-/* stops are borrowed; empty or malformed ones give ROTOR_E_ARG. */
-rotor_status gen_stops_create(gen_stops **out, const base_str *stops, size_t n, rotor_error *err);
-void gen_stops_free(gen_stops **s);
-/* Takes the next piece of text and appends to *out whatever can no longer belong to a stop string.
- * *hit: a stop string is complete; what precedes it has been appended, the rest is dropped. The
- * stop that ends first counts, the longest of those that end together. After a hit the object is
- * of no more use. */
-rotor_status gen_stops_feed(gen_stops *s, base_str text, base_buf *out, bool *hit);
-/* Appends what was held back: the text is over. */
-rotor_status gen_stops_flush(gen_stops *s, base_buf *out);
 
 /* ---- ngram.c: where the newest tokens of a timeline stood before ------------------------------
  */
@@ -171,6 +160,7 @@ typedef struct gen_task {
     gen_choice *top;        /* [opt->n_top], owned */
     text_stream stream;     /* ids to text */
     base_buf piece;         /* text of one token, before stop strings; owned */
+    uint32_t state;         /* of opt->guide */
     gen_drafter draft;      /* guesses of the step being made */
     gen_result r;           /* what has been generated so far; owned until taken */
     uint32_t max_new_tok;   /* tokens at most */
@@ -191,8 +181,8 @@ void gen_task_guess(gen_task *t, uint32_t room, gen_plan *plan);
  * become true are not taken; NULL: nobody stops. */
 rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32_t *id,
                            rotor_error *err);
-/* Whether the device may choose the tokens, as nobody guesses or looks at logits, and how it draws
- * the next one. */
+/* Whether the device may choose the tokens, as nobody guesses, guides or looks at logits, and how
+ * it draws the next one. */
 bool gen_task_can_draw(const gen_task *t, dev_draw *draw);
 /* As gen_task_take, for a token that the device has chosen after the first `len` of the timeline.
  */

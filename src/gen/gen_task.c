@@ -68,6 +68,7 @@ rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const
     if (status != ROTOR_OK) goto fail;
     if (t->v) text_stream_init(&t->stream, t->v);
     t->stream.render_special = opt->render_special;
+    if (opt->guide) t->state = opt->guide->start;
     expect(t);
     return ROTOR_OK;
 fail:
@@ -109,42 +110,50 @@ static void show(gen_task *t, size_t from, const gen_choice *choice) {
     if (!more && t->r.finish == GEN_FINISH_NONE) t->r.finish = GEN_FINISH_CANCEL;
 }
 
-/* Passes the piece through the stop strings into the result. */
-static rotor_status pass_on(gen_task *t, const gen_choice *choice, rotor_error *err) {
+static bool knows(const gen_task *t, uint32_t id) { return t->v && id < text_n_tokens(t->v); }
+
+/* One more token into the result's text, past the stop strings. *hit: one of these is complete. */
+static rotor_status put_text(gen_task *t, uint32_t id, bool *hit) {
+    *hit = false;
+    if (t->opt->read) return t->opt->read(t->opt->user, id, &t->r.text, hit);
+    base_buf_reset(&t->piece);
+    if (knows(t, id)) ROTOR_TRY(text_stream_put(&t->stream, id, &t->piece));
+    return gen_stops_feed(t->stops, (base_str){t->piece.data, t->piece.len}, &t->r.text, hit);
+}
+
+static rotor_status take_text(gen_task *t, const gen_choice *choice, rotor_error *err) {
     size_t from = t->r.text.len;
     bool hit;
-    base_str piece = {t->piece.data, t->piece.len};
-    if (gen_stops_feed(t->stops, piece, &t->r.text, &hit) != ROTOR_OK)
+    if (put_text(t, choice->id, &hit) != ROTOR_OK)
         return base_fail_nomem(err, "storing generated text");
     if (hit) t->r.finish = GEN_FINISH_STOP;
     show(t, from, choice);
     return ROTOR_OK;
 }
 
-static bool knows(const gen_task *t, uint32_t id) { return t->v && id < text_n_tokens(t->v); }
-
-static rotor_status take_text(gen_task *t, const gen_choice *choice, rotor_error *err) {
+/* What is left of the text when no token follows. */
+static rotor_status end_text(gen_task *t, bool *hit) {
+    if (t->opt->read) {
+        const uint32_t id = t->r.end_id;
+        *hit = false;
+        if (id != TEXT_NO_ID) ROTOR_TRY(t->opt->read(t->opt->user, id, &t->r.text, hit));
+        return *hit ? ROTOR_OK : t->opt->read(t->opt->user, TEXT_NO_ID, &t->r.text, hit);
+    }
     base_buf_reset(&t->piece);
-    if (knows(t, choice->id) && text_stream_put(&t->stream, choice->id, &t->piece) != ROTOR_OK)
-        return base_fail_nomem(err, "storing generated text");
-    return pass_on(t, choice, err);
+    if (t->v) ROTOR_TRY(text_stream_end(&t->stream, &t->piece));
+    ROTOR_TRY(gen_stops_feed(t->stops, (base_str){t->piece.data, t->piece.len}, &t->r.text, hit));
+    return *hit ? ROTOR_OK : gen_stops_flush(t->stops, &t->r.text);
 }
 
 rotor_status gen_task_end(gen_task *t, gen_finish finish, rotor_error *err) {
     if (t->r.finish == GEN_FINISH_STOP) return ROTOR_OK;
     size_t from = t->r.text.len;
-    bool hit = false;
+    bool hit;
     t->r.finish = finish;
-    base_buf_reset(&t->piece);
-    if (t->v && text_stream_end(&t->stream, &t->piece) != ROTOR_OK) goto nomem;
-    base_str piece = {t->piece.data, t->piece.len};
-    if (gen_stops_feed(t->stops, piece, &t->r.text, &hit) != ROTOR_OK) goto nomem;
+    if (end_text(t, &hit) != ROTOR_OK) return base_fail_nomem(err, "storing generated text");
     if (hit) t->r.finish = GEN_FINISH_STOP;
-    if (!hit && gen_stops_flush(t->stops, &t->r.text) != ROTOR_OK) goto nomem;
     if (t->r.text.len > from) show(t, from, NULL);
     return ROTOR_OK;
-nomem:
-    return base_fail_nomem(err, "storing generated text");
 }
 
 /* ==== Tokens ================================================================================== */
@@ -168,8 +177,10 @@ static rotor_status choose(gen_task *t, uint32_t i, uint32_t len, gen_choice *ch
                            rotor_error *err) {
     run_engine *e = run_session_engine(t->s);
     const uint32_t *tokens = run_session_tokens(t->s);
+    const gen_guide *guide = t->opt->guide;
     run_want want;
     run_found found;
+    if (guide) gen_sampler_allow(t->sampler, guide->may(guide->user, t->state));
     if (needs_few(t) && gen_sampler_want(t->sampler, tokens, len, &want) &&
         run_candidates(e, i, &want, &found) &&
         gen_sample_found(t->sampler, &want, &found, tokens, len, choice))
@@ -188,6 +199,7 @@ static rotor_status take_choice(gen_task *t, const gen_choice *choice, uint32_t 
         return gen_task_end(t, GEN_FINISH_EOG, err);
     }
     t->r.ids.ids[t->r.ids.n++] = choice->id;
+    if (t->opt->guide) t->state = t->opt->guide->step(t->opt->guide->user, t->state, choice->id);
     ROTOR_TRY(take_text(t, choice, err));
     *id = choice->id;
     if (t->r.finish == GEN_FINISH_CANCEL) return gen_task_end(t, GEN_FINISH_CANCEL, err);
@@ -208,7 +220,7 @@ static rotor_status take_one(gen_task *t, uint32_t i, uint32_t len, uint32_t *id
 
 bool gen_task_can_draw(const gen_task *t, dev_draw *draw) {
     return run_can_ahead(run_session_engine(t->s)) && needs_few(t) && t->draft.max == 0 &&
-           gen_sampler_draw(t->sampler, 0, draw);
+           !t->opt->guide && gen_sampler_draw(t->sampler, 0, draw);
 }
 
 rotor_status gen_task_take_chosen(gen_task *t, uint32_t chosen, uint32_t len, uint32_t *id,

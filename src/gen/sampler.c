@@ -2,9 +2,10 @@
  *
  * The sampler: one choice from one row of logits.
  *
- *     logits -> hook, bias -> plain -> penalties -> top-k, top-p, min-p -> temperature -> draw
- *                               |
- *                               +-> log-probabilities
+ *     logits -> hook, bias, mask -> plain -> penalties -> top-k, top-p, min-p -> temperature ->
+ * draw
+ *                                     |
+ *                                     +-> log-probabilities
  *
  * Each truncation keeps a best-first prefix of the vocabulary, so their intersection is one cut:
  * everything at least as good as one candidate survives. The draw then walks the survivors by id.
@@ -15,7 +16,9 @@
  * head finds are enough: gen_sampler_want says which, gen_sample_found samples from them. Both ways
  * run the same code, once over the vocabulary, once over a part of it in the same order; what is
  * left out could not have been chosen, and no sum runs over it. Tokens with a bias or a penalty are
- * wanted whatever their logits are, because only afterwards is it known how good they are.
+ * wanted whatever their logits are, because only afterwards is it known how good they are. Where a
+ * mask forbids one of those found there may be too few: then all logits are looked at, as where the
+ * mask is a list.
  *
  * Owns: two rows of floats, a list of candidates, and with penalties a row of counters, all
  * allocated at creation; sampling allocates nothing. One thread at a time.
@@ -29,6 +32,7 @@
 struct gen_sampler {
     gen_sampling opt; /* settings; bias is borrowed */
     uint32_t n_vocab; /* V */
+    gen_mask mask;    /* what may be chosen now */
     base_rng rng;     /* one number per drawn token */
     base_arena arena; /* everything below */
     float *plain;     /* [V] logits after hook and bias */
@@ -124,6 +128,7 @@ void gen_sampler_free(gen_sampler **s) {
 }
 
 void gen_sampler_reset(gen_sampler *s, uint64_t seed) { base_rng_seed(&s->rng, seed); }
+void gen_sampler_allow(gen_sampler *s, gen_mask mask) { s->mask = mask; }
 void gen_sampler_follow(gen_sampler *s, const gen_sampler *like) { s->rng = like->rng; }
 
 /* ==== Logits ================================================================================== */
@@ -132,6 +137,7 @@ static rotor_status prepare(gen_sampler *s, const float *logits, float *max, rot
     memcpy(s->plain, logits, s->n_vocab * sizeof *logits);
     if (s->opt.hook) s->opt.hook(s->opt.hook_user, s->plain, s->n_vocab);
     for (size_t i = 0; i < s->opt.n_bias; i++) s->plain[s->opt.bias[i].id] += s->opt.bias[i].add;
+    gen_forbid(&s->mask, s->plain, s->n_vocab, s->cand);
     if (gen_clean(s->plain, s->n_vocab, max)) return ROTOR_OK;
     return base_fail(err, ROTOR_E_FORMAT,
                      "sampling: none of %u logits is a finite number (broken weights, or every "
@@ -283,7 +289,7 @@ bool gen_sampler_want(gen_sampler *s, const uint32_t *history, size_t n_history,
     const bool by_k = o->temperature == 0 || (has_top_k(s) && o->top_k <= DEV_STAGED_BEST);
     const bool by_min_p = !has_top_k(s) && o->top_p >= 1 && o->min_p > 0;
     uint32_t n = 0;
-    bool fits = !o->hook && (by_k || by_min_p);
+    bool fits = !o->hook && !s->mask.only && (by_k || by_min_p);
     if (!fits) return false;
     for (size_t i = 0; fits && i < o->n_bias; i++) fits = put_aside(s, o->bias[i].id, &n);
     if (has_penalties(o))
@@ -356,9 +362,13 @@ static void penalise_found(gen_sampler *s, size_t n, const uint32_t *history, si
 bool gen_sample_found(gen_sampler *s, const run_want *want, const run_found *f,
                       const uint32_t *history, size_t n_history, gen_choice *choice) {
     list l = {.x = s->plain, .n = f->n};
+    for (size_t i = 0; i + want->n_ids < f->n; i++)
+        if (gen_is_banned(&s->mask, f->id[i])) return false;
     merge_found(s, f, want->n_ids);
     for (size_t i = 0; i < s->opt.n_bias; i++)
         s->plain[index_of(s, f->n, s->opt.bias[i].id)] += s->opt.bias[i].add;
+    for (size_t i = 0; i < f->n; i++)
+        if (gen_is_banned(&s->mask, s->id[i])) s->plain[i] = -INFINITY;
     if (f->n == 0 || !gen_clean(s->plain, f->n, &l.max)) return false;
     if (has_penalties(&s->opt)) {
         penalise_found(s, f->n, history, n_history);
@@ -373,7 +383,7 @@ bool gen_sample_found(gen_sampler *s, const run_want *want, const run_found *f,
 
 bool gen_sampler_draw(const gen_sampler *s, uint32_t ahead, dev_draw *out) {
     const gen_sampling *o = &s->opt;
-    if (o->hook || o->n_bias || has_penalties(o)) return false;
+    if (o->hook || o->n_bias || s->mask.only || s->mask.banned || has_penalties(o)) return false;
     *out = (dev_draw){.k = 1, .top_p = 1, .least = -INFINITY, .heat = 1};
     if (o->temperature == 0) return true;
     if (!has_top_k(s) || o->top_k > DEV_STAGED_BEST) return false;

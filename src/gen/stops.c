@@ -124,5 +124,6 @@ rotor_status gen_stops_feed(gen_stops *s, base_str text, base_buf *out, bool *hi
 }
 
 rotor_status gen_stops_flush(gen_stops *s, base_buf *out) {
+    for (size_t i = 0; i < s->n; i++) s->stop[i].at = 0;
     return release(s, s->held.len, s->held.len, out);
 }

@@ -10,7 +10,8 @@
  *   no                     no                    CPU + device + CPU
  *
  * On a device that shares the host's memory the table may take none of its own (dev_gpu_weights.c).
- * That is counted on; when the driver refuses, the sum is made again.
+ * That is counted on; when the driver refuses, the sum is made again, also where memory was short
+ * because of that.
  *
  * A device whose memory is full in spite of the sum is tried once more with half the layers; one
  * that still cannot do it is given up for the CPU. Either is one warning in the log.
@@ -33,10 +34,25 @@ static uint64_t lora_bytes(const run_engine *e, uint32_t layer) {
     return sum;
 }
 
+/* What a layer of a mixture has beside its experts' matrices. */
+static uint64_t mixture_bytes(const run_engine *e, const model_layer *w) {
+    const model_hparams *hp = &e->m->hp;
+    const model_mat *const mats[] = {&w->router, &w->shared_gate, &w->shared_up, &w->shared_down,
+                                     &w->shared_by};
+    uint64_t sum = 0;
+    for (size_t i = 0; i < BASE_COUNT(mats); i++) {
+        const kern_mat m = run_mat(mats[i]);
+        if (mats[i]->data) sum += dev_gpu_mat_bytes(&m);
+    }
+    const uint64_t biases = (w->gate_bias ? 2ull * hp->n_ff + hp->n_embd : 0) + 1;
+    return sum + hp->n_expert * biases * sizeof(float);
+}
+
 static uint64_t layer_bytes(const run_engine *e, uint32_t layer) {
     const model_hparams *hp = &e->m->hp;
     const uint64_t q = (uint64_t)hp->n_head * hp->d_head, kv = (uint64_t)hp->n_head_kv * hp->d_head;
     uint64_t sum = lora_bytes(e, layer);
+    if (hp->n_expert) sum += mixture_bytes(e, &e->m->layers[layer]);
     for (int p = 0; p < MODEL_N_PROJ; p++) {
         const kern_mat w = run_mat(model_proj_mat(&e->m->layers[layer], (model_proj)p));
         sum += dev_gpu_mat_bytes(&w);
@@ -50,12 +66,14 @@ static uint64_t layer_bytes(const run_engine *e, uint32_t layer) {
 static uint64_t work_bytes(const run_engine *e, uint64_t rows) {
     const model_hparams *hp = &e->m->hp;
     const uint64_t q = (uint64_t)hp->n_head * hp->d_head, kv = (uint64_t)hp->n_head_kv * hp->d_head;
-    uint64_t floats = 2 * (hp->n_embd + q + kv + hp->n_ff);
-    const uint64_t int8 = (hp->n_embd + q + hp->n_ff) * 9 / 8 + 3 * KERN_ALIGN_COLS;
+    const uint64_t each = hp->n_expert ? hp->n_used : 1; /* rows of the feed-forward part a token */
+    uint64_t floats = 2 * (hp->n_embd + q + kv + each * hp->n_ff);
+    if (hp->n_expert) floats += each * (hp->n_embd + 6) + hp->n_expert + 2ull * hp->n_ff_shared;
+    const uint64_t int8 = (hp->n_embd + q + each * hp->n_ff) * 9 / 8 + 3 * KERN_ALIGN_COLS;
     const uint64_t parts = 8ull * 16 * hp->n_head * (hp->d_head + 2) * sizeof(float);
     if (e->opt.adapter) floats += 3ull * e->opt.adapter->rank + hp->n_embd + q + kv + hp->n_ff;
     return rows * (floats * sizeof(float) + int8) +
-           rows * (hp->n_rot + e->opt.n_pages + 8ull) * sizeof(uint32_t) + parts;
+           rows * (hp->n_rot + e->opt.n_pages + e->ring.n + 9ull) * sizeof(uint32_t) + parts;
 }
 
 static rotor_status sum_needs(const run_engine *e, bool import, run_needs *n, uint64_t *layers,
@@ -79,7 +97,8 @@ static rotor_status sum_needs(const run_engine *e, bool import, run_needs *n, ui
     n->table = dev_gpu_mat_bytes(&table);
     n->head = dev_gpu_mat_bytes(&head) + picked * (hp->n_vocab + 3ull * hp->n_embd) * sizeof(float);
     n->work = work_bytes(e, rows);
-    n->largest = BASE_MAX(n->cache / 2, rows * BASE_MAX(q + 2 * kv, 2ull * hp->n_ff) * 4);
+    const uint64_t ff = 2ull * hp->n_ff * (hp->n_expert ? hp->n_used : 1);
+    n->largest = BASE_MAX(n->cache / 2, rows * BASE_MAX(q + 2 * kv, ff) * 4);
     n->shared = m->tied && head.type == m->head.type;
     n->imported = import && f && f->imports && dev_gpu_can_import(&table);
     return ROTOR_OK;
@@ -274,17 +293,22 @@ static rotor_status retry_smaller(run_engine *e, rotor_error *why) {
     return ROTOR_OK;
 }
 
+/* Placed without counting on an import: the embedding stays with the CPU where a copy of it does
+ * not fit. */
+static rotor_status set_up_without_import(run_engine *e, rotor_error *why) {
+    run_drop_device(e);
+    ROTOR_TRY(choose_place(e, false, why));
+    if (e->place.n_layer) return set_up(e, why);
+    return base_fail(why, ROTOR_E_FULL, "device %s takes no table of the host's memory",
+                     e->opt.device_facts->name);
+}
+
 /* A table that had to be copied after all may be too much. */
 static rotor_status check_import(run_engine *e, rotor_error *why) {
     const run_place hoped = e->place;
     if (!hoped.imports || run_counters(e).imported) return ROTOR_OK;
     ROTOR_TRY(choose_place(e, false, why));
-    if (e->place.table) return ROTOR_OK;
-    run_drop_device(e);
-    if (!e->place.n_layer)
-        return base_fail(why, ROTOR_E_FULL, "device %s takes no table of the host's memory",
-                         e->opt.device_facts->name);
-    return set_up(e, why);
+    return e->place.table ? ROTOR_OK : set_up_without_import(e, why);
 }
 
 static rotor_status try_device(run_engine *e, rotor_error *why) {
@@ -297,8 +321,10 @@ static rotor_status try_device(run_engine *e, rotor_error *why) {
             "model and its cache; a smaller --ctx or --kv q8 may help",
             f->name, (unsigned long long)(f->heap_bytes >> 20),
             (unsigned long long)(f->max_alloc_bytes >> 20));
-    if (set_up(e, why) != ROTOR_OK) return retry_smaller(e, why);
-    return check_import(e, why);
+    rotor_status st = set_up(e, why);
+    if (st == ROTOR_OK) return check_import(e, why);
+    if (st == ROTOR_E_NOMEM && e->place.imports) st = set_up_without_import(e, why);
+    return st == ROTOR_OK ? ROTOR_OK : retry_smaller(e, why);
 }
 
 /* Gives up a GPU that cannot do it for the CPU. */

@@ -8,6 +8,7 @@
 #include "tool/inspect.h"
 
 #include "model/model.h"
+#include "run/run.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -73,6 +74,12 @@ static uint32_t config_u32(const json_t *config, const char *key) {
     return v > 0 && v <= UINT32_MAX ? (uint32_t)v : 0;
 }
 
+/* GPT-2 has names of its own. */
+static uint32_t either_u32(const json_t *config, const char *key, const char *other) {
+    const uint32_t v = config_u32(config, key);
+    return v ? v : config_u32(config, other);
+}
+
 static void folder_facts(tool_file *tf, const file_model *f) {
     tool_facts *t = &tf->facts;
     base_str text;
@@ -82,13 +89,13 @@ static void folder_facts(tool_file *tf, const file_model *f) {
     const char *name = json_string_value(json_object_get(config, "_name_or_path"));
     if (type && (tf->arch = base_strdup(type))) t->architecture = base_str_of(tf->arch);
     if (name && (tf->name = base_strdup(name))) t->name = base_str_of(tf->name);
-    t->n_layer = config_u32(config, "num_hidden_layers");
-    t->n_embd = config_u32(config, "hidden_size");
-    t->n_ff = config_u32(config, "intermediate_size");
-    t->n_head = config_u32(config, "num_attention_heads");
+    t->n_layer = either_u32(config, "num_hidden_layers", "n_layer");
+    t->n_embd = either_u32(config, "hidden_size", "n_embd");
+    t->n_ff = either_u32(config, "intermediate_size", "n_inner");
+    t->n_head = either_u32(config, "num_attention_heads", "n_head");
     t->n_head_kv = config_u32(config, "num_key_value_heads");
     t->d_key = t->d_value = config_u32(config, "head_dim");
-    t->n_ctx = config_u32(config, "max_position_embeddings");
+    t->n_ctx = either_u32(config, "max_position_embeddings", "n_positions");
     t->n_vocab = config_u32(config, "vocab_size");
     t->n_expert = config_u32(config, "num_local_experts");
     if (!t->n_expert) t->n_expert = config_u32(config, "num_experts");
@@ -189,7 +196,8 @@ uint64_t tool_kv_bytes(const tool_facts *t, uint64_t n_ctx, double bytes_per_ele
         windowed = (double)((t->n_layer + 1) / 2);
         full -= windowed;
     }
-    double kept = (double)BASE_MIN(n_ctx, t->window);
+    const model_hparams hp = {.window = (uint32_t)t->window, .window_every = 2};
+    const double kept = run_ring_positions(&hp, (uint32_t)BASE_MIN(n_ctx, UINT32_MAX), 0);
     return (uint64_t)(per_tok * (full * (double)n_ctx + windowed * kept));
 }
 

@@ -91,6 +91,45 @@ def test_reference(name, tmp_path):
         check(reference_families.forward(net, case.ids[:len(case.short)]), case.short)
 
 
+def gpt2_with(tmp_path, change, older=False):
+    """fam-gpt2 with another config; older: as its first folders, without a prefix and with what masks attention."""
+    folder = tmp_path / "gpt2"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(os.path.join(GOLDEN, "fam-gpt2"), folder)
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    if older:
+        raw = weights.read_bytes()
+        n = int.from_bytes(raw[:8], "little")
+        header, data = {k.removeprefix("transformer."): v for k, v in json.loads(raw[8:8 + n]).items()}, raw[8 + n:]
+        header["h.0.attn.bias"] = {"dtype": "F32", "shape": [1, 1, 4, 4], "data_offsets": [len(data), len(data) + 64]}
+        text = json.dumps(header).encode()
+        weights.write_bytes(len(text).to_bytes(8, "little") + text + data + bytes(64))
+    return folder
+
+
+def test_older_folders_of_gpt2(rotor_logits, tmp_path):
+    ids = golden("fam-gpt2")["ids"]
+    check(rotor_logits(gpt2_with(tmp_path, {}, older=True), ids, "--act", "f32"), np.load(os.path.join(GOLDEN, "fam-gpt2", "logits.npy")))
+
+
+@pytest.mark.parametrize("change, told", [({"activation_function": "relu"}, 'activation_function "relu"'),
+                                          ({"scale_attn_by_inverse_layer_idx": True}, "scaled by layer"),
+                                          ({"n_positions": 65}, "wpe.weight is 64 x 32 (rows x columns), expected 65 x 32"),
+                                          ({"n_inner": 64}, "mlp.c_fc.weight is 32 x 128 (rows x columns), expected 32 x 64"),
+                                          ({"n_embd": 0}, "embedding length is 0"), ({"n_head": 0}, "attention heads is 0"),
+                                          ({"n_layer": 3}, "h.2.ln_1.weight is missing")])
+def test_gpt2_that_cannot_be_is_refused(rotor, tmp_path, change, told):
+    shown = rotor("logits", gpt2_with(tmp_path, change), "--tokens", "1,2", "-o", tmp_path / "x.npy", status=1)
+    assert told in shown.stderr, shown.stderr
+
+
+def test_no_position_beyond_the_learned_ones(rotor, tmp_path):
+    for flags in (["--tokens", ",".join(["1"] * 65)], ["--tokens", "1", "--ctx", "65"]):
+        shown = rotor("logits", os.path.join(GOLDEN, "fam-gpt2"), "-o", tmp_path / "x.npy", *flags, status=2)
+        assert "context of 65 positions: the model has learned 64" in shown.stderr
+
+
 def every_layer(change):
     def run(net):
         for p in net.layers:

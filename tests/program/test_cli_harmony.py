@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Reasoning, answers and tool calls of a model that speaks Harmony, through rotor run and rotor chat.
 
-The model is a chain: one layer of zeros between embeddings that are rows of the unit matrix and a head that gives each token
-its successor. So it says the same whatever it is asked, and what it says is written here.
+The model is a chain: one layer of little between embeddings that are rows of the unit matrix and a head that gives each token
+its successor. So it says the same whatever it is asked, and what it says is written here. A token that is said twice has two
+successors; a thought in the conversation, which attention sees, takes the first of them away.
 """
 import json
 import re
@@ -16,6 +17,7 @@ from test_cli_chat import Terminal
 MARKS = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>", "<|constrain|>", "<|endoftext|>"]
 QUIET = ["--log-level", "error"]
 N_EMBD = 320
+THOUGHT = "Two and\033[31m two."
 
 
 def alphabet():
@@ -25,24 +27,34 @@ def alphabet():
     return [chr(b) if b in plain else chr(next(rest)) for b in range(256)]
 
 
-def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", marks=MARKS):
-    """A model whose answer is the list `said`, every item of which is one token and said once."""
+def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", marks=MARKS, thought=None):
+    """A model whose answer is the list `said`, every item of which is one token and said once, or
+    twice: before and after the thought."""
     bytes_ = alphabet()
-    words = [s for s in said if s not in marks]
+    words = list(dict.fromkeys(s for s in said if s not in marks))
     tokens = bytes_ + list(marks) + ["".join(bytes_[b] for b in w.encode()) for w in words]
     ids = {t: i for i, t in enumerate(bytes_ + list(marks) + words)}
     tokens += ["[PAD%d]" % i for i in range(N_EMBD - len(tokens))]
     types = [1] * 256 + [3] * len(marks) + [1] * len(words)
     types += [5] * (N_EMBD - len(types))
     head = np.zeros((N_EMBD, N_EMBD), np.float32)
+    zeros, ones = np.zeros((N_EMBD, N_EMBD)), np.ones(N_EMBD)
+    seen, spare = zeros.copy(), N_EMBD - 1  # a direction that no token of use has
+    first = {}
     for before, after in zip(["t"] + said, said):  # a prompt ends with "assistant"
-        head[ids[after], ids[before]] = 1
+        if first.setdefault(before, after) == after:
+            head[ids[after], ids[before]] = 10
+        else:
+            head[ids[after], ids[before]] = 5
+            head[ids[first[before]], spare] = -10
+    if thought:
+        seen[spare, ids[thought]] = 100
 
     def tensor(a):
         return g.Raw(0, a.shape, np.ascontiguousarray(a, np.float32).tobytes())
 
-    zeros, ones = np.zeros((N_EMBD, N_EMBD)), np.ones(N_EMBD)
-    layer = {"attn_norm": ones, "ffn_norm": ones, "attn_q": zeros, "attn_k": zeros, "attn_v": zeros, "attn_output": zeros,
+    layer = {"attn_norm": ones, "ffn_norm": ones, "attn_q": zeros, "attn_k": zeros, "attn_v": seen,
+             "attn_output": np.eye(N_EMBD),
              "ffn_gate": zeros, "ffn_up": zeros, "ffn_down": zeros}
     tensors = {"token_embd.weight": np.eye(N_EMBD), "output_norm.weight": ones, "output.weight": head,
                **{"blk.0.%s.weight" % k: v for k, v in layer.items()}}
@@ -61,13 +73,14 @@ def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", mar
 @pytest.fixture(scope="module")
 def thinker(tmp_path_factory):
     return write_chain(tmp_path_factory.mktemp("thinker") / "m.gguf",
-                       ["<|channel|>", "analysis", "<|message|>", "Two and\033[31m two.", "<|end|>", "**Four**.", "<|return|>"])
+                       ["<|channel|>", "analysis", "<|message|>", THOUGHT, "<|end|>", "<|start|>", "assistant",
+                        "<|channel|>", "final", "<|message|>", "**Four**.", "<|return|>"], thought=THOUGHT)
 
 
 @pytest.fixture(scope="module")
 def caller(tmp_path_factory):
     return write_chain(tmp_path_factory.mktemp("caller") / "m.gguf",
-                       [" to=functions.get_it", "<|channel|>", "commentary json", "<|message|>", '{"a": 1}', "<|call|>"])
+                       [" to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a": 1}', "<|call|>"])
 
 
 def run(rotor, model, *words, **more):
@@ -78,7 +91,7 @@ def test_run_prints_only_the_answer(rotor, thinker):
     assert run(rotor, thinker).stdout == "**Four**.\n"
     d = json.loads(run(rotor, thinker, "--json").stdout)
     assert d["text"] == "**Four**." and d["reasoning"] == "Two and\033[31m two." and d["tool_calls"] == []
-    assert d["finish"] == "end" and len(d["ids"]) == 6
+    assert d["finish"] == "end" and len(d["ids"]) == 11
     assert run(rotor, thinker, "--beams", "2").stdout == "**Four**.\n"
 
 
@@ -86,6 +99,25 @@ def test_an_answer_that_is_cut_says_what_there_is(rotor, thinker):
     d = json.loads(run(rotor, thinker, "--json", "-n", "4").stdout)
     assert d["text"] == "" and d["reasoning"] == "Two and\033[31m two." and d["finish"] == "length"
     assert run(rotor, thinker, "-n", "4").stdout == "\n"
+
+
+def test_stops_look_at_the_answer(rotor, thinker, tmp_path):
+    """Not at what was thought; and the stop's own text is not said in the next prompt."""
+    assert run(rotor, thinker, "--stop", "two").stdout == "**Four**.\n"
+    assert run(rotor, thinker, "--stop", "ur*").stdout == "**Fo\n"
+    d = json.loads(run(rotor, thinker, "--stop", "ur*", "--json").stdout)
+    assert d["text"] == "**Fo" and d["finish"] == "stop" and d["reasoning"] == THOUGHT
+    saved = tmp_path / "talk.json"
+    r = chat(rotor, thinker, "Hi\nAgain\n/save %s\n" % saved, *QUIET, "--stop", "ur*")
+    assert r.stdout == "**Fo\n" * 2
+    assert [m["content"] for m in json.loads(saved.read_text())["messages"]] == ["Hi", "**Fo", "Again", "**Fo"]
+
+
+def test_an_answer_that_must_not_end_goes_on(rotor, thinker):
+    d = json.loads(run(rotor, thinker, "--json", "--ignore-eos", "-n", "40").stdout)
+    ends = {256 + MARKS.index(m) for m in ("<|return|>", "<|call|>", "<|endoftext|>")}
+    assert d["finish"] == "length" and len(d["ids"]) == 40 and not ends & set(d["ids"])
+    assert d["text"].startswith("**Four**.")
 
 
 def test_calls_are_told_not_printed(rotor, caller):
@@ -173,4 +205,5 @@ def test_a_gpt_oss_speaks_harmony_whatever_it_says(rotor, tmp_path):
         d = json.loads(r.stdout)
         assert "harmony (built in; gpt-oss model)" in r.stderr and "<|start|>user<|message|>Hi<|end|>" in d["rendered"]
         assert isinstance(d["reasoning"], str) and isinstance(d["tool_calls"], list)
+        assert len(d["ids"]) == 60 or d["finish"] == "end"
     assert rotor("chat", model, "-n", "20", "--temp", "2", "--seed", "1", *QUIET, input="Hi\nAgain\nAnd?\n").stdout

@@ -15,12 +15,13 @@ CC = os.environ.get("CC", "cc").split()
 SCALARS = {"uint32_t": ctypes.c_uint32, "int32_t": ctypes.c_int32, "uint64_t": ctypes.c_uint64, "float": ctypes.c_float,
            "size_t": ctypes.c_size_t, "bool": ctypes.c_bool, "int": ctypes.c_int, "unsigned": ctypes.c_uint,
            "rotor_status": ctypes.c_int, "int64_t": ctypes.c_int64, "rotor_mlp_act": ctypes.c_int,
-           "rotor_ternary_layout": ctypes.c_int, "rotor_engine_options": c.EngineOptions, "rotor_gen_options": c.GenOptions}
+           "rotor_ternary_layout": ctypes.c_int, "rotor_engine_options": c.EngineOptions, "rotor_gen_options": c.GenOptions,
+           "rotor_part": ctypes.c_int, "rotor_effort": ctypes.c_int, "rotor_chat_options": c.ChatOptions}
 
 
 @pytest.fixture(scope="module")
 def header(source_root):
-    text = "".join((source_root / "include" / name).read_text() for name in ("rotor_status.h", "rotor.h"))
+    text = "".join((source_root / "include" / name).read_text() for name in ("rotor_status.h", "rotor.h", "rotor_chat.h"))
     return without_comments(text)
 
 
@@ -30,7 +31,7 @@ def without_comments(text):
 
 def ask_compiler(source_root, tmp_path, body):
     source = tmp_path / "ask.c"
-    source.write_text('#include <rotor.h>\n#include <rotor_ternary.h>\n#include <stdio.h>\n#include <stddef.h>\nint main(void) {\n%s\n}\n' % body)
+    source.write_text('#include <rotor.h>\n#include <rotor_chat.h>\n#include <rotor_ternary.h>\n#include <stdio.h>\n#include <stddef.h>\nint main(void) {\n%s\n}\n' % body)
     subprocess.run([*CC, "-std=c11", "-I", str(source_root / "include"), str(source), "-o", str(tmp_path / "ask")],
                    check=True, timeout=60)
     out = subprocess.run([str(tmp_path / "ask")], check=True, capture_output=True, text=True, timeout=60).stdout
@@ -69,6 +70,8 @@ def test_enumerators(source_root, tmp_path):
     want |= {"ROTOR_POOL_" + name.upper(): value for name, value in c.POOL.items()}
     want |= {"ROTOR_EMBED_RAW": c.EMBED_RAW, "ROTOR_EMBED_TRUNCATE": c.EMBED_TRUNCATE}
     want |= {"ROTOR_FINISH_" + name.upper(): value for value, name in enumerate(c.FINISH)}
+    want |= {"ROTOR_EFFORT_" + name.upper(): value for name, value in c.EFFORT.items()}
+    want |= {"ROTOR_PART_" + name.upper(): value for value, name in enumerate(c.PARTS)}
     want |= {"ROTOR_TOK_BOS": c.TOK_BOS, "ROTOR_TOK_SPECIAL": c.TOK_SPECIAL}
     body = "\n".join('printf("%s %%d\\n", (int)%s);' % (name, name) for name in want)
     assert {name: int(value) for name, value in ask_compiler(source_root, tmp_path, body).items()} == want
@@ -78,6 +81,7 @@ def test_no_enumerator_is_missing(header):
     known = set(c.STATUS) | {"KV_" + n.upper() for n in c.KV} | {"HEAD_" + n.upper() for n in c.HEAD}
     known |= {"I2S_" + n.upper() for n in c.I2S} | {"YARN_" + n.upper() for n in c.YARN}
     known |= {"POOL_" + n.upper() for n in c.POOL} | {"EMBED_RAW", "EMBED_TRUNCATE"}
+    known |= {"EFFORT_" + n.upper() for n in c.EFFORT} | {"PART_" + n.upper() for n in c.PARTS}
     known |= {"FINISH_" + n.upper() for n in c.FINISH} | {"TOK_BOS", "TOK_SPECIAL"}
     found = set()
     for body in re.findall(r"enum\s*\w*\s*\{(.*?)\}", header, re.S):

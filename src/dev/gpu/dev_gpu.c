@@ -31,17 +31,9 @@ static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, r
     gpu_vec *list = dev_list_grow(d->vecs, d->n_vecs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing vectors");
     d->vecs = list;
-    gpu_vec vec = {.v = v, .n = n};
-    ROTOR_TRY(d->api->alloc(d->g, n * sizeof *v, false, &vec.mem, err));
-    list[d->n_vecs++] = vec;
-    *out = (dev_vec)(d->n_vecs - 1);
-    return d->api->write(d->g, vec.mem, 0, v, n * sizeof *v, err);
-}
-
-static rotor_status no_kernel(const dev_gpu *d, rotor_error *err) {
-    return base_fail(err, ROTOR_E_UNSUPPORTED,
-                     "device %s: there are no kernels for mixtures of experts and sinks yet",
-                     d->g->facts.name);
+    list[d->n_vecs] = (gpu_vec){.v = v, .n = n};
+    *out = (dev_vec)d->n_vecs++;
+    return ROTOR_OK;
 }
 
 static rotor_status add_buf(dev *base, size_t width, dev_rows rows, dev_buf *out,
@@ -50,11 +42,11 @@ static rotor_status add_buf(dev *base, size_t width, dev_rows rows, dev_buf *out
     gpu_buf *list = dev_list_grow(d->bufs, d->n_bufs, sizeof *list);
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
-    const bool picked = rows == DEV_PICKED;
-    if (rows == DEV_SLOTS) return no_kernel(d, err);
     list[d->n_bufs] = (gpu_buf){.width = width,
-                                .picked = picked,
-                                .rows = picked ? d->shape.max_picked : d->shape.max_rows,
+                                .kind = rows,
+                                .rows = rows == DEV_PICKED  ? d->shape.max_picked
+                                        : rows == DEV_SLOTS ? d->shape.max_rows * d->shape.n_used
+                                                            : d->shape.max_rows,
                                 .home = d->n_bufs};
     *out = (dev_buf)d->n_bufs++;
     return ROTOR_OK;
@@ -72,8 +64,7 @@ static bool join_bufs(dev_gpu *d, const dev_buf *b, uint8_t n) {
     for (uint8_t i = 0; i < n; i++) {
         for (size_t j = 0; j < d->n_bufs; j++) /* is, or has, a guest */
             if (j != b[i] && d->bufs[j].home == b[i]) return false;
-        if (d->bufs[b[i]].home != b[i] || d->bufs[b[i]].picked != d->bufs[b[0]].picked)
-            return false;
+        if (d->bufs[b[i]].home != b[i] || d->bufs[b[i]].kind != d->bufs[b[0]].kind) return false;
     }
     at = 0;
     for (uint8_t i = 0; i < n; at += d->bufs[b[i++]].width) {
@@ -110,12 +101,61 @@ static rotor_status place_bufs(dev_gpu *d, rotor_error *err) {
 /* The weights of an op: one product for all its matrices, or one for each. */
 static rotor_status add_op_weights(dev_gpu *d, size_t i, rotor_error *err) {
     const dev_op *op = &d->ops[i];
+    const bool experts = op->kind == DEV_EXPERTS;
+    const uint32_t n_expert = experts ? d->shape.n_expert : 1;
+    rotor_status (*add)(dev_gpu *, const dev_mat *, uint8_t, rotor_error *) =
+        experts ? gpu_add_experts : gpu_add_weights;
     d->weights_of[i] = d->n_weights;
-    if (op->kind != DEV_MATMUL && op->kind != DEV_EMBED) return ROTOR_OK;
-    if (op->n_mats > 1 && gpu_can_join(d, op->w, op->n_mats) && join_bufs(d, op->dst, op->n_mats))
-        return gpu_add_weights(d, op->w, op->n_mats, err);
     if (op->kind == DEV_EMBED) return gpu_add_table(d, op->w[0], err);
-    for (uint8_t m = 0; m < op->n_mats; m++) ROTOR_TRY(gpu_add_weights(d, &op->w[m], 1, err));
+    if (op->kind != DEV_MATMUL && !experts) return ROTOR_OK;
+    if (op->n_mats > 1 && gpu_can_join(d, op->w, op->n_mats, n_expert) &&
+        join_bufs(d, op->dst, op->n_mats))
+        return add(d, op->w, op->n_mats, err);
+    for (uint8_t m = 0; m < op->n_mats; m++) ROTOR_TRY(add(d, &op->w[m], 1, err));
+    return ROTOR_OK;
+}
+
+/* Biases right behind a product are part of it, where all its matrices can take one. */
+static rotor_status add_op_biases(dev_gpu *d, size_t i, rotor_error *err) {
+    const dev_op *op = &d->ops[i];
+    const float *v[3] = {NULL};
+    uint8_t n = 0;
+    if (op->kind != DEV_MATMUL && op->kind != DEV_EXPERTS) return ROTOR_OK;
+    for (const dev_op *b = op + 1; b < d->ops + d->n_ops && b->kind == DEV_BIAS; b++, n++) {
+        uint8_t m = 0;
+        while (m < op->n_mats && (op->dst[m] != b->dst[0] || v[m])) m++;
+        if (m == op->n_mats || b->picked != op->picked || b->slots != op->slots) break;
+        v[m] = d->vecs[b->vec].v;
+    }
+    gpu_weights *w = &d->weights[d->weights_of[i]];
+    const uint8_t n_w = w->n == op->n_mats ? 1 : op->n_mats;
+    for (uint8_t k = 0; k < n_w; k++)
+        if (w[k].rs) n = 0;
+    if (!n) return ROTOR_OK;
+    for (uint8_t k = 0; k < n_w; k++) ROTOR_TRY(gpu_add_bias(d, &w[k], v + k, err));
+    d->biases_of[i] = n;
+    return ROTOR_OK;
+}
+
+static rotor_status upload_vec(dev_gpu *d, dev_vec v, rotor_error *err) {
+    gpu_vec *vec = &d->vecs[v];
+    if (vec->mem) return ROTOR_OK;
+    ROTOR_TRY(d->api->alloc(d->g, vec->n * sizeof *vec->v, false, &vec->mem, err));
+    return d->api->write(d->g, vec->mem, 0, vec->v, vec->n * sizeof *vec->v, err);
+}
+
+/* Vectors that are not part of a product. */
+static rotor_status upload_vecs(dev_gpu *d, rotor_error *err) {
+    for (size_t i = 0; i < d->n_ops; i++) {
+        const dev_op *op = &d->ops[i];
+        if (op->kind == DEV_BIAS && op->slots)
+            return base_fail(err, ROTOR_E_UNSUPPORTED, "device %s: a bias without its product",
+                             d->g->facts.name);
+        if (op->kind == DEV_RMSNORM || op->kind == DEV_BIAS ||
+            (op->kind == DEV_ATTENTION && op->sinks))
+            ROTOR_TRY(upload_vec(d, op->vec, err));
+        i += d->biases_of[i];
+    }
     return ROTOR_OK;
 }
 
@@ -148,17 +188,21 @@ static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *
     dev_gpu *d = (dev_gpu *)base;
     assert(!d->ops); /* once */
     ROTOR_TRY(check_kernels(d, ops, n, err));
-    for (size_t i = 0; i < n; i++)
-        if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks ||
-            ops[i].glu == KERN_SWIGLU_OAI)
-            return no_kernel(d, err);
+    ROTOR_TRY(gpu_check_experts(d, ops, n, err));
     d->ops = base_alloc_array(n, sizeof *ops);
     d->weights_of = base_alloc_array(n, sizeof *d->weights_of);
-    if (!d->ops || !d->weights_of) return base_fail_nomem(err, "recording a step");
+    d->biases_of = base_alloc_array(n, sizeof *d->biases_of);
+    if (!d->ops || !d->weights_of || !d->biases_of) return base_fail_nomem(err, "recording a step");
     memcpy(d->ops, ops, n * sizeof *ops);
     d->n_ops = n;
     d->logits = DEV_NONE;
-    for (size_t i = 0; i < n; i++) ROTOR_TRY(add_op_weights(d, i, err));
+    for (size_t i = 0; i < n; i++) {
+        ROTOR_TRY(add_op_weights(d, i, err));
+        ROTOR_TRY(add_op_biases(d, i, err));
+        if (ops[i].kind == DEV_ATTENTION && d->ring[ops[i].layer])
+            d->ring_window = BASE_MAX(d->ring_window, ops[i].window);
+    }
+    ROTOR_TRY(upload_vecs(d, err));
     ROTOR_TRY(place_bufs(d, err));
     if (ops[n - 1].kind == DEV_MATMUL && ops[n - 1].picked && ops[n - 1].n_mats == 1)
         d->logits = ops[n - 1].dst[0];
@@ -181,10 +225,9 @@ rotor_status gpu_want_int8(dev_gpu *d, gpu_buf *b, rotor_error *err) {
 
 static void copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page) {
     dev_gpu *d = (dev_gpu *)base;
-    assert(!ring);
-    (void)ring;
     const uint64_t bytes = (uint64_t)d->shape.n_head_kv * d->block_bytes;
     for (uint32_t l = 0; l < d->shape.n_layer && d->lost == ROTOR_OK; l++) {
+        if (d->ring[l] != ring) continue;
         gpu_mem *both[] = {d->keys[l], d->values[l]};
         for (size_t i = 0; i < 2 && d->lost == ROTOR_OK; i++)
             d->lost = d->api->copy(d->g, both[i], dst_page * bytes, both[i], src_page * bytes,
@@ -252,6 +295,7 @@ static void free_cache(dev_gpu *d) {
     }
     base_free(d->keys);
     base_free(d->values);
+    base_free(d->ring);
 }
 
 static void free_all(dev *base) {
@@ -266,12 +310,14 @@ static void free_all(dev *base) {
     d->api->mem_free(d->g, d->found);
     d->api->mem_free(d->g, d->top);
     d->api->mem_free(d->g, d->part);
+    d->api->mem_free(d->g, d->route);
     base_free(d->weights);
     base_free(d->vecs);
     base_free(d->built);
     base_free(d->mats);
     base_free(d->ops);
     base_free(d->weights_of);
+    base_free(d->biases_of);
     base_free(d->inv_freq);
     base_free(d->words);
     base_free(d->found_host);
@@ -284,7 +330,7 @@ static void free_all(dev *base) {
 static rotor_status make_cache(dev_gpu *d, rotor_error *err) {
     const dev_shape *s = &d->shape;
     d->block_bytes = KERN_KEYS * kern_kv_row_bytes(s->kv, s->d_head);
-    const uint64_t bytes = (uint64_t)s->n_pages * s->n_head_kv * d->block_bytes;
+    const uint64_t page_bytes = s->n_head_kv * d->block_bytes, bytes = s->n_pages * page_bytes;
     const uint64_t most = BASE_MIN(d->g->facts.max_alloc_bytes, d->g->facts.max_bind_bytes);
     if (bytes > most)
         return base_fail(err, ROTOR_E_NOMEM,
@@ -295,10 +341,13 @@ static rotor_status make_cache(dev_gpu *d, rotor_error *err) {
                          (unsigned long long)(bytes >> 20));
     d->keys = base_alloc_array(s->n_layer, sizeof *d->keys);
     d->values = base_alloc_array(s->n_layer, sizeof *d->values);
-    if (!d->keys || !d->values) return base_fail_nomem(err, "creating a device");
+    d->ring = base_alloc_array(s->n_layer, sizeof *d->ring);
+    if (!d->keys || !d->values || !d->ring) return base_fail_nomem(err, "creating a device");
     for (uint32_t l = 0; l < s->n_layer; l++) {
-        ROTOR_TRY(d->api->alloc(d->g, bytes, false, &d->keys[l], err));
-        ROTOR_TRY(d->api->alloc(d->g, bytes, false, &d->values[l], err));
+        d->ring[l] = s->n_ring_pages && s->ring[l];
+        const uint64_t of_layer = d->ring[l] ? s->n_ring_pages * page_bytes : bytes;
+        ROTOR_TRY(d->api->alloc(d->g, of_layer, false, &d->keys[l], err));
+        ROTOR_TRY(d->api->alloc(d->g, of_layer, false, &d->values[l], err));
     }
     return ROTOR_OK;
 }
@@ -361,6 +410,8 @@ rotor_status dev_gpu_create_on(dev **out, const gpu_api *api, size_t index, cons
     st = gpu_check_answers(d, err);
     if (st == ROTOR_OK) st = make_step(d, &d->shape, err);
     if (st == ROTOR_OK) st = make_cache(d, err);
+    if (st == ROTOR_OK) st = gpu_make_route(d, err);
+    d->shape.ring = NULL; /* borrowed */
     if (st != ROTOR_OK) return free_all(&d->base), st;
     *out = &d->base;
     return ROTOR_OK;

@@ -4,7 +4,8 @@
  *
  *   dev_gpu.c         set-up: buffers, weights, cache, what belongs to a dev
  *   dev_gpu_weights.c packing and uploading matrices
- *   dev_gpu_lower.c   the op list becomes dispatches, several ops to one where they fit
+ *   dev_gpu_lower.c   the op list becomes dispatches, several ops to one where they fit;
+ *   dev_gpu_products.c, dev_gpu_experts.c   those of products, of mixtures of experts
  *   dev_gpu_step.c    one step: its numbers, its submission, its results
  *   dev_gpu_check.c   a known product, before a device is used
  *   dev_gpu_probe.c   how fast a device copies and starts dependent work
@@ -28,14 +29,16 @@
 enum {
     GPU_FEW_ROWS = 8,    /* rows of a step up to which products and attention take few tokens */
     GPU_MAX_SPLITS = 16, /* parts of the keys in decode attention */
-    GPU_MAX_LISTS = 512, /* sizes of steps */
+    GPU_MAX_LISTS = 800, /* sizes of steps: rows (1, 2, 4 …) times picked rows (none, or 1, 2, 4 …
+                            of them) times 5 (the best one, few or many, drawn or not). For 65536
+                            rows, all of them picked: 17 * 18 / 2 * 5 + 17 */
     GPU_FEW_BEST = 64,   /* tokens found in a row, where more than one and no more are wanted */
-    GPU_FOUND_WORDS = 2  /* a token and its logit */
+    GPU_FOUND_WORDS = 2 /* a token and its logit */
 };
 
 typedef struct gpu_buf {
     size_t width;       /* floats per row */
-    bool picked;        /* rows are the picked ones */
+    dev_rows kind;      /* what its rows are */
     uint32_t rows;      /* rows there is room for */
     size_t home;        /* the memory it stands in: index of the buffer that owns it */
     gpu_mem *x;         /* the memory: of the home */
@@ -50,7 +53,7 @@ typedef struct gpu_buf {
 
 typedef struct gpu_piece {
     gpu_mem *mem;        /* packed rows, or those of the file */
-    uint32_t row0, rows; /* which */
+    uint32_t row0, rows; /* which; of experts: the first of them and how many */
     uint32_t at;         /* imported: where row0 begins in mem, in halves of words */
 } gpu_piece;
 
@@ -59,11 +62,13 @@ typedef struct gpu_weights {
     dev_mat w[3];        /* which */
     uint8_t n;           /* how many */
     gpu_type type;       /* their form on the device */
-    uint32_t rows, cols; /* all rows; columns */
+    uint32_t rows, cols; /* all rows, of one expert; columns */
+    uint32_t n_expert;   /* matrices for so many experts, one behind the other; 0: one for all */
     uint32_t n_u;        /* words per row */
     gpu_piece *pieces;   /* [n_pieces] as many as the limits of the device ask for, owned */
     size_t n_pieces;     /* how many */
     gpu_mem *rs;         /* [rows] scale of each, or NULL: 1 */
+    gpu_mem *bias;       /* [n_expert, rows] that is added to the product, owned, or NULL */
     float scale;         /* of the first, for embedding */
     bool shared;         /* the pieces belong to earlier weights of the same matrices */
     bool imported;       /* the pieces are memory of the host, rows as in the file */
@@ -109,6 +114,7 @@ typedef struct dev_gpu {
     gpu_weights *weights;            /* [n_weights], owned: products of the list, then its table */
     size_t n_weights;                /* in use */
     size_t *weights_of;              /* [n_ops] first weights of an op; its matrices may need 1-3 */
+    uint8_t *biases_of;              /* [n_ops] DEV_BIAS ops behind a product that are part of it */
     gpu_built *built;                /* compiled kernels, owned */
     size_t n_built;                  /* in use */
     gpu_sized lists[GPU_MAX_LISTS];  /* by step size */
@@ -117,7 +123,10 @@ typedef struct dev_gpu {
     gpu_mem *found;                  /* token and logit of each picked row */
     gpu_mem *top;                    /* where more than one are wanted: GPU_TOP of each */
     gpu_mem *part;                   /* parts of attention */
+    gpu_mem *route;                  /* which experts the tokens of a step go to, or NULL */
     gpu_mem **keys, **values;        /* [n_layer] the cache */
+    bool *ring;                      /* [n_layer] which have pages of their own, owned */
+    uint32_t ring_window;            /* positions these see at most */
     size_t block_bytes;              /* of 64 positions of one KV head */
     uint32_t splits;                 /* parts of the keys */
     uint32_t *words;                 /* the step being built, owned */
@@ -135,14 +144,19 @@ typedef struct dev_gpu {
 /* dev_gpu_weights.c */
 rotor_status gpu_add_weights(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_error *err);
 rotor_status gpu_add_table(dev_gpu *d, dev_mat w, rotor_error *err); /* of DEV_EMBED */
-bool gpu_can_join(const dev_gpu *d, const dev_mat *w, uint8_t n); /* one product for all of them */
+/* The same for n matrices of DEV_EXPERTS. ROTOR_E_UNSUPPORTED: not of this form. */
+rotor_status gpu_add_experts(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_error *err);
+/* Vectors to be added to the product of w, one for each of its matrices; NULL: none for that. */
+rotor_status gpu_add_bias(dev_gpu *d, gpu_weights *w, const float *const *v, rotor_error *err);
+/* One product for all of them; n_expert: of so many experts each, or 1. */
+bool gpu_can_join(const dev_gpu *d, const dev_mat *w, uint8_t n, uint32_t n_expert);
 void gpu_weights_free(dev_gpu *d, gpu_weights *w);
 
 /* dev_gpu_lower.c: the list for a step size. */
 rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err); /* the size is given */
 /* Where things stand in the step of a list for so many rows: words from its beginning. */
 typedef struct gpu_layout {
-    uint32_t token, pos, picked, table, angle, draw, pages; /* as gpu_kernels.h draws them */
+    uint32_t token, pos, picked, table, ring, angle, draw, pages; /* as gpu_kernels.h has them */
 } gpu_layout;
 gpu_layout gpu_layout_of(const dev_gpu *d, uint32_t rows);
 /* Words of the step memory for so many rows, the largest page tables included. */
@@ -164,6 +178,11 @@ rotor_status gpu_check_answers(dev_gpu *d, rotor_error *err);
 /* dev_gpu_probe.c: dev_probe on a given API. */
 rotor_status dev_gpu_probe_on(const gpu_api *api, size_t index, const char *cache_dir,
                               dev_probe_result *out, rotor_error *err);
+
+/* dev_gpu_experts.c: what a mixture needs, as far as it is known before the list; and whether a
+ * list is one that its kernels can do. ROTOR_E_UNSUPPORTED: not this one. */
+rotor_status gpu_make_route(dev_gpu *d, rotor_error *err);
+rotor_status gpu_check_experts(const dev_gpu *d, const dev_op *ops, size_t n, rotor_error *err);
 
 /* dev_gpu_step.c */
 void gpu_count_driver(dev_gpu *d); /* the device's counters become those of its driver */

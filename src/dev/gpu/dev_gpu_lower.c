@@ -4,27 +4,17 @@
  * before it costs more than most ops, so ops that follow one another on the same row become one:
  *
  *   pick, sum, bias, gate, norm, quantise    -> row      in this order, any of them
- *   product, sum of its result into a row    -> product with ADD
+ *   product, biases, sum into a row          -> product with ADD (dev_gpu_products.c)
  *   rotate q, rotate k, store k and v        -> rope
  *   attention of few tokens                  -> attn, attn_fold; of many: attn_tile
  *
- * A BitNet layer is eleven dispatches: row qkv rope attn fold row o row gate-up row down.
- * A result that only ops inside a dispatch read is not written (float_live).
+ * Mixtures of experts are in dev_gpu_experts.c. A BitNet layer is eleven dispatches: row qkv rope
+ * attn fold row o row gate-up row down. A result that only ops inside a dispatch read is not
+ * written (float_live).
  */
-#include "dev/gpu/dev_gpu.h"
+#include "dev/gpu/gpu_lower.h"
 
 #include <assert.h>
-
-typedef struct lower {
-    dev_gpu *d;        /* device */
-    uint32_t rows;     /* bucket */
-    uint32_t picked;   /* bucket; 0: picked ops are left out */
-    gpu_layout at;     /* of the step */
-    gpu_dispatch *out; /* list being written, owned */
-    size_t n, room;    /* in use; allocated */
-    rotor_status st;   /* first failure; later words do nothing */
-    rotor_error *err;  /* its message */
-} lower;
 
 /* ==== Words =================================================================================== */
 
@@ -33,19 +23,28 @@ gpu_layout gpu_layout_of(const dev_gpu *d, uint32_t rows) {
     at.pos = at.token + rows;
     at.picked = at.pos + rows;
     at.table = at.picked + rows;
-    at.angle = at.table + rows;
+    at.ring = at.table + rows;
+    at.angle = at.ring + (d->shape.n_ring_pages ? rows : 0);
     at.draw = at.angle + rows * d->shape.n_rot;
     at.pages = at.draw + rows * GPU_DRAW_WORDS;
     return at;
 }
 
 uint32_t gpu_step_words(const dev_gpu *d, uint32_t rows) {
-    return gpu_layout_of(d, rows).pages + rows * d->shape.n_pages;
+    return gpu_layout_of(d, rows).pages + rows * (d->shape.n_pages + d->shape.n_ring_pages);
 }
 
-static uint32_t rows_of(const lower *l, bool picked) { return picked ? l->picked : l->rows; }
-static uint32_t count_of(bool picked) { return picked ? GPU_STEP_PICKED : GPU_STEP_ROWS; }
-static uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+uint32_t gpu_rows_of(const lower *l, dev_rows kind) {
+    return kind == DEV_PICKED  ? l->picked
+           : kind == DEV_SLOTS ? l->rows * l->d->shape.n_used
+                               : l->rows;
+}
+
+uint32_t gpu_count_of(dev_rows kind) {
+    return kind == DEV_PICKED  ? GPU_STEP_PICKED
+           : kind == DEV_SLOTS ? GPU_STEP_SLOTS
+                               : GPU_STEP_ROWS;
+}
 
 rotor_status gpu_get_kernel(dev_gpu *d, const char *name, const uint32_t *spec, uint32_t n_spec,
                             uint32_t n_binds, uint32_t n_params, gpu_kernel **out,
@@ -67,18 +66,7 @@ rotor_status gpu_get_kernel(dev_gpu *d, const char *name, const uint32_t *spec, 
     return ROTOR_OK;
 }
 
-/* What a dispatch is made of, besides its parameters. */
-typedef struct work {
-    const char *name;             /* kernel */
-    uint32_t spec[GPU_MAX_SPECS]; /* its constants, LX first */
-    uint32_t n_spec;              /* how many */
-    uint32_t x, y, z;             /* grid */
-    uint32_t n_binds;             /* memories */
-    gpu_mem *bind[GPU_MAX_BINDS]; /* which; NULL: not used by this form of the kernel */
-    bool beside;                  /* need not wait for the dispatch before */
-} work;
-
-static void emit(lower *l, const work *w, const void *params, size_t params_bytes) {
+void gpu_emit(lower *l, const work *w, const void *params, size_t params_bytes) {
     if (l->st != ROTOR_OK) return;
     if (l->n == l->room) {
         gpu_dispatch *list = base_realloc(l->out, 2 * (l->room + 32) * sizeof *list);
@@ -104,23 +92,24 @@ static void emit(lower *l, const work *w, const void *params, size_t params_byte
 
 /* ==== Who reads what ========================================================================== */
 
-static bool takes_int8(const dev_gpu *d, uint32_t type) {
+bool gpu_takes_int8(const dev_gpu *d, uint32_t type) {
     if (type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16) return false;
     return !d->shape.float_act;
 }
 
 static bool reads_float(const dev_gpu *d, const dev_op *op, dev_buf b) {
-    if (op->kind == DEV_MATMUL && takes_int8(d, d->mats[op->w[0]].type)) return false;
+    const bool product = op->kind == DEV_MATMUL || op->kind == DEV_EXPERTS;
+    if (product && gpu_takes_int8(d, d->mats[op->w[0]].type)) return false;
+    if (op->kind == DEV_GATHER && op->int8) return false;
     return dev_op_reads(op, b);
 }
 
-/* Whether b, as it is before op `from`, is read as floats from there on, perhaps by the caller. */
-static bool float_live(const dev_gpu *d, size_t from, dev_buf b) {
+bool gpu_float_live(const dev_gpu *d, size_t from, dev_buf b) {
     for (size_t i = from; i < d->n_ops; i++) {
         if (reads_float(d, &d->ops[i], b)) return true;
         if (dev_op_writes(&d->ops[i], b)) return false;
     }
-    return d->bufs[b].picked;
+    return d->bufs[b].kind == DEV_PICKED;
 }
 
 /* ==== Row work ================================================================================ */
@@ -133,6 +122,10 @@ typedef struct chain {
     float eps;             /* of the norm */
     uint32_t heads, width; /* heads normed apart: 1 and the whole row otherwise */
 } chain;
+
+static uint32_t glu_flag(kern_glu glu) {
+    return glu == KERN_RELU2 ? ROW_RELU2 : glu == KERN_SILU ? ROW_SILU : ROW_OAI;
+}
 
 /* What a row op alone would be. */
 static chain chain_of(const dev_gpu *d, const dev_op *op) {
@@ -148,7 +141,7 @@ static chain chain_of(const dev_gpu *d, const dev_op *op) {
         c.flags = ROW_BIAS, c.a = op->dst[0], c.vec = op->vec;
         break;
     case DEV_GLU:
-        c.flags = op->glu == KERN_RELU2 ? ROW_RELU2 : ROW_SILU, c.b = op->src2;
+        c.flags = glu_flag(op->glu), c.b = op->src2;
         break;
     case DEV_RMSNORM:
         c.flags = ROW_NORM, c.vec = op->vec, c.eps = op->eps;
@@ -175,13 +168,13 @@ static bool is_row_op(const dev_op *op) {
 /* Appends op i to the chain before it, when the kernel can do both at once. */
 static bool chain_append(const dev_gpu *d, chain *c, size_t i) {
     const dev_op *op = &d->ops[i];
-    if (!is_row_op(op) || op->picked != d->ops[i - 1].picked) return false;
+    if (!is_row_op(op) || gpu_rows_kind(op) != gpu_rows_kind(&d->ops[i - 1])) return false;
     const chain next = chain_of(d, op);
     if (next.a != c->dst || next.flags < c->flags || next.flags == ROW_PICK) return false;
     if (c->heads != 1 || next.heads != 1 || c->flags & (ROW_I8 | ROW_Q8)) return false;
     if ((c->b != DEV_NONE && next.b != DEV_NONE) || (c->vec != DEV_NONE && next.vec != DEV_NONE))
         return false;
-    if (next.dst != c->dst && float_live(d, i + 1, c->dst)) return false;
+    if (next.dst != c->dst && gpu_float_live(d, i + 1, c->dst)) return false;
     c->flags |= next.flags;
     if (next.b != DEV_NONE) c->b = next.b;
     if (next.vec != DEV_NONE) c->vec = next.vec;
@@ -190,11 +183,11 @@ static bool chain_append(const dev_gpu *d, chain *c, size_t i) {
     return true;
 }
 
-static void emit_row(lower *l, const chain *c, bool picked, bool beside) {
+static void emit_row(lower *l, const chain *c, dev_rows kind, bool beside) {
     const dev_gpu *d = l->d;
     const gpu_buf *a = &d->bufs[c->a], *dst = &d->bufs[c->dst];
     const gpu_buf *b = c->b == DEV_NONE ? a : &d->bufs[c->b];
-    const gpu_row_params p = {.count_at = count_of(picked),
+    const gpu_row_params p = {.count_at = gpu_count_of(kind),
                               .picked_at = l->at.picked,
                               .width = c->width,
                               .a_at = a->at,
@@ -211,11 +204,11 @@ static void emit_row(lower *l, const chain *c, bool picked, bool beside) {
                     .spec = {256, c->flags},
                     .n_spec = 2,
                     .x = c->heads,
-                    .y = rows_of(l, picked),
+                    .y = gpu_rows_of(l, kind),
                     .n_binds = 7,
                     .bind = {d->step, a->x, b->x, vec, dst->x, dst->q, dst->xs},
                     .beside = beside};
-    emit(l, &w, &p, sizeof p);
+    gpu_emit(l, &w, &p, sizeof p);
 }
 
 /* Whether row op i touches nothing that op i - 1, a row op too, has written. */
@@ -226,82 +219,33 @@ static bool independent(const dev_gpu *d, size_t i) {
            op->dst[0] != before->dst[0] && !dev_op_reads(before, op->dst[0]);
 }
 
+/* A result that is rounded only after others have read it as floats (the router comes before the
+ * experts) is rounded here: nothing changes it in between. */
+static void do_early(lower *l, chain *c, size_t end, dev_rows kind) {
+    const dev_gpu *d = l->d;
+    if (c->heads != 1 || c->flags & (ROW_I8 | ROW_Q8)) return;
+    for (size_t j = end; j < d->n_ops && !dev_op_writes(&d->ops[j], c->dst); j++) {
+        const dev_op *op = &d->ops[j];
+        if (!dev_is_quant(op->kind) || op->src != c->dst) continue;
+        if (j == end || gpu_rows_kind(op) != kind) return;
+        c->flags |= op->kind == DEV_QUANT_I8 ? ROW_I8 : ROW_Q8;
+        l->early = j;
+        return;
+    }
+}
+
 static size_t lower_row(lower *l, size_t i) {
     const dev_gpu *d = l->d;
     chain c = chain_of(d, &d->ops[i]);
     size_t end = i + 1;
     while (end < d->n_ops && chain_append(d, &c, end)) end++;
+    do_early(l, &c, end, gpu_rows_kind(&d->ops[i]));
     const bool only_int8 = !(c.flags & ~(uint32_t)(ROW_I8 | ROW_Q8));
     const bool sum = c.flags & (ROW_ADD | ROW_BIAS);
     const bool kept_int8 = c.flags & (ROW_I8 | ROW_Q8);
-    if (!only_int8 && (sum || !kept_int8 || float_live(d, end, c.dst))) c.flags |= ROW_OUT;
-    emit_row(l, &c, d->ops[i].picked, end == i + 1 && independent(d, i));
+    if (!only_int8 && (sum || !kept_int8 || gpu_float_live(d, end, c.dst))) c.flags |= ROW_OUT;
+    emit_row(l, &c, gpu_rows_kind(&d->ops[i]), end == i + 1 && independent(d, i));
     return end;
-}
-
-/* ==== Products ================================================================================ */
-
-static const char *product_name(gpu_type type, bool few) {
-    if (type == GPU_T2) return few ? "mv_t2" : "mm_t2";
-    if (type == GPU_F32 || type == GPU_F16 || type == GPU_BF16)
-        return few ? "mv_float" : "mm_float";
-    return few ? "mv_block" : "mm_block";
-}
-
-/* y = w x of src, or y += with add. */
-static void emit_product(lower *l, const dev_op *op, const gpu_weights *w, dev_buf y, bool add,
-                         bool beside) {
-    const dev_gpu *d = l->d;
-    const gpu_buf *src = &d->bufs[op->src], *dst = &d->bufs[y];
-    const bool int8 = takes_int8(d, d->mats[w->w[0]].type);
-    const uint32_t rows = rows_of(l, op->picked);
-    const bool few = rows <= GPU_FEW_ROWS;
-    const bool matrix = !few && int8 && w->type == GPU_T2 && d->g->facts.matrix;
-    const uint32_t lx = few && d->g->facts.subgroup == 1 ? 1 : 256;
-    for (size_t i = 0; i < w->n_pieces; i++) {
-        const gpu_piece *piece = &w->pieces[i];
-        const gpu_product_params p = {.count_at = count_of(op->picked),
-                                      .rows = piece->rows,
-                                      .row0 = piece->row0,
-                                      .cols = w->cols,
-                                      .n_u = w->n_u,
-                                      .x_at = int8 ? 0 : src->at,
-                                      .x_ld = int8 ? src->q_ld : src->ld,
-                                      .xs_ld = src->xs_ld,
-                                      .y_at = dst->at,
-                                      .y_ld = dst->ld};
-        const work k = {
-            .name = matrix ? "mm_t2_matrix" : product_name(w->type, few),
-            .spec = {lx, few ? rows : 1, add, !int8, w->type, w->rs != NULL, d->g->facts.matrix},
-            .n_spec = matrix ? 7 : 6,
-            .x = ceil_div(piece->rows, few ? GPU_ROWS : GPU_MM_ROWS),
-            .y = few ? 1 : ceil_div(rows, GPU_MM_TOKENS),
-            .n_binds = 6,
-            .bind = {d->step, piece->mem, int8 ? src->q : src->x, src->xs, w->rs, dst->x},
-            .beside = i || beside};
-        emit(l, &k, &p, sizeof p);
-    }
-}
-
-/* Whether op i + 1 does nothing but add the product op i to a row nobody else needs it for. */
-static bool add_follows(const dev_gpu *d, size_t i) {
-    const dev_op *op = &d->ops[i], *next = &d->ops[i + 1];
-    return i + 1 < d->n_ops && op->n_mats == 1 && next->kind == DEV_ADD &&
-           next->picked == op->picked && next->src == op->dst[0] && next->dst[0] != op->dst[0] &&
-           next->dst[0] != op->src && !float_live(d, i + 2, op->dst[0]);
-}
-
-static size_t lower_product(lower *l, size_t i) {
-    const dev_gpu *d = l->d;
-    const dev_op *op = &d->ops[i];
-    const gpu_weights *w = &d->weights[d->weights_of[i]];
-    const bool add = add_follows(d, i);
-    if (w->n == op->n_mats)
-        emit_product(l, op, w, add ? d->ops[i + 1].dst[0] : op->dst[0], add, false);
-    else
-        for (uint8_t m = 0; m < op->n_mats; m++)
-            emit_product(l, op, &w[m], op->dst[m], false, m > 0);
-    return i + 1 + add;
 }
 
 /* ==== Embedding, rotation, attention ========================================================== */
@@ -330,9 +274,14 @@ static size_t lower_embed(lower *l, size_t i) {
                         .n_binds = 4,
                         .bind = {d->step, w->pieces[j].mem, dst->x, d->found},
                         .beside = j > 0};
-        emit(l, &k, &p, sizeof p);
+        gpu_emit(l, &k, &p, sizeof p);
     }
     return i + 1;
+}
+
+/* Where the step has the page tables of a layer. */
+static uint32_t table_of(const lower *l, uint32_t layer) {
+    return l->d->ring[layer] ? l->at.ring : l->at.table;
 }
 
 /* Rotates q and k and stores k and v; DEV_NONE: not this one. */
@@ -344,7 +293,7 @@ static void emit_rope(lower *l, uint32_t flags, dev_buf q, dev_buf k, dev_buf v,
     const gpu_buf *bv = v == DEV_NONE ? &none : &d->bufs[v];
     const bool append = flags & ROPE_APPEND;
     const gpu_rope_params p = {.pos_at = l->at.pos,
-                               .table_at = l->at.table,
+                               .table_at = append ? table_of(l, layer) : 0,
                                .angle_at = l->at.angle,
                                .n_q = n_q,
                                .n_k = k == DEV_NONE ? 0 : d->shape.n_head_kv,
@@ -366,7 +315,7 @@ static void emit_rope(lower *l, uint32_t flags, dev_buf q, dev_buf k, dev_buf v,
         .n_binds = 6,
         .bind = {d->step, bq->x, bk->x, bv->x, append ? d->keys[layer] : NULL,
                  append ? d->values[layer] : NULL}};
-    emit(l, &w, &p, sizeof p);
+    gpu_emit(l, &w, &p, sizeof p);
 }
 
 static size_t lower_rope(lower *l, size_t i) {
@@ -385,11 +334,15 @@ static size_t lower_rope(lower *l, size_t i) {
     return i + 1;
 }
 
+static gpu_mem *sinks_of(const dev_gpu *d, const dev_op *op) {
+    return op->sinks ? d->vecs[op->vec].mem : NULL;
+}
+
 static void emit_attention_few(lower *l, const dev_op *op, const gpu_buf *q, const gpu_buf *dst) {
     const dev_gpu *d = l->d;
     const dev_shape *s = &d->shape;
     const gpu_attn_params p = {.pos_at = l->at.pos,
-                               .table_at = l->at.table,
+                               .table_at = table_of(l, op->layer),
                                .n_kv = s->n_head_kv,
                                .window = op->window,
                                .splits = d->splits,
@@ -404,17 +357,17 @@ static void emit_attention_few(lower *l, const dev_op *op, const gpu_buf *q, con
                     .z = l->rows,
                     .n_binds = 5,
                     .bind = {d->step, q->x, d->keys[op->layer], d->values[op->layer], d->part}};
-    emit(l, &w, &p, sizeof p);
+    gpu_emit(l, &w, &p, sizeof p);
     const gpu_fold_params f = {
         .n_head = s->n_head, .splits = d->splits, .dst_at = dst->at, .dst_ld = dst->ld};
     const work fold = {.name = "attn_fold",
-                       .spec = {64, s->d_head},
-                       .n_spec = 2,
+                       .spec = {64, s->d_head, op->sinks},
+                       .n_spec = 3,
                        .x = s->n_head,
                        .y = l->rows,
-                       .n_binds = 3,
-                       .bind = {d->step, d->part, dst->x}};
-    emit(l, &fold, &f, sizeof f);
+                       .n_binds = 4,
+                       .bind = {d->step, d->part, dst->x, sinks_of(d, op)}};
+    gpu_emit(l, &fold, &f, sizeof f);
 }
 
 static size_t lower_attention(lower *l, size_t i) {
@@ -427,7 +380,7 @@ static size_t lower_attention(lower *l, size_t i) {
         return i + 1;
     }
     const gpu_tile_params p = {.pos_at = l->at.pos,
-                               .table_at = l->at.table,
+                               .table_at = table_of(l, op->layer),
                                .n_kv = s->n_head_kv,
                                .window = op->window,
                                .q_at = q->at,
@@ -435,14 +388,15 @@ static size_t lower_attention(lower *l, size_t i) {
                                .dst_at = dst->at,
                                .dst_ld = dst->ld,
                                .scale = 1.0f / __builtin_sqrtf((float)s->d_head)};
-    const work w = {.name = "attn_tile",
-                    .spec = {128, s->n_head / s->n_head_kv, s->d_head, s->kv},
-                    .n_spec = 4,
-                    .x = ceil_div(l->rows, GPU_TILE_TOKENS),
-                    .y = s->n_head,
-                    .n_binds = 5,
-                    .bind = {d->step, q->x, d->keys[op->layer], d->values[op->layer], dst->x}};
-    emit(l, &w, &p, sizeof p);
+    const work w = {
+        .name = "attn_tile",
+        .spec = {128, s->n_head / s->n_head_kv, s->d_head, s->kv, op->sinks},
+        .n_spec = 5,
+        .x = gpu_ceil_div(l->rows, GPU_TILE_TOKENS),
+        .y = s->n_head,
+        .n_binds = 6,
+        .bind = {d->step, q->x, d->keys[op->layer], d->values[op->layer], dst->x, sinks_of(d, op)}};
+    gpu_emit(l, &w, &p, sizeof p);
     return i + 1;
 }
 
@@ -453,7 +407,15 @@ static size_t lower_op(lower *l, size_t i) {
     case DEV_EMBED:
         return lower_embed(l, i);
     case DEV_MATMUL:
-        return lower_product(l, i);
+        return gpu_lower_product(l, i);
+    case DEV_ROUTE:
+        return gpu_lower_route(l, i);
+    case DEV_GATHER:
+    case DEV_EXPERTS:
+        return gpu_lower_experts(l, i);
+    case DEV_MIX:
+    case DEV_ADD_GATED:
+        return gpu_lower_mix(l, i);
     case DEV_ROPE:
     case DEV_KV_APPEND:
         return lower_rope(l, i);
@@ -479,7 +441,7 @@ static void emit_top(lower *l, uint32_t k) {
                     .y = l->picked,
                     .n_binds = 3,
                     .bind = {l->d->step, x->x, l->d->top}};
-    emit(l, &w, &p, sizeof p);
+    gpu_emit(l, &w, &p, sizeof p);
 }
 
 /* One token of these. */
@@ -492,7 +454,7 @@ static void emit_draw(lower *l, uint32_t k) {
                     .y = l->picked,
                     .n_binds = 3,
                     .bind = {l->d->step, l->d->top, l->d->found}};
-    emit(l, &w, &p, sizeof p);
+    gpu_emit(l, &w, &p, sizeof p);
 }
 
 static void emit_best(lower *l) {
@@ -506,14 +468,20 @@ static void emit_best(lower *l) {
                     .y = l->picked,
                     .n_binds = 3,
                     .bind = {l->d->step, x->x, l->d->found}};
-    emit(l, &w, &p, sizeof p);
+    gpu_emit(l, &w, &p, sizeof p);
 }
 
 rotor_status gpu_lower(dev_gpu *d, gpu_sized *list, rotor_error *err) {
     const uint32_t rows = list->rows, picked = list->picked;
     const bool several = list->best > 1, all_back = several && !list->draw;
-    lower l = {.d = d, .rows = rows, .picked = picked, .at = gpu_layout_of(d, rows), .err = err};
-    for (size_t i = 0; i < d->n_ops;) i = d->ops[i].picked && !picked ? i + 1 : lower_op(&l, i);
+    lower l = {.d = d,
+               .rows = rows,
+               .picked = picked,
+               .at = gpu_layout_of(d, rows),
+               .early = SIZE_MAX,
+               .err = err};
+    for (size_t i = 0; i < d->n_ops;)
+        i = i == l.early || (d->ops[i].picked && !picked) ? i + 1 : lower_op(&l, i);
     if (list->best == 1) emit_best(&l);
     if (several) emit_top(&l, list->best);
     if (list->draw) emit_draw(&l, list->best);

@@ -45,21 +45,23 @@ static rotor_status list_for(dev_gpu *d, const dev_step *s, gpu_sized **out, rot
     return ROTOR_OK;
 }
 
-/* The page table of row r: where an earlier row of its sequence has it, or behind the others. */
-static uint32_t put_table(dev_gpu *d, const dev_step *s, uint32_t r, uint32_t table_at,
-                          uint32_t *end) {
+/* The page table of row r: where an earlier row of its sequence has it, or behind the others. What
+ * is before the window of the sequence's first row is left out; window 0: nothing is. */
+static uint32_t put_table(dev_gpu *d, const dev_step *s, const uint32_t *const *pages,
+                          uint32_t window, uint32_t r, uint32_t table_at, uint32_t *end) {
     uint32_t first = r; /* of the rows with this table */
     for (uint32_t i = 0; i < r && first == r; i++)
-        if (s->pages[i] == s->pages[r]) first = i;
+        if (pages[i] == pages[r]) first = i;
+    if (first != r) return d->words[table_at + first];
     /* Rows of a sequence ascend: only its last row knows how many pages are in use. */
     uint32_t n = 0;
-    if (first != r) return d->words[table_at + first];
     for (uint32_t i = r; i < s->n_rows; i++)
-        if (s->pages[i] == s->pages[r]) n = s->pos[i] / KERN_KEYS + 1;
-    const uint32_t at = *end;
-    memcpy(d->words + at, s->pages[r], n * sizeof(uint32_t));
-    *end += n;
-    return at;
+        if (pages[i] == pages[r]) n = s->pos[i] / KERN_KEYS + 1;
+    const bool all = !window || s->pos[r] < window;
+    const uint32_t from = all ? 0 : (s->pos[r] + 1 - window) / KERN_KEYS, at = *end;
+    memcpy(d->words + at, pages[r] + from, (n - from) * sizeof(uint32_t));
+    *end += n - from;
+    return at - from;
 }
 
 static void put_angles(dev_gpu *d, uint32_t at, uint32_t pos) {
@@ -88,10 +90,13 @@ static uint32_t put_step(dev_gpu *d, const dev_step *s, uint32_t rows) {
     memset(d->words, 0, end * sizeof *d->words);
     d->words[GPU_STEP_ROWS] = s->n_rows;
     d->words[GPU_STEP_PICKED] = s->n_picked;
+    d->words[GPU_STEP_SLOTS] = s->n_rows * d->shape.n_used;
     for (uint32_t r = 0; r < s->n_rows; r++) {
         d->words[at.token + r] = s->token[r];
         d->words[at.pos + r] = s->pos[r];
-        d->words[at.table + r] = put_table(d, s, r, at.table, &end);
+        d->words[at.table + r] = put_table(d, s, s->pages, 0, r, at.table, &end);
+        if (d->shape.n_ring_pages)
+            d->words[at.ring + r] = put_table(d, s, s->ring, d->ring_window, r, at.ring, &end);
         put_angles(d, at.angle + r * d->shape.n_rot, s->pos[r]);
     }
     for (uint32_t i = 0; s->draw && i < s->n_picked; i++)

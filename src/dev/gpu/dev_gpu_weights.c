@@ -18,12 +18,12 @@ enum { STAGING_BYTES = 8 << 20 };
 static size_t groups_of(size_t rows) { return (rows + GPU_ROWS - 1) / GPU_ROWS; }
 
 /* All of one form and width, and each but the last ends where a group ends. */
-bool gpu_can_join(const dev_gpu *d, const dev_mat *w, uint8_t n) {
+bool gpu_can_join(const dev_gpu *d, const dev_mat *w, uint8_t n, uint32_t n_expert) {
     gpu_type first, type;
     for (uint8_t i = 0; i < n; i++) {
         const kern_mat *m = &d->mats[w[i]];
         if (!gpu_type_of(&d->mats[w[0]], &first) || !gpu_type_of(m, &type) || type != first ||
-            m->cols != d->mats[w[0]].cols || (i + 1 < n && m->rows % GPU_ROWS))
+            m->cols != d->mats[w[0]].cols || (i + 1 < n && m->rows / n_expert % GPU_ROWS))
             return false;
     }
     return true;
@@ -51,12 +51,20 @@ static rotor_status upload_scales(dev_gpu *d, gpu_weights *w, rotor_error *err) 
     return st;
 }
 
+/* The i-th matrix, of an expert. */
+static kern_mat matrix_of(const dev_gpu *d, const gpu_weights *w, uint32_t i, uint32_t expert) {
+    kern_mat m = d->mats[w->w[i]];
+    m.rows /= BASE_MAX(w->n_expert, 1u);
+    m.data += expert * m.rows * m.row_bytes;
+    return m;
+}
+
 /* Groups [begin, end) of the joined matrices, packed into dst. */
 static void pack_groups(const dev_gpu *d, const gpu_weights *w, size_t begin, size_t end,
                         uint32_t *dst) {
     size_t before = 0;
-    for (uint8_t i = 0; i < w->n; i++) {
-        const kern_mat *m = &d->mats[w->w[i]];
+    for (uint32_t k = 0; k < w->n * BASE_MAX(w->n_expert, 1u); k++) { /* an expert's side by side */
+        const kern_mat one = matrix_of(d, w, k % w->n, k / w->n), *m = &one;
         const size_t n = groups_of(m->rows);
         const size_t from = BASE_MIN(BASE_MAX(begin, before) - before, n);
         const size_t to = BASE_MIN(BASE_MAX(end, before) - before, n);
@@ -70,7 +78,9 @@ static rotor_status upload_piece(dev_gpu *d, const gpu_weights *w, const gpu_pie
                                  uint32_t *staging, rotor_error *err) {
     const size_t group_bytes = (size_t)GPU_ROWS * w->n_u * 4;
     const size_t at_once = BASE_MAX(STAGING_BYTES / group_bytes, (size_t)1);
-    const size_t first = p->row0 / GPU_ROWS, n = groups_of(p->rows);
+    const size_t each = groups_of(w->rows);
+    const size_t first = w->n_expert ? p->row0 * each : p->row0 / GPU_ROWS;
+    const size_t n = w->n_expert ? p->rows * each : groups_of(p->rows);
     for (size_t g = 0; g < n; g += at_once) {
         const size_t end = BASE_MIN(g + at_once, n);
         pack_groups(d, w, first + g, first + end, staging);
@@ -83,18 +93,21 @@ static rotor_status upload_piece(dev_gpu *d, const gpu_weights *w, const gpu_pie
 static rotor_status upload(dev_gpu *d, gpu_weights *w, rotor_error *err) {
     const uint64_t group_bytes = (uint64_t)GPU_ROWS * w->n_u * 4;
     const uint64_t most = BASE_MIN(d->g->facts.max_alloc_bytes, d->g->facts.max_bind_bytes);
-    const size_t per_piece = (size_t)(most / group_bytes), n = groups_of(w->rows);
+    const size_t n = groups_of(w->rows) * BASE_MAX(w->n_expert, 1u);
+    const size_t whole = w->n_expert ? groups_of(w->rows) : 1; /* groups that are not torn apart */
+    const size_t per_piece = (size_t)(most / group_bytes) / whole * whole;
     if (!per_piece)
-        return base_fail(err, ROTOR_E_NOMEM, "device %s cannot hold a group of %d rows",
-                         d->g->facts.name, GPU_ROWS);
+        return base_fail(err, ROTOR_E_NOMEM, "device %s cannot hold a group of %zu rows",
+                         d->g->facts.name, whole * GPU_ROWS);
     uint32_t *staging = base_alloc_array(BASE_MAX((size_t)STAGING_BYTES, group_bytes), 1);
     w->pieces = base_alloc_array((n + per_piece - 1) / per_piece, sizeof *w->pieces);
     rotor_status st = staging && w->pieces ? ROTOR_OK : base_fail_nomem(err, "uploading weights");
     for (size_t g = 0; g < n && st == ROTOR_OK; g += per_piece) {
         gpu_piece *p = &w->pieces[w->n_pieces];
         const size_t groups = BASE_MIN(per_piece, n - g);
-        p->row0 = (uint32_t)(g * GPU_ROWS);
-        p->rows = (uint32_t)BASE_MIN(groups * GPU_ROWS, w->rows - g * GPU_ROWS);
+        p->row0 = (uint32_t)(w->n_expert ? g / whole : g * GPU_ROWS);
+        p->rows = (uint32_t)(w->n_expert ? groups / whole
+                                         : BASE_MIN(groups * GPU_ROWS, w->rows - g * GPU_ROWS));
         st = d->api->alloc(d->g, groups * group_bytes, false, &p->mem, err);
         if (st != ROTOR_OK) break;
         w->n_pieces++;
@@ -132,6 +145,7 @@ static rotor_status list_weights(dev_gpu *d, const dev_mat *w, uint8_t n, gpu_we
             *out = list[i];
             out->n_pieces = list[i].n_pieces;
             out->shared = true;
+            out->bias = NULL;
             return d->n_weights++, ROTOR_OK;
         }
     gpu_type_of(&d->mats[w[0]], &out->type);
@@ -150,13 +164,43 @@ rotor_status gpu_add_weights(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_erro
     return upload(d, out, err);
 }
 
+rotor_status gpu_add_experts(dev_gpu *d, const dev_mat *w, uint8_t n, rotor_error *err) {
+    gpu_weights *out = NULL;
+    ROTOR_TRY(list_weights(d, w, n, &out, err));
+    if (out->shared) return ROTOR_OK;
+    out->n_expert = d->shape.n_expert;
+    out->rows /= out->n_expert;
+    if (wants_scales(d, out))
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "device %s has no kernels for experts of this type", d->g->facts.name);
+    return upload(d, out, err);
+}
+
+rotor_status gpu_add_bias(dev_gpu *d, gpu_weights *w, const float *const *v, rotor_error *err) {
+    const uint32_t n_expert = BASE_MAX(w->n_expert, 1u);
+    const size_t bytes = (size_t)w->rows * n_expert * sizeof(float);
+    float *all = base_alloc(bytes), *to = all; /* zeroed: not every matrix may have one */
+    if (!all) return base_fail_nomem(err, "uploading biases");
+    for (uint32_t e = 0; e < n_expert; e++)
+        for (uint8_t i = 0; i < w->n; i++) {
+            const size_t rows = d->mats[w->w[i]].rows / n_expert;
+            if (v[i]) memcpy(to, v[i] + e * rows, rows * sizeof *to);
+            to += rows;
+        }
+    rotor_status st = d->api->alloc(d->g, bytes, false, &w->bias, err);
+    if (st == ROTOR_OK) st = d->api->write(d->g, w->bias, 0, all, bytes, err);
+    if (st == ROTOR_OK) d->weight_bytes += bytes;
+    base_free(all);
+    return st;
+}
+
 /* ==== A table that stays where it is ========================================================== */
 
-/* The kernel takes any row of whole halves of words; T5 and what becomes GPU_B32 are no such rows
- * as they are packed. */
+/* The kernel takes any row of whole halves of words; T5, MXFP4 and what becomes GPU_B32 are no such
+ * rows as they are packed. */
 bool dev_gpu_can_import(const kern_mat *w) {
     gpu_type type;
-    return gpu_type_of(w, &type) && type != GPU_B32 && w->type != QUANT_T5 &&
+    return gpu_type_of(w, &type) && type != GPU_B32 && type != GPU_MXFP4 && w->type != QUANT_T5 &&
            w->type != KERN_Q8X16 && w->row_bytes % 2 == 0 && (uintptr_t)w->data % 2 == 0;
 }
 
@@ -232,6 +276,7 @@ rotor_status gpu_add_table(dev_gpu *d, dev_mat w, rotor_error *err) {
 }
 
 void gpu_weights_free(dev_gpu *d, gpu_weights *w) {
+    d->api->mem_free(d->g, w->bias);
     if (w->shared) return;
     for (size_t i = 0; i < w->n_pieces; i++) d->api->mem_free(d->g, w->pieces[i].mem);
     d->api->mem_free(d->g, w->rs);

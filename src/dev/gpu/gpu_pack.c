@@ -20,6 +20,8 @@ enum {
     T2_COLS = 128,       /* columns of a T2 block */
     PAIR_COLS = 64,      /* columns of two blocks that share a word of scales */
     SUPER_COLS = 256,    /* columns of a K-quant's block */
+    MX_COLS = 128,       /* columns of four blocks that share a word of scales */
+    MX_BLOCK = 17,       /* bytes of a block of 32 in MXFP4: scale, nibbles */
     MAX_UNIT = 64,       /* words of a unit at most */
     SIDE_BLOCK = 34 * 16 /* bytes of a block of sixteen rows in KERN_Q8X16 */
 };
@@ -34,6 +36,7 @@ static shape shape_of(gpu_type type) {
         [GPU_T2] = {T2_COLS, 8},       [GPU_F32] = {32, 32},          [GPU_F16] = {64, 32},
         [GPU_BF16] = {64, 32},         [GPU_Q8_0] = {PAIR_COLS, 17},  [GPU_Q4_0] = {PAIR_COLS, 9},
         [GPU_Q4_K] = {SUPER_COLS, 36}, [GPU_Q6_K] = {SUPER_COLS, 53}, [GPU_B32] = {32, 12},
+        [GPU_MXFP4] = {MX_COLS, 17},
     };
     return shapes[type];
 }
@@ -43,10 +46,10 @@ bool gpu_type_of(const kern_mat *w, gpu_type *out) {
         uint32_t type;   /* of the file */
         gpu_type packed; /* on the device */
     } known[] = {
-        {QUANT_I2_S, GPU_T2},   {QUANT_T5, GPU_T2},     {QUANT_F32, GPU_F32},
-        {QUANT_F16, GPU_F16},   {QUANT_BF16, GPU_BF16}, {QUANT_Q8_0, GPU_Q8_0},
-        {KERN_Q8X16, GPU_Q8_0}, {QUANT_Q4_0, GPU_Q4_0}, {QUANT_Q4_K, GPU_Q4_K},
-        {QUANT_Q6_K, GPU_Q6_K},
+        {QUANT_I2_S, GPU_T2},   {QUANT_T5, GPU_T2},       {QUANT_F32, GPU_F32},
+        {QUANT_F16, GPU_F16},   {QUANT_BF16, GPU_BF16},   {QUANT_Q8_0, GPU_Q8_0},
+        {KERN_Q8X16, GPU_Q8_0}, {QUANT_Q4_0, GPU_Q4_0},   {QUANT_Q4_K, GPU_Q4_K},
+        {QUANT_Q6_K, GPU_Q6_K}, {QUANT_MXFP4, GPU_MXFP4},
     };
     for (size_t i = 0; i < BASE_COUNT(known); i++)
         if (known[i].type == w->type) {
@@ -62,6 +65,7 @@ bool gpu_type_of(const kern_mat *w, gpu_type *out) {
 size_t gpu_row_words(gpu_type type, size_t cols) {
     if (type == GPU_F32) return cols;
     if (type == GPU_F16 || type == GPU_BF16) return (cols + 1) / 2;
+    if (type == GPU_MXFP4) return cols / 32 * 4 + (cols + MX_COLS - 1) / MX_COLS;
     const shape s = shape_of(type);
     return (cols + s.cols - 1) / s.cols * s.words;
 }
@@ -114,6 +118,14 @@ static void q4_0_unit(const kern_mat *w, size_t r, size_t c0, uint32_t *out) {
     out[0] = scale[0] | (uint32_t)scale[1] << 16;
 }
 
+static void mxfp4_unit(const kern_mat *w, size_t r, size_t c0, uint32_t *out) {
+    const uint8_t *block = w->data + r * w->row_bytes + c0 / 32 * MX_BLOCK;
+    for (uint32_t i = 0; i < MX_COLS / 32 && c0 + 32 * i < w->cols; i++, block += MX_BLOCK) {
+        out[0] |= (uint32_t)block[0] << 8 * i;
+        memcpy(out + 1 + 4 * i, block + 1, MX_BLOCK - 1);
+    }
+}
+
 static void b32_unit(const kern_mat *w, size_t r, size_t c0, uint32_t *out) {
     quant_block32 block;
     quant_unpack32(w->type, w->data + r * w->row_bytes, c0 / 32, &block);
@@ -159,6 +171,9 @@ static void unit(const kern_mat *w, gpu_type type, size_t r, size_t c0, uint32_t
         return;
     case GPU_B32:
         b32_unit(w, r, c0, out);
+        return;
+    case GPU_MXFP4:
+        mxfp4_unit(w, r, c0, out);
         return;
     }
 }

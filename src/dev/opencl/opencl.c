@@ -5,6 +5,8 @@
  */
 #include "dev/opencl/opencl.h"
 
+#include <assert.h>
+
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
 static rotor_status say(const ocl *g, rotor_status st, cl_int code, const char *call,
@@ -105,6 +107,7 @@ static rotor_status open_device(gpu **out, size_t index, const char *cache_dir, 
     if (st == ROTOR_OK && rows[index].facts.missing[0])
         st = base_fail(err, ROTOR_E_UNSUPPORTED, "OpenCL device %s cannot be used: %s",
                        rows[index].facts.name, rows[index].facts.missing);
+    g->index = index;
     if (st == ROTOR_OK) st = open_row(g, &rows[index], cache_dir, err);
     base_free(rows);
     if (st != ROTOR_OK) {
@@ -170,13 +173,9 @@ static rotor_status alloc(gpu *base, uint64_t bytes, bool host, gpu_mem **out, r
 
 /* Whole pages: what drivers that share the host's memory take as it is. One that cannot may keep a
  * copy; that is its own affair. */
-static rotor_status import_mem(gpu *base, const void *host, uint64_t bytes, gpu_mem **out,
-                               rotor_error *err) {
-    ocl *g = (ocl *)base;
+static rotor_status import_pages(ocl *g, const void *host, uint64_t bytes, gpu_mem **out,
+                                 rotor_error *err) {
     cl_int code = CL_SUCCESS;
-    if (!base->facts.imports || bytes > base->facts.max_alloc_bytes)
-        return base_fail(err, ROTOR_E_UNSUPPORTED, "OpenCL device %s does not import this memory",
-                         base->facts.name);
     gpu_mem *m = base_alloc(sizeof *m);
     if (!m) return base_fail_nomem(err, "importing memory");
     m->bytes = bytes;
@@ -187,8 +186,8 @@ static rotor_status import_mem(gpu *base, const void *host, uint64_t bytes, gpu_
         base_free(m);
         return say(g, ROTOR_E_UNSUPPORTED, code, "clCreateBuffer of the host's memory", err);
     }
-    base->counters.allocations++;
-    base->counters.imported += bytes;
+    g->base.counters.allocations++;
+    g->base.counters.imported += bytes;
     *out = m;
     return ROTOR_OK;
 }
@@ -213,6 +212,39 @@ static rotor_status read_mem(gpu *base, gpu_mem *m, uint64_t at, void *dst, uint
     if (code != CL_SUCCESS) return ocl_fail(g, code, "clEnqueueReadBuffer", err);
     base->counters.bytes_down += bytes;
     return ROTOR_OK;
+}
+
+/* Whether another context of the device can read both ends of it: some drivers say no only when
+ * work uses the pages, and with the queue all that is on it is lost. */
+static bool try_elsewhere(const ocl *g, const uint8_t *host, uint64_t bytes) {
+    enum { SEEN = 64 };
+    const uint64_t ends[] = {0, bytes - SEEN};
+    uint8_t seen[SEEN];
+    gpu *other = NULL;
+    gpu_mem *m = NULL;
+    if (gpu_opencl()->open(&other, g->index, NULL, NULL) != ROTOR_OK) return false;
+    ((ocl *)other)->cl = g->cl;
+    bool good = import_pages((ocl *)other, host, bytes, &m, NULL) == ROTOR_OK;
+    for (size_t i = 0; i < BASE_COUNT(ends) && good; i++)
+        good = read_mem(other, m, ends[i], seen, SEEN, NULL) == ROTOR_OK &&
+               memcmp(seen, host + ends[i], SEEN) == 0;
+    mem_free(other, m);
+    close_device(other);
+    return good;
+}
+
+static rotor_status import_mem(gpu *base, const void *host, uint64_t bytes, gpu_mem **out,
+                               rotor_error *err) {
+    ocl *g = (ocl *)base;
+    assert(bytes && bytes % base_page_bytes() == 0 && (uintptr_t)host % base_page_bytes() == 0);
+    if (base->facts.imports && !g->import_tried) {
+        g->import_tried = true;
+        base->facts.imports = try_elsewhere(g, host, bytes);
+    }
+    if (!base->facts.imports || bytes > base->facts.max_alloc_bytes)
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "OpenCL device %s does not import this memory",
+                         base->facts.name);
+    return import_pages(g, host, bytes, out, err);
 }
 
 static rotor_status copy_mem(gpu *base, gpu_mem *dst, uint64_t dst_at, gpu_mem *src,

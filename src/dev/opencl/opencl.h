@@ -78,6 +78,8 @@ typedef struct ocl {
     cl_command_queue queue;   /* owned, in order */
     char *cache_dir;          /* owned; NULL: no binaries on disk */
     uint8_t identity[32];     /* hash of platform, device and driver: whose binaries these are */
+    size_t index;             /* of gpu_api.list */
+    bool import_tried;        /* on another context; facts.imports says how that went */
     bool newer;               /* OpenCL 3.0: its compiler knows that language */
     bool exact_divide;        /* the compiler can round division and square root correctly */
     uint32_t built_here;      /* programs compiled from their text */

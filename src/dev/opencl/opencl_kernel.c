@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Kernels on OpenCL: their text is compiled by the driver, with the constants on its command line
- * and nothing that would loosen the arithmetic. What comes out is kept on disk:
+ * Kernels on OpenCL: their text is compiled by the driver, with the constants on its command line,
+ * nothing that would loosen the arithmetic, and no warnings (some drivers print them where the user
+ * reads). What comes out is kept on disk:
  *
  *   cache_dir/opencl-<first 16 bytes of the key, hex>.bin = | ocl_header | the driver's binary |
  *
@@ -27,7 +28,7 @@ typedef struct job {
 static void write_options(job *j, const uint32_t *spec, uint32_t n_spec) {
     const ocl *g = j->g;
     const unsigned form = gpu_form_of(&g->base.facts);
-    size_t n = (size_t)snprintf(j->options, sizeof j->options, "-cl-std=%s%s -DROTOR_OPENCL%s%s",
+    size_t n = (size_t)snprintf(j->options, sizeof j->options, "-w -cl-std=%s%s -DROTOR_OPENCL%s%s",
                                 form && g->newer ? "CL3.0" : "CL1.2",
                                 g->exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
                                 form & GPU_WITH_DOT ? " -DHAVE_DOT" : "",

@@ -269,6 +269,196 @@ static void answers_come_in_parts(void **state) {
     rotor_engine_close(&e);
 }
 
+/* ==== Generated answers ======================================================================= */
+
+/* A logits hook that says a text, token after token, as far as it may. */
+typedef struct script {
+    const rotor_engine *e; /* of the vocabulary */
+    uint32_t *ids;         /* [n] owned */
+    size_t n, at;          /* how many, said */
+} script;
+
+static void say_next(void *user, float *logits, uint32_t n_vocab) {
+    script *s = user;
+    for (uint32_t i = 0; i < n_vocab; i++) logits[i] = -(float)i / 1000;
+    if (s->at < s->n) logits[s->ids[s->at]] = 10;
+    s->at++;
+}
+
+typedef struct told {
+    rotor_reply *r;          /* owned */
+    rotor_gen_result result; /* owned */
+    base_buf pieces, text;   /* of on_piece and on_text */
+} told;
+
+static told *hearing; /* user is the script's */
+
+static bool hear(void *user, const char *text, size_t n_bytes, const rotor_token *token,
+                 const rotor_token *top, size_t n_top) {
+    (void)user, (void)token, (void)top, (void)n_top;
+    return base_buf_append(&hearing->text, text, n_bytes);
+}
+
+/* What comes of a model that means to say this behind <|start|>assistant. */
+static told tell(rotor_engine *e, const char *said, size_t n_bytes, rotor_gen_options o) {
+    told t = {0};
+    script s = {.e = e};
+    rotor_session *session = NULL;
+    const rotor_turn turn = {.role = "user", .content = "q"};
+    uint32_t *prompt = NULL;
+    size_t n = 0;
+    hearing = &t;
+    OK(rotor_tokenize(e, said, n_bytes, ROTOR_TOK_SPECIAL, &s.ids, &s.n, &api_err));
+    OK(rotor_session_create(&session, e, 0, &api_err));
+    OK(rotor_chat_prompt(e, &turn, 1, NULL, &prompt, &n, NULL, &api_err));
+    OK(rotor_reply_create(&t.r, e, note, &t.pieces, &api_err));
+    o.temperature = 0;
+    o.reply = t.r;
+    o.on_logits = say_next;
+    o.on_text = hear;
+    o.user = &s;
+    if (!o.max_tokens) o.max_tokens = 400;
+    OK(rotor_generate(session, prompt, n, &o, &t.result, &api_err));
+    rotor_free(prompt);
+    rotor_free(s.ids);
+    rotor_session_free(&session);
+    return t;
+}
+
+static void told_free(told *t) {
+    rotor_reply_free(&t->r);
+    rotor_gen_result_free(&t->result);
+    base_buf_free(&t->pieces);
+    base_buf_free(&t->text);
+}
+
+/* All ways to the answer's text give the same. */
+static void expect_answer(const told *t, const char *want, size_t n_bytes) {
+    assert_int_equal(rotor_reply_bytes(t->r, ROTOR_PART_ANSWER), n_bytes);
+    assert_memory_equal(rotor_reply_text(t->r, ROTOR_PART_ANSWER), want, n_bytes);
+    assert_int_equal(t->result.n_bytes, n_bytes);
+    assert_memory_equal(t->result.text, want, n_bytes);
+    assert_int_equal(t->text.len, n_bytes);
+    if (n_bytes) assert_memory_equal(t->text.data, want, n_bytes);
+}
+
+#define ANALYSIS(text) "<|channel|>analysis<|message|>" text "<|end|><|start|>assistant"
+#define FINAL(text)    "<|channel|>final<|message|>" text
+
+static void stops_look_at_the_answer(void **state) {
+    (void)state;
+    rotor_engine *e = open_model("harmony");
+    rotor_gen_options o = rotor_gen_options_default(e);
+    const char *stops[] = {"STOP", "final", "q\n"};
+    const char *said = ANALYSIS("STOP or not") FINAL("One STO, two STOP three<|return|>");
+    o.stops = stops;
+    o.n_stops = 3;
+    told t = tell(e, said, strlen(said), o);
+    assert_int_equal(t.result.finish, ROTOR_FINISH_STOP);
+    assert_string_equal(t.pieces.data, "[reasoning STOP or not][answer One STO, two ]");
+    assert_string_equal(rotor_reply_text(t.r, ROTOR_PART_REASONING), "STOP or not");
+    expect_answer(&t, "One STO, two ", 13);
+    told_free(&t);
+    /* What is held back comes when the answer ends. */
+    said = ANALYSIS("hm") FINAL("One STO<|return|>");
+    t = tell(e, said, strlen(said), o);
+    assert_int_equal(t.result.finish, ROTOR_FINISH_END);
+    assert_string_equal(t.pieces.data, "[reasoning hm][answer One STO]");
+    expect_answer(&t, "One STO", 7);
+    told_free(&t);
+    o.max_tokens = 9 + (uint32_t)strlen("analysishm") + 5; /* in the middle of the second header */
+    t = tell(e, said, strlen(said), o);
+    assert_int_equal(t.result.finish, ROTOR_FINISH_LENGTH);
+    assert_string_equal(rotor_reply_text(t.r, ROTOR_PART_REASONING), "hm");
+    told_free(&t);
+    rotor_engine_close(&e);
+}
+
+static void answers_are_joined_alike(void **state) {
+    (void)state;
+    rotor_engine *e = open_model("harmony");
+    const char *said = FINAL("a") "<|end|><|start|>assistant" FINAL("b<|return|>");
+    told t = tell(e, said, strlen(said), rotor_gen_options_default(e));
+    assert_string_equal(t.pieces.data, "[answer a][answer \nb]");
+    expect_answer(&t, "a\nb", 3);
+    told_free(&t);
+    rotor_engine_close(&e);
+}
+
+static void a_zero_does_not_end_a_text(void **state) {
+    (void)state;
+    rotor_engine *e = open_model("harmony");
+    static const char said[] = ANALYSIS("h\0m") FINAL("a\0b<|return|>");
+    told t = tell(e, said, sizeof said - 1, rotor_gen_options_default(e));
+    expect_answer(&t, "a\0b", 3);
+    assert_int_equal(rotor_reply_bytes(t.r, ROTOR_PART_REASONING), 3);
+    told_free(&t);
+    rotor_engine_close(&e);
+}
+
+/* The model means nothing well; what comes is in order all the same. */
+static void generation_keeps_to_the_format(void **state) {
+    (void)state;
+    rotor_engine *e = open_model("harmony");
+    rotor_session *s = NULL;
+    const rotor_turn turn = {.role = "user", .content = "q"};
+    uint32_t *prompt = NULL;
+    size_t n = 0;
+    OK(rotor_session_create(&s, e, 0, &api_err));
+    OK(rotor_chat_prompt(e, &turn, 1, NULL, &prompt, &n, NULL, &api_err));
+    for (uint64_t seed = 0; seed < 12; seed++) {
+        rotor_gen_options o = rotor_gen_options_default(e);
+        rotor_gen_result r = {0};
+        char *text = NULL;
+        o.max_tokens = 200;
+        o.seed = seed;
+        o.temperature = 1.5f;
+        o.ignore_eog = seed % 2;
+        if (seed < 10)
+            OK(rotor_generate(s, prompt, n, &o, &r, &api_err));
+        else
+            OK(rotor_generate_beam(s, prompt, n, 3, 60, &r, &api_err));
+        OK(rotor_detokenize(e, r.ids, r.n_ids, true, &text, NULL, &api_err));
+        const bool opens = strncmp(text, "<|channel|>", 11) == 0 || text[0] == ' ';
+        if (!opens || strstr(text, "[PAD") || strstr(text, "<|channel|><|")) fail_msg("%s", text);
+        for (const char *at = text; (at = strstr(at, "<|start|>")); at++)
+            if (strncmp(at + 9, "assistant", 9) != 0 && strlen(at) > 18) fail_msg("%s", text);
+        if (o.ignore_eog && seed < 10) {
+            assert_int_equal(r.n_ids, 200);
+            assert_int_equal(r.finish, ROTOR_FINISH_LENGTH);
+            for (size_t i = 0; i < r.n_ids; i++) assert_false(rotor_is_eog(e, r.ids[i]));
+        }
+        rotor_free(text);
+        rotor_gen_result_free(&r);
+    }
+    rotor_free(prompt);
+    rotor_session_free(&s);
+    rotor_engine_close(&e);
+}
+
+static void a_reply_is_for_one_answer(void **state) {
+    (void)state;
+    rotor_engine *e = open_model("harmony"), *other = open_model("harmony");
+    rotor_gen_options o = rotor_gen_options_default(e);
+    const char *said = FINAL("a<|return|>");
+    rotor_session *s = NULL;
+    rotor_gen_result r = {0};
+    const uint32_t id = 40;
+    told t = tell(e, said, strlen(said), o);
+    OK(rotor_session_create(&s, other, 0, &api_err));
+    o.reply = t.r;
+    assert_int_equal(rotor_generate(s, &id, 1, &o, &r, &api_err), ROTOR_E_ARG);
+    assert_non_null(strstr(api_err.message, "another engine"));
+    rotor_session_free(&s);
+    OK(rotor_session_create(&s, e, 0, &api_err));
+    assert_int_equal(rotor_generate(s, &id, 1, &o, &r, &api_err), ROTOR_E_ARG);
+    assert_non_null(strstr(api_err.message, "not a new one"));
+    rotor_session_free(&s);
+    told_free(&t);
+    rotor_engine_close(&e);
+    rotor_engine_close(&other);
+}
+
 static void the_end_is_known(void **state) {
     (void)state;
     rotor_engine *e = open_model("harmony");
@@ -343,6 +533,11 @@ int main(void) {
         cmocka_unit_test(bad_turns_are_refused),
         cmocka_unit_test(other_formats_have_no_parts),
         cmocka_unit_test(answers_come_in_parts),
+        cmocka_unit_test(stops_look_at_the_answer),
+        cmocka_unit_test(answers_are_joined_alike),
+        cmocka_unit_test(a_zero_does_not_end_a_text),
+        cmocka_unit_test(generation_keeps_to_the_format),
+        cmocka_unit_test(a_reply_is_for_one_answer),
         cmocka_unit_test(the_end_is_known),
         cmocka_unit_test(out_of_memory),
     };

@@ -438,6 +438,33 @@ static void endless_headers_become_text(void **state) {
 }
 
 /* Characters of several tokens come whole, broken ones as U+FFFD, and at once. */
+/* Text that is no header becomes a message at any of its bytes, in the middle of a character, too;
+ * a zero is a byte like any other. */
+static void endless_headers_keep_characters_whole(void **state) {
+    (void)state;
+    text_vocab *v = small_vocab(TEXT_CONTROL, NULL);
+    harmony h = marks_of(v);
+    for (size_t before = 0; before < 8; before++) {
+        text_ids ids = {0};
+        base_buf text = {0};
+        story s = {0};
+        base_buf_append(&text, "Heh\0 there!", 3 + before);
+        for (int i = 0; i < 40; i++) base_buf_puts(&text, "\xF0\x9F\xA6\x8A");
+        assert_int_equal(text_encode(v, (base_str){text.data, text.len}, 0, &ids, NULL), ROTOR_OK);
+        harmony_parser *p = parse(&h, false, ids.ids, ids.n, &s);
+        assert_int_equal(harmony_parser_count(p), 1);
+        const base_buf *got = &harmony_parser_at(p, 0)->content;
+        assert_int_equal(got->len, text.len);
+        assert_memory_equal(got->data, text.data, text.len);
+        assert_false(s.half);
+        harmony_parser_free(&p);
+        story_free(&s);
+        text_ids_free(&ids);
+        base_buf_free(&text);
+    }
+    text_vocab_free(&v);
+}
+
 static void text_comes_in_whole_characters(void **state) {
     (void)state;
     text_vocab *v = small_vocab(TEXT_CONTROL, NULL);
@@ -547,6 +574,7 @@ int main(void) {
         cmocka_unit_test(rendered_conversations_parse),
         cmocka_unit_test(published_samples),
         cmocka_unit_test(malformed_turns),
+        cmocka_unit_test(endless_headers_keep_characters_whole),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(endless_headers_become_text),
         cmocka_unit_test(text_comes_in_whole_characters),

@@ -49,17 +49,23 @@ size_t rig_devices(rig_device out[RIG_DEVICES]) {
 
 /* ==== Models ================================================================================== */
 
-typedef enum origin { MADE, FOUND, TINY, FORGED } origin;
+typedef enum origin { MADE, FOUND, TINY, FORGED, GOLDEN } origin;
 
 static const struct {
     const char *name; /* for people; of MADE and FOUND also where it comes from */
-    origin from;      /* tool_synth, a file of the tests, tiny_write, forge */
-    uint32_t what;    /* TINY: tiny_kind; FORGED: quant_type of the projections */
-    bool quick;       /* part of the short run */
+    origin from;   /* tool_synth, a file of the tests, tiny_write, forge, a checkpoint of theirs */
+    uint32_t what; /* TINY: tiny_kind; FORGED: quant_type of the projections */
+    bool quick;    /* part of the short run */
 } models[] = {{"bitnet-tiny", MADE, 0, true},
               {"llama-tiny", MADE, 0, true},
               {"stories260K", FOUND, 0, true},
               {"llama-1.58-tiny", MADE, 0, true},
+              {"gptoss-gguf/model.gguf", GOLDEN, 0, true},
+              {"fam-qwen2moe", GOLDEN, 0, true},
+              {"fam-qwen3moe", GOLDEN, 0, false},
+              {"gptoss-mxfp4", GOLDEN, 0, false},
+              {"gptoss-dense", GOLDEN, 0, false},
+              {"gpt-oss F32", TINY, TINY_GPT_OSS, false},
               {"bitnet TQ2_0", TINY, TINY_BITNET_TQ, false},
               {"bitnet T5", TINY, TINY_BITNET_T5, false},
               {"llama F32", TINY, TINY_LLAMA_F32, false},
@@ -123,6 +129,11 @@ static void open_model(model **out, size_t i) {
                  models[i].name);
         must(model_open(out, path, &mo, &err), &err, models[i].name);
         return;
+    case GOLDEN:
+        snprintf(path, sizeof path, "%s/tests/data/golden/%s", getenv("ROTOR_SOURCE_ROOT"),
+                 models[i].name);
+        must(model_open(out, path, &mo, &err), &err, models[i].name);
+        return;
     case FORGED:
         forge_model(out, models[i].what, &err);
         return;
@@ -160,6 +171,8 @@ void rig_up(rig *r, const char *model_name, rig_setting set) {
                             .head = set.head,
                             .device_facts = set.facts,
                             .n_pages = 24,
+                            .n_sessions = set.sessions,
+                            .device_layers = set.layers,
                             .chunk = set.rows,
                             .max_logits = set.rows,
                             .log = &r->log.log,

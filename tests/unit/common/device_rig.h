@@ -50,6 +50,8 @@ typedef struct rig_setting {
     run_head head;            /* precision of the output head */
     const dev_facts *facts;   /* of the device, by which the model is placed; NULL: all of it */
     uint32_t rows;            /* rows of a step at most, all may have logits */
+    uint32_t layers;          /* of them on the device, the rest on the CPU; 0: all */
+    uint32_t sessions;        /* announced: rings of pages where layers have windows; 0: none */
     run_open_gpu *open_gpu;   /* of the engine */
 } rig_setting;
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * check_kernels [--all] [--only FAMILY] [--api NAME] [--plain] [--bend]: see check_kernels.h.
- * Without arguments a short set. Families: products, rows, cache, attention, choice. On devices
- * that add up across sub-groups, families that do so are checked with and without; --plain: without
- * anything that is only there when offered. --bend spoils every reference; the program then
+ * Without arguments a short set. Families: products, rows, cache, attention, choice, experts. On
+ * devices that add up across sub-groups, families that do so are checked with and without; --plain:
+ * without anything that is only there when offered. --bend spoils every reference; the program then
  * succeeds when every family has found fault.
  */
 #include "check_kernels.h"
@@ -155,7 +155,7 @@ static const struct {
 } families[] = {
     {"products", check_product_kernels, false}, {"rows", check_row_kernels, true},
     {"cache", check_cache_kernels, false},      {"attention", check_attention_kernels, true},
-    {"choice", check_choice_kernels, false},
+    {"choice", check_choice_kernels, false},    {"experts", check_expert_kernels, false},
 };
 
 /* Returns false when something was wrong, or with bend when a family found nothing. */

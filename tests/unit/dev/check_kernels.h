@@ -90,5 +90,6 @@ void check_row_kernels(checker *c);
 void check_cache_kernels(checker *c);
 void check_attention_kernels(checker *c);
 void check_choice_kernels(checker *c);
+void check_expert_kernels(checker *c);
 
 #endif

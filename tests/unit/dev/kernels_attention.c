@@ -203,6 +203,7 @@ typedef struct attn_case {
     uint32_t window;         /* positions seen */
     uint32_t pos[40];        /* of the rows */
     uint32_t n;              /* rows */
+    bool sinks;              /* a score more for each head */
 } attn_case;
 
 /* Keys and values of both sequences up to the last position. */
@@ -219,7 +220,8 @@ static cache cache_fill(checker *c, const attn_case *k, size_t last) {
     return o;
 }
 
-static void reference(checker *c, const attn_case *k, const cache *o, const float *q, float *out) {
+static void reference(checker *c, const attn_case *k, const cache *o, const float *q,
+                      const float *sinks, float *out) {
     const size_t ld = (size_t)k->n_kv * k->group * k->d;
     float *scratch = aligned_alloc(64, (kern_attn_scratch(k->group, k->d) * 4 + 63) / 64 * 64);
     for (size_t r = 0; r < k->n; r++)
@@ -240,12 +242,13 @@ static void reference(checker *c, const attn_case *k, const cache *o, const floa
                                           .v_at = o->half + h * o->block_bytes,
                                           .pos = k->pos[r],
                                           .window = k->window,
+                                          .sinks = k->sinks ? sinks + h * k->group : NULL,
                                           .scratch = scratch});
     free(scratch);
 }
 
 /* Few tokens: parts, then their fold. */
-static void run_parts(checker *c, const attn_case *k, const step_image *s, gpu_mem *const bind[4],
+static void run_parts(checker *c, const attn_case *k, const step_image *s, gpu_mem *const bind[5],
                       gpu_mem *dst) {
     const uint32_t n_head = k->n_kv * k->group, rows = k->n + 1, ld = n_head * k->d;
     const gpu_attn_params attn = {.pos_at = s->pos_at,
@@ -267,15 +270,15 @@ static void run_parts(checker *c, const attn_case *k, const step_image *s, gpu_m
                      .n_binds = 5});
     run(c, &(launch){.name = "attn_fold",
                      .lx = 64,
-                     .spec = {k->d},
+                     .spec = {k->d, k->sinks},
                      .groups = {n_head, rows, 1},
                      .params = &fold,
                      .n_params = sizeof fold / 4,
-                     .bind = {bind[0], part, dst},
-                     .n_binds = 3});
+                     .bind = {bind[0], part, dst, bind[4]},
+                     .n_binds = 4});
 }
 
-static void run_tile(checker *c, const attn_case *k, const step_image *s, gpu_mem *const bind[4],
+static void run_tile(checker *c, const attn_case *k, const step_image *s, gpu_mem *const bind[5],
                      gpu_mem *dst) {
     const uint32_t n_head = k->n_kv * k->group, rows = k->n + 1, ld = n_head * k->d;
     const gpu_tile_params params = {.pos_at = s->pos_at,
@@ -287,19 +290,20 @@ static void run_tile(checker *c, const attn_case *k, const step_image *s, gpu_me
                                     .scale = 1 / sqrtf((float)k->d)};
     run(c, &(launch){.name = "attn_tile",
                      .lx = 128,
-                     .spec = {k->group, k->d, k->kv},
+                     .spec = {k->group, k->d, k->kv, k->sinks},
                      .groups = {(rows + GPU_TILE_TOKENS - 1) / GPU_TILE_TOKENS, n_head, 1},
                      .params = &params,
                      .n_params = sizeof params / 4,
-                     .bind = {bind[0], bind[1], bind[2], bind[3], dst},
-                     .n_binds = 5});
+                     .bind = {bind[0], bind[1], bind[2], bind[3], dst, bind[4]},
+                     .n_binds = 6});
 }
 
 static void check_attn(checker *c, const attn_case *k) {
     if (!k->splits && !has_kernel("attn_tile")) return;
-    char what[96];
-    snprintf(what, sizeof what, "attention of %u x %u heads of %u, cache %d, %u parts, window %u",
-             k->n_kv, k->group, k->d, (int)k->kv, k->splits, k->window);
+    char what[112];
+    float sinks[64];
+    snprintf(what, sizeof what, "attention of %u x %u heads of %u, cache %d, %u parts, window %u%s",
+             k->n_kv, k->group, k->d, (int)k->kv, k->splits, k->window, k->sinks ? ", sinks" : "");
     uint32_t last = 0;
     for (size_t i = 0; i < k->n; i++) last = BASE_MAX(last, k->pos[i]);
     const size_t ld = (size_t)k->n_kv * k->group * k->d, n = (k->n + 1) * ld;
@@ -310,9 +314,10 @@ static void check_attn(checker *c, const attn_case *k) {
     step_image s = step_make(k->n + 1, k->n, 0, 0, last / KERN_KEYS + 1);
     put_tables(&s, &o, k->n + 1, last / KERN_KEYS + 1);
     memcpy(s.word + s.pos_at, k->pos, 4 * k->n);
-    reference(c, k, &o, q, want);
-    gpu_mem *bind[4] = {put(c, s.word, s.n_words * 4), put(c, q, n * 4), put(c, o.bytes, o.half),
-                        put(c, o.bytes + o.half, o.half)};
+    randoms(c, sinks, BASE_COUNT(sinks), 3);
+    reference(c, k, &o, q, sinks, want);
+    gpu_mem *bind[5] = {put(c, s.word, s.n_words * 4), put(c, q, n * 4), put(c, o.bytes, o.half),
+                        put(c, o.bytes + o.half, o.half), put(c, sinks, sizeof sinks)};
     gpu_mem *out = put(c, dst, n * 4);
     if (k->splits)
         run_parts(c, k, &s, bind, out);
@@ -348,10 +353,12 @@ static void check_all(checker *c) {
             for (size_t d = 0; d < BASE_COUNT(ds); d++) {
                 if (groups[g] == 12 && ds[d] > 80) continue;
                 attn_case k = {
-                    groups[g], 2, ds[d], (kern_kv)kv, 0, 0, {0, 1, 63, 64, 511, 512, 1000, 130}, 8};
+                    groups[g], 2,    ds[d], (kern_kv)kv, 0, 0, {0, 1, 63, 64, 511, 512, 1000, 130},
+                    8,         false};
                 for (size_t i = 0; i < 3; i++) {
                     k.splits = splits[i];
                     k.window = windows[(g + d + i) % 4];
+                    k.sinks = (g + d) % 2;
                     check_attn(c, &k);
                 }
                 k.splits = 0;
@@ -366,11 +373,12 @@ static void check_all(checker *c) {
 
 void check_attention_kernels(checker *c) {
     static const attn_case cases[] = {
-        {5, 2, 128, KERN_KV_F16, 3, 0, {0, 63, 64, 512, 1000}, 5},
-        {4, 2, 80, KERN_KV_Q8, 1, 70, {0, 130, 63}, 3},
-        {1, 3, 64, KERN_KV_F32, 3, 0, {1, 511}, 2},
-        {5, 2, 128, KERN_KV_F16, 0, 0, {0, 63, 64, 512, 1000}, 5},
-        {1, 2, 80, KERN_KV_Q8, 0, 70, {0, 130, 63}, 3},
+        {5, 2, 128, KERN_KV_F16, 3, 0, {0, 63, 64, 512, 1000}, 5, false},
+        {4, 2, 80, KERN_KV_Q8, 1, 70, {0, 130, 63}, 3, true},
+        {1, 3, 64, KERN_KV_F32, 3, 0, {1, 511}, 2, false},
+        {8, 1, 64, KERN_KV_F16, 16, 128, {1, 200, 511}, 3, true},
+        {5, 2, 128, KERN_KV_F16, 0, 0, {0, 63, 64, 512, 1000}, 5, false},
+        {1, 2, 80, KERN_KV_Q8, 0, 70, {0, 130, 63}, 3, true},
     };
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
         check_attn(c, &cases[i]);

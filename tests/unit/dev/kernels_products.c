@@ -15,7 +15,8 @@ typedef struct product {
     uint32_t tokens;     /* rows of activations */
     uint32_t at_once;    /* TOKENS of mv; 0: mm */
     bool float_act;      /* float activations */
-    bool add, scaled;    /* y += W x; rows times rs */
+    bool add;            /* y += W x */
+    uint32_t scaled;     /* GPU_SCALED: rows times rs; GPU_BIASED: plus rs; or 0 */
 } product;
 
 /* ==== Weights ================================================================================= */
@@ -239,14 +240,17 @@ static void check_product(checker *c, const product *p) {
     for (size_t b = 0; b < p->tokens; b++)
         for (size_t r = 0; r < p->rows; r++) {
             float *v = &want[b * y_ld + r];
-            if (p->scaled && !ternary) *v *= rs[r];
+            if (p->scaled == GPU_SCALED && !ternary) *v *= rs[r];
+            if (p->scaled == GPU_BIASED) *v += rs[r];
             if (p->add) *v += 0.25f;
         }
     dispatch(c, p, &w, &x, rs, y, y_ld);
-    snprintf(what, sizeof what, "%s %s [%u,%u] x %u, %u at once%s%s%s",
+    snprintf(what, sizeof what, "%s %s [%u,%u] x %u, %u at once%s%s",
              p->type == KERN_Q8X16 ? "Q8X16" : info->name, p->float_act ? "f32" : "int8", p->rows,
-             p->cols, p->tokens, p->at_once, p->add ? ", added" : "", p->scaled ? ", scaled" : "",
-             "");
+             p->cols, p->tokens, p->at_once, p->add ? ", added" : "",
+             p->scaled == GPU_BIASED ? ", biased"
+             : p->scaled             ? ", scaled"
+                                     : "");
     /* Exact sums leave two roundings. */
     const double bound = ternary && !p->float_act ? 1e-6 : BOUND;
     for (size_t b = 0; b < p->tokens; b++)
@@ -293,6 +297,8 @@ static void check_short(checker *c) {
         {QUANT_Q4_K, 65, 512, 65, 0, false, false, false},
         {QUANT_Q8_0, 65, 96, 65, 0, true, false, false},
         {QUANT_Q8_0, 33, 512, 2, 2, true, false, false},
+        {QUANT_MXFP4, 33, 288, 2, 2, false, true, GPU_BIASED},
+        {QUANT_MXFP4, 65, 96, 65, 0, true, false, GPU_BIASED},
     };
     for (size_t i = 0; i < BASE_COUNT(cases); i++) check_product(c, &cases[i]);
 }
@@ -310,10 +316,14 @@ void check_product_kernels(checker *c) {
                 for (uint32_t at_once = 0; at_once <= 8; at_once = at_once ? 2 * at_once : 1) {
                     const uint32_t pick = base_rng_below(&c->rng, 1000), bits = pick % 4;
                     product p = {
-                        types[t], rows[pick % 3],
-                        cols[k],  at_once ? tokens[pick % 7] : pick % 2 ? 65 : 64,
-                        at_once,  f,
-                        bits & 1, bits >> 1 && types[t] != QUANT_I2_S && types[t] != QUANT_T5};
+                        types[t],
+                        rows[pick % 3],
+                        cols[k],
+                        at_once ? tokens[pick % 7] : pick % 2 ? 65 : 64,
+                        at_once,
+                        f,
+                        bits & 1,
+                        types[t] != QUANT_I2_S && types[t] != QUANT_T5 ? (bits >> 1) * (1 + pick / 4 % 2) : 0};
                     if (!at_once && cols[k] > 2752) p.rows = 65;
                     if (types[t] == QUANT_F16 && cols[k] == 80) p.cols = 83;
                     check_product(c, &p);

@@ -33,6 +33,7 @@ static void reference(const checker *c, const row_case *k, float *v, const float
     if (k->what & ROW_BIAS) c->ref.add(v, vec, n);
     if (k->what & ROW_RELU2) c->ref.glu(v, v, b, n, KERN_RELU2);
     if (k->what & ROW_SILU) c->ref.glu(v, v, b, n, KERN_SILU);
+    if (k->what & ROW_OAI) c->ref.glu(v, v, b, n, KERN_SWIGLU_OAI);
     if (k->what & ROW_NORM)
         for (size_t h = 0; h < k->heads; h++)
             c->ref.rmsnorm(v + h * k->width, v + h * k->width, vec, k->width, 1e-5f);
@@ -105,8 +106,8 @@ static void check_row(checker *c, const row_case *k) {
     const size_t n = d.n * ROWS;
     d.a = room(n, 4), d.b = room(n, 4), d.vec = room(d.n, 4), d.dst = room(n, 4);
     d.q = room(ROWS, d.ldq), d.xs = room(ROWS, d.ldq / 8);
-    randoms(c, d.a, n, 2);
-    randoms(c, d.b, n, 1);
+    randoms(c, d.a, n, k->what & ROW_OAI ? 8 : 2); /* some beyond what it lets through */
+    randoms(c, d.b, n, k->what & ROW_OAI ? 6 : 1);
     randoms(c, d.vec, d.n, 1);
     for (size_t i = 0; i < n; i++) d.dst[i] = 0.25f;
     memset(d.q, 0x5a, ROWS * d.ldq);
@@ -269,7 +270,9 @@ void check_row_kernels(checker *c) {
         {ROW_PICK | ROW_NORM | ROW_OUT | ROW_Q8, 2752, 1, false},
         {ROW_SILU | ROW_Q8, 2752, 1, false},
         {ROW_ADD | ROW_OUT, 97, 1, true},
+        {ROW_OAI | ROW_Q8, 2880, 1, false},
         /* the long set */
+        {ROW_OAI | ROW_OUT, 97, 1, true},
         {ROW_I8, 10000, 1, false},
         {ROW_NORM | ROW_I8, 33, 1, false},
         {ROW_OUT | ROW_NORM | ROW_I8, 14336, 1, false},
@@ -298,7 +301,7 @@ void check_row_kernels(checker *c) {
     };
     static const uint32_t types[] = {QUANT_I2_S, QUANT_F16,  QUANT_Q6_K, QUANT_F32, QUANT_BF16,
                                      QUANT_Q8_0, QUANT_Q4_0, QUANT_Q4_K, QUANT_Q5_1};
-    for (size_t i = 0; i < (c->all ? BASE_COUNT(cases) : 7); i++) check_row(c, &cases[i]);
+    for (size_t i = 0; i < (c->all ? BASE_COUNT(cases) : 8); i++) check_row(c, &cases[i]);
     for (size_t i = 0; i < (c->all ? BASE_COUNT(types) : 3); i++) {
         const quant_info *info = quant_find(types[i]);
         const bool plain = info->block_elems == 1 || types[i] == QUANT_I2_S;

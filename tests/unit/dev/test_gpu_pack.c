@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 // clang-format on
+#include <math.h>
 #include <stdlib.h>
 
 static base_rng rng;
@@ -71,6 +72,13 @@ static float value(const uint32_t *p, gpu_type type, size_t n_u, size_t r, size_
         return half(word(p, n_u, r, u + 52), 0) *
                (float)(int8_t)byte(p, n_u, r, u + 48, 2 * g + e / 16) *
                (float)((int)(low | high << 4) - 32);
+    }
+    case GPU_MXFP4: {
+        static const int eighths[] = {0, 1, 2, 3, 4, 6, 8, 12};
+        const size_t u = b / 4 * 17;
+        const unsigned two = byte(p, n_u, r, u + 1 + b % 4 * 4, e % 16) >> 4 * (e / 16);
+        const float half_scale = ldexpf(1, (int)byte(p, n_u, r, u, b % 4) - 128);
+        return half_scale * (float)(two & 8 ? -eighths[two & 7] : eighths[two & 7]);
     }
     case GPU_B32: {
         const size_t u = b * 12;

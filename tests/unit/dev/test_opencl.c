@@ -524,6 +524,63 @@ static void failures_have_names(void **state) {
     g->base.api->close(&g->base);
 }
 
+static cl_int refuse_read(cl_command_queue q, cl_mem m, cl_bool wait, size_t at, size_t bytes,
+                          void *dst, cl_uint n, const cl_event *list, cl_event *event) {
+    (void)q, (void)m, (void)wait, (void)at, (void)bytes, (void)dst, (void)n, (void)list;
+    (void)event;
+    return CL_OUT_OF_RESOURCES;
+}
+
+/* A driver that takes the host's pages and fails when they are used fails on another context. */
+static void an_import_is_tried_elsewhere(void **state) {
+    (void)state;
+    rotor_error err = {0};
+    gpu_mem *m = NULL;
+    ocl *g = open_first(NULL);
+    const size_t page = base_page_bytes();
+    uint8_t *block = base_alloc_aligned(2 * page);
+    assert_non_null(block);
+    const void *host = block + (page - (uintptr_t)block % page) % page;
+    const ocl_calls real = g->cl;
+    gpu_kernel *k = bump_kernel(g, 2);
+    if (g->base.facts.imports) {
+        g->cl.EnqueueReadBuffer = refuse_read;
+        assert_int_equal(gpu_opencl()->import(&g->base, host, page, &m, &err), ROTOR_E_UNSUPPORTED);
+        assert_null(m);
+        g->cl = real;
+        assert_false(g->base.facts.imports);
+        assert_int_equal(g->base.counters.imported, 0);
+        check_kernel(g, k, 2);
+    }
+    g->base.api->kernel_free(&g->base, k);
+    g->base.api->close(&g->base);
+    base_free_aligned(block);
+}
+
+/* What a compiler has to say of a kernel that it takes is nobody's business. */
+static void compilers_keep_warnings_to_themselves(void **state) {
+    (void)state;
+    static const char text[] =
+        "struct params { uint n; };\n"
+        "__kernel __attribute__((reqd_work_group_size(SPEC_0, 1, 1))) void odd(\n"
+        "    __global uint *y, const struct params p) {\n"
+        "    if (p.n && SPEC_1) y[0] = p.n / (SPEC_1 - 7);\n"
+        "}\n";
+    const gpu_source odd = {.name = "odd", .text = text};
+    const uint32_t spec[] = {LX, 7};
+    char log[4096] = "";
+    rotor_error err = {0};
+    gpu_kernel *k = NULL;
+    ocl *g = open_first(NULL);
+    if (g->base.api->kernel(&g->base, &odd, spec, 2, 1, 1, &k, &err) != ROTOR_OK)
+        fail_msg("%s", err.message);
+    g->cl.GetProgramBuildInfo(k->program, g->device, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log,
+                              NULL);
+    if (strstr(log, "warning")) fail_msg("%s", log);
+    g->base.api->kernel_free(&g->base, k);
+    g->base.api->close(&g->base);
+}
+
 /* Every allocation and read fails once: an error, never a leak or a wrong result. */
 static void memory_that_runs_out(void **state) {
     (void)state;
@@ -557,6 +614,8 @@ static void memory_that_runs_out(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_loader),
+        cmocka_unit_test(an_import_is_tried_elsewhere),
+        cmocka_unit_test(compilers_keep_warnings_to_themselves),
         cmocka_unit_test(devices_in_order),
         cmocka_unit_test(a_device_that_is_not_there),
         cmocka_unit_test(binaries_are_used_again),

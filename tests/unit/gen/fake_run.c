@@ -46,6 +46,7 @@ void fake_engine_free(run_engine **e) {
 }
 
 uint64_t fake_evals(const run_engine *e) { return e->n_evals; }
+const char *run_prompt_device(const run_engine *e) { return e->o.apart ? "fake" : NULL; }
 const model *run_model(const run_engine *e) { return &e->m; }
 uint32_t run_chunk(const run_engine *e) { return e->o.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->o.max_logits; }
@@ -129,6 +130,14 @@ rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err) {
     uint32_t wanted = 0, done = 0;
     assert(n >= 1 && n <= e->o.chunk);
+    /* A row without logits is a prompt's; a row alone of its session is not, unless it is one. */
+    for (uint32_t i = 0, plain = 0, others = 0; e->o.apart && i < n; i++) {
+        const bool alone =
+            (i == 0 || rows[i - 1].s != rows[i].s) && (i + 1 == n || rows[i + 1].s != rows[i].s);
+        plain += !rows[i].want_logits;
+        others += alone && rows[i].want_logits;
+        assert(!plain || !others);
+    }
     for (; done < n && grow(rows[done].s, rows[done].token); done++) {
         assert(rows[done].token < e->o.n_vocab);
         if (!rows[done].want_logits) continue;

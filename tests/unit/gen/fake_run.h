@@ -20,6 +20,7 @@ typedef struct fake_options {
     uint32_t chunk;      /* rows per step; 0: 256 */
     uint32_t max_logits; /* rows with logits; 0: 16 */
     uint32_t n_pages;    /* 0: plenty */
+    bool apart;          /* prompts have a device of their own: no step mixes them with the rest */
 } fake_options;
 
 run_engine *fake_engine(const fake_options *o);

@@ -114,7 +114,8 @@ static void batched_jobs_equal_lone_ones(void **state) {
     const fake_options engines[] = {{.chunk = 3, .max_logits = 2},
                                     {.chunk = 8, .max_logits = 8},
                                     {.chunk = 64, .max_logits = 16},
-                                    {.chunk = 1, .max_logits = 1}};
+                                    {.chunk = 1, .max_logits = 1},
+                                    {.chunk = 8, .max_logits = 8, .apart = true}};
     base_rng r;
     base_rng_seed(&r, 1);
     for (size_t k = 0; k < BASE_COUNT(engines); k++) {

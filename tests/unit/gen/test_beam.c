@@ -94,7 +94,9 @@ static void compare(uint32_t width, uint32_t max_new, float alpha, uint32_t max_
     gen_beam *beams = NULL;
     rotor_error err = {0};
     rig_up(&g, max_logits, 20);
-    if (gen_beam_search(g.s, prompt, N_PROMPT, width, max_new, alpha, &beams, &err) != ROTOR_OK)
+    if (gen_beam_search(g.s, prompt, N_PROMPT,
+                        &(gen_beam_options){.width = width, .max_new_tok = max_new, .alpha = alpha},
+                        &beams, &err) != ROTOR_OK)
         fail_msg("%s", err.message);
     size_t n = naive(want, width, max_new, (double)alpha);
     for (size_t i = 0; i < width; i++) {
@@ -135,7 +137,10 @@ static void one_beam_is_greedy(void **state) {
     rig_up(&g, 16, 20);
     gen_options opt = {.sampling = gen_sampling_default(), .max_new_tok = 12};
     opt.sampling.temperature = 0;
-    assert_int_equal(gen_beam_search(g.s, prompt, N_PROMPT, 1, 12, 0, &beams, NULL), ROTOR_OK);
+    assert_int_equal(gen_beam_search(g.s, prompt, N_PROMPT,
+                                     &(gen_beam_options){.width = 1, .max_new_tok = 12, .alpha = 0},
+                                     &beams, NULL),
+                     ROTOR_OK);
     assert_int_equal(gen_run(g.s, prompt, N_PROMPT, &opt, &r, NULL), ROTOR_OK);
     assert_int_equal(beams[0].ids.n, r.ids.n);
     for (size_t i = 0; i < r.ids.n; i++) assert_int_equal(beams[0].ids.ids[i], r.ids.ids[i]);
@@ -150,13 +155,46 @@ static void beams_end_with_the_context(void **state) {
     gen_beam *beams = NULL;
     rotor_error err = {0};
     rig_up(&g, 16, N_PROMPT + 2);
-    assert_int_equal(gen_beam_search(g.s, prompt, N_PROMPT, 4, 0, 0, &beams, &err), ROTOR_OK);
+    assert_int_equal(gen_beam_search(g.s, prompt, N_PROMPT,
+                                     &(gen_beam_options){.width = 4, .max_new_tok = 0, .alpha = 0},
+                                     &beams, &err),
+                     ROTOR_OK);
     size_t longest = 0;
     for (int i = 0; i < 4; i++) longest = BASE_MAX(longest, beams[i].ids.n);
     assert_int_equal(longest, 3);
     gen_beams_free(beams, 4);
     const uint32_t six[6] = {0};
-    assert_int_equal(gen_beam_search(g.s, six, 6, 4, 0, 0, &beams, &err), ROTOR_E_FULL);
+    assert_int_equal(gen_beam_search(g.s, six, 6,
+                                     &(gen_beam_options){.width = 4, .max_new_tok = 0, .alpha = 0},
+                                     &beams, &err),
+                     ROTOR_E_FULL);
+    rig_down(&g);
+}
+
+/* A token can follow another only if it is larger by one or two, modulo V. */
+static uint32_t last_token(const void *user, uint32_t state, uint32_t id) {
+    return (void)user, (void)state, id;
+}
+
+static gen_mask near(const void *user, uint32_t state) {
+    static uint32_t next[2];
+    (void)user;
+    for (uint32_t i = 0; i < 2; i++) next[i] = (state + i + 1) % V;
+    return (gen_mask){.only = next, .n_only = 2};
+}
+
+static void beams_keep_to_a_guide(void **state) {
+    (void)state;
+    rig g;
+    gen_beam *beams = NULL;
+    rig_up(&g, 16, 20);
+    const gen_guide guide = {.start = 0, .step = last_token, .may = near};
+    const gen_beam_options opt = {.width = 4, .max_new_tok = 8, .alpha = 1, .guide = &guide};
+    assert_int_equal(gen_beam_search(g.s, prompt, N_PROMPT, &opt, &beams, NULL), ROTOR_OK);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t t = 0, before = 0; t < beams[i].ids.n; before = beams[i].ids.ids[t++])
+            assert_in_range((beams[i].ids.ids[t] + V - before) % V, 1, 2);
+    gen_beams_free(beams, 4);
     rig_down(&g);
 }
 
@@ -169,7 +207,9 @@ static void every_fault_is_survived(void **state) {
         gen_beam *beams = NULL;
         assert_true(n < 200);
         base_fault_after(n);
-        rotor_status st = gen_beam_search(g.s, prompt, N_PROMPT, 3, 4, 1, &beams, NULL);
+        rotor_status st = gen_beam_search(
+            g.s, prompt, N_PROMPT, &(gen_beam_options){.width = 3, .max_new_tok = 4, .alpha = 1},
+            &beams, NULL);
         fired = base_fault_fired();
         base_fault_after(0);
         assert_int_equal(st, fired ? ROTOR_E_NOMEM : ROTOR_OK);
@@ -185,6 +225,7 @@ int main(void) {
         cmocka_unit_test(narrow_beams_equal_the_naive_search),
         cmocka_unit_test(one_beam_is_greedy),
         cmocka_unit_test(beams_end_with_the_context),
+        cmocka_unit_test(beams_keep_to_a_guide),
         cmocka_unit_test(every_fault_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

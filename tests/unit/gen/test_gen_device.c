@@ -191,6 +191,50 @@ static void check_stopped(rig *g, uint32_t i) {
     gen_result_free(&r);
 }
 
+/* Bans what would be said, position by position, and at one asks for a certain token. */
+typedef struct contrary {
+    uint32_t said[N_NEW]; /* without it */
+    uint32_t bits[64];    /* of the token banned now */
+} contrary;
+
+static uint32_t count(const void *user, uint32_t state, uint32_t id) {
+    return (void)user, (void)id, state + 1;
+}
+
+static gen_mask otherwise(const void *user, uint32_t state) {
+    static const uint32_t certain = 777;
+    contrary *c = (contrary *)(uintptr_t)user;
+    if (state == 3) return (gen_mask){.only = &certain, .n_only = 1};
+    memset(c->bits, 0, sizeof c->bits);
+    c->bits[c->said[state] / 32] |= UINT32_C(1) << c->said[state] % 32;
+    return (gen_mask){.banned = c->bits};
+}
+
+static void check_guided(rig *g, uint32_t i) {
+    listener l = {0};
+    gen_options o = settings(i, &l);
+    gen_result whole = {0}, all = {0}, few = {0};
+    dev_counters counted;
+    contrary c = {.said = {0}};
+    o.no_logprobs = true;
+    say(g, &o, &whole, &counted);
+    memcpy(c.said, whole.ids.ids, sizeof c.said);
+    const gen_guide guide = {.user = &c, .step = count, .may = otherwise};
+    o.guide = &guide;
+    say(g, &o, &few, &counted);
+    o.no_logprobs = false;
+    say(g, &o, &all, &counted);
+    assert_memory_equal(few.ids.ids, all.ids.ids, sizeof c.said);
+    for (uint32_t k = 0; k < N_NEW; k++)
+        if (k == 3)
+            assert_int_equal(few.ids.ids[k], 777);
+        else
+            assert_int_not_equal(few.ids.ids[k], c.said[k]);
+    gen_result_free(&whole);
+    gen_result_free(&all);
+    gen_result_free(&few);
+}
+
 static void check_device(dev_api api) {
     static const tiny_kind kinds[] = {TINY_BITNET, TINY_LLAMA_Q8};
     if (!usable(api)) skip();
@@ -198,6 +242,7 @@ static void check_device(dev_api api) {
         rig g = {0};
         rig_up(&g, api, kinds[k], false);
         for (uint32_t i = 0; i < (k ? 2 : 4); i++) check_to_the_end(&g, i);
+        check_guided(&g, (uint32_t)k);
         for (uint32_t i = 0; i < (k ? 0 : 2); i++) {
             check_cancelled(&g, i, 1);
             check_cancelled(&g, i, 7);

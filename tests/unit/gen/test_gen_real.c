@@ -193,7 +193,9 @@ static void beams_are_scored_as_evaluated(void **state) {
     rig_up(&g, TINY_BITNET, 64, 3);
     n = make_prompt(tokens, 2);
     assert_int_equal(run_session_create(&s, g.e, 256, NULL), ROTOR_OK);
-    if (gen_beam_search(s, tokens, n, WIDTH, LEN, 1, &beams, &err) != ROTOR_OK)
+    if (gen_beam_search(s, tokens, n,
+                        &(gen_beam_options){.width = WIDTH, .max_new_tok = LEN, .alpha = 1}, &beams,
+                        &err) != ROTOR_OK)
         fail_msg("%s", err.message);
     for (int i = 0; i < WIDTH; i++) {
         double sum = 0;

@@ -55,6 +55,7 @@ typedef struct rig {
     size_t n_end_calls; /* without */
     size_t cancel_at;   /* call to refuse, from 1; 0: none */
     size_t n_pieces;    /* calls with text */
+    size_t n_read;      /* calls of read_letters */
     gen_result r;       /* of the last run */
     gen_options opt;    /* of the next run */
 } rig;
@@ -285,6 +286,77 @@ static void alternatives_come_with_each_token(void **state) {
     rig_down(&g);
 }
 
+/* ---- A format ---- */
+
+/* Even and odd ids by turns, the end of text last; a state is how many have come. */
+static uint32_t turn(const void *user, uint32_t state, uint32_t id) {
+    assert_true(id % 2 == state % 2 && user == prompt);
+    return state + 1;
+}
+
+static gen_mask by_turns(const void *user, uint32_t state) {
+    static const uint32_t last = FAKE_EOS;
+    static uint32_t bits[2][9] = {{0}};
+    for (uint32_t i = 0; i < BASE_COUNT(bits[0]); i++)
+        bits[0][i] = 0xAAAAAAAA, bits[1][i] = 0x55555555;
+    bits[0][0] |= 1u << FAKE_EOS; /* not before */
+    assert_true(user == prompt);
+    if (state == 8) return (gen_mask){.only = &last, .n_only = 1};
+    return (gen_mask){.banned = bits[state % 2]};
+}
+
+static void a_guide_is_kept_to(void **state) {
+    (void)state;
+    rig g;
+    rig_up(&g, 100, fake_hash_logits);
+    const gen_guide guide = {.user = prompt, .start = 0, .step = turn, .may = by_turns};
+    g.opt.guide = &guide;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        g.opt.sampling.temperature = seed % 2 ? 1.5f : 0;
+        g.opt.sampling.seed = seed;
+        g.opt.n_top = seed % 4 == 0 ? 2 : 0;
+        g.opt.lookup_min = seed % 5 == 4;
+        g.opt.draft_always = true;
+        generate(&g);
+        assert_int_equal(g.r.finish, GEN_FINISH_EOG);
+        assert_int_equal(g.r.ids.n, 8);
+        for (uint32_t i = 0; i < 8; i++) assert_int_equal(g.r.ids.ids[i] % 2, i % 2);
+        run_session_rewind(g.s, 0);
+    }
+    rig_down(&g);
+}
+
+/* Shows every token as a letter, the end-of-text one as a point; the letter c stops. */
+static rotor_status read_letters(void *user, uint32_t id, base_buf *text, bool *stop) {
+    rig *g = user;
+    const char c = id == TEXT_NO_ID ? '!' : id == FAKE_EOS ? '.' : (char)(id - FAKE_BYTE);
+    g->n_read++;
+    *stop = c == 'c';
+    return *stop || base_buf_append(text, &c, 1) ? ROTOR_OK : ROTOR_E_NOMEM;
+}
+
+static void a_reader_makes_the_text(void **state) {
+    (void)state;
+    rig g;
+    base_str stop = base_str_of("a"); /* is the reader's affair */
+    rig_up(&g, 100, say_script);
+    g.opt.read = read_letters;
+    g.opt.stops = &stop;
+    g.opt.n_stops = 1;
+    set_script_text("ab");
+    generate(&g);
+    expect(&g, "ab.!", GEN_FINISH_EOG, 2);
+    assert_int_equal(g.n_read, 4);
+    set_script_text("abcd");
+    generate(&g);
+    expect(&g, "ab", GEN_FINISH_STOP, 3);
+    assert_int_equal(g.n_read, 4 + 3);
+    g.opt.max_new_tok = 1;
+    generate(&g);
+    expect(&g, "a!", GEN_FINISH_LENGTH, 1);
+    rig_down(&g);
+}
+
 static void ids_without_text_are_silent(void **state) {
     (void)state;
     rig g;
@@ -377,6 +449,8 @@ int main(void) {
         cmocka_unit_test(text_held_back_is_released_at_the_end),
         cmocka_unit_test(callbacks_can_cancel),
         cmocka_unit_test(alternatives_come_with_each_token),
+        cmocka_unit_test(a_guide_is_kept_to),
+        cmocka_unit_test(a_reader_makes_the_text),
         cmocka_unit_test(ids_without_text_are_silent),
         cmocka_unit_test(failures_leave_the_result_alone),
         cmocka_unit_test(tokens_allocate_nothing),

@@ -18,15 +18,16 @@
 enum { MAX_V = 2000, MAX_HISTORY = 200, MAX_BIAS = 8, CASES = 6000, DRAWS = 6 };
 
 typedef struct fixture {
-    base_rng g;                    /* of the case */
-    gen_sampling o;                /* settings */
-    gen_bias bias[MAX_BIAS];       /* of o */
-    uint32_t v;                    /* V */
-    float x[MAX_V];                /* logits */
-    uint32_t history[MAX_HISTORY]; /* tokens */
-    size_t n_history;              /* how many */
-    uint32_t id[2 * MAX_V];        /* found */
-    float value[2 * MAX_V];        /* their logits */
+    base_rng g;                               /* of the case */
+    gen_sampling o;                           /* settings */
+    gen_bias bias[MAX_BIAS];                  /* of o */
+    uint32_t v;                               /* V */
+    float x[MAX_V];                           /* logits */
+    uint32_t history[MAX_HISTORY];            /* tokens */
+    size_t n_history;                         /* how many */
+    uint32_t id[2 * MAX_V];                   /* found */
+    float value[2 * MAX_V];                   /* their logits */
+    uint32_t banned[MAX_V / 32 + 1], only[4]; /* of a mask */
 } fixture;
 
 static bool coin(fixture *f, uint32_t n) { return base_rng_below(&f->g, n) == 0; }
@@ -68,6 +69,29 @@ static void make_settings(fixture *f) {
     for (size_t i = 0; i < f->n_history; i++) f->history[i] = base_rng_below(&f->g, f->v + 3);
 }
 
+/* Every third case has one: a few tokens banned, half of them, or a list of those that may come. */
+static gen_mask make_mask(fixture *f) {
+    gen_mask m = {0};
+    const uint32_t some = coin(f, 3) ? 2 : 100;
+    if (!coin(f, 3)) return m;
+    if (coin(f, 4)) {
+        for (size_t i = 0; i < BASE_COUNT(f->only); i++) f->only[i] = base_rng_below(&f->g, f->v);
+        return (gen_mask){.only = f->only, .n_only = 1 + base_rng_below(&f->g, 4)};
+    }
+    memset(f->banned, 0, sizeof f->banned);
+    for (uint32_t i = 0; i < f->v; i++)
+        if (coin(f, some)) f->banned[i / 32] |= UINT32_C(1) << i % 32;
+    m.banned = f->banned;
+    return m;
+}
+
+static void keeps_to(const gen_mask *m, uint32_t id) {
+    bool listed = !m->only;
+    for (size_t i = 0; i < m->n_only; i++) listed = listed || m->only[i] == id;
+    assert_true(listed);
+    assert_false(m->banned && (m->banned[id / 32] >> id % 32 & 1));
+}
+
 static const float *sort_by; /* for qsort */
 
 static float value_of(uint32_t i) { return sort_by[i] == sort_by[i] ? sort_by[i] : -INFINITY; }
@@ -107,7 +131,7 @@ static run_found answer(fixture *f, const run_want *want) {
     return (run_found){f->id, f->value, kept};
 }
 
-static uint32_t n_from_found;
+static uint32_t n_from_found, n_masked;
 
 static void one_case(fixture *f, uint64_t seed) {
     gen_sampler *all = NULL, *part = NULL;
@@ -121,7 +145,11 @@ static void one_case(fixture *f, uint64_t seed) {
     assert_int_equal(gen_sampler_create(&part, &f->o, f->v, &err), ROTOR_OK);
     for (int i = 0; i < DRAWS; i++) {
         make_logits(f);
+        const gen_mask mask = make_mask(f);
+        gen_sampler_allow(all, mask);
+        gen_sampler_allow(part, mask);
         rotor_status st = gen_sample(all, f->x, f->history, f->n_history, &a, NULL, 0, &err);
+        if (st == ROTOR_OK) keeps_to(&mask, a.id);
         if (!gen_sampler_want(part, f->history, f->n_history, &want)) {
             rotor_status same = gen_sample(part, f->x, f->history, f->n_history, &b, NULL, 0, &err);
             assert_int_equal(st, same);
@@ -141,6 +169,7 @@ static void one_case(fixture *f, uint64_t seed) {
                      (double)f->o.temperature, f->o.top_k, (double)f->o.top_p, (double)f->o.min_p);
         assert_true(isnan(b.logprob));
         n_from_found++;
+        n_masked += mask.banned != NULL;
     }
     gen_sampler_free(&all);
     gen_sampler_free(&part);
@@ -151,7 +180,7 @@ static void the_same_token_from_the_same_draw(void **state) {
     fixture *f = calloc(1, sizeof *f);
     for (uint64_t seed = 1; seed <= CASES; seed++) one_case(f, seed);
     print_message("%u of %d choices from a part of the logits\n", n_from_found, CASES * DRAWS);
-    assert_true(n_from_found > CASES * DRAWS / 2);
+    assert_true(n_from_found > CASES * DRAWS / 2 && n_masked > CASES / 10);
     free(f);
 }
 

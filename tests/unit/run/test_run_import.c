@@ -225,6 +225,20 @@ static void what_is_imported_takes_no_room(void **state) {
         assert_int_equal(r.log.warnings + refused.log.warnings, 0);
         free(talk(&refused));
         rig_down(&refused);
+        /* Where memory runs short because of it: all layers, and the CPU embeds. */
+        faulty_at(FAULTY_ALLOC, 3, ROTOR_E_NOMEM);
+        rig_up(&refused, rig_model(0),
+               (rig_setting){.device = current,
+                             .kv = KERN_KV_F16,
+                             .rows = ROWS,
+                             .head = RUN_HEAD_Q8,
+                             .facts = facts,
+                             .open_gpu = open_faulty});
+        assert_true(faulty_fired());
+        assert_false(run_can_ahead(refused.e));
+        assert_int_equal(run_device_layers(refused.e), refused.m->hp.n_layer);
+        assert_int_equal(refused.log.warnings, 0);
+        rig_down(&refused);
         rig_down(&r);
     }
     if (!with) skip();

@@ -19,6 +19,7 @@
 #define TYPE_Q4_K 6u
 #define TYPE_Q6_K 7u
 #define TYPE_B32 8u
+#define TYPE_MXFP4 9u
 #define HAS_OFFSET (TYPE == TYPE_Q4_K || TYPE == TYPE_B32)
 #define HAS_HALVES (TYPE == TYPE_Q6_K || TYPE == TYPE_B32) /* a scale per 16 columns */
 
@@ -31,6 +32,22 @@ STRUCT(pair, uint4 c0; uint4 c1; uint4 c2; uint4 c3; float4 a; float4 b;)
 /* n - bias in every byte, n < 64. */
 INLINE uint4 biased(uint4 n, uint bias) {
     return ((n | 0x80808080u) - bias * 0x01010101u) ^ 0x80808080u;
+}
+/* Twice the values of nibbles of four bits of floating point (sign, two of exponent, one of fraction):
+ * 0 1 2 3 4 6 8 12 and their negatives, as signed bytes. Each bit of the magnitude by itself; no byte
+ * touches its neighbours. */
+INLINE uint4 mxfp4_codes(uint4 n) {
+    const uint4 b0 = n & 0x01010101u, b1 = (n >> 1) & 0x01010101u, b2 = (n >> 2) & 0x01010101u;
+    const uint4 still = b1 ^ 0x01010101u, low = b2 ^ 0x01010101u;
+    const uint4 v = (low & b0) | ((low & b1) | (b2 & still & b0)) << 1 |
+                    (b2 & (still | b0)) << 2 | (b2 & b1) << 3;
+    const uint4 minus = ((n >> 3) & 0x01010101u) * 255u;
+    return (0x80808080u + (v & ~minus) - (v & minus)) ^ 0x80808080u;
+}
+/* Two to the power of byte i of a word, less 128: half the scale, for the codes above. */
+INLINE float power_of(uint word, uint i) {
+    const uint e = (word >> (8u * i)) & 0xffu;
+    return BITS_FLOAT(e > 1u ? (e - 1u) << 23 : 0x00200000u << min(e, 1u));
 }
 INLINE uint byte_at(uint4 v, uint i) {
     const uint word = i < 8u ? (i < 4u ? v.x : v.y) : (i < 12u ? v.z : v.w);
@@ -106,6 +123,23 @@ INLINE float signed_byte(uint word, uint i) { return F32(I32(word << (24u - 8u *
             out.c3 = biased(((l1_ >> 4) & 0x0f0f0f0fu) | (h1_ & 0x30303030u), 32u);               \
             out.a = FLOAT4(d_ * signed_byte(s0_, 0u), d_ * signed_byte(s0_, 1u),                  \
                            d_ * signed_byte(s1_, 0u), d_ * signed_byte(s1_, 1u));                 \
+        } else if (TYPE == TYPE_MXFP4) {                                                          \
+            const uint u_ = (n) / 2u * 17u, h_ = (n) % 2u * 2u, d_ = WORD(base, u_);              \
+            const uint4 q0_ = WORDS4(base, u_ + 1u + 4u * h_);                                    \
+            out.c0 = mxfp4_codes(q0_ & 0x0f0f0f0fu);                                              \
+            out.c1 = mxfp4_codes((q0_ >> 4) & 0x0f0f0f0fu);                                       \
+            out.c2 = UINT4(0u, 0u, 0u, 0u);                                                       \
+            out.c3 = out.c2;                                                                      \
+            out.a.x = power_of(d_, h_);                                                           \
+            out.a.y = out.a.x;                                                                    \
+            out.a.z = 0.0f;                                                                       \
+            if (u_ + 5u + 4u * h_ < (n_u)) {                                                      \
+                const uint4 q1_ = WORDS4(base, u_ + 5u + 4u * h_);                                \
+                out.c2 = mxfp4_codes(q1_ & 0x0f0f0f0fu);                                          \
+                out.c3 = mxfp4_codes((q1_ >> 4) & 0x0f0f0f0fu);                                   \
+                out.a.z = power_of(d_, h_ + 1u);                                                  \
+            }                                                                                     \
+            out.a.w = out.a.z;                                                                    \
         } else {                                                                                  \
             const uint u_ = 24u * (n);                                                            \
             const uint4 f_ = WORDS4(base, u_);                                                    \

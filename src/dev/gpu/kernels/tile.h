@@ -13,17 +13,8 @@
  * A word is four signed bytes, or a float as bits. Each word of w is read once per 64 tokens, each
  * word of x once per 64 rows.
  */
-#define TILE_FIELDS                                                                               \
-    uint count_at;                                                                                \
-    uint rows;                                                                                    \
-    uint row0;                                                                                    \
-    uint cols;                                                                                    \
-    uint n_u;                                                                                     \
-    uint x_at;                                                                                    \
-    uint x_ld;                                                                                    \
-    uint xs_ld;                                                                                   \
-    uint y_at;                                                                                    \
-    uint y_ld;
+#include "product.h"
+#define TILE_FIELDS PRODUCT_FIELDS
 #define TILE_LOCALS LOCAL(uint, wt, 2048) LOCAL(uint, xt, 2048)
 
 /* sum[16] += the products of words [from, to) of both tiles. */
@@ -54,7 +45,7 @@
 /* Columns [c, c + 32) of the tokens' floats to xt; zero past the last column. */
 #define TILE_X_FLOATS(x, c)                                                                       \
     {                                                                                             \
-        const uint row_ = p.x_at + min(gy * 64u + lid % 64u, last) * p.x_ld;                      \
+        const uint row_ = p.x_at + X_ROW(min(TOKEN0(64u) + lid % 64u, last)) * p.x_ld;                      \
         UNROLL for (uint i_ = 0u; i_ < 8u; i_++) {                                                \
             const uint k_ = lid / 64u * 8u + i_;                                                  \
             xt[k_ * 64u + lid % 64u] = (c) + k_ < p.cols ? x[row_ + (c) + k_] : 0u;               \
@@ -66,18 +57,18 @@
     UNROLL for (uint j_ = 0u; j_ < 4u; j_++) {                                                    \
         UNROLL for (uint i_ = 0u; i_ < 4u; i_++) {                                                \
             const uint row_ = gx * 64u + lid % 16u + 16u * i_;                                    \
-            const uint token_ = gy * 64u + lid / 16u + 16u * j_;                                  \
+            const uint token_ = TOKEN0(64u) + lid / 16u + 16u * j_;                                  \
             if (row_ < p.rows && token_ < count) DO(sum[4u * i_ + j_], token_, row_)              \
         }                                                                                         \
     }
 #define TILE_PUT(value, token, row)                                                               \
     {                                                                                             \
-        const uint at_ = p.y_at + (token)*p.y_ld + p.row0 + (row);                                \
+        const uint at_ = p.y_at + Y_ROW(token) * p.y_ld + p.row0 + (row);                                \
         y[at_] = ADD != 0u ? y[at_] + (value) : (value);                                          \
     }
 #define TILE_PUT_SCALED(value, token, row)                                                        \
     {                                                                                             \
         float v_ = value;                                                                         \
-        if (SCALED != 0u) v_ *= rs[p.row0 + (row)];                                               \
+        FINISH(v_, row)                                                                           \
         TILE_PUT(v_, token, row)                                                                  \
     }
