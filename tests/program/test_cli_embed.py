@@ -60,14 +60,15 @@ def test_lines_of_standard_input(rotor, tmp_path):
 
 @pytest.mark.threads
 @pytest.mark.cpu
-def test_texts_share_steps_and_get_the_same_vectors(rotor, tmp_path):
+@pytest.mark.parametrize("pool", ["mean", "last"])
+def test_texts_share_steps_and_get_the_same_vectors(rotor, tmp_path, pool):
     """300 texts of one to many tokens, more than a step, a call and the cache take at once."""
-    texts = [" ".join((TEXTS[i % 3] + " ") * (1 + i * 7 % 5) + "x" * (i % 11) for _ in range(1)) for i in range(300)]
-    rotor("embed", STORY, "-", "-o", tmp_path / "all.npy", input="\n".join(texts))
+    texts = [(TEXTS[i % 3] + " ") * (1 + i * 7 % 5) + "x" * (i % 11) for i in range(300)]
+    rotor("embed", STORY, "-", "--pool", pool, "-o", tmp_path / "all.npy", input="\n".join(texts))
     y = np.load(tmp_path / "all.npy")
     assert y.shape == (300, 64) and np.isfinite(y).all()
     for i in (0, 1, 17, 63, 64, 65, 255, 256, 299):
-        rotor("embed", STORY, texts[i], "-o", tmp_path / "one.npy")
+        rotor("embed", STORY, texts[i], "--pool", pool, "-o", tmp_path / "one.npy")
         assert np.load(tmp_path / "one.npy").tobytes() == y[i:i + 1].tobytes(), i
 
 
