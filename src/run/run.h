@@ -137,7 +137,7 @@ bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *
 /* What RUN_HEAD_EXACT has read and kept so far; false with another head. */
 bool run_head_stats(const run_engine *e, dev_staged_stats *out);
 
-/* ---- Vectors of texts (vectors.c) ----------------------------------------------------------------
+/* ---- Vectors of texts (vectors.c) --------------------------------------------------------------
  * An engine with a kind of pooling. Many texts share a step; an encoder's text is in one step
  * whole, so that chunk is the length of its longest. */
 
