@@ -54,7 +54,8 @@ typedef enum rotor_i2s { ROTOR_I2S_AUTO, ROTOR_I2S_X86, ROTOR_I2S_ARM, ROTOR_I2S
 
 /* What of a text's hidden states makes its vector. */
 typedef enum rotor_pool {
-    ROTOR_POOL_AUTO, /* as the model says; where it does not: the mean of an encoder, else the last */
+    ROTOR_POOL_AUTO, /* as the model says; where it does not: the mean of an encoder, else the last
+                      */
     ROTOR_POOL_MEAN, /* the mean of all tokens */
     ROTOR_POOL_CLS,  /* the first token */
     ROTOR_POOL_LAST  /* the last token */
@@ -206,16 +207,16 @@ typedef struct rotor_embed_text {
     size_t n_ids;        /* of ids */
 } rotor_embed_text;
 
-enum {                         /* flags of rotor_embed */
-       ROTOR_EMBED_RAW = 1,    /* vectors as they come, not brought to length one */
+enum {                          /* flags of rotor_embed */
+       ROTOR_EMBED_RAW = 1,     /* vectors as they come, not brought to length one */
        ROTOR_EMBED_TRUNCATE = 2 /* a text that is too long is cut to the engine's n_ctx, the tokens
                                    around it kept, instead of refused */
 };
-/* The vectors of n texts, out[n][n_vector] of the caller's, for an engine opened with `embed`. Texts
- * get what the model wants around them, and an end token where the last one speaks for them. Many
- * texts in a call are faster than many calls: they share steps. ROTOR_E_ARG: a text without tokens,
- * an id outside the vocabulary; ROTOR_E_FULL: one too long; messages name it by its number. On
- * failure out is unspecified. One thread at a time per engine. */
+/* The vectors of n texts, out[n][n_vector] of the caller's, for an engine opened with `embed`.
+ * Texts get what the model wants around them, and an end token where the last one speaks for them.
+ * Many texts in a call are faster than many calls: they share steps. ROTOR_E_ARG: a text without
+ * tokens, an id outside the vocabulary; ROTOR_E_FULL: one too long; messages name it by its number.
+ * On failure out is unspecified. One thread at a time per engine. */
 ROTOR_API rotor_status rotor_embed(rotor_engine *e, const rotor_embed_text *texts, size_t n,
                                    unsigned flags, float *out, rotor_error *err);
 

@@ -53,12 +53,12 @@ void api_embed_options(const rotor_engine *e, run_options *opt) {
 
 /* All texts of a call as ids, one behind the other. */
 typedef struct batch {
-    rotor_engine *e;   /* engine */
-    unsigned flags;    /* of rotor_embed */
-    text_ids all;      /* ids of the texts */
-    size_t n_suffix;   /* tokens the model puts behind a text */
-    run_text *texts;   /* [n], owned; ids are set at the end, when `all` has stopped growing */
-    rotor_error *err;  /* where messages go */
+    rotor_engine *e;  /* engine */
+    unsigned flags;   /* of rotor_embed */
+    text_ids all;     /* ids of the texts */
+    size_t n_suffix;  /* tokens the model puts behind a text */
+    run_text *texts;  /* [n], owned; ids are set at the end, when `all` has stopped growing */
+    rotor_error *err; /* where messages go */
 } batch;
 
 /* An end token, where the last token speaks for the text and the vocabulary adds none itself. */
@@ -67,8 +67,7 @@ static rotor_status push_end(const batch *b, text_ids *ids, size_t from) {
     const uint32_t eos = text_eos(v);
     if (b->e->pool_in_use != MODEL_POOL_LAST || eos == TEXT_NO_ID) return ROTOR_OK;
     if (ids->n > from && ids->ids[ids->n - 1] == eos) return ROTOR_OK;
-    return text_ids_push(ids, eos) == ROTOR_OK ? ROTOR_OK
-                                               : base_fail_nomem(b->err, "tokenising");
+    return text_ids_push(ids, eos) == ROTOR_OK ? ROTOR_OK : base_fail_nomem(b->err, "tokenising");
 }
 
 static rotor_status encode(batch *b, base_str text, text_ids *ids) {

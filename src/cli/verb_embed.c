@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * rotor embed: texts to vectors, as JSON lines or a NumPy file. Texts go to the library a batch at a
- * time: large enough to fill its steps, small enough that lines appear and Ctrl-C is heard.
+ * rotor embed: texts to vectors, as JSON lines or a NumPy file. Texts go to the library a batch at
+ * a time: large enough to fill its steps, small enough that lines appear and Ctrl-C is heard.
  */
 #include "cli/cli.h"
 

@@ -184,6 +184,11 @@ static rotor_status check_pair(model_adapter *a, const model *m, uint32_t layer,
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "%s: blk.%u.%s: adapters of a mixture's experts are not supported",
                          file_path(a->file), layer, places[proj].name);
+    if (m->layers[layer].in_norm[proj])
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "%s: blk.%u.%s: adapters beside projections that norm their own input are "
+                         "not supported",
+                         file_path(a->file), layer, places[proj].name);
     if (!w->data)
         return base_fail(err, ROTOR_E_ARG, "%s: blk.%u.%s: the model has no such projection",
                          file_path(a->file), layer, places[proj].name);

@@ -530,31 +530,6 @@ static rotor_status positions(model_loader *ld) {
     return model_vectors(ld, t, m->hp.n_pos, m->hp.n_embd, &m->pos_embd);
 }
 
-static uint64_t mat_params(const model_mat *w) { return (uint64_t)w->rows * w->cols; }
-
-static void count_params(model *m) {
-    const model_hparams *hp = &m->hp;
-    m->n_params = mat_params(&m->embd) + (m->tied ? 0 : mat_params(&m->head)) + hp->n_embd +
-                  (uint64_t)hp->n_pos * hp->n_embd + (m->out_norm_bias ? hp->n_embd : 0);
-    for (uint32_t l = 0; l < hp->n_layer; l++) {
-        const model_layer *w = &m->layers[l];
-        m->n_params += mat_params(&w->q) + mat_params(&w->k) + mat_params(&w->v) +
-                       mat_params(&w->o) + mat_params(&w->gate) + mat_params(&w->up) +
-                       mat_params(&w->down) + mat_params(&w->router) + 2u * hp->n_embd +
-                       mat_params(&w->shared_gate) + mat_params(&w->shared_up) +
-                       mat_params(&w->shared_down) + mat_params(&w->shared_by);
-        if (w->sinks) m->n_params += hp->n_head;
-        if (w->q_bias) m->n_params += w->q.rows;
-        if (w->k_bias) m->n_params += w->k.rows + w->v.rows;
-        if (w->o_bias) m->n_params += hp->n_embd;
-        if (w->attn_norm_bias) m->n_params += 2ull * hp->n_embd;
-        if (!hp->n_expert && w->up_bias) m->n_params += hp->n_ff;
-        if (!hp->n_expert && w->down_bias) m->n_params += hp->n_embd;
-        if (w->router_bias) m->n_params += hp->n_expert * (1 + 2ull * hp->n_ff + hp->n_embd);
-        if (hp->sub_norms) m->n_params += (uint64_t)hp->n_head * hp->d_head + hp->n_ff;
-    }
-}
-
 /* What is in front of the layers of a decoder, and behind them. */
 static rotor_status bind_ends(model_loader *ld) {
     model *m = ld->m;
@@ -578,7 +553,7 @@ rotor_status model_bind(model_loader *ld) {
         ROTOR_TRY(encoder ? model_bind_encoder_layer(ld, l) : bind_layer(ld, l));
     ROTOR_TRY(model_pooling(ld));
     ROTOR_TRY(model_refuse_unused(ld));
-    count_params(m);
+    model_count_params(m);
     return ROTOR_OK;
 }
 

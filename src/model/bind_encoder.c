@@ -112,8 +112,7 @@ static rotor_status types(model_loader *ld, const model_role *r) {
     if (!t) return ROTOR_OK;
     if (t->rows < 1 || t->rows > 64)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %.*s has %llu rows, expected 1 to 64",
-                         file_path(ld->f), (int)t->name.n, t->name.p,
-                         (unsigned long long)t->rows);
+                         file_path(ld->f), (int)t->name.n, t->name.p, (unsigned long long)t->rows);
     return model_vectors(ld, t, (size_t)t->rows, d, &ld->m->type_embd);
 }
 
@@ -124,8 +123,7 @@ static rotor_status positions(model_loader *ld, const model_role *r) {
     if (t->rows < ld->m->hp.n_ctx || t->rows > 1u << 20)
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: tensor %.*s has %llu rows for a context of %u", file_path(ld->f),
-                         (int)t->name.n, t->name.p, (unsigned long long)t->rows,
-                         ld->m->hp.n_ctx);
+                         (int)t->name.n, t->name.p, (unsigned long long)t->rows, ld->m->hp.n_ctx);
     ld->m->hp.n_pos = (uint32_t)t->rows;
     return model_vectors(ld, t, (size_t)t->rows, ld->m->hp.n_embd, &ld->m->pos_embd);
 }

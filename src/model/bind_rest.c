@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What is left in a file when every role has its tensor. Tensors of layers that are not loaded and
- * of networks beside the decoder are a line in the log; anything that would change an answer and
- * is not computed with is refused by name.
+ * What is left when every role has its tensor: the number of weights, and the rest of the file.
+ * Tensors of layers that are not loaded and of networks beside the decoder are a line in the log;
+ * anything that would change an answer and is not computed with is refused by name.
  */
 #include "model/model_internal.h"
 
@@ -15,11 +15,11 @@ static bool holds(base_str s, const char *part) {
 
 /* Layer number of a tensor name, or no layer's. */
 static uint32_t layer_of(const model_loader *ld, base_str name) {
-    const char *prefix = model_turned(ld)       ? "h."
-                         : !ld->hf              ? "blk."
-                         : !ld->arch->encoder   ? ld->bare ? "layers." : "model.layers."
-                         : ld->arch->positions  ? "encoder.layer."
-                                                : "encoder.layers.";
+    const char *prefix = model_turned(ld)      ? "h."
+                         : !ld->hf             ? "blk."
+                         : !ld->arch->encoder  ? ld->bare ? "layers." : "model.layers."
+                         : ld->arch->positions ? "encoder.layer."
+                                               : "encoder.layers.";
     const size_t n = strlen(prefix), root = strlen(MODEL_ROOT);
     uint32_t layer = 0;
     if (model_turned(ld) && name.n > root && memcmp(name.p, MODEL_ROOT, root) == 0)
@@ -59,4 +59,31 @@ rotor_status model_refuse_unused(const model_loader *ld) {
                         file_path(ld->f), n_unused, (int)name.n, name.p);
     }
     return ROTOR_OK;
+}
+
+/* ==== How many weights ======================================================================== */
+
+static uint64_t mat_params(const model_mat *w) { return (uint64_t)w->rows * w->cols; }
+
+void model_count_params(model *m) {
+    const model_hparams *hp = &m->hp;
+    m->n_params = mat_params(&m->embd) + (m->tied ? 0 : mat_params(&m->head)) + hp->n_embd +
+                  (uint64_t)hp->n_pos * hp->n_embd + (m->out_norm_bias ? hp->n_embd : 0);
+    for (uint32_t l = 0; l < hp->n_layer; l++) {
+        const model_layer *w = &m->layers[l];
+        m->n_params += mat_params(&w->q) + mat_params(&w->k) + mat_params(&w->v) +
+                       mat_params(&w->o) + mat_params(&w->gate) + mat_params(&w->up) +
+                       mat_params(&w->down) + mat_params(&w->router) + 2u * hp->n_embd +
+                       mat_params(&w->shared_gate) + mat_params(&w->shared_up) +
+                       mat_params(&w->shared_down) + mat_params(&w->shared_by);
+        if (w->sinks) m->n_params += hp->n_head;
+        if (w->q_bias) m->n_params += w->q.rows;
+        if (w->k_bias) m->n_params += w->k.rows + w->v.rows;
+        if (w->o_bias) m->n_params += hp->n_embd;
+        if (w->attn_norm_bias) m->n_params += 2ull * hp->n_embd;
+        if (!hp->n_expert && w->up_bias) m->n_params += hp->n_ff;
+        if (!hp->n_expert && w->down_bias) m->n_params += hp->n_embd;
+        if (w->router_bias) m->n_params += hp->n_expert * (1 + 2ull * hp->n_ff + hp->n_embd);
+        if (hp->sub_norms) m->n_params += (uint64_t)hp->n_head * hp->d_head + hp->n_ff;
+    }
 }

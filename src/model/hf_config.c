@@ -347,8 +347,7 @@ static rotor_status encoder_positions(model_loader *ld, const json_t *config) {
                          file_path(ld->f), (int)kind.n, kind.p);
     if (ld->arch->positions) return ROTOR_OK;
     hp->n_rot = hp->d_head;
-    hp->rope_base =
-        get_number(p, "rope_theta", get_number(config, "rotary_emb_base", 1000.0));
+    hp->rope_base = get_number(p, "rope_theta", get_number(config, "rotary_emb_base", 1000.0));
     if (get_number(config, "rotary_emb_fraction", 1) != 1 ||
         json_is_true(json_object_get(config, "rotary_emb_interleaved")) ||
         json_is_number(json_object_get(config, "rotary_emb_scale_base")) ||
@@ -454,11 +453,12 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
         json_is_true(json_object_get(config, "use_bidirectional_attention")))
         ld->arch = model_arch_find(base_str_of("gemma-embedding"));
     if (!ld->arch)
-        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: model_type \"%.*s\" is not supported; bert, bitnet, gemma2, "
-                         "gemma3_text, gpt2, gpt_oss, llama, mistral, nomic_bert, phi3, qwen2, qwen2_moe, "
-                         "qwen3, qwen3_moe, smollm3 and starcoder2 are",
-                         file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
+        return base_fail(
+            ld->err, ROTOR_E_UNSUPPORTED,
+            "%s: config.json: model_type \"%.*s\" is not supported; bert, bitnet, gemma2, "
+            "gemma3_text, gpt2, gpt_oss, llama, mistral, nomic_bert, phi3, qwen2, qwen2_moe, "
+            "qwen3, qwen3_moe, smollm3 and starcoder2 are",
+            file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
     ROTOR_TRY(refuse_unknown(ld, config));
     ld->m->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));
     return numbers(ld, config);

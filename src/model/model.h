@@ -151,32 +151,33 @@ typedef struct model_sampling {
 } model_sampling;
 
 typedef struct model {
-    model_hparams hp;      /* checked numbers */
-    const char *arch;      /* row name: "bitnet-b1.58", "llama" … */
-    const char *name;      /* general.name or folder name */
-    const char *type_name; /* storage of the projections: "I2_S", "Q8_0", "ternary (HF packed)" */
-    model_mat embd;        /* [V, D] */
-    model_mat head;        /* [V, D]; the embedding itself when tied */
-    bool tied;             /* head is the embedding */
-    bool latent;           /* projections that the file holds as floats are to be rounded */
-    const float *pos_embd; /* [n_pos, D] added to the embedding, or NULL */
-    const float *type_embd;             /* [D] of a token's type, likewise */
+    model_hparams hp;       /* checked numbers */
+    const char *arch;       /* row name: "bitnet-b1.58", "llama" … */
+    const char *name;       /* general.name or folder name */
+    const char *type_name;  /* storage of the projections: "I2_S", "Q8_0", "ternary (HF packed)" */
+    model_mat embd;         /* [V, D] */
+    model_mat head;         /* [V, D]; the embedding itself when tied */
+    bool tied;              /* head is the embedding */
+    bool latent;            /* projections that the file holds as floats are to be rounded */
+    const float *pos_embd;  /* [n_pos, D] added to the embedding, or NULL */
+    const float *type_embd; /* [D] of a token's type, likewise */
     const float *embd_norm, *embd_norm_bias; /* [D] of their sum, or NULL */
-    const float *out_norm;              /* [D]; NULL: the last layer ends with a norm */
-    const float *out_norm_bias;  /* [D] or NULL */
-    model_mat dense[MODEL_MAX_DENSE]; /* [n_dense] what a text's vector goes through after pooling */
-    uint32_t n_dense;            /* how many; 0: none */
-    model_layer *layers;         /* [n_layer] */
-    text_vocab *vocab;           /* owned; NULL when the file carries none */
-    base_str chat_template;      /* Jinja text of the file, empty: none */
-    model_sampling sampling;     /* from generation_config.json or general.sampling.* */
-    uint32_t n_layer_file;       /* layers of the file; hp.n_layer may be fewer */
-    uint64_t n_params;           /* weights of all matrices and norms */
-    uint64_t file_bytes;         /* size of all files */
-    uint64_t owned_bytes;        /* repacked copies and norms */
-    file_model *file;            /* owned; NULL for none */
+    const float *out_norm;                   /* [D]; NULL: the last layer ends with a norm */
+    const float *out_norm_bias;              /* [D] or NULL */
+    model_mat
+        dense[MODEL_MAX_DENSE]; /* [n_dense] what a text's vector goes through after pooling */
+    uint32_t n_dense;           /* how many; 0: none */
+    model_layer *layers;        /* [n_layer] */
+    text_vocab *vocab;          /* owned; NULL when the file carries none */
+    base_str chat_template;     /* Jinja text of the file, empty: none */
+    model_sampling sampling;    /* from generation_config.json or general.sampling.* */
+    uint32_t n_layer_file;      /* layers of the file; hp.n_layer may be fewer */
+    uint64_t n_params;          /* weights of all matrices and norms */
+    uint64_t file_bytes;        /* size of all files */
+    uint64_t owned_bytes;       /* repacked copies and norms */
+    file_model *file;           /* owned; NULL for none */
     file_model *dense_file[MODEL_MAX_DENSE]; /* owned: of a folder's dense layers; NULL: none */
-    struct model_blocks *blocks; /* owned memory */
+    struct model_blocks *blocks;             /* owned memory */
 } model;
 
 /* Runs fn(arg, thread, n_threads) on every thread of a pool; used to check and repack weights. */

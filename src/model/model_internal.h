@@ -5,7 +5,7 @@
  *   hf_config.c hyper-parameters from a HF folder's config.json
  *   bind.c      tensors to roles, shape by shape
  *   bind_encoder.c  encoders of the BERT kind
- *   bind_rest.c tensors that became no role
+ *   bind_rest.c tensors that became no role; the number of weights
  *   hf_experts.c  the experts of a HF folder, rearranged
  *   pooling.c   what an embedding model does with its hidden states
  *   repack.c   any ternary or master weight to T2 (T5 stays)
@@ -75,6 +75,7 @@ rotor_status model_hf_hparams(model_loader *ld);
 rotor_status model_check_hparams(const model_hparams *hp, const char *path, rotor_error *err);
 rotor_status model_bind(model_loader *ld);
 rotor_status model_refuse_unused(const model_loader *ld);
+void model_count_params(model *m);
 /* A configured window lies half to either side: the positions a token sees to one, itself
  * included. */
 static inline uint32_t model_half_window(uint32_t width) { return width ? width / 2 + 1 : 0; }

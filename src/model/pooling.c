@@ -86,9 +86,8 @@ static rotor_status add_dense(model_loader *ld, const file_tensor *t) {
     if (m->n_dense == MODEL_MAX_DENSE) return too_many(ld);
     ROTOR_TRY(model_table(ld, t, cols, &m->dense[m->n_dense]));
     if (t->rows < 1 || t->rows > 1u << 20)
-        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %.*s has %llu rows",
-                         file_path(ld->f), (int)t->name.n, t->name.p,
-                         (unsigned long long)t->rows);
+        return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %.*s has %llu rows", file_path(ld->f),
+                         (int)t->name.n, t->name.p, (unsigned long long)t->rows);
     m->n_dense++;
     return ROTOR_OK;
 }

@@ -210,7 +210,7 @@ static rotor_status create_words(text_vocab **out, const vocab_arrays *a, size_t
     if (spec.cls == TEXT_NO_ID || spec.sep == TEXT_NO_ID || spec.unk == TEXT_NO_ID)
         return base_fail(err, ROTOR_E_FORMAT, "[CLS], [SEP] or [UNK] is missing");
     for (size_t i = 0; i < n; i++)
-        a->types[i] = i == spec.unk                                    ? TEXT_UNKNOWN
+        a->types[i] = i == spec.unk ? TEXT_UNKNOWN
                       : i == spec.cls || i == spec.sep || i == spec.pad || i == spec.mask
                           ? TEXT_CONTROL
                           : TEXT_NORMAL;

@@ -137,9 +137,9 @@ bool run_candidates(run_engine *e, uint32_t i, const run_want *want, run_found *
 /* What RUN_HEAD_EXACT has read and kept so far; false with another head. */
 bool run_head_stats(const run_engine *e, dev_staged_stats *out);
 
-/* ---- Vectors of texts (encode.c) ----------------------------------------------------------------
- * An engine with a kind of pooling. Many texts share a step; an encoder's text is in one step whole,
- * so that chunk is the length of its longest. */
+/* ---- Vectors of texts (vectors.c) --------------------------------------------------------------
+ * An engine with a kind of pooling. Many texts share a step; an encoder's text is in one step
+ * whole, so that chunk is the length of its longest. */
 
 typedef struct run_text {
     const uint32_t *ids; /* [n] tokens */

@@ -2,9 +2,10 @@
  *
  * Attention over f32, f16 and q8 caches: head sizes with and without a tail, one and several heads
  * on one KV head, every visible range around the borders of a block and of a span, one token and
- * several together, windows, with and without the keys behind a token, pages in random order. The last page ends at the unreadable page.
- * Positions nobody may see hold NaN: using one shows. The reference is C, one token at a time: so
- * tokens together, and span by span, must give the bits of a token alone.
+ * several together, windows, with and without the keys behind a token, pages in random order. The
+ * last page ends at the unreadable page. Positions nobody may see hold NaN: using one shows. The
+ * reference is C, one token at a time: so tokens together, and span by span, must give the bits of
+ * a token alone.
  */
 #include "checkern.h"
 
@@ -81,12 +82,13 @@ static void compare(checker *c, kern_attn a, size_t n) {
         if (spans) whole = whole && guards_intact(&c->space[S_PARTIAL]);
         /* NaN equals NaN, but here no result may be one: the inputs in range are finite. */
         bool number = a.out[bad] == a.out[bad];
-        slot_verdict(
-            c, l, same && whole && number,
-            "%scache type %d heads %zu d %zu position %zu window %zu end %zu, %zu tokens: element %zu is "
-            "%.9g, expected %.9g%s",
-            spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.pos, a.window, a.end, a.n_tok, bad,
-            (double)a.out[bad], (double)ref[bad], whole ? "" : "; guards overwritten");
+        slot_verdict(c, l, same && whole && number,
+                     "%scache type %d heads %zu d %zu position %zu window %zu end %zu, %zu tokens: "
+                     "element %zu is "
+                     "%.9g, expected %.9g%s",
+                     spans ? "by spans, " : "", (int)a.type, a.n_heads, a.d, a.pos, a.window, a.end,
+                     a.n_tok, bad, (double)a.out[bad], (double)ref[bad],
+                     whole ? "" : "; guards overwritten");
     }
 }
 

@@ -60,14 +60,15 @@ def test_lines_of_standard_input(rotor, tmp_path):
 
 @pytest.mark.threads
 @pytest.mark.cpu
-def test_texts_share_steps_and_get_the_same_vectors(rotor, tmp_path):
+@pytest.mark.parametrize("pool", ["mean", "last"])
+def test_texts_share_steps_and_get_the_same_vectors(rotor, tmp_path, pool):
     """300 texts of one to many tokens, more than a step, a call and the cache take at once."""
-    texts = [" ".join((TEXTS[i % 3] + " ") * (1 + i * 7 % 5) + "x" * (i % 11) for _ in range(1)) for i in range(300)]
-    rotor("embed", STORY, "-", "-o", tmp_path / "all.npy", input="\n".join(texts))
+    texts = [(TEXTS[i % 3] + " ") * (1 + i * 7 % 5) + "x" * (i % 11) for i in range(300)]
+    rotor("embed", STORY, "-", "--pool", pool, "-o", tmp_path / "all.npy", input="\n".join(texts))
     y = np.load(tmp_path / "all.npy")
     assert y.shape == (300, 64) and np.isfinite(y).all()
     for i in (0, 1, 17, 63, 64, 65, 255, 256, 299):
-        rotor("embed", STORY, texts[i], "-o", tmp_path / "one.npy")
+        rotor("embed", STORY, texts[i], "--pool", pool, "-o", tmp_path / "one.npy")
         assert np.load(tmp_path / "one.npy").tobytes() == y[i:i + 1].tobytes(), i
 
 
@@ -174,3 +175,67 @@ def test_gguf_files_that_ask_for_something_else(rotor, tmp_path):
         return refused(rotor, path, "--tokens", "1,2")
     assert "pooling_type is 4, a reranker" in say(pooling_type=4)
     assert "not true or false" in say(attention__causal="no")
+
+
+# ---- Words ----------------------------------------------------------------------------------------------------------
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "."] + ["word%d" % i for i in range(118)]
+SAID, IDS = "The CATS sät on the zebra.", "2,5,6,7,8,1,5,1,9,3"         # "on" and "zebra" are unknown
+
+
+def test_the_words_of_a_bert_folder(rotor, folder):
+    model = folder("enc-bert")
+    want = lines(rotor("embed", model, "--tokens", IDS).stdout)
+    (model / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    assert (lines(rotor("embed", model, SAID).stdout) == want).all()
+    (model / "vocab.txt").write_text("\r\n".join(WORDS))
+    assert (lines(rotor("embed", model, SAID).stdout) == want).all()
+    (model / "vocab.txt").write_text("\n".join(w for w in WORDS if w != "[SEP]"))
+    assert "vocab.txt: [CLS], [SEP] or [UNK] is missing" in refused(rotor, model, "x")
+    long = " ".join(["cat"] * 70)
+    (model / "vocab.txt").write_text("\n".join(WORDS))
+    cut = lines(rotor("embed", model, long, "--truncate").stdout)                # both ends stay
+    assert (cut == lines(rotor("embed", model, "--tokens", "2," + "6," * 62 + "3").stdout)).all()
+
+
+def test_the_words_of_a_bert_file(rotor, tmp_path):
+    path = tmp_path / "m.gguf"
+    encoders_to_gguf.convert(BERT, path)
+    meta, raw = g.read_gguf(path)
+    tokens = [w[2:] if w.startswith("##") else w if w.startswith("[") else "\u2581" + w for w in WORDS]
+    words = {"tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": (g.STRING, tokens), "tokenizer.ggml.unknown_token_id": 1,
+             "tokenizer.ggml.cls_token_id": 2, "tokenizer.ggml.seperator_token_id": 3, "tokenizer.ggml.padding_token_id": 0}
+    g.write_gguf(path, meta | words, raw)
+    assert (lines(rotor("embed", path, SAID).stdout) == lines(rotor("embed", BERT, "--tokens", IDS).stdout)).all()
+
+
+# ---- Encoders that lack something -----------------------------------------------------------------------------------
+
+
+def test_bert_folders_that_lack_something(rotor, folder):
+    def say(name, **keys):
+        model = folder(name)
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps(config | keys))
+        said = refused(rotor, model, "--tokens", "1,2")
+        shutil.rmtree(model)
+        return said
+    assert "relative_key" in say("enc-bert", position_embedding_type="relative_key")
+    assert 'expects "gelu"' in say("enc-bert", hidden_act="relu")
+    assert "is_decoder" in say("enc-bert", is_decoder=True)
+    assert "64 rows for a context of 65" in say("enc-bert", max_position_embeddings=65)
+    assert "heads of" in say("enc-bert", num_attention_heads=3)
+    assert "missing" in say("enc-bert", num_hidden_layers=3)
+    assert "interleaved" in say("enc-nomic", rotary_emb_interleaved=True)
+
+
+def test_bert_files_that_lack_something(rotor, tmp_path):
+    path = tmp_path / "m.gguf"
+    encoders_to_gguf.convert(BERT, path)
+    meta, raw = g.read_gguf(path)
+    for name in ("position_embd.weight", "token_embd_norm.bias", "blk.1.attn_output_norm.weight", "blk.0.ffn_up.weight"):
+        g.write_gguf(path, meta, {k: v for k, v in raw.items() if k != name})
+        assert "tensor %s is missing" % name in refused(rotor, path, "--tokens", "1,2")
+    g.write_gguf(path, meta, raw | {"blk.0.attn_norm.weight": raw["token_embd_norm.weight"]})
+    assert "no part of architecture bert" in refused(rotor, path, "--tokens", "1,2")
+    assert "learned 64" in refused(rotor, BERT, "--tokens", "1,2", "--ctx", "65", status=2)

@@ -405,3 +405,28 @@ def test_it_installs_with_pip(source_root, tmp_path):
     code = "import rotor; print(rotor._library.lib._name); print(rotor.features())"
     out = python(code, PYTHONPATH=str(tmp_path / "site")).stdout
     assert str(tmp_path / "site" / "rotor" / "librotor.so") in out
+
+
+def test_vectors_are_the_programs(story, rotor_program, tmp_path):
+    texts = [TEXT, "there was a little girl", "x"]
+    rotor_program("embed", story, *texts, "-o", tmp_path / "v.npy")
+    want = np.load(tmp_path / "v.npy")
+    with rotor.Engine(story, threads=2, embed=True) as e:
+        assert e.info.n_vector == 64 and e.info.pool == 3
+        got = e.embed(texts)
+        assert got.dtype == np.float32 and got.tobytes() == want.tobytes()
+        assert e.embed(texts[1]).tobytes() == want[1].tobytes() and e.embed([]).shape == (0, 64)
+        ids = e.tokenize(TEXT, bos=True) + [2]
+        assert e.embed([ids]).tobytes() == want[:1].tobytes() and e.embed([texts[2], ids])[1].tobytes() == want[0].tobytes()
+        assert np.linalg.norm(e.embed(TEXT, normalize=False)) > 1.5
+        for bad, name in (([""], "E_ARG"), ([[512]], "E_ARG"), ([[1] * 5000], "E_FULL")):
+            with pytest.raises(rotor.Error) as error:
+                e.embed(bad)
+            assert error.value.name == name
+        assert e.embed([[1] * 5000], truncate=True).shape == (1, 64)
+        with pytest.raises(rotor.Error, match="opened to embed"):
+            e.session()
+    with rotor.Engine(story, threads=1) as e, pytest.raises(rotor.Error, match="opened to write text"):
+        e.embed(TEXT)
+    with pytest.raises(rotor.Error, match="pool is 'max'"):
+        rotor.Engine(story, embed=True, pool="max")

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * run_embed: a text's vector is the same bits whatever shares its steps, however many steps it takes
- * and whichever thread count and CPU level it runs on; the cache is empty again afterwards, also
- * when it failed.
+ * run_embed: a text's vector is the same bits whatever shares its steps, however many steps it
+ * takes and whichever thread count and CPU level it runs on; the cache is empty again afterwards,
+ * also when it failed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -173,10 +173,8 @@ static void test_failure_leaves_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steps_are_shared),
-        cmocka_unit_test(test_a_text_of_many_steps),
-        cmocka_unit_test(test_encoders_see_behind),
-        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_steps_are_shared),       cmocka_unit_test(test_a_text_of_many_steps),
+        cmocka_unit_test(test_encoders_see_behind),    cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_failure_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,8 +8,8 @@
  * which attention and the mean (DEV_POOL) count on.
  *
  * Invariants: (E1) the picked row of a text is its first, where that speaks for it, else its last;
- * (E2) every row of a step belongs to a text with a picked row, but for one decoder's text that goes
- * on; (E3) sessions live from a text's first row to its last.
+ * (E2) every row of a step belongs to a text with a picked row, but for one decoder's text that
+ * goes on; (E3) sessions live from a text's first row to its last.
  */
 #include "run/run_internal.h"
 
