@@ -31,7 +31,7 @@ static const struct {
 
 /* mark_type: of the marks. Merges: "<|" and "th". without: a mark left out, or NULL. */
 static inline text_vocab *small_vocab(text_token_type mark_type, const char *without) {
-    static char byte_text[N_BYTES][4];
+    static char byte_text[N_BYTES][4], astride[8];
     static base_str tokens[N_BYTES + 32], merges[2];
     static int32_t types[N_BYTES + 32];
     uint32_t extra = 256, n = N_BYTES;
@@ -51,6 +51,10 @@ static inline text_vocab *small_vocab(text_token_type mark_type, const char *wit
         types[n] = i == 2 ? TEXT_UNUSED : TEXT_NORMAL;
         tokens[n++] = base_str_of(more[i]);
     }
+    /* The end of one character and the beginning of the next; no merge makes it of text. */
+    snprintf(astride, sizeof astride, "%s%s", byte_text[0x8A], byte_text[0xF0]);
+    types[n] = TEXT_NORMAL;
+    tokens[n++] = base_str_of(astride);
     merges[0] = base_str_of("< |");
     merges[1] = base_str_of("t h");
     text_spec spec = {.model = TEXT_BPE,

@@ -450,7 +450,13 @@ static void endless_headers_keep_characters_whole(void **state) {
         story s = {0};
         base_buf_append(&text, "Heh\0 there!", 3 + before);
         for (int i = 0; i < 40; i++) base_buf_puts(&text, "\xF0\x9F\xA6\x8A");
-        assert_int_equal(text_encode(v, (base_str){text.data, text.len}, 0, &ids, NULL), ROTOR_OK);
+        const uint32_t astride = text_find(v, base_str_of("\x8A\xF0"));
+        assert_int_not_equal(astride, TEXT_NO_ID);
+        for (size_t i = 0; i < text.len; i++) { /* a byte each, but for 8A F0 */
+            const bool two = i + 1 < text.len && memcmp(text.data + i, "\x8A\xF0", 2) == 0;
+            text_ids_push(&ids, two ? astride : (uint8_t)text.data[i]);
+            i += two;
+        }
         harmony_parser *p = parse(&h, false, ids.ids, ids.n, &s);
         assert_int_equal(harmony_parser_count(p), 1);
         const base_buf *got = &harmony_parser_at(p, 0)->content;
