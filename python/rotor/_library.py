@@ -24,6 +24,7 @@ HEAD = {"auto": 0, "file": 1, "q8": 2, "q6": 3, "exact": 4}
 YARN = {"auto": 0, "exact": 1, "rounded": 2}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
 FINISH = ("end", "stop", "length", "full", "cancel")
+FULL = {"stop": 0, "shift": 1}
 TOK_BOS, TOK_SPECIAL = 1, 2
 AUTO_CTX = 0xFFFFFFFF
 
@@ -83,6 +84,8 @@ class Token(ctypes.Structure):
 # Callbacks take text as an address: c_char_p would stop at a zero byte.
 TEXT_FN = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t, POINTER(Token), POINTER(Token), c_size_t)
 PROMPT_FN = CFUNCTYPE(c_bool, c_void_p, c_uint32, c_uint32)
+SHORTEN_FN = CFUNCTYPE(c_bool, c_void_p, POINTER(POINTER(c_uint32)), POINTER(c_size_t))
+SHIFT_FN = CFUNCTYPE(None, c_void_p, c_uint32, c_uint32)
 LOGITS_FN = CFUNCTYPE(None, c_void_p, POINTER(c_float), c_uint32)
 EVAL_FN = CFUNCTYPE(c_bool, c_void_p, c_size_t, POINTER(c_float))
 
@@ -95,7 +98,8 @@ class GenOptions(ctypes.Structure):
                 ("n_stops", c_size_t), ("bias_ids", POINTER(c_uint32)), ("bias", POINTER(c_float)),
                 ("n_bias", c_size_t), ("n_top", c_uint32), ("ignore_eog", c_bool), ("special", c_bool), ("no_logprobs", c_bool),
                 ("on_text", TEXT_FN), ("on_prompt", PROMPT_FN), ("on_logits", LOGITS_FN), ("user", c_void_p),
-                ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p)]
+                ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p),
+                ("full", c_int), ("keep", c_uint32), ("on_shorten", SHORTEN_FN), ("on_shift", SHIFT_FN)]
 
 
 class GenResult(ctypes.Structure):
@@ -103,7 +107,7 @@ class GenResult(ctypes.Structure):
     _fields_ = [("text", c_void_p), ("n_bytes", c_size_t), ("ids", POINTER(c_uint32)), ("n_ids", c_size_t),
                 ("finish", c_int), ("n_prompt", c_uint32), ("n_reused", c_uint32), ("prompt_us", c_uint64),
                 ("first_us", c_uint64), ("decode_us", c_uint64), ("n_drafted", c_uint32), ("n_accepted", c_uint32),
-                ("end_id", c_uint32)]
+                ("end_id", c_uint32), ("n_shifts", c_uint32), ("n_shifted", c_uint32)]
 
 
 STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,
@@ -135,6 +139,9 @@ FUNCTIONS = {
     "rotor_session_len": (c_uint32, [c_void_p]),
     "rotor_session_max": (c_uint32, [c_void_p]),
     "rotor_session_rewind": (None, [c_void_p, c_uint32]),
+    "rotor_session_tokens": (POINTER(c_uint32), [c_void_p]),
+    "rotor_session_save": (c_int, [c_void_p, c_char_p, c_char_p, ERR]),
+    "rotor_session_load": (c_int, [c_void_p, c_char_p, OUT, ERR]),
     "rotor_eval": (c_int, [c_void_p, IDS, c_size_t, POINTER(POINTER(c_float)), ERR]),
     "rotor_eval_top": (c_int, [c_void_p, IDS, c_size_t, POINTER(Logit), c_size_t, ERR]),
     "rotor_eval_together": (c_int, [OUT, IDS, c_size_t, POINTER(POINTER(c_float)), ERR]),

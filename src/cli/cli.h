@@ -100,6 +100,9 @@ typedef enum cli_opt {
     OPT_LOOKUP,
     OPT_DRAFT,
     OPT_DRAFT_MAX,
+    OPT_ON_FULL,
+    OPT_KEEP,
+    OPT_SESSION,
     OPT_NO_HISTORY,
     OPT_COLOR,
     OPT_N_PROMPT,
@@ -330,6 +333,13 @@ void cli_draft_close(cli_draft *d);
 int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);
 /* Sampling from the command line over the model's own settings; d may be NULL. */
 rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, const cli_draft *d);
+/* --on-full: how many tokens of a chat's prompt ids[n] a shift keeps: all where that is half the
+ * context or less, else what is in front of the first user's text. */
+rotor_status cli_chat_keep(const cli_args *a, const rotor_engine *e, const char *system,
+                           const uint32_t *ids, size_t n, uint32_t n_ctx, uint32_t *keep,
+                           rotor_error *err);
+/* One warning where the context has ended a text, with the numbers and what would help. */
+void cli_say_full(const cli_args *a, const rotor_gen_result *r, uint32_t n_ctx);
 /* What the options say about a chat. */
 rotor_chat_options cli_chat_options(const cli_args *a);
 /* n per second, 0 when nothing was timed. */

@@ -155,6 +155,7 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, cons
     g.lookup = cli_on(a, OPT_LOOKUP) ? LOOKUP_MIN : 0;
     g.draft = d ? d->s : NULL;
     g.draft_max = (uint32_t)cli_int(a, OPT_DRAFT_MAX);
+    g.full = (rotor_full)cli_int(a, OPT_ON_FULL);
     return g;
 }
 

@@ -81,6 +81,15 @@ void dev_counters_add(dev_counters *sum, const dev *part) {
     sum->imported += of->imported;
 }
 
+rotor_status dev_get_page(dev *d, uint32_t page, uint32_t layer, uint8_t *dst, rotor_error *err) {
+    return d->vt->get_page(d, page, layer, dst, err);
+}
+
+rotor_status dev_put_page(dev *d, uint32_t page, uint32_t layer, const uint8_t *src,
+                          rotor_error *err) {
+    return d->vt->put_page(d, page, layer, src, err);
+}
+
 uint64_t dev_memory_bytes(const dev *d) { return d->vt->memory_bytes(d); }
 rotor_status dev_time_ops(dev *d, bool on, rotor_error *err) { return d->vt->time_ops(d, on, err); }
 size_t dev_op_times(const dev *d, dev_op_time *out, size_t max) {

@@ -211,6 +211,12 @@ uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs);
 bool dev_chosen(dev *d, uint32_t row, uint32_t *id);
 /* Copies one cache page to another: all layers of that kind of pages. */
 void dev_copy_page(dev *d, bool ring, uint32_t dst_page, uint32_t src_page);
+/* One layer of a cache page, of the kind that the layer has, to the host and from there, between
+ * steps: keys of all KV heads, then values, 2 * n_head_kv * KERN_KEYS * kern_kv_row_bytes() bytes.
+ */
+rotor_status dev_get_page(dev *d, uint32_t page, uint32_t layer, uint8_t *dst, rotor_error *err);
+rotor_status dev_put_page(dev *d, uint32_t page, uint32_t layer, const uint8_t *src,
+                          rotor_error *err);
 void dev_counters_get(const dev *d, dev_counters *out);
 uint64_t dev_memory_bytes(const dev *d); /* buffers and cache, without weights */
 

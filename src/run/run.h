@@ -99,6 +99,15 @@ uint32_t run_session_rewind(run_session *s, uint32_t n);
 rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t n,
                               rotor_error *err);
 
+/* The session as a file, with a note of the caller's (any bytes, at most 64 MiB). The file appears
+ * under its name when it is whole. */
+rotor_status run_session_save(run_session *s, const char *path, base_str note, rotor_error *err);
+/* Makes the session what that file holds: it goes on bit for bit as the saved one would have.
+ * Everything is checked before anything changes; ROTOR_E_UNSUPPORTED: the file is of another model
+ * or kind of cache. After ROTOR_E_FULL or ROTOR_E_DEVICE the session may be empty. note (may be
+ * NULL) receives the note. */
+rotor_status run_session_load(run_session *s, const char *path, base_buf *note, rotor_error *err);
+
 /* Of the logits of its rows the best k are going to be asked for (run_candidates), and no others if
  * that can be helped: a device looks for them in the same step. 0, as at first: nobody
  * knows. */

@@ -66,6 +66,7 @@ def test_enumerators(source_root, tmp_path):
     want |= {"ROTOR_HEAD_" + name.upper(): value for name, value in c.HEAD.items()}
     want |= {"ROTOR_I2S_" + name.upper(): value for name, value in c.I2S.items()}
     want |= {"ROTOR_YARN_" + name.upper(): value for name, value in c.YARN.items()}
+    want |= {"ROTOR_FULL_" + name.upper(): value for name, value in c.FULL.items()}
     want |= {"ROTOR_FINISH_" + name.upper(): value for value, name in enumerate(c.FINISH)}
     want |= {"ROTOR_TOK_BOS": c.TOK_BOS, "ROTOR_TOK_SPECIAL": c.TOK_SPECIAL}
     body = "\n".join('printf("%s %%d\\n", (int)%s);' % (name, name) for name in want)
@@ -75,6 +76,7 @@ def test_enumerators(source_root, tmp_path):
 def test_no_enumerator_is_missing(header):
     known = set(c.STATUS) | {"KV_" + n.upper() for n in c.KV} | {"HEAD_" + n.upper() for n in c.HEAD}
     known |= {"I2S_" + n.upper() for n in c.I2S} | {"YARN_" + n.upper() for n in c.YARN}
+    known |= {"FULL_" + n.upper() for n in c.FULL}
     known |= {"FINISH_" + n.upper() for n in c.FINISH} | {"TOK_BOS", "TOK_SPECIAL"}
     found = set()
     for body in re.findall(r"enum\s*\w*\s*\{(.*?)\}", header, re.S):
