@@ -89,6 +89,8 @@ typedef struct rotor_engine_options {
     const char *device_prompt;      /* where prompts run, as device but not auto; NULL: there, too.
                                        Both hold the model; one that cannot leaves prompts to device
                                        with one warning */
+    uint64_t memory_bytes;          /* plan as if there were so much memory for all of this; 0: what
+                                       the system and its control groups leave */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 
@@ -143,6 +145,10 @@ typedef struct rotor_engine_info {
     uint64_t device_imported;  /* bytes of weights that it reads in the processor's memory; 0 on
                                   the CPU */
     const char *device_prompt; /* where prompts run: as device, or another */
+    uint64_t work_bytes;       /* buffers of a step and copies, about, as planned at opening */
+    uint64_t available_bytes;  /* memory there was for cache, work and mapped weights then */
+    uint64_t on_demand;        /* 1: that is too little, and experts are read as they are needed */
+    uint64_t wanted_bytes;     /* of experts asked for ahead of their use, since opening */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 

@@ -47,7 +47,7 @@ class EngineOptions(ctypes.Structure):
                 ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
                 ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4), ("device", c_char_p),
                 ("device_cache", c_char_p), ("device_layers", c_uint32), ("yarn", c_int),
-                ("device_prompt", c_char_p)]
+                ("device_prompt", c_char_p), ("memory_bytes", c_uint64)]
 
 
 class EngineInfo(ctypes.Structure):
@@ -63,7 +63,8 @@ class EngineInfo(ctypes.Structure):
                 ("head_survivors", c_uint64 * 5), ("head_rows", c_uint64), ("device", c_char_p),
                 ("device_name", c_char_p), ("device_why", c_char_p), ("device_steps", c_uint64), ("device_dependent", c_uint64),
                 ("device_up", c_uint64), ("device_down", c_uint64), ("device_layers", c_uint64),
-                ("device_imported", c_uint64), ("device_prompt", c_char_p)]
+                ("device_imported", c_uint64), ("device_prompt", c_char_p), ("work_bytes", c_uint64),
+                ("available_bytes", c_uint64), ("on_demand", c_uint64), ("wanted_bytes", c_uint64)]
 
 
 class Logit(ctypes.Structure):

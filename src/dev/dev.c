@@ -79,6 +79,7 @@ void dev_counters_add(dev_counters *sum, const dev *part) {
     sum->submissions += of->submissions;
     sum->allocations += of->allocations;
     sum->imported += of->imported;
+    sum->wanted += of->wanted;
 }
 
 rotor_status dev_get_page(dev *d, uint32_t page, uint32_t layer, uint8_t *dst, rotor_error *err) {

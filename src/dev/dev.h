@@ -87,6 +87,8 @@ typedef struct dev_shape {
     const bool *ring; /* [n_layer] which layers these are, borrowed during creation; NULL: none */
     kern_kv kv;       /* cache type */
     bool float_act;   /* --act f32: products take float activations */
+    bool on_demand;   /* memory does not hold the weights, which are mapped: of experts only those
+                         that are chosen are asked for, as soon as they are known */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) run on one thread */
 } dev_shape;
 
@@ -127,6 +129,7 @@ typedef struct dev_counters {
     uint64_t submissions; /* hand-overs of work to a driver since creation */
     uint64_t allocations; /* memories, kernels and lists made on a driver since creation */
     uint64_t pages_moved; /* cache pages that went from one device of two to the other */
+    uint64_t wanted;      /* bytes of experts asked for ahead of their use (on_demand) */
     uint64_t imported;    /* weight bytes of the host's memory that a device reads where they are */
 } dev_counters;
 

@@ -36,6 +36,7 @@ typedef struct run_options {
                             they keep everything */
     uint32_t chunk;      /* rows per step at most (prompt chunk); 0: 256 */
     uint32_t max_logits; /* rows with logits per step at most; 0: 16 */
+    bool on_demand;      /* memory does not hold the mapped weights: see dev_shape */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) than this run on the
                             calling thread alone; 0: 4 MiB; 1: never */
     const base_log *log; /* may be NULL */
