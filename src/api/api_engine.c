@@ -172,6 +172,7 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                        .float_act = e->opt.float_act,
                        .head = head_of(e->opt.head),
                        .n_pages = (uint32_t)pages,
+                       .n_ctx = e->n_ctx,
                        .n_sessions = e->opt.max_sessions,
                        .chunk = e->opt.chunk,
                        .max_logits = e->opt.max_logits,

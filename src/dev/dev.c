@@ -128,6 +128,7 @@ bool dev_op_reads(const dev_op *op, dev_buf b) {
         return false;
     case DEV_BIAS:
     case DEV_ROPE:
+    case DEV_CAP:
         return op->dst[0] == b;
     case DEV_ADD:
         return op->dst[0] == b || op->src == b;

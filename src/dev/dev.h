@@ -28,15 +28,16 @@ typedef uint32_t dev_vec; /* float vector */
 
 typedef enum dev_kind {
     DEV_EMBED,     /* dst = table w0 at each row's token */
-    DEV_RMSNORM,   /* dst = rmsnorm(src) * vec; n_heads > 0: each head of d_head by itself */
-    DEV_BIAS,      /* dst += vec */
+    DEV_RMSNORM,   /* dst = rmsnorm(src) * vec; n_heads > 0: each head of d_head by itself; centred:
+                      of src less its mean, which is LayerNorm without its bias */
+    DEV_BIAS,      /* dst += vec; by_pos: += the row of vec[, width] at the token's position */
     DEV_QUANT_I8,  /* quantises src for ternary products, one scale a row; kept with src */
     DEV_QUANT_Q8,  /* quantises src for block products, one scale per 32; kept with src */
     DEV_MATMUL,    /* dst[i] = w[i] x src, i < n_mats */
     DEV_ROPE,      /* rotates dst in place: n_heads, d, n_rot */
     DEV_KV_APPEND, /* stores rows of src (keys) and src2 (values) in layer */
     DEV_ATTENTION, /* dst = attention of queries src over layer */
-    DEV_GLU,       /* dst = act(src) * src2 */
+    DEV_GLU,       /* dst = act(src) * src2, or act(src) where src2 is DEV_NONE */
     DEV_ADD,       /* dst += src */
     DEV_PICK,      /* dst rows = the rows of src whose logits are wanted */
     DEV_ROUTE,     /* src holds a logit for each expert: the n_used largest are a token's, the lower
@@ -46,6 +47,7 @@ typedef enum dev_kind {
     DEV_EXPERTS,  /* as DEV_MATMUL for slot rows: w[i] holds n_expert matrices, one below the other
                    */
     DEV_MIX,      /* dst = sum of a token's slot rows of src by the weights of DEV_ROUTE */
+    DEV_CAP,      /* dst = cap * tanh(dst / cap) */
     DEV_ADD_GATED /* dst += sigmoid(src2) * src; src2 [1] */
 } dev_kind;
 
@@ -56,6 +58,8 @@ typedef struct dev_op {
     dev_kind kind;     /* what */
     bool picked;       /* acts on the picked rows (after DEV_PICK), not on all */
     bool slots;        /* acts on slot rows */
+    bool centred;      /* DEV_RMSNORM: LayerNorm */
+    bool by_pos;       /* DEV_BIAS: a row of vec for each position; not for picked rows */
     bool of_all;       /* DEV_ROUTE: weights are shares of the softmax over all experts */
     bool int8;         /* DEV_GATHER: the int8 form is moved, not the floats */
     uint8_t n_mats;    /* DEV_MATMUL, DEV_EXPERTS: 1-3 products of one input in one hand-over */
@@ -68,6 +72,8 @@ typedef struct dev_op {
     uint32_t layer;    /* cache layer */
     uint32_t n_heads;  /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
     uint32_t window;   /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
+    bool local;        /* DEV_ROPE: by the second frequencies */
+    float scale;       /* DEV_EMBED: multiplies the row; 0: 1. DEV_CAP: the cap */
     float eps;         /* DEV_RMSNORM */
     kern_glu glu;      /* DEV_GLU */
 } dev_op;
@@ -80,6 +86,9 @@ typedef struct dev_shape {
     uint32_t n_rot;                              /* rotated dimensions of a head */
     bool rope_interleaved;                       /* pairing */
     const double *inv_freq;                      /* [n_rot / 2], borrowed during creation */
+    const double *inv_freq_local;                /* the same for ops that are `local`; NULL: none */
+    float attn_scale;                            /* of queries times keys; 0: 1 / sqrt(d_head) */
+    float attn_cap;                              /* of scores, as KERN's; 0: none */
     float rope_gain;                             /* multiplies cosines and sines; 0: 1 */
     uint32_t n_expert, n_used;                   /* of a mixture, and a token's share; or 0 */
     uint32_t n_pages;                            /* cache pages of KERN_KEYS positions */

@@ -135,9 +135,9 @@ static rotor_status own_op(dev_split *d, dev_op *op, int side, rotor_error *err)
     if (!dev_is_quant(k) && k != DEV_KV_APPEND && k != DEV_ROUTE)
         for (int i = 0; i < BASE_MAX(op->n_mats, 1); i++)
             ROTOR_TRY(own_buf(d, &op->dst[i], side, err));
-    if (k != DEV_EMBED && k != DEV_BIAS && k != DEV_ROPE)
+    if (k != DEV_EMBED && k != DEV_BIAS && k != DEV_ROPE && k != DEV_CAP)
         ROTOR_TRY(own_buf(d, &op->src, side, err));
-    if (k == DEV_KV_APPEND || k == DEV_GLU || k == DEV_ADD_GATED)
+    if (k == DEV_KV_APPEND || (k == DEV_GLU && op->src2 != DEV_NONE) || k == DEV_ADD_GATED)
         ROTOR_TRY(own_buf(d, &op->src2, side, err));
     return ROTOR_OK;
 }

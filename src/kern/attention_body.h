@@ -308,8 +308,10 @@ static float row_max(const float *s, size_t from, size_t to) {
 }
 
 /* Scores of one row to probabilities in place; its maximum and sum go to the state. */
-static void span_softmax(float *s, key_range j, float *state) {
+static void span_softmax(float *s, key_range j, float cap, float *state) {
     const size_t from = j.lo / 16 * 16, to = (j.hi + 15) / 16 * 16;
+    for (size_t i = from; cap != 0 && i < to; i += 16)
+        v16_store(s + i, lanes_cap(v16_load(s + i), cap));
     v16 sum = v16_set(0);
     for (size_t i = from; i < j.lo; i++) s[i] = -INFINITY;
     for (size_t i = j.hi; i < to; i++) s[i] = -INFINITY;
@@ -360,7 +362,7 @@ static void attend_span(const kern_attn *a, size_t span, float *states) {
     for (size_t r = 0; r < w.n_rows; r++) {
         float *state = states + r * w.stride;
         if (!sees_span(a, r, span)) continue;
-        span_softmax(w.s + r * KERN_SPAN, visible(a, r, w.start, KERN_SPAN), state);
+        span_softmax(w.s + r * KERN_SPAN, visible(a, r, w.start, KERN_SPAN), a->cap, state);
         memset(state + 16, 0, w.wide * sizeof *state);
     }
     for (size_t at = lo; at < hi; at += KERN_KEYS) {

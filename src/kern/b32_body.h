@@ -145,6 +145,15 @@ static void unpack_q5_0(tile *t, job *j, const rows *r, size_t v) {
     }
 }
 
+/* The table's elements for the low nibbles of x. */
+INLINE vi look_up_low(vi table, vi x) {
+#ifdef VI_LOOKS_AT_FOUR_BITS
+    return vi_look_up(table, x);
+#else
+    return vi_look_up(table, vi_and(x, vi_set8(15)));
+#endif
+}
+
 INLINE vi iq4_nl_table(void) {
     static const int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                       1,    13,   25,  38,  53,  69,  89,  113};
@@ -154,15 +163,15 @@ INLINE vi iq4_nl_table(void) {
 }
 
 static void unpack_iq4_nl(tile *t, job *j, const rows *r, size_t v) {
-    const vi low = vi_set8(15), table = iq4_nl_table();
+    const vi table = iq4_nl_table();
     half_scales(t, j, r, v, 18);
     for (size_t k = 0; k < j->n_k; k++) {
         vi c[4];
         prefetch(j, 18 * VI_ROWS);
         transpose4(c, r->p, (j->k + k) * 18 + 2);
         for (int i = 0; i < 4; i++) {
-            vi_store(t->code[k][v][i], vi_look_up(table, vi_and(c[i], low)));
-            vi_store(t->code[k][v][i + 4], vi_look_up(table, vi_and(vi_shr16(c[i], 4), low)));
+            vi_store(t->code[k][v][i], look_up_low(table, c[i]));
+            vi_store(t->code[k][v][i + 4], look_up_low(table, vi_shr16(c[i], 4)));
         }
     }
 }
@@ -184,7 +193,7 @@ INLINE vi mxfp4_table(void) {
 
 static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
     _Alignas(64) uint8_t e[BLOCKS][VI_ROWS];
-    const vi low = vi_set8(15), table = mxfp4_table();
+    const vi table = mxfp4_table();
     GATHER(e, 1, r, j->k * 17, 17, j->n_k)
     for (size_t k = 0; k < j->n_k; k++) {
         vi c[4];
@@ -192,8 +201,8 @@ static void unpack_mxfp4(tile *t, job *j, const rows *r, size_t v) {
         vf_store(t->a[k][v][0], e8m0(e[k]));
         transpose4(c, r->p, (j->k + k) * 17 + 1);
         for (int i = 0; i < 4; i++) {
-            vi_store(t->code[k][v][i], vi_look_up(table, vi_and(c[i], low)));
-            vi_store(t->code[k][v][i + 4], vi_look_up(table, vi_and(vi_shr16(c[i], 4), low)));
+            vi_store(t->code[k][v][i], look_up_low(table, c[i]));
+            vi_store(t->code[k][v][i + 4], look_up_low(table, vi_shr16(c[i], 4)));
         }
     }
 }

@@ -139,11 +139,13 @@ INLINE void nibbles(vi c[4][2], const uint8_t *p, const size_t step) {
     }
 }
 
-INLINE void look_up_all(vi c[4][2], vi table) {
+/* The same for nibbles that stand for values of a table. */
+INLINE void looked_up_nibbles(vi c[4][2], const uint8_t *p, const size_t step, vi table) {
 #pragma GCC unroll 4
     for (size_t v = 0; v < 4; v++) {
-        c[v][0] = vi_look_up(table, c[v][0]);
-        c[v][1] = vi_look_up(table, c[v][1]);
+        vi n = vi_lanes(p + v * step, 4 * step, 8 * step);
+        c[v][0] = look_up_low(table, n);
+        c[v][1] = look_up_low(table, vi_shr16(n, 4));
     }
 }
 
@@ -188,8 +190,7 @@ static NOINLINE void line_iq4_nl(const line *given) {
         vi c[4][2];
         prefetch_ahead(l, l->p + 18 * k, 18 * GROUP);
         copy_halves(l, k, 18);
-        nibbles(c, l->p + 18 * k + 2, 18);
-        look_up_all(c, table);
+        looked_up_nibbles(c, l->p + 18 * k + 2, 18, table);
         add_group(l, f, g, c);
     }
 }
@@ -206,8 +207,7 @@ static NOINLINE void line_mxfp4(const line *given) {
         prefetch_ahead(l, p, 17 * GROUP);
 #pragma GCC unroll 16
         for (size_t i = 0; i < GROUP; i++) COPY_ALONE(e[i][l->row], p + 17 * i);
-        nibbles(c, p + 1, 17);
-        look_up_all(c, table);
+        looked_up_nibbles(c, p + 1, 17, table);
         add_group(l, f, g, c);
     }
 }

@@ -285,6 +285,25 @@ static void NAME(rmsnorm)(float *dst, const float *x, const float *gain, size_t 
     }
 }
 
+/* The mean is a sum like any other; what is left of x is written down before it is squared. */
+static void NAME(layernorm)(float *dst, const float *x, const float *gain, size_t n, float eps) {
+    v16 sum = v16_set(0), ss = v16_set(0);
+    for (size_t i = 0; i < n; i += 16) sum = v16_add(sum, v16_load_n(x + i, lanes_at(i, n)));
+    const v16 mean = v16_set(v16_sum(sum) / (float)n);
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t k = lanes_at(i, n);
+        v16_store_n(dst + i, v16_sub(v16_load_n(x + i, k), mean), k);
+        const v16 v = v16_load_n(dst + i, k); /* zeros behind the end */
+        ss = v16_fma(v, v, ss);
+    }
+    const v16 inv = v16_set(1.0f / sqrtf(v16_sum(ss) / (float)n + eps));
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t k = lanes_at(i, n);
+        const v16 v = v16_mul(v16_load_n(dst + i, k), inv);
+        v16_store_n(dst + i, v16_mul(v, v16_load_n(gain + i, k)), k);
+    }
+}
+
 static void NAME(add)(float *dst, const float *x, size_t n) {
     for (size_t i = 0; i < n; i += 16) {
         size_t k = lanes_at(i, n);
@@ -338,20 +357,60 @@ static inline v16 lanes_at_most(v16 x, float most) {
     return v16_sub(zero, v16_max(v16_sub(zero, x), v16_set(-most)));
 }
 
+/* cap * tanh(x / cap) */
+static inline v16 lanes_cap(v16 x, float cap) {
+    const v16 e = lanes_exp(v16_mul(x, v16_set(2 / cap))), one = v16_set(1);
+    return v16_mul(v16_set(cap), v16_sub(one, v16_div(v16_set(2), v16_add(e, one))));
+}
+
+/* x (1 + tanh(c (x + 0.044715 x^3))) / 2 = x sigmoid(2 c (…)), c = sqrt(2 / pi) */
+static inline v16 lanes_gelu(v16 x) {
+    const v16 cube = v16_mul(v16_mul(x, x), v16_mul(x, v16_set(0.044715f)));
+    const v16 t = v16_mul(v16_add(x, cube), v16_set(1.5957691216f));
+    return v16_div(x, v16_add(v16_set(1), lanes_exp(v16_sub(v16_set(0), t))));
+}
+
+/* x Phi(x). Half of erfc(z), z = |x| / sqrt(2), is Phi of -|x|; erfc(z) = t exp(p(t) - z^2) with
+ * t = 1 / (1 + z / 2), p a polynomial of degree 9 fitted to 5e-8 for z up to 9.5, where the result
+ * is 0 in floats. */
+static inline v16 lanes_gelu_erf(v16 x) {
+    static const float fit[] = {-0.643439531326f, 1.068534731865f, -0.578620612621f,
+                                -0.177722260356f, 0.053083993495f, 0.016975982115f,
+                                0.390326619148f,  0.998204052449f, -1.265426874161f};
+    const v16 one = v16_set(1), half = v16_set(0.5f);
+    const v16 t = v16_div(one, v16_fma(v16_abs(x), v16_set(0.35355339059f), one));
+    v16 p = v16_set(0.138083904982f);
+    for (size_t i = 0; i < 9; i++) p = v16_fma(p, t, v16_set(fit[i]));
+    p = v16_fma(v16_mul(x, v16_set(-0.5f)), x, p);
+    const v16 tail = v16_mul(v16_mul(half, t), lanes_exp(p));
+    return v16_mul(x, v16_if_less(x, v16_set(0), tail, v16_sub(one, tail)));
+}
+
 static inline v16 lanes_glu(v16 g, v16 u, kern_glu act) {
     if (act == KERN_RELU2) {
         const v16 p = v16_max(g, v16_set(0));
         return v16_mul(v16_mul(p, p), u);
     }
+    if (act == KERN_GELU) return v16_mul(lanes_gelu(g), u);
+    if (act == KERN_GELU_ERF) return v16_mul(lanes_gelu_erf(g), u);
     if (act == KERN_SILU) return v16_mul(lanes_swish(g, v16_set(1)), u);
     u = v16_max(lanes_at_most(u, 7), v16_set(-7));
     return v16_mul(lanes_swish(lanes_at_most(g, 7), v16_set(1.702f)), v16_add(u, v16_set(1)));
 }
 
-static void NAME(glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act) {
+static void NAME(cap)(float *x, float cap, size_t n) {
     for (size_t i = 0; i < n; i += 16) {
-        size_t k = lanes_at(i, n);
-        v16_store_n(dst + i, lanes_glu(v16_load_n(g + i, k), v16_load_n(u + i, k), act), k);
+        const size_t k = lanes_at(i, n);
+        v16_store_n(x + i, lanes_cap(v16_load_n(x + i, k), cap), k);
+    }
+}
+
+static void NAME(glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act) {
+    assert(u || act != KERN_SWIGLU_OAI);
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t k = lanes_at(i, n);
+        const v16 up = u ? v16_load_n(u + i, k) : v16_set(1);
+        v16_store_n(dst + i, lanes_glu(v16_load_n(g + i, k), up, act), k);
     }
 }
 
@@ -449,9 +508,11 @@ void NAME(kern_fill_float)(kern *k) {
     k->quant_i8 = NAME(quant_i8);
     k->quant_q8 = NAME(quant_q8);
     k->rmsnorm = NAME(rmsnorm);
+    k->layernorm = NAME(layernorm);
     k->add = NAME(add);
     k->add_scaled = NAME(add_scaled);
     k->glu = NAME(glu);
+    k->cap = NAME(cap);
     k->rope = NAME(rope);
     k->embed = NAME(embed);
     k->kv_store = NAME(kv_store);

@@ -97,6 +97,7 @@ typedef struct kern_attn {
     size_t k_at, v_at;        /* byte offsets inside a page, of this layer and KV head */
     size_t pos;               /* position of the first token */
     size_t window;            /* positions a token sees, itself included; 0: all before it */
+    float cap;                /* scores are cap * tanh(score / cap); 0: as they are */
     const float *sinks;       /* [G] a score of each head that takes its share and has no value, or
                                  NULL */
     float *scratch;           /* kern_attn_scratch(n_tok * G, d) floats, aligned to 64 bytes */
@@ -179,9 +180,10 @@ static inline float kern_head_bound(const kern_planes *p, const kern_x16 *x, siz
 
 /* ---- The table ------------------------------------------------------------------------------- */
 
-/* Gated activations: dst = act(g) * u. KERN_SWIGLU_OAI: g at most 7, u within +-7, then
- * g sigmoid(1.702 g) (u + 1). */
-typedef enum kern_glu { KERN_RELU2, KERN_SILU, KERN_SWIGLU_OAI } kern_glu;
+/* Gated activations: dst = act(g) * u, or act(g) alone where u is NULL. KERN_SWIGLU_OAI, never
+ * alone: g at most 7, u within +-7, then g sigmoid(1.702 g) (u + 1). KERN_GELU: by its form with
+ * tanh; KERN_GELU_ERF: x Phi(x), the exact one. */
+typedef enum kern_glu { KERN_RELU2, KERN_SILU, KERN_SWIGLU_OAI, KERN_GELU, KERN_GELU_ERF } kern_glu;
 
 typedef struct kern {
     unsigned cpu; /* CPU_* flags this table was built for */
@@ -205,8 +207,11 @@ typedef struct kern {
 
     /* dst[n] = x[n] / sqrt(mean(x^2) + eps) * gain[n]; dst may be x. */
     void (*rmsnorm)(float *dst, const float *x, const float *gain, size_t n, float eps);
+    /* The same of x less its mean; a bias is added afterwards, by add. */
+    void (*layernorm)(float *dst, const float *x, const float *gain, size_t n, float eps);
     void (*add)(float *dst, const float *x, size_t n);                 /* dst += x */
     void (*add_scaled)(float *dst, const float *x, float a, size_t n); /* dst += a x, fused */
+    void (*cap)(float *x, float cap, size_t n);                        /* x = cap * tanh(x / cap) */
     /* x[n] becomes exp(x - max) / sum; returns the logarithm of the sum of exp(x), n >= 1. */
     float (*softmax)(float *x, size_t n);
     void (*glu)(float *dst, const float *g, const float *u, size_t n, kern_glu act);

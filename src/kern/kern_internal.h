@@ -68,6 +68,7 @@ void kern_fill_t5_avx512vbmi(kern *k);
 void kern_fill_b32_avx2(kern *k);
 void kern_fill_b32_avxvnni(kern *k);
 void kern_fill_b32_avx512vnni(kern *k);
+void kern_fill_b32_avx512vbmi(kern *k);
 void kern_fill_head_avx2(kern *k);
 void kern_fill_head_avxvnni(kern *k);
 void kern_fill_head_avx512vnni(kern *k);

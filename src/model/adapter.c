@@ -184,6 +184,9 @@ static rotor_status check_pair(model_adapter *a, const model *m, uint32_t layer,
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "%s: blk.%u.%s: adapters of a mixture's experts are not supported",
                          file_path(a->file), layer, places[proj].name);
+    if (!w->data)
+        return base_fail(err, ROTOR_E_ARG, "%s: blk.%u.%s: the model has no such projection",
+                         file_path(a->file), layer, places[proj].name);
     if (l->a.cols != w->cols || l->b.rows != w->rows || l->b.cols != l->a.rows)
         return base_fail(err, ROTOR_E_FORMAT,
                          "%s: blk.%u.%s.weight: lora_a is %zu x %zu and lora_b %zu x %zu (rows x "

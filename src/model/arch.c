@@ -20,12 +20,31 @@ static const model_arch archs[] = {
     {.name = "mistral", .hf_type = "mistral", .rope_interleaved = true, .glu = MODEL_SILU},
     {.name = "qwen2", .hf_type = "qwen2", .glu = MODEL_SILU},
     {.name = "qwen3", .hf_type = "qwen3", .qk_norm = true, .glu = MODEL_SILU},
+    {.name = "gemma2", .hf_type = "gemma2", .gemma = true, .window_every = 2, .glu = MODEL_GELU},
+    {.name = "gemma3",
+     .hf_type = "gemma3_text",
+     .gemma = true,
+     .qk_norm = true,
+     .window_every = 6,
+     .glu = MODEL_GELU},
     {.name = "phi3", .hf_type = "phi3", .fused = true, .glu = MODEL_SILU},
     {.name = "smollm3",
      .hf_type = "smollm3",
      .rope_interleaved = true,
      .still_every = 4,
      .glu = MODEL_SILU},
+    {.name = "gpt2",
+     .hf_type = "gpt2",
+     .fused = true,
+     .centred = true,
+     .plain_ffn = true,
+     .turned = true,
+     .glu = MODEL_GELU},
+    {.name = "starcoder2",
+     .hf_type = "starcoder2",
+     .centred = true,
+     .plain_ffn = true,
+     .glu = MODEL_GELU},
     {.name = "qwen2moe",
      .hf_type = "qwen2_moe",
      .mixture = true,
@@ -36,8 +55,15 @@ static const model_arch archs[] = {
      .qk_norm = true,
      .mixture = true,
      .glu = MODEL_SILU},
-    {.name = "gpt-oss", .hf_type = "gpt_oss", .oss = true, .glu = MODEL_SWIGLU_OAI},
-    {.name = "gptoss", .oss = true, .glu = MODEL_SWIGLU_OAI}, /* how Ollama wrote it at first */
+    {.name = "gpt-oss",
+     .hf_type = "gpt_oss",
+     .oss = true,
+     .window_every = 2,
+     .glu = MODEL_SWIGLU_OAI},
+    {.name = "gptoss",
+     .oss = true,
+     .window_every = 2,
+     .glu = MODEL_SWIGLU_OAI}, /* how Ollama wrote it at first */
 };
 
 const char *model_arch_name(size_t i) { return i < BASE_COUNT(archs) ? archs[i].name : NULL; }
@@ -119,6 +145,17 @@ static rotor_status gguf_yarn(model_loader *ld, model_hparams *hp) {
     return ROTOR_OK;
 }
 
+/* The divisors themselves are tensors. */
+static rotor_status gguf_longrope(model_loader *ld, model_hparams *hp) {
+    double gain = 1;
+    hp->rope_scaling = MODEL_ROPE_LONG;
+    hp->rope_orig_ctx = hp->n_ctx;
+    ROTOR_TRY(get_u32(ld, "rope.scaling.original_context_length", false, &hp->rope_orig_ctx));
+    ROTOR_TRY(get_f64(ld, "rope.scaling.attn_factor", &gain));
+    hp->rope_gain = (float)gain;
+    return ROTOR_OK;
+}
+
 static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
     const file_kv *kv = arch_kv(ld, "rope.scaling.type");
     base_str type = {0};
@@ -135,6 +172,9 @@ static rotor_status gguf_rope(model_loader *ld, model_hparams *hp) {
                          "%s: metadata key %s.rope.scaling.type is not a string", file_path(ld->f),
                          ld->arch->name);
     if (hp->rope_factor == 0) hp->rope_factor = 1.0; /* how some writers say none */
+    if (ld->arch->turned) return hp->n_rot = 0, ROTOR_OK;
+    if (base_str_is(type, "longrope") || file_tensor_find(ld->f, "rope_factors_long.weight"))
+        return gguf_longrope(ld, hp);
     if (base_str_is(type, "none") || (!kv && hp->rope_factor == 1.0)) return ROTOR_OK;
     if (base_str_is(type, "yarn") || (!kv && ld->arch->oss)) return gguf_yarn(ld, hp);
     if (kv && !base_str_is(type, "linear"))
@@ -164,10 +204,17 @@ static double yarn_freq(const model_hparams *hp, uint32_t i, double f) {
     return (1 - slow) * f + slow * f / hp->rope_factor;
 }
 
-void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
+void model_rope_freqs(const model_hparams *hp, uint32_t n_ctx, bool local, double *inv_freq) {
     const double two_pi = 6.283185307179586;
+    const float *divisors =
+        hp->rope_long && n_ctx > hp->rope_orig_ctx ? hp->rope_long : hp->rope_divisors;
+    const double base = local ? hp->rope_base_local : hp->rope_base;
     for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
-        double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
+        double f = pow(base, -2.0 * i / hp->n_rot);
+        if (local) {
+            inv_freq[i] = f;
+            continue;
+        }
         if (hp->rope_scaling == MODEL_ROPE_LINEAR) f /= hp->rope_factor;
         if (hp->rope_scaling == MODEL_ROPE_YARN) f = yarn_freq(hp, i, f);
         if (hp->rope_scaling == MODEL_ROPE_LLAMA3) {
@@ -176,7 +223,7 @@ void model_rope_freqs(const model_hparams *hp, double *inv_freq) {
             keep = keep < 0 ? 0 : keep > 1 ? 1 : keep;
             f = keep * f + (1 - keep) * f / hp->rope_factor;
         }
-        inv_freq[i] = hp->rope_divisors ? f / (double)hp->rope_divisors[i] : f;
+        inv_freq[i] = divisors ? f / (double)divisors[i] : f;
     }
 }
 
@@ -190,14 +237,40 @@ static rotor_status gguf_mixture(const model_loader *ld, model_hparams *hp) {
     if (arch->shared)
         ROTOR_TRY(get_u32(ld, "expert_shared_feed_forward_length", true, &hp->n_ff_shared));
     hp->route_of_all = arch->shared;
-    if (arch->oss) hp->window_every = 2;
     return ROTOR_OK;
 }
 
-static const char *arch_list(char buf[256]) {
+/* What a GGUF file of Gemma's says of the scale of scores: nothing. The largest of both families
+ * weigh by the width of the model over its heads. 0: as all others do. */
+static float gemma_scale(const model_hparams *hp, const model_arch *arch) {
+    return hp->n_head && hp->n_layer == (arch->qk_norm ? 62u : 46u)
+               ? 1 / sqrtf((float)hp->n_embd / (float)hp->n_head)
+               : 0;
+}
+
+bool model_scale_in_gguf(const model *m) {
+    const model_arch *arch = model_arch_find(base_str_of(m->arch));
+    const float known = arch->gemma ? gemma_scale(&m->hp, arch) : 0;
+    return fabsf(known - m->hp.attn_scale) <= 1e-6f;
+}
+
+static rotor_status gguf_gemma(const model_loader *ld, model_hparams *hp) {
+    double attn_cap = 0, logit_cap = 0;
+    if (!ld->arch->gemma) return ROTOR_OK;
+    ROTOR_TRY(get_f64(ld, "attn_logit_softcapping", &attn_cap));
+    ROTOR_TRY(get_f64(ld, "final_logit_softcapping", &logit_cap));
+    hp->attn_cap = (float)attn_cap;
+    hp->logit_cap = (float)logit_cap;
+    hp->embd_scale = sqrtf((float)hp->n_embd);
+    hp->attn_scale = gemma_scale(hp, ld->arch);
+    if (ld->arch->qk_norm) hp->rope_base_local = 10000;
+    return get_f64(ld, "rope.freq_base_swa", &hp->rope_base_local);
+}
+
+static const char *arch_list(char buf[400]) {
     size_t n = 0;
-    for (size_t i = 0; i < BASE_COUNT(archs) && n < 256; i++)
-        n += (size_t)snprintf(buf + n, 256 - n, "%s%s", i ? ", " : "", archs[i].name);
+    for (size_t i = 0; i < BASE_COUNT(archs) && n < 400; i++)
+        n += (size_t)snprintf(buf + n, 400 - n, "%s%s", i ? ", " : "", archs[i].name);
     return buf;
 }
 
@@ -208,7 +281,7 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     const file_kv *kv = file_kv_find(ld->f, "general.architecture");
     base_str name;
     double eps = 1e-5;
-    char list[256];
+    char list[400];
     if (!kv || !file_kv_str(kv, 0, &name))
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: metadata key general.architecture is missing: not a model file",
@@ -230,12 +303,16 @@ rotor_status model_gguf_hparams(model_loader *ld) {
     ROTOR_TRY(get_u32(ld, "attention.head_count", true, &hp->n_head));
     hp->n_head_kv = hp->n_head;
     ROTOR_TRY(get_u32(ld, "attention.head_count_kv", false, &hp->n_head_kv));
-    ROTOR_TRY(get_f64(ld, "attention.layer_norm_rms_epsilon", &eps));
+    ROTOR_TRY(get_f64(
+        ld, ld->arch->centred ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+        &eps));
     hp->eps = (float)eps;
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, "attention.key_length", false, &hp->d_head));
     ROTOR_TRY(get_u32(ld, "attention.sliding_window", ld->arch->oss, &hp->window));
+    hp->window_every = hp->window ? ld->arch->window_every : 0;
     ROTOR_TRY(gguf_mixture(ld, hp));
+    ROTOR_TRY(gguf_gemma(ld, hp));
     ld->master = hp->w1a8 = ld->arch->ternary;
     return gguf_rope(ld, hp);
 }
@@ -281,9 +358,17 @@ rotor_status model_check_hparams(const model_hparams *hp, const char *path, roto
             "range",
             path, hp->rope_scaling == MODEL_ROPE_YARN ? "yarn" : "llama3", hp->rope_low,
             hp->rope_high, hp->rope_orig_ctx);
-    if (!(hp->rope_gain > 0 && hp->rope_gain < 1e4f))
-        return base_fail(err, ROTOR_E_FORMAT, "%s: yarn's factor of attention, %g, is out of range",
-                         path, (double)hp->rope_gain);
+    if (!(hp->rope_gain > 0 && hp->rope_gain < 1e4f) ||
+        !(hp->attn_scale >= 0 && hp->attn_scale < 1e4f) ||
+        !(hp->attn_cap >= 0 && hp->attn_cap < 1e6f) ||
+        !(hp->logit_cap >= 0 && hp->logit_cap < 1e6f) ||
+        !(hp->rope_base_local >= 0 && hp->rope_base_local < 1e30) ||
+        (hp->rope_scaling == MODEL_ROPE_LONG && !hp->rope_orig_ctx))
+        return base_fail(err, ROTOR_E_FORMAT,
+                         "%s: rope gain %g, second rope base %g, scale of scores %g, their cap %g "
+                         "or the logits' %g is out of range",
+                         path, (double)hp->rope_gain, hp->rope_base_local, (double)hp->attn_scale,
+                         (double)hp->attn_cap, (double)hp->logit_cap);
     if (!(hp->eps > 0 && hp->eps < 1) || !(hp->rope_base > 0 && hp->rope_base < 1e30) ||
         !(hp->rope_factor > 0 && hp->rope_factor < 1e9))
         return base_fail(err, ROTOR_E_FORMAT,

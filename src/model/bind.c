@@ -12,49 +12,68 @@
 
 /* Names of one role: %u is the layer. */
 typedef struct role {
-    const char *gguf;  /* without ".weight" */
-    const char *hf;    /* without ".weight" */
-    const char *other; /* what an older family of either kind calls it, or NULL */
+    const char *gguf;   /* without ".weight" */
+    const char *hf;     /* without ".weight" */
+    const char *other;  /* what an older family of either kind calls it, or NULL */
+    const char *turned; /* GPT-2's folders, with or without "transformer." before it; NULL: no such
+                           thing there */
 } role;
 
-static const role EMBD = {"token_embd", "model.embed_tokens", NULL};
-static const role HEAD = {"output", "lm_head", NULL};
-static const role OUT_NORM = {"output_norm", "model.norm", NULL};
-static const role ROPE_FREQS = {"rope_freqs", "rope_freqs", NULL};
-static const role ATTN_NORM = {"blk.%u.attn_norm", "model.layers.%u.input_layernorm", NULL};
-static const role Q = {"blk.%u.attn_q", "model.layers.%u.self_attn.q_proj", NULL};
-static const role K = {"blk.%u.attn_k", "model.layers.%u.self_attn.k_proj", NULL};
-static const role V = {"blk.%u.attn_v", "model.layers.%u.self_attn.v_proj", NULL};
-static const role O = {"blk.%u.attn_output", "model.layers.%u.self_attn.o_proj", "blk.%u.attn_out"};
-static const role SINKS = {"blk.%u.attn_sinks", "model.layers.%u.self_attn.sinks", NULL};
-static const role QKV = {"blk.%u.attn_qkv", "model.layers.%u.self_attn.qkv_proj", NULL};
-static const role GATE_UP = {"blk.%u.ffn_up", "model.layers.%u.mlp.gate_up_proj", NULL};
-static const role Q_NORM = {"blk.%u.attn_q_norm", "model.layers.%u.self_attn.q_norm", NULL};
-static const role K_NORM = {"blk.%u.attn_k_norm", "model.layers.%u.self_attn.k_norm", NULL};
+static const role EMBD = {"token_embd", "model.embed_tokens", NULL, "wte"};
+static const role HEAD = {"output", "lm_head", NULL, "lm_head"};
+static const role OUT_NORM = {"output_norm", "model.norm", NULL, "ln_f"};
+static const role POSITIONS = {"position_embd", "wpe", NULL, "wpe"};
+static const role ROPE_SHORT = {"rope_factors_short", NULL, NULL, NULL};
+static const role ROPE_LONG = {"rope_factors_long", NULL, NULL, NULL};
+static const role ROPE_FREQS = {"rope_freqs", "rope_freqs", NULL, NULL};
+static const role ATTN_NORM = {"blk.%u.attn_norm", "model.layers.%u.input_layernorm", NULL,
+                               "h.%u.ln_1"};
+static const role Q = {"blk.%u.attn_q", "model.layers.%u.self_attn.q_proj", NULL, NULL};
+static const role K = {"blk.%u.attn_k", "model.layers.%u.self_attn.k_proj", NULL, NULL};
+static const role V = {"blk.%u.attn_v", "model.layers.%u.self_attn.v_proj", NULL, NULL};
+static const role O = {"blk.%u.attn_output", "model.layers.%u.self_attn.o_proj", "blk.%u.attn_out",
+                       "h.%u.attn.c_proj"};
+static const role SINKS = {"blk.%u.attn_sinks", "model.layers.%u.self_attn.sinks", NULL, NULL};
+static const role QKV = {"blk.%u.attn_qkv", "model.layers.%u.self_attn.qkv_proj", NULL,
+                         "h.%u.attn.c_attn"};
+static const role GATE_UP = {"blk.%u.ffn_up", "model.layers.%u.mlp.gate_up_proj", NULL, NULL};
+static const role Q_NORM = {"blk.%u.attn_q_norm", "model.layers.%u.self_attn.q_norm", NULL, NULL};
+static const role K_NORM = {"blk.%u.attn_k_norm", "model.layers.%u.self_attn.k_norm", NULL, NULL};
 static const role ATTN_SUB = {"blk.%u.attn_sub_norm", "model.layers.%u.self_attn.attn_sub_norm",
-                              "model.layers.%u.self_attn.inner_attn_ln"};
-static const role FFN_NORM = {"blk.%u.ffn_norm", "model.layers.%u.post_attention_layernorm", NULL};
+                              "model.layers.%u.self_attn.inner_attn_ln", NULL};
+static const role POST_ATTN = {"blk.%u.post_attention_norm",
+                               "model.layers.%u.post_attention_layernorm", NULL, NULL};
+static const role POST_FFN = {"blk.%u.post_ffw_norm", "model.layers.%u.post_feedforward_layernorm",
+                              NULL, NULL};
+static const role PRE_FFN = {"blk.%u.ffn_norm", "model.layers.%u.pre_feedforward_layernorm", NULL,
+                             NULL};
+static const role FFN_NORM = {"blk.%u.ffn_norm", "model.layers.%u.post_attention_layernorm", NULL,
+                              "h.%u.ln_2"};
 /* gpt-oss names the norm before the experts by where it stands. */
 static const role MIX_NORM = {"blk.%u.post_attention_norm",
-                              "model.layers.%u.post_attention_layernorm", "blk.%u.ffn_norm"};
-static const role ROUTER = {"blk.%u.ffn_gate_inp", "model.layers.%u.mlp.router", NULL};
-static const role QWEN_ROUTER = {"blk.%u.ffn_gate_inp", "model.layers.%u.mlp.gate", NULL};
+                              "model.layers.%u.post_attention_layernorm", "blk.%u.ffn_norm", NULL};
+static const role ROUTER = {"blk.%u.ffn_gate_inp", "model.layers.%u.mlp.router", NULL, NULL};
+static const role QWEN_ROUTER = {"blk.%u.ffn_gate_inp", "model.layers.%u.mlp.gate", NULL, NULL};
 static const role SHARED_GATE = {"blk.%u.ffn_gate_shexp",
-                                 "model.layers.%u.mlp.shared_expert.gate_proj", NULL};
+                                 "model.layers.%u.mlp.shared_expert.gate_proj", NULL, NULL};
 static const role SHARED_UP = {"blk.%u.ffn_up_shexp", "model.layers.%u.mlp.shared_expert.up_proj",
-                               NULL};
+                               NULL, NULL};
 static const role SHARED_DOWN = {"blk.%u.ffn_down_shexp",
-                                 "model.layers.%u.mlp.shared_expert.down_proj", NULL};
+                                 "model.layers.%u.mlp.shared_expert.down_proj", NULL, NULL};
 static const role SHARED_BY = {"blk.%u.ffn_gate_inp_shexp",
-                               "model.layers.%u.mlp.shared_expert_gate", NULL};
-static const role GATES = {"blk.%u.ffn_gate_exps", "model.layers.%u.mlp.experts.gate_proj", NULL};
-static const role UPS = {"blk.%u.ffn_up_exps", "model.layers.%u.mlp.experts.up_proj", NULL};
-static const role DOWNS = {"blk.%u.ffn_down_exps", "model.layers.%u.mlp.experts.down_proj", NULL};
-static const role GATE = {"blk.%u.ffn_gate", "model.layers.%u.mlp.gate_proj", NULL};
-static const role UP = {"blk.%u.ffn_up", "model.layers.%u.mlp.up_proj", NULL};
+                               "model.layers.%u.mlp.shared_expert_gate", NULL, NULL};
+static const role GATES = {"blk.%u.ffn_gate_exps", "model.layers.%u.mlp.experts.gate_proj", NULL,
+                           NULL};
+static const role UPS = {"blk.%u.ffn_up_exps", "model.layers.%u.mlp.experts.up_proj", NULL, NULL};
+static const role DOWNS = {"blk.%u.ffn_down_exps", "model.layers.%u.mlp.experts.down_proj", NULL,
+                           NULL};
+static const role GATE = {"blk.%u.ffn_gate", "model.layers.%u.mlp.gate_proj", NULL, NULL};
+static const role UP = {"blk.%u.ffn_up", "model.layers.%u.mlp.up_proj", "model.layers.%u.mlp.c_fc",
+                        "h.%u.mlp.c_fc"};
 static const role FFN_SUB = {"blk.%u.ffn_sub_norm", "model.layers.%u.mlp.ffn_sub_norm",
-                             "model.layers.%u.mlp.ffn_layernorm"};
-static const role DOWN = {"blk.%u.ffn_down", "model.layers.%u.mlp.down_proj", NULL};
+                             "model.layers.%u.mlp.ffn_layernorm", NULL};
+static const role DOWN = {"blk.%u.ffn_down", "model.layers.%u.mlp.down_proj",
+                          "model.layers.%u.mlp.c_proj", "h.%u.mlp.c_proj"};
 
 /* ==== Lookup ================================================================================== */
 
@@ -68,18 +87,28 @@ static void spell(char out[160], const char *pattern, uint32_t layer, const char
     snprintf(out + n, 160 - (size_t)n, "%s", tail);
 }
 
-/* Whoever finds a tensor uses it: refuse_unused() complains about the rest. */
+/* Whoever finds a tensor uses it: model_refuse_unused() complains about the rest. */
 const file_tensor *model_find(const model_loader *ld, const char *name) {
     const file_tensor *t = file_tensor_find(ld->f, name);
     if (t) ld->used[t - file_tensor_at(ld->f, 0)] = true;
     return t;
 }
 
+static const char *pattern_of(const model_loader *ld, const role *r) {
+    return model_turned(ld) ? r->turned : ld->hf ? r->hf : r->gguf;
+}
+
 static const file_tensor *find(const model_loader *ld, const role *r, uint32_t layer,
                                const char *tail) {
     char name[160];
-    spell(name, ld->hf ? r->hf : r->gguf, layer, tail);
+    if (!pattern_of(ld, r)) return NULL;
+    spell(name, pattern_of(ld, r), layer, tail);
     const file_tensor *t = model_find(ld, name);
+    if (model_turned(ld) && !t) {
+        char whole[200];
+        snprintf(whole, sizeof whole, MODEL_ROOT "%s", name);
+        return model_find(ld, whole);
+    }
     if (t || !r->other) return t;
     spell(name, r->other, layer, tail);
     return model_find(ld, name);
@@ -90,7 +119,7 @@ static rotor_status require(const model_loader *ld, const role *r, uint32_t laye
     char name[160];
     *out = find(ld, r, layer, ".weight");
     if (*out) return ROTOR_OK;
-    spell(name, ld->hf ? r->hf : r->gguf, layer, ".weight");
+    spell(name, pattern_of(ld, r), layer, ".weight");
     return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %s is missing", file_path(ld->f), name);
 }
 
@@ -155,7 +184,10 @@ static rotor_status norm(model_loader *ld, const role *r, uint32_t layer, size_t
                          const float **out) {
     const file_tensor *t;
     ROTOR_TRY(require(ld, r, layer, &t));
-    return bind_vector(ld, t, n, out);
+    ROTOR_TRY(bind_vector(ld, t, n, out));
+    float *gain = (float *)(uintptr_t)*out; /* a copy of our own */
+    for (size_t i = 0; ld->hf && ld->arch->gemma && i < n; i++) gain[i] += 1;
+    return ROTOR_OK;
 }
 
 /* A bias the file may or may not have. */
@@ -189,6 +221,25 @@ static rotor_status bind_plain(model_loader *ld, const file_tensor *t, model_mat
     return ROTOR_OK;
 }
 
+/* A matrix that lies [inputs, outputs], turned into memory of the model. */
+static rotor_status bind_turned(model_loader *ld, const file_tensor *t, model_mat *out) {
+    if (t->dims[0] != out->rows || t->rows != out->cols)
+        return bad_shape(ld, t, out->cols, out->rows);
+    ROTOR_TRY(bind_plain(ld, t, out));
+    if (!model_is_float(out->type))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: tensor %s has type %s, expected F32, F16 or BF16", file_path(ld->f),
+                         out->name, t->info->name);
+    const size_t size = out->type == QUANT_F32 ? 4 : 2;
+    uint8_t *dst = model_take(ld->m, out->rows * out->row_bytes);
+    if (!dst) return base_fail_nomem(ld->err, "turning matrices");
+    for (size_t r = 0; r < out->rows; r++)
+        for (size_t c = 0; c < out->cols; c++)
+            memcpy(dst + (r * out->cols + c) * size, t->data + (c * out->rows + r) * size, size);
+    out->data = dst;
+    return ROTOR_OK;
+}
+
 /* As it lies, whatever it is. */
 static rotor_status bind_stored(const model_loader *ld, const model_ternary_src *src,
                                 model_mat *out) {
@@ -205,6 +256,7 @@ static rotor_status projection(model_loader *ld, const role *r, uint32_t layer, 
     ROTOR_TRY(require(ld, r, layer, &src.t));
     *out = (model_mat){.rows = rows, .cols = cols, .scale = 1.0f};
     ROTOR_TRY(keep_name(ld, src.t, out));
+    if (model_turned(ld)) return bind_turned(ld, src.t, out);
     src.packed = ld->hf && src.t->info->id == QUANT_U8;
     src.master = ld->master && model_is_float(src.t->info->id);
     if (src.packed || !ld->hf) src.scale = find(ld, r, layer, ld->hf ? ".weight_scale" : ".scale");
@@ -232,7 +284,7 @@ static rotor_status need_bias(model_loader *ld, const role *r, uint32_t layer, s
                               size_t cols, const float **out) {
     char name[160];
     const file_tensor *t = find(ld, r, layer, ".bias");
-    spell(name, ld->hf ? r->hf : r->gguf, layer, ".bias");
+    spell(name, pattern_of(ld, r), layer, ".bias");
     return t ? model_vectors(ld, t, rows, cols, out) : missing(ld, name);
 }
 
@@ -325,6 +377,7 @@ static rotor_status take_rows(const model_loader *ld, model_mat *all, size_t row
 static rotor_status bind_qkv(model_loader *ld, uint32_t l, model_layer *w) {
     const model_hparams *hp = &ld->m->hp;
     const size_t q = (size_t)hp->n_head * hp->d_head, kv = (size_t)hp->n_head_kv * hp->d_head;
+    const file_tensor *biases = find(ld, &QKV, l, ".bias");
     model_mat all;
     if (!ld->arch->fused) {
         ROTOR_TRY(projection(ld, &Q, l, q, hp->n_embd, &w->q));
@@ -334,12 +387,31 @@ static rotor_status bind_qkv(model_loader *ld, uint32_t l, model_layer *w) {
     ROTOR_TRY(projection(ld, &QKV, l, q + 2 * kv, hp->n_embd, &all));
     ROTOR_TRY(take_rows(ld, &all, q, &w->q));
     ROTOR_TRY(take_rows(ld, &all, kv, &w->k));
-    return take_rows(ld, &all, kv, &w->v);
+    ROTOR_TRY(take_rows(ld, &all, kv, &w->v));
+    if (!biases) return ROTOR_OK;
+    ROTOR_TRY(bind_vector(ld, biases, q + 2 * kv, &w->q_bias));
+    w->k_bias = w->q_bias + q;
+    w->v_bias = w->k_bias + kv;
+    return ROTOR_OK;
+}
+
+static rotor_status bind_plain_ffn(model_loader *ld, uint32_t l, model_layer *w) {
+    const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff;
+    ROTOR_TRY(projection(ld, &UP, l, ff, d, &w->up));
+    ROTOR_TRY(bias(ld, &UP, l, ff, &w->up_bias));
+    ROTOR_TRY(projection(ld, &DOWN, l, d, ff, &w->down));
+    return bias(ld, &DOWN, l, d, &w->down_bias);
 }
 
 static rotor_status bind_ffn(model_loader *ld, uint32_t l, model_layer *w) {
     const size_t d = ld->m->hp.n_embd, ff = ld->m->hp.n_ff;
-    ROTOR_TRY(norm(ld, &FFN_NORM, l, d, &w->ffn_norm));
+    ROTOR_TRY(norm(ld, ld->arch->gemma ? &PRE_FFN : &FFN_NORM, l, d, &w->ffn_norm));
+    if (ld->arch->centred) ROTOR_TRY(need_bias(ld, &FFN_NORM, l, 1, d, &w->ffn_norm_bias));
+    if (ld->arch->plain_ffn) return bind_plain_ffn(ld, l, w);
+    if (ld->arch->gemma) {
+        ROTOR_TRY(norm(ld, &POST_ATTN, l, d, &w->post_attn_norm));
+        ROTOR_TRY(norm(ld, &POST_FFN, l, d, &w->post_ffn_norm));
+    }
     if (ld->arch->fused) {
         model_mat all;
         ROTOR_TRY(projection(ld, &GATE_UP, l, 2 * ff, d, &all));
@@ -358,6 +430,7 @@ static rotor_status bind_layer(model_loader *ld, uint32_t l) {
     const size_t d = hp->n_embd, q = (size_t)hp->n_head * hp->d_head,
                  kv = (size_t)hp->n_head_kv * hp->d_head, ff = hp->n_ff;
     ROTOR_TRY(norm(ld, &ATTN_NORM, l, d, &w->attn_norm));
+    if (ld->arch->centred) ROTOR_TRY(need_bias(ld, &ATTN_NORM, l, 1, d, &w->attn_norm_bias));
     ROTOR_TRY(bind_qkv(ld, l, w));
     ROTOR_TRY(projection(ld, &O, l, d, q, &w->o));
     ROTOR_TRY(hp->n_expert ? bind_mixture(ld, l, w) : bind_ffn(ld, l, w));
@@ -406,68 +479,48 @@ static rotor_status embedding_and_head(model_loader *ld) {
                                         : bad_shape(ld, head, m->embd.rows, m->embd.cols);
 }
 
-/* Llama 3.1 and later GGUF files carry their long-context scaling as one divisor per frequency. */
+static rotor_status divisors(model_loader *ld, const file_tensor *t, const float **out) {
+    const size_t n = ld->m->hp.n_rot / 2;
+    ROTOR_TRY(bind_vector(ld, t, n, out));
+    for (size_t i = 0; i < n; i++)
+        if (!((*out)[i] > 0))
+            return base_fail(ld->err, ROTOR_E_FORMAT,
+                             "%s: tensor %.*s: divisor %zu is %g, expected more than 0",
+                             file_path(ld->f), (int)t->name.n, t->name.p, i, (double)(*out)[i]);
+    return ROTOR_OK;
+}
+
+/* Llama 3.1 and later GGUF files carry their long-context scaling as one divisor per frequency,
+ * Phi-3's as two; folders have numbers in their config. */
 static rotor_status rope_divisors(model_loader *ld) {
     model_hparams *hp = &ld->m->hp;
-    const file_tensor *t = ld->hf ? NULL : find(ld, &ROPE_FREQS, 0, ".weight");
-    if (!t) return ROTOR_OK;
-    ROTOR_TRY(bind_vector(ld, t, hp->n_rot / 2, &hp->rope_divisors));
-    for (uint32_t i = 0; i < hp->n_rot / 2; i++)
-        if (!(hp->rope_divisors[i] > 0))
-            return base_fail(ld->err, ROTOR_E_FORMAT,
-                             "%s: tensor rope_freqs.weight: divisor %u is %g, expected more than 0",
-                             file_path(ld->f), i, (double)hp->rope_divisors[i]);
-    return ROTOR_OK;
-}
-
-static bool holds(base_str s, const char *part) {
-    const size_t n = strlen(part);
-    for (size_t i = 0; i + n <= s.n; i++)
-        if (memcmp(s.p + i, part, n) == 0) return true;
-    return false;
-}
-
-/* Layer number of a tensor name, or no layer's. */
-static uint32_t layer_of(const model_loader *ld, base_str name) {
-    const char *prefix = ld->hf ? "model.layers." : "blk.";
-    const size_t n = strlen(prefix);
-    uint32_t layer = 0;
-    if (name.n <= n || memcmp(name.p, prefix, n) != 0) return UINT32_MAX;
-    for (size_t i = n; i < name.n && name.p[i] >= '0' && name.p[i] <= '9' && layer < 100000; i++)
-        layer = 10 * layer + (uint32_t)(name.p[i] - '0');
-    return layer;
-}
-
-/* A norm, bias or scale that the pass does not know would silently change every answer. Tables of
- * angles are computed here, and the head of a tied model is a copy. */
-static rotor_status refuse_unused(const model_loader *ld) {
-    size_t n_unused = 0, first = 0;
-    for (size_t i = 0; i < file_n_tensors(ld->f); i++) {
-        base_str name = file_tensor_at(ld->f, i)->name;
-        if (ld->used[i] || holds(name, "rot_embd") || holds(name, "rotary_emb")) continue;
-        bool outside = base_str_is(name, "output.bias") || base_str_is(name, "lm_head.bias") ||
-                       base_str_is(name, "token_embd_norm.weight") ||
-                       holds(name, "rope_factors_"); /* longrope */
-        if (outside || layer_of(ld, name) < ld->m->hp.n_layer)
-            return base_fail(
-                ld->err, ROTOR_E_UNSUPPORTED,
-                "%s: tensor %.*s is no part of architecture %s as this program knows it",
-                file_path(ld->f), (int)name.n, name.p, ld->arch->name);
-        if (layer_of(ld, name) == UINT32_MAX && n_unused++ == 0) first = i;
+    const file_tensor *t;
+    if (ld->hf) return ROTOR_OK;
+    if (hp->rope_scaling == MODEL_ROPE_LONG) {
+        ROTOR_TRY(require(ld, &ROPE_LONG, 0, &t));
+        ROTOR_TRY(divisors(ld, t, &hp->rope_long));
+        ROTOR_TRY(require(ld, &ROPE_SHORT, 0, &t));
+        return divisors(ld, t, &hp->rope_divisors);
     }
-    if (n_unused) {
-        base_str name = file_tensor_at(ld->f, first)->name;
-        base_log_printf(ld->opt->log, BASE_LOG_INFO, "%s: %zu tensors are not used, %.*s first",
-                        file_path(ld->f), n_unused, (int)name.n, name.p);
-    }
-    return ROTOR_OK;
+    t = find(ld, &ROPE_FREQS, 0, ".weight");
+    return t ? divisors(ld, t, &hp->rope_divisors) : ROTOR_OK;
+}
+
+static rotor_status positions(model_loader *ld) {
+    model *m = ld->m;
+    const file_tensor *t;
+    if (!ld->arch->turned) return ROTOR_OK;
+    m->hp.n_pos = m->hp.n_ctx;
+    ROTOR_TRY(require(ld, &POSITIONS, 0, &t));
+    return model_vectors(ld, t, m->hp.n_pos, m->hp.n_embd, &m->pos_embd);
 }
 
 static uint64_t mat_params(const model_mat *w) { return (uint64_t)w->rows * w->cols; }
 
 static void count_params(model *m) {
     const model_hparams *hp = &m->hp;
-    m->n_params = mat_params(&m->embd) + (m->tied ? 0 : mat_params(&m->head)) + hp->n_embd;
+    m->n_params = mat_params(&m->embd) + (m->tied ? 0 : mat_params(&m->head)) + hp->n_embd +
+                  (uint64_t)hp->n_pos * hp->n_embd + (m->out_norm_bias ? hp->n_embd : 0);
     for (uint32_t l = 0; l < hp->n_layer; l++) {
         const model_layer *w = &m->layers[l];
         m->n_params += mat_params(&w->q) + mat_params(&w->k) + mat_params(&w->v) +
@@ -479,6 +532,9 @@ static void count_params(model *m) {
         if (w->q_bias) m->n_params += w->q.rows;
         if (w->k_bias) m->n_params += w->k.rows + w->v.rows;
         if (w->o_bias) m->n_params += hp->n_embd;
+        if (w->attn_norm_bias) m->n_params += 2ull * hp->n_embd;
+        if (!hp->n_expert && w->up_bias) m->n_params += hp->n_ff;
+        if (!hp->n_expert && w->down_bias) m->n_params += hp->n_embd;
         if (w->router_bias) m->n_params += hp->n_expert * (1 + 2ull * hp->n_ff + hp->n_embd);
         if (hp->sub_norms) m->n_params += (uint64_t)hp->n_head * hp->d_head + hp->n_ff;
     }
@@ -487,12 +543,15 @@ static void count_params(model *m) {
 rotor_status model_bind(model_loader *ld) {
     model *m = ld->m;
     ROTOR_TRY(embedding_and_head(ld));
+    ROTOR_TRY(positions(ld));
     ROTOR_TRY(norm(ld, &OUT_NORM, 0, m->hp.n_embd, &m->out_norm));
+    if (ld->arch->centred)
+        ROTOR_TRY(need_bias(ld, &OUT_NORM, 0, 1, m->hp.n_embd, &m->out_norm_bias));
     ROTOR_TRY(rope_divisors(ld));
     m->layers = model_take(m, m->hp.n_layer * sizeof *m->layers);
     if (!m->layers) return base_fail_nomem(ld->err, "loading layers");
     for (uint32_t l = 0; l < m->hp.n_layer; l++) ROTOR_TRY(bind_layer(ld, l));
-    ROTOR_TRY(refuse_unused(ld));
+    ROTOR_TRY(model_refuse_unused(ld));
     count_params(m);
     return ROTOR_OK;
 }

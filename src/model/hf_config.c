@@ -139,12 +139,50 @@ static rotor_status yarn(model_loader *ld, const json_t *s) {
     return get_u32(ld, s, "original_max_position_embeddings", &hp->rope_orig_ctx);
 }
 
+/* [n_rot / 2] numbers of a list. */
+static rotor_status divisors(model_loader *ld, const json_t *s, const char *key,
+                             const float **out) {
+    const json_t *list = json_object_get(s, key);
+    const size_t n = ld->m->hp.n_rot / 2;
+    if (json_array_size(list) != n)
+        return base_fail(ld->err, ROTOR_E_FORMAT,
+                         "%s: config.json: %s has %zu numbers, expected %zu", file_path(ld->f), key,
+                         json_array_size(list), n);
+    float *v = model_take(ld->m, (n + 1) * sizeof *v);
+    if (!v) return base_fail_nomem(ld->err, "reading rope factors");
+    for (size_t i = 0; i < n; i++) {
+        v[i] = (float)json_number_value(json_array_get(list, i));
+        if (!(v[i] > 0 && v[i] < 1e9f))
+            return base_fail(ld->err, ROTOR_E_FORMAT,
+                             "%s: config.json: %s[%zu] is %g, expected more than 0",
+                             file_path(ld->f), key, i, (double)v[i]);
+    }
+    *out = v;
+    return ROTOR_OK;
+}
+
+/* Two sets of divisors; the longer the context was made, the more cosines and sines gain. */
+static rotor_status longrope(model_loader *ld, const json_t *config, const json_t *s) {
+    model_hparams *hp = &ld->m->hp;
+    hp->rope_scaling = MODEL_ROPE_LONG;
+    hp->rope_orig_ctx = hp->n_ctx;
+    ROTOR_TRY(get_u32(ld, config, "original_max_position_embeddings", &hp->rope_orig_ctx));
+    ROTOR_TRY(get_u32(ld, s, "original_max_position_embeddings", &hp->rope_orig_ctx));
+    const double orig = hp->rope_orig_ctx, by = get_number(s, "factor", hp->n_ctx / orig);
+    const double gain = by > 1 && orig > 1 ? sqrt(1 + log(by) / log(orig)) : 1;
+    hp->rope_gain = (float)get_number(s, "attention_factor", gain);
+    ROTOR_TRY(divisors(ld, s, "short_factor", &hp->rope_divisors));
+    return divisors(ld, s, "long_factor", &hp->rope_long);
+}
+
 static rotor_status rope(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
     const json_t *s = json_object_get(config, "rope_scaling");
     const json_t *p = json_object_get(config, "rope_parameters"); /* newer configs */
     const char *key;
     json_t *v;
+    if (ld->arch->gemma && json_object_get(p, "full_attention"))
+        p = json_object_get(p, "full_attention"); /* the other is read elsewhere */
     json_object_foreach((json_t *)(uintptr_t)p, key, v) if (json_is_object(v)) return base_fail(
         ld->err, ROTOR_E_UNSUPPORTED,
         "%s: config.json: rope_parameters that differ between layers (\"%s\") are not "
@@ -163,6 +201,7 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
     if (type.n == 0) type = get_str(s, "type");
     if (type.n == 0 || base_str_is(type, "default")) return ROTOR_OK;
     if (base_str_is(type, "yarn")) return yarn(ld, s);
+    if (base_str_is(type, "longrope") || base_str_is(type, "su")) return longrope(ld, config, s);
     if (base_str_is(type, "linear")) return hp->rope_scaling = MODEL_ROPE_LINEAR, ROTOR_OK;
     if (!base_str_is(type, "llama3"))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
@@ -176,11 +215,12 @@ static rotor_status rope(model_loader *ld, const json_t *config) {
 
 /* ==== The whole config ======================================================================== */
 
-/* Layers take turns, the first with a window. */
+/* Layers with a window and layers without take turns as the family has it. */
 static rotor_status check_turns(const model_loader *ld, const json_t *config) {
     const json_t *types = json_object_get(config, "layer_types");
-    for (size_t i = 0; i < json_array_size(types); i++) {
-        const char *expected = i % 2 ? "full_attention" : "sliding_attention";
+    const size_t every = ld->m->hp.window_every;
+    for (size_t i = 0; every && i < json_array_size(types); i++) {
+        const char *expected = i % every == every - 1 ? "full_attention" : "sliding_attention";
         const char *got = json_string_value(json_array_get(types, i));
         if (!got || strcmp(got, expected) != 0)
             return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
@@ -201,8 +241,7 @@ static rotor_status oss(model_loader *ld, const json_t *config) {
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: swiglu_limit is %g, expected 7", file_path(ld->f),
                          get_number(config, "swiglu_limit", 7.0));
-    hp->window_every = 2;
-    return check_turns(ld, config);
+    return ROTOR_OK;
 }
 
 /* Qwen: every layer has experts, or this is not what is supported. */
@@ -250,8 +289,48 @@ static rotor_status check_still(const model_loader *ld, const json_t *config) {
     return ROTOR_OK;
 }
 
+/* Gemma 3 has a second base, in one of two places. */
+static void gemma(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    const json_t *local =
+        json_object_get(json_object_get(config, "rope_parameters"), "sliding_attention");
+    const double by = get_number(config, "query_pre_attn_scalar", hp->d_head);
+    hp->attn_cap = (float)get_number(config, "attn_logit_softcapping", 0);
+    hp->logit_cap = (float)get_number(config, "final_logit_softcapping", 0);
+    hp->embd_scale = sqrtf((float)hp->n_embd);
+    if (by != hp->d_head) hp->attn_scale = (float)(1 / sqrt(by));
+    if (ld->arch->qk_norm)
+        hp->rope_base_local =
+            get_number(local, "rope_theta", get_number(config, "rope_local_base_freq", 10000));
+}
+
+/* GPT-2 has names of its own. */
+static rotor_status gpt2(model_loader *ld, const json_t *config) {
+    model_hparams *hp = &ld->m->hp;
+    hp->n_ctx = 1024;
+    ROTOR_TRY(get_u32(ld, config, "n_embd", &hp->n_embd));
+    hp->n_ff = hp->n_embd < 1u << 20 ? 4 * hp->n_embd : 0;
+    ROTOR_TRY(get_u32(ld, config, "n_inner", &hp->n_ff));
+    ROTOR_TRY(get_u32(ld, config, "n_layer", &hp->n_layer));
+    ROTOR_TRY(get_u32(ld, config, "n_head", &hp->n_head));
+    ROTOR_TRY(get_u32(ld, config, "n_positions", &hp->n_ctx));
+    hp->n_head_kv = hp->n_head;
+    hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
+    hp->eps = (float)get_number(config, "layer_norm_epsilon", 1e-5);
+    hp->rope_base = hp->rope_factor = 1; /* nothing rotates */
+    if (json_is_false(json_object_get(config, "scale_attn_weights")) ||
+        json_is_true(json_object_get(config, "scale_attn_by_inverse_layer_idx")) ||
+        json_is_true(json_object_get(config, "add_cross_attention")))
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: scores that are not scaled, or scaled by layer, and "
+                         "cross-attention are not supported",
+                         file_path(ld->f));
+    return quantization(ld, config);
+}
+
 static rotor_status numbers(model_loader *ld, const json_t *config) {
     model_hparams *hp = &ld->m->hp;
+    if (ld->arch->turned) return gpt2(ld, config);
     hp->n_ctx = 2048;
     ROTOR_TRY(get_u32(ld, config, "hidden_size", &hp->n_embd));
     ROTOR_TRY(get_u32(ld, config, "intermediate_size", &hp->n_ff));
@@ -263,9 +342,17 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
     hp->d_head = hp->n_head ? hp->n_embd / hp->n_head : 0;
     ROTOR_TRY(get_u32(ld, config, "head_dim", &hp->d_head));
     hp->eps = (float)get_number(config, "rms_norm_eps", ld->arch->sub_norms ? 1e-5 : 1e-6);
-    if (base_str_is(get_str(config, "model_type"), "mistral") || ld->arch->fused)
+    if (ld->arch->centred) hp->eps = (float)get_number(config, "norm_epsilon", 1e-5);
+    if (base_str_is(get_str(config, "model_type"), "mistral") || ld->arch->fused ||
+        ld->arch->centred)
         ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+    if (ld->arch->gemma) {
+        ROTOR_TRY(get_u32(ld, config, "sliding_window", &hp->window));
+        gemma(ld, config);
+    }
     ROTOR_TRY(mixture(ld, config));
+    hp->window_every = hp->window ? ld->arch->window_every : 0;
+    ROTOR_TRY(check_turns(ld, config));
     ROTOR_TRY(check_still(ld, config));
     ROTOR_TRY(rope(ld, config));
     return quantization(ld, config);
@@ -273,12 +360,18 @@ static rotor_status numbers(model_loader *ld, const json_t *config) {
 
 /* Says which part of a config this build cannot honour, rather than computing something else. */
 static rotor_status refuse_unknown(const model_loader *ld, const json_t *config) {
-    base_str act = get_str(config, "hidden_act");
-    const char *expected = ld->arch->glu == MODEL_RELU2 ? "relu2" : "silu";
-    if (act.n && !base_str_is(act, expected))
+    const char *key = ld->arch->gemma    ? "hidden_activation"
+                      : ld->arch->turned ? "activation_function"
+                                         : "hidden_act";
+    base_str act = get_str(config, key);
+    const char *expected = ld->arch->glu == MODEL_RELU2  ? "relu2"
+                           : ld->arch->glu == MODEL_GELU ? "gelu_pytorch_tanh"
+                                                         : "silu";
+    const bool older = ld->arch->turned && base_str_is(act, "gelu_new"); /* the same function */
+    if (act.n && !older && !base_str_is(act, expected))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: hidden_act \"%.*s\", architecture %s expects \"%s\"",
-                         file_path(ld->f), (int)act.n, act.p, ld->arch->name, expected);
+                         "%s: config.json: %s \"%.*s\", architecture %s expects \"%s\"",
+                         file_path(ld->f), key, (int)act.n, act.p, ld->arch->name, expected);
     if (json_is_true(json_object_get(config, "mlp_bias")))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
                          "%s: config.json: mlp_bias is not supported for architecture %s",
@@ -297,8 +390,9 @@ static rotor_status read_config(model_loader *ld, const json_t *config) {
     ld->arch = type.p ? model_arch_find_hf(type) : NULL;
     if (!ld->arch)
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gpt_oss, "
-                         "llama, mistral, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe and smollm3 are",
+                         "%s: config.json: model_type \"%.*s\" is not supported; bitnet, gemma2, "
+                         "gemma3_text, gpt2, gpt_oss, llama, mistral, phi3, qwen2, qwen2_moe, "
+                         "qwen3, qwen3_moe, smollm3 and starcoder2 are",
                          file_path(ld->f), (int)BASE_MIN(type.n, 60), type.p ? type.p : "");
     ROTOR_TRY(refuse_unknown(ld, config));
     ld->m->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));

@@ -178,6 +178,7 @@ static rotor_status load(model_loader *ld) {
     m->latent = ld->master;
     m->hp.rope_interleaved = !ld->hf && ld->arch->rope_interleaved;
     m->hp.sub_norms = ld->arch->sub_norms;
+    m->hp.centred = ld->arch->centred;
     m->hp.qk_norm = ld->arch->qk_norm;
     m->hp.glu = ld->arch->glu;
     m->hp.still_every = ld->arch->still_every;

@@ -17,14 +17,17 @@
 typedef enum model_glu {
     MODEL_RELU2,
     MODEL_SILU,
-    MODEL_SWIGLU_OAI
-} model_glu; /* gate activation */
+    MODEL_SWIGLU_OAI,
+    MODEL_GELU,    /* the form with tanh */
+    MODEL_GELU_ERF /* the exact one */
+} model_glu;       /* activation of the gate, or of up where there is no gate */
 
 typedef enum model_rope_scaling {
     MODEL_ROPE_NONE,
     MODEL_ROPE_LINEAR,
     MODEL_ROPE_LLAMA3,
-    MODEL_ROPE_YARN
+    MODEL_ROPE_YARN,
+    MODEL_ROPE_LONG /* one divisor per frequency for short contexts, another for long ones */
 } model_rope_scaling;
 
 /* Numbers of a decoder; letters as in docs/shapes.md. All checked at open. */
@@ -44,24 +47,33 @@ typedef struct model_hparams {
     double rope_factor;              /* of the scaling */
     double rope_low, rope_high;      /* llama3: low and high frequency factors; yarn: turns in the
                                         original context, beta_slow and beta_fast */
-    uint32_t rope_orig_ctx;          /* llama3, yarn: context before scaling */
+    uint32_t rope_orig_ctx;          /* llama3, yarn: context before scaling; long: where the other
+                                        divisors begin */
     bool rope_whole;                 /* yarn: the bounds of the ramp are rounded outwards */
     float rope_gain;                 /* multiplies cosines and sines; 1: nothing */
-    const float
-        *rope_divisors; /* [n_rot / 2], each divides its frequency (rope_freqs.weight), or NULL */
-    bool rope_interleaved; /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
-    uint32_t window;       /* positions a query sees, itself included; 0: all */
-    uint32_t window_every; /* of so many layers the last one sees all; 0: none does */
-    bool fused;            /* in files q, k and v are one tensor, gate and up another */
-    uint32_t still_every;  /* of so many layers the last one does not rotate; 0: all do */
-    uint32_t n_expert;     /* E: experts of a layer; 0: no mixture */
-    uint32_t n_used;       /* experts a token is sent to */
-    uint32_t n_ff_shared;  /* width of the expert that all tokens go to as well; 0: none */
-    bool route_of_all;     /* experts are weighed by the softmax over all, not over those chosen */
-    bool sub_norms;        /* norms before the o and down projections (BitNet) */
-    bool qk_norm;          /* each head of q and k is normed before rotation */
-    bool w1a8;             /* ternary projections: one int8 scale per token */
-    model_glu glu;         /* gate activation */
+    const float *rope_divisors; /* [n_rot / 2], each divides its frequency (rope_freqs.weight; long:
+                                   of contexts up to rope_orig_ctx), or NULL */
+    const float *rope_long;     /* long: the divisors of longer contexts; or NULL */
+    double rope_base_local; /* theta of layers with a window, without scaling; 0: as the others */
+    float attn_scale;       /* of queries times keys; 0: 1 / sqrt(d) */
+    float attn_cap;         /* scores are cap * tanh(score / cap); 0: as they are */
+    float logit_cap;        /* logits likewise */
+    float embd_scale;       /* multiplies rows of the embedding; 0: 1 */
+    uint32_t n_pos;         /* rows of learned positions: no context is longer; 0: none */
+    bool rope_interleaved;  /* pairs (2i, 2i+1) instead of (i, i + n_rot/2) */
+    uint32_t window;        /* positions a query sees, itself included; 0: all */
+    uint32_t window_every;  /* of so many layers the last one sees all; 0: none does */
+    bool fused;             /* in files q, k and v are one tensor, gate and up another */
+    uint32_t still_every;   /* of so many layers the last one does not rotate; 0: all do */
+    uint32_t n_expert;      /* E: experts of a layer; 0: no mixture */
+    uint32_t n_used;        /* experts a token is sent to */
+    uint32_t n_ff_shared;   /* width of the expert that all tokens go to as well; 0: none */
+    bool route_of_all;      /* experts are weighed by the softmax over all, not over those chosen */
+    bool centred;           /* norms are LayerNorm, all but those of heads */
+    bool sub_norms;         /* norms before the o and down projections (BitNet) */
+    bool qk_norm;           /* each head of q and k is normed before rotation */
+    bool w1a8;              /* ternary projections: one int8 scale per token */
+    model_glu glu;          /* activation */
 } model_hparams;
 
 /* The window of one layer; 0: all positions. */
@@ -83,21 +95,23 @@ typedef struct model_mat {
 } model_mat;
 
 typedef struct model_layer {
-    const float *attn_norm;                         /* [D] */
+    const float *attn_norm, *attn_norm_bias;        /* [D], and [D] or NULL */
     model_mat q, k, v, o;                           /* [H*d, D] [K*d, D] [K*d, D] [D, H*d] */
     const float *q_bias, *k_bias, *v_bias, *o_bias; /* [rows] or NULL */
     const float *q_norm, *k_norm;                   /* [d] or NULL */
     const float *attn_sub_norm;                     /* [H*d] or NULL */
-    const float *ffn_norm;                          /* [D] */
+    const float *ffn_norm, *ffn_norm_bias;          /* [D], and [D] or NULL */
     const float *sinks;                             /* [H] or NULL */
     model_mat gate, up, down;                       /* [F, D] [F, D] [D, F]; of a mixture E each,
-                                                       one below the other: [E*F, D] … */
+                                                       one below the other: [E*F, D] …; some have
+                                                       no gate */
     model_mat router;                               /* [E, D], of a mixture */
     const float *router_bias;                       /* [E] or NULL */
     model_mat shared_gate, shared_up,
         shared_down;                              /* [Fs, D] [Fs, D] [D, Fs] of the shared expert */
     model_mat shared_by;                          /* [1, D]: sigmoid of it x h weighs that one */
-    const float *gate_bias, *up_bias, *down_bias; /* [E, F] [E, F] [E, D] or NULL */
+    const float *gate_bias, *up_bias, *down_bias; /* [F] [F] [D], of a mixture E each; or NULL */
+    const float *post_attn_norm, *post_ffn_norm;  /* [D] of what a block adds, or NULL */
     const float *ffn_sub_norm;                    /* [F] or NULL */
 } model_layer;
 
@@ -108,24 +122,26 @@ typedef struct model_sampling {
 } model_sampling;
 
 typedef struct model {
-    model_hparams hp;        /* checked numbers */
-    const char *arch;        /* row name: "bitnet-b1.58", "llama" … */
-    const char *name;        /* general.name or folder name */
-    const char *type_name;   /* storage of the projections: "I2_S", "Q8_0", "ternary (HF packed)" */
-    model_mat embd;          /* [V, D] */
-    model_mat head;          /* [V, D]; the embedding itself when tied */
-    bool tied;               /* head is the embedding */
-    bool latent;             /* projections that the file holds as floats are to be rounded */
-    const float *out_norm;   /* [D] */
-    model_layer *layers;     /* [n_layer] */
-    text_vocab *vocab;       /* owned; NULL when the file carries none */
-    base_str chat_template;  /* Jinja text of the file, empty: none */
-    model_sampling sampling; /* from generation_config.json or general.sampling.* */
-    uint32_t n_layer_file;   /* layers of the file; hp.n_layer may be fewer */
-    uint64_t n_params;       /* weights of all matrices and norms */
-    uint64_t file_bytes;     /* size of all files */
-    uint64_t owned_bytes;    /* repacked copies and norms */
-    file_model *file;        /* owned; NULL for none */
+    model_hparams hp;      /* checked numbers */
+    const char *arch;      /* row name: "bitnet-b1.58", "llama" … */
+    const char *name;      /* general.name or folder name */
+    const char *type_name; /* storage of the projections: "I2_S", "Q8_0", "ternary (HF packed)" */
+    model_mat embd;        /* [V, D] */
+    model_mat head;        /* [V, D]; the embedding itself when tied */
+    bool tied;             /* head is the embedding */
+    bool latent;           /* projections that the file holds as floats are to be rounded */
+    const float *pos_embd; /* [n_pos, D] added to the embedding, or NULL */
+    const float *out_norm; /* [D] */
+    const float *out_norm_bias;  /* [D] or NULL */
+    model_layer *layers;         /* [n_layer] */
+    text_vocab *vocab;           /* owned; NULL when the file carries none */
+    base_str chat_template;      /* Jinja text of the file, empty: none */
+    model_sampling sampling;     /* from generation_config.json or general.sampling.* */
+    uint32_t n_layer_file;       /* layers of the file; hp.n_layer may be fewer */
+    uint64_t n_params;           /* weights of all matrices and norms */
+    uint64_t file_bytes;         /* size of all files */
+    uint64_t owned_bytes;        /* repacked copies and norms */
+    file_model *file;            /* owned; NULL for none */
     struct model_blocks *blocks; /* owned memory */
 } model;
 
@@ -196,8 +212,9 @@ bool model_is_adapter(const file_model *f);
 
 /* ---- Facts ----------------------------------------------------------------------------------- */
 
-/* inv_freq[n_rot / 2] of the rotary embedding, scaling applied. */
-void model_rope_freqs(const model_hparams *hp, double *inv_freq);
+/* inv_freq[n_rot / 2] of the rotary embedding in a context of n_ctx positions, scaling applied;
+ * local: of layers with a window. */
+void model_rope_freqs(const model_hparams *hp, uint32_t n_ctx, bool local, double *inv_freq);
 /* KV bytes one more position takes, for 4, 2 or 34/32 bytes an element; layers that keep only their
  * window left out. And those of the latter alone, per position kept. */
 uint64_t model_kv_bytes_per_tok(const model_hparams *hp, double bytes_per_elem);
@@ -212,6 +229,8 @@ bool model_loads(base_str name, bool hf);
 /* Whether GGUF files of an architecture have the rows of q and k in the order of pairs (2i, 2i+1).
  */
 bool model_pairs_in_gguf(const char *arch);
+/* Whether a GGUF file of this model would give its scores the scale they have here. */
+bool model_scale_in_gguf(const model *m);
 
 /* The vocabulary of an open GGUF file or HF folder, without its weights. */
 rotor_status model_vocab(text_vocab **out, const file_model *f, const base_log *log,

@@ -4,6 +4,7 @@
  *   arch.c      rows of architectures, hyper-parameters from GGUF metadata, and their checks
  *   hf_config.c hyper-parameters from a HF folder's config.json
  *   bind.c      tensors to roles, shape by shape
+ *   bind_rest.c tensors that became no role
  *   hf_experts.c  the experts of a HF folder, rearranged
  *   repack.c   any ternary or master weight to T2 (T5 stays)
  *   check_codes.c  illegal codes of ternary weights used in place
@@ -26,8 +27,14 @@ typedef struct model_arch {
     bool qk_norm;          /* norms on the heads of q and k */
     bool ternary;          /* projections are BitLinear whatever type stores them */
     model_glu glu;         /* gate activation; relu^2 unless it says another */
-    bool fused;            /* q, k and v are one tensor, gate and up another */
+    bool fused;            /* q, k and v are one tensor; gate and up another, if there is a gate */
+    bool centred;          /* norms are LayerNorm, with biases */
+    bool plain_ffn;        /* no gate, but biases of up and down */
+    bool turned;           /* folders hold matrices [inputs, outputs] under GPT-2's names, and
+                              positions are learned */
     uint32_t still_every;  /* of so many layers the last one does not rotate; 0: all do */
+    bool gemma; /* norms behind blocks, too; a scaled embedding; gains less one in folders */
+    uint32_t window_every; /* of so many layers the last one sees all */
     bool mixture;          /* of experts, without biases */
     bool shared;           /* and one expert for all tokens; experts weighed by shares of all */
     bool oss;              /* gpt-oss: sinks, a mixture of experts, a window in every other layer */
@@ -61,6 +68,11 @@ rotor_status model_gguf_hparams(model_loader *ld);
 rotor_status model_hf_hparams(model_loader *ld);
 rotor_status model_check_hparams(const model_hparams *hp, const char *path, rotor_error *err);
 rotor_status model_bind(model_loader *ld);
+rotor_status model_refuse_unused(const model_loader *ld);
+
+#define MODEL_ROOT "transformer." /* before GPT-2's names, in some folders */
+/* Whether matrices lie [inputs, outputs], under GPT-2's names. */
+static inline bool model_turned(const model_loader *ld) { return ld->hf && ld->arch->turned; }
 
 /* Memory that lives as long as the model; NULL when out. */
 void *model_take(model *m, size_t bytes);

@@ -115,6 +115,10 @@ static dev_shape shape_of(const run_engine *e, const double *inv_freq, const boo
                        .n_rot = hp->n_rot,
                        .rope_interleaved = hp->rope_interleaved,
                        .inv_freq = inv_freq,
+                       .inv_freq_local =
+                           inv_freq && hp->rope_base_local != 0 ? inv_freq + hp->n_rot / 2 : NULL,
+                       .attn_scale = hp->attn_scale,
+                       .attn_cap = hp->attn_cap,
                        .rope_gain = hp->rope_gain,
                        .n_expert = hp->n_expert,
                        .n_used = hp->n_used,
@@ -172,11 +176,13 @@ static rotor_status make_devices(run_engine *e, const dev_shape *s, rotor_error 
 
 /* Those of the pass, in e; or the one for prompts alone. */
 static rotor_status make_device(run_engine *e, dev **prompt, rotor_error *err) {
-    double *inv_freq = base_alloc_array(e->m->hp.n_rot / 2 + 1, sizeof *inv_freq);
+    double *inv_freq = base_alloc_array(e->m->hp.n_rot + 1, sizeof *inv_freq);
     bool *ring = base_alloc_array(e->m->hp.n_layer, sizeof *ring);
     rotor_status st = inv_freq && ring ? ROTOR_OK : base_fail_nomem(err, "creating an engine");
     if (st == ROTOR_OK) {
-        model_rope_freqs(&e->m->hp, inv_freq);
+        model_rope_freqs(&e->m->hp, e->opt.n_ctx, false, inv_freq);
+        if (e->m->hp.rope_base_local != 0)
+            model_rope_freqs(&e->m->hp, e->opt.n_ctx, true, inv_freq + e->m->hp.n_rot / 2);
         for (uint32_t l = 0; l < e->m->hp.n_layer; l++)
             ring[l] = e->ring.n && model_window(&e->m->hp, l);
         const dev_shape s = shape_of(e, inv_freq, ring);

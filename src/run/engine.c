@@ -64,15 +64,26 @@ static rotor_status set_up(run_engine *e, rotor_error *err) {
     return run_set_up_device(e, err);
 }
 
+rotor_status run_check_positions(const model *m, uint32_t n, rotor_error *err) {
+    if (!m->hp.n_pos || n <= m->hp.n_pos) return ROTOR_OK;
+    return base_fail(err, ROTOR_E_ARG,
+                     "context of %u positions: the model has learned %u and knows no others", n,
+                     m->hp.n_pos);
+}
+
 rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const run_options *opt,
                         rotor_error *err) {
     assert(opt->n_pages > 0);
+    ROTOR_TRY(run_check_positions(m, opt->n_ctx, err));
     run_engine *e = base_alloc(sizeof *e);
     if (!e) return base_fail_nomem(err, "creating an engine");
     e->m = m;
     e->pool = pool;
     e->opt = *opt;
     if (e->opt.chunk == 0) e->opt.chunk = DEFAULT_CHUNK;
+    if (e->opt.n_ctx == 0)
+        e->opt.n_ctx = BASE_MIN(opt->n_pages, UINT32_MAX / KERN_KEYS) * KERN_KEYS;
+    if (m->hp.n_pos && !opt->n_ctx) e->opt.n_ctx = BASE_MIN(e->opt.n_ctx, m->hp.n_pos);
     if (e->opt.max_logits == 0) e->opt.max_logits = 16;
     if (e->opt.solo_bytes == 0) e->opt.solo_bytes = 4 << 20;
     e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);

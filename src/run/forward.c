@@ -44,7 +44,11 @@ static dev_mat bind(pass *p, const kern_mat *w) {
 
 static void embed(pass *p, dev_buf dst, const model_mat *table) {
     kern_mat w = run_mat(table);
-    emit(p, (dev_op){.kind = DEV_EMBED, .n_mats = 1, .dst = {dst}, .w = {bind(p, &w)}});
+    emit(p, (dev_op){.kind = DEV_EMBED,
+                     .n_mats = 1,
+                     .dst = {dst},
+                     .w = {bind(p, &w)},
+                     .scale = p->e->m->hp.embd_scale});
 }
 
 static dev_vec bind_vec(pass *p, const float *v, size_t n) {
@@ -57,6 +61,7 @@ static void norm(pass *p, dev_buf dst, dev_buf src, const float *gain, size_t n)
     emit(p, (dev_op){.kind = DEV_RMSNORM,
                      .dst = {dst},
                      .src = src,
+                     .centred = p->e->m->hp.centred,
                      .vec = bind_vec(p, gain, n),
                      .eps = p->e->m->hp.eps});
 }
@@ -71,6 +76,16 @@ static void head_norm(pass *p, dev_buf x, const float *gain, uint32_t n_heads) {
                          .n_heads = n_heads,
                          .vec = bind_vec(p, gain, hp->d_head),
                          .eps = hp->eps});
+}
+
+/* Learned positions. */
+static void add_positions(pass *p, dev_buf x, const float *rows) {
+    const model_hparams *hp = &p->e->m->hp;
+    if (rows)
+        emit(p, (dev_op){.kind = DEV_BIAS,
+                         .by_pos = true,
+                         .dst = {x},
+                         .vec = bind_vec(p, rows, (size_t)hp->n_pos * hp->n_embd)});
 }
 
 static void bias(pass *p, dev_buf x, const float *b, size_t n) {
@@ -138,8 +153,8 @@ static void experts(pass *p, dev_buf src, int n, const model_mat *const *w, cons
     emit(p, op);
 }
 
-static void rope(pass *p, dev_buf x, uint32_t n_heads) {
-    emit(p, (dev_op){.kind = DEV_ROPE, .dst = {x}, .n_heads = n_heads});
+static void rope(pass *p, dev_buf x, uint32_t n_heads, bool local) {
+    emit(p, (dev_op){.kind = DEV_ROPE, .local = local, .dst = {x}, .n_heads = n_heads});
 }
 
 static void add(pass *p, dev_buf dst, dev_buf src) {
@@ -204,7 +219,8 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     const model_hparams *hp = &p->e->m->hp;
     const kern_mat qkv[] = {run_mat(&w->q), run_mat(&w->k), run_mat(&w->v)};
 
-    norm(p, b->h, b->x, w->attn_norm, hp->n_embd);          /* h[B,D] */
+    norm(p, b->h, b->x, w->attn_norm, hp->n_embd); /* h[B,D] */
+    bias(p, b->h, w->attn_norm_bias, hp->n_embd);
     linear(p, b->h, 3, qkv, (dev_buf[]){b->q, b->k, b->v}); /* q[B,H*d] k,v[B,K*d] */
     adapt(p, layer, MODEL_Q, 3, b->h, (dev_buf[]){b->q, b->k, b->v});
     bias(p, b->q, w->q_bias, w->q.rows);
@@ -212,9 +228,10 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     bias(p, b->v, w->v_bias, w->v.rows);
     head_norm(p, b->q, w->q_norm, hp->n_head);
     head_norm(p, b->k, w->k_norm, hp->n_head_kv);
-    if (!hp->still_every || layer % hp->still_every != hp->still_every - 1) {
-        rope(p, b->q, hp->n_head);
-        rope(p, b->k, hp->n_head_kv);
+    if (hp->n_rot && (!hp->still_every || layer % hp->still_every != hp->still_every - 1)) {
+        const bool local = hp->rope_base_local != 0 && model_window(hp, layer);
+        rope(p, b->q, hp->n_head, local);
+        rope(p, b->k, hp->n_head_kv, local);
     }
     emit(p,
          (dev_op){
@@ -230,27 +247,44 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
     linear1(p, b->h, b->a, &w->o); /* h[B,D] */
     adapt(p, layer, MODEL_O, 1, b->a, &b->h);
     bias(p, b->h, w->o_bias, hp->n_embd);
+    if (w->post_attn_norm) norm(p, b->h, b->h, w->post_attn_norm, hp->n_embd);
     add(p, b->x, b->h);
 }
 
 static kern_glu glu_of(const model_hparams *hp) {
-    return hp->glu == MODEL_RELU2  ? KERN_RELU2
-           : hp->glu == MODEL_SILU ? KERN_SILU
-                                   : KERN_SWIGLU_OAI;
+    return hp->glu == MODEL_RELU2      ? KERN_RELU2
+           : hp->glu == MODEL_SILU     ? KERN_SILU
+           : hp->glu == MODEL_GELU     ? KERN_GELU
+           : hp->glu == MODEL_GELU_ERF ? KERN_GELU_ERF
+                                       : KERN_SWIGLU_OAI;
 }
 
 static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
     const run_bufs *b = &p->e->buf;
     const model_hparams *hp = &p->e->m->hp;
     const kern_mat gate_up[] = {run_mat(&w->gate), run_mat(&w->up)};
+    const bool gated = w->gate.data != NULL;
 
-    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd);         /* h[B,D] */
-    linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
-    adapt(p, layer, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u});
-    emit(p, (dev_op){.kind = DEV_GLU, .dst = {b->g}, .src = b->g, .src2 = b->u, .glu = glu_of(hp)});
+    norm(p, b->h, b->x, w->ffn_norm, hp->n_embd); /* h[B,D] */
+    bias(p, b->h, w->ffn_norm_bias, hp->n_embd);
+    if (gated) {
+        linear(p, b->h, 2, gate_up, (dev_buf[]){b->g, b->u}); /* g,u[B,F] */
+        adapt(p, layer, MODEL_GATE, 2, b->h, (dev_buf[]){b->g, b->u});
+    } else {
+        linear1(p, b->g, b->h, &w->up); /* g[B,F] */
+        adapt(p, layer, MODEL_UP, 1, b->h, &b->g);
+        bias(p, b->g, w->up_bias, hp->n_ff);
+    }
+    emit(p, (dev_op){.kind = DEV_GLU,
+                     .dst = {b->g},
+                     .src = b->g,
+                     .src2 = gated ? b->u : DEV_NONE,
+                     .glu = glu_of(hp)});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
     linear1(p, b->h, b->g, &w->down); /* h[B,D] */
     adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
+    bias(p, b->h, w->down_bias, hp->n_embd);
+    if (w->post_ffn_norm) norm(p, b->h, b->h, w->post_ffn_norm, hp->n_embd);
     add(p, b->x, b->h);
 }
 
@@ -304,6 +338,7 @@ static void decoder(pass *p) {
     const run_bufs *b = &p->e->buf;
 
     embed(p, b->x, &m->embd); /* x[B,D] */
+    add_positions(p, b->x, m->pos_embd);
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         attention_block(p, &m->layers[l], l);
         if (m->hp.n_expert)
@@ -314,8 +349,11 @@ static void decoder(pass *p) {
     p->picked = true; /* only rows with logits */
     emit(p, (dev_op){.kind = DEV_PICK, .dst = {b->px}, .src = b->x});
     norm(p, b->px, b->px, m->out_norm, m->hp.n_embd); /* px[picked,D] */
+    bias(p, b->px, m->out_norm_bias, m->hp.n_embd);
     if (p->e->staged) return; /* what is asked of the head, output_head.c does */
     linear(p, b->px, 1, &p->e->head, &b->logits); /* logits[picked,V] */
+    if (m->hp.logit_cap != 0)
+        emit(p, (dev_op){.kind = DEV_CAP, .dst = {b->logits}, .scale = m->hp.logit_cap});
 }
 
 rotor_status run_record_forward(run_engine *e, rotor_error *err) {

@@ -36,7 +36,9 @@ static rotor_status make_copy(run_engine *e, rotor_error *err) {
 static rotor_status make_staged(run_engine *e, rotor_error *err) {
     const kern_mat w = run_mat(&e->m->head);
     rotor_error why;
-    rotor_status st = dev_add_staged(e->d, &w, &why);
+    rotor_status st = e->m->hp.logit_cap != 0
+                          ? base_fail(&why, ROTOR_E_UNSUPPORTED, "the model caps its logits")
+                          : dev_add_staged(e->d, &w, &why);
     if (st == ROTOR_E_UNSUPPORTED) {
         base_log_printf(e->opt.log, BASE_LOG_WARN,
                         "no exact staged head: %s; the head is as in the file", why.message);

@@ -32,6 +32,8 @@ typedef struct run_options {
     bool float_act;      /* --act f32 */
     run_head head;       /* precision of the output head */
     uint32_t n_pages;    /* cache pages of KERN_KEYS positions, over all sessions */
+    uint32_t n_ctx;      /* positions of the longest session: some models rotate long contexts
+                            otherwise; 0: as many as there are pages */
     uint32_t n_sessions; /* sessions these are for: layers with a window keep only that of each; 0:
                             they keep everything */
     uint32_t chunk;      /* rows per step at most (prompt chunk); 0: 256 */

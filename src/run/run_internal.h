@@ -98,6 +98,8 @@ struct run_session {
     uint32_t ring_first;      /* … [ring_first, n_pages) are held */
 };
 
+/* engine.c: refuses positions that a model with learned ones does not have. */
+rotor_status run_check_positions(const model *m, uint32_t n, rotor_error *err);
 /* device.c: device, buffers, head and forward pass as e->opt asks for; a GPU that cannot do it is
  * given up for the CPU. */
 rotor_status run_set_up_device(run_engine *e, rotor_error *err);

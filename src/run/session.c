@@ -91,6 +91,7 @@ bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first) {
 rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_tok,
                                 rotor_error *err) {
     assert(max_tok > 0);
+    ROTOR_TRY(run_check_positions(e->m, max_tok, err));
     run_session *s = base_alloc(sizeof *s);
     if (!s) return base_fail_nomem(err, "creating a session");
     s->e = e;

@@ -139,6 +139,7 @@ static rotor_status prepare(bench *b, rotor_error *err) {
 static void measure_roles(bench *b, void (*fn)(void *user, const tool_op_time *t), void *user) {
     for (size_t r = 0; r < BASE_COUNT(roles); r++) {
         const model_mat *w = mat_at(b->m, r, 0);
+        if (!w->data) continue; /* no gate */
         tool_op_time t = {.name = roles[r],
                           .type = w->type == QUANT_I2_S ? "ternary" : quant_find(w->type)->name,
                           .rows = w->rows,

@@ -95,6 +95,7 @@ static const char *product_name(const model *m, const dev_op_time *t) {
                     {"attn output", l->o.rows, &l->o},
                     {"ffn gate+up", l->gate.rows + l->up.rows, &l->gate},
                     {"ffn down", l->down.rows, &l->down},
+                    {"router", l->router.rows, &l->router},
                     {"head", m->head.rows, &m->head}};
     for (size_t i = 0; i < BASE_COUNT(products); i++)
         if (products[i].rows == t->rows && products[i].matrix->cols == t->cols)
@@ -103,6 +104,7 @@ static const char *product_name(const model *m, const dev_op_time *t) {
 }
 
 static const char *op_name(const model *m, const dev_op_time *t) {
+    const model_layer *l = &m->layers[0];
     static const char *const names[] = {[DEV_EMBED] = "embedding",
                                         [DEV_RMSNORM] = "norm",
                                         [DEV_BIAS] = "bias",
@@ -113,8 +115,16 @@ static const char *op_name(const model *m, const dev_op_time *t) {
                                         [DEV_ATTENTION] = "attention",
                                         [DEV_GLU] = "gate",
                                         [DEV_ADD] = "add",
-                                        [DEV_PICK] = "pick"};
-    return t->kind == DEV_MATMUL ? product_name(m, t) : names[t->kind];
+                                        [DEV_PICK] = "pick",
+                                        [DEV_ROUTE] = "route",
+                                        [DEV_GATHER] = "gather",
+                                        [DEV_MIX] = "mix",
+                                        [DEV_CAP] = "cap",
+                                        [DEV_ADD_GATED] = "gated add"};
+    if (t->kind == DEV_EXPERTS)
+        return t->rows == l->down.rows / m->hp.n_expert ? "experts down" : "experts g+u";
+    if (t->kind == DEV_MATMUL) return product_name(m, t);
+    return t->kind < BASE_COUNT(names) && names[t->kind] ? names[t->kind] : "op";
 }
 
 static bool same_work(const dev_op_time *a, const dev_op_time *b) {

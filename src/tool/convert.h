@@ -27,7 +27,7 @@ typedef struct conv_tensor {
     conv_source from;   /* values */
     bool ternary;       /* values are -1, 0, +1 times a scale */
     float *scale;       /* ternary: [rows] exact scales, owned */
-    const float *plain; /* instead of from: float values of a vector, borrowed; NULL: from */
+    const float *plain; /* instead of from: floats, borrowed; NULL: from */
 } conv_tensor;
 
 typedef struct conv {

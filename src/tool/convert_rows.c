@@ -340,7 +340,8 @@ rotor_status conv_emit(conv *c, const conv_tensor *t) {
     emit e = {.t = t, .from = t->from, .scale = t->scale};
     const quant_info *info = quant_find(t->type);
     uint64_t bytes, cols = t->dims[0], rows = t->dims[1] * t->dims[2] * t->dims[3];
-    if (t->plain) return file_write(c->w, t->plain, (size_t)cols * sizeof *t->plain, c->err);
+    if (t->plain)
+        return file_write(c->w, t->plain, (size_t)(rows * cols) * sizeof *t->plain, c->err);
     ROTOR_TRY(quant_tensor_bytes(info, rows, cols, &bytes, c->err));
     if (copies_bytes(t)) return file_write(c->w, t->from.view.data, (size_t)bytes, c->err);
     c->report.n_changed++;

@@ -32,24 +32,39 @@ static rotor_status add_matrix(conv *c, const char *name, const model_mat *m,
     return ROTOR_OK;
 }
 
-/* NULL vectors are skipped: the model does not have them. */
-static rotor_status add_vector(conv *c, const char *name, const float *v, size_t n) {
+/* NULL vectors are skipped: the model does not have them. rows 0: of one dimension. */
+static rotor_status add_floats(conv *c, const char *name, const float *v, size_t rows, size_t n) {
     if (!v) return ROTOR_OK;
     conv_tensor *t = conv_add(c);
     if (!t) return base_fail_nomem(c->err, "planning a conversion");
     snprintf(t->name, sizeof t->name, "%s", name);
-    t->n_dims = 1;
+    t->n_dims = rows ? 2 : 1;
     t->dims[0] = n;
-    t->dims[1] = t->dims[2] = t->dims[3] = 1;
+    t->dims[1] = rows ? rows : 1;
+    t->dims[2] = t->dims[3] = 1;
     t->type = QUANT_F32;
     t->plain = v;
     return ROTOR_OK;
+}
+
+static rotor_status add_vector(conv *c, const char *name, const float *v, size_t n) {
+    return add_floats(c, name, v, 0, n);
+}
+
+/* Matrices that stand below each other, as one. */
+static model_mat joined(const model_mat *first, size_t rows) {
+    model_mat all = *first;
+    all.rows = rows;
+    return all;
 }
 
 static rotor_status add_layer(conv *c, const model *m, uint32_t n, bool pairs) {
     const model_layer *l = &m->layers[n];
     const model_hparams *hp = &m->hp;
     const size_t qd = (size_t)hp->n_head * hp->d_head, kd = (size_t)hp->n_head_kv * hp->d_head;
+    const bool whole = hp->fused; /* as one tensor */
+    const model_mat none = {0}, qkv = joined(&l->q, qd + 2 * kd);
+    const model_mat gate_up = joined(&l->gate, 2 * (size_t)hp->n_ff);
     const struct {
         const char *name;   /* role */
         const model_mat *w; /* matrix, or … */
@@ -58,22 +73,30 @@ static rotor_status add_layer(conv *c, const model *m, uint32_t n, bool pairs) {
         uint32_t heads;     /* whose rows become pairs */
     } parts[] = {
         {"attn_norm.weight", NULL, l->attn_norm, hp->n_embd, 0},
-        {"attn_q.weight", &l->q, NULL, 0, pairs ? hp->n_head : 0},
-        {"attn_q.bias", NULL, l->q_bias, qd, 0},
-        {"attn_k.weight", &l->k, NULL, 0, pairs ? hp->n_head_kv : 0},
-        {"attn_k.bias", NULL, l->k_bias, kd, 0},
-        {"attn_v.weight", &l->v, NULL, 0, 0},
-        {"attn_v.bias", NULL, l->v_bias, kd, 0},
+        {"attn_norm.bias", NULL, l->attn_norm_bias, hp->n_embd, 0},
+        {"attn_qkv.weight", whole ? &qkv : &none, NULL, 0, 0},
+        {"attn_qkv.bias", NULL, whole ? l->q_bias : NULL, qd + 2 * kd, 0},
+        {"attn_q.weight", whole ? &none : &l->q, NULL, 0, pairs ? hp->n_head : 0},
+        {"attn_q.bias", NULL, whole ? NULL : l->q_bias, qd, 0},
+        {"attn_k.weight", whole ? &none : &l->k, NULL, 0, pairs ? hp->n_head_kv : 0},
+        {"attn_k.bias", NULL, whole ? NULL : l->k_bias, kd, 0},
+        {"attn_v.weight", whole ? &none : &l->v, NULL, 0, 0},
+        {"attn_v.bias", NULL, whole ? NULL : l->v_bias, kd, 0},
         {"attn_q_norm.weight", NULL, l->q_norm, hp->d_head, 0},
         {"attn_k_norm.weight", NULL, l->k_norm, hp->d_head, 0},
         {"attn_sub_norm.weight", NULL, l->attn_sub_norm, qd, 0},
         {"attn_output.weight", &l->o, NULL, 0, 0},
         {"attn_output.bias", NULL, l->o_bias, hp->n_embd, 0},
+        {"post_attention_norm.weight", NULL, l->post_attn_norm, hp->n_embd, 0},
         {"ffn_norm.weight", NULL, l->ffn_norm, hp->n_embd, 0},
-        {"ffn_gate.weight", &l->gate, NULL, 0, 0},
-        {"ffn_up.weight", &l->up, NULL, 0, 0},
+        {"ffn_norm.bias", NULL, l->ffn_norm_bias, hp->n_embd, 0},
+        {"ffn_gate.weight", whole ? &none : &l->gate, NULL, 0, 0},
+        {"ffn_up.weight", whole && l->gate.data ? &gate_up : &l->up, NULL, 0, 0},
+        {"ffn_up.bias", NULL, l->up_bias, hp->n_ff, 0},
         {"ffn_sub_norm.weight", NULL, l->ffn_sub_norm, hp->n_ff, 0},
         {"ffn_down.weight", &l->down, NULL, 0, 0},
+        {"ffn_down.bias", NULL, l->down_bias, hp->n_embd, 0},
+        {"post_ffw_norm.weight", NULL, l->post_ffn_norm, hp->n_embd, 0},
     };
     if (pairs && (l->q_bias || l->k_bias))
         return base_fail(c->err, ROTOR_E_UNSUPPORTED,
@@ -82,6 +105,7 @@ static rotor_status add_layer(conv *c, const model *m, uint32_t n, bool pairs) {
     for (size_t i = 0; i < BASE_COUNT(parts); i++) {
         char name[64];
         snprintf(name, sizeof name, "blk.%u.%s", n, parts[i].name);
+        if (parts[i].w && !parts[i].w->data) continue;
         if (parts[i].w)
             ROTOR_TRY(add_matrix(c, name, parts[i].w, c->type, parts[i].heads));
         else
@@ -106,8 +130,16 @@ static void put_f32(conv *c, const char *arch, const char *tail, double v) {
 
 static rotor_status put_rope(conv *c, const model *m, const char *arch) {
     char key[96];
+    if (m->hp.n_pos) return ROTOR_OK; /* nothing rotates */
     put_u32(c, arch, "rope.dimension_count", m->hp.n_rot);
     put_f32(c, arch, "rope.freq_base", m->hp.rope_base);
+    if (m->hp.rope_base_local != 0) put_f32(c, arch, "rope.freq_base_swa", m->hp.rope_base_local);
+    if (m->hp.rope_scaling == MODEL_ROPE_LONG) {
+        snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
+        file_put_str(c->w, key, base_str_of("longrope"));
+        put_u32(c, arch, "rope.scaling.original_context_length", m->hp.rope_orig_ctx);
+        put_f32(c, arch, "rope.scaling.attn_factor", (double)m->hp.rope_gain);
+    }
     if (m->hp.rope_scaling != MODEL_ROPE_LINEAR) return ROTOR_OK; /* llama3: add_rope_divisors */
     snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
     file_put_str(c->w, key, base_str_of("linear"));
@@ -142,7 +174,11 @@ static rotor_status put_keys(conv *c, const model *m, const char *arch) {
     put_u32(c, arch, "feed_forward_length", hp->n_ff);
     put_u32(c, arch, "attention.head_count", hp->n_head);
     put_u32(c, arch, "attention.head_count_kv", hp->n_head_kv);
-    put_f32(c, arch, "attention.layer_norm_rms_epsilon", (double)hp->eps);
+    put_f32(c, arch,
+            hp->centred ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+            (double)hp->eps);
+    if (hp->attn_cap != 0) put_f32(c, arch, "attn_logit_softcapping", (double)hp->attn_cap);
+    if (hp->logit_cap != 0) put_f32(c, arch, "final_logit_softcapping", (double)hp->logit_cap);
     if (hp->d_head * hp->n_head != hp->n_embd) {
         put_u32(c, arch, "attention.key_length", hp->d_head);
         put_u32(c, arch, "attention.value_length", hp->d_head);
@@ -165,7 +201,7 @@ static rotor_status add_rope_divisors(conv *c, const model *m) {
     rotor_status st = freq && divisor ? add_vector(c, "rope_freqs.weight", divisor, n)
                                       : base_fail_nomem(c->err, "planning a conversion");
     if (st == ROTOR_OK) {
-        model_rope_freqs(&m->hp, freq);
+        model_rope_freqs(&m->hp, m->hp.n_ctx, false, freq);
         for (uint32_t i = 0; i < n; i++)
             divisor[i] = (float)(pow(m->hp.rope_base, -2.0 * i / m->hp.n_rot) / freq[i]);
         c->list[c->n - 1].scale = divisor; /* owned by the plan from here */
@@ -174,6 +210,14 @@ static rotor_status add_rope_divisors(conv *c, const model *m) {
     }
     base_free(freq);
     return st;
+}
+
+/* Two tensors of divisors, for short contexts and for long ones. */
+static rotor_status add_rope_factors(conv *c, const model *m) {
+    const uint32_t n = m->hp.n_rot / 2;
+    if (m->hp.rope_scaling != MODEL_ROPE_LONG) return ROTOR_OK;
+    ROTOR_TRY(add_vector(c, "rope_factors_long.weight", m->hp.rope_long, n));
+    return add_vector(c, "rope_factors_short.weight", m->hp.rope_divisors, n);
 }
 
 static rotor_status put_vocab(conv *c, const model *m) {
@@ -185,8 +229,10 @@ static rotor_status put_vocab(conv *c, const model *m) {
 
 /* What has no plan here would be written as something else. */
 static rotor_status check_writable(const conv *c, const model *m) {
+    const bool ternary = m->layers[0].q.type == QUANT_I2_S;
     const char *what = m->hp.n_expert                          ? "experts"
-                       : m->hp.fused                           ? "fused projections"
+                       : m->hp.fused && ternary                ? "fused ternary projections"
+                       : !model_scale_in_gguf(m)               ? "such a scale of scores"
                        : m->hp.rope_scaling == MODEL_ROPE_YARN ? "YaRN"
                                                                : NULL;
     return what ? base_fail(c->err, ROTOR_E_UNSUPPORTED,
@@ -204,9 +250,12 @@ rotor_status conv_plan_folder(conv *c, const model *m) {
     ROTOR_TRY(put_keys(c, m, arch));
     ROTOR_TRY(put_vocab(c, m));
     ROTOR_TRY(add_matrix(c, "token_embd.weight", &m->embd, c->head_type, 0));
+    ROTOR_TRY(add_floats(c, "position_embd.weight", m->pos_embd, m->hp.n_pos, m->hp.n_embd));
     ROTOR_TRY(add_rope_divisors(c, m));
+    ROTOR_TRY(add_rope_factors(c, m));
     for (uint32_t n = 0; n < m->hp.n_layer; n++) ROTOR_TRY(add_layer(c, m, n, pairs));
     ROTOR_TRY(add_vector(c, "output_norm.weight", m->out_norm, m->hp.n_embd));
+    ROTOR_TRY(add_vector(c, "output_norm.bias", m->out_norm_bias, m->hp.n_embd));
     if (!m->tied) ROTOR_TRY(add_matrix(c, "output.weight", &m->head, c->head_type, 0));
     return ROTOR_OK;
 }

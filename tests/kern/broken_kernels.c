@@ -64,6 +64,10 @@ static void broken_rmsnorm(float *dst, const float *x, const float *gain, size_t
     c_table.rmsnorm(dst, x, gain, n, eps);
     if (n % 16 == 1) spoil(&dst[n - 1]);
 }
+static void broken_layernorm(float *dst, const float *x, const float *gain, size_t n, float eps) {
+    c_table.layernorm(dst, x, gain, n, eps);
+    if (n % 16 == 1) spoil(&dst[n - 1]);
+}
 /* Writes whole vectors where the tail ends, in front of the operand. */
 static void broken_add(float *dst, const float *x, size_t n) {
     c_table.add(dst, x, n);
@@ -72,6 +76,10 @@ static void broken_add(float *dst, const float *x, size_t n) {
 static void broken_add_scaled(float *dst, const float *x, float a, size_t n) {
     c_table.add_scaled(dst, x, a, n);
     if (n % 16 == 1) spoil(&dst[n - 1]);
+}
+static void broken_cap(float *x, float cap, size_t n) {
+    c_table.cap(x, cap, n);
+    if (n == 100) spoil(&x[99]);
 }
 static void broken_glu(float *dst, const float *g, const float *u, size_t n, kern_glu act) {
     c_table.glu(dst, g, u, n, act);
@@ -203,6 +211,10 @@ const char *break_slot(kern *k, size_t i) {
         return k->mm_q8x16 = broken_mm_q8x16, "mm_q8x16";
     case 28:
         return k->add_scaled = broken_add_scaled, "add_scaled";
+    case 29:
+        return k->cap = broken_cap, "cap";
+    case 30:
+        return k->layernorm = broken_layernorm, "layernorm";
     default:
         return NULL;
     }

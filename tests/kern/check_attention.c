@@ -113,6 +113,7 @@ static void attention_case(checker *c, kern_attn a) {
     float sinks[MAX_HEADS];
     fill_floats(c, sinks, a.n_heads, FILL_RANDOM);
     a.sinks = base_rng_below(&c->rng, 2) ? sinks : NULL;
+    a.cap = base_rng_below(&c->rng, 3) ? 0 : 2.5f;
     a.scratch = (float *)(void *)space_take(
         c, S_SCRATCH, kern_attn_scratch(a.n_tok * a.n_heads, a.d) * sizeof *a.scratch, 0);
     a.out = (float *)(void *)space_take(c, S_REF, n * 4, 0);

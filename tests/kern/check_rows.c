@@ -76,18 +76,19 @@ static void check_quantiser(checker *c, bool rows) {
 
 /* ==== Element-wise ============================================================================ */
 
-static void check_rmsnorm(checker *c) {
+static void check_norm(checker *c, bool centred) {
     for (size_t i = 0; i < BASE_COUNT(lengths); i++)
         for (int f = 0; f < FILL_KINDS; f++) {
             size_t n = lengths[i];
             float *x = take(c, S_X, n), *gain = take(c, S_Y, n);
             fill_floats(c, x, n, (fill)f);
             fill_floats(c, gain, n, FILL_RANDOM);
-            c->ref.rmsnorm(take(c, S_REF, n), x, gain, n, 1e-5f);
+            (centred ? c->ref.layernorm : c->ref.rmsnorm)(take(c, S_REF, n), x, gain, n, 1e-5f);
             for (size_t l = 0; l < 2 * c->n_levels; l++) {
                 float *dst = take(c, S_OUT, n);
                 memcpy(dst, x, n * sizeof *x); /* every second time in place */
-                c->table[l / 2].rmsnorm(dst, l & 1 ? dst : x, gain, n, 1e-5f);
+                const kern *k = &c->table[l / 2];
+                (centred ? k->layernorm : k->rmsnorm)(dst, l & 1 ? dst : x, gain, n, 1e-5f);
                 verdict(c, l / 2, n, n, fill_name((fill)f));
             }
         }
@@ -143,17 +144,34 @@ static void fill_gates(checker *c, float *g, size_t n) {
                           : (float)(base_rng_double(&c->rng) * 200 - 100);
 }
 
-static void check_glu(checker *c, kern_glu act) {
-    static const char *const names[] = {"relu2", "silu", "swiglu of gpt-oss"};
+/* alone: without what it gates. */
+static void check_glu(checker *c, kern_glu act, bool alone) {
+    static const char *const names[] = {"relu2", "silu", "swiglu of gpt-oss", "gelu", "exact gelu"};
     for (size_t i = 0; i < BASE_COUNT(lengths); i++) {
         size_t n = lengths[i];
         float *g = take(c, S_X, n), *u = take(c, S_Y, n);
         fill_gates(c, g, n);
         fill_floats(c, u, n, FILL_RANDOM);
-        c->ref.glu(take(c, S_REF, n), g, u, n, act);
+        c->ref.glu(take(c, S_REF, n), g, alone ? NULL : u, n, act);
         for (size_t l = 0; l < c->n_levels; l++) {
-            c->table[l].glu(take(c, S_OUT, n), g, u, n, act);
+            c->table[l].glu(take(c, S_OUT, n), g, alone ? NULL : u, n, act);
             verdict(c, l, n, n, names[act]);
+        }
+    }
+}
+
+static void check_cap(checker *c) {
+    for (size_t i = 0; i < BASE_COUNT(lengths); i++) {
+        const size_t n = lengths[i];
+        float *x = take(c, S_X, n), *ref = take(c, S_REF, n);
+        fill_gates(c, x, n);
+        memcpy(ref, x, n * sizeof *ref);
+        c->ref.cap(ref, 30, n);
+        for (size_t l = 0; l < c->n_levels; l++) {
+            float *dst = take(c, S_OUT, n);
+            memcpy(dst, x, n * sizeof *dst);
+            c->table[l].cap(dst, 30, n);
+            verdict(c, l, n, n, "gates");
         }
     }
 }
@@ -227,14 +245,17 @@ static void check_embed(checker *c) {
 void check_rows(checker *c) {
     if (slot_begin(c, "quant_i8")) check_quantiser(c, true);
     if (slot_begin(c, "quant_q8")) check_quantiser(c, false);
-    if (slot_begin(c, "rmsnorm")) check_rmsnorm(c);
+    if (slot_begin(c, "rmsnorm")) check_norm(c, false);
+    if (slot_begin(c, "layernorm")) check_norm(c, true);
     if (slot_begin(c, "softmax")) check_softmax(c);
     if (slot_begin(c, "add")) check_add(c, false);
     if (slot_begin(c, "add_scaled")) check_add(c, true);
+    if (slot_begin(c, "cap")) check_cap(c);
     if (slot_begin(c, "glu")) {
-        check_glu(c, KERN_RELU2);
-        check_glu(c, KERN_SILU);
-        check_glu(c, KERN_SWIGLU_OAI);
+        for (int act = KERN_RELU2; act <= KERN_GELU_ERF; act++) {
+            check_glu(c, (kern_glu)act, false);
+            if (act != KERN_SWIGLU_OAI) check_glu(c, (kern_glu)act, true);
+        }
     }
     if (slot_begin(c, "kv_store")) check_kv_store(c);
     if (slot_begin(c, "rope")) check_rope(c);

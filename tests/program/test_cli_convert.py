@@ -294,11 +294,33 @@ def test_errors(rotor, tiny, tmp_path):
 FAMILIES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "golden")
 
 
-@pytest.mark.parametrize("family, told", [("gptoss-mxfp4", "experts"), ("fam-qwen2moe", "experts"), ("fam-phi3", "fused"),
-                                          ("fam-qwen2-yarn", "YaRN")])
+@pytest.mark.parametrize("family, told", [("gptoss-mxfp4", "experts"), ("fam-qwen2moe", "experts"), ("fam-qwen2-yarn", "YaRN")])
 def test_folders_without_a_plan_are_refused(rotor, tmp_path, family, told):
     shown = rotor("convert", os.path.join(FAMILIES, family), "-o", tmp_path / "x.gguf", status=1)
     assert told in shown.stderr and not (tmp_path / "x.gguf").exists()
+
+
+def test_a_scale_of_scores_that_gguf_cannot_say_is_refused(rotor, tmp_path):
+    folder = tmp_path / "hf"
+    shutil.copytree(os.path.join(FAMILIES, "fam-gemma2"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"query_pre_attn_scalar": 24}))
+    assert "scale of scores" in rotor("convert", folder, "-o", tmp_path / "x.gguf", status=1).stderr
+
+
+@pytest.mark.parametrize("family", ["fam-gemma2", "fam-gemma3", "fam-gpt2", "fam-starcoder2", "fam-phi3", "fam-phi3:longrope"])
+def test_families_give_the_same_bits(rotor, tmp_path, family):
+    name, _, variant = family.partition(":")
+    folder, out = tmp_path / "hf", tmp_path / "x.gguf"
+    shutil.copytree(os.path.join(FAMILIES, name), folder)
+    if variant:
+        shutil.copy(folder / ("config_%s.json" % variant), folder / "config.json")
+    rotor("convert", folder, "-o", out)
+    for n in (40, 12):                        # beyond every window and the shorter context, and below
+        ids = ",".join(str(i * 7 % 120) for i in range(n))
+        for path, to in ((folder, "a"), (out, "b")):
+            rotor("logits", path, "--tokens", ids, "--all", "-o", tmp_path / (to + ".npy"))
+        assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes(), n
 
 
 def test_rows_of_smollm3_move_into_pairs(rotor, tmp_path):

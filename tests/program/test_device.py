@@ -3,6 +3,7 @@
 
 Software devices do (Mesa's lavapipe, PoCL); the tests that need one are skipped where a machine has none.
 """
+import os
 import re
 
 import pytest
@@ -52,6 +53,23 @@ def test_kernels_are_kept_for_the_next_time(rotor, devices, api, tmp_path):
     assert bool(kept) == (not pocl)
     assert rotor("run", *ONCE, "--device", api, env=env).stdout == first
     assert {f: f.read_bytes() for f in (tmp_path / "rotor").rglob(api + "-*")} == kept
+
+
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "golden")
+NO_KERNEL = [("gemma2", "capped scores"), ("gemma3", "a scaled embedding"), ("gpt2", "learned positions"), ("starcoder2", "LayerNorm")]
+
+
+@pytest.mark.parametrize("family, what", NO_KERNEL)
+def test_what_has_no_kernel_is_done_by_the_cpu(rotor, devices, family, what, tmp_path):
+    """With one line that says why, and the CPU's own results."""
+    if not devices:
+        pytest.skip("no device")
+    api, folder = sorted(devices)[0], os.path.join(GOLDEN, "fam-" + family)
+    out = [tmp_path / "cpu.npy", tmp_path / "device.npy"]
+    for path, flags in zip(out, ([], ["--device", api])):
+        r = rotor("logits", folder, "--tokens", "1,2,3,4,5,6,7", "-o", path, "--all", *flags)
+    assert r.stderr.count("there is no kernel for %s yet; the CPU does it" % what) == 1, r.stderr
+    assert r.stderr.count("; the CPU does it") == 1 and out[0].read_bytes() == out[1].read_bytes()
 
 
 def test_a_number_beyond_the_last_lists_those_there_are(rotor, devices):

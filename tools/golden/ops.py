@@ -12,6 +12,7 @@ File, little-endian: "ROTOROPS" | u32 n_cases | u32 0 | cases
 What the parameters and arrays of a case are is said at each maker below; tests/unit/kern/test_ops.c reads them in that order.
 "scale" arrays beside an output hold the sum of the absolute values that were added up: what its error is measured by.
 """
+import math
 import os
 import struct
 import sys
@@ -333,7 +334,69 @@ def sinks():
     case("attention", [d, group, n_kv, n, k_step, v_step], q, k, v, np.array(spans, np.int32), f32(outs), f32(scales), z)
 
 
-for make in (rmsnorm, add, glu, rope, quant_i8, quant_q8, t2, plain, blocks, kv_store, attention, add_scaled, swiglu, sinks):
+def gelu_tanh(x):
+    """x (1 + tanh y) / 2; where y is far below zero the sum would cancel"""
+    return x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def gelu():
+    """the gate by its form with tanh; params n, 3; arrays gate, up, out"""
+    for n in (1, 33, 300):
+        g, u = f32(3 * rng.standard_normal(n)), f32(rng.standard_normal(n))
+        x = wide(g)
+        case("glu", [n, 3], g, u, gelu_tanh(x) * u)
+
+
+def cap():
+    """params n, cap; arrays x, out"""
+    for n, top in ((1, 30.0), (37, 50.0), (300, 4.0)):
+        x = f32(2 * top * rng.standard_normal(n))
+        x[:1] = 1e4
+        case("cap", [n, top], x, top * np.tanh(wide(x) / top))
+
+
+def capped():
+    """as sinks, and a last array: f32 [1], the cap of scores"""
+    d, group, n_kv, n, k_step, v_step, top = 32, 2, 1, 100, 0.0317, 0.0117, 3.0
+    k, v = cached((n, n_kv, d)), cached((n, n_kv, d))
+    q, z = f32(2 * rng.standard_normal((group * n_kv, d))), f32(rng.standard_normal(group * n_kv))
+    ks, vs = [wide((np.float32(step) * a.astype(np.float32)).astype(np.float32)) for a, step in ((k, k_step), (v, v_step))]
+    spans, outs, scales = [], [], []
+    for lo, hi in [(0, 1), (0, 100), (60, 100)]:
+        for head in range(group * n_kv):
+            scores = top * np.tanh(ks[lo:hi, 0] @ wide(q[head]) / np.sqrt(d) / top)
+            p = np.exp(np.append(scores, wide(z[head])))
+            p = (p / p.sum())[:-1]
+            outs.append(p @ vs[lo:hi, 0])
+            scales.append(np.mean(p @ np.abs(vs[lo:hi, 0])))
+        spans.append((0, lo, hi))
+    case("attention", [d, group, n_kv, n, k_step, v_step], q, k, v, np.array(spans, np.int32), f32(outs), f32(scales), z,
+         f32([top]))
+
+
+def layernorm():
+    """params n, eps; arrays x, gain, out (without a bias)"""
+    for n, scale, mean, eps in [(1, 1, 2, 1e-5), (15, 1, 0, 1e-5), (17, 2, 6, 1e-12), (768, 1, -0.3, 1e-5), (100, 1e-3, 1e-3, 1e-6),
+                                (384, 300, 900, 1e-12), (33, 0, 0, 1e-5)]:
+        x, gain = f32(scale * rng.standard_normal(n) + mean), f32(1 + 0.5 * rng.standard_normal(n))
+        c = wide(x) - wide(x).mean()
+        case("layernorm", [n, eps], x, gain, c / np.sqrt((c * c).mean() + float(np.float32(eps))) * wide(gain))
+
+
+def gelu_erf():
+    """the exact gate; params n, 4; arrays gate, up, out. Without a gate up is empty: this one, the form with tanh and silu"""
+    for n, spread in [(1, 1), (33, 1), (300, 4)]:
+        g, u = f32(spread * rng.standard_normal(n)), f32(rng.standard_normal(n))
+        x = wide(g)
+        phi = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x])
+        case("glu", [n, 4], g, u, x * phi * wide(u))
+        case("glu", [n, 4], g, f32([]), x * phi)
+        case("glu", [n, 3], g, f32([]), gelu_tanh(x))
+        case("glu", [n, 1], g, f32([]), x / (1 + np.exp(-x)))
+
+
+for make in (rmsnorm, add, glu, rope, quant_i8, quant_q8, t2, plain, blocks, kv_store, attention, add_scaled, swiglu, sinks,
+             gelu, cap, capped, layernorm, gelu_erf):
     make()
 folder = os.path.join(ROOT, "tests", "data", "kern")
 os.makedirs(folder, exist_ok=True)

@@ -112,8 +112,10 @@ static void check_op(const dev_cpu *d, const dev_op *op) {
                d->mats[op->w[i]].rows ==
                    d->bufs[op->dst[i]].width * (op->kind == DEV_EXPERTS ? d->shape.n_expert : 1));
     }
-    assert(op->kind != DEV_BIAS ||
+    assert(op->kind != DEV_BIAS || op->by_pos ||
            d->vecs[op->vec].n == d->bufs[op->dst[0]].width * (op->slots ? d->shape.n_expert : 1));
+    assert(!op->by_pos ||
+           (!op->picked && !op->slots && d->vecs[op->vec].n % d->bufs[op->dst[0]].width == 0));
     assert(op->kind != DEV_ATTENTION || !op->sinks || d->vecs[op->vec].n == d->shape.n_head);
     assert(op->kind != DEV_ROUTE || d->bufs[op->src].width == d->shape.n_expert);
     if (op->kind == DEV_RMSNORM)
@@ -268,10 +270,12 @@ static void cpu_free(dev *base) {
     base_free(d->vecs);
     base_free(d->ops);
     base_free(d->phases);
-    base_free(d->inv_freq);
     cpu_route_free(&d->route);
-    base_free_aligned(d->cs);
-    base_free_aligned(d->sn);
+    for (int i = 0; i < 2; i++) {
+        base_free(d->inv_freq[i]);
+        base_free_aligned(d->cs[i]);
+        base_free_aligned(d->sn[i]);
+    }
     base_free_aligned(d->partial);
     base_free_aligned(d->scratch);
     for (int i = 0; i < 2; i++) base_free_aligned(d->cache[i].pages);
@@ -347,14 +351,21 @@ static rotor_status alloc_cache(dev_cpu *d, rotor_error *err) {
 }
 
 static rotor_status alloc_angles(dev_cpu *d, const dev_shape *shape, rotor_error *err) {
-    size_t half = shape->n_rot / 2;
-    d->inv_freq = base_alloc_array(half, sizeof *d->inv_freq);
-    d->cs = base_alloc_aligned(half * shape->max_rows * sizeof *d->cs);
-    d->sn = base_alloc_aligned(half * shape->max_rows * sizeof *d->sn);
-    if (!d->inv_freq || !d->cs || !d->sn) return base_fail_nomem(err, "making rotary tables");
-    memcpy(d->inv_freq, shape->inv_freq, half * sizeof *d->inv_freq);
-    d->shape.inv_freq = d->inv_freq;
+    const double *const from[2] = {shape->inv_freq, shape->inv_freq_local};
+    const size_t half = shape->n_rot / 2;
+    for (int i = 0; i < 2 && from[i]; i++) {
+        d->inv_freq[i] = base_alloc_array(half, sizeof **d->inv_freq);
+        d->cs[i] = base_alloc_aligned(half * shape->max_rows * sizeof **d->cs);
+        d->sn[i] = base_alloc_aligned(half * shape->max_rows * sizeof **d->sn);
+        if (!d->inv_freq[i] || !d->cs[i] || !d->sn[i])
+            return base_fail_nomem(err, "making rotary tables");
+        memcpy(d->inv_freq[i], from[i], half * sizeof **d->inv_freq);
+    }
+    d->shape.inv_freq = d->inv_freq[0];
+    d->shape.inv_freq_local = d->inv_freq[1];
     if (d->shape.rope_gain == 0) d->shape.rope_gain = 1;
+    if (d->shape.attn_scale == 0)
+        d->shape.attn_scale = 1.0f / __builtin_sqrtf((float)shape->d_head);
     return ROTOR_OK;
 }
 

@@ -89,7 +89,7 @@ typedef struct dev_cpu {
     const kern *k;         /* borrowed */
     par_pool *pool;        /* borrowed */
     dev_shape shape;       /* as created; inv_freq is the copy below */
-    double *inv_freq;      /* owned, [n_rot / 2] */
+    double *inv_freq[2];   /* owned, [n_rot / 2]; [1]: of local ops, or NULL */
     kern_mat *mats;        /* owned list */
     size_t n_mats;         /* in use */
     cpu_vec *vecs;         /* owned list */
@@ -113,7 +113,7 @@ typedef struct dev_cpu {
     float *scratch;        /* attention's working memory of all threads, owned */
     size_t scratch_at;     /* floats of one thread's share */
     size_t max_spans;      /* spans a token can have */
-    float *cs, *sn;        /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
+    float *cs[2], *sn[2];  /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
     cpu_route route;       /* of the mixture, when there is one */
     uint64_t buf_bytes;    /* all buffers, for dev_memory_bytes */
     struct cpu_head *head; /* the staged head, owned; NULL: none */
@@ -139,6 +139,11 @@ static inline const cpu_cache *cpu_cache_of(const dev_cpu *d, uint32_t layer) {
 static inline bool cpu_is_row_op(const dev_op *op) {
     return op->kind != DEV_MATMUL && op->kind != DEV_ATTENTION && op->kind != DEV_ROUTE &&
            op->kind != DEV_EXPERTS;
+}
+
+static inline void cpu_norm(const dev_cpu *d, const dev_op *op, float *dst, const float *x) {
+    const cpu_vec *gain = &d->vecs[op->vec];
+    (op->centred ? d->k->layernorm : d->k->rmsnorm)(dst, x, gain->v, gain->n, op->eps);
 }
 
 static inline bool cpu_same_rows(const dev_op *a, const dev_op *b) {

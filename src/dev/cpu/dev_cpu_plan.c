@@ -41,9 +41,13 @@ static size_t own_before_product(const dev_cpu *d, size_t begin, size_t main) {
     size_t at = main;
     dev_buf from = op->src;
     if (at > begin && dev_is_quant(d->ops[at - 1].kind) && d->ops[at - 1].src == op->src) at--;
-    if (at > begin && d->ops[at - 1].kind == DEV_RMSNORM && d->ops[at - 1].n_heads == 0 &&
-        d->ops[at - 1].dst[0] == op->src)
-        from = d->ops[--at].src;
+    size_t norm = at;
+    if (norm > begin && d->ops[norm - 1].kind == DEV_BIAS && !d->ops[norm - 1].by_pos &&
+        d->ops[norm - 1].dst[0] == op->src)
+        norm--;
+    if (norm > begin && d->ops[norm - 1].kind == DEV_RMSNORM && d->ops[norm - 1].n_heads == 0 &&
+        d->ops[norm - 1].dst[0] == op->src)
+        from = d->ops[at = norm - 1].src;
     if (at == main || dev_op_writes(op, from)) return main; /* P1 */
     return read_later(d, main + 1, op->src) ? main : at;    /* P2 */
 }
@@ -67,11 +71,12 @@ static bool fits_behind(const dev_cpu *d, const dev_op *main, const dev_op *op) 
     const dev_buf dst = op->dst[0];
     switch (op->kind) {
     case DEV_BIAS:
-        return dev_op_writes(main, dst);
+        return dev_op_writes(main, dst) && !op->by_pos;
     case DEV_ADD:
         return main->kind == DEV_MATMUL && main->n_mats == 1 && op->src == main->dst[0] &&
                dst != op->src;
     case DEV_GLU:
+        if (op->src2 == DEV_NONE) return main->n_mats == 1 && dst == main->dst[0] && op->src == dst;
         return main->n_mats == 2 && dst == main->dst[0] && op->src == dst &&
                op->src2 == main->dst[1] && d->bufs[dst].width == d->bufs[op->src2].width;
     default:

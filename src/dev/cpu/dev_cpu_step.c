@@ -177,10 +177,24 @@ static void quant_row(const dev_cpu *d, const cpu_buf *b, size_t row, bool block
 
 /* Heads [first, first + n) of a row by the same gain; a whole row is one head. */
 static void norm_heads(const dev_cpu *d, const dev_op *op, size_t row, size_t first, size_t n) {
-    const cpu_vec *gain = &d->vecs[op->vec];
+    const size_t width = d->vecs[op->vec].n;
     for (size_t i = first; i < first + n; i++)
-        d->k->rmsnorm(row_of(&d->bufs[op->dst[0]], row) + i * gain->n,
-                      row_of(&d->bufs[op->src], row) + i * gain->n, gain->v, gain->n, op->eps);
+        cpu_norm(d, op, row_of(&d->bufs[op->dst[0]], row) + i * width,
+                 row_of(&d->bufs[op->src], row) + i * width);
+}
+
+/* The row of a bias: the only one, that of the row's expert, or that of its position. */
+static const float *bias_of(const cpu_ctx *c, const dev_op *op, size_t row) {
+    const cpu_vec *vec = &c->d->vecs[op->vec];
+    const size_t width = c->d->bufs[op->dst[0]].width;
+    const size_t i = op->slots ? c->d->route.of_row[row] : op->by_pos ? c->step->pos[row] : 0;
+    assert((i + 1) * width <= vec->n);
+    return vec->v + i * width;
+}
+
+/* What gates, or NULL. */
+static const float *gated_by(const dev_cpu *d, const dev_op *op, size_t row) {
+    return op->src2 == DEV_NONE ? NULL : row_of(&d->bufs[op->src2], row);
 }
 
 /* The page table of a row's sequence, for one layer. */
@@ -220,14 +234,16 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
     switch (op->kind) {
     case DEV_EMBED:
         d->k->embed(row_of(dst, row), &d->mats[op->w[0]], c->step->token[row]);
+        for (size_t i = 0; op->scale != 0 && i < dst->width; i++) row_of(dst, row)[i] *= op->scale;
+        break;
+    case DEV_CAP:
+        d->k->cap(row_of(dst, row), op->scale, dst->width);
         break;
     case DEV_RMSNORM:
         norm_heads(d, op, row, 0, BASE_MAX(op->n_heads, 1u));
         break;
     case DEV_BIAS:
-        d->k->add(row_of(dst, row),
-                  d->vecs[op->vec].v + (op->slots ? d->route.of_row[row] * dst->width : 0),
-                  dst->width);
+        d->k->add(row_of(dst, row), bias_of(c, op, row), dst->width);
         break;
     case DEV_GATHER:
         cpu_gather_row(d, op, row);
@@ -243,14 +259,14 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
         break;
     case DEV_ROPE:
         d->k->rope(row_of(dst, row), op->n_heads, d->shape.d_head, d->shape.n_rot,
-                   d->cs + row * half, d->sn + row * half, d->shape.rope_interleaved);
+                   d->cs[op->local] + row * half, d->sn[op->local] + row * half,
+                   d->shape.rope_interleaved);
         break;
     case DEV_KV_APPEND:
         kv_append_row(c, op, row);
         break;
     case DEV_GLU:
-        d->k->glu(row_of(dst, row), row_of(src, row), row_of(&d->bufs[op->src2], row), dst->width,
-                  op->glu);
+        d->k->glu(row_of(dst, row), row_of(src, row), gated_by(d, op, row), dst->width, op->glu);
         break;
     case DEV_ADD:
         d->k->add(row_of(dst, row), row_of(src, row), dst->width);
@@ -313,7 +329,8 @@ static kern_attn attention_of(const cpu_ctx *c, const dev_op *op, size_t row, si
                        .n_tok = n,
                        .n_heads = group,
                        .d = s->d_head,
-                       .scale = 1.0f / __builtin_sqrtf((float)s->d_head),
+                       .scale = s->attn_scale,
+                       .cap = s->attn_cap,
                        .type = s->kv,
                        .pages = cache->pages,
                        .page_ids = pages_of(c, op->layer, row),
@@ -395,8 +412,8 @@ static void do_head(const cpu_ctx *c, const cpu_phase *ph, uint32_t head) {
         if (op->kind == DEV_KV_APPEND)
             kv_append_head(c, op, 0, head);
         else if (op->kind == DEV_ROPE)
-            d->k->rope(d->bufs[op->dst[0]].x + head * n * dim, n, dim, d->shape.n_rot, d->cs, d->sn,
-                       d->shape.rope_interleaved);
+            d->k->rope(d->bufs[op->dst[0]].x + head * n * dim, n, dim, d->shape.n_rot,
+                       d->cs[op->local], d->sn[op->local], d->shape.rope_interleaved);
         else
             norm_heads(d, op, 0, head * n, n);
         lap(c, op, false);
@@ -444,8 +461,10 @@ static kern_act own_input(const cpu_ctx *c, const cpu_phase *ph) {
     for (size_t i = ph->begin; i < ph->main; i++) {
         const dev_op *op = &d->ops[i];
         if (op->kind == DEV_RMSNORM) {
-            d->k->rmsnorm(scratch, own.x, d->vecs[op->vec].v, own.width, op->eps);
+            cpu_norm(d, op, scratch, own.x);
             own.x = scratch;
+        } else if (op->kind == DEV_BIAS) {
+            d->k->add(scratch, d->vecs[op->vec].v, own.width); /* of the norm before it */
         } else {
             quant_row(d, &own, 0, op->kind == DEV_QUANT_Q8);
         }
@@ -474,8 +493,9 @@ static void do_behind(const cpu_ctx *c, const cpu_phase *ph, size_t begin, size_
             else if (op->kind == DEV_ADD)
                 d->k->add(dst + from, d->bufs[op->src].x + from, to - from);
             else
-                d->k->glu(dst + from, d->bufs[op->src].x + from, d->bufs[op->src2].x + from,
-                          to - from, op->glu);
+                d->k->glu(dst + from, d->bufs[op->src].x + from,
+                          op->src2 == DEV_NONE ? NULL : d->bufs[op->src2].x + from, to - from,
+                          op->glu);
         }
         lap(c, op, false);
     }
@@ -570,11 +590,13 @@ static void do_phase(const cpu_ctx *c, const cpu_phase *ph) {
 
 static void make_row_angles(const dev_cpu *d, size_t row, uint32_t pos) {
     const size_t half = d->shape.n_rot / 2;
-    float *cs = d->cs + row * half, *sn = d->sn + row * half;
-    kern_rope_table(cs, sn, d->inv_freq, half, pos);
-    for (size_t i = 0; d->shape.rope_gain != 1 && i < half; i++) {
-        cs[i] *= d->shape.rope_gain;
-        sn[i] *= d->shape.rope_gain;
+    for (int t = 0; t < 2 && d->inv_freq[t]; t++) {
+        float *cs = d->cs[t] + row * half, *sn = d->sn[t] + row * half;
+        kern_rope_table(cs, sn, d->inv_freq[t], half, pos);
+        for (size_t i = 0; d->shape.rope_gain != 1 && i < half; i++) {
+            cs[i] *= d->shape.rope_gain;
+            sn[i] *= d->shape.rope_gain;
+        }
     }
 }
 

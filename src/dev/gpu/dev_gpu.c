@@ -38,9 +38,9 @@ static rotor_status add_vec(dev *base, const float *v, size_t n, dev_vec *out, r
     return d->api->write(d->g, vec.mem, 0, v, n * sizeof *v, err);
 }
 
-static rotor_status no_experts(const dev_gpu *d, rotor_error *err) {
+static rotor_status no_kernel(const dev_gpu *d, rotor_error *err) {
     return base_fail(err, ROTOR_E_UNSUPPORTED,
-                     "device %s: there are no kernels for mixtures of experts yet",
+                     "device %s: there are no kernels for mixtures of experts and sinks yet",
                      d->g->facts.name);
 }
 
@@ -51,7 +51,7 @@ static rotor_status add_buf(dev *base, size_t width, dev_rows rows, dev_buf *out
     if (!list) return base_fail_nomem(err, "listing buffers");
     d->bufs = list;
     const bool picked = rows == DEV_PICKED;
-    if (rows == DEV_SLOTS) return no_experts(d, err);
+    if (rows == DEV_SLOTS) return no_kernel(d, err);
     list[d->n_bufs] = (gpu_buf){.width = width,
                                 .picked = picked,
                                 .rows = picked ? d->shape.max_picked : d->shape.max_rows,
@@ -119,13 +119,38 @@ static rotor_status add_op_weights(dev_gpu *d, size_t i, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* What of an op, or of all of them, has no kernel; NULL: all has. */
+static const char *without_kernel(const dev_shape *s, const dev_op *op) {
+    const bool glu = op->kind == DEV_GLU;
+    return op->centred                               ? "LayerNorm"
+           : op->by_pos                              ? "learned positions"
+           : glu && op->glu >= KERN_GELU             ? "GELU"
+           : glu && op->src2 == DEV_NONE             ? "an activation without a gate"
+           : op->kind == DEV_CAP || s->attn_cap != 0 ? "capped scores"
+           : s->attn_scale != 0                      ? "a scale of scores"
+           : op->local                               ? "a second RoPE base"
+           : op->kind == DEV_EMBED && op->scale != 0 ? "a scaled embedding"
+                                                     : NULL;
+}
+
+static rotor_status check_kernels(const dev_gpu *d, const dev_op *ops, size_t n, rotor_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        const char *what = without_kernel(&d->shape, &ops[i]);
+        if (what)
+            return base_fail(err, ROTOR_E_UNSUPPORTED, "device %s: there is no kernel for %s yet",
+                             d->g->facts.name, what);
+    }
+    return ROTOR_OK;
+}
+
 static rotor_status record(dev *base, const dev_op *ops, size_t n, rotor_error *err) {
     dev_gpu *d = (dev_gpu *)base;
     assert(!d->ops); /* once */
+    ROTOR_TRY(check_kernels(d, ops, n, err));
     for (size_t i = 0; i < n; i++)
         if (d->shape.n_ring_pages || ops[i].kind >= DEV_ROUTE || ops[i].sinks ||
             ops[i].glu == KERN_SWIGLU_OAI)
-            return no_experts(d, err);
+            return no_kernel(d, err);
     d->ops = base_alloc_array(n, sizeof *ops);
     d->weights_of = base_alloc_array(n, sizeof *d->weights_of);
     if (!d->ops || !d->weights_of) return base_fail_nomem(err, "recording a step");

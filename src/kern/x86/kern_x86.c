@@ -26,5 +26,7 @@ void kern_fill_x86(kern *k, unsigned cpu) {
     kern_fill_t5_avx512vnni(k);
     kern_fill_b32_avx512vnni(k);
     kern_fill_head_avx512vnni(k);
-    if (cpu & CPU_AVX512VBMI) kern_fill_t5_avx512vbmi(k);
+    if (!(cpu & CPU_AVX512VBMI)) return;
+    kern_fill_t5_avx512vbmi(k);
+    kern_fill_b32_avx512vbmi(k);
 }

@@ -59,7 +59,13 @@ static inline vi vi_if_less32(vi a, vi b, vi x, vi y) {
 static inline vi vi_set_table(const uint8_t t[16]) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)t));
 }
+#ifdef __AVX512VBMI__
+/* vpermb looks at six bits, and the table stands there four times. */
+#define VI_LOOKS_AT_FOUR_BITS
+static inline vi vi_look_up(vi table, vi index) { return _mm512_permutexvar_epi8(index, table); }
+#else
 static inline vi vi_look_up(vi table, vi index) { return _mm512_shuffle_epi8(table, index); }
+#endif
 
 /* acc + four products of unsigned codes and signed activations in each lane. */
 static inline vi vi_dot(vi acc, vi codes, vi x) { return _mm512_dpbusd_epi32(acc, codes, x); }

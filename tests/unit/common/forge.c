@@ -65,6 +65,7 @@ void forge_drop(forge *f, const char *name) {
     must(p != NULL, name, NULL);
     base_free(p->bytes);
     *p = f->parts[--f->n_parts];
+    f->parts[f->n_parts].bytes = NULL; /* they have moved */
 }
 
 void forge_start(forge *f, const char *arch, uint32_t type) {

@@ -124,6 +124,21 @@ static void rmsnorm_case(const kern *k, const op_case *c) {
     free(y);
 }
 
+/* Next to the mean a result is a small difference: the bound is that of a typical one. */
+static void layernorm_case(const kern *k, const op_case *c) {
+    const size_t n = param(c, 0);
+    const float *gain = f32s(c, 1);
+    float *y = floats(n);
+    for (int in_place = 0; in_place < 2; in_place++) {
+        memcpy(y, f32s(c, 0), n * sizeof *y);
+        k->layernorm(y, in_place ? y : f32s(c, 0), gain, n, (float)c->p[1]);
+        for (size_t i = 0; i < n; i++)
+            near(c, "layernorm", i, y[i], f64s(c, 2)[i],
+                 1e-5 * (fabs(f64s(c, 2)[i]) + fabs((double)gain[i])));
+    }
+    free(y);
+}
+
 static void add_case(const kern *k, const op_case *c) {
     const size_t n = param(c, 0);
     float *y = memcpy(floats(n), f32s(c, 0), n * sizeof *y);
@@ -146,12 +161,22 @@ static void add_scaled_case(const kern *k, const op_case *c) {
 static void glu_case(const kern *k, const op_case *c) {
     const size_t n = param(c, 0);
     float *y = floats(n);
-    static const kern_glu kinds[] = {KERN_RELU2, KERN_SILU, KERN_SWIGLU_OAI};
-    k->glu(y, f32s(c, 0), f32s(c, 1), n, kinds[param(c, 1)]);
+    static const kern_glu kinds[] = {KERN_RELU2, KERN_SILU, KERN_SWIGLU_OAI, KERN_GELU,
+                                     KERN_GELU_ERF};
+    const bool alone = c->n[1] == 0; /* nothing is gated */
+    k->glu(y, f32s(c, 0), alone ? NULL : f32s(c, 1), n, kinds[param(c, 1)]);
     for (size_t i = 0; i < n; i++)
         near(c, "glu", i, y[i], f64s(c, 2)[i],
-             1e-5 * fabs(f64s(c, 2)[i]) + 1e-34 * fabs((double)f32s(c, 1)[i]));
+             1e-5 * fabs(f64s(c, 2)[i]) + 1e-34 * (alone ? 1 : fabs((double)f32s(c, 1)[i])));
     free(y);
+}
+
+static void cap_case(const kern *k, const op_case *c) {
+    const size_t n = param(c, 0);
+    float *x = memcpy(floats(n), f32s(c, 0), n * sizeof *x);
+    k->cap(x, (float)c->p[1], n);
+    for (size_t i = 0; i < n; i++) near(c, "cap", i, x[i], f64s(c, 1)[i], 3e-7 * c->p[1]);
+    free(x);
 }
 
 /* Bound absolute: the inputs are at most 1. */
@@ -587,6 +612,7 @@ static void attention_case(const kern *k, const op_case *c) {
                                  .pos = hi - 1,
                                  .window = lo ? hi - lo : 0,
                                  .sinks = c->n_arrays > 6 ? f32s(c, 6) + h * group : NULL,
+                                 .cap = c->n_arrays > 7 ? *f32s(c, 7) : 0,
                                  .scratch = scratch};
             k->attention(&a);
             spans_give_the_same_bits(k, c, &a);
@@ -613,8 +639,10 @@ static void attention_case(const kern *k, const op_case *c) {
     }
 
 OP_TEST(rmsnorm_agrees, "rmsnorm", rmsnorm_case)
+OP_TEST(layernorm_agrees, "layernorm", layernorm_case)
 OP_TEST(add_is_exact, "add", add_case)
 OP_TEST(scaled_sums_are_rounded_once, "add_scaled", add_scaled_case)
+OP_TEST(caps_agree, "cap", cap_case)
 OP_TEST(gated_activations_agree, "glu", glu_case)
 OP_TEST(rope_agrees_up_to_position_100000, "rope", rope_case)
 OP_TEST(bitnet_codes_are_exact, "quant_i8", quant_i8_case)
@@ -691,8 +719,10 @@ static void float_products_of_any_orientation_agree(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rmsnorm_agrees),
+        cmocka_unit_test(layernorm_agrees),
         cmocka_unit_test(add_is_exact),
         cmocka_unit_test(scaled_sums_are_rounded_once),
+        cmocka_unit_test(caps_agree),
         cmocka_unit_test(gated_activations_agree),
         cmocka_unit_test(rope_agrees_up_to_position_100000),
         cmocka_unit_test(bitnet_codes_are_exact),
@@ -708,9 +738,9 @@ int main(void) {
         cmocka_unit_test(softmax_agrees),
         cmocka_unit_test(float_products_of_any_orientation_agree),
     };
-    /* A slot more in the table needs a case here (29 pointers behind the flags, three of them the
+    /* A slot more in the table needs a case here (31 pointers behind the flags, three of them the
      * staged head's, which test_head.c holds against sums in double). */
-    _Static_assert(sizeof(kern) == sizeof(void *) + 29 * sizeof(void *),
+    _Static_assert(sizeof(kern) == sizeof(void *) + 31 * sizeof(void *),
                    "a slot has no golden case");
     char path[512];
     const char *root = getenv("ROTOR_SOURCE_ROOT");

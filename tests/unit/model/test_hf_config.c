@@ -182,7 +182,7 @@ static void what_cannot_be_honoured_is_refused(void **state) {
 
 static double fastest(const model *m) {
     double inv[8];
-    model_rope_freqs(&m->hp, inv);
+    model_rope_freqs(&m->hp, 0, false, inv);
     return inv[0];
 }
 
@@ -191,7 +191,7 @@ static void rope_of_old_and_new_configs(void **state) {
     double inv[8];
     model *m = open_with("{\"rope_theta\": null, \"rope_parameters\": {\"rope_type\": \"default\", "
                          "\"rope_theta\": 1e6}}");
-    model_rope_freqs(&m->hp, inv);
+    model_rope_freqs(&m->hp, 0, false, inv);
     assert_true(fabs(inv[1] - pow(1e6, -1 / 8.0)) < 1e-12);
     model_close(&m);
     m = open_with("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}");
@@ -201,8 +201,12 @@ static void rope_of_old_and_new_configs(void **state) {
                   "\"rope_theta\": 10000.0}}");
     assert_true(fastest(m) == 0.5);
     model_close(&m);
+    refuse_with("{\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 4}}",
+                "\"dynamic\" is not supported");
     refuse_with("{\"rope_scaling\": {\"rope_type\": \"longrope\", \"factor\": 4}}",
-                "\"longrope\" is not supported");
+                "short_factor has 0 numbers, expected 8");
+    refuse_with("{\"rope_scaling\": {\"type\": \"su\", \"short_factor\": [1,1,1,1,1,1,1,0]}}",
+                "short_factor[7] is 0");
     refuse_with("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}}", "rope factor 0");
     refuse_with("{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}",
                 "llama3 rope scaling");

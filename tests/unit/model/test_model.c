@@ -307,19 +307,19 @@ static void rope_frequencies_follow_the_published_rules(void **state) {
     (void)state;
     double f[64];
     model_hparams hp = {.n_rot = 128, .rope_base = 500000.0};
-    model_rope_freqs(&hp, f);
+    model_rope_freqs(&hp, 0, false, f);
     for (int i = 0; i < 64; i++) assert_true(fabs(f[i] - pow(500000.0, -i / 64.0)) < 1e-15);
     hp.rope_scaling = MODEL_ROPE_LINEAR;
     hp.rope_factor = 4;
     double g[64];
-    model_rope_freqs(&hp, g);
+    model_rope_freqs(&hp, 0, false, g);
     for (int i = 0; i < 64; i++) assert_true(fabs(g[i] - f[i] / 4) < 1e-15);
     hp.rope_scaling = MODEL_ROPE_LLAMA3; /* fast ones kept, slow ones divided, a ramp between */
     hp.rope_factor = 8;
     hp.rope_low = 1;
     hp.rope_high = 4;
     hp.rope_orig_ctx = 8192;
-    model_rope_freqs(&hp, g);
+    model_rope_freqs(&hp, 0, false, g);
     assert_true(g[0] == f[0] && fabs(g[63] - f[63] / 8) < 1e-15);
     for (int i = 0; i < 64; i++) assert_true(g[i] <= f[i] && g[i] >= f[i] / 8 - 1e-15);
 }
