@@ -62,15 +62,24 @@ static uint64_t hash_vec(const float *v, size_t n, uint64_t h) {
 
 static uint64_t hash_layer(const model *m, uint32_t l, uint64_t h) {
     const model_layer *w = &m->layers[l];
-    const model_mat *const mats[] = {&w->q,    &w->k,  &w->v,    &w->o,
-                                     &w->gate, &w->up, &w->down, &w->router};
+    const model_hparams *hp = &m->hp;
+    const size_t e = BASE_MAX(hp->n_expert, 1u), d = hp->n_embd, ff = e * hp->n_ff;
+    const model_mat *const mats[] = {
+        &w->q,    &w->k,      &w->v,           &w->o,         &w->gate,        &w->up,
+        &w->down, &w->router, &w->shared_gate, &w->shared_up, &w->shared_down, &w->shared_by};
+    const struct {
+        const float *v;
+        size_t n;
+    } vecs[] = {
+        {w->attn_norm, d},       {w->attn_norm_bias, d},        {w->ffn_norm, d},
+        {w->ffn_norm_bias, d},   {w->q_bias, w->q.rows},        {w->k_bias, w->k.rows},
+        {w->v_bias, w->v.rows},  {w->o_bias, w->o.rows},        {w->q_norm, hp->d_head},
+        {w->k_norm, hp->d_head}, {w->sinks, hp->n_head},        {w->gate_bias, ff},
+        {w->up_bias, ff},        {w->down_bias, e * d},         {w->post_attn_norm, d},
+        {w->post_ffn_norm, d},   {w->attn_sub_norm, w->o.cols}, {w->ffn_sub_norm, hp->n_ff}};
     for (size_t i = 0; i < BASE_COUNT(mats); i++) h = hash_mat(mats[i], h);
-    h = hash_vec(w->attn_norm, m->hp.n_embd, h);
-    h = hash_vec(w->ffn_norm, m->hp.n_embd, h);
-    h = hash_vec(w->q_bias, w->q.rows, h);
-    h = hash_vec(w->k_bias, w->k.rows, h);
-    h = hash_vec(w->v_bias, w->v.rows, h);
-    return hash_vec(w->sinks, m->hp.n_head, h);
+    for (size_t i = 0; i < BASE_COUNT(vecs); i++) h = hash_vec(vecs[i].v, vecs[i].n, h);
+    return h;
 }
 
 static uint64_t hash_adapter(const run_engine *e, uint64_t h) {
@@ -93,12 +102,13 @@ static rotor_status fingerprint(const run_engine *e, uint64_t *out, rotor_error 
         hp->d_head,           hp->n_ff,         hp->n_rot,     hp->window,      hp->window_every,
         hp->still_every,      hp->n_expert,     hp->n_used,    hp->n_ff_shared, (uint32_t)hp->glu,
         hp->rope_interleaved, hp->route_of_all, hp->sub_norms, hp->qk_norm,     hp->w1a8,
-        e->opt.float_act};
-    const float reals[] = {hp->eps, hp->rope_gain};
-    const size_t n_freq = hp->n_rot / 2;
-    double *freq = base_alloc_array(BASE_MAX(n_freq, (size_t)1), sizeof *freq);
+        e->opt.float_act,     hp->n_pos,        hp->centred};
+    const float reals[] = {hp->eps, hp->rope_gain, hp->attn_scale, hp->attn_cap, hp->embd_scale};
+    const size_t n_freq = hp->n_rot / 2 * (hp->rope_base_local != 0 ? 2 : 1);
+    double *freq = base_alloc_array(n_freq + 1, sizeof *freq);
     if (!freq) return base_fail_nomem(err, "identifying the model");
-    model_rope_freqs(hp, freq);
+    model_rope_freqs(hp, e->opt.n_ctx, false, freq);
+    if (hp->rope_base_local != 0) model_rope_freqs(hp, e->opt.n_ctx, true, freq + hp->n_rot / 2);
     uint64_t h = base_hash64(numbers, sizeof numbers, VERSION);
     h = base_hash64(reals, sizeof reals, h);
     h = base_hash64(freq, n_freq * sizeof *freq, h);
@@ -240,7 +250,8 @@ static rotor_status check_fits(const run_session *s, const base_file *f, const h
     if (h->made_with != made_with)
         return refuse(
             f, err,
-            "the session was made with another model, adapter, --layers, --act or --yarn; "
+            "the session was made with another model, adapter, --layers, --act --yarn or (where "
+            "rotation depends on it) --ctx; "
             "it only goes on with the same");
     if (h->len > s->max_tok)
         return base_fail(err, ROTOR_E_FULL,
