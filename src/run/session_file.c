@@ -114,6 +114,7 @@ static rotor_status fingerprint(const run_engine *e, uint64_t *out, rotor_error 
     h = base_hash64(freq, n_freq * sizeof *freq, h);
     base_free(freq);
     h = hash_mat(&m->embd, h);
+    h = hash_vec(m->pos_embd, (size_t)hp->n_pos * hp->n_embd, h);
     for (uint32_t l = 0; l < hp->n_layer; l++) h = hash_layer(m, l, h);
     *out = hash_adapter(e, h);
     return ROTOR_OK;
@@ -250,9 +251,8 @@ static rotor_status check_fits(const run_session *s, const base_file *f, const h
     if (h->made_with != made_with)
         return refuse(
             f, err,
-            "the session was made with another model, adapter, --layers, --act --yarn or (where "
-            "rotation depends on it) --ctx; "
-            "it only goes on with the same");
+            "the session was made with another model, adapter, --layers, --act, --yarn or (where "
+            "rotation depends on it) --ctx; it only goes on with the same");
     if (h->len > s->max_tok)
         return base_fail(err, ROTOR_E_FULL,
                          "%s: the session has %u tokens, the context %u; a larger --ctx takes it",
