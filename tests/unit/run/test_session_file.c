@@ -27,7 +27,7 @@ typedef struct rig {
 static void rig_up(rig *g, tiny_kind kind, uint64_t seed) {
     char path[96];
     rotor_error err = {0};
-    const model_options mo = {.i2s = -1};
+    const model_options mo = {.i2s = -1, .no_map = true};
     tiny_write(tiny_path(path, "session.gguf"), kind, tiny_default(), seed, NULL);
     assert_int_equal(par_create(&g->pool, 2, false, &err), ROTOR_OK);
     if (model_open(&g->m, path, &mo, &err) != ROTOR_OK) fail_msg("%s", err.message);
@@ -182,6 +182,10 @@ static void other_models_and_caches_are_refused(void **state) {
     run_session *u = session(wrong, MAX_TOK);
     extend(u, 10);
     refused(u, g.path, ROTOR_E_UNSUPPORTED, "another model");
+    uint8_t *weight = (uint8_t *)(uintptr_t)g.m->layers[1].down.data;
+    weight[0] ^= 1; /* a single bit */
+    refused(s, g.path, ROTOR_E_UNSUPPORTED, "another model");
+    weight[0] ^= 1;
     run_session_free(&u);
     run_free(&wrong);
     rig_down(&other);
