@@ -103,6 +103,8 @@ typedef struct rotor_engine_options {
                                        text; kv, head, device and max_sessions do not count */
     uint8_t zero_embed[3];          /* 0 */
     rotor_pool pool;                /* with embed */
+    uint64_t memory_bytes;          /* plan as if there were so much memory for all of this; 0: what
+                                       the system and its control groups leave */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 
@@ -158,8 +160,12 @@ typedef struct rotor_engine_info {
                                   the CPU */
     const char *device_prompt; /* where prompts run: as device, or another */
     /* Of an engine opened to embed; else ROTOR_POOL_AUTO and 0. */
-    rotor_pool pool;   /* in use */
-    uint32_t n_vector; /* floats of a text's vector */
+    rotor_pool pool;          /* in use */
+    uint32_t n_vector;        /* floats of a text's vector */
+    uint64_t work_bytes;      /* buffers of a step and copies, about, as planned at opening */
+    uint64_t available_bytes; /* memory there was for cache, work and mapped weights then */
+    uint64_t on_demand;       /* 1: that is too little, and experts are read as they are needed */
+    uint64_t wanted_bytes;    /* of experts asked for ahead of their use, since opening */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 
@@ -232,6 +238,19 @@ ROTOR_API uint32_t rotor_session_max(const rotor_session *s); /* positions there
  * before it is gone, nothing is kept: rotor_session_len says. */
 ROTOR_API void rotor_session_rewind(rotor_session *s, uint32_t n_keep);
 
+/* The tokens of the timeline, [rotor_session_len]; valid until the session changes. */
+ROTOR_API const uint32_t *rotor_session_tokens(const rotor_session *s);
+/* Writes the session to a file: tokens, cache and a note of the caller's (may be NULL). The file
+ * appears under its name when it is whole. Its layout: docs/formats.md. */
+ROTOR_API rotor_status rotor_session_save(rotor_session *s, const char *path, const char *note,
+                                          rotor_error *err);
+/* Makes the session what such a file holds: it goes on bit for bit as the saved one would have. The
+ * file is checked before anything changes. ROTOR_E_UNSUPPORTED: it is of another model, adapter or
+ * cache type; ROTOR_E_FULL: it is longer than the session may be. *note (may be NULL): a new
+ * string, free with rotor_free. */
+ROTOR_API rotor_status rotor_session_load(rotor_session *s, const char *path, char **note,
+                                          rotor_error *err);
+
 /* Makes the timeline equal tokens[n] (n >= 1), reusing the common prefix, and returns the logits
  * after the last token, float[n_vocab], valid until the next call on the engine. */
 ROTOR_API rotor_status rotor_eval(rotor_session *s, const uint32_t *tokens, size_t n,
@@ -263,9 +282,17 @@ typedef struct rotor_token {
     float logprob; /* natural logarithm of its probability; NAN: see no_logprobs */
 } rotor_token;
 
+/* What happens when the context is full. ROTOR_FULL_SHIFT drops the oldest tokens behind the
+ * beginning that stays, half of them, and evaluates the rest again at its new positions, so that
+ * the text goes on as it would from these tokens alone. */
+typedef enum rotor_full {
+    ROTOR_FULL_STOP, /* the text ends with ROTOR_FINISH_FULL; a prompt that is longer is refused */
+    ROTOR_FULL_SHIFT /* the text goes on; a prompt that is longer loses its oldest part */
+} rotor_full;
+
 typedef struct rotor_gen_options {
     uint32_t size;            /* sizeof(rotor_gen_options) */
-    uint32_t max_tokens;      /* 0: until the context is full */
+    uint32_t max_tokens;      /* 0: until the context is full (shift: until the model ends) */
     float temperature;        /* 0: arg-max */
     int32_t top_k;            /* 0: off */
     float top_p;              /* 1: off */
@@ -294,7 +321,7 @@ typedef struct rotor_gen_options {
     bool (*on_prompt)(void *user, uint32_t done_tok, uint32_t total_tok);
     /* May rewrite logits before sampling. */
     void (*on_logits)(void *user, float *logits, uint32_t n_vocab);
-    void *user; /* passed to all three */
+    void *user; /* passed to all of them */
     /* Speculation: tokens are guessed and evaluated several at a time; those that the model would
      * have chosen anyway are kept. Same text, same probabilities, with these settings or without;
      * only the time differs. Guessing stops by itself while it does not pay. */
@@ -310,6 +337,16 @@ typedef struct rotor_gen_options {
      * strings are looked for in it and not in what was thought, and when the call returns the reply
      * has ended, after an error, too. NULL: none */
     struct rotor_reply *reply;
+    rotor_full full; /* policy for a full context */
+    uint32_t keep;   /* shift: the first so many tokens stay, at most half of the context; 0: the
+                        BOS token, where the model has one */
+    /* shift, may be NULL: asked when an answer fills the context. Gives a shorter prompt in place
+     * of the one there was (say, the conversation without its oldest turns; borrowed until
+     * generation ends), behind which the answer so far is put; it then stays as `keep` does as long
+     * as it fits half of the context. False: there is none, and the oldest tokens are dropped. */
+    bool (*on_shorten)(void *user, const uint32_t **ids, size_t *n);
+    /* shift, may be NULL: n_dropped tokens are being dropped, n_left are evaluated again. */
+    void (*on_shift)(void *user, uint32_t n_dropped, uint32_t n_left);
 } rotor_gen_options;
 /* The model's own sampling settings over Rotor's defaults. e may be NULL. */
 ROTOR_API rotor_gen_options rotor_gen_options_default(const rotor_engine *e);
@@ -328,7 +365,7 @@ typedef struct rotor_gen_result {
     uint32_t *ids;       /* generated ids, owned by the result */
     size_t n_ids;        /* how many */
     rotor_finish finish; /* why it ended */
-    uint32_t n_prompt;   /* prompt tokens */
+    uint32_t n_prompt;   /* prompt tokens, without those dropped before it began */
     uint32_t n_reused;   /* of which the cache already held */
     uint64_t prompt_us;  /* microseconds for the prompt */
     uint64_t first_us;   /* from the call to the first token */
@@ -336,6 +373,8 @@ typedef struct rotor_gen_result {
     uint32_t n_drafted;  /* guesses evaluated (see rotor_gen_options.lookup and draft) */
     uint32_t n_accepted; /* of which right: tokens that needed no step of their own */
     uint32_t end_id;     /* the id that ended it, not among ids; ROTOR_NO_ID: none did */
+    uint32_t n_shifts;   /* times the oldest tokens were dropped (ROTOR_FULL_SHIFT) … */
+    uint32_t n_shifted;  /* … and how many all together */
 } rotor_gen_result;
 ROTOR_API void rotor_gen_result_free(rotor_gen_result *r);
 

@@ -164,7 +164,8 @@ def _view(address, shape, keep):
 # ---- Generation options and results ----------------------------------------------------------------------------------
 
 _NUMBERS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "frequency_penalty",
-            "presence_penalty", "seed", "n_top", "ignore_eog", "special", "lookup", "draft_max")
+            "presence_penalty", "seed", "n_top", "ignore_eog", "special", "lookup", "draft_max",
+            "keep")
 
 
 @dataclass
@@ -180,6 +181,8 @@ class Result:
     decode_us: int
     n_drafted: int = 0
     n_accepted: int = 0
+    n_shifts: int = 0                              # times the oldest tokens were dropped (on_full="shift") …
+    n_shifted: int = 0                             # … and how many
     logprobs: list = field(default_factory=list)   # of each id
     top: list = field(default_factory=list)        # with n_top: [(id, logprob), …] of each id
     # Of an answer in parts:
@@ -195,7 +198,7 @@ class _Call:
     """One rotor_gen_options with everything it points to, and the exceptions of its callbacks."""
 
     def __init__(self, session, on_text, on_prompt=None, on_logits=None, stop=(), bias=None, draft=None, parts=False,
-                 on_piece=None, **numbers):
+                 on_piece=None, on_full="stop", on_shift=None, **numbers):
         unknown = set(numbers) - set(_NUMBERS)
         if unknown:
             raise TypeError("no such option: %s" % ", ".join(sorted(unknown)))
@@ -217,6 +220,9 @@ class _Call:
         o.reply = self.reply.ptr if parts else None
         o.on_text = c.TEXT_FN(self._text)
         o.on_prompt = c.PROMPT_FN(self._guard(on_prompt)) if on_prompt else c.PROMPT_FN()
+        o.full = _choice(c.FULL, on_full, "on_full")
+        if on_shift:
+            o.on_shift = c.SHIFT_FN(lambda _, n_dropped, n_left: self._run(on_shift, n_dropped, n_left) and None)
         if on_logits:
             def rewrite(_, address, n):
                 self._run(on_logits, np.ctypeslib.as_array(address, (n,)))
@@ -266,8 +272,8 @@ class _Call:
     def result(self, r):
         text = ctypes.string_at(r.text, r.n_bytes).decode("utf-8", "replace") if r.n_bytes else ""
         return Result(text, [r.ids[i] for i in range(r.n_ids)], c.FINISH[r.finish], r.n_prompt, r.n_reused,
-                      r.prompt_us, r.first_us, r.decode_us, r.n_drafted, r.n_accepted, self.logprobs[:r.n_ids],
-                      self.top[:r.n_ids], **(self.reply.parts() if self.reply else {}))
+                      r.prompt_us, r.first_us, r.decode_us, r.n_drafted, r.n_accepted, r.n_shifts,
+                      r.n_shifted, self.logprobs[:r.n_ids], self.top[:r.n_ids], **(self.reply.parts() if self.reply else {}))
 
 
 class _Reply:
@@ -572,6 +578,32 @@ class Session:
         with self._native.call():
             lib.rotor_session_rewind(self._need().ptr, n_keep)
 
+    @property
+    def tokens(self):
+        """The ids of the timeline."""
+        handle = self._need()
+        with self._native.look():
+            ids = lib.rotor_session_tokens(handle.ptr)
+            return [ids[i] for i in range(lib.rotor_session_len(handle.ptr))]
+
+    def save(self, path, note=""):
+        """Writes the session to a file: tokens, cache and a note, a text of yours."""
+        err = c.CError()
+        with self._native.call():
+            status = lib.rotor_session_save(self._need().ptr, _no_zero(path, "path"), _no_zero(note, "a note"), byref(err))
+        _check(status, err)
+
+    def load(self, path):
+        """Makes the session what save() wrote, with the same model; returns the note."""
+        note, err = ctypes.c_void_p(), c.CError()
+        with self._native.call():
+            status = lib.rotor_session_load(self._need().ptr, _no_zero(path, "path"), byref(note), byref(err))
+        _check(status, err)
+        try:
+            return ctypes.string_at(note.value).decode("utf-8", "replace")
+        finally:
+            lib.rotor_free(note)
+
     def eval(self, ids):
         """Makes the timeline equal ids, reusing what it shares with them, and returns the logits
         after the last one: float32[n_vocab], a read-only view of the engine's memory. Its numbers
@@ -617,7 +649,9 @@ class Session:
         repeat_penalty, frequency_penalty, presence_penalty, seed, stop (a text or several), bias
         ({id: shift}), n_top, ignore_eog, special, lookup, draft_max, draft (a Session of a smaller
         model), and callbacks: on_text(piece) and on_prompt(done, total), where False stops;
-        on_logits(array), which may change it. What is not given is the model's own setting.
+        on_logits(array), which may change it. on_full says what happens when the context is full:
+        "stop" (the text ends, a longer prompt is an error) or "shift" (the oldest tokens behind the
+        first `keep` are dropped, and on_shift(n_dropped, n_left) is told). What is not given is the model's own setting.
 
         parts=True, after Engine.chat_prompt of a model whose answers have parts: text is the answer
         alone, the Result has the others, and on_piece(part, text, name, begins, ends) is told all as

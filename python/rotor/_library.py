@@ -27,6 +27,7 @@ YARN = {"auto": 0, "exact": 1, "rounded": 2}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
 POOL = {"auto": 0, "mean": 1, "cls": 2, "last": 3}
 FINISH = ("end", "stop", "length", "full", "cancel")
+FULL = {"stop": 0, "shift": 1}
 TOK_BOS, TOK_SPECIAL = 1, 2
 EMBED_RAW, EMBED_TRUNCATE = 1, 2
 AUTO_CTX = 0xFFFFFFFF
@@ -50,7 +51,7 @@ class EngineOptions(ctypes.Structure):
                 ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
                 ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4), ("device", c_char_p),
                 ("device_cache", c_char_p), ("device_layers", c_uint32), ("yarn", c_int),
-                ("device_prompt", c_char_p), ("embed", c_bool), ("zero_embed", c_uint8 * 3), ("pool", c_int)]
+                ("device_prompt", c_char_p), ("embed", c_bool), ("zero_embed", c_uint8 * 3), ("pool", c_int), ("memory_bytes", c_uint64)]
 
 
 class EngineInfo(ctypes.Structure):
@@ -66,7 +67,8 @@ class EngineInfo(ctypes.Structure):
                 ("head_survivors", c_uint64 * 5), ("head_rows", c_uint64), ("device", c_char_p),
                 ("device_name", c_char_p), ("device_why", c_char_p), ("device_steps", c_uint64), ("device_dependent", c_uint64),
                 ("device_up", c_uint64), ("device_down", c_uint64), ("device_layers", c_uint64),
-                ("device_imported", c_uint64), ("device_prompt", c_char_p), ("pool", c_int), ("n_vector", c_uint32)]
+                ("device_imported", c_uint64), ("device_prompt", c_char_p), ("pool", c_int), ("n_vector", c_uint32), ("work_bytes", c_uint64),
+                ("available_bytes", c_uint64), ("on_demand", c_uint64), ("wanted_bytes", c_uint64)]
 
 
 class EmbedText(ctypes.Structure):
@@ -114,6 +116,8 @@ class Token(ctypes.Structure):
 # Callbacks take text as an address: c_char_p would stop at a zero byte.
 TEXT_FN = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t, POINTER(Token), POINTER(Token), c_size_t)
 PROMPT_FN = CFUNCTYPE(c_bool, c_void_p, c_uint32, c_uint32)
+SHORTEN_FN = CFUNCTYPE(c_bool, c_void_p, POINTER(POINTER(c_uint32)), POINTER(c_size_t))
+SHIFT_FN = CFUNCTYPE(None, c_void_p, c_uint32, c_uint32)
 LOGITS_FN = CFUNCTYPE(None, c_void_p, POINTER(c_float), c_uint32)
 PIECE_FN = CFUNCTYPE(None, c_void_p, POINTER(Piece))
 EVAL_FN = CFUNCTYPE(c_bool, c_void_p, c_size_t, POINTER(c_float))
@@ -127,7 +131,8 @@ class GenOptions(ctypes.Structure):
                 ("n_stops", c_size_t), ("bias_ids", POINTER(c_uint32)), ("bias", POINTER(c_float)),
                 ("n_bias", c_size_t), ("n_top", c_uint32), ("ignore_eog", c_bool), ("special", c_bool), ("no_logprobs", c_bool),
                 ("on_text", TEXT_FN), ("on_prompt", PROMPT_FN), ("on_logits", LOGITS_FN), ("user", c_void_p),
-                ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p), ("reply", c_void_p)]
+                ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p), ("reply", c_void_p),
+                ("full", c_int), ("keep", c_uint32), ("on_shorten", SHORTEN_FN), ("on_shift", SHIFT_FN)]
 
 
 class GenResult(ctypes.Structure):
@@ -135,7 +140,7 @@ class GenResult(ctypes.Structure):
     _fields_ = [("text", c_void_p), ("n_bytes", c_size_t), ("ids", POINTER(c_uint32)), ("n_ids", c_size_t),
                 ("finish", c_int), ("n_prompt", c_uint32), ("n_reused", c_uint32), ("prompt_us", c_uint64),
                 ("first_us", c_uint64), ("decode_us", c_uint64), ("n_drafted", c_uint32), ("n_accepted", c_uint32),
-                ("end_id", c_uint32)]
+                ("end_id", c_uint32), ("n_shifts", c_uint32), ("n_shifted", c_uint32)]
 
 
 STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,
@@ -180,6 +185,9 @@ FUNCTIONS = {
     "rotor_session_len": (c_uint32, [c_void_p]),
     "rotor_session_max": (c_uint32, [c_void_p]),
     "rotor_session_rewind": (None, [c_void_p, c_uint32]),
+    "rotor_session_tokens": (POINTER(c_uint32), [c_void_p]),
+    "rotor_session_save": (c_int, [c_void_p, c_char_p, c_char_p, ERR]),
+    "rotor_session_load": (c_int, [c_void_p, c_char_p, OUT, ERR]),
     "rotor_eval": (c_int, [c_void_p, IDS, c_size_t, POINTER(POINTER(c_float)), ERR]),
     "rotor_eval_top": (c_int, [c_void_p, IDS, c_size_t, POINTER(Logit), c_size_t, ERR]),
     "rotor_eval_together": (c_int, [OUT, IDS, c_size_t, POINTER(POINTER(c_float)), ERR]),

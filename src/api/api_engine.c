@@ -129,11 +129,12 @@ static uint64_t ring_bytes(const rotor_engine *e, uint64_t ctx) {
 
 /* Positions per session for which there is memory now. Mapped weights are not in use yet. */
 static uint64_t fitting_ctx(const rotor_engine *e, uint64_t bytes_per_tok) {
-    uint64_t have = base_available_memory_bytes(), need = SPARE_BYTES;
+    uint64_t have = api_available(e), need = SPARE_BYTES;
     need += e->opt.max_sessions * ring_bytes(e, e->opt.ctx == UINT32_MAX ? AUTO_CTX : e->opt.ctx);
     if (!e->opt.no_mmap && e->m->file_bytes > e->m->owned_bytes)
         need += e->m->file_bytes - e->m->owned_bytes;
-    uint64_t left = have > need ? have - need : 0;
+    /* mapped weights that do not fit anyway leave the cache its part */
+    const uint64_t left = BASE_MAX(have > need ? have - need : 0, have / 4);
     uint64_t tok = left / BASE_MAX(bytes_per_tok, 1) / e->opt.max_sessions / KERN_KEYS * KERN_KEYS;
     return BASE_MAX(tok, (uint64_t)KERN_KEYS);
 }
@@ -195,6 +196,7 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
     opt.prompt_device = prompt.api;
     opt.prompt_index = prompt.index;
     opt.prompt_facts = prompt.api == DEV_CPU ? NULL : &prompt.facts;
+    opt.on_demand = e->on_demand = api_plan_memory(e, device.api == DEV_CPU);
     ROTOR_TRY(run_create(&e->run, e->m, e->pool, &opt, err));
     api_name_device(e, &device);
     e->rows = base_alloc_array(run_max_logits(e->run), sizeof *e->rows);
@@ -345,6 +347,10 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .device_dependent = counters.dependent,
                              .device_up = counters.bytes_up,
                              .device_imported = counters.imported,
+                             .work_bytes = e->work_bytes,
+                             .available_bytes = e->have_bytes,
+                             .on_demand = e->on_demand,
+                             .wanted_bytes = counters.wanted,
                              .device_down = counters.bytes_down,
                              .device_layers = on_cpu ? 0 : run_device_layers(e->run)};
     dev_staged_stats st;

@@ -90,6 +90,24 @@ static const gen_guide *guide_for(const rotor_engine *e, const uint32_t *ids, si
     return start == HARMONY_UNGUIDED ? NULL : out;
 }
 
+/* ==== A full context ========================================================================== */
+
+static bool shorten_by_caller(void *user, const uint32_t **prompt, uint32_t *n) {
+    const call *c = user;
+    const uint32_t *ids = NULL;
+    size_t n_ids = 0;
+    if (!c->opt.on_shorten(c->opt.user, &ids, &n_ids) || !ids || !n_ids || n_ids > UINT32_MAX)
+        return false;
+    *prompt = ids;
+    *n = (uint32_t)n_ids;
+    return true;
+}
+
+static void shift_to_caller(void *user, uint32_t n_dropped, uint32_t n_left) {
+    const call *c = user;
+    c->opt.on_shift(c->opt.user, n_dropped, n_left);
+}
+
 /* ==== Options ================================================================================= */
 
 static rotor_status copy_lists(call *c, rotor_error *err) {
@@ -113,17 +131,29 @@ static void call_end(call *c) {
     base_free(c->bias);
 }
 
+static rotor_status check_options(const rotor_session *s, const rotor_gen_options *o,
+                                  rotor_error *err) {
+    if (o->n_top > MAX_TOP)
+        return base_fail(err, ROTOR_E_ARG, "n_top is %u, expected at most %d", o->n_top, MAX_TOP);
+    if (o->draft_max > MAX_DRAFT || o->lookup > MAX_DRAFT)
+        return base_fail(err, ROTOR_E_ARG, "draft_max is %u and lookup %u, expected at most %d",
+                         o->draft_max, o->lookup, MAX_DRAFT);
+    if ((unsigned)o->full > ROTOR_FULL_SHIFT)
+        return base_fail(err, ROTOR_E_ARG, "full is %d, expected 0 or 1", (int)o->full);
+    if (o->keep > run_session_max(s->run) / 2)
+        return base_fail(err, ROTOR_E_ARG,
+                         "keep is %u, expected at most half of the context, which is %u", o->keep,
+                         run_session_max(s->run));
+    return ROTOR_OK;
+}
+
 static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_options *user,
                                rotor_error *err) {
     memset(c, 0, sizeof *c);
     c->opt = rotor_gen_options_default(s->e);
     rotor_gen_options *o = &c->opt;
     ROTOR_TRY(api_take_options(o, sizeof *o, user, "rotor_gen_options", err));
-    if (o->n_top > MAX_TOP)
-        return base_fail(err, ROTOR_E_ARG, "n_top is %u, expected at most %d", o->n_top, MAX_TOP);
-    if (o->draft_max > MAX_DRAFT || o->lookup > MAX_DRAFT)
-        return base_fail(err, ROTOR_E_ARG, "draft_max is %u and lookup %u, expected at most %d",
-                         o->draft_max, o->lookup, MAX_DRAFT);
+    ROTOR_TRY(check_options(s, o, err));
     if (o->draft) ROTOR_TRY(rotor_draft_check(s, o->draft, err));
     rotor_status status = copy_lists(c, err);
     if (status != ROTOR_OK) {
@@ -157,6 +187,10 @@ static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_option
                            .draft = o->draft ? o->draft->run : NULL,
                            .draft_max = o->draft_max,
                            .read = o->reply ? read_answer : NULL,
+                           .shift = o->full == ROTOR_FULL_SHIFT,
+                           .n_keep = o->keep,
+                           .on_shorten = o->on_shorten ? shorten_by_caller : NULL,
+                           .on_shift = o->on_shift ? shift_to_caller : NULL,
                            .user = c};
     return ROTOR_OK;
 }
@@ -205,7 +239,9 @@ static rotor_status give(gen_result *r, rotor_gen_result *out, rotor_error *err)
                           .decode_us = r->decode_us,
                           .n_drafted = r->n_drafted,
                           .n_accepted = r->n_accepted,
-                          .end_id = r->end_id};
+                          .end_id = r->end_id,
+                          .n_shifts = r->n_shifts,
+                          .n_shifted = r->n_dropped};
     g.text = api_take_text(&r->text);
     g.ids = api_take_ids(&r->ids);
     gen_result_free(r);
@@ -219,26 +255,29 @@ static rotor_status give(gen_result *r, rotor_gen_result *out, rotor_error *err)
 
 /* ==== Calls =================================================================================== */
 
-static rotor_status check_prompt(const rotor_session *s, const uint32_t *ids, size_t n,
+static rotor_status check_prompt(const rotor_session *s, const uint32_t *ids, size_t n, bool shift,
                                  const rotor_gen_result *out, rotor_error *err) {
     if (!s || !out) return base_fail(err, ROTOR_E_ARG, "generating: session or result is NULL");
     if (!ids || n == 0)
         return base_fail(err, ROTOR_E_ARG,
                          "generating: the prompt is empty; it needs one token at least");
-    if (n > run_session_max(s->run))
-        return base_fail(err, ROTOR_E_FULL,
-                         "a prompt of %zu tokens does not fit the session's %u positions", n,
-                         run_session_max(s->run));
+    if (n > (shift ? UINT32_MAX : run_session_max(s->run)))
+        return base_fail(
+            err, ROTOR_E_FULL,
+            "a prompt of %zu tokens does not fit the session's %u positions: a larger "
+            "context (--ctx) takes it, shifting (--on-full shift) drops its oldest part",
+            n, run_session_max(s->run));
     return ROTOR_OK;
 }
 
 rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,
                             const rotor_gen_options *opt, rotor_gen_result *out, rotor_error *err) {
-    ROTOR_TRY(check_prompt(s, ids, n, out, err));
     call c;
     gen_result r = {0};
+    if (!s) return base_fail(err, ROTOR_E_ARG, "generating: the session is NULL");
     ROTOR_TRY(call_begin(&c, s, opt, err));
-    rotor_status status = call_format(&c, s, ids, n, err);
+    rotor_status status = check_prompt(s, ids, n, c.gen.shift, out, err);
+    if (status == ROTOR_OK) status = call_format(&c, s, ids, n, err);
     if (status == ROTOR_OK) {
         status = gen_run(s->run, ids, (uint32_t)n, &c.gen, &r, err);
         if (c.opt.reply) {
@@ -278,7 +317,7 @@ static rotor_status beam_result(const rotor_session *s, const gen_beam *best, ge
 
 rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n, uint32_t width,
                                  uint32_t max_tokens, rotor_gen_result *out, rotor_error *err) {
-    ROTOR_TRY(check_prompt(s, ids, n, out, err));
+    ROTOR_TRY(check_prompt(s, ids, n, false, out, err));
     if (width < 1 || width > 64)
         return base_fail(err, ROTOR_E_ARG, "beam search: width is %u, expected 1 to 64", width);
     gen_beam *beams = NULL;

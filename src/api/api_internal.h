@@ -33,6 +33,9 @@ struct rotor_engine {
     model_pool pool_in_use;   /* opened to embed: how; else UNSAID */
     uint64_t kv_bytes;        /* cache of all sessions */
     uint64_t kv_tok_bytes;    /* cache of one position */
+    uint64_t work_bytes;      /* of buffers, about */
+    uint64_t have_bytes;      /* memory there was for cache, work and mapped weights */
+    bool on_demand;           /* too little: experts are read as they are needed */
     run_row *rows;            /* [run_max_logits] rows of one step, owned */
     uint64_t vocab_hash;      /* of its words; 0: not made yet */
     char device[24];          /* "cpu", "vulkan:1": where it was opened */
@@ -76,6 +79,11 @@ rotor_status api_reply_begin(rotor_reply *r, const rotor_engine *e, const base_s
                              rotor_error *err);
 /* As gen_options.read. */
 rotor_status api_reply_read(rotor_reply *r, uint32_t id, base_buf *text, bool *stop);
+/* api_memory.c: memory for cache, work and mapped weights. */
+uint64_t api_available(const rotor_engine *e);
+/* Says what is going to be needed and what there is; true: of a mixture on the CPU, which does not
+ * fit, experts are to be read on demand. */
+bool api_plan_memory(rotor_engine *e, bool on_cpu);
 
 /* api_device.c: the device that e->opt.device names, and in e->device_why how it was chosen. opt:
  * of the engine to be made, for auto. */

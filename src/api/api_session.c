@@ -43,6 +43,30 @@ void rotor_session_rewind(rotor_session *s, uint32_t n_keep) {
     if (s && n_keep < run_session_len(s->run)) run_session_rewind(s->run, n_keep);
 }
 
+const uint32_t *rotor_session_tokens(const rotor_session *s) {
+    return s ? run_session_tokens(s->run) : NULL;
+}
+
+rotor_status rotor_session_save(rotor_session *s, const char *path, const char *note,
+                                rotor_error *err) {
+    if (!s || !path)
+        return base_fail(err, ROTOR_E_ARG, "rotor_session_save: session or path is NULL");
+    return run_session_save(s->run, path, base_str_of(note ? note : ""), err);
+}
+
+rotor_status rotor_session_load(rotor_session *s, const char *path, char **note, rotor_error *err) {
+    base_buf text = {0};
+    if (!s || !path)
+        return base_fail(err, ROTOR_E_ARG, "rotor_session_load: session or path is NULL");
+    if (note && !base_buf_puts(&text, "")) return base_fail_nomem(err, "loading a session");
+    const rotor_status st = run_session_load(s->run, path, note ? &text : NULL, err);
+    if (st == ROTOR_OK && note)
+        *note = text.data;
+    else
+        base_buf_free(&text);
+    return st;
+}
+
 static rotor_status check_tokens(const rotor_session *s, const uint32_t *tokens, size_t n,
                                  rotor_error *err) {
     if (!s || !tokens || n == 0)

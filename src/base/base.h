@@ -161,6 +161,8 @@ int64_t base_unix_s(void);       /* wall clock: seconds since 1970-01-01 UTC */
 uint64_t base_random_seed(void); /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);
 size_t base_page_bytes(void); /* of the smallest piece of memory the OS maps */
+/* For this program now: what the system has free, file cache included, and what is left of the
+ * limits of its control groups. */
 uint64_t base_available_memory_bytes(void);
 uint64_t base_peak_rss_bytes(void);
 uint64_t base_cache_bytes(void);   /* of the largest processor cache; 0: nobody says */
@@ -168,6 +170,16 @@ uint64_t base_thread_cpu_us(void); /* processor time of the calling thread */
 void base_sleep_us(uint64_t us);   /* at least so long; signals do not shorten it */
 
 bool base_may_have_gpu(void); /* false: the system knows of no hardware that could be one */
+
+/* Hardware counters of this thread and of all that it starts from now on, in user mode. */
+enum { BASE_PERF_EVENTS = 3 }; /* instructions, references and misses of the last cache */
+typedef struct base_perf {
+    int fd[BASE_PERF_EVENTS]; /* -1: closed */
+} base_perf;
+/* False, and *why in a few words (static): there are none. */
+bool base_perf_open(base_perf *p, const char **why);
+bool base_perf_read(const base_perf *p, uint64_t count[BASE_PERF_EVENTS]); /* since opening */
+void base_perf_close(base_perf *p);
 
 /* Energy counters of the processor packages (RAPL): everything that runs on them, not this program
  * alone. A counter wraps; two readings must lie less than a wrap (minutes) apart. */
@@ -196,6 +208,10 @@ void base_file_close(base_file *f); /* NULL and closed objects are fine */
 rotor_status base_file_unchanged(const base_file *f, rotor_error *err);
 /* Tells the kernel a range is not needed now (mapped files; a hint). */
 void base_file_drop(const base_file *f, size_t offset, size_t n_bytes);
+/* Hints about memory that may be mapped: its pages are going to be read soon, all of them; or here
+ * and there, so that what lies beside a page that is read should be left alone. */
+typedef enum base_advice { BASE_WILL_NEED, BASE_HERE_AND_THERE } base_advice;
+void base_advise(const void *p, size_t n_bytes, base_advice advice);
 
 /* A file written beside its final name and renamed on commit; abort removes it. */
 typedef struct base_out {

@@ -111,16 +111,6 @@ uint64_t base_total_memory_bytes(void) {
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-uint64_t base_available_memory_bytes(void) {
-    uint64_t kib = 0;
-    char line[128];
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lu kB", &kib) == 1) break;
-    if (f) fclose(f);
-    return kib ? kib * 1024u : base_total_memory_bytes() / 2;
-}
-
 uint64_t base_peak_rss_bytes(void) {
     struct rusage u;
     return getrusage(RUSAGE_SELF, &u) == 0 ? (uint64_t)u.ru_maxrss * 1024u : 0;
@@ -237,6 +227,12 @@ void base_file_drop(const base_file *f, size_t offset, size_t n_bytes) {
     size_t begin = (offset + page - 1) / page * page;
     size_t end = BASE_MIN(offset + n_bytes, f->size) / page * page;
     if (begin < end) madvise((void *)(uintptr_t)(f->data + begin), end - begin, MADV_DONTNEED);
+}
+
+void base_advise(const void *p, size_t n_bytes, base_advice advice) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)p / page * page;
+    const uintptr_t end = ((uintptr_t)p + n_bytes + page - 1) / page * page;
+    madvise((void *)begin, end - begin, advice == BASE_WILL_NEED ? MADV_WILLNEED : MADV_RANDOM);
 }
 
 /* ==== Writing ================================================================================= */

@@ -24,6 +24,16 @@ typedef struct bench_result {
     tool_stat tps_stat, share_stat, ratio_stat; /* of the series */
 } bench_result;
 
+/* What --plan measures beside. */
+typedef struct bench_plan {
+    double one_us;                   /* one token from nothing */
+    double whole_us;                 /* n_prompt tokens from nothing */
+    double cached_us;                /* the last of them, the others being cached */
+    double counts[BASE_PERF_EVENTS]; /* of the processor, a generated token … */
+    bool counted;                    /* … where it could be asked */
+    size_t n_tensors;                /* of the file */
+} bench_plan;
+
 typedef struct bench {
     const cli_args *a;                  /* options */
     rotor_engine *e;                    /* owned */
@@ -49,6 +59,9 @@ typedef struct bench {
     tool_device device;                 /* where it runs, measured; id "": on the CPU */
     rotor_error not_measured;           /* why the device could not be */
     double dispatches;                  /* that wait for each other, per decoded token on it */
+    base_perf perf;                     /* with --plan: counters of all threads … */
+    const char *perf_why;               /* … or why there are none */
+    bench_plan plan;                    /* with --plan */
     cli_progress progress;              /* over repetitions */
     struct json_t *ops;                 /* list of --ops with --json */
     struct json_t *step_ops;            /* the same of a whole step */
@@ -71,6 +84,11 @@ tool_floor bench_ceiling(const bench *b, enum bench_kind kind, const tool_rates 
 
 /* bench_before.c: measures and prints, or keeps as JSON, the table of the project before. */
 rotor_status bench_before(bench *b, rotor_error *err);
+
+/* bench_plan.c: --plan, after everything else has been measured. */
+rotor_status bench_plan_measure(bench *b, const cli_model *m, rotor_error *err);
+void bench_plan_print(const bench *b);
+struct json_t *bench_plan_json(const bench *b);
 
 void bench_print(const bench *b);
 struct json_t *bench_json(const bench *b);

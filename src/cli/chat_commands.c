@@ -106,11 +106,18 @@ static void do_edit(chat_talk *t, const char *argument) {
     }
 }
 
+static bool names_session(const char *path) {
+    static const char end[] = ".session";
+    const size_t n = strlen(path), m = sizeof end - 1;
+    return n > m && strcmp(path + n - m, end) == 0;
+}
+
 static void do_save(chat_talk *t, const char *argument) {
     rotor_error err;
     if (!*argument)
         say(t, "which file? /save FILE");
-    else if (chat_save(t, argument, &err) == ROTOR_OK)
+    else if ((names_session(argument) ? chat_save_session(t, argument, &err)
+                                      : chat_save(t, argument, &err)) == ROTOR_OK)
         say(t, "saved to %s", argument);
     else
         say(t, "rotor: %s", err.message);
@@ -120,7 +127,8 @@ static void do_load(chat_talk *t, const char *argument) {
     rotor_error err;
     if (!*argument)
         say(t, "which file? /load FILE");
-    else if (chat_load(t, argument, &err) == ROTOR_OK)
+    else if ((chat_is_session(argument) ? chat_load_session(t, argument, &err)
+                                        : chat_load(t, argument, &err)) == ROTOR_OK)
         say(t, "loaded %zu messages from %s", t->n_turns, argument);
     else
         say(t, "rotor: %s", err.message);
@@ -196,6 +204,7 @@ static void do_ctx(chat_talk *t, const char *argument) {
     (void)argument;
     say(t, "context %u of %u tokens (%.0f %%), %zu messages", used, max,
         100.0 * used / BASE_MAX(max, 1u), t->n_turns);
+    if (t->n_gone) say(t, "the model no longer sees the oldest %zu messages", t->n_gone);
 }
 
 static void do_stats(chat_talk *t, const char *argument) {
@@ -237,7 +246,7 @@ static const command commands[] = {
      "show or change temp, top-k, top-p, min-p, repeat-penalty, seed, n-predict, reasoning-effort",
      do_set},
     {"show", "", "the model and all settings", do_show},
-    {"save", "FILE", "write the conversation to a file", do_save},
+    {"save", "FILE", "write the conversation to a file; FILE.session: with the cache", do_save},
     {"load", "FILE", "take up a saved conversation", do_load},
     {"regen", "", "answer the last message again", do_regen},
     {"undo", "", "take back the last message and its answer", do_undo},

@@ -18,6 +18,7 @@ void chat_cut(chat_talk *t, size_t n) {
         base_free(turn->text);
         rotor_free(turn->ids);
     }
+    if (t->n_gone >= n) t->n_gone = 0;
 }
 
 rotor_status chat_add(chat_talk *t, const char *role, const char *text, rotor_error *err) {
@@ -68,6 +69,9 @@ typedef struct answer {
     rotor_reply *reply;    /* of a model that reasons, owned; else NULL */
     bool dimmed;           /* reasoning is on its way to the terminal */
     cli_progress progress; /* of the prompt */
+    uint32_t *ids;         /* [n_ids] prompt, owned; after a shift the shorter one */
+    size_t n_ids;          /* how many */
+    uint32_t n_said;       /* tokens of the answer so far */
 } answer;
 
 static void show(answer *w, const char *text, size_t n_bytes) {
@@ -139,6 +143,7 @@ static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_to
     answer *w = user;
     (void)token, (void)top, (void)n_top;
     cli_progress_end(&w->progress);
+    if (token) w->n_said++;
     if (!w->reply) { /* else its pieces have been shown */
         show(w, text, n_bytes);
         base_buf_append(&w->said, text, n_bytes);
@@ -156,38 +161,117 @@ static rotor_status render(const chat_talk *t, uint32_t **ids, size_t *n, rotor_
     size_t count = 0;
     if (!list) return base_fail_nomem(err, "rendering the conversation");
     if (t->system) list[count++] = (rotor_turn){.role = "system", .content = t->system};
-    for (size_t i = 0; i < t->n_turns; i++)
+    for (size_t i = t->n_gone; i < t->n_turns; i++)
         list[count++] = (rotor_turn){.role = t->turns[i].role,
                                      .content = t->turns[i].text,
                                      .ids = t->turns[i].ids,
                                      .n_ids = t->turns[i].n_ids};
     rotor_status st = rotor_chat_prompt(t->e, list, count, &opt, ids, n, NULL, err);
     base_free(list);
-    if (st == ROTOR_OK && *n >= rotor_session_max(t->s)) {
-        st = base_fail(
-            err, ROTOR_E_FULL,
-            "the conversation has %zu tokens and the context %u: /undo or /clear makes room, "
-            "-c N at the start makes it larger",
-            *n, rotor_session_max(t->s));
-        rotor_free(*ids);
-        *ids = NULL;
-    }
     return st;
 }
 
-static rotor_status generate(answer *w, const uint32_t *ids, size_t n, rotor_gen_result *r,
-                             rotor_error *err) {
+/* ==== A full context ========================================================================== */
+
+static rotor_status too_long(const chat_talk *t, size_t n, rotor_error *err) {
+    return base_fail(err, ROTOR_E_FULL,
+                     "the conversation has %zu tokens and the context %u: /undo or /clear makes "
+                     "room, -c N at the start makes it larger, --on-full shift drops the oldest "
+                     "turns",
+                     n, rotor_session_max(t->s));
+}
+
+/* Leaves the oldest question and its answer out of what the model sees. False: there is only the
+ * newest question. */
+static bool drop_oldest_turn(chat_talk *t) {
+    for (size_t i = t->n_gone + 1; i < t->n_turns; i++) {
+        if (strcmp(t->turns[i].role, "user") != 0) continue;
+        t->n_gone = i;
+        return true;
+    }
+    return false;
+}
+
+/* Drops turns until prompt and answer so far take half of the context, or one turn is left. */
+static rotor_status drop_turns(answer *w, bool *dropped, rotor_error *err) {
+    chat_talk *t = w->t;
+    *dropped = false;
+    while (w->n_ids + w->n_said > rotor_session_max(t->s) / 2 && drop_oldest_turn(t)) {
+        uint32_t *ids = NULL;
+        size_t n = 0;
+        ROTOR_TRY(render(t, &ids, &n, err));
+        rotor_free(w->ids);
+        w->ids = ids;
+        w->n_ids = n;
+        *dropped = true;
+    }
+    return ROTOR_OK;
+}
+
+static void tell_turns(chat_talk *t) {
+    if (!t->told_shift)
+        cli_log(
+            &t->a, BASE_LOG_WARN,
+            "rotor: chat: the context of %u tokens is full: the model no longer sees the oldest "
+            "%zu of %zu messages; /ctx tells how many from now on",
+            rotor_session_max(t->s), t->n_gone, t->n_turns);
+    t->told_shift = true;
+}
+
+static bool on_shorten(void *user, const uint32_t **ids, size_t *n) {
+    answer *w = user;
+    rotor_error why;
+    bool dropped;
+    if (drop_turns(w, &dropped, &why) != ROTOR_OK || !dropped) return false;
+    tell_turns(w->t);
+    *ids = w->ids;
+    *n = w->n_ids;
+    return true;
+}
+
+static void on_shift(void *user, uint32_t n_dropped, uint32_t n_left) {
+    chat_talk *t = ((answer *)user)->t;
+    if (!t->told_shift)
+        cli_log(
+            &t->a, BASE_LOG_WARN,
+            "rotor: chat: the context of %u tokens is full: the oldest %u were dropped, %u stay",
+            rotor_session_max(t->s), n_dropped, n_left);
+    t->told_shift = true;
+}
+
+/* The prompt of the answer, which leaves room for at least one token. */
+static rotor_status make_prompt(answer *w, rotor_error *err) {
+    chat_talk *t = w->t;
+    bool dropped = false;
+    ROTOR_TRY(render(t, &w->ids, &w->n_ids, err));
+    if (w->n_ids < rotor_session_max(t->s)) return ROTOR_OK;
+    if (cli_int(&t->a, OPT_ON_FULL) == ROTOR_FULL_STOP) return too_long(t, w->n_ids, err);
+    ROTOR_TRY(drop_turns(w, &dropped, err));
+    if (dropped) tell_turns(t);
+    if (w->n_ids < rotor_session_max(t->s)) return ROTOR_OK;
+    return base_fail(err, ROTOR_E_FULL,
+                     "the message alone has %zu tokens and the context %u: -c N at the start makes "
+                     "it larger",
+                     w->n_ids, rotor_session_max(t->s));
+}
+
+static rotor_status generate(answer *w, rotor_gen_result *r, rotor_error *err) {
     chat_talk *t = w->t;
     rotor_gen_options g = cli_gen_options(&t->a, t->e, &t->draft);
     const char **stops = NULL;
+    if (g.full == ROTOR_FULL_SHIFT)
+        ROTOR_TRY(cli_chat_keep(&t->a, t->e, t->system, w->ids, w->n_ids, rotor_session_max(t->s),
+                                &g.keep, err));
     ROTOR_TRY(cli_chat_stops(t->e, &g, &stops, err));
     g.reply = w->reply;
+    g.on_shorten = on_shorten;
+    g.on_shift = on_shift;
     g.on_text = on_text;
     g.on_prompt = on_prompt;
     g.user = w;
     cli_markdown_init(&w->md, t->styled);
     cli_progress_start(&w->progress, &t->a, "reading");
-    rotor_status st = rotor_generate(t->s, ids, n, &g, r, err);
+    rotor_status st = rotor_generate(t->s, w->ids, w->n_ids, &g, r, err);
     cli_progress_end(&w->progress);
     if (w->dimmed && t->styled) cli_outf("\033[0m");
     end_block(w);
@@ -205,10 +289,7 @@ static void note_speed(chat_talk *t, const rotor_gen_result *r) {
     if (t->terminal)
         cli_log(&t->a, BASE_LOG_INFO, t->styled ? "\033[2m%s\033[0m" : "%s",
                 t->speed.data ? t->speed.data : "");
-    if (r->finish == ROTOR_FINISH_FULL)
-        cli_log(&t->a, BASE_LOG_WARN,
-                "rotor: the context of %u tokens is full: /undo or /clear makes room",
-                rotor_session_max(t->s));
+    cli_say_full(&t->a, r, rotor_session_max(t->s));
 }
 
 /* The answer as a turn; one in parts keeps its ids, which the next prompt repeats, unless there is
@@ -226,15 +307,13 @@ static rotor_status keep(chat_talk *t, const answer *w, rotor_gen_result *r, rot
 }
 
 rotor_status chat_answer(chat_talk *t, rotor_error *err) {
-    uint32_t *ids = NULL;
-    size_t n = 0;
     rotor_gen_result r = {0};
     answer w = {.t = t};
-    ROTOR_TRY(render(t, &ids, &n, err));
     cli_clear_interrupt();
-    rotor_status st = ROTOR_OK;
-    if (rotor_chat_has_parts(t->e)) st = rotor_reply_create(&w.reply, t->e, on_piece, &w, err);
-    if (st == ROTOR_OK) st = generate(&w, ids, n, &r, err);
+    rotor_status st = make_prompt(&w, err);
+    if (st == ROTOR_OK && rotor_chat_has_parts(t->e))
+        st = rotor_reply_create(&w.reply, t->e, on_piece, &w, err);
+    if (st == ROTOR_OK) st = generate(&w, &r, err);
     t->stopped = cli_interrupted();
     cli_clear_interrupt();
     if (st == ROTOR_E_CANCELLED)
@@ -250,13 +329,21 @@ rotor_status chat_answer(chat_talk *t, rotor_error *err) {
     base_buf_free(&w.said);
     base_buf_free(&w.out);
     rotor_gen_result_free(&r);
-    rotor_free(ids);
+    rotor_free(w.ids);
     return st;
 }
 
 /* ==== The file ================================================================================ */
 
-static json_t *to_json(const chat_talk *t) {
+static json_t *id_list(const chat_turn *turn) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < turn->n_ids; i++)
+        json_array_append_new(list, json_integer(turn->ids[i]));
+    return list;
+}
+
+/* with_ids: the tokens of answers in parts, too, which go with a cache. */
+static json_t *to_json(const chat_talk *t, bool with_ids) {
     json_t *root = json_object(), *list = json_array();
     json_object_set_new(root, "rotor_chat", json_integer(1));
     json_object_set_new(root, "model", cli_json_text(t->info.name, strlen(t->info.name)));
@@ -266,9 +353,11 @@ static json_t *to_json(const chat_talk *t) {
         json_t *one = json_object();
         json_object_set_new(one, "role", json_string(t->turns[i].role));
         json_object_set_new(one, "content", cli_json_text(text, strlen(text)));
+        if (with_ids && t->turns[i].ids) json_object_set_new(one, "ids", id_list(&t->turns[i]));
         json_array_append_new(list, one);
     }
     json_object_set_new(root, "messages", list);
+    if (with_ids) json_object_set_new(root, "gone", json_integer((json_int_t)t->n_gone));
     return root;
 }
 
@@ -277,7 +366,7 @@ static int to_buffer(const char *p, size_t n_bytes, void *user) {
 }
 
 rotor_status chat_save(const chat_talk *t, const char *path, rotor_error *err) {
-    json_t *root = to_json(t);
+    json_t *root = to_json(t, false);
     base_buf text = {0};
     base_out out;
     bool ok = json_dump_callback(root, to_buffer, &text, JSON_INDENT(2)) == 0 &&
@@ -295,14 +384,38 @@ rotor_status chat_save(const chat_talk *t, const char *path, rotor_error *err) {
     return st;
 }
 
+/* What an answer was as tokens; ids that the model does not have mean that it is not known. */
+static rotor_status take_ids(chat_talk *t, const json_t *list, rotor_error *err) {
+    chat_turn *turn = &t->turns[t->n_turns - 1];
+    const size_t n = json_array_size(list);
+    if (!n) return ROTOR_OK;
+    turn->ids = base_alloc_array(n, sizeof *turn->ids);
+    if (!turn->ids) return base_fail_nomem(err, "keeping the conversation");
+    for (turn->n_ids = 0; turn->n_ids < n; turn->n_ids++) {
+        const json_int_t id = json_integer_value(json_array_get(list, turn->n_ids));
+        if (id < 0 || id >= (json_int_t)t->info.n_vocab) {
+            rotor_free(turn->ids);
+            turn->ids = NULL;
+            turn->n_ids = 0;
+            break;
+        }
+        turn->ids[turn->n_ids] = (uint32_t)id;
+    }
+    return ROTOR_OK;
+}
+
 static rotor_status take_messages(chat_talk *t, const json_t *root, rotor_error *err) {
     const json_t *list = json_object_get(root, "messages"), *one;
+    const json_int_t gone = json_integer_value(json_object_get(root, "gone"));
     size_t i;
     chat_cut(t, 0);
     ROTOR_TRY(chat_set_system(t, json_string_value(json_object_get(root, "system")), err));
-    json_array_foreach(list, i, one)
+    json_array_foreach(list, i, one) {
         ROTOR_TRY(chat_add(t, json_string_value(json_object_get(one, "role")),
                            json_string_value(json_object_get(one, "content")), err));
+        ROTOR_TRY(take_ids(t, json_object_get(one, "ids"), err));
+    }
+    if (gone > 0 && (size_t)gone < t->n_turns) t->n_gone = (size_t)gone;
     return ROTOR_OK;
 }
 
@@ -327,4 +440,42 @@ rotor_status chat_load(chat_talk *t, const char *path, rotor_error *err) {
                                                     "%s: expected a file that /save wrote", path);
     json_decref(root);
     return st;
+}
+
+/* ==== The whole session: the conversation and the cache ========================================
+ * The conversation, as above and with the tokens of its answers, is the note of a session file. */
+
+rotor_status chat_save_session(const chat_talk *t, const char *path, rotor_error *err) {
+    json_t *root = to_json(t, true);
+    base_buf text = {0};
+    const bool ok = json_dump_callback(root, to_buffer, &text, JSON_COMPACT) == 0;
+    json_decref(root);
+    const rotor_status st =
+        ok ? rotor_session_save(t->s, path, text.data, err) : base_fail_nomem(err, "saving");
+    base_buf_free(&text);
+    return st;
+}
+
+rotor_status chat_load_session(chat_talk *t, const char *path, rotor_error *err) {
+    char *note = NULL;
+    json_error_t why;
+    ROTOR_TRY(rotor_session_load(t->s, path, &note, err));
+    json_t *root = json_loads(note, 0, &why);
+    rotor_free(note);
+    const rotor_status st = well_formed(root)
+                                ? take_messages(t, root, err)
+                                : base_fail(err, ROTOR_E_FORMAT,
+                                            "%s: a session without a conversation; rotor run "
+                                            "--session goes on with it",
+                                            path);
+    json_decref(root);
+    return st;
+}
+
+bool chat_is_session(const char *path) {
+    base_file f;
+    if (base_file_open(&f, path, true, NULL) != ROTOR_OK) return false;
+    const bool is = f.size > 8 && memcmp(f.data, "RotorSes", 8) == 0;
+    base_file_close(&f);
+    return is;
 }

@@ -24,6 +24,8 @@ typedef struct chat_talk {
     char *system;           /* system prompt, owned; NULL: none */
     chat_turn *turns;       /* [n_turns], owned */
     size_t n_turns, cap;    /* used, allocated */
+    size_t n_gone;          /* of these the oldest, which the context has no room for (--on-full) */
+    bool told_shift;        /* that there are such, or that an answer lost its beginning */
     base_buf attached;      /* files put in front of the next message by /read */
     base_buf edited;        /* message that /edit made, to be sent next */
     base_buf speed;         /* speed line of the last answer */
@@ -46,6 +48,10 @@ rotor_status chat_answer(chat_talk *t, rotor_error *err);
 /* The conversation as a JSON file and back. */
 rotor_status chat_save(const chat_talk *t, const char *path, rotor_error *err);
 rotor_status chat_load(chat_talk *t, const char *path, rotor_error *err);
+/* The same with what the cache holds, so that nothing is read again: a session file. */
+rotor_status chat_save_session(const chat_talk *t, const char *path, rotor_error *err);
+rotor_status chat_load_session(chat_talk *t, const char *path, rotor_error *err);
+bool chat_is_session(const char *path); /* whether it looks like such a file */
 void chat_free(chat_talk *t);
 
 /* Runs a line that starts with '/'. */

@@ -78,6 +78,7 @@ typedef enum cli_opt {
     OPT_CHUNK,
     OPT_LAYERS,
     OPT_NO_MMAP,
+    OPT_MEMORY,
     OPT_I2S,
     OPT_YARN,
     OPT_TEMPLATE,
@@ -102,6 +103,9 @@ typedef enum cli_opt {
     OPT_LOOKUP,
     OPT_DRAFT,
     OPT_DRAFT_MAX,
+    OPT_ON_FULL,
+    OPT_KEEP,
+    OPT_SESSION,
     OPT_NO_HISTORY,
     OPT_COLOR,
     OPT_N_PROMPT,
@@ -110,6 +114,7 @@ typedef enum cli_opt {
     OPT_DEPTH,
     OPT_SESSIONS,
     OPT_OPS,
+    OPT_PLAN,
     OPT_COMPARE,
     OPT_PRESET,
     OPT_OUTPUT,
@@ -338,6 +343,13 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, cons
 /* The stop texts of g and of the model's chat template, in g; *owned is the caller's. */
 rotor_status cli_chat_stops(const rotor_engine *e, rotor_gen_options *g, const char ***owned,
                             rotor_error *err);
+/* --on-full: how many tokens of a chat's prompt ids[n] a shift keeps: all where that is half the
+ * context or less, else what is in front of the first user's text. */
+rotor_status cli_chat_keep(const cli_args *a, const rotor_engine *e, const char *system,
+                           const uint32_t *ids, size_t n, uint32_t n_ctx, uint32_t *keep,
+                           rotor_error *err);
+/* One warning where the context has ended a text, with the numbers and what would help. */
+void cli_say_full(const cli_args *a, const rotor_gen_result *r, uint32_t n_ctx);
 /* What the options say about a chat. */
 rotor_chat_options cli_chat_options(const cli_args *a);
 /* The ids of --tokens, from standard input where it is -; at least one. base_free. */

@@ -27,6 +27,7 @@ rotor_engine_options cli_engine_options(const cli_args *a) {
     o.yarn = (rotor_yarn)cli_int(a, OPT_YARN);
     o.float_act = cli_int(a, OPT_ACT) == 1;
     o.no_mmap = cli_on(a, OPT_NO_MMAP);
+    o.memory_bytes = (uint64_t)cli_int(a, OPT_MEMORY) << 20;
     o.cpu = cli_text(a, OPT_CPU);
     o.lora = cli_text(a, OPT_LORA);
     if (o.lora) o.lora_scale = (float)cli_real(a, OPT_LORA_SCALE);
@@ -155,6 +156,7 @@ rotor_gen_options cli_gen_options(const cli_args *a, const rotor_engine *e, cons
     g.lookup = cli_on(a, OPT_LOOKUP) ? LOOKUP_MIN : 0;
     g.draft = d ? d->s : NULL;
     g.draft_max = (uint32_t)cli_int(a, OPT_DRAFT_MAX);
+    g.full = (rotor_full)cli_int(a, OPT_ON_FULL);
     return g;
 }
 

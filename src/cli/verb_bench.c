@@ -249,6 +249,7 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
     count_work(b, &macs);
     ROTOR_TRY(tool_probe_create(&b->probe, b->info.threads, 0, err));
     ROTOR_TRY(repeat(b, err));
+    if (cli_int(b->a, OPT_PLAN)) ROTOR_TRY(bench_plan_measure(b, m, err));
     for (int k = 0; k < BENCH_KINDS; k++) {
         bench_result *r = &b->of[k];
         r->tps_stat = tool_series_stat(&r->tps);
@@ -261,6 +262,7 @@ static rotor_status measure(bench *b, const cli_model *m, rotor_error *err) {
 static void release(bench *b) {
     for (size_t i = 0; b->s && i < b->n_sessions; i++) rotor_session_free(&b->s[i]);
     rotor_engine_close(&b->e);
+    if (cli_int(b->a, OPT_PLAN)) base_perf_close(&b->perf);
     tool_probe_free(&b->probe);
     for (int k = 0; k < BENCH_KINDS; k++) {
         tool_series_free(&b->of[k].tps);
@@ -389,13 +391,19 @@ static int report(bench *b, const cli_model *m) {
     rotor_error err = {0};
     bool as_json = cli_on(b->a, OPT_JSON);
     rotor_status st = ROTOR_OK;
+    const bool plan = cli_int(b->a, OPT_PLAN) != 0, ops = plan || cli_on(b->a, OPT_OPS);
     if (!as_json) bench_print(b);
-    if (as_json && cli_on(b->a, OPT_OPS)) {
+    if (!as_json && plan) bench_plan_print(b);
+    if (as_json && ops) {
         b->ops = json_array();
         b->step_ops = json_array();
     }
-    if (cli_on(b->a, OPT_OPS)) st = measure_parts(b, m, &err);
+    if (cli_on(b->a, OPT_OPS))
+        st = measure_parts(b, m, &err);
+    else if (plan && !b->device.id[0])
+        st = measure_step(b, m, &err);
     json_t *o = bench_json(b);
+    if (plan) json_object_set_new(o, "plan", bench_plan_json(b));
     if (st == ROTOR_OK && cli_text(b->a, OPT_COMPARE)) st = bench_compare(b, o, &err);
     int status = cli_status(b->a, st, &err);
     if (as_json && status == CLI_DONE) return cli_json_print(b->a, o);
@@ -409,6 +417,14 @@ int verb_bench(const cli_args *a) {
                .n_prompt = (size_t)cli_int(a, OPT_N_PROMPT),
                .n_gen = (size_t)cli_int(a, OPT_N_GEN),
                .n_sessions = cli_given(a, OPT_SESSIONS) ? (size_t)cli_int(a, OPT_SESSIONS) : 1};
+    if (cli_int(a, OPT_PLAN)) {
+        if (!cli_given(a, OPT_N_PROMPT)) b.n_prompt = 64;
+        if (!cli_given(a, OPT_N_GEN)) b.n_gen = 100;
+        if (!b.n_prompt || !b.n_gen || b.depth)
+            return cli_usage(a,
+                             "--plan measures prompt and decode from nothing: no -p 0, -n 0, -d");
+        base_perf_open(&b.perf, &b.perf_why); /* before the threads, which inherit it */
+    }
     cli_model m = {0};
     rotor_error err = {0};
     bool preset = cli_given(a, OPT_PRESET);

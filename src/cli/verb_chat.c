@@ -29,6 +29,18 @@ static char *history_path(const cli_args *a) {
     return path;
 }
 
+/* --session: takes up the conversation of that file, if it exists. */
+static rotor_status resume(chat_talk *t, rotor_error *err) {
+    const char *path = cli_text(&t->a, OPT_SESSION);
+    if (!path || base_path_kind_of(path) == BASE_PATH_NONE) return ROTOR_OK;
+    ROTOR_TRY(chat_load_session(t, path, err));
+    if (cli_text(&t->a, OPT_SYSTEM))
+        ROTOR_TRY(chat_set_system(t, cli_text(&t->a, OPT_SYSTEM), err));
+    cli_log(&t->a, BASE_LOG_INFO, "session: %s, %zu messages, %u tokens", path, t->n_turns,
+            rotor_session_len(t->s));
+    return ROTOR_OK;
+}
+
 static rotor_status open_talk(chat_talk *t, const cli_args *a, rotor_error *err) {
     cli_model m;
     t->a = *a;
@@ -44,6 +56,7 @@ static rotor_status open_talk(chat_talk *t, const cli_args *a, rotor_error *err)
     ROTOR_TRY(rotor_session_create(&t->s, t->e, 0, err));
     ROTOR_TRY(cli_draft_open(&t->draft, a, t->e, t->s, err));
     if (cli_text(a, OPT_SYSTEM)) ROTOR_TRY(chat_set_system(t, cli_text(a, OPT_SYSTEM), err));
+    ROTOR_TRY(resume(t, err));
     if (t->terminal)
         cli_log(a, BASE_LOG_INFO, "Type a message; /help lists commands, Ctrl-D leaves.");
     return ROTOR_OK;
@@ -120,7 +133,15 @@ int verb_chat(const cli_args *a) {
         st = cli_term_open(&term, &opt, &err);
         base_free(history);
     }
-    if (st == ROTOR_OK) st = talk(&t, term, &err);
+    if (st == ROTOR_OK) {
+        st = talk(&t, term, &err);
+        rotor_error why;
+        if (cli_text(a, OPT_SESSION) && t.n_turns &&
+            chat_save_session(&t, cli_text(a, OPT_SESSION), &why) != ROTOR_OK) {
+            cli_fail(a, &why);
+            if (st == ROTOR_OK) st = base_fail(&err, why.code, "the session was not saved");
+        }
+    }
     cli_term_close(&term);
     chat_free(&t);
     return cli_status(a, st, &err);

@@ -21,6 +21,7 @@ typedef struct run_job {
     cli_progress progress;   /* of the prompt */
     rotor_reply *reply;      /* the answer taken apart, owned; NULL: it has no parts */
     rotor_gen_options gen;   /* settings */
+    bool shifted;            /* that the context shifts has been said */
     rotor_gen_result result; /* what came out */
     rotor_engine_info info;  /* of the engine */
 } run_job;
@@ -64,16 +65,102 @@ static bool on_prompt(void *user, uint32_t done, uint32_t total) {
     return cli_progress_step(&((run_job *)user)->progress, done, total);
 }
 
+static void on_shift(void *user, uint32_t n_dropped, uint32_t n_left) {
+    run_job *j = user;
+    if (!j->shifted)
+        cli_log(
+            j->a, BASE_LOG_WARN,
+            "rotor: run: the context of %u tokens is full: the oldest %u were dropped, %u stay; "
+            "-c N makes it larger",
+            rotor_session_max(j->s), n_dropped, n_left);
+    j->shifted = true;
+}
+
 static rotor_status read_prompt(run_job *j, rotor_error *err) {
     const char *text = cli_text(j->a, OPT_PROMPT);
     if (strcmp(text, "-") == 0) return cli_read_stdin(&j->prompt, err);
     return base_buf_puts(&j->prompt, text) ? ROTOR_OK : base_fail_nomem(err, "reading the prompt");
 }
 
+/* ==== A session file ==========================================================================
+ * Beside the timeline the file's note has the tokens that nothing was asked after: "tail 5,7". */
+
+static rotor_status load_session(run_job *j, uint32_t **tail, size_t *n_tail, rotor_error *err) {
+    const char *path = cli_text(j->a, OPT_SESSION);
+    char *note = NULL;
+    *tail = NULL;
+    *n_tail = 0;
+    if (base_path_kind_of(path) == BASE_PATH_NONE) return ROTOR_OK;
+    ROTOR_TRY(rotor_session_load(j->s, path, &note, err));
+    rotor_status st = ROTOR_OK;
+    if (strncmp(note, "tail ", 5) == 0)
+        st = cli_parse_ids(note + 5, tail, n_tail, err);
+    else if (*note)
+        st = base_fail(err, ROTOR_E_ARG, "%s holds a conversation; rotor chat --session goes on",
+                       path);
+    rotor_free(note);
+    if (st == ROTOR_OK)
+        cli_log(j->a, BASE_LOG_INFO, "session: %s, %zu tokens", path,
+                rotor_session_len(j->s) + *n_tail);
+    return st;
+}
+
+/* Tokens of the result that the timeline does not have yet, its last ones. */
+static size_t n_tail(const run_job *j) {
+    const rotor_gen_result *r = &j->result;
+    const size_t n_cut = j->n_ids - r->n_prompt; /* off the prompt before it began */
+    const size_t all = r->n_prompt + r->n_ids + n_cut - r->n_shifted, len = rotor_session_len(j->s);
+    return all > len && all - len <= r->n_ids ? all - len : 0;
+}
+
+static rotor_status save_session(run_job *j, rotor_error *err) {
+    const rotor_gen_result *r = &j->result;
+    base_buf note = {0};
+    base_buf_puts(&note, "tail ");
+    for (size_t n = n_tail(j), i = r->n_ids - n; i < r->n_ids; i++)
+        base_buf_printf(&note, "%s%u", i + n > r->n_ids ? "," : "", r->ids[i]);
+    rotor_status st = note.failed
+                          ? base_fail_nomem(err, "saving the session")
+                          : rotor_session_save(j->s, cli_text(j->a, OPT_SESSION),
+                                               strcmp(note.data, "tail ") ? note.data : "", err);
+    base_buf_free(&note);
+    return st;
+}
+
+/* The ids of the session file, then those of the prompt. */
+static rotor_status put_session_first(run_job *j, rotor_error *err) {
+    uint32_t *tail = NULL, *all = NULL;
+    size_t n = 0;
+    rotor_status st = load_session(j, &tail, &n, err);
+    const size_t len = rotor_session_len(j->s);
+    if (st == ROTOR_OK && len + n) {
+        rotor_free(j->ids); /* without the beginning mark this time */
+        j->ids = NULL;
+        st = rotor_tokenize(j->e, j->prompt.data ? j->prompt.data : "", j->prompt.len, 0, &j->ids,
+                            &j->n_ids, err);
+        if (st == ROTOR_OK) all = base_alloc_array(len + n + j->n_ids, sizeof *all);
+        if (st == ROTOR_OK && !all) st = base_fail_nomem(err, "continuing a session");
+    }
+    if (all) {
+        memcpy(all, rotor_session_tokens(j->s), len * sizeof *all);
+        memcpy(all + len, tail, n * sizeof *all);
+        memcpy(all + len + n, j->ids, j->n_ids * sizeof *all);
+        rotor_free(j->ids);
+        j->ids = all;
+        j->n_ids += len + n;
+    }
+    base_free(tail);
+    return st;
+}
+
+static rotor_status encode_text(run_job *j, rotor_error *err) {
+    ROTOR_TRY(rotor_tokenize(j->e, j->prompt.data, j->prompt.len, ROTOR_TOK_BOS, &j->ids, &j->n_ids,
+                             err));
+    return cli_text(j->a, OPT_SESSION) ? put_session_first(j, err) : ROTOR_OK;
+}
+
 static rotor_status encode_prompt(run_job *j, rotor_error *err) {
-    if (!cli_on(j->a, OPT_CHAT))
-        return rotor_tokenize(j->e, j->prompt.data, j->prompt.len, ROTOR_TOK_BOS, &j->ids,
-                              &j->n_ids, err);
+    if (!cli_on(j->a, OPT_CHAT)) return encode_text(j, err);
     const rotor_chat_options opt = cli_chat_options(j->a);
     rotor_turn turns[2];
     size_t n = 0;
@@ -84,8 +171,22 @@ static rotor_status encode_prompt(run_job *j, rotor_error *err) {
     return rotor_chat_prompt(j->e, turns, n, &opt, &j->ids, &j->n_ids, &j->rendered, err);
 }
 
+static rotor_status choose_keep(run_job *j, rotor_error *err) {
+    const uint32_t n_ctx = rotor_session_max(j->s);
+    if (cli_int(j->a, OPT_KEEP) > n_ctx / 2)
+        return base_fail(err, ROTOR_E_ARG,
+                         "--keep %lld: expected at most half of the context, which is %u tokens",
+                         (long long)cli_int(j->a, OPT_KEEP), n_ctx);
+    j->gen.keep = (uint32_t)cli_int(j->a, OPT_KEEP);
+    if (j->gen.keep || !j->rendered) return ROTOR_OK;
+    return cli_chat_keep(j->a, j->e, cli_text(j->a, OPT_SYSTEM), j->ids, j->n_ids, n_ctx,
+                         &j->gen.keep, err);
+}
+
 static rotor_status generate(run_job *j, rotor_error *err) {
     j->gen = cli_gen_options(j->a, j->e, &j->draft);
+    j->gen.on_shift = on_shift;
+    if (j->gen.full == ROTOR_FULL_SHIFT) ROTOR_TRY(choose_keep(j, err));
     j->gen.on_text = on_text;
     j->gen.on_prompt = on_prompt;
     j->gen.user = j;
@@ -110,7 +211,7 @@ static rotor_status generate(run_job *j, rotor_error *err) {
 }
 
 static const char *finish_name(rotor_finish f) {
-    static const char *const names[] = {"end", "stop", "length", "full", "cancel"};
+    static const char *const names[] = {"end", "stop", "length", "context", "cancel"};
     return names[f];
 }
 
@@ -156,6 +257,8 @@ static int print_json(run_job *j) {
     if (j->reply) put_parts(j, o);
     json_object_set_new(o, "ids", id_list(r->ids, r->n_ids));
     json_object_set_new(o, "finish", json_string(finish_name(r->finish)));
+    json_object_set_new(o, "shifts", json_integer(r->n_shifts));
+    json_object_set_new(o, "shifted_tokens", json_integer(r->n_shifted));
     json_object_set_new(o, "seed", json_integer((json_int_t)j->gen.seed));
     json_object_set_new(t, "prompt_tokens", json_integer(r->n_prompt));
     json_object_set_new(t, "reused_tokens", json_integer(r->n_reused));
@@ -185,10 +288,7 @@ static int report(run_job *j) {
     status = cli_finish(j->a, status);
     cli_speed_line(&line, r, rotor_session_len(j->s), rotor_session_max(j->s));
     cli_log(j->a, BASE_LOG_INFO, "%s", line.data ? line.data : "");
-    if (r->finish == ROTOR_FINISH_FULL)
-        cli_log(j->a, BASE_LOG_WARN,
-                "rotor: run: the context of %u tokens is full; -c N makes it larger",
-                rotor_session_max(j->s));
+    cli_say_full(j->a, r, rotor_session_max(j->s));
     base_buf_free(&line);
     return status;
 }
@@ -210,12 +310,18 @@ int verb_run(const cli_args *a) {
             a, "nothing to complete: give -p TEXT, or -p - for standard input; rotor chat talks");
     if (cli_given(a, OPT_BEAMS) && !cli_given(a, OPT_N_PREDICT))
         return cli_usage(a, "--beams needs -n N");
+    if (cli_text(a, OPT_SESSION) && cli_on(a, OPT_CHAT))
+        return cli_usage(a, "--session continues plain texts; rotor chat --session FILE continues "
+                            "conversations");
+    if (cli_given(a, OPT_BEAMS) && cli_int(a, OPT_ON_FULL))
+        return cli_usage(a, "--beams does not go with --on-full shift");
     rotor_status st = cli_model_find(&m, cli_word(a, 0), &err);
     if (st == ROTOR_OK) st = read_prompt(&j, &err);
     if (st == ROTOR_OK) st = open_all(&j, &m, &err);
     if (st == ROTOR_OK) st = encode_prompt(&j, &err);
     cli_catch_interrupt(true);
     if (st == ROTOR_OK) st = generate(&j, &err);
+    if (st == ROTOR_OK && cli_text(a, OPT_SESSION)) st = save_session(&j, &err);
     int status = st == ROTOR_OK ? report(&j) : cli_status(a, st, &err);
     rotor_reply_free(&j.reply);
     rotor_gen_result_free(&j.result);

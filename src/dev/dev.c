@@ -79,6 +79,16 @@ void dev_counters_add(dev_counters *sum, const dev *part) {
     sum->submissions += of->submissions;
     sum->allocations += of->allocations;
     sum->imported += of->imported;
+    sum->wanted += of->wanted;
+}
+
+rotor_status dev_get_page(dev *d, uint32_t page, uint32_t layer, uint8_t *dst, rotor_error *err) {
+    return d->vt->get_page(d, page, layer, dst, err);
+}
+
+rotor_status dev_put_page(dev *d, uint32_t page, uint32_t layer, const uint8_t *src,
+                          rotor_error *err) {
+    return d->vt->put_page(d, page, layer, src, err);
 }
 
 uint64_t dev_memory_bytes(const dev *d) { return d->vt->memory_bytes(d); }

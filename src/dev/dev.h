@@ -99,6 +99,8 @@ typedef struct dev_shape {
     const bool *ring; /* [n_layer] which layers these are, borrowed during creation; NULL: none */
     kern_kv kv;       /* cache type */
     bool float_act;   /* --act f32: products take float activations */
+    bool on_demand;   /* memory does not hold the weights, which are mapped: of experts only those
+                         that are chosen are asked for, as soon as they are known */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) run on one thread */
 } dev_shape;
 
@@ -141,6 +143,7 @@ typedef struct dev_counters {
     uint64_t submissions; /* hand-overs of work to a driver since creation */
     uint64_t allocations; /* memories, kernels and lists made on a driver since creation */
     uint64_t pages_moved; /* cache pages that went from one device of two to the other */
+    uint64_t wanted;      /* bytes of experts asked for ahead of their use (on_demand) */
     uint64_t imported;    /* weight bytes of the host's memory that a device reads where they are */
 } dev_counters;
 
@@ -225,6 +228,12 @@ uint32_t dev_top(dev *d, uint32_t row, const uint32_t **pairs);
 bool dev_chosen(dev *d, uint32_t row, uint32_t *id);
 /* Copies one cache page to another: all layers of that kind of pages. */
 void dev_copy_page(dev *d, bool ring, uint32_t dst_page, uint32_t src_page);
+/* One layer of a cache page, of the kind that the layer has, to the host and from there, between
+ * steps: keys of all KV heads, then values, 2 * n_head_kv * KERN_KEYS * kern_kv_row_bytes() bytes.
+ */
+rotor_status dev_get_page(dev *d, uint32_t page, uint32_t layer, uint8_t *dst, rotor_error *err);
+rotor_status dev_put_page(dev *d, uint32_t page, uint32_t layer, const uint8_t *src,
+                          rotor_error *err);
 void dev_counters_get(const dev *d, dev_counters *out);
 uint64_t dev_memory_bytes(const dev *d); /* buffers and cache, without weights */
 

@@ -85,6 +85,23 @@ static void copy_page(dev *base, bool ring, uint32_t dst_page, uint32_t src_page
     }
 }
 
+/* From the side that has more of the page. */
+static rotor_status get_page(dev *base, uint32_t page, uint32_t layer, uint8_t *dst,
+                             rotor_error *err) {
+    dev_pair *d = (dev_pair *)base;
+    return dev_get_page(d->side[d->valid[DECODE][page] >= d->valid[PROMPT][page] ? DECODE : PROMPT],
+                        page, layer, dst, err);
+}
+
+/* What comes from outside is a whole page, on one side. */
+static rotor_status put_page(dev *base, uint32_t page, uint32_t layer, const uint8_t *src,
+                             rotor_error *err) {
+    dev_pair *d = (dev_pair *)base;
+    d->valid[DECODE][page] = KERN_KEYS;
+    d->valid[PROMPT][page] = 0;
+    return dev_put_page(d->side[DECODE], page, layer, src, err);
+}
+
 /* ==== A step ================================================================================== */
 
 static bool is_prompt(const dev_step *s) {
@@ -166,7 +183,7 @@ static void free_all(dev *base) {
 #define PAIR_COMMON                                                                                \
     .free = free_all, .run = run, .read = read, .copy_page = copy_page,                            \
     .memory_bytes = memory_bytes, .time_ops = time_ops, .op_times = op_times, .best = best,        \
-    .top = top
+    .top = top, .get_page = get_page, .put_page = put_page
 static const dev_vtable plain_vtable = {PAIR_COMMON};
 static const dev_vtable ahead_vtable = {PAIR_COMMON, .submit = submit, .wait = wait,
                                         .chosen = chosen};

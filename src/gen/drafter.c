@@ -80,6 +80,11 @@ void gen_drafter_free(gen_drafter *d) {
     memset(d, 0, sizeof *d);
 }
 
+void gen_drafter_restart(gen_drafter *d) {
+    d->n = d->n_line = d->agreed = 0;
+    gen_ngram_clear(&d->index);
+}
+
 void gen_drafter_add(gen_drafter *d, const uint32_t *tokens, uint32_t n) {
     if (!d->max) return;
     memcpy(d->line + d->n_line, tokens, n * sizeof *tokens);

@@ -136,6 +136,16 @@ typedef struct gen_options {
                                borrowed, its timeline is overwritten; NULL: do not */
     uint32_t draft_max;     /* guesses per step at most; 0: 8. Fewer where they do not pay */
     bool draft_always;      /* guess draft_max tokens even where that does not pay */
+    bool shift;             /* a full context loses its oldest tokens and the text goes on (see
+                               gen_shift.c); not in a batch */
+    uint32_t n_keep;        /* shift: the first so many tokens stay, at most half of the context;
+                               0: the BOS token, where there is one */
+    /* shift, of an answer in progress; may be NULL. Gives a shorter prompt in place of the one
+     * there was (borrowed until the answer ends), behind which the answer so far is put; it then
+     * stays like n_keep as long as it fits half of the context. False: there is none. */
+    bool (*on_shorten)(void *user, const uint32_t **prompt, uint32_t *n);
+    /* shift: n_dropped tokens are being dropped, n_left stay; may be NULL. */
+    void (*on_shift)(void *user, uint32_t n_dropped, uint32_t n_left);
     /* Called once per generated token with the text that is now safe to show (whole UTF-8
      * characters, stop strings held back; often empty), and once more, with choice and top NULL, if
      * the end releases text that was held back. top[n_top]. false stops. May be NULL. */
@@ -160,13 +170,16 @@ typedef struct gen_result {
     uint32_t n_drafted;    /* guesses evaluated */
     uint32_t n_accepted;   /* of which right */
     uint32_t end_id;       /* of GEN_FINISH_EOG; else TEXT_NO_ID */
+    uint32_t n_shifts;     /* times the oldest tokens were dropped … */
+    uint32_t n_dropped;    /* … and how many all together */
 } gen_result;
 void gen_result_free(gen_result *r);
 
 /* Continues the session to prompt[n], n >= 1, and generates. The session afterwards holds the
  * prompt and the answer, except a last token that nothing was asked after: the next run adds it.
  * During a callback it may also hold guesses that have not been judged yet.
- * Allocates before the first token only, unless tokens are longer than 16 bytes on average. */
+ * Allocates before the first token only, unless tokens are longer than 16 bytes on average or the
+ * context is shifted. */
 rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const gen_options *opt,
                      gen_result *out, rotor_error *err);
 

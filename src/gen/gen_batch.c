@@ -112,6 +112,10 @@ rotor_status gen_batch_add(gen_batch *b, run_session *s, const uint32_t *prompt,
     assert(n >= 1 && run_session_engine(s) == b->e);
     if (b->n_live == b->max_jobs)
         return base_fail(err, ROTOR_E_FULL, "batch: all %u places are taken", b->max_jobs);
+    if (opt->shift)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "batch: a full context ends a job; it is not "
+                         "shifted");
     if (n > run_session_max(s))
         return base_fail(err, ROTOR_E_FULL, "batch: prompt of %u tokens, the session has %u", n,
                          run_session_max(s));

@@ -74,6 +74,7 @@ void gen_ngram_free(gen_ngram *g);
 void gen_ngram_grow(gen_ngram *g, uint32_t n);
 /* The longest of the newest places where the last tokens stood before; false: none. */
 bool gen_ngram_find(const gen_ngram *g, gen_match *m);
+void gen_ngram_clear(gen_ngram *g); /* as if nothing had been indexed */
 
 /* ---- pace.c: what a step costs, and which guesses are worth their row ---------------------------
  */
@@ -131,6 +132,8 @@ typedef struct gen_drafter {
 rotor_status gen_drafter_init(gen_drafter *d, run_session *s, const gen_options *opt,
                               rotor_error *err);
 void gen_drafter_free(gen_drafter *d);
+/* The timeline is another from here on; what was learnt about guessing stays. */
+void gen_drafter_restart(gen_drafter *d);
 /* The timeline, with the token to be evaluated next, is now n tokens longer. */
 void gen_drafter_add(gen_drafter *d, const uint32_t *tokens, uint32_t n);
 /* Fills guess[n], at most `room`, with what is worth evaluating, and adds it to the plan. like: the
@@ -164,6 +167,7 @@ typedef struct gen_task {
     gen_drafter draft;      /* guesses of the step being made */
     gen_result r;           /* what has been generated so far; owned until taken */
     uint32_t max_new_tok;   /* tokens at most */
+    uint32_t keep;          /* shift: tokens of the beginning that stay */
     uint64_t start_us;      /* when the call began */
     uint64_t first_us;      /* when the first token was chosen */
 } gen_task;
@@ -192,5 +196,17 @@ rotor_status gen_task_take_chosen(gen_task *t, uint32_t chosen, uint32_t len, ui
 rotor_status gen_task_end(gen_task *t, gen_finish finish, rotor_error *err);
 /* Gives the result away. */
 void gen_task_move(gen_task *t, gen_result *out);
+
+/* ---- gen_shift.c: a full context --------------------------------------------------------------
+ */
+
+/* Sets t->keep. Of a prompt that exceeds the context a shorter copy, owned by the caller, replaces
+ * the given one: *prompt[*n]. */
+rotor_status gen_shift_prompt(gen_task *t, const uint32_t **prompt, uint32_t *n, uint32_t **owned,
+                              rotor_error *err);
+/* The context is full and the newest token, the last of the result, not evaluated: drops the oldest
+ * and evaluates what stays with that token; its logits are those of row 0. ROTOR_E_FULL: there is
+ * nothing to drop. */
+rotor_status gen_shift_answer(gen_task *t, rotor_error *err);
 
 #endif

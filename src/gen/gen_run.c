@@ -66,6 +66,7 @@ static rotor_status decode(gen_task *t, rotor_error *err) {
         if (gen_task_can_draw(t, &draw)) ROTOR_TRY(decode_ahead(t, &id, err));
         if (t->r.finish != GEN_FINISH_NONE) break;
         rotor_status status = step(t, id, &pace, &why);
+        if (status == ROTOR_E_FULL && t->opt->shift) status = gen_shift_answer(t, &why);
         if (status == ROTOR_E_FULL) return gen_task_end(t, GEN_FINISH_FULL, err);
         if (status != ROTOR_OK) return failed(status, &why, err);
         ROTOR_TRY(gen_task_take(t, 0, NULL, &id, err));
@@ -77,10 +78,12 @@ rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const g
                      gen_result *out, rotor_error *err) {
     assert(n >= 1);
     gen_task t;
+    uint32_t *shorter = NULL; /* owned */
     rotor_error why;
     ROTOR_TRY(gen_task_init(&t, s, n, opt, err));
-    rotor_status status =
-        run_session_sync(s, prompt, n, opt->on_prompt, opt->user, &t.r.n_reused, &why);
+    rotor_status status = opt->shift ? gen_shift_prompt(&t, &prompt, &n, &shorter, &why) : ROTOR_OK;
+    if (status == ROTOR_OK)
+        status = run_session_sync(s, prompt, n, opt->on_prompt, opt->user, &t.r.n_reused, &why);
     t.r.prompt_us = base_now_us() - t.start_us;
     if (status == ROTOR_OK)
         status = decode(&t, err);
@@ -90,5 +93,6 @@ rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const g
         status = failed(status, &why, err);
     if (status == ROTOR_OK) gen_task_move(&t, out);
     gen_task_free(&t);
+    base_free(shorter);
     return status;
 }

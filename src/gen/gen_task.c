@@ -24,8 +24,7 @@ static uint32_t most_tokens(const run_session *s, uint32_t n_prompt, uint32_t wa
     return wanted && wanted < room ? wanted : room;
 }
 
-static rotor_status reserve(gen_task *t, rotor_error *err) {
-    size_t n = t->max_new_tok;
+static rotor_status reserve(gen_task *t, size_t n, rotor_error *err) {
     t->r.ids.ids = base_alloc_array(n, sizeof *t->r.ids.ids);
     if (t->r.ids.ids) t->r.ids.cap = n;
     t->top = base_alloc_array(t->opt->n_top, sizeof *t->top);
@@ -51,14 +50,12 @@ static void expect(gen_task *t) {
 rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const gen_options *opt,
                            rotor_error *err) {
     const model *m = run_model(run_session_engine(s));
-    *t = (gen_task){.s = s,
-                    .opt = opt,
-                    .v = m->vocab,
-                    .max_new_tok = most_tokens(s, n_prompt, opt->max_new_tok),
-                    .start_us = base_now_us()};
+    *t = (gen_task){.s = s, .opt = opt, .v = m->vocab, .start_us = base_now_us()};
     t->r.n_prompt = n_prompt;
     t->r.end_id = TEXT_NO_ID;
-    rotor_status status = reserve(t, err);
+    const uint32_t room = most_tokens(s, n_prompt, opt->max_new_tok);
+    t->max_new_tok = !opt->shift ? room : opt->max_new_tok ? opt->max_new_tok : UINT32_MAX;
+    rotor_status status = reserve(t, room, err);
     if (status != ROTOR_OK) goto fail;
     status = gen_sampler_create(&t->sampler, &opt->sampling, m->hp.n_vocab, err);
     if (status != ROTOR_OK) goto fail;
@@ -192,13 +189,14 @@ static rotor_status choose(gen_task *t, uint32_t i, uint32_t len, gen_choice *ch
 /* A choice that follows the first `len` tokens of the timeline. */
 static rotor_status take_choice(gen_task *t, const gen_choice *choice, uint32_t len, uint32_t *id,
                                 rotor_error *err) {
-    assert(t->r.finish == GEN_FINISH_NONE && t->r.ids.n < t->r.ids.cap);
+    assert(t->r.finish == GEN_FINISH_NONE && (t->opt->shift || t->r.ids.n < t->r.ids.cap));
     note_time(t);
     if (ends(t, choice->id)) {
         t->r.end_id = choice->id;
         return gen_task_end(t, GEN_FINISH_EOG, err);
     }
-    t->r.ids.ids[t->r.ids.n++] = choice->id;
+    if (text_ids_push(&t->r.ids, choice->id) != ROTOR_OK)
+        return base_fail_nomem(err, "storing generated tokens");
     if (t->opt->guide) t->state = t->opt->guide->step(t->opt->guide->user, t->state, choice->id);
     ROTOR_TRY(take_text(t, choice, err));
     *id = choice->id;
@@ -206,7 +204,8 @@ static rotor_status take_choice(gen_task *t, const gen_choice *choice, uint32_t 
     if (t->r.finish != GEN_FINISH_NONE) return ROTOR_OK;
     bool limited = t->opt->max_new_tok && t->r.ids.n >= t->opt->max_new_tok;
     if (limited) return gen_task_end(t, GEN_FINISH_LENGTH, err);
-    if (len >= run_session_max(t->s)) return gen_task_end(t, GEN_FINISH_FULL, err);
+    if (len >= run_session_max(t->s) && !t->opt->shift)
+        return gen_task_end(t, GEN_FINISH_FULL, err);
     return ROTOR_OK;
 }
 
@@ -233,9 +232,10 @@ rotor_status gen_task_take_chosen(gen_task *t, uint32_t chosen, uint32_t len, ui
 /* ==== Steps =================================================================================== */
 
 void gen_task_guess(gen_task *t, uint32_t room, gen_plan *plan) {
-    uint32_t left = t->max_new_tok - (uint32_t)t->r.ids.n; /* no more than there are positions */
-    assert(left >= 1 && left <= run_session_max(t->s) - run_session_len(t->s));
-    gen_drafter_guess(&t->draft, t->sampler, BASE_MIN(room, left - 1), plan);
+    const uint32_t positions = run_session_max(t->s) - run_session_len(t->s);
+    const uint32_t left = BASE_MIN(t->max_new_tok - (uint32_t)t->r.ids.n, positions);
+    assert(left >= 1 || t->opt->shift);
+    gen_drafter_guess(&t->draft, t->sampler, BASE_MIN(room, left ? left - 1 : 0), plan);
 }
 
 rotor_status gen_task_take(gen_task *t, uint32_t first, const bool *stop, uint32_t *id,

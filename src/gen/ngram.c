@@ -47,6 +47,11 @@ void gen_ngram_grow(gen_ngram *g, uint32_t n) {
     }
 }
 
+void gen_ngram_clear(gen_ngram *g) {
+    g->n = 0;
+    if (g->head) memset(g->head, 0, (g->mask + (size_t)1) * sizeof *g->head);
+}
+
 /* Tokens that agree, counted backwards from two ends. */
 static uint32_t agreement(const uint32_t *line, uint32_t earlier, uint32_t last) {
     uint32_t most = BASE_MIN(earlier + 1, (uint32_t)GEN_MATCH_MAX), n = 0;

@@ -146,6 +146,7 @@ static dev_shape shape_of(const run_engine *e, const double *inv_freq, const boo
                        .ring = ring,
                        .kv = e->opt.kv,
                        .float_act = e->opt.float_act,
+                       .on_demand = e->opt.on_demand,
                        .solo_bytes = e->opt.solo_bytes};
 }
 

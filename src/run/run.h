@@ -38,6 +38,7 @@ typedef struct run_options {
                             they keep everything */
     uint32_t chunk;      /* rows per step at most (prompt chunk); 0: 256 */
     uint32_t max_logits; /* rows with logits per step at most; 0: 16 */
+    bool on_demand;      /* memory does not hold the mapped weights: see dev_shape */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) than this run on the
                             calling thread alone; 0: 4 MiB; 1: never */
     model_pool pool;     /* not UNSAID: the engine makes vectors of texts (run_embed), on the CPU,
@@ -102,6 +103,15 @@ uint32_t run_session_rewind(run_session *s, uint32_t n);
 /* Makes dst (empty, same engine) continue from the first n positions of src, sharing pages. */
 rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t n,
                               rotor_error *err);
+
+/* The session as a file, with a note of the caller's (any bytes, at most 64 MiB). The file appears
+ * under its name when it is whole. */
+rotor_status run_session_save(run_session *s, const char *path, base_str note, rotor_error *err);
+/* Makes the session what that file holds: it goes on bit for bit as the saved one would have.
+ * Everything is checked before anything changes; ROTOR_E_UNSUPPORTED: the file is of another model
+ * or kind of cache. After ROTOR_E_FULL or ROTOR_E_DEVICE the session may be empty. note (may be
+ * NULL) receives the note. */
+rotor_status run_session_load(run_session *s, const char *path, base_buf *note, rotor_error *err);
 
 /* Of the logits of its rows the best k are going to be asked for (run_candidates), and no others if
  * that can be helped: a device looks for them in the same step. 0, as at first: nobody

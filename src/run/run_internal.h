@@ -2,7 +2,8 @@
  *
  * run_internal: the structures of run's files. engine.c owns the engine, device.c makes its device
  * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head,
- * forward.c records the pass, session.c keeps timelines and pages.
+ * forward.c records the pass, session.c keeps timelines and pages, session_file.c puts
+ * one in a file.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H
@@ -114,6 +115,12 @@ rotor_status run_come_back(run_engine *e, rotor_error *err); /* again, where tha
 rotor_status run_step(run_engine *e, rotor_error *err);
 /* session.c: adds one token to its session's timeline and, as row i, to the step. */
 rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_error *err);
+/* session.c: first block whose positions layers that keep `keep` of them still read for position
+ * pos. */
+uint32_t run_ring_needs(uint32_t pos, uint32_t keep);
+/* session.c: gives an empty session pages for len positions, ring pages from block ring_first or
+ * later. False, and none taken: too few are free. */
+bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
 uint32_t run_head_type(const run_engine *e); /* the type it will have (KERN_Q8X16: as Q8_0) */

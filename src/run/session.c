@@ -47,8 +47,7 @@ static bool own_block(run_engine *e, bool ring, uint32_t *table, uint32_t block,
     return true;
 }
 
-/* First block whose positions the layers with a window still read for position pos. */
-static uint32_t ring_needs(uint32_t pos, uint32_t keep) {
+uint32_t run_ring_needs(uint32_t pos, uint32_t keep) {
     return (pos + 1 > keep ? pos + 1 - keep : 0) / KERN_KEYS;
 }
 
@@ -59,7 +58,7 @@ static bool own_pages(run_session *s) {
     const bool is_new = block == s->n_pages;
     if (!own_block(e, false, s->pages, block, is_new)) return false;
     if (e->ring.n) {
-        for (; s->ring_first < ring_needs(s->len, e->ring_keep); s->ring_first++)
+        for (; s->ring_first < run_ring_needs(s->len, e->ring_keep); s->ring_first++)
             page_release(&e->ring, s->ring[s->ring_first]);
         if (!own_block(e, true, s->ring, block, is_new)) {
             if (is_new) page_release(&e->pages, s->pages[block]);
@@ -67,6 +66,23 @@ static bool own_pages(run_session *s) {
         }
     }
     s->n_pages += is_new;
+    return true;
+}
+
+bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first) {
+    run_engine *e = s->e;
+    const uint32_t n = pages_for(len);
+    assert(s->n_pages == 0 && len <= s->max_tok);
+    if (e->ring.n)
+        ring_first = BASE_MAX(ring_first, BASE_MIN(n, run_ring_needs(len, e->ring_keep)));
+    if (e->pages.n_free < n || (e->ring.n && e->ring.n_free < n - ring_first)) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        page_take(&e->pages, &s->pages[i]);
+        if (e->ring.n && i >= ring_first) page_take(&e->ring, &s->ring[i]);
+    }
+    s->ring_first = e->ring.n ? ring_first : 0;
+    s->n_pages = n;
+    s->len = len;
     return true;
 }
 
@@ -120,7 +136,7 @@ void run_session_expect(run_session *s, uint32_t k) {
 
 /* Whether the layers with a window have all that position n reads. */
 static bool has_window(const run_session *s, uint32_t n) {
-    return !s->e->ring.n || ring_needs(n, s->e->m->hp.window) >= s->ring_first;
+    return !s->e->ring.n || run_ring_needs(n, s->e->m->hp.window) >= s->ring_first;
 }
 
 uint32_t run_session_rewind(run_session *s, uint32_t n) {

@@ -95,7 +95,37 @@ def test_exit_ends_at_once(rotor):
 
 def test_a_conversation_that_does_not_fit_fails_in_words(rotor):
     r = chat(rotor, "word " * 60 + "\n", "-c", "64", *QUIET, status=1)
-    assert "/clear makes room" in r.stderr
+    assert "/clear makes room" in r.stderr and "--on-full shift" in r.stderr
+
+
+def test_whole_turns_leave_a_full_context(rotor, tmp_path):
+    """The oldest turns go, the text of the model is what it would be without them, and it is said once."""
+    path = tmp_path / "talk.json"
+    long = "".join("A cat saw number %d here\n" % i for i in range(8))
+    r = chat(rotor, long + "/ctx\n/save %s\n" % path, "-c", "96", "--on-full", "shift")
+    assert r.stderr.count("no longer sees the oldest") == 2  # when it began, and /ctx
+    gone = int(re.findall(r"no longer sees the oldest (\d+) messages", r.stderr)[0])
+    talk = json.loads(path.read_text())["messages"]
+    assert len(talk) == 16 and gone % 2 == 0 and 0 < gone < 16
+    rest = tmp_path / "rest.json"
+    rest.write_text(json.dumps({"messages": talk[gone:14]}))
+    last = chat(rotor, "/load %s\n%s\n" % (rest, talk[14]["content"]), *QUIET, "-c", "96", "--on-full", "shift").stdout
+    assert last.strip() == talk[15]["content"].strip()
+    alone = chat(rotor, "word " * 200 + "\n", *QUIET, "-c", "64", "--on-full", "shift", status=1)
+    assert "the message alone has" in alone.stderr
+
+
+def test_a_session_file_continues_a_conversation(rotor, tmp_path):
+    path, kept = tmp_path / "talk.session", tmp_path / "kept.session"
+    whole = chat(rotor, "A cat\nWhat next?\n", *QUIET).stdout
+    first = chat(rotor, "A cat\n", *QUIET, "--session", path).stdout
+    second = chat(rotor, "What next?\n/save %s\n" % kept, "--session", path)
+    assert first + second.stdout == whole and "2 messages" in second.stderr
+    third = chat(rotor, "/load %s\n/ctx\n/undo\nWhat next?\n" % kept, "--no-history").stdout
+    assert third == second.stdout
+    assert "holds a conversation" in rotor("run", "-p", "x", "--session", path, status=2).stderr
+    path.write_bytes(b"RotorSes" + bytes(100))
+    assert "version 0" in chat(rotor, "A\n", "--session", path, status=1).stderr
 
 
 def test_speculation_never_changes_a_conversation(rotor, source_root, tmp_path):

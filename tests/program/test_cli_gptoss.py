@@ -95,3 +95,21 @@ def test_bad_files_are_told(rotor, tiny, tmp_path, old, new, told):
     path = renamed(tiny, tmp_path / "bad.gguf", old, new)
     shown = rotor("run", path, "-p", "x", "-n", "1", status=1)
     assert told in shown.stderr and str(path) in shown.stderr
+
+
+def test_memory_that_does_not_hold_the_model_is_told_before_loading(rotor, full, tiny):
+    """Said with numbers and what would help; the answer is the same."""
+    run = ["run", tiny, "-p", "x", "-n", "8", "--temp", "0", "--ignore-eos"]
+    plain, tight = rotor(*run, "-c", "512"), rotor(*run, "-c", "512", "--memory", "1")
+    assert plain.stdout == tight.stdout
+    assert "memory: weights" in plain.stderr and "are needed" not in plain.stderr
+    told = [line for line in tight.stderr.splitlines() if "are needed and" in line]
+    assert len(told) == 1 and "experts are read from the file when" in told[0] and "--ctx" in told[0]
+    dense = rotor("run", "-p", "x", "-n", "2", "--memory", "1").stderr
+    assert "read from the file again for every token" in dense and "quantisation" in dense
+    text = rotor("inspect", full, "--memory", "8000").stdout
+    assert "of 7.81 GiB available" in text and "too much: experts would be read on demand" in text
+    rows = json.loads(rotor("inspect", full, "--memory", "16000", "--json").stdout)
+    assert rows["available_bytes"] == 16000 << 20 and [r["fits"] for r in rows["memory"]] == [True] * 6
+    text = rotor("inspect", full, "--memory", "14000").stdout
+    assert "too much: --kv q8 fits" in text

@@ -42,6 +42,26 @@ def test_bench_json_and_comparison(rotor, tmp_path):
     assert "rotor bench --json" in rotor(*words, "--compare", old, status=1).stderr
 
 
+def test_the_plan_has_its_benchmarks_and_criteria(rotor):
+    words = ["bench", "--plan", "minerva", "-r", "2", "-p", "32", "-n", "8"]
+    d = json.loads(rotor(*words, "--json").stdout)
+    p = d["plan"]
+    assert p["one_token_ms"] > 0 and p["last_token_cached_ms"] < p["sequence_no_cache_ms"]
+    assert p["attention_block"] == 64 and p["generated_tps"] == d["decode_tps"] and p["tensors"] > 40
+    assert p["instructions_per_token"] or p["counters"]
+    assert [c["tps"] for c in p["criteria"]] == [10, 20, 100, 500] and d["step_ops"]
+    for c in p["criteria"]:
+        assert c["needs_gbps"] == pytest.approx(c["tps"] * d["bytes_per_token"] / 1e9, rel=1e-3)
+        assert c["verdict"] == ("met" if c["measured_tps"] >= c["tps"] else c["verdict"])
+        if c["verdict"] == "forbidden":
+            assert c["needs_gbps"] > c["machine_gbps"]
+    text = rotor(*words).stdout
+    for word in ["32 tokens, no cache", "8 tokens generated", "attention block  64", "criterion", "20 t/s", "bandwidth",
+                 "processor cache", "memory  ", "attn q+k+v"]:
+        assert word in text, word
+    assert "--plan" in rotor("bench", "--plan", "minerva", "-p", "0", status=2).stderr
+
+
 def test_bench_sessions_together(rotor):
     words = ["bench", "-p", "0", "-n", "4", "-r", "2", "--sessions", "3", "-d", "70", "-t", "1"]
     d = json.loads(rotor(*words, "--json").stdout)

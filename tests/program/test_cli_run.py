@@ -64,9 +64,34 @@ def test_beams(rotor):
 
 def test_full_context_is_said(rotor):
     r = rotor("run", *ONCE, "-c", "16", "--ignore-eos")
-    assert "the context of 16 tokens is full" in r.stderr
+    line = r.stderr.splitlines()[-1]
+    assert "context full: 5 prompt tokens and 12 new ones, the context has 16" in line and "--on-full shift" in line
     too_long = rotor("run", "-p", "word " * 100, "-c", "16", status=1)
-    assert "16" in too_long.stderr.splitlines()[-1] and too_long.stdout == ""
+    line = too_long.stderr.splitlines()[-1]
+    assert " 16 " in line and "--ctx" in line and "--on-full shift" in line and too_long.stdout == ""
+
+
+def test_a_full_context_shifts_where_that_is_asked(rotor):
+    run = [*ONCE, "-n", "60", "--ignore-eos", "-c", "16", "--json"]
+    stop, shift = json.loads(rotor("run", *run).stdout), rotor("run", *run, "--on-full", "shift")
+    d = json.loads(shift.stdout)
+    assert stop["finish"] == "context" and stop["shifted_tokens"] == 0 and len(stop["ids"]) == 12
+    assert d["finish"] == "length" and len(d["ids"]) == 60 and d["ids"][:12] == stop["ids"]
+    assert d["shifts"] > 3 and d["shifted_tokens"] >= d["shifts"]
+    assert shift.stderr.count("were dropped") == 1 and "the context of 16 tokens" in shift.stderr
+    kept = json.loads(rotor("run", *run, "--on-full", "shift", "--keep", "8").stdout)
+    assert kept["shifts"] > d["shifts"]
+    assert "at most half" in rotor("run", *run, "--on-full", "shift", "--keep", "9", status=2).stderr
+    assert "--beams" in rotor("run", *run, "--on-full", "shift", "--beams", "2", status=2).stderr
+
+
+def test_a_long_prompt_loses_its_oldest_part_when_shifting(rotor):
+    words = ["-p", "One day a boy went to the park and saw a big red dog", "-n", "4", "--temp", "0", "-c", "12", "--json"]
+    for chat in [[], ["--chat"]]:
+        r = rotor("run", *words, *chat, "--on-full", "shift")
+        d = json.loads(r.stdout)
+        assert d["shifted_tokens"] > 0 and len(d["prompt_ids"]) > 12 > d["timings"]["prompt_tokens"]
+        assert "the oldest" in r.stderr
 
 
 def test_log_level_error_is_silent(rotor):
@@ -255,3 +280,21 @@ def test_the_default_model_is_named_by_the_environment_or_built_in(rotor, tmp_pa
     assert name(ROTOR_MODEL="") == name("embedded", ROTOR_MODEL=str(other)) == name("embedded")
     assert "no model 'no-such'" in rotor("run", "-p", "x", env={"ROTOR_MODEL": "no-such"}, status=1).stderr
     assert "no model 'no-such'" in rotor("models", env={"ROTOR_MODEL": "no-such"}).stderr
+
+
+def test_a_session_goes_on_where_it_was(rotor, tmp_path):
+    """Two runs over one file say what one run says, and read nothing again."""
+    path, settings = tmp_path / "tale.session", ["--temp", "0", "--ignore-eos", "--json"]
+    whole = json.loads(rotor("run", "-p", "Once upon a time", "-n", "40", *settings).stdout)
+    first = json.loads(rotor("run", "-p", "Once upon a time", "-n", "15", "--session", path, *settings).stdout)
+    rest = json.loads(rotor("run", "-p", "", "-n", "25", "--session", path, *settings).stdout)
+    assert first["ids"] + rest["ids"] == whole["ids"]
+    assert rest["timings"]["prompt_tokens"] - rest["timings"]["reused_tokens"] == 1
+    again = json.loads(rotor("run", "-p", " The end", "-n", "2", "--session", path, *settings).stdout)
+    assert again["prompt_ids"][:len(whole["prompt_ids"]) + 40] == whole["prompt_ids"] + whole["ids"]
+    assert "--kv f16" in rotor("run", "-p", "x", "--session", path, "--kv", "q8", status=1).stderr
+    assert "another model" in rotor("run", "-p", "x", "--session", path, "--layers", "2", status=1).stderr
+    bad = tmp_path / "bad.session"
+    bad.write_bytes(path.read_bytes()[:-100])
+    assert "size is" in rotor("run", "-p", "x", "--session", bad, status=1).stderr
+    assert "rotor chat --session" in rotor("run", "-p", "x", "--chat", "--session", path, status=2).stderr

@@ -3,6 +3,7 @@
 
 Software devices do (Mesa's lavapipe, PoCL); the tests that need one are skipped where a machine has none.
 """
+import json
 import os
 import re
 
@@ -126,3 +127,18 @@ def test_no_driver(rotor, devices, tmp_path):
     for api in APIS:
         need(devices, api)
         one_message(rotor("run", *ONCE, "--device", api, status=1, env=env), api, "no driver", "there are: cpu")
+
+
+def test_a_session_file_holds_the_cache_of_a_device(rotor, devices, tmp_path):
+    """It goes on there, and on the processor, without reading the text again."""
+    api = "vulkan" if "vulkan:0" in devices else "opencl"
+    need(devices, api)
+    path, run = tmp_path / "a.session", ["--temp", "0", "--act", "f32", "--ignore-eos", "--json"]
+    whole = json.loads(rotor("run", "--device", api, "-p", "Once upon a time", "-n", "20", *run).stdout)
+    first = rotor("run", "--device", api, "-p", "Once upon a time", "-n", "8", "--session", path, *run)
+    copy = tmp_path / "b.session"
+    copy.write_bytes(path.read_bytes())
+    rest = json.loads(rotor("run", "--device", api, "-p", "", "-n", "12", "--session", path, *run).stdout)
+    assert json.loads(first.stdout)["ids"] + rest["ids"] == whole["ids"]
+    other = json.loads(rotor("run", "--device", "cpu", "-p", "", "-n", "12", "--session", copy, *run).stdout)
+    assert other["timings"]["prompt_tokens"] - other["timings"]["reused_tokens"] == 1

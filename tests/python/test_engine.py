@@ -430,3 +430,29 @@ def test_vectors_are_the_programs(story, rotor_program, tmp_path):
         e.embed(TEXT)
     with pytest.raises(rotor.Error, match="pool is 'max'"):
         rotor.Engine(story, embed=True, pool="max")
+
+
+def test_a_full_context_shifts(story):
+    with rotor.Engine(story, ctx=32) as e:
+        told = []
+        stop = e.generate(TEXT, max_tokens=60, temperature=0, ignore_eog=True)
+        shift = e.generate(TEXT, max_tokens=60, temperature=0, ignore_eog=True, on_full="shift", keep=4,
+                           on_shift=lambda dropped, left: told.append((dropped, left)))
+        assert stop.finish == "full" and shift.finish == "length" and len(shift.ids) == 60
+        assert len(told) == shift.n_shifts > 1 and sum(d for d, _ in told) == shift.n_shifted
+        assert shift.ids[:len(stop.ids)] == stop.ids
+
+
+def test_a_session_is_saved_and_loaded(story, tmp_path):
+    path = tmp_path / "a.session"
+    with rotor.Engine(story) as e, e.session() as a, e.session() as b:
+        ids = e.tokenize(TEXT, bos=True)
+        a.eval(ids)
+        a.save(path, "höre")
+        assert b.load(path) == "höre" and b.tokens == ids and len(b) == len(ids)
+        want = a.eval(ids + [5]).copy()
+        assert b.eval(ids + [5]).tobytes() == want.tobytes()
+        path.write_bytes(b"nothing")
+        with pytest.raises(rotor.Error):
+            b.load(path)
+        assert len(b) == len(ids) + 1

@@ -69,6 +69,7 @@ def test_enumerators(source_root, tmp_path):
     want |= {"ROTOR_YARN_" + name.upper(): value for name, value in c.YARN.items()}
     want |= {"ROTOR_POOL_" + name.upper(): value for name, value in c.POOL.items()}
     want |= {"ROTOR_EMBED_RAW": c.EMBED_RAW, "ROTOR_EMBED_TRUNCATE": c.EMBED_TRUNCATE}
+    want |= {"ROTOR_FULL_" + name.upper(): value for name, value in c.FULL.items()}
     want |= {"ROTOR_FINISH_" + name.upper(): value for value, name in enumerate(c.FINISH)}
     want |= {"ROTOR_EFFORT_" + name.upper(): value for name, value in c.EFFORT.items()}
     want |= {"ROTOR_PART_" + name.upper(): value for value, name in enumerate(c.PARTS)}
@@ -82,6 +83,7 @@ def test_no_enumerator_is_missing(header):
     known |= {"I2S_" + n.upper() for n in c.I2S} | {"YARN_" + n.upper() for n in c.YARN}
     known |= {"POOL_" + n.upper() for n in c.POOL} | {"EMBED_RAW", "EMBED_TRUNCATE"}
     known |= {"EFFORT_" + n.upper() for n in c.EFFORT} | {"PART_" + n.upper() for n in c.PARTS}
+    known |= {"FULL_" + n.upper() for n in c.FULL}
     known |= {"FINISH_" + n.upper() for n in c.FINISH} | {"TOK_BOS", "TOK_SPECIAL"}
     found = set()
     for body in re.findall(r"enum\s*\w*\s*\{(.*?)\}", header, re.S):

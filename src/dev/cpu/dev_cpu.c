@@ -158,6 +158,7 @@ static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_err
         d->ops[i] = ops[i];
     }
     d->n_ops = n;
+    if (d->shape.on_demand) cpu_leave_experts(d);
     ROTOR_TRY(make_own(d, err));
     cpu_plan(d);
     return ROTOR_OK;

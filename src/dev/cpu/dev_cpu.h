@@ -156,6 +156,10 @@ rotor_status cpu_route_alloc(dev_cpu *d, rotor_error *err);
 void cpu_route_free(cpu_route *r);
 void cpu_choose(dev_cpu *d, const dev_op *op, size_t begin, size_t end);
 void cpu_share_out(dev_cpu *d, size_t n_tok);
+/* Where memory does not hold the weights: leaves experts unread until they are wanted, and asks for
+ * those that the tokens behind this op are sent to. */
+void cpu_leave_experts(const dev_cpu *d);
+void cpu_want_experts(dev_cpu *d, const dev_op *route);
 void cpu_gather_row(const dev_cpu *d, const dev_op *op, size_t row);
 void cpu_mix_row(const dev_cpu *d, const dev_op *op, size_t token);
 /* Rows [begin, end) of the matrices of all active experts, each with the slot rows that are its

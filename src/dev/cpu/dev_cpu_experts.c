@@ -98,6 +98,33 @@ void cpu_share_out(dev_cpu *d, size_t n_tok) {
     r->first[r->n_active] = (uint32_t)n; /* X2 */
 }
 
+/* ==== Weights that memory does not hold ========================================================
+ * The kernel's cache of the file is the cache of experts; it drops what was not used for longest.
+ * Left to itself it would read around every page that is touched, most of which belongs to experts
+ * that nobody asked for: so that is switched off, and whole matrices are asked for instead, all
+ * those of a layer at once, when it is known which. */
+
+static void advise_expert(dev_cpu *d, const kern_mat *w, uint32_t expert) {
+    const size_t bytes = w->rows / d->shape.n_expert * w->row_bytes;
+    base_advise(w->data + expert * bytes, bytes, BASE_WILL_NEED);
+    d->base.counters.wanted += bytes;
+}
+
+void cpu_leave_experts(const dev_cpu *d) {
+    for (size_t i = 0; i < d->n_ops; i++)
+        for (int m = 0; d->ops[i].kind == DEV_EXPERTS && m < d->ops[i].n_mats; m++) {
+            const kern_mat *w = &d->mats[d->ops[i].w[m]];
+            base_advise(w->data, w->rows * w->row_bytes, BASE_HERE_AND_THERE);
+        }
+}
+
+void cpu_want_experts(dev_cpu *d, const dev_op *route) {
+    for (const dev_op *op = route + 1; op < d->ops + d->n_ops && op->kind != DEV_ROUTE; op++)
+        for (int m = 0; op->kind == DEV_EXPERTS && m < op->n_mats; m++)
+            for (uint32_t a = 0; a < d->route.n_active; a++)
+                advise_expert(d, &d->mats[op->w[m]], d->route.active[a]);
+}
+
 /* ==== Rows to experts and back ================================================================ */
 
 void cpu_gather_row(const dev_cpu *d, const dev_op *op, size_t row) {

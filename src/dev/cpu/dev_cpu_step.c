@@ -538,7 +538,9 @@ static void do_route(const cpu_ctx *c, const dev_op *op) {
     if (n > 1) par_slice(n, 1, c->thread, c->n_threads, &begin, &end);
     cpu_choose(c->d, op, begin, end);
     if (n > 1) meet(c);
-    if (c->thread == 0) cpu_share_out(c->d, n);
+    if (c->thread != 0) return;
+    cpu_share_out(c->d, n);
+    if (c->d->shape.on_demand) cpu_want_experts(c->d, op);
 }
 
 /* Every active expert's matrix with the rows that were sent to it; behind it, for one token, the

@@ -39,6 +39,7 @@ static void rig_up(rig *g, tiny_kind kind, uint32_t chunk, uint32_t max_logits) 
     if (model_open(&g->m, path, &mo, &err) != ROTOR_OK) fail_msg("%s", err.message);
     const run_options ro = {.cpu = cpu_detect(),
                             .n_pages = 60,
+                            .n_sessions = kind == TINY_GPT_OSS, /* its window's layers: a ring */
                             .chunk = chunk,
                             .kv = KERN_KV_F16,
                             .max_logits = max_logits};
@@ -218,10 +219,50 @@ static void beams_are_scored_as_evaluated(void **state) {
     rig_down(&g);
 }
 
+/* After shifts the session is what a fresh one is, given the same tokens; with layers that keep
+ * only their window, too. */
+static void a_shifted_context_is_as_if_fresh(void **state) {
+    (void)state;
+    static const tiny_kind kinds[] = {TINY_BITNET, TINY_GPT_OSS};
+    for (size_t k = 0; k < BASE_COUNT(kinds); k++) {
+        rig g;
+        run_session *s = NULL;
+        uint32_t prompt[200], n = make_prompt(prompt, 2), line[150], len;
+        gen_result r = {0};
+        rig_up(&g, kinds[k], 16, 4);
+        const uint32_t n_vocab = g.m->hp.n_vocab;
+        float *logits = base_alloc_array(n_vocab, sizeof *logits);
+        gen_options o = {.sampling = gen_sampling_default(),
+                         .max_new_tok = 220,
+                         .ignore_eog = true,
+                         .shift = true,
+                         .n_keep = 9};
+        assert_int_equal(run_session_create(&s, g.e, 150, NULL), ROTOR_OK);
+        assert_int_equal(gen_run(s, prompt, n, &o, &r, NULL), ROTOR_OK);
+        assert_int_equal(r.finish, GEN_FINISH_LENGTH);
+        assert_true(r.n_shifts >= 2);
+        len = run_session_len(s);
+        memcpy(line, run_session_tokens(s), len * sizeof *line);
+        assert_memory_equal(line, prompt, 9 * sizeof *line);
+        const run_row row = {s, 5, true};
+        assert_int_equal(run_eval(g.e, &row, 1, NULL), ROTOR_OK);
+        memcpy(logits, run_logits(g.e, 0), n_vocab * sizeof *logits);
+        run_session_rewind(s, 0);
+        line[len] = 5;
+        assert_int_equal(run_session_sync(s, line, len + 1, NULL, NULL, NULL, NULL), ROTOR_OK);
+        assert_memory_equal(logits, run_logits(g.e, 0), n_vocab * sizeof *logits);
+        base_free(logits);
+        gen_result_free(&r);
+        run_session_free(&s);
+        rig_down(&g);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batched_jobs_are_the_same_bits),
         cmocka_unit_test(guesses_leave_every_bit),
+        cmocka_unit_test(a_shifted_context_is_as_if_fresh),
         cmocka_unit_test(beams_are_scored_as_evaluated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

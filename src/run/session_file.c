@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A session as a file: its tokens and what the cache holds of them, so that it goes on later, in
+ * another process, with the very bits it would have had. docs/formats.md has the layout:
+ *
+ *     | head | tokens u32[len] | note | zeros to 8 | pages | hash u64 of all before |
+ *
+ * pages: layer by layer, of each the blocks of KERN_KEYS positions that the session holds, in the
+ * form of dev_get_page. Layers that keep only their window have blocks from ring_first on.
+ *
+ * A file is only taken by the model it was made with: the head holds a fingerprint of everything
+ * that keys and values depend on. Anything else about it is checked before the session changes.
+ * Numbers are little-endian, as everywhere that this runs.
+ */
+#include "run/run_internal.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#define MAGIC "RotorSes"
+
+enum { VERSION = 1, SAMPLE_BYTES = 512, HASH_BYTES = 8, NOTE_BYTES = 1 << 26 };
+
+typedef struct head {
+    char magic[8];       /* MAGIC */
+    uint32_t version;    /* VERSION */
+    uint32_t kv;         /* kern_kv: type of the pages */
+    uint64_t made_with;  /* fingerprint */
+    uint32_t n_layer;    /* layers with pages */
+    uint32_t n_head_kv;  /* KV heads */
+    uint32_t d_head;     /* size of one */
+    uint32_t block_tok;  /* KERN_KEYS */
+    uint32_t len;        /* positions */
+    uint32_t ring_first; /* blocks that layers with a window no longer have */
+    uint64_t note_bytes; /* of the note, without a NUL */
+} head;
+
+_Static_assert(sizeof(head) == 56, "layout of the file");
+
+static const char *const kv_names[] = {
+    [KERN_KV_F32] = "f32", [KERN_KV_F16] = "f16", [KERN_KV_Q8] = "q8"};
+
+/* ==== The fingerprint ========================================================================= */
+
+/* A matrix by its shape and type and a little of its start, middle and end: a file of gigabytes is
+ * not read for this. */
+static uint64_t hash_mat(const model_mat *w, uint64_t h) {
+    const uint64_t shape[] = {w->type, w->rows, w->cols, w->row_bytes};
+    if (!w->data) return base_hash64("none", 4, h);
+    const size_t bytes = w->rows * w->row_bytes, n = BASE_MIN(bytes, (size_t)SAMPLE_BYTES);
+    h = base_hash64(shape, sizeof shape, h);
+    h = base_hash64(&w->scale, sizeof w->scale, h);
+    if (w->row_scale) h = base_hash64(w->row_scale, w->rows * sizeof(float), h);
+    h = base_hash64(w->data, n, h);
+    h = base_hash64(w->data + (bytes - n) / 2, n, h);
+    return base_hash64(w->data + bytes - n, n, h);
+}
+
+static uint64_t hash_vec(const float *v, size_t n, uint64_t h) {
+    return v ? base_hash64(v, n * sizeof *v, h) : base_hash64("none", 4, h);
+}
+
+static uint64_t hash_layer(const model *m, uint32_t l, uint64_t h) {
+    const model_layer *w = &m->layers[l];
+    const model_hparams *hp = &m->hp;
+    const size_t e = BASE_MAX(hp->n_expert, 1u), d = hp->n_embd, ff = e * hp->n_ff;
+    const model_mat *const mats[] = {
+        &w->q,    &w->k,      &w->v,           &w->o,         &w->gate,        &w->up,
+        &w->down, &w->router, &w->shared_gate, &w->shared_up, &w->shared_down, &w->shared_by};
+    const struct {
+        const float *v;
+        size_t n;
+    } vecs[] = {
+        {w->attn_norm, d},       {w->attn_norm_bias, d},        {w->ffn_norm, d},
+        {w->ffn_norm_bias, d},   {w->q_bias, w->q.rows},        {w->k_bias, w->k.rows},
+        {w->v_bias, w->v.rows},  {w->o_bias, w->o.rows},        {w->q_norm, hp->d_head},
+        {w->k_norm, hp->d_head}, {w->sinks, hp->n_head},        {w->gate_bias, ff},
+        {w->up_bias, ff},        {w->down_bias, e * d},         {w->post_attn_norm, d},
+        {w->post_ffn_norm, d},   {w->attn_sub_norm, w->o.cols}, {w->ffn_sub_norm, hp->n_ff}};
+    for (size_t i = 0; i < BASE_COUNT(mats); i++) h = hash_mat(mats[i], h);
+    for (size_t i = 0; i < BASE_COUNT(vecs); i++) h = hash_vec(vecs[i].v, vecs[i].n, h);
+    return h;
+}
+
+static uint64_t hash_adapter(const run_engine *e, uint64_t h) {
+    const model_adapter *a = e->opt.adapter;
+    if (!a) return h;
+    h = base_hash64(&e->opt.adapter_strength, sizeof e->opt.adapter_strength, h);
+    h = base_hash64(&a->alpha, sizeof a->alpha, h);
+    for (uint32_t i = 0; i < e->m->hp.n_layer * MODEL_N_PROJ; i++)
+        h = hash_mat(&a->at[i].b, hash_mat(&a->at[i].a, h));
+    return h;
+}
+
+/* Of all that keys and values depend on; how the model is run (threads, chunk, head, device) is not
+ * among it. */
+static rotor_status fingerprint(const run_engine *e, uint64_t *out, rotor_error *err) {
+    const model *m = e->m;
+    const model_hparams *hp = &m->hp;
+    const uint32_t numbers[] = {
+        hp->n_vocab,          hp->n_embd,       hp->n_layer,   hp->n_head,      hp->n_head_kv,
+        hp->d_head,           hp->n_ff,         hp->n_rot,     hp->window,      hp->window_every,
+        hp->still_every,      hp->n_expert,     hp->n_used,    hp->n_ff_shared, (uint32_t)hp->glu,
+        hp->rope_interleaved, hp->route_of_all, hp->sub_norms, hp->qk_norm,     hp->w1a8,
+        e->opt.float_act,     hp->n_pos,        hp->centred};
+    const float reals[] = {hp->eps, hp->rope_gain, hp->attn_scale, hp->attn_cap, hp->embd_scale};
+    const size_t n_freq = hp->n_rot / 2 * (hp->rope_base_local != 0 ? 2 : 1);
+    double *freq = base_alloc_array(n_freq + 1, sizeof *freq);
+    if (!freq) return base_fail_nomem(err, "identifying the model");
+    model_rope_freqs(hp, e->opt.n_ctx, false, freq);
+    if (hp->rope_base_local != 0) model_rope_freqs(hp, e->opt.n_ctx, true, freq + hp->n_rot / 2);
+    uint64_t h = base_hash64(numbers, sizeof numbers, VERSION);
+    h = base_hash64(reals, sizeof reals, h);
+    h = base_hash64(freq, n_freq * sizeof *freq, h);
+    base_free(freq);
+    h = hash_mat(&m->embd, h);
+    h = hash_vec(m->pos_embd, (size_t)hp->n_pos * hp->n_embd, h);
+    for (uint32_t l = 0; l < hp->n_layer; l++) h = hash_layer(m, l, h);
+    *out = hash_adapter(e, h);
+    return ROTOR_OK;
+}
+
+/* ==== Sizes =================================================================================== */
+
+static uint64_t layer_page_bytes(const run_engine *e) {
+    const model_hparams *hp = &e->m->hp;
+    return 2ull * hp->n_head_kv * KERN_KEYS * kern_kv_row_bytes(e->opt.kv, hp->d_head);
+}
+
+static uint32_t blocks_of(uint32_t len) { return len / KERN_KEYS + (len % KERN_KEYS != 0); }
+
+static bool windowed(const run_engine *e, uint32_t layer) {
+    return e->m->hp.window_every && model_window(&e->m->hp, layer);
+}
+
+static uint64_t first_block(const run_engine *e, const head *h, uint32_t layer) {
+    return windowed(e, layer) ? h->ring_first : 0;
+}
+
+/* Where the pages begin. */
+static uint64_t pages_at(const head *h) {
+    return (sizeof *h + 4ull * h->len + h->note_bytes + 7) / 8 * 8;
+}
+
+/* Of the whole file; the numbers of the head have been checked to be small. */
+static uint64_t file_bytes(const run_engine *e, const head *h) {
+    uint64_t pages = 0;
+    for (uint32_t l = 0; l < h->n_layer; l++) pages += blocks_of(h->len) - first_block(e, h, l);
+    return pages_at(h) + pages * layer_page_bytes(e) + HASH_BYTES;
+}
+
+static head head_of(const run_session *s, uint64_t made_with, size_t note_bytes) {
+    const model_hparams *hp = &s->e->m->hp;
+    head h = {.version = VERSION,
+              .kv = (uint32_t)s->e->opt.kv,
+              .made_with = made_with,
+              .n_layer = hp->n_layer,
+              .n_head_kv = hp->n_head_kv,
+              .d_head = hp->d_head,
+              .block_tok = KERN_KEYS,
+              .len = s->len,
+              .ring_first = s->e->ring.n ? s->ring_first : 0,
+              .note_bytes = note_bytes};
+    memcpy(h.magic, MAGIC, sizeof h.magic);
+    return h;
+}
+
+/* ==== Saving ================================================================================== */
+
+typedef struct saving {
+    base_out out;  /* the file */
+    uint64_t hash; /* of what has been written */
+} saving;
+
+static rotor_status put(saving *w, const void *p, size_t n, rotor_error *err) {
+    w->hash = base_hash64(p, n, w->hash);
+    return base_out_write(&w->out, p, n, err);
+}
+
+static rotor_status put_pages(saving *w, const run_session *s, const head *h, uint8_t *page,
+                              rotor_error *err) {
+    const run_engine *e = s->e;
+    const size_t bytes = (size_t)layer_page_bytes(e);
+    for (uint32_t l = 0; l < h->n_layer; l++)
+        for (uint32_t b = (uint32_t)first_block(e, h, l); b < s->n_pages; b++) {
+            const bool ring = e->ring.n && windowed(e, l);
+            ROTOR_TRY(dev_get_page(e->d, ring ? s->ring[b] : s->pages[b], l, page, err));
+            ROTOR_TRY(put(w, page, bytes, err));
+        }
+    return ROTOR_OK;
+}
+
+static rotor_status put_all(saving *w, const run_session *s, const head *h, const char *note,
+                            uint8_t *page, rotor_error *err) {
+    static const uint8_t zeros[8];
+    const size_t at = sizeof *h + 4 * (size_t)h->len + (size_t)h->note_bytes;
+    ROTOR_TRY(put(w, h, sizeof *h, err));
+    ROTOR_TRY(put(w, s->tokens, h->len * sizeof *s->tokens, err));
+    ROTOR_TRY(put(w, note, (size_t)h->note_bytes, err));
+    ROTOR_TRY(put(w, zeros, (size_t)pages_at(h) - at, err));
+    ROTOR_TRY(put_pages(w, s, h, page, err));
+    return base_out_write(&w->out, &w->hash, sizeof w->hash, err);
+}
+
+rotor_status run_session_save(run_session *s, const char *path, base_str note, rotor_error *err) {
+    uint64_t made_with;
+    saving w = {.hash = 0};
+    assert(s->e->n_ahead == 0);
+    if (note.n > NOTE_BYTES)
+        return base_fail(err, ROTOR_E_ARG, "%s: a note of %zu bytes, expected at most %d", path,
+                         note.n, NOTE_BYTES);
+    if (s->e->adrift) ROTOR_TRY(run_come_back(s->e, err));
+    ROTOR_TRY(fingerprint(s->e, &made_with, err));
+    const head h = head_of(s, made_with, note.n);
+    uint8_t *page = base_alloc((size_t)layer_page_bytes(s->e));
+    if (!page) return base_fail_nomem(err, "saving a session");
+    rotor_status st = base_out_open(&w.out, path, err);
+    if (st == ROTOR_OK) {
+        st = put_all(&w, s, &h, note.n ? note.p : "", page, err);
+        if (st == ROTOR_OK)
+            st = base_out_commit(&w.out, err);
+        else
+            base_out_abort(&w.out);
+    }
+    base_free(page);
+    return st;
+}
+
+/* ==== Loading ================================================================================= */
+
+static rotor_status bad(const base_file *f, rotor_error *err, const char *what, uint64_t expected,
+                        uint64_t got) {
+    return base_fail(err, ROTOR_E_FORMAT, "%s: %s is %llu, expected %llu", f->path, what,
+                     (unsigned long long)got, (unsigned long long)expected);
+}
+
+static rotor_status refuse(const base_file *f, rotor_error *err, const char *why) {
+    return base_fail(err, ROTOR_E_UNSUPPORTED, "%s: %s", f->path, why);
+}
+
+/* Whether the file is a session of this model, as it is being run. */
+static rotor_status check_fits(const run_session *s, const base_file *f, const head *h,
+                               rotor_error *err) {
+    const run_engine *e = s->e;
+    uint64_t made_with;
+    if (h->kv != (uint32_t)e->opt.kv)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "%s: the session's cache is %s, this one is %s; run with --kv %s", f->path,
+                         kv_names[h->kv], kv_names[e->opt.kv], kv_names[h->kv]);
+    ROTOR_TRY(fingerprint(e, &made_with, err));
+    if (h->made_with != made_with)
+        return refuse(
+            f, err,
+            "the session was made with another model, adapter, --layers, --act, --yarn or (where "
+            "rotation depends on it) --ctx; it only goes on with the same");
+    if (h->len > s->max_tok)
+        return base_fail(err, ROTOR_E_FULL,
+                         "%s: the session has %u tokens, the context %u; a larger --ctx takes it",
+                         f->path, h->len, s->max_tok);
+    if (h->ring_first && !e->ring.n)
+        return refuse(
+            f, err,
+            "the session keeps only a window of some layers, here all is kept (a device, or "
+            "a small context): it goes on where it was made");
+    return ROTOR_OK;
+}
+
+static rotor_status check_head(const run_session *s, const base_file *f, const head *h,
+                               rotor_error *err) {
+    const model_hparams *hp = &s->e->m->hp;
+    if (memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
+        return base_fail(err, ROTOR_E_FORMAT, "%s: not a session file", f->path);
+    if (h->version != VERSION)
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "%s: version %u, this program knows %d", f->path,
+                         h->version, VERSION);
+    if (h->kv >= BASE_COUNT(kv_names)) return bad(f, err, "cache type", KERN_KV_F16, h->kv);
+    ROTOR_TRY(check_fits(s, f, h, err));
+    if (h->n_layer != hp->n_layer) return bad(f, err, "layers", hp->n_layer, h->n_layer);
+    if (h->n_head_kv != hp->n_head_kv) return bad(f, err, "KV heads", hp->n_head_kv, h->n_head_kv);
+    if (h->d_head != hp->d_head) return bad(f, err, "head size", hp->d_head, h->d_head);
+    if (h->block_tok != KERN_KEYS) return bad(f, err, "block", KERN_KEYS, h->block_tok);
+    if (h->note_bytes > NOTE_BYTES) return bad(f, err, "note", NOTE_BYTES, h->note_bytes);
+    const uint32_t most = run_ring_needs(h->len, hp->window);
+    if (h->ring_first > most) return bad(f, err, "first block of the window", most, h->ring_first);
+    if (f->size != file_bytes(s->e, h)) return bad(f, err, "size", file_bytes(s->e, h), f->size);
+    return ROTOR_OK;
+}
+
+/* The sums are made in the pieces in which the file was written. */
+static uint64_t hash_file(const run_engine *e, const base_file *f, const head *h) {
+    const uint64_t tokens = sizeof *h, note = tokens + 4ull * h->len, zeros = note + h->note_bytes;
+    const uint64_t step = layer_page_bytes(e), end = f->size - HASH_BYTES;
+    uint64_t sum = base_hash64(f->data, sizeof *h, 0), at = pages_at(h);
+    sum = base_hash64(f->data + tokens, note - tokens, sum);
+    sum = base_hash64(f->data + note, zeros - note, sum);
+    sum = base_hash64(f->data + zeros, at - zeros, sum);
+    for (; at < end; at += step) sum = base_hash64(f->data + at, step, sum);
+    return sum;
+}
+
+static rotor_status check(const run_session *s, const base_file *f, head *h, rotor_error *err) {
+    uint64_t sum;
+    if (f->size < sizeof *h + HASH_BYTES)
+        return base_fail(err, ROTOR_E_FORMAT, "%s: %zu bytes are no session file", f->path,
+                         f->size);
+    memcpy(h, f->data, sizeof *h);
+    ROTOR_TRY(check_head(s, f, h, err));
+    memcpy(&sum, f->data + f->size - HASH_BYTES, HASH_BYTES);
+    if (sum != hash_file(s->e, f, h))
+        return base_fail(err, ROTOR_E_FORMAT, "%s: damaged: the sum at its end does not agree",
+                         f->path);
+    for (uint32_t i = 0; i < h->len; i++) {
+        uint32_t id;
+        memcpy(&id, f->data + sizeof *h + 4ull * i, sizeof id);
+        if (id >= s->e->m->hp.n_vocab)
+            return base_fail(err, ROTOR_E_FORMAT, "%s: token %u is %u, the vocabulary has %u",
+                             f->path, i, id, s->e->m->hp.n_vocab);
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status take_pages(run_session *s, const base_file *f, const head *h,
+                               rotor_error *err) {
+    const run_engine *e = s->e;
+    const uint64_t step = layer_page_bytes(e);
+    const uint8_t *at = f->data + pages_at(h);
+    for (uint32_t l = 0; l < h->n_layer; l++)
+        for (uint32_t b = (uint32_t)first_block(e, h, l); b < s->n_pages; b++, at += step) {
+            const bool ring = e->ring.n && windowed(e, l);
+            if (ring && b < s->ring_first) continue; /* kept there, let go here */
+            ROTOR_TRY(dev_put_page(e->d, ring ? s->ring[b] : s->pages[b], l, at, err));
+        }
+    return ROTOR_OK;
+}
+
+/* The checked file becomes the session; on failure it is empty. */
+static rotor_status take(run_session *s, const base_file *f, const head *h, rotor_error *err) {
+    run_session_rewind(s, 0);
+    if (!run_session_take_pages(s, h->len, h->ring_first))
+        return base_fail(err, ROTOR_E_FULL, "%s: the cache has no room for its %u tokens", f->path,
+                         h->len);
+    memcpy(s->tokens, f->data + sizeof *h, h->len * sizeof *s->tokens);
+    const rotor_status st = take_pages(s, f, h, err);
+    if (st != ROTOR_OK) run_session_rewind(s, 0);
+    return st;
+}
+
+rotor_status run_session_load(run_session *s, const char *path, base_buf *note, rotor_error *err) {
+    base_file f;
+    head h;
+    base_buf text = {0};
+    assert(s->e->n_ahead == 0);
+    if (s->e->adrift) ROTOR_TRY(run_come_back(s->e, err));
+    ROTOR_TRY(base_file_open(&f, path, false, err));
+    rotor_status st = check(s, &f, &h, err);
+    if (st == ROTOR_OK && note &&
+        !base_buf_append(&text, f.data + sizeof h + 4ull * h.len, (size_t)h.note_bytes))
+        st = base_fail_nomem(err, "loading a session");
+    if (st == ROTOR_OK) st = take(s, &f, &h, err);
+    base_file_close(&f);
+    if (st == ROTOR_OK && note) {
+        base_buf_free(note);
+        *note = text;
+    } else {
+        base_buf_free(&text);
+    }
+    return st;
+}
