@@ -44,6 +44,7 @@ void api_embed_options(const rotor_engine *e, run_options *opt) {
     opt->pool = e->pool_in_use;
     opt->kv = KERN_KV_F32;
     opt->n_sessions = 0; /* no layer forgets */
+    opt->device_layers = 0;
     opt->chunk = BASE_MAX(opt->chunk ? opt->chunk : CHUNK, whole ? e->n_ctx : 1);
     opt->max_logits = BASE_MIN(TEXTS, opt->chunk);
     opt->n_pages = (BASE_MAX(e->n_ctx, opt->chunk) + KERN_KEYS - 1) / KERN_KEYS + opt->max_logits;

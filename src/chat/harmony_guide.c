@@ -201,7 +201,8 @@ static harmony_allowed one_of(const harmony_guide *g, const text_ids *list) {
 }
 
 static harmony_allowed header(const harmony_guide *g, int set, uint32_t n_ids) {
-    if (n_ids < HEADER_MAX) return (harmony_allowed){.banned = g->banned[set]};
+    if (n_ids < HEADER_MAX || g->message >= g->n_ids) /* a vocabulary longer than the head */
+        return (harmony_allowed){.banned = g->banned[set]};
     return (harmony_allowed){.only = &g->message, .n_only = 1};
 }
 
@@ -223,7 +224,8 @@ harmony_allowed harmony_guide_may(const harmony_guide *g, uint32_t state, bool e
     case CONTENT:
         return (harmony_allowed){.banned = g->banned[endless ? NO_CONTENT_OR_STOP : NO_CONTENT]};
     case ENDED:
-        if (endless) return (harmony_allowed){.only = &g->start, .n_only = 1};
+        if (endless && g->start < g->n_ids)
+            return (harmony_allowed){.only = &g->start, .n_only = 1};
         return one_of(g, &g->ended);
     default:
         return (harmony_allowed){0};

@@ -41,12 +41,13 @@ static double median_of(double *v, size_t n) {
 /* Microseconds to bring the timeline from its first `from` tokens to `to`. */
 static rotor_status time_eval(bench *b, size_t from, size_t to, double *us, rotor_error *err) {
     const float *logits;
-    if (from) ROTOR_TRY(rotor_eval(b->s[0], b->ids, from, &logits, err));
     rotor_session_rewind(b->s[0], (uint32_t)from);
+    if (rotor_session_len(b->s[0]) != from)
+        ROTOR_TRY(rotor_eval(b->s[0], b->ids, from, &logits, err));
     const uint64_t start = base_now_us();
     ROTOR_TRY(rotor_eval(b->s[0], b->ids, to, &logits, err));
     *us = (double)(base_now_us() - start);
-    return ROTOR_OK;
+    return cli_interrupted() ? base_fail(err, ROTOR_E_CANCELLED, "interrupted") : ROTOR_OK;
 }
 
 static rotor_status time_often(bench *b, size_t from, size_t to, double *us, rotor_error *err) {

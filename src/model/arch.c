@@ -301,6 +301,11 @@ static rotor_status gguf_embedding(const model_loader *ld, model_hparams *hp) {
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: metadata key %s.attention.causal is not true or false",
                          file_path(ld->f), ld->arch->name);
+    if (ld->arch->encoder && is_causal)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: metadata key %s.attention.causal is true, which is not supported for "
+                         "this architecture",
+                         file_path(ld->f), ld->arch->name);
     hp->pool = (model_pool)pool;
     hp->both_ways = !is_causal;
     if (hp->both_ways) hp->window = model_half_window(hp->window);

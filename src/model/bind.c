@@ -375,13 +375,13 @@ rotor_status model_take_rows(const model_loader *ld, model_mat *all, size_t rows
 static rotor_status bind_qkv(model_loader *ld, uint32_t l, model_layer *w) {
     const model_hparams *hp = &ld->m->hp;
     const size_t q = (size_t)hp->n_head * hp->d_head, kv = (size_t)hp->n_head_kv * hp->d_head;
-    const file_tensor *biases = find(ld, &QKV, l, ".bias");
     model_mat all;
     if (!ld->arch->fused) {
         ROTOR_TRY(projection(ld, &Q, l, q, hp->n_embd, &w->q));
         ROTOR_TRY(projection(ld, &K, l, kv, hp->n_embd, &w->k));
         return projection(ld, &V, l, kv, hp->n_embd, &w->v);
     }
+    const file_tensor *biases = find(ld, &QKV, l, ".bias");
     ROTOR_TRY(projection(ld, &QKV, l, q + 2 * kv, hp->n_embd, &all));
     ROTOR_TRY(model_take_rows(ld, &all, q, &w->q));
     ROTOR_TRY(model_take_rows(ld, &all, kv, &w->k));
@@ -428,6 +428,11 @@ static rotor_status bind_in_norms(model_loader *ld, uint32_t l, model_layer *w) 
     static const char tail[] = "_norm_in.weight";
     if (ld->hf) return ROTOR_OK;
     const file_tensor *first = find(ld, of[0], l, tail);
+    if (l && !first != !ld->m->layers[0].in_norm[0])
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: of layers 0 and %u one has norms in front of its projections and the "
+                         "other has none",
+                         file_path(ld->f), l);
     for (int p = 0; first && p < MODEL_N_PROJ; p++) {
         const file_tensor *t = find(ld, of[p], l, tail);
         char name[160];

@@ -45,7 +45,8 @@ rotor_status model_refuse_unused(const model_loader *ld) {
         if (ld->used[i] || is_table(ld, name)) continue;
         bool outside = base_str_is(name, "output.bias") || base_str_is(name, "lm_head.bias") ||
                        base_str_is(name, "token_embd_norm.weight") ||
-                       holds(name, "rope_factors_"); /* longrope */
+                       (name.n > 6 && memcmp(name.p, "dense_", 6) == 0) || /* behind pooling */
+                       holds(name, "rope_factors_");                       /* longrope */
         if (outside || layer_of(ld, name) < ld->m->hp.n_layer)
             return base_fail(
                 ld->err, ROTOR_E_UNSUPPORTED,

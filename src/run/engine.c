@@ -33,7 +33,7 @@ static rotor_status make_pages(run_pages *p, uint32_t n, rotor_error *err) {
 
 /* Ring pages, where some layers have a window and the announced sessions would keep less than the
  * whole. There are as many as of the others, for any number of short sessions and of beams that
- * share what they have: a page that is never taken costs nothing. */
+ * share what they have: on the CPU a page that is never taken costs nothing. */
 static rotor_status make_ring(run_engine *e, rotor_error *err) {
     const model_hparams *hp = &e->m->hp;
     if (!hp->window || !hp->window_every || !e->opt.n_sessions) return ROTOR_OK;

@@ -209,6 +209,7 @@ rotor_status run_session_save(run_session *s, const char *path, base_str note, r
     if (note.n > NOTE_BYTES)
         return base_fail(err, ROTOR_E_ARG, "%s: a note of %zu bytes, expected at most %d", path,
                          note.n, NOTE_BYTES);
+    s->e->n_rows = 0; /* nobody repeats the last step: all positions are computed anew */
     if (s->e->adrift) ROTOR_TRY(run_come_back(s->e, err));
     ROTOR_TRY(fingerprint(s->e, &made_with, err));
     const head h = head_of(s, made_with, note.n);
@@ -350,6 +351,7 @@ rotor_status run_session_load(run_session *s, const char *path, base_buf *note, 
     head h;
     base_buf text = {0};
     assert(s->e->n_ahead == 0);
+    s->e->n_rows = 0; /* nobody repeats the last step: all positions are computed anew */
     if (s->e->adrift) ROTOR_TRY(run_come_back(s->e, err));
     ROTOR_TRY(base_file_open(&f, path, false, err));
     rotor_status st = check(s, &f, &h, err);

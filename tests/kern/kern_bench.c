@@ -322,6 +322,52 @@ static void bench_attention(bench *b, const checker *c) {
         }
 }
 
+/* The same prompt as a textbook has it: the products of all queries and all keys as one matrix, a
+ * softmax of each row's past, a second product; with this level's own float kernels, on floats that
+ * are ready. One head after another; returns seconds. */
+static double naive_seconds(bench *b, const kern *k, const kern_attn *a, size_t n) {
+    float *q = (float *)(void *)(b->weights + ((size_t)400 << 20)), *key = q + n * HEAD,
+          *value = key + n * HEAD, *scores = value + n * HEAD, *scratch = scores + n * n;
+    for (size_t i = 0; i < 3 * n * HEAD; i++) q[i] = b->xf[i % 100000];
+    const uint64_t start = base_now_us();
+    for (size_t h = 0; h < a->n_heads; h++) {
+        const kern_gemm qk = {q, key, scores, HEAD, 1, 1, HEAD, n, n, n, HEAD, false};
+        const kern_gemm sv = {scores, value, b->y, n, 1, HEAD, 1, HEAD, n, HEAD, n, false};
+        k->gemm_f32(&qk, 0, n, scratch);
+        for (size_t t = 0; t < n; t++) {
+            float *row = scores + t * n;
+            for (size_t i = 0; i <= t; i++) row[i] *= a->scale;
+            k->softmax(row, t + 1);
+            memset(row + t + 1, 0, (n - t - 1) * sizeof *row);
+        }
+        k->gemm_f32(&sv, 0, n, scratch);
+    }
+    return (double)(base_now_us() - start) * 1e-6;
+}
+
+/* One thread; a prompt of 4,096 by spans of keys with a running softmax, beside the textbook's. */
+static void bench_naive(bench *b, const checker *c) {
+    if (!wanted(c, "naive")) return;
+    for (size_t l = 1; l < c->n_levels; l++) {
+        const kern *k = &c->table[l];
+        double ours[ROUNDS], naive[ROUNDS];
+        for (int i = 0; i < 3; i++) { /* by turns */
+            naive[i] =
+                naive_seconds(b, k, &(kern_attn){.n_heads = GROUP, .scale = 0.1f}, MOST_KEYS);
+            kern_attn a = attention_operands(b, c, KERN_KV_F32);
+            const uint64_t start = base_now_us();
+            for (a.pos = 0, a.n_tok = KERN_ATTN_ROWS / GROUP; a.pos < MOST_KEYS; a.pos += a.n_tok)
+                k->attention(&a);
+            ours[i] = (double)(base_now_us() - start) * 1e-6;
+        }
+        printf(
+            "%-11s naive attention, 4 heads, d 128, prompt 4096: %.0f ms; online %.0f ms: %.2fx\n",
+            c->level[l], median(naive, 3) * 1e3, median(ours, 3) * 1e3,
+            median(naive, 3) / median(ours, 3));
+        fflush(stdout);
+    }
+}
+
 int run_bench(const checker *given, int n_threads) {
     checker copy = *given, *c = &copy;
     bench b = {0};
@@ -359,6 +405,7 @@ int run_bench(const checker *given, int n_threads) {
     bench_type(&b, c, QUANT_BF16, "mm_bf16", offsetof(kern, mm_bf16));
     bench_type(&b, c, QUANT_F32, "mm_f32", offsetof(kern, mm_f32));
     bench_attention(&b, c);
+    bench_naive(&b, c);
     par_free(&b.pool);
     base_free_aligned(b.weights);
     base_free_aligned(b.y);

@@ -678,6 +678,7 @@ static void walk(void *arg, int thread, int n_threads) {
     make_angles(&c);
     for (int i = 0; i < 2; i++)
         atomic_store_explicit(&c.d->claims[thread].n[i], 0, memory_order_relaxed);
+    if (c.d->phases->main < c.d->phases->end) meet(&c); /* it begins with shares: claims are 0 */
     walk_part(&c, 0, c.d->first_picked);
     walk_part(&c, c.d->first_picked, c.d->n_phases); /* no rows: nobody wants logits */
 }

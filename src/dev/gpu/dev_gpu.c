@@ -355,6 +355,12 @@ static rotor_status make_cache(dev_gpu *d, rotor_error *err) {
 static rotor_status make_step(dev_gpu *d, const dev_shape *shape, rotor_error *err) {
     const size_t half = shape->n_rot / 2;
     const uint64_t words = gpu_step_words(d, shape->max_rows);
+    if (words * 4 > GPU_MAX_UP)
+        return base_fail(
+            err, ROTOR_E_UNSUPPORTED,
+            "device %s: steps of %u tokens over %u cache pages are too large; a smaller "
+            "--chunk or --ctx may help",
+            d->g->facts.name, shape->max_rows, shape->n_pages);
     const uint64_t few = BASE_MIN(shape->max_rows, (uint32_t)GPU_FEW_ROWS);
     d->splits = BASE_MIN(shape->n_pages, (uint32_t)GPU_MAX_SPLITS);
     d->inv_freq = base_alloc_array(half + 1, sizeof *d->inv_freq);

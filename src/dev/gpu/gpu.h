@@ -29,11 +29,12 @@ typedef struct gpu_kernel gpu_kernel; /* a compiled kernel */
 typedef struct gpu_list gpu_list;     /* recorded dispatches */
 
 enum {
-    GPU_MAX_BINDS = 8,    /* memories a kernel takes */
-    GPU_MAX_PARAMS = 24,  /* 32-bit parameters of a dispatch */
-    GPU_MAX_SPECS = 8,    /* constants a kernel is compiled with; the first is LX */
-    GPU_MAX_UP = 1 << 26, /* bytes a submission may send along at most */
-    GPU_FLIGHTS = 2       /* submissions of one list that may be under way at once */
+    GPU_MAX_BINDS = 8,          /* memories a kernel takes */
+    GPU_MAX_PARAMS = 24,        /* 32-bit parameters of a dispatch */
+    GPU_MAX_SPECS = 8,          /* constants a kernel is compiled with; the first is LX */
+    GPU_LOCAL_BYTES = 22 << 10, /* a group shares at most so much: attention of heads of 512 */
+    GPU_MAX_UP = 1 << 26,       /* bytes a submission may send along at most */
+    GPU_FLIGHTS = 2             /* submissions of one list that may be under way at once */
 };
 
 typedef dev_facts gpu_facts;

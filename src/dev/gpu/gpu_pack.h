@@ -11,9 +11,9 @@
  *   GPU_Q4_K  36 words of 256 columns, as in the file: d | dmin << 16, 3 words of scales, 32 words
  *   GPU_Q6_K  53 words of 256 columns: ql 32 words, qh 16, scales 4, d in the last
  *   GPU_MXFP4 17 words of 128 columns: four scale bytes (powers of two), 4 words of nibbles for
- * each 32 columns as in the file; the last unit of a row ends with its last block GPU_B32   12
- * words of 32 columns, for every other block type: a[0], a[1], b[0], b[1] as floats, 8 words of
- * codes (quant_block32)
+ * each 32 columns as in the file; the last unit of a row ends with its last block
+ *   GPU_B32   12 words of 32 columns, for every other block type: a[0], a[1], b[0], b[1] as floats,
+ * 8 words of codes (quant_block32)
  */
 #ifndef GPU_PACK_H
 #define GPU_PACK_H

@@ -16,7 +16,7 @@ enum {
     ASK_DOT = 0x1073,
     DOT_PACKED = 1,
     MIN_GROUP = 256,
-    MIN_LOCAL_BYTES = 16 << 10
+    MIN_LOCAL_BYTES = GPU_LOCAL_BYTES
 };
 
 typedef struct asking {

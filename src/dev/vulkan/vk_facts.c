@@ -142,6 +142,7 @@ static void name_missing(const vk_found *d, gpu_facts *f) {
         const char *what;    /* its name for people */
     } floors[] = {{l->maxComputeWorkGroupInvocations, 256, "invocations in a group"},
                   {l->maxComputeWorkGroupSize[0], 256, "invocations along a group"},
+                  {l->maxComputeSharedMemorySize, GPU_LOCAL_BYTES, "bytes of shared memory"},
                   {l->maxPushConstantsSize, GPU_MAX_PARAMS * 4, "bytes of push constants"},
                   {l->maxPerStageDescriptorStorageBuffers, GPU_MAX_BINDS, "buffers in a kernel"}};
     for (size_t i = BASE_COUNT(floors); i-- > 0;)

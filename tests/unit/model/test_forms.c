@@ -391,6 +391,8 @@ static void lists_of_numbers_load_when_all_layers_agree(void **state) {
 static void tensors_the_pass_does_not_know_are_refused(void **state) {
     (void)state;
     const char *fatal[] = {"blk.0.ffn_down.bias",
+                           "blk.0.attn_qkv.bias",
+                           "dense_2.bias",
                            "blk.0.attn_v_norm_in.weight",
                            "blk.0.attn_sub_norm.weight",
                            "blk.0.post_attention_norm.weight",
