@@ -11,28 +11,7 @@
 
 #include <math.h>
 
-#include "forge.h"
-
-static const model_options plain = {.i2s = -1};
-
-static model *must_open(forge *f) {
-    model *m = NULL;
-    rotor_error err = {0};
-    if (forge_open(f, &m, &plain, &err) != ROTOR_OK) fail_msg("%s", err.message);
-    return m;
-}
-
-/* Wants a refusal whose message holds `words`; ends the forge. */
-static void must_refuse(forge *f, rotor_status st, const char *words) {
-    model *m = NULL;
-    rotor_error err = {0};
-    const rotor_status got = forge_open(f, &m, &plain, &err);
-    model_close(&m);
-    forge_end(f);
-    if (got != st || !strstr(err.message, words))
-        fail_msg("status %d (expected %d), message \"%s\" (expected \"%s\")", got, st, err.message,
-                 words);
-}
+#include "must.h"
 
 static void put_vector(forge *f, const char *name, size_t n) {
     forge_put(f, name, QUANT_F32, 1, n, NULL);

@@ -42,10 +42,8 @@ static rotor_status open_faulty(dev **out, const dev_shape *shape, rotor_error *
     return ROTOR_OK;
 }
 
-/* import: UNSUPPORTED ... what the n-th import fails with; 0: none does. */
-static void up(rig *r, const char *model_name, unsigned n, rotor_status import,
-               const dev_facts *facts) {
-    faulty_at(FAULTY_IMPORT, n, import);
+/* A rig on the current device, which fails as faulty_at was told. */
+static void up_faulty(rig *r, const char *model_name, const dev_facts *facts) {
     rig_up(r, model_name,
            (rig_setting){.device = current,
                          .kv = KERN_KV_F16,
@@ -53,6 +51,13 @@ static void up(rig *r, const char *model_name, unsigned n, rotor_status import,
                          .head = RUN_HEAD_Q8,
                          .facts = facts,
                          .open_gpu = open_faulty});
+}
+
+/* import: UNSUPPORTED ... what the n-th import fails with; 0: none does. */
+static void up(rig *r, const char *model_name, unsigned n, rotor_status import,
+               const dev_facts *facts) {
+    faulty_at(FAULTY_IMPORT, n, import);
+    up_faulty(r, model_name, facts);
 }
 
 /* Logits of the last tokens of a prompt, and of some more, one by one. */
@@ -227,13 +232,7 @@ static void what_is_imported_takes_no_room(void **state) {
         rig_down(&refused);
         /* Where memory runs short because of it: all layers, and the CPU embeds. */
         faulty_at(FAULTY_ALLOC, 3, ROTOR_E_NOMEM);
-        rig_up(&refused, rig_model(0),
-               (rig_setting){.device = current,
-                             .kv = KERN_KV_F16,
-                             .rows = ROWS,
-                             .head = RUN_HEAD_Q8,
-                             .facts = facts,
-                             .open_gpu = open_faulty});
+        up_faulty(&refused, rig_model(0), facts);
         assert_true(faulty_fired());
         assert_false(run_can_ahead(refused.e));
         assert_int_equal(run_device_layers(refused.e), refused.m->hp.n_layer);
