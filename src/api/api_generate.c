@@ -11,15 +11,6 @@ enum {
     MAX_DRAFT = 64 /* guesses per step, tokens of a match */
 };
 
-/* Room gen's view of the caller's options. */
-typedef struct call {
-    rotor_gen_options opt; /* a copy, whole */
-    gen_options gen;       /* what gen_run gets */
-    gen_guide guide;       /* of a prompt that an answer in parts follows */
-    base_str *stops;       /* owned */
-    gen_bias *bias;        /* owned */
-} call;
-
 rotor_gen_options rotor_gen_options_default(const rotor_engine *e) {
     gen_sampling d = gen_sampling_default();
     rotor_gen_options o = {.size = sizeof o,
@@ -42,7 +33,7 @@ rotor_gen_options rotor_gen_options_default(const rotor_engine *e) {
 
 static bool text_to_caller(void *user, base_str text, const gen_choice *choice,
                            const gen_choice *top) {
-    const call *c = user;
+    const api_call *c = user;
     rotor_token token, list[MAX_TOP];
     size_t n_top = choice ? c->opt.n_top : 0;
     if (choice) token = (rotor_token){choice->id, choice->logprob};
@@ -53,12 +44,12 @@ static bool text_to_caller(void *user, base_str text, const gen_choice *choice,
 }
 
 static bool progress_to_caller(void *user, uint32_t done_tok, uint32_t total_tok) {
-    const call *c = user;
+    const api_call *c = user;
     return c->opt.on_prompt(c->opt.user, done_tok, total_tok);
 }
 
 static rotor_status read_answer(void *user, uint32_t id, base_buf *text, bool *stop) {
-    const call *c = user;
+    const api_call *c = user;
     return api_reply_read(c->opt.reply, id, text, stop);
 }
 
@@ -93,7 +84,7 @@ static const gen_guide *guide_for(const rotor_engine *e, const uint32_t *ids, si
 /* ==== A full context ========================================================================== */
 
 static bool shorten_by_caller(void *user, const uint32_t **prompt, uint32_t *n) {
-    const call *c = user;
+    const api_call *c = user;
     const uint32_t *ids = NULL;
     size_t n_ids = 0;
     if (!c->opt.on_shorten(c->opt.user, &ids, &n_ids) || !ids || !n_ids || n_ids > UINT32_MAX)
@@ -104,13 +95,13 @@ static bool shorten_by_caller(void *user, const uint32_t **prompt, uint32_t *n) 
 }
 
 static void shift_to_caller(void *user, uint32_t n_dropped, uint32_t n_left) {
-    const call *c = user;
+    const api_call *c = user;
     c->opt.on_shift(c->opt.user, n_dropped, n_left);
 }
 
 /* ==== Options ================================================================================= */
 
-static rotor_status copy_lists(call *c, rotor_error *err) {
+static rotor_status copy_lists(api_call *c, rotor_error *err) {
     const rotor_gen_options *o = &c->opt;
     if ((o->n_stops && !o->stops) || (o->n_bias && (!o->bias_ids || !o->bias)))
         return base_fail(err, ROTOR_E_ARG, "rotor_gen_options: stops or bias is NULL but counted");
@@ -126,7 +117,7 @@ static rotor_status copy_lists(call *c, rotor_error *err) {
     return ROTOR_OK;
 }
 
-static void call_end(call *c) {
+void api_call_end(api_call *c) {
     base_free(c->stops);
     base_free(c->bias);
 }
@@ -147,8 +138,8 @@ static rotor_status check_options(const rotor_session *s, const rotor_gen_option
     return ROTOR_OK;
 }
 
-static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_options *user,
-                               rotor_error *err) {
+rotor_status api_call_begin(api_call *c, rotor_session *s, const rotor_gen_options *user,
+                            rotor_error *err) {
     memset(c, 0, sizeof *c);
     c->opt = rotor_gen_options_default(s->e);
     rotor_gen_options *o = &c->opt;
@@ -157,7 +148,7 @@ static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_option
     if (o->draft) ROTOR_TRY(rotor_draft_check(s, o->draft, err));
     rotor_status status = copy_lists(c, err);
     if (status != ROTOR_OK) {
-        call_end(c);
+        api_call_end(c);
         return status;
     }
     gen_sampling d = gen_sampling_default();
@@ -195,9 +186,8 @@ static rotor_status call_begin(call *c, rotor_session *s, const rotor_gen_option
     return ROTOR_OK;
 }
 
-/* The prompt's format, and who takes the answer apart. */
-static rotor_status call_format(call *c, const rotor_session *s, const uint32_t *ids, size_t n,
-                                rotor_error *err) {
+rotor_status api_call_format(api_call *c, const rotor_session *s, const uint32_t *ids, size_t n,
+                             rotor_error *err) {
     const rotor_gen_options *o = &c->opt;
     c->gen.guide = guide_for(s->e, ids, n, o->ignore_eog, &c->guide);
     return o->reply ? api_reply_begin(o->reply, s->e, c->stops, o->n_stops, err) : ROTOR_OK;
@@ -227,8 +217,7 @@ void rotor_gen_result_free(rotor_gen_result *r) {
     memset(r, 0, sizeof *r);
 }
 
-/* Moves text and ids over; empties r either way. */
-static rotor_status give(gen_result *r, rotor_gen_result *out, rotor_error *err) {
+rotor_status api_give(gen_result *r, rotor_gen_result *out, rotor_error *err) {
     rotor_gen_result g = {.n_bytes = r->text.len,
                           .n_ids = r->ids.n,
                           .finish = finish_of(r->finish),
@@ -255,8 +244,8 @@ static rotor_status give(gen_result *r, rotor_gen_result *out, rotor_error *err)
 
 /* ==== Calls =================================================================================== */
 
-static rotor_status check_prompt(const rotor_session *s, const uint32_t *ids, size_t n, bool shift,
-                                 const rotor_gen_result *out, rotor_error *err) {
+rotor_status api_check_prompt(const rotor_session *s, const uint32_t *ids, size_t n, bool shift,
+                              const rotor_gen_result *out, rotor_error *err) {
     if (!s || !out) return base_fail(err, ROTOR_E_ARG, "generating: session or result is NULL");
     if (!ids || n == 0)
         return base_fail(err, ROTOR_E_ARG,
@@ -272,12 +261,12 @@ static rotor_status check_prompt(const rotor_session *s, const uint32_t *ids, si
 
 rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,
                             const rotor_gen_options *opt, rotor_gen_result *out, rotor_error *err) {
-    call c;
+    api_call c;
     gen_result r = {0};
     if (!s) return base_fail(err, ROTOR_E_ARG, "generating: the session is NULL");
-    ROTOR_TRY(call_begin(&c, s, opt, err));
-    rotor_status status = check_prompt(s, ids, n, c.gen.shift, out, err);
-    if (status == ROTOR_OK) status = call_format(&c, s, ids, n, err);
+    ROTOR_TRY(api_call_begin(&c, s, opt, err));
+    rotor_status status = api_check_prompt(s, ids, n, c.gen.shift, out, err);
+    if (status == ROTOR_OK) status = api_call_format(&c, s, ids, n, err);
     if (status == ROTOR_OK) {
         status = gen_run(s->run, ids, (uint32_t)n, &c.gen, &r, err);
         if (c.opt.reply) {
@@ -285,9 +274,9 @@ rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, size_t n,
             if (status == ROTOR_OK) status = ended;
         }
     }
-    call_end(&c);
+    api_call_end(&c);
     if (status != ROTOR_OK) gen_result_free(&r);
-    return status == ROTOR_OK ? give(&r, out, err) : status;
+    return status == ROTOR_OK ? api_give(&r, out, err) : status;
 }
 
 rotor_status rotor_generate_text(rotor_session *s, const char *text, const rotor_gen_options *opt,
@@ -317,7 +306,7 @@ static rotor_status beam_result(const rotor_session *s, const gen_beam *best, ge
 
 rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n, uint32_t width,
                                  uint32_t max_tokens, rotor_gen_result *out, rotor_error *err) {
-    ROTOR_TRY(check_prompt(s, ids, n, false, out, err));
+    ROTOR_TRY(api_check_prompt(s, ids, n, false, out, err));
     if (width < 1 || width > 64)
         return base_fail(err, ROTOR_E_ARG, "beam search: width is %u, expected 1 to 64", width);
     gen_beam *beams = NULL;
@@ -332,7 +321,7 @@ rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n
         .n_prompt = (uint32_t)n, .decode_us = base_now_us() - start_us, .end_id = TEXT_NO_ID};
     rotor_status status = beam_result(s, &beams[0], &r);
     gen_beams_free(beams, width);
-    if (status == ROTOR_OK) return give(&r, out, err);
+    if (status == ROTOR_OK) return api_give(&r, out, err);
     gen_result_free(&r);
     return base_fail_nomem(err, "storing a result");
 }

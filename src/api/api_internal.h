@@ -60,6 +60,29 @@ uint32_t *api_take_ids(text_ids *ids);
 /* The buffer's text, NUL-terminated, never NULL on success; the buffer is emptied. */
 char *api_take_text(base_buf *buf);
 
+/* ---- api_generate.c: one generation, from the caller's options to room gen's and back -----------
+ */
+
+/* Room gen's view of the caller's options; stays where it is while the generation runs. */
+typedef struct api_call {
+    rotor_gen_options opt; /* a copy, whole */
+    gen_options gen;       /* what room gen gets */
+    gen_guide guide;       /* of a prompt that an answer in parts follows */
+    base_str *stops;       /* owned */
+    gen_bias *bias;        /* owned */
+} api_call;
+/* Reads the options; what they point to is borrowed until api_call_end. */
+rotor_status api_call_begin(api_call *c, rotor_session *s, const rotor_gen_options *user,
+                            rotor_error *err);
+/* The prompt's format, and who takes the answer apart. */
+rotor_status api_call_format(api_call *c, const rotor_session *s, const uint32_t *ids, size_t n,
+                             rotor_error *err);
+void api_call_end(api_call *c);
+rotor_status api_check_prompt(const rotor_session *s, const uint32_t *ids, size_t n, bool shift,
+                              const rotor_gen_result *out, rotor_error *err);
+/* Moves text and ids over; empties r either way. */
+rotor_status api_give(gen_result *r, rotor_gen_result *out, rotor_error *err);
+
 /* Chooses the chat template; fails only for one the caller named. */
 rotor_status api_choose_template(rotor_engine *e, rotor_error *err);
 /* api_harmony.c: chooses Harmony if it is asked for (then it must be possible) or the model's. */

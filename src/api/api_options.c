@@ -19,9 +19,14 @@ const char *rotor_features(void) {
         "pcre2: off (built without PCRE2: only the named pre-tokenizers of a tokenizer.json)\n"
 #endif
 #ifdef ROTOR_HAVE_LIBEDIT
-        "libedit: on (line editing in rotor chat)\n";
+        "libedit: on (line editing in rotor chat)\n"
 #else
-        "libedit: off (built without libedit: no line editing in rotor chat)\n";
+        "libedit: off (built without libedit: no line editing in rotor chat)\n"
+#endif
+#ifdef ROTOR_HAVE_MICROHTTPD
+        "libmicrohttpd: on (rotor serve)\n";
+#else
+        "libmicrohttpd: off (built without libmicrohttpd: no rotor serve)\n";
 #endif
 }
 

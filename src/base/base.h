@@ -252,6 +252,8 @@ void base_mutex_unlock(base_mutex *m);
 rotor_status base_cond_create(base_cond **out);
 void base_cond_free(base_cond **c);
 void base_cond_wait(base_cond *c, base_mutex *m);
+/* Waits at most so many microseconds; false: nobody woke it. */
+bool base_cond_wait_us(base_cond *c, base_mutex *m, uint64_t us);
 void base_cond_broadcast(base_cond *c);
 int base_cpu_count(void);            /* logical CPUs this process may use */
 int base_core_count(void);           /* of these, how many have a core of their own */
@@ -269,5 +271,19 @@ rotor_status base_run_shell(const char *command, const char *arg, int *exit_stat
 /* Waits until fd can be read (true) or, after SIGINT, interrupted() says so (false; may be NULL).
  */
 bool base_wait_readable(int fd, bool (*interrupted)(void));
+
+/* ---- Network (base/os_net.c) ----------------------------------------------------------------- */
+
+typedef enum base_ip { BASE_IP_NONE, BASE_IP_LOOPBACK, BASE_IP_ANY, BASE_IP_OTHER } base_ip;
+/* What a text without brackets is as an address: none, 127.0.0.0/8 and ::1, 0.0.0.0 and ::, else.
+ */
+base_ip base_ip_of(const char *text);
+/* A socket that listens at host (a name or an address), port 0: any free one. *fd is the caller's,
+ * *actual its port, *reach what was bound. */
+rotor_status base_listen(const char *host, uint16_t port, int *fd, uint16_t *actual, base_ip *reach,
+                         rotor_error *err);
+/* Has the other side of a connected socket closed it, or its half? */
+bool base_peer_gone(int fd);
+void base_close_socket(int fd);
 
 #endif

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct base_thread {
     pthread_t id;       /* POSIX thread */
@@ -22,7 +23,7 @@ struct base_mutex {
     pthread_mutex_t m; /* default kind */
 };
 struct base_cond {
-    pthread_cond_t c; /* default kind */
+    pthread_cond_t c; /* on the monotonic clock */
 };
 
 static void *trampoline(void *arg) {
@@ -83,7 +84,12 @@ void base_mutex_unlock(base_mutex *m) {
 rotor_status base_cond_create(base_cond **out) {
     base_cond *c = base_alloc(sizeof *c);
     if (!c) return ROTOR_E_NOMEM;
-    if (pthread_cond_init(&c->c, NULL) != 0) return base_free(c), ROTOR_E_NOMEM;
+    pthread_condattr_t monotonic; /* a clock that nobody sets */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    int rc = pthread_cond_init(&c->c, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (rc != 0) return base_free(c), ROTOR_E_NOMEM;
     *out = c;
     return ROTOR_OK;
 }
@@ -96,6 +102,19 @@ void base_cond_free(base_cond **c) {
 }
 
 void base_cond_wait(base_cond *c, base_mutex *m) { pthread_cond_wait(&c->c, &m->m); }
+
+bool base_cond_wait_us(base_cond *c, base_mutex *m, uint64_t us) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(us / 1000000);
+    until.tv_nsec += (long)(us % 1000000) * 1000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    return pthread_cond_timedwait(&c->c, &m->m, &until) == 0;
+}
+
 void base_cond_broadcast(base_cond *c) { pthread_cond_broadcast(&c->c); }
 
 int base_cpu_count(void) {

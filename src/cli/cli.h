@@ -38,8 +38,10 @@ enum { /* bits of cli_option.verbs */
        VERB_TRAIN_TOKENIZER = 1 << 15,
        VERB_FINETUNE = 1 << 16,
        VERB_EMBED = 1 << 17,
-       VERBS_ENGINE = VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY,
-       VERBS_ALL = (1 << 18) - 1
+       VERB_SERVE = 1 << 18,
+       VERBS_ENGINE =
+           VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY | VERB_SERVE,
+       VERBS_ALL = (1 << 19) - 1
 };
 
 struct cli_args;
@@ -84,6 +86,24 @@ typedef enum cli_opt {
     OPT_TEMPLATE,
     OPT_LORA,
     OPT_LORA_SCALE,
+    OPT_HOST,
+    OPT_PORT,
+    OPT_ALIAS,
+    OPT_PARALLEL,
+    OPT_EMBED,
+    OPT_STRICT_MODEL,
+    OPT_API_KEY,
+    OPT_API_KEY_FILE,
+    OPT_INSECURE,
+    OPT_ALLOWED_HOSTS,
+    OPT_CORS,
+    OPT_TLS_CERT,
+    OPT_TLS_KEY,
+    OPT_MAX_QUEUE,
+    OPT_MAX_CONNECTIONS,
+    OPT_MAX_BODY,
+    OPT_LOG_JSON,
+    OPT_LOG_PROMPTS,
     OPT_PROMPT,
     OPT_N_PREDICT,
     OPT_ECHO,
@@ -363,6 +383,7 @@ void cli_speed_line(base_buf *out, const rotor_gen_result *r, uint32_t used, uin
 /* ---- Verbs ----------------------------------------------------------------------------------- */
 
 int verb_run(const cli_args *a);
+int verb_serve(const cli_args *a);
 int verb_chat(const cli_args *a);
 int verb_bench(const cli_args *a);
 int verb_synth(const cli_args *a);

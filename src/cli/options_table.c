@@ -17,10 +17,12 @@
 #define LEARN     "Learning"
 #define MEASURE   "Measuring"
 #define OUTPUT    "Output"
+#define NET       "Server"
 #define GENERAL   "General"
 
 #define LOADS  (VERBS_ENGINE | VERB_INFO)
 #define TALKS  (VERB_RUN | VERB_CHAT)
+#define WRITES (TALKS | VERB_SERVE)
 #define TRAINS (VERB_TRAIN | VERB_FINETUNE)
 
 /* clang-format off */
@@ -49,7 +51,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_KV] = {"kv", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "f16|f32|q8", "f16",
     "type of the key and value cache", LOADS, CLI_SAVED},
 [OPT_HEAD] = {"head", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "auto|file|q8|q6|exact", "auto",
-    "precision of the output head; auto: q8; exact: the file's answers for fewer bytes", TALKS | VERB_BENCH | VERB_INFO, CLI_SAVED},
+    "precision of the output head; auto: q8; exact: the file's answers for fewer bytes", WRITES | VERB_BENCH | VERB_INFO, CLI_SAVED},
 [OPT_HEAD_EXACT] = {"head", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "auto|file|q8|q6|exact", "auto",
     "precision of the output head; auto and exact: as in the file", VERB_LOGITS | VERB_PERPLEXITY, 0},
 [OPT_ACT] = {"act", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "q8|f32", "q8",
@@ -69,11 +71,49 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_YARN] = {"yarn", 0, CLI_CHOICE, MODEL, "BOUNDS", 0, 0, "auto|exact|rounded", "auto",
     "bounds of the YaRN ramp; gpt-oss has them exact, some engines round them", LOADS, 0},
 [OPT_TEMPLATE] = {"chat-template", 0, CLI_TEXT, MODEL, "FILE|NAME", 0, 0, NULL, NULL,
-    "chat template: a built-in name or a file with Jinja text (default: the model's)", TALKS, 0},
+    "chat template: a built-in name or a file with Jinja text (default: the model's)", WRITES, 0},
 [OPT_LORA] = {"lora", 0, CLI_TEXT, MODEL, "FILE", 0, 0, NULL, NULL,
     "run the model with this low-rank adapter, a GGUF file", LOADS, 0},
 [OPT_LORA_SCALE] = {"lora-scale", 0, CLI_REAL, MODEL, "X", -1000, 1000, NULL, "1",
     "multiply what the adapter adds", LOADS, 0},
+
+[OPT_HOST] = {"host", 0, CLI_TEXT, NET, "ADDRESS", 0, 0, NULL, "127.0.0.1",
+    "where to listen; beyond this machine only with a key (or --insecure)", VERB_SERVE, CLI_SAVED},
+[OPT_PORT] = {"port", 0, CLI_INT, NET, "N", 0, 65535, NULL, "8080",
+    "port; 0: any free one, which the log tells", VERB_SERVE, CLI_SAVED},
+[OPT_ALIAS] = {"alias", 0, CLI_TEXT, NET, "NAME", 0, 0, NULL, NULL,
+    "name of a model in requests, in the order of the models (default: of its file)", VERB_SERVE,
+    CLI_MANY},
+[OPT_PARALLEL] = {"parallel", 0, CLI_INT, NET, "N", 1, 256, NULL, "4",
+    "answers at once, per model; each may fill a context of --ctx", VERB_SERVE, CLI_SAVED},
+[OPT_EMBED] = {"embed", 0, CLI_FLAG, NET, NULL, 0, 0, NULL, NULL,
+    "models that write text make vectors, too (/v1/embeddings)", VERB_SERVE, CLI_SAVED},
+[OPT_STRICT_MODEL] = {"strict-model", 0, CLI_FLAG, NET, NULL, 0, 0, NULL, NULL,
+    "refuse names of models that are not there, even with one model", VERB_SERVE, CLI_SAVED},
+[OPT_API_KEY] = {"api-key", 0, CLI_TEXT, NET, "KEY", 0, 0, NULL, NULL,
+    "requests must bring this key; may be given several times", VERB_SERVE, CLI_MANY | CLI_SAVED},
+[OPT_API_KEY_FILE] = {"api-key-file", 0, CLI_TEXT, NET, "FILE", 0, 0, NULL, NULL,
+    "keys, one a line", VERB_SERVE, CLI_SAVED},
+[OPT_INSECURE] = {"insecure", 0, CLI_FLAG, NET, NULL, 0, 0, NULL, NULL,
+    "listen beyond this machine without a key", VERB_SERVE, 0},
+[OPT_ALLOWED_HOSTS] = {"allowed-hosts", 0, CLI_TEXT, NET, "NAME", 0, 0, NULL, NULL,
+    "a further name this server is known by (Host)", VERB_SERVE, CLI_MANY},
+[OPT_CORS] = {"cors-origins", 0, CLI_TEXT, NET, "ORIGIN", 0, 0, NULL, NULL,
+    "web pages that may ask: https://page.example; * all of them", VERB_SERVE, CLI_MANY},
+[OPT_TLS_CERT] = {"tls-cert", 0, CLI_TEXT, NET, "FILE", 0, 0, NULL, NULL,
+    "serve HTTPS with this certificate (PEM)", VERB_SERVE, CLI_SAVED},
+[OPT_TLS_KEY] = {"tls-key", 0, CLI_TEXT, NET, "FILE", 0, 0, NULL, NULL,
+    "its private key (PEM)", VERB_SERVE, CLI_SAVED},
+[OPT_MAX_QUEUE] = {"max-queue", 0, CLI_INT, NET, "N", 0, 65536, NULL, "64",
+    "requests that may wait for a place; more are told to come back", VERB_SERVE, CLI_SAVED},
+[OPT_MAX_CONNECTIONS] = {"max-connections", 0, CLI_INT, NET, "N", 4, 65536, NULL, "256",
+    "connections at once", VERB_SERVE, CLI_SAVED},
+[OPT_MAX_BODY] = {"max-body", 0, CLI_INT, NET, "MIB", 1, 1024, NULL, "8",
+    "largest request", VERB_SERVE, CLI_SAVED},
+[OPT_LOG_JSON] = {"log-json", 0, CLI_FLAG, NET, NULL, 0, 0, NULL, NULL,
+    "lines of the log are JSON objects", VERB_SERVE, CLI_SAVED},
+[OPT_LOG_PROMPTS] = {"log-prompts", 0, CLI_FLAG, NET, NULL, 0, 0, NULL, NULL,
+    "the log also tells what was asked", VERB_SERVE, 0},
 
 [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, TEXT, "TEXT", 0, 0, NULL, NULL,
     "text to complete; - reads standard input", VERB_RUN, 0},
@@ -279,6 +319,9 @@ static const cli_verb verbs[] = {
     {"run", VERB_RUN, "[MODEL] -p TEXT [-n N]", "complete a text", NULL, 0, 1, verb_run},
     {"chat", VERB_CHAT, "[MODEL]", "talk to a model in the terminal",
      "Inside, /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves.", 0, 1, verb_chat},
+    {"serve", VERB_SERVE, "[MODEL…]", "answer other programs over HTTP",
+     "OpenAI's routes under /v1 (docs/serving.md). Ctrl-C or SIGTERM ends it: answers may go on for a\n"
+     "moment and are then ended; once more ends at once.", 0, 64, verb_serve},
     {"tokenize", VERB_TOKENIZE, "MODEL TEXT | MODEL --decode 1,2,3", "text to token ids and back",
      "TEXT - reads standard input byte for byte. A vocabulary-only GGUF file is enough.", 1, 2,
      verb_tokenize},

@@ -11,6 +11,10 @@
  * Jobs that speculate share the rows that nobody else needs, as far as guesses pay. Those stand
  * behind their job's row, so they are counted before the step is laid out.
  *
+ * Prompt rows make a step long, and those who decode wait for its end. With a wish for the length
+ * of a step only so many are taken as the measured times allow; now and then a step goes without
+ * any, to measure that again.
+ *
  * Where prompts have a device of their own, a step is one or the other: prompt rows, or the rest,
  * by turns while there are both.
  *
@@ -58,6 +62,13 @@ struct gen_batch {
     bool long_prompts;    /* and take many rows */
     bool prompts_last; /* so did the last step's: where prompts go apart, it is the others' turn */
     gen_pace pace;     /* of steps without prompts */
+    bool wished;       /* steps shall be short while jobs decode … */
+    uint64_t wish_us;  /* … this short; 0: three times plain_us */
+    uint32_t n_prompt; /* of the step's rows, those of prompts beside decoding jobs */
+    uint32_t prompt_room; /* most of these in the step being made */
+    uint32_t n_mixed;     /* steps with both since one with neither's */
+    double plain_us;      /* a step of decoding jobs alone, recent mean; 0: not measured */
+    double prompt_us;     /* a prompt row beside them, recent mean; 0: not measured */
 };
 
 rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs, rotor_error *err) {
@@ -179,10 +190,12 @@ static void add_rows(gen_batch *b, job *j) {
         if (logits_left && b->n_rows < chunk) add_row(b, j, j->token, true);
         return;
     }
+    const bool one = needs_one_row(j);
     for (uint32_t i = j->at; i < n_prompt && b->n_rows < chunk; i++) {
         bool last = i + 1 == n_prompt;
-        if (last && !logits_left) return;
+        if ((last && !logits_left) || (!one && b->n_prompt == b->prompt_room)) return;
         add_row(b, j, j->prompt[i], last);
+        b->n_prompt += !one;
         b->prompts = true;
     }
 }
@@ -225,7 +238,8 @@ static void add_guesses(gen_batch *b, job *j, spare *s) {
 }
 
 static void clear_rows(gen_batch *b) {
-    b->n_rows = b->n_logits = 0;
+    b->n_rows = b->n_logits = b->n_prompt = 0;
+    b->prompt_room = UINT32_MAX;
     b->prompts = b->long_prompts = false;
     for (uint32_t i = 0; i < b->max_jobs; i++) {
         b->jobs[i].n_rows = 0;
@@ -241,10 +255,46 @@ static bool has_jobs(const gen_batch *b, bool prompts) {
     return false;
 }
 
+/* ---- How much of prompts a step takes ---- */
+
+void gen_batch_wish(gen_batch *b, uint64_t step_us) {
+    b->wished = true;
+    b->wish_us = step_us;
+}
+
+/* Prompt rows for which there is time in a step that others wait for. */
+static uint32_t prompt_room(gen_batch *b) {
+    enum { FIRST = 16, LEAST = 2, REMEASURE = 32 };
+    if (!b->wished || !has_jobs(b, false) || !has_jobs(b, true)) return UINT32_MAX;
+    if (b->plain_us <= 0 || ++b->n_mixed > REMEASURE) {
+        b->n_mixed = 0;
+        return 0;
+    }
+    if (b->prompt_us <= 0) return FIRST;
+    const double whole = b->wish_us ? (double)b->wish_us : 3 * b->plain_us;
+    const double rows = (whole - b->plain_us) / b->prompt_us;
+    if (!(rows > LEAST)) return LEAST;
+    const uint32_t n = rows < run_chunk(b->e) ? (uint32_t)rows : run_chunk(b->e);
+    return n > 8 ? n / 8 * 8 : n; /* kernels take rows in eights */
+}
+
+static void smooth(double *mean, double value) {
+    *mean = *mean > 0 ? *mean + (value - *mean) / 4 : value;
+}
+
+static void note_step(gen_batch *b, uint32_t n_rows, uint64_t us) {
+    if (!b->prompts) gen_pace_note(&b->pace, n_rows, us);
+    if (!b->prompts)
+        smooth(&b->plain_us, (double)us);
+    else if (b->n_prompt && b->n_prompt < n_rows)
+        smooth(&b->prompt_us, BASE_MAX((double)us - b->plain_us, 1.0) / b->n_prompt);
+}
+
 static void fill_step(gen_batch *b, bool guess) {
     spare s = guess ? count_spare(b) : (spare){0};
     const bool apart = run_prompt_device(b->e) && has_jobs(b, false) && has_jobs(b, true);
     clear_rows(b);
+    if (!apart) b->prompt_room = prompt_room(b);
     for (int prompts = 0; prompts < 2; prompts++)
         for (uint32_t i = 0; i < b->max_jobs && !(apart && prompts == b->prompts_last); i++) {
             job *j = in_turn(b, i);
@@ -345,7 +395,7 @@ static rotor_status eval_step(gen_batch *b, rotor_error *why) {
     uint32_t n_rows = b->n_rows;
     uint64_t start = base_now_us();
     rotor_status status = run_eval_draw(b->e, b->rows, n_rows, draws(b), why);
-    if (status == ROTOR_OK && !b->prompts) gen_pace_note(&b->pace, n_rows, base_now_us() - start);
+    if (status == ROTOR_OK) note_step(b, n_rows, base_now_us() - start);
     if (status == ROTOR_E_FULL) {
         fill_step(b, false);
         if (b->n_rows < n_rows) status = run_eval(b->e, b->rows, b->n_rows, why);

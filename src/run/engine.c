@@ -125,6 +125,9 @@ const model *run_model(const run_engine *e) { return e->m; }
 uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }
+uint32_t run_free_ring_pages(const run_engine *e) {
+    return e->ring.n ? e->ring.n_free : UINT32_MAX;
+}
 const char *run_device_name(const run_engine *e) { return e->device_name; }
 dev_api run_device(const run_engine *e) { return e->opt.device; }
 const char *run_prompt_device(const run_engine *e) {

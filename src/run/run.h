@@ -75,6 +75,8 @@ const model *run_model(const run_engine *e);
 uint32_t run_chunk(const run_engine *e);      /* rows per step */
 uint32_t run_max_logits(const run_engine *e); /* rows with logits per step */
 uint32_t run_free_pages(const run_engine *e);
+/* Of layers that keep only their window; UINT32_MAX: there are none. */
+uint32_t run_free_ring_pages(const run_engine *e);
 uint64_t run_memory_bytes(const run_engine *e);     /* cache, buffers, repacked head */
 uint64_t run_step_bytes(const run_engine *e);       /* weight bytes a decode step reads */
 uint64_t run_head_bytes(const run_engine *e);       /* of these, the output head's; staged: what its

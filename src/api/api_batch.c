@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The public batch: places for jobs over room gen's batch, and the sessions it keeps warm.
+ *
+ * A session here is a timeline that outlives its job. A new job takes the one that holds the
+ * longest beginning of its prompt. If a job still uses that one, or if much stands behind the
+ * beginning that some later job may want, the beginning is shared: cache pages are counted, so that
+ * a copy costs nothing until one of the two goes on. The copy takes the place of what has not been
+ * used for longest.
+ *
+ * Invariants: (A1) there are more sessions than places, so that a place always finds one; (A2) a
+ * session belongs to one live job at most; (A3) `call`, `r` and `s` of a place stay where they are
+ * while its job runs.
+ * Threading: one thread at a time.
+ */
+#include "api/api_internal.h"
+#include "rotor_batch.h"
+
+typedef struct timeline {
+    rotor_session s;   /* run is owned */
+    uint64_t used;     /* when a job last took it, in jobs; 0: never */
+    struct place *job; /* that uses it; NULL: none */
+} timeline;
+
+typedef struct place {
+    uint32_t job;    /* handle; 0: free */
+    uint32_t inner;  /* handle in room gen's batch; 0: it has ended */
+    unsigned flags;  /* ROTOR_BATCH_… */
+    timeline *line;  /* its session; NULL: given back */
+    api_call call;   /* options */
+    gen_result r;    /* what came of it */
+    rotor_error err; /* why it failed; code ROTOR_OK: it did not */
+} place;
+
+struct rotor_batch {
+    rotor_engine *e;  /* borrowed */
+    gen_batch *gen;   /* owned */
+    place *places;    /* [max_jobs], owned */
+    uint32_t n_place; /* how many */
+    timeline *lines;  /* [n_line], owned */
+    uint32_t n_line;  /* how many */
+    uint32_t last;    /* newest handle */
+    uint64_t clock;   /* jobs added */
+};
+
+rotor_batch_options rotor_batch_options_default(void) {
+    return (rotor_batch_options){.size = sizeof(rotor_batch_options)};
+}
+
+/* ==== Creating ================================================================================ */
+
+enum { MAX_JOBS = 4096 };
+
+static rotor_status create(rotor_batch *b, const rotor_batch_options *o, rotor_error *err) {
+    b->n_place = o->max_jobs ? o->max_jobs : b->e->opt.max_sessions;
+    b->n_line = b->n_place + (o->n_warm ? o->n_warm : b->n_place);
+    b->places = base_alloc_array(b->n_place, sizeof *b->places);
+    b->lines = base_alloc_array(b->n_line, sizeof *b->lines);
+    if (!b->places || !b->lines) return base_fail_nomem(err, "creating a batch");
+    for (uint32_t i = 0; i < b->n_line; i++) {
+        b->lines[i].s.e = b->e;
+        ROTOR_TRY(run_session_create(&b->lines[i].s.run, b->e->run, b->e->n_ctx, err));
+    }
+    ROTOR_TRY(gen_batch_create(&b->gen, b->e->run, b->n_place, err));
+    gen_batch_wish(b->gen, o->step_us);
+    return ROTOR_OK;
+}
+
+rotor_status rotor_batch_create(rotor_batch **out, rotor_engine *e, const rotor_batch_options *user,
+                                rotor_error *err) {
+    rotor_batch_options o = rotor_batch_options_default();
+    if (!out || !e) return base_fail(err, ROTOR_E_ARG, "rotor_batch_create: out or engine is NULL");
+    ROTOR_TRY(api_take_options(&o, sizeof o, user, "rotor_batch_options", err));
+    if (o.max_jobs > MAX_JOBS || o.n_warm > MAX_JOBS)
+        return base_fail(err, ROTOR_E_ARG,
+                         "rotor_batch_options: max_jobs %u, n_warm %u, expected at most %d",
+                         o.max_jobs, o.n_warm, MAX_JOBS);
+    if (e->opt.embed)
+        return base_fail(err, ROTOR_E_STATE,
+                         "rotor_batch_create: the engine was opened to embed; it writes no text");
+    rotor_batch *b = base_alloc(sizeof *b);
+    if (!b) return base_fail_nomem(err, "creating a batch");
+    b->e = e;
+    rotor_status st = create(b, &o, err);
+    if (st != ROTOR_OK) rotor_batch_free(&b);
+    if (st == ROTOR_OK) *out = b;
+    return st;
+}
+
+static void place_clear(place *p) {
+    if (p->job) api_call_end(&p->call);
+    gen_result_free(&p->r);
+    memset(p, 0, sizeof *p);
+}
+
+void rotor_batch_free(rotor_batch **pb) {
+    if (!pb || !*pb) return;
+    rotor_batch *b = *pb;
+    gen_batch_free(&b->gen);
+    for (uint32_t i = 0; b->places && i < b->n_place; i++) place_clear(&b->places[i]);
+    for (uint32_t i = 0; b->lines && i < b->n_line; i++) run_session_free(&b->lines[i].s.run);
+    base_free(b->places);
+    base_free(b->lines);
+    base_free(b);
+    *pb = NULL;
+}
+
+/* ==== Sessions ================================================================================ */
+
+static uint32_t shared_with(const timeline *t, const uint32_t *ids, size_t n) {
+    const uint32_t *have = run_session_tokens(t->s.run);
+    const uint32_t most = (uint32_t)BASE_MIN((size_t)run_session_len(t->s.run), n ? n - 1 : 0);
+    uint32_t i = 0;
+    while (i < most && have[i] == ids[i]) i++;
+    return i;
+}
+
+static void forget(timeline *t) {
+    run_session_rewind(t->s.run, 0);
+    t->used = 0;
+}
+
+/* The idle session that was used longest ago, but not `keep`; empty ones first. */
+static timeline *oldest(rotor_batch *b, const timeline *keep) {
+    timeline *old = NULL;
+    for (uint32_t i = 0; i < b->n_line; i++) {
+        timeline *t = &b->lines[i];
+        if (t->job || t == keep) continue;
+        if (!old || t->used < old->used) old = t;
+    }
+    return old;
+}
+
+/* A job that has just begun has few tokens; the idle among equals, and then the one with least
+ * behind the shared beginning. */
+static timeline *best_match(rotor_batch *b, const uint32_t *ids, size_t n, uint32_t *n_shared) {
+    timeline *best = NULL;
+    *n_shared = 0;
+    for (uint32_t i = 0; i < b->n_line; i++) {
+        timeline *t = &b->lines[i];
+        const uint32_t k = shared_with(t, ids, n);
+        if (k == 0 || k < *n_shared) continue;
+        const bool nearer =
+            !best || k > *n_shared || (best->job && !t->job) ||
+            (!best->job == !t->job && run_session_len(t->s.run) < run_session_len(best->s.run));
+        if (!nearer) continue;
+        best = t;
+        *n_shared = k;
+    }
+    return best;
+}
+
+/* The session a new job continues. What it holds of the prompt is found again by room gen. */
+static timeline *choose(rotor_batch *b, const uint32_t *ids, size_t n, unsigned flags) {
+    enum { SCRAP = 64 }; /* tokens behind the beginning that are not worth a session of their own */
+    uint32_t k = 0;
+    timeline *best = flags & ROTOR_BATCH_FRESH ? NULL : best_match(b, ids, n, &k);
+    timeline *old = oldest(b, best);
+    if (best && !best->job && (!old || run_session_len(best->s.run) - k <= SCRAP)) return best;
+    if (!old) return NULL;
+    forget(old);
+    if (best && run_session_fork(old->s.run, best->s.run, k, NULL) != ROTOR_OK && !best->job)
+        return best; /* layers with a window have let go of what is before k */
+    return old;
+}
+
+/* Pages for one more step of every job, from what is only kept warm. */
+static void make_room(rotor_batch *b) {
+    const uint32_t need = 2 * b->n_place + run_chunk(b->e->run) / KERN_KEYS + 2;
+    while (run_free_pages(b->e->run) < need || run_free_ring_pages(b->e->run) < need) {
+        timeline *old = NULL;
+        for (uint32_t i = 0; i < b->n_line; i++) {
+            timeline *t = &b->lines[i];
+            if (t->job || run_session_len(t->s.run) == 0) continue;
+            if (!old || t->used < old->used) old = t;
+        }
+        if (!old) return;
+        forget(old);
+    }
+}
+
+/* ==== Jobs ==================================================================================== */
+
+static place *find(const rotor_batch *b, uint32_t job) {
+    for (uint32_t i = 0; b && job && i < b->n_place; i++)
+        if (b->places[i].job == job) return &b->places[i];
+    return NULL;
+}
+
+uint32_t rotor_batch_free_places(const rotor_batch *b) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; b && i < b->n_place; i++) n += b->places[i].job == 0;
+    return n;
+}
+
+static void end_reply(place *p) {
+    rotor_error why;
+    if (!p->call.opt.reply) return;
+    if (rotor_reply_end(p->call.opt.reply, &why) != ROTOR_OK && p->err.code == ROTOR_OK)
+        p->err = why;
+}
+
+static rotor_status start(rotor_batch *b, place *p, timeline *t, const uint32_t *ids, size_t n,
+                          rotor_error *err) {
+    ROTOR_TRY(api_check_prompt(&t->s, ids, n, false, (const rotor_gen_result *)&p->r, err));
+    ROTOR_TRY(api_call_format(&p->call, &t->s, ids, n, err));
+    return gen_batch_add(b->gen, t->s.run, ids, (uint32_t)n, &p->call.gen, &p->r, &p->inner, err);
+}
+
+rotor_status rotor_batch_add(rotor_batch *b, const uint32_t *ids, size_t n,
+                             const rotor_gen_options *opt, unsigned flags, uint32_t *job,
+                             rotor_error *err) {
+    if (!b || !ids || !n || !job)
+        return base_fail(err, ROTOR_E_ARG, "rotor_batch_add: a required argument is NULL or 0");
+    if (flags & ~(unsigned)(ROTOR_BATCH_FRESH | ROTOR_BATCH_FORGET))
+        return base_fail(err, ROTOR_E_ARG,
+                         "rotor_batch_add: flags 0x%x, expected ROTOR_BATCH_ "
+                         "values",
+                         flags);
+    if (b->e->m->file) ROTOR_TRY(file_unchanged(b->e->m->file, err));
+    place *p = b->places;
+    while (p < b->places + b->n_place && p->job) p++;
+    if (p == b->places + b->n_place)
+        return base_fail(err, ROTOR_E_FULL, "batch: all %u places are taken", b->n_place);
+    if (n > b->e->n_ctx)
+        return base_fail(err, ROTOR_E_FULL, "a prompt of %zu tokens does not fit the context of %u",
+                         n, b->e->n_ctx);
+    timeline *t = choose(b, ids, n, flags);
+    ROTOR_TRY(api_call_begin(&p->call, &t->s, opt, err));
+    rotor_status st = start(b, p, t, ids, n, err);
+    if (st != ROTOR_OK) {
+        p->job = 1; /* for place_clear: the call has begun */
+        place_clear(p);
+        return st;
+    }
+    if (++b->last == 0) b->last = 1;
+    *job = p->job = b->last;
+    p->flags = flags;
+    p->line = t;
+    t->job = p;
+    t->used = ++b->clock;
+    return ROTOR_OK;
+}
+
+/* The job has ended: its session is warm. */
+static void leave(rotor_batch *b, place *p, const rotor_error *why) {
+    if (p->r.finish == GEN_FINISH_ERROR)
+        p->err = why->code != ROTOR_OK
+                     ? *why
+                     : (rotor_error){ROTOR_E_STATE, "the generation failed beside another"};
+    p->inner = 0;
+    end_reply(p);
+    p->line->job = NULL;
+    p->line->used = ++b->clock;
+    if (p->flags & ROTOR_BATCH_FORGET) forget(p->line);
+    p->line = NULL;
+}
+
+rotor_status rotor_batch_step(rotor_batch *b, uint32_t *n_live, rotor_error *err) {
+    rotor_error why = {0};
+    uint32_t live = 0;
+    bool blamed = false;
+    if (!b) return base_fail(err, ROTOR_E_ARG, "rotor_batch_step: batch is NULL");
+    make_room(b);
+    const rotor_status st = gen_batch_step(b->gen, &live, &why);
+    for (uint32_t i = 0; i < b->n_place; i++) {
+        place *p = &b->places[i];
+        if (!p->inner || p->r.finish == GEN_FINISH_NONE) continue;
+        blamed |= p->r.finish == GEN_FINISH_ERROR;
+        leave(b, p, &why);
+    }
+    if (n_live) *n_live = live;
+    if (st == ROTOR_OK || blamed) return ROTOR_OK;
+    if (err) *err = why;
+    return st;
+}
+
+void rotor_batch_cancel(rotor_batch *b, uint32_t job) {
+    const place *p = find(b, job);
+    if (p && p->inner) gen_batch_cancel(b->gen, p->inner);
+}
+
+bool rotor_batch_ended(const rotor_batch *b, uint32_t job) {
+    const place *p = find(b, job);
+    return p && !p->inner;
+}
+
+rotor_status rotor_batch_result(rotor_batch *b, uint32_t job, rotor_gen_result *out,
+                                rotor_error *err) {
+    place *p = find(b, job);
+    if (!p || !out)
+        return base_fail(err, ROTOR_E_ARG, "rotor_batch_result: no job %u, or out is NULL", job);
+    if (p->inner) return base_fail(err, ROTOR_E_STATE, "job %u has not ended", job);
+    rotor_status st = p->err.code;
+    if (st != ROTOR_OK && err) *err = p->err;
+    if (st == ROTOR_OK) st = api_give(&p->r, out, err);
+    place_clear(p);
+    return st;
+}
+
+/* ==== Facts =================================================================================== */
+
+bool rotor_batch_get_session(const rotor_batch *b, size_t i, const uint32_t *ids, size_t n,
+                             rotor_batch_session *out) {
+    if (!b || i >= b->n_line || !out) return false;
+    const timeline *t = &b->lines[i];
+    *out = (rotor_batch_session){.job = t->job ? t->job->job : 0,
+                                 .n_tokens = run_session_len(t->s.run),
+                                 .n_shared = ids ? shared_with(t, ids, n) : 0};
+    return true;
+}
+
+double rotor_batch_cache_use(const rotor_batch *b) {
+    if (!b) return 0;
+    const uint32_t all = b->e->opt.max_sessions * ((b->e->n_ctx + KERN_KEYS - 1) / KERN_KEYS);
+    return all ? 1 - (double)run_free_pages(b->e->run) / all : 0;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rotor serve: models over HTTP, until Ctrl-C or SIGTERM. The first one lets answers go on for a
+ * moment and then ends them; a second one does not wait.
+ */
+#include "cli/cli.h"
+#include "serve/serve.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+#ifdef ROTOR_HAVE_MICROHTTPD
+
+enum { GRACE_US = 3000000, TICK_US = 50000 };
+
+typedef struct hosted {
+    const cli_args *a;   /* options */
+    cli_model *models;   /* [n] where they are, owned */
+    const char **names;  /* [n] how they are called, owned with their texts */
+    size_t n;            /* how many */
+    base_buf keys;       /* text of --api-key-file */
+    const char **key;    /* [n_key] all keys, owned */
+    size_t n_key;        /* how many */
+    base_buf cert, priv; /* PEM texts */
+} hosted;
+
+static volatile sig_atomic_t n_signals; /* that asked to end */
+
+static void on_signal(int sig) {
+    (void)sig;
+    n_signals++;
+}
+
+static bool hurry(void) { return n_signals > 1; }
+
+static void catch_signals(void) {
+    struct sigaction act = {0};
+    act.sa_handler = on_signal;
+    sigemptyset(&act.sa_mask);
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+}
+
+/* ==== What is served ========================================================================== */
+
+/* The last part of a path, without the ending of model files. */
+static char *name_of(const cli_model *m) {
+    const char *from = m->path ? m->path : m->src.name;
+    size_t n = strlen(from);
+    while (n > 1 && from[n - 1] == '/') n--;
+    size_t at = n;
+    while (at && from[at - 1] != '/') at--;
+    if (n - at > 5 && strncmp(from + n - 5, ".gguf", 5) == 0) n -= 5;
+    return base_strndup(from + at, n - at);
+}
+
+static rotor_status find_models(hosted *h, rotor_error *err) {
+    const cli_args *a = h->a;
+    const size_t n = BASE_MAX(a->n_words, (size_t)1);
+    h->models = base_alloc_array(n, sizeof *h->models);
+    h->names = base_alloc_array(n, sizeof *h->names);
+    if (!h->models || !h->names) return base_fail_nomem(err, "finding the models");
+    for (size_t i = 0; i < n; i++) {
+        ROTOR_TRY(cli_model_find(&h->models[i], cli_word(a, i), err));
+        h->n++;
+        const char *alias = i < a->n_many[OPT_ALIAS] ? a->many[OPT_ALIAS][i] : NULL;
+        h->names[i] = alias ? base_strdup(alias) : name_of(&h->models[i]);
+        if (!h->names[i]) return base_fail_nomem(err, "finding the models");
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(h->names[k], h->names[i]) == 0)
+                return base_fail(err, ROTOR_E_ARG,
+                                 "two models are called '%s': give each an --alias", h->names[i]);
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status open_model(void *user, size_t i, bool embed, rotor_engine **out,
+                               rotor_error *err) {
+    const hosted *h = user;
+    rotor_engine_options o = cli_engine_options(h->a);
+    const uint32_t parallel = (uint32_t)cli_int(h->a, OPT_PARALLEL);
+    o.embed = embed;
+    o.max_sessions = parallel;
+    o.max_logits = BASE_MAX(parallel, 16u);
+    return cli_engine_open(out, h->a, &h->models[i], o, err);
+}
+
+/* ==== Options ================================================================================= */
+
+static rotor_status read_file(base_buf *out, const char *path, rotor_error *err) {
+    base_file f;
+    if (!path) return ROTOR_OK;
+    ROTOR_TRY(base_file_open(&f, path, false, err));
+    base_buf_append(out, f.data, f.size);
+    base_buf_puts(out, "");
+    base_file_close(&f);
+    return out->failed || !out->data ? base_fail_nomem(err, "reading a file") : ROTOR_OK;
+}
+
+/* Those of --api-key, and each line of --api-key-file that is not empty. */
+static rotor_status read_keys(hosted *h, rotor_error *err) {
+    const cli_args *a = h->a;
+    ROTOR_TRY(read_file(&h->keys, cli_text(a, OPT_API_KEY_FILE), err));
+    size_t lines = 0;
+    for (size_t i = 0; i < h->keys.len; i++) lines += h->keys.data[i] == '\n';
+    h->key = base_alloc_array(a->n_many[OPT_API_KEY] + lines + 1, sizeof *h->key);
+    if (!h->key) return base_fail_nomem(err, "reading the keys");
+    for (size_t i = 0; i < a->n_many[OPT_API_KEY]; i++)
+        h->key[h->n_key++] = a->many[OPT_API_KEY][i];
+    for (char *line = h->keys.data; line && *line;) {
+        char *end = line + strcspn(line, "\r\n");
+        const bool last = !*end;
+        *end = 0;
+        if (*line) h->key[h->n_key++] = line;
+        line = last ? NULL : end + 1;
+    }
+    if (cli_text(a, OPT_API_KEY_FILE) && !h->n_key)
+        return base_fail(err, ROTOR_E_ARG, "--api-key-file %s holds no key",
+                         cli_text(a, OPT_API_KEY_FILE));
+    return ROTOR_OK;
+}
+
+static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) {
+    const cli_args *a = h->a;
+    ROTOR_TRY(read_keys(h, err));
+    ROTOR_TRY(read_file(&h->cert, cli_text(a, OPT_TLS_CERT), err));
+    ROTOR_TRY(read_file(&h->priv, cli_text(a, OPT_TLS_KEY), err));
+    if (!h->cert.data != !h->priv.data)
+        return base_fail(err, ROTOR_E_ARG, "--tls-cert and --tls-key belong together");
+    *o = serve_options_default();
+    o->host = cli_text(a, OPT_HOST);
+    o->port = (uint16_t)cli_int(a, OPT_PORT);
+    o->keys = h->key;
+    o->n_keys = h->n_key;
+    o->insecure = cli_on(a, OPT_INSECURE);
+    o->hosts = a->many[OPT_ALLOWED_HOSTS];
+    o->n_hosts = a->n_many[OPT_ALLOWED_HOSTS];
+    o->origins = a->many[OPT_CORS];
+    o->n_origins = a->n_many[OPT_CORS];
+    o->tls_cert = h->cert.data;
+    o->tls_key = h->priv.data;
+    o->models = h->names;
+    o->n_models = h->n;
+    o->open = open_model;
+    o->log = NULL;
+    o->user = h;
+    o->parallel = (uint32_t)cli_int(a, OPT_PARALLEL);
+    o->max_queue = (uint32_t)cli_int(a, OPT_MAX_QUEUE);
+    o->max_connections = (uint32_t)cli_int(a, OPT_MAX_CONNECTIONS);
+    o->max_body_bytes = (size_t)cli_int(a, OPT_MAX_BODY) << 20;
+    o->embed = cli_on(a, OPT_EMBED);
+    o->strict_model = cli_on(a, OPT_STRICT_MODEL);
+    o->log_json = cli_on(a, OPT_LOG_JSON);
+    o->log_prompts = cli_on(a, OPT_LOG_PROMPTS);
+    return ROTOR_OK;
+}
+
+static void log_line(void *user, int level, const char *line) {
+    const hosted *h = user;
+    if (level > cli_int(h->a, OPT_LOG_LEVEL)) return;
+    if (cli_on(h->a, OPT_LOG_JSON))
+        fprintf(stderr, "%s\n", line); /* whole lines, from any thread */
+    else
+        cli_log_line((void *)(uintptr_t)h->a, level, line);
+}
+
+/* ==== Serving ================================================================================= */
+
+static rotor_status wait_for_end(serve_server *s, const hosted *h, rotor_error *err) {
+    bool said = false;
+    while (!n_signals) {
+        if (serve_has_failed(s, err)) return err->code;
+        if (!said && serve_is_ready(s)) {
+            cli_log(h->a, BASE_LOG_INFO, "ready: http%s://%s:%u/v1", h->cert.data ? "s" : "",
+                    cli_text(h->a, OPT_HOST), serve_port(s));
+            said = true;
+        }
+        base_sleep_us(TICK_US);
+    }
+    cli_log(h->a, BASE_LOG_INFO, "ending; once more to end at once");
+    return ROTOR_OK;
+}
+
+static rotor_status run(hosted *h, rotor_error *err) {
+    serve_options o;
+    serve_server *s = NULL;
+    ROTOR_TRY(find_models(h, err));
+    ROTOR_TRY(read_options(h, &o, err));
+    o.log = log_line;
+    catch_signals();
+    ROTOR_TRY(serve_start(&s, &o, err));
+    cli_log(h->a, BASE_LOG_INFO, "listening at %s port %u, loading", o.host, serve_port(s));
+    const rotor_status st = wait_for_end(s, h, err);
+    serve_close(&s, st == ROTOR_OK ? GRACE_US : 0, hurry);
+    return st;
+}
+
+static void hosted_free(hosted *h) {
+    for (size_t i = 0; i < h->n; i++) {
+        cli_model_free(&h->models[i]);
+        base_free((void *)(uintptr_t)h->names[i]);
+    }
+    base_free(h->models);
+    base_free(h->names);
+    base_free(h->key);
+    base_buf_free(&h->keys);
+    base_buf_free(&h->cert);
+    base_buf_free(&h->priv);
+}
+
+int verb_serve(const cli_args *a) {
+    hosted h = {.a = a};
+    rotor_error err = {0};
+    const rotor_status st = run(&h, &err);
+    hosted_free(&h);
+    return cli_status(a, st, &err);
+}
+
+#else
+
+int verb_serve(const cli_args *a) {
+    return cli_fail_text(a, "this build has no HTTP server: libmicrohttpd was missing "
+                            "(tools/bootstrap core, then build again)");
+}
+
+#endif

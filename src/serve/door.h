@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * dialect.h: THE DOOR for protocols. A protocol is one file (openai_chat.c is the model to read)
+ * with one `serve_dialect` and one row or more in the route table (routes.c). It knows JSON on one
+ * side and, on the other, what stands in this header; it knows neither sockets nor engines.
+ *
+ *     JSON body --read()--> serve_request --core--> serve_event … --event()--> bytes of a stream
+ *                                                                 --whole()--> one JSON object
+ *
+ * To write one:
+ *   1. read(): fill c->req from c->body. Use the readers below: they say what is wrong, with the
+ *      path of the field, and treat null as absent. Make memory with serve_keep(): it lives as long
+ *      as the call, as do the strings inside c->body. Start sampling from c->req.gen, which holds
+ *      the model's own settings. Anything of your own goes to c->state.
+ *   2. event(): for a stream. Append to `out` what this event means in your protocol; often
+ *      nothing. Called in order, for each choice: events are listed below.
+ *   3. whole(): without a stream. All choices have ended; c->choices says what came.
+ *   4. fault(): the body of an error in your protocol.
+ *
+ * Threading: read() runs on a connection's thread, the rest later on the worker's; never two at
+ * once for a call. Formatting should be quick: the engine waits meanwhile.
+ */
+#ifndef SERVE_DIALECT_H
+#define SERVE_DIALECT_H
+
+#include <jansson.h>
+
+#include "base/base.h"
+#include "rotor.h"
+#include "rotor_chat.h"
+
+typedef struct serve_call serve_call;
+
+/* ---- What went wrong, for whoever asked ------------------------------------------------------ */
+
+typedef struct serve_fault {
+    int status;        /* HTTP */
+    const char *type;  /* "invalid_request_error" …; static */
+    const char *code;  /* "invalid_value" …; static; NULL: none */
+    char param[96];    /* "messages[1].role"; "": none */
+    char message[640]; /* a sentence */
+    uint64_t n_prompt; /* a prompt that is too long: its tokens … */
+    uint64_t n_ctx;    /* … and what fits; 0: another fault */
+    int retry_s;       /* worth another try after so many seconds; 0: it is not */
+} serve_fault;
+
+/* All return false, to be passed on. */
+bool serve_refuse(serve_fault *f, const char *param, const char *code, const char *fmt, ...)
+    BASE_PRINTF(4, 5); /* 400 invalid_request_error */
+bool serve_fail_with(serve_fault *f, int status, const char *type, const char *code,
+                     const char *fmt, ...) BASE_PRINTF(5, 6);
+bool serve_no_memory(serve_fault *f);
+/* {"error": {"message", "type", "param", "code"}}, OpenAI's form. */
+json_t *serve_openai_fault(const serve_fault *f);
+
+/* ---- Reading JSON ---------------------------------------------------------------------------- */
+
+/* An object inside the body, and the path to it ("messages[1]"; "": the body itself). */
+typedef struct serve_at {
+    const json_t *object; /* borrowed */
+    char path[72];        /* for messages */
+} serve_at;
+
+/* The field; NULL when it is absent or null. */
+json_t *serve_field(serve_at at, const char *key);
+/* "messages[1].role" into out[96]. */
+const char *serve_path(serve_at at, const char *key, char out[96]);
+/* The i-th object of the list at.key. False: it is no object. */
+bool serve_item(serve_at at, const char *key, size_t i, serve_at *out, serve_fault *f);
+/* An object that is a field. *out has object NULL when it is absent. */
+bool serve_object(serve_at at, const char *key, serve_at *out, serve_fault *f);
+/* These leave *out as it is when the field is absent; false: a wrong type or out of range. */
+bool serve_read_bool(serve_at at, const char *key, bool *out, serve_fault *f);
+bool serve_read_int(serve_at at, const char *key, int64_t min, int64_t max, int64_t *out,
+                    serve_fault *f);
+bool serve_read_real(serve_at at, const char *key, double min, double max, double *out,
+                     serve_fault *f);
+bool serve_read_text(serve_at at, const char *key, const char **out, serve_fault *f);
+/* An array; NULL when absent. */
+bool serve_read_list(serve_at at, const char *key, const json_t **out, serve_fault *f);
+
+/* ---- What is asked for ----------------------------------------------------------------------- */
+
+typedef struct serve_prompt {
+    /* One of these three: a conversation, a text, ids. */
+    const rotor_turn *turns; /* [n_turns] */
+    size_t n_turns;          /* how many */
+    const char *text;        /* [n_bytes], plain; with `suffix` the model fills the gap */
+    size_t n_bytes;          /* of text */
+    const char *suffix;      /* what stands behind the gap; NULL: there is none */
+    const uint32_t *ids;     /* [n_ids] */
+    size_t n_ids;            /* how many */
+    bool special;            /* of text: control tokens in it count as such */
+    /* The core's: */
+    const uint32_t *tokens; /* [n_tokens] what the model gets */
+    size_t n_tokens;        /* how many */
+    const char *rendered;   /* of a conversation: as text */
+    size_t n_dropped;       /* truncation: tokens that were left out … */
+    size_t n_dropped_turns; /* … with so many turns */
+} serve_prompt;
+
+typedef struct serve_request {
+    const char *model;       /* name asked for; NULL: any */
+    serve_prompt *prompts;   /* [n_prompts], at least 1 */
+    size_t n_prompts;        /* each gives n answers: choice i is answer i % n of prompt i / n */
+    uint32_t n;              /* answers per prompt */
+    rotor_gen_options gen;   /* sampling, stops, bias, n_top; callbacks are the core's */
+    bool max_zero;           /* not one token is to be made */
+    const char *tools;       /* JSON array of functions; NULL: none */
+    rotor_effort effort;     /* how long to think */
+    bool stream;             /* events as they come */
+    bool logprobs;           /* of every token */
+    bool echo;               /* completions: the prompt is part of the answer */
+    bool usage;              /* stream: usage at the end */
+    bool progress;           /* stream: how far the prompt is */
+    bool truncate;           /* a prompt that is too long loses its oldest turns */
+    bool fresh;              /* do not use what is known of the prompt */
+    bool timings_per_token;  /* stream: timings in every event */
+    uint64_t max_predict_us; /* time for the answer; 0: any */
+} serve_request;
+
+/* ---- What comes ------------------------------------------------------------------------------ */
+
+typedef struct serve_token {
+    char *text;          /* what it adds to the answer; all together are the answer */
+    size_t n_bytes;      /* of text */
+    uint32_t id;         /* vocabulary id */
+    float logprob;       /* natural logarithm */
+    rotor_token top[20]; /* [n_top] alternatives, likeliest first */
+    char *top_text[20];  /* [n_top] theirs */
+    uint32_t n_top;      /* how many */
+} serve_token;
+
+typedef struct serve_tool_call {
+    char id[40];        /* "call_…" */
+    char *name;         /* of the function */
+    base_buf arguments; /* JSON, if the model did well */
+} serve_tool_call;
+
+typedef enum serve_finish {
+    SERVE_RUNNING, /* it has not ended */
+    SERVE_STOP,    /* end of turn or a stop string */
+    SERVE_LENGTH,  /* max_tokens, or the context is full */
+    SERVE_CALLS,   /* functions are to be called */
+    SERVE_CUT      /* cancelled, by the server */
+} serve_finish;
+
+typedef struct serve_timing {
+    uint32_t n_cached;  /* prompt tokens the cache held */
+    uint32_t n_prompt;  /* prompt tokens, those included */
+    uint64_t prompt_us; /* for the rest */
+    uint32_t n_made;    /* tokens generated */
+    uint64_t made_us;   /* from the first of them to the last */
+} serve_timing;
+
+/* An answer so far; whole when finish says so. */
+typedef struct serve_choice {
+    size_t index;           /* among all of the call */
+    const serve_prompt *of; /* prompt */
+    base_buf text;          /* the answer; with echo, behind the prompt */
+    base_buf reasoning;     /* what was thought */
+    serve_tool_call *calls; /* [n_calls] */
+    size_t n_calls;         /* how many */
+    serve_token *tokens;    /* [n_tokens] with logprobs: of the answer (echo: of the prompt, too) */
+    size_t n_tokens;        /* how many */
+    uint32_t n_reasoning;   /* tokens that were thought */
+    serve_finish finish;    /* why it ended */
+    const char *stop;       /* the stop string that ended it; NULL: none did */
+    bool by_eos;            /* SERVE_STOP: by the model itself */
+    bool full;              /* SERVE_LENGTH: by the context */
+    serve_timing timing;    /* so far */
+    void *state;            /* the dialect's own */
+    struct serve_job *job;  /* the core's */
+} serve_choice;
+
+typedef struct serve_usage {
+    uint64_t prompt, cached, completion, reasoning; /* tokens */
+} serve_usage;
+
+typedef enum serve_event_kind {
+    SERVE_BEGIN,          /* first of all, once; no choice */
+    SERVE_PING,           /* nothing has come for a while; no choice */
+    SERVE_PROGRESS,       /* of a prompt: done, total */
+    SERVE_TEXT,           /* more of the answer: text (may be empty where token is there) */
+    SERVE_REASONING,      /* more of what is thought: text */
+    SERVE_CALL_BEGIN,     /* a function is called: call */
+    SERVE_CALL_ARGUMENTS, /* more of its arguments: text, call */
+    SERVE_CALL_END,       /* they are whole: call */
+    SERVE_CHOICE_END,     /* the choice has ended: choice->finish */
+    SERVE_END,            /* last of all, once; serve_usage_of(c); no choice */
+    SERVE_FAULT           /* instead of the rest: fault */
+} serve_event_kind;
+
+typedef struct serve_event {
+    serve_event_kind kind;    /* what happened */
+    serve_choice *choice;     /* to which; NULL: the call */
+    const char *text;         /* [n_bytes] whole characters */
+    size_t n_bytes;           /* of text */
+    const serve_token *token; /* SERVE_TEXT with logprobs; NULL: text without one */
+    size_t call;              /* of choice->calls */
+    uint32_t done, total;     /* SERVE_PROGRESS: tokens */
+    uint32_t position;        /* SERVE_PING: in the queue, from 1; 0: being worked on */
+    const serve_fault *fault; /* SERVE_FAULT */
+} serve_event;
+
+/* ---- A call ---------------------------------------------------------------------------------- */
+
+struct serve_call {
+    const struct serve_dialect *dialect; /* how it speaks */
+    void *state;                         /* the dialect's own */
+    json_t *body;                        /* what was sent; owned */
+    serve_request req;                   /* what that means */
+    char id[40];                         /* hexadecimal digits, for "chatcmpl-…" and the like */
+    int64_t created_s;                   /* Unix time */
+    const char *model_id;                /* served name of the model that answers */
+    const rotor_engine *engine;          /* it; for thread-safe questions only */
+    serve_choice *choices;               /* [n_choices] */
+    size_t n_choices;                    /* prompts times n */
+    struct serve_inside *inside;         /* the core's */
+};
+
+typedef struct serve_dialect {
+    const char *name;        /* in metrics and logs: "chat" */
+    const char *stream_type; /* Content-Type of a stream */
+    bool (*read)(serve_call *c, serve_fault *f);
+    void (*event)(serve_call *c, const serve_event *e, base_buf *out);
+    json_t *(*whole)(serve_call *c); /* NULL: out of memory */
+    json_t *(*fault)(const serve_fault *f);
+} serve_dialect;
+
+/* Zeroed memory that lives as long as the call; NULL: there is none. */
+void *serve_keep(serve_call *c, size_t n, size_t elem_bytes);
+/* Tokens of the whole call. */
+serve_usage serve_usage_of(const serve_call *c);
+
+/* ---- Writing JSON ---------------------------------------------------------------------------- */
+
+/* Text as a JSON string; what is not UTF-8 becomes U+FFFD. */
+json_t *serve_json_text(const char *s, size_t n_bytes);
+/* Appends v without white space, and releases it. */
+void serve_put_json(base_buf *out, json_t *v);
+/* Appends "event: NAME\ndata: {…}\n\n" (name NULL: no event line), and releases v. */
+void serve_put_sse(base_buf *out, const char *name, json_t *v);
+/* "call_" and 24 random characters; prefix of at most 12. */
+void serve_make_id(char out[40], const char *prefix);
+
+/* ---- Fields that OpenAI's protocols share (openai_shared.c) ---------------------------------- */
+
+/* temperature, top_p, seed, stop, max_tokens, penalties, logit_bias, n, stream, and extensions. */
+bool serve_read_sampling(serve_call *c, serve_at at, serve_fault *f);
+/* messages: roles, contents in parts, tool calls and their results. */
+bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_fault *f);
+/* tools and tool_choice to c->req.tools. */
+bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f);
+/* A name for an effort; false: there is none of that name. */
+bool serve_effort_of(const char *word, rotor_effort *out);
+json_t *serve_openai_usage(const serve_call *c);
+json_t *serve_timings(const serve_timing *t);
+const char *serve_openai_finish(serve_finish finish);
+
+#endif

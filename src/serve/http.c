@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One exchange: from the first header to the last byte of the reply.
+ *
+ * libmicrohttpd calls serve_handle when the headers are there, for every piece of the body, when
+ * that is whole, and again whenever a suspended connection was woken. What can be refused is
+ * refused at the headers, before anybody waits for a body; a small body is read all the same, so
+ * that the connection can be used again.
+ */
+#include "serve/serve_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+enum { SWALLOW_MAX = 64 << 10, STREAM_BLOCK = 16 << 10 };
+
+/* ==== Replies ================================================================================= */
+
+static void add_headers(const serve_exchange *x, struct MHD_Response *r, int status) {
+    MHD_add_response_header(r, "X-Request-Id", x->id);
+    if (x->origin) {
+        MHD_add_response_header(r, "Access-Control-Allow-Origin", x->origin);
+        MHD_add_response_header(r, "Access-Control-Expose-Headers",
+                                "X-Request-Id, Retry-After, X-Should-Retry");
+        if (strcmp(x->origin, "*") != 0) MHD_add_response_header(r, "Vary", "Origin");
+    }
+    if (status == 401) MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
+    if (status == 500) MHD_add_response_header(r, "X-Should-Retry", "false");
+    MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+}
+
+static enum MHD_Result queue(serve_exchange *x, int status, struct MHD_Response *r) {
+    if (!r) return MHD_NO;
+    add_headers(x, r, status);
+    x->status = status;
+    x->replied = true;
+    const enum MHD_Result ok = MHD_queue_response(x->conn, (unsigned)status, r);
+    MHD_destroy_response(r);
+    return ok;
+}
+
+static void reply_with(serve_exchange *x, int status, const char *type, const void *p,
+                       size_t n_bytes, int retry_s) {
+    char seconds[16];
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer(n_bytes, (void *)(uintptr_t)p, MHD_RESPMEM_MUST_COPY);
+    if (r && type) MHD_add_response_header(r, "Content-Type", type);
+    if (r) MHD_add_response_header(r, "Cache-Control", "no-store");
+    if (r && retry_s) {
+        snprintf(seconds, sizeof seconds, "%d", retry_s);
+        MHD_add_response_header(r, "Retry-After", seconds);
+    }
+    x->sent_bytes = n_bytes;
+    queue(x, status, r);
+}
+
+void serve_reply_bytes(serve_exchange *x, int status, const char *type, const void *p,
+                       size_t n_bytes) {
+    reply_with(x, status, type, p, n_bytes, 0);
+}
+
+static void reply_json(serve_exchange *x, int status, json_t *body, int retry_s) {
+    base_buf text = {0};
+    serve_put_json(&text, body);
+    base_buf_puts(&text, "\n");
+    if (!text.failed) reply_with(x, status, "application/json", text.data, text.len, retry_s);
+    base_buf_free(&text);
+}
+
+void serve_reply_json(serve_exchange *x, int status, json_t *body) {
+    reply_json(x, status, body, 0);
+}
+
+void serve_reply_fault(serve_exchange *x, const serve_fault *f) {
+    const serve_dialect *d = x->route ? x->route->dialect : NULL;
+    reply_json(x, f->status, d ? d->fault(f) : serve_openai_fault(f), f->retry_s);
+}
+
+/* ==== OPTIONS ================================================================================= */
+
+static enum MHD_Result answer_options(serve_exchange *x, const char *allow) {
+    struct MHD_Response *r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    if (r) {
+        char methods[64];
+        snprintf(methods, sizeof methods, "%s%sOPTIONS", allow, allow[0] ? ", " : "");
+        MHD_add_response_header(r, "Allow", methods);
+        MHD_add_response_header(r, "Access-Control-Allow-Methods", methods);
+        MHD_add_response_header(r, "Access-Control-Allow-Headers",
+                                "Authorization, Content-Type, X-Api-Key, Anthropic-Version, "
+                                "Anthropic-Beta, X-Request-Id");
+        MHD_add_response_header(r, "Access-Control-Max-Age", "600");
+    }
+    return queue(x, 204, r);
+}
+
+/* ==== A stream ================================================================================ */
+
+static ssize_t read_stream(void *cls, uint64_t pos, char *out, size_t max) {
+    serve_call *c = cls;
+    serve_inside *in = c->inside;
+    ssize_t n = 0;
+    (void)pos;
+    base_mutex_lock(in->lock);
+    const size_t have = in->out.len - in->out_at;
+    if (have) {
+        n = (ssize_t)BASE_MIN(have, max);
+        memcpy(out, in->out.data + in->out_at, (size_t)n);
+        in->out_at += (size_t)n;
+    } else if (in->ended) {
+        n = MHD_CONTENT_READER_END_OF_STREAM;
+    } else if (!in->asleep && in->conn) {
+        in->asleep = true;
+        MHD_suspend_connection(in->conn);
+    }
+    base_mutex_unlock(in->lock);
+    return n;
+}
+
+static enum MHD_Result begin_stream(serve_exchange *x) {
+    struct MHD_Response *r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK,
+                                                               read_stream, x->call, NULL);
+    if (r) {
+        MHD_add_response_header(r, "Content-Type", x->call->dialect->stream_type);
+        MHD_add_response_header(r, "Cache-Control", "no-cache");
+        MHD_add_response_header(r, "X-Accel-Buffering", "no");
+    }
+    return queue(x, 200, r);
+}
+
+/* The call's whole reply, or sleep until it is there. */
+static enum MHD_Result await_reply(serve_exchange *x) {
+    serve_inside *in = x->call->inside;
+    base_mutex_lock(in->lock);
+    const bool ended = in->ended;
+    if (!ended && !in->asleep) {
+        in->asleep = true;
+        MHD_suspend_connection(x->conn);
+    }
+    base_mutex_unlock(in->lock);
+    if (!ended) return MHD_YES;
+    reply_with(x, in->status, "application/json", in->out.data, in->out.len, in->retry_s);
+    return x->replied ? MHD_YES : MHD_NO;
+}
+
+/* ==== Arriving ================================================================================ */
+
+static void refuse(serve_exchange *x, const serve_fault *f) {
+    x->refused = true;
+    x->fault = *f;
+}
+
+static uint64_t announced(const serve_exchange *x) {
+    const char *n = MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Content-Length");
+    return n ? strtoull(n, NULL, 10) : 0;
+}
+
+static bool too_large(serve_exchange *x, serve_fault *f) {
+    return serve_fail_with(f, 413, "invalid_request_error", "request_too_large",
+                           "the body is larger than %zu bytes (--max-body)",
+                           x->s->opt.max_body_bytes);
+}
+
+static bool is_ready(const serve_exchange *x, serve_fault *f) {
+    const bool early = x->route && (x->route->flags & SERVE_EARLY);
+    if (early || atomic_load(&x->s->state) == SERVE_READY) return true;
+    f->retry_s = 1;
+    serve_fail_with(f, 503, "unavailable_error", "model_loading", "Loading model");
+    f->retry_s = 1;
+    return false;
+}
+
+static bool check_headers(serve_exchange *x, const char *allow, serve_fault *f) {
+    if (!serve_guard(x, f)) return false;
+    if (strcmp(x->method, "OPTIONS") == 0) return true;
+    if (!x->route && allow[0])
+        return serve_fail_with(f, 405, "invalid_request_error", "method_not_allowed",
+                               "%s does not take %s, but %s", x->path, x->method, allow);
+    if (!x->route)
+        return serve_fail_with(f, 404, "not_found_error", "unknown_url",
+                               "there is no %.200s here; the API begins at /v1", x->path);
+    if (announced(x) > x->s->opt.max_body_bytes) return too_large(x, f);
+    return is_ready(x, f);
+}
+
+static serve_exchange *begin(serve_server *s, struct MHD_Connection *conn, const char *url,
+                             const char *method) {
+    char allow[48];
+    serve_fault f = {0};
+    serve_exchange *x = base_alloc(sizeof *x);
+    if (!x) return NULL;
+    x->s = s;
+    x->conn = conn;
+    x->start_us = base_now_us();
+    serve_make_id(x->id, "req_");
+    snprintf(x->method, sizeof x->method, "%s", method);
+    serve_normal_path(url, x->path, sizeof x->path);
+    x->route = serve_find_route(x->method, x->path, &x->tail, allow);
+    if (!check_headers(x, allow, &f)) refuse(x, &f);
+    atomic_fetch_add(&s->n_open, 1);
+    return x;
+}
+
+/* A body that nobody is going to read, and that is large or waits for our word. */
+static bool refuse_at_once(const serve_exchange *x) {
+    const char *expect = MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Expect");
+    return x->refused && (expect || announced(x) > SWALLOW_MAX);
+}
+
+static void take_body(serve_exchange *x, const char *p, size_t n_bytes) {
+    serve_fault f = {0};
+    if (x->refused) return;
+    if (x->body.len + n_bytes > x->s->opt.max_body_bytes) {
+        too_large(x, &f);
+        refuse(x, &f);
+        base_buf_free(&x->body);
+    } else if (!base_buf_append(&x->body, p, n_bytes)) {
+        serve_no_memory(&f);
+        refuse(x, &f);
+    }
+}
+
+static enum MHD_Result dispatch(serve_exchange *x) {
+    char allow[48];
+    const char *tail;
+    x->dispatched = true;
+    if (x->refused && x->fault.status == 405) {
+        base_buf text = {0};
+        serve_find_route(x->method, x->path, &tail, allow);
+        serve_put_json(&text, serve_openai_fault(&x->fault));
+        base_buf_puts(&text, "\n");
+        struct MHD_Response *r =
+            MHD_create_response_from_buffer(text.len, text.data, MHD_RESPMEM_MUST_COPY);
+        base_buf_free(&text);
+        if (r) MHD_add_response_header(r, "Allow", allow);
+        if (r) MHD_add_response_header(r, "Content-Type", "application/json");
+        return queue(x, 405, r);
+    }
+    if (x->refused) {
+        serve_reply_fault(x, &x->fault);
+        return x->replied ? MHD_YES : MHD_NO;
+    }
+    if (strcmp(x->method, "OPTIONS") == 0) {
+        serve_find_route(x->method, x->path, &tail, allow);
+        return answer_options(x, allow);
+    }
+    x->route->handle(x);
+    if (x->replied) return MHD_YES;
+    if (!x->call) return MHD_NO;
+    return x->call->req.stream && !x->call->inside->task ? begin_stream(x) : await_reply(x);
+}
+
+enum MHD_Result serve_handle(void *server, struct MHD_Connection *conn, const char *url,
+                             const char *method, const char *version, const char *upload_data,
+                             size_t *upload_data_size, void **exchange) {
+    serve_exchange *x = *exchange;
+    (void)version;
+    if (!x) {
+        *exchange = x = begin(server, conn, url, method);
+        if (!x) return MHD_NO;
+        return refuse_at_once(x) ? dispatch(x) : MHD_YES;
+    }
+    if (*upload_data_size) {
+        take_body(x, upload_data, *upload_data_size);
+        *upload_data_size = 0;
+        return MHD_YES;
+    }
+    if (!x->dispatched) return dispatch(x);
+    return x->replied ? MHD_YES : await_reply(x);
+}
+
+void serve_done(void *server, struct MHD_Connection *conn, void **exchange,
+                enum MHD_RequestTerminationCode why) {
+    serve_exchange *x = *exchange;
+    serve_server *s = server;
+    (void)conn;
+    if (!x) return;
+    *exchange = NULL;
+    bool left = why != MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    if (x->call) {
+        serve_inside *in = x->call->inside;
+        base_mutex_lock(in->lock);
+        in->conn = NULL;
+        left = left || !in->ended;
+        base_mutex_unlock(in->lock);
+        serve_call_release(x->call);
+    }
+    serve_log_exchange(x, left ? 499 : x->status);
+    base_mutex_lock(s->lock);
+    s->metrics.requests[BASE_MIN((left ? 499 : x->status) / 100, 7)]++;
+    base_cond_broadcast(s->wake); /* so that a call whose client left is noticed */
+    base_mutex_unlock(s->lock);
+    base_buf_free(&x->body);
+    base_free(x);
+    atomic_fetch_sub(&s->n_open, 1);
+}

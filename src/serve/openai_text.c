@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * POST /v1/completions: plain texts, one or many, as text or as ids.
+ */
+#include "serve/serve_internal.h"
+
+enum { PROMPTS_MAX = 2048 };
+
+/* ==== Request ================================================================================= */
+
+static bool all_integers(const json_t *list) {
+    const json_t *v;
+    size_t i;
+    json_array_foreach(list, i, v) if (!json_is_integer(v)) return false;
+    return json_array_size(list) > 0;
+}
+
+static bool read_ids(serve_call *c, const json_t *list, serve_prompt *p, serve_fault *f) {
+    const size_t n = json_array_size(list);
+    uint32_t *ids = serve_keep(c, n, sizeof *ids);
+    if (!ids) return serve_no_memory(f);
+    for (size_t i = 0; i < n; i++) {
+        const json_int_t id = json_integer_value(json_array_get(list, i));
+        if (id < 0 || id >= ROTOR_NO_ID)
+            return serve_refuse(f, "prompt", "invalid_value", "'prompt': %lld is no token id",
+                                (long long)id);
+        ids[i] = (uint32_t)id;
+    }
+    p->ids = ids;
+    p->n_ids = n;
+    return true;
+}
+
+static bool read_prompt(serve_call *c, const json_t *v, serve_prompt *p, serve_fault *f) {
+    p->special = true;
+    if (json_is_string(v)) {
+        p->text = json_string_value(v);
+        p->n_bytes = json_string_length(v);
+        return true;
+    }
+    if (json_is_array(v) && all_integers(v)) return read_ids(c, v, p, f);
+    return serve_refuse(f, "prompt", "invalid_value",
+                        "'prompt': expected a text, a list of token ids, or a list of those");
+}
+
+static bool read_prompts(serve_call *c, serve_at at, serve_fault *f) {
+    const json_t *v = serve_field(at, "prompt");
+    if (!v) return serve_refuse(f, "prompt", "missing_required_parameter", "'prompt' is missing");
+    const bool many = json_is_array(v) && !all_integers(v);
+    const size_t n = many ? json_array_size(v) : 1;
+    if (n < 1 || n > PROMPTS_MAX)
+        return serve_refuse(f, "prompt", "invalid_value",
+                            "'prompt' has %zu entries: expected 1 to %d", n, PROMPTS_MAX);
+    c->req.prompts = serve_keep(c, n, sizeof *c->req.prompts);
+    if (!c->req.prompts) return serve_no_memory(f);
+    c->req.n_prompts = n;
+    for (size_t i = 0; i < n; i++)
+        if (!read_prompt(c, many ? json_array_get(v, i) : v, &c->req.prompts[i], f)) return false;
+    return true;
+}
+
+/* A number of alternatives; llama-server's n_probs means the same. */
+static bool read_logprobs(serve_call *c, serve_at at, serve_fault *f) {
+    int64_t top = -1, probs = 0;
+    const json_t *v = serve_field(at, "logprobs");
+    if (json_is_boolean(v)) {
+        c->req.logprobs = json_is_true(v);
+    } else if (!serve_read_int(at, "logprobs", 0, SERVE_TOP_MAX, &top, f)) {
+        return false;
+    }
+    if (!serve_read_int(at, "n_probs", 0, SERVE_TOP_MAX, &probs, f)) return false;
+    c->req.logprobs |= top >= 0 || probs > 0;
+    c->req.gen.n_top = (uint32_t)BASE_MAX(BASE_MAX(top, probs), (int64_t)0);
+    return true;
+}
+
+static bool text_read(serve_call *c, serve_fault *f) {
+    const serve_at top = {.object = c->body};
+    if (!read_prompts(c, top, f)) return false;
+    if (!serve_field(top, "max_tokens") && !serve_field(top, "max_completion_tokens") &&
+        !serve_field(top, "n_predict"))
+        c->req.gen.max_tokens = 16; /* as OpenAI has it */
+    return serve_read_sampling(c, top, f) && read_logprobs(c, top, f);
+}
+
+/* ==== Reply =================================================================================== */
+
+static json_t *envelope(const serve_call *c) {
+    base_buf id = {0};
+    base_buf_printf(&id, "cmpl-%s", c->id);
+    json_t *v = json_pack("{s:s, s:s, s:I, s:o, s:s}", "id", id.data ? id.data : "", "object",
+                          "text_completion", "created", (json_int_t)c->created_s, "model",
+                          serve_json_text(c->model_id, strlen(c->model_id)), "system_fingerprint",
+                          rotor_version());
+    base_buf_free(&id);
+    return v;
+}
+
+/* The old form: lists beside each other. at: bytes of text in front of the first token. */
+static json_t *logprobs_json(const serve_token *t, size_t n, size_t at) {
+    json_t *tokens = json_array(), *values = json_array(), *tops = json_array(),
+           *offsets = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t *top = json_object();
+        for (uint32_t k = 0; k < t[i].n_top; k++)
+            json_object_set_new(top, t[i].top_text[k], json_real((double)t[i].top[k].logprob));
+        json_array_append_new(tokens, serve_json_text(t[i].text, t[i].n_bytes));
+        json_array_append_new(values, json_real((double)t[i].logprob));
+        json_array_append_new(tops, top);
+        json_array_append_new(offsets, json_integer((json_int_t)at));
+        at += t[i].n_bytes;
+    }
+    return json_pack("{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", values,
+                     "top_logprobs", tops, "text_offset", offsets);
+}
+
+static json_t *choice_json(const serve_choice *ch, const char *text, size_t n, json_t *logprobs,
+                           bool ended) {
+    return json_pack("{s:i, s:o, s:o, s:o}", "index", (int)ch->index, "text",
+                     serve_json_text(text, n), "logprobs", logprobs ? logprobs : json_null(),
+                     "finish_reason",
+                     ended ? json_string(serve_openai_finish(ch->finish)) : json_null());
+}
+
+static json_t *text_whole(serve_call *c) {
+    json_t *v = envelope(c), *choices = json_array();
+    for (size_t i = 0; i < c->n_choices; i++) {
+        const serve_choice *ch = &c->choices[i];
+        json_t *logprobs = c->req.logprobs ? logprobs_json(ch->tokens, ch->n_tokens, 0) : NULL;
+        json_array_append_new(choices,
+                              choice_json(ch, ch->text.data, ch->text.len, logprobs, true));
+    }
+    json_object_set_new(v, "choices", choices);
+    json_object_set_new(v, "usage", serve_openai_usage(c));
+    json_object_set_new(v, "timings", serve_timings(&c->choices[0].timing));
+    return v;
+}
+
+/* ==== Stream ================================================================================== */
+
+static void put_chunk(serve_call *c, json_t *choice, bool ended, const serve_timing *t,
+                      base_buf *out) {
+    json_t *v = envelope(c);
+    json_object_set_new(v, "choices", json_pack("[o]", choice));
+    if (c->req.usage) json_object_set_new(v, "usage", json_null());
+    if (ended || c->req.timings_per_token) json_object_set_new(v, "timings", serve_timings(t));
+    serve_put_sse(out, NULL, v);
+}
+
+static void text_event(serve_call *c, const serve_event *e, base_buf *out) {
+    const serve_choice *ch = e->choice;
+    switch (e->kind) {
+    case SERVE_PING:
+        if (e->position)
+            base_buf_printf(out, ": waiting, position %u\n\n", e->position);
+        else
+            base_buf_puts(out, ": working\n\n");
+        break;
+    case SERVE_TEXT:
+        put_chunk(
+            c,
+            choice_json(ch, e->text, e->n_bytes,
+                        e->token ? logprobs_json(e->token, 1, ch->text.len - e->n_bytes) : NULL,
+                        false),
+            false, &ch->timing, out);
+        break;
+    case SERVE_CHOICE_END:
+        put_chunk(c, choice_json(ch, "", 0, NULL, true), true, &ch->timing, out);
+        break;
+    case SERVE_END:
+        if (c->req.usage) {
+            json_t *v = envelope(c);
+            json_object_set_new(v, "choices", json_array());
+            json_object_set_new(v, "usage", serve_openai_usage(c));
+            serve_put_sse(out, NULL, v);
+        }
+        base_buf_puts(out, "data: [DONE]\n\n");
+        break;
+    case SERVE_FAULT:
+        serve_put_sse(out, NULL, serve_openai_fault(e->fault));
+        break;
+    default:
+        break;
+    }
+}
+
+const serve_dialect serve_text_dialect = {.name = "completions",
+                                          .stream_type = "text/event-stream",
+                                          .read = text_read,
+                                          .event = text_event,
+                                          .whole = text_whole,
+                                          .fault = serve_openai_fault};

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A body becomes a call: which model, what the dialect makes of the JSON, the tokens of every
+ * prompt, and whether they fit. All of it on the connection's thread, so that the worker has
+ * nothing to do but to compute, and so that what cannot work is refused before a stream begins.
+ */
+#include "serve/serve_internal.h"
+
+#include <stdio.h>
+
+/* ==== Model =================================================================================== */
+
+static bool no_such_model(const serve_server *s, const char *name, serve_fault *f) {
+    base_buf names = {0};
+    for (size_t i = 0; i < s->opt.n_models; i++)
+        base_buf_printf(&names, "%s%s", i ? ", " : "", s->opt.models[i]);
+    serve_fail_with(f, 404, "not_found_error", "model_not_found",
+                    "there is no model '%.100s'; there is: %.400s", name,
+                    names.data ? names.data : "");
+    snprintf(f->param, sizeof f->param, "model");
+    base_buf_free(&names);
+    return false;
+}
+
+serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f) {
+    for (size_t i = 0; name && i < s->opt.n_models; i++)
+        if (strcmp(name, s->models[i].id) == 0) return &s->models[i];
+    const bool any = !name || !name[0] || (s->opt.n_models == 1 && !s->opt.strict_model);
+    if (!any) return no_such_model(s, name, f), NULL;
+    if (name && name[0])
+        serve_log(s, BASE_LOG_DEBUG, "model '%.100s' was asked for; %s answers", name,
+                  s->models[0].id);
+    return &s->models[0];
+}
+
+static bool choose_model(serve_call *c, serve_fault *f) {
+    serve_server *s = c->inside->s;
+    const serve_at top = {.object = c->body};
+    if (!serve_read_text(top, "model", &c->req.model, f)) return false;
+    serve_model *m = serve_find_model(s, c->req.model, f);
+    if (!m) return false;
+    if (!m->engine)
+        return serve_fail_with(f, 501, "not_supported_error", "not_supported",
+                               "%s makes vectors of texts (/v1/embeddings), it writes none", m->id);
+    c->inside->model = m;
+    c->model_id = m->id;
+    c->engine = m->engine;
+    c->req.gen = rotor_gen_options_default(m->engine);
+    c->req.gen.seed = base_random_seed() >> 12;
+    c->req.n = 1;
+    return true;
+}
+
+/* ==== Tokens ================================================================================== */
+
+/* What the library says about a prompt it cannot take. */
+static bool prompt_fault(serve_fault *f, rotor_status st, const rotor_error *err) {
+    if (st == ROTOR_E_NOMEM) return serve_no_memory(f);
+    return serve_refuse(f, NULL,
+                        st == ROTOR_E_UNSUPPORTED ? "unsupported_parameter" : "invalid_value",
+                        "%.500s", err->message);
+}
+
+static bool tokens_of_turns(serve_call *c, serve_prompt *p, size_t first, size_t n_system,
+                            serve_fault *f) {
+    rotor_chat_options opt = rotor_chat_options_default();
+    rotor_error err = {0};
+    uint32_t *ids = NULL;
+    char *text = NULL;
+    opt.tools = c->req.tools;
+    opt.effort = c->req.effort;
+    const size_t n = n_system + p->n_turns - first;
+    rotor_turn *turns = base_alloc_array(n + 1, sizeof *turns);
+    if (!turns) return serve_no_memory(f);
+    for (size_t i = 0; i < n_system; i++) turns[i] = p->turns[i];
+    for (size_t i = first; i < p->n_turns; i++) turns[n_system + i - first] = p->turns[i];
+    const rotor_status st =
+        rotor_chat_prompt(c->engine, turns, n, &opt, &ids, &p->n_tokens, &text, &err);
+    base_free(turns);
+    if (st != ROTOR_OK) return prompt_fault(f, st, &err);
+    rotor_free((void *)(uintptr_t)p->tokens);
+    rotor_free((void *)(uintptr_t)p->rendered);
+    p->tokens = ids;
+    p->rendered = text;
+    return true;
+}
+
+/* System turns in front stay; so does the last turn. The oldest go first, an answer with the
+ * question it belongs to. */
+static bool shorten_turns(serve_call *c, serve_prompt *p, size_t most, serve_fault *f) {
+    const size_t all = p->n_tokens;
+    size_t n_system = 0;
+    while (n_system < p->n_turns && strcmp(p->turns[n_system].role, "system") == 0) n_system++;
+    for (size_t first = n_system + 1; first < p->n_turns && p->n_tokens > most; first++) {
+        if (strcmp(p->turns[first].role, "user") != 0 && first + 1 < p->n_turns) continue;
+        if (!tokens_of_turns(c, p, first, n_system, f)) return false;
+        p->n_dropped_turns = first - n_system;
+        p->n_dropped = all - p->n_tokens;
+    }
+    return true;
+}
+
+static bool tokens_of_text(serve_call *c, serve_prompt *p, serve_fault *f) {
+    rotor_error err = {0};
+    uint32_t *ids = NULL;
+    const unsigned flags = ROTOR_TOK_BOS | (p->special ? (unsigned)ROTOR_TOK_SPECIAL : 0);
+    const rotor_status st =
+        rotor_tokenize(c->engine, p->text, p->n_bytes, flags, &ids, &p->n_tokens, &err);
+    if (st != ROTOR_OK) return prompt_fault(f, st, &err);
+    p->tokens = ids;
+    return p->n_tokens || serve_refuse(f, "prompt", "invalid_value", "the prompt is empty");
+}
+
+static bool tokens_of_ids(serve_call *c, serve_prompt *p, serve_fault *f) {
+    const uint32_t n_vocab = c->inside->model->info.n_vocab;
+    for (size_t i = 0; i < p->n_ids; i++)
+        if (p->ids[i] >= n_vocab)
+            return serve_refuse(f, "prompt", "invalid_value",
+                                "token %u at %zu is outside the vocabulary of %u", p->ids[i], i,
+                                n_vocab);
+    if (!p->n_ids) return serve_refuse(f, "prompt", "invalid_value", "the prompt is empty");
+    uint32_t *copy = base_alloc_array(p->n_ids, sizeof *copy);
+    if (!copy) return serve_no_memory(f);
+    memcpy(copy, p->ids, p->n_ids * sizeof *copy);
+    p->tokens = copy;
+    p->n_tokens = p->n_ids;
+    return true;
+}
+
+/* One message for every client's pattern: they look for either phrase to shorten their history. */
+static bool too_long(const serve_call *c, const serve_prompt *p, serve_fault *f) {
+    const uint32_t n_ctx = c->inside->model->info.n_ctx;
+    serve_refuse(f, p->turns ? "messages" : "prompt", "context_length_exceeded",
+                 "This model's maximum context length is %u tokens, and the request has %zu tokens "
+                 "in its prompt: the request exceeds the available context size. Shorten it, send "
+                 "\"truncation\": \"auto\", or start the server with a larger --ctx.",
+                 n_ctx, p->n_tokens);
+    f->n_prompt = p->n_tokens;
+    f->n_ctx = n_ctx;
+    return false;
+}
+
+static bool make_tokens(serve_call *c, serve_prompt *p, serve_fault *f) {
+    const size_t most = c->inside->model->info.n_ctx - 1; /* room for one token of an answer */
+    const bool ok = p->turns  ? tokens_of_turns(c, p, 0, 0, f)
+                    : p->text ? tokens_of_text(c, p, f)
+                              : tokens_of_ids(c, p, f);
+    if (!ok) return false;
+    if (p->n_tokens > most && c->req.truncate && p->turns && !shorten_turns(c, p, most, f))
+        return false;
+    return p->n_tokens <= most || too_long(c, p, f);
+}
+
+/* ==== Choices ================================================================================= */
+
+/* The texts that end a turn in the model's template, behind those of the request. */
+static bool add_template_stops(serve_call *c, serve_fault *f) {
+    rotor_gen_options *g = &c->req.gen;
+    size_t n = 0;
+    if (!c->req.prompts[0].turns || rotor_chat_has_parts(c->engine)) return true;
+    while (rotor_chat_stop(c->engine, n)) n++;
+    const char **stops = serve_keep(c, g->n_stops + n, sizeof *stops);
+    if (!stops) return serve_no_memory(f);
+    for (size_t i = 0; i < g->n_stops; i++) stops[i] = g->stops[i];
+    for (size_t i = 0; i < n; i++) stops[g->n_stops + i] = rotor_chat_stop(c->engine, i);
+    g->stops = stops;
+    g->n_stops += n;
+    return true;
+}
+
+static bool make_choices(serve_call *c, serve_fault *f) {
+    const size_t n = c->req.n_prompts * c->req.n;
+    c->choices = serve_keep(c, n, sizeof *c->choices);
+    c->inside->jobs = c->choices ? serve_keep(c, n, sizeof *c->inside->jobs) : NULL;
+    if (!c->inside->jobs) return serve_no_memory(f);
+    c->n_choices = n;
+    for (size_t i = 0; i < n; i++) {
+        serve_job *j = &c->inside->jobs[i];
+        c->choices[i] = (serve_choice){.index = i, .of = &c->req.prompts[i / c->req.n], .job = j};
+        *j = (serve_job){.c = c, .choice = &c->choices[i], .gen = c->req.gen};
+        j->gen.seed += i % c->req.n;
+        j->gen.no_logprobs = !c->req.logprobs;
+    }
+    return true;
+}
+
+static bool prepare(serve_call *c, const base_buf *body, serve_fault *f) {
+    if (!serve_parse(body, &c->body, f) || !choose_model(c, f) || !c->dialect->read(c, f))
+        return false;
+    for (size_t i = 0; i < c->req.n_prompts; i++)
+        if (!make_tokens(c, &c->req.prompts[i], f)) return false;
+    return add_template_stops(c, f) && make_choices(c, f);
+}
+
+void serve_generate(serve_exchange *x) {
+    serve_fault f = {0};
+    serve_call *c = serve_call_create(x->s);
+    if (!c) {
+        serve_no_memory(&f);
+        serve_reply_fault(x, &f);
+        return;
+    }
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    c->dialect = x->route->dialect;
+    c->inside->conn = x->conn;
+    c->inside->fd = info ? (int)info->connect_fd : -1;
+    if (prepare(c, &x->body, &f) && serve_submit(c, &f)) {
+        x->call = c;
+        return;
+    }
+    serve_reply_fault(x, &f);
+    c->inside->conn = NULL;
+    serve_call_release(c);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The route table: the only place where a path is defined.
+ *
+ * Clients are generous with /v1: some leave it out, some write it twice. Both find their route; the
+ * table holds the normal form.
+ */
+#include "serve/serve_internal.h"
+
+#include <stdio.h>
+
+static const serve_route routes[] = {
+    {"GET", "/health", serve_get_health, NULL, SERVE_ANYONE | SERVE_EARLY},
+    {"GET", "/v1/models", serve_get_models, NULL, 0},
+    {"GET", "/v1/models/", serve_get_model, NULL, SERVE_TAIL},
+    {"POST", "/v1/chat/completions", serve_generate, &serve_chat_dialect, 0},
+    {"POST", "/v1/completions", serve_generate, &serve_text_dialect, 0},
+};
+
+const serve_route *serve_route_at(size_t i) { return i < BASE_COUNT(routes) ? &routes[i] : NULL; }
+
+void serve_normal_path(const char *url, char *out, size_t cap) {
+    while (strncmp(url, "/v1/v1/", 7) == 0) url += 3;
+    snprintf(out, cap, "%s", url);
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/') out[--n] = 0;
+}
+
+static bool fits(const serve_route *r, const char *path, const char **tail) {
+    const size_t n = strlen(r->path);
+    *tail = NULL;
+    if (!(r->flags & SERVE_TAIL)) return strcmp(r->path, path) == 0;
+    if (strncmp(r->path, path, n) != 0 || !path[n]) return false;
+    *tail = path + n;
+    return true;
+}
+
+static const serve_route *find(const char *method, const char *path, const char **tail,
+                               char allow[48]) {
+    const serve_route *found = NULL;
+    const char *rest;
+    for (size_t i = 0; i < BASE_COUNT(routes); i++) {
+        if (!fits(&routes[i], path, &rest)) continue;
+        const size_t n = strlen(allow);
+        snprintf(allow + n, 48 - n, "%s%s", n ? ", " : "", routes[i].method);
+        if (strcmp(routes[i].method, method) != 0 || found) continue;
+        found = &routes[i];
+        *tail = rest;
+    }
+    return found;
+}
+
+const serve_route *serve_find_route(const char *method, const char *path, const char **tail,
+                                    char allow[48]) {
+    char with[260];
+    if (strcmp(method, "HEAD") == 0) method = "GET";
+    allow[0] = 0;
+    *tail = NULL;
+    const serve_route *r = find(method, path, tail, allow);
+    if (r || allow[0] || strlen(path) + 3 >= sizeof with) return r;
+    snprintf(with, sizeof with, "/v1%s", path);
+    const char *rest = NULL;
+    r = find(method, with, &rest, allow);
+    if (rest) *tail = path + (rest - with) - 3; /* with ends with this call */
+    return r;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * serve: an HTTP server over the public API. One socket, one worker that owns the engines, and for
+ * each protocol (OpenAI, Anthropic, Ollama …) one file that translates (dialect.h).
+ *
+ * The server is up before its models are: until they are open, /health says so. It prints nothing
+ * and installs no signal handlers; who starts it decides when it ends.
+ * Threading: these functions are called by one thread; the callbacks by others.
+ */
+#ifndef SERVE_H
+#define SERVE_H
+
+#include "base/base.h"
+#include "rotor.h"
+
+typedef struct serve_server serve_server;
+
+typedef struct serve_options {
+    const char *host;           /* address or name to listen at; NULL: 127.0.0.1 */
+    uint16_t port;              /* 0: any free one */
+    const char *const *keys;    /* [n_keys] one of these must come with a request … */
+    size_t n_keys;              /* … 0: nothing must */
+    bool insecure;              /* listen beyond this machine without a key */
+    const char *const *hosts;   /* [n_hosts] further names we are known by */
+    size_t n_hosts;             /* how many */
+    const char *const *origins; /* [n_origins] web pages that may ask us; "*": all of them */
+    size_t n_origins;           /* how many */
+    const char *tls_cert;       /* PEM text; NULL: no TLS */
+    const char *tls_key;        /* PEM text */
+    const char *const *models;  /* [n_models] names under which they are served */
+    size_t n_models;            /* at least 1 */
+    /* Opens model i, for text or (embed) for vectors; called by the worker, in order. */
+    rotor_status (*open)(void *user, size_t i, bool embed, rotor_engine **out, rotor_error *err);
+    void (*log)(void *user, int level, const char *line); /* as rotor_engine_options.log */
+    void *user;                                           /* passed to both */
+    uint32_t parallel;                                    /* answers at once, per model */
+    uint32_t max_queue;                                   /* requests that wait for a place */
+    uint32_t max_connections;                             /* sockets */
+    size_t max_body_bytes;                                /* of a request */
+    uint32_t ping_us;                                     /* silence after which a stream says so */
+    uint32_t step_us;                                     /* rotor_batch_options.step_us */
+    bool embed;                                           /* models that write make vectors, too */
+    bool strict_model;                                    /* an unknown model name is an error */
+    bool log_json;                                        /* lines of the log are JSON objects */
+    bool log_prompts;                                     /* and tell what was asked */
+} serve_options;
+serve_options serve_options_default(void);
+
+/* Listens, and begins to open the models. Options are borrowed until serve_close. ROTOR_E_ARG: an
+ * address beyond this machine without a key. */
+rotor_status serve_start(serve_server **out, const serve_options *opt, rotor_error *err);
+uint16_t serve_port(const serve_server *s); /* where it listens */
+bool serve_is_ready(const serve_server *s); /* all models are open */
+/* Whether a model could not be opened, and why. */
+bool serve_has_failed(serve_server *s, rotor_error *why);
+/* Refuses new requests, lets answers go on for grace_us, ends what is left, and frees everything.
+ * hurry() (may be NULL) is asked now and then whether to stop waiting. */
+void serve_close(serve_server **s, uint64_t grace_us, bool (*hurry)(void));
+/* The HTTP library's version, for rotor version and info; NULL: built without. */
+const char *serve_http_version(void);
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * serve, inside: who does what.
+ *
+ *   server.c    the socket, the threads, beginning and end
+ *   http.c      one exchange: reads the body, finds the route, sends the reply
+ *   guard.c     who may ask: Host, Origin, key, content type
+ *   routes.c    the route table
+ *   prepare.c   a body becomes a call: model, request, tokens (connection's thread)
+ *   worker.c    the one thread that owns engines and batches
+ *   jobs.c      one answer on the worker: from the batch's callbacks to events
+ *   stream.c    the bytes between worker and connection
+ *   dialect.h   the door for protocols
+ *
+ * A call belongs to two threads: its connection's and, once submitted, the worker's. What both
+ * touch is under inside->lock: bytes that wait to be sent, and who is still interested. The
+ * connection sleeps (MHD suspends it) while there is nothing to send. Whoever lets go last frees.
+ * Lock order: server.lock is never held together with a call's.
+ */
+#ifndef SERVE_INTERNAL_H
+#define SERVE_INTERNAL_H
+
+#include <microhttpd.h>
+#include <stdatomic.h>
+
+#include "rotor_batch.h"
+#include "serve/dialect.h"
+#include "serve/serve.h"
+
+typedef struct serve_job serve_job;
+typedef struct serve_exchange serve_exchange;
+
+enum { SERVE_DEPTH_MAX = 256, SERVE_STOPS_MAX = 16, SERVE_N_MAX = 8, SERVE_TOP_MAX = 20 };
+
+typedef struct serve_model {
+    const char *id;         /* served name; borrowed */
+    rotor_engine *engine;   /* writes text, owned; NULL: it does not */
+    rotor_engine *vectors;  /* makes vectors, owned; NULL: it does not */
+    rotor_engine_info info; /* of engine, or else of vectors */
+    rotor_batch *batch;     /* of engine; the worker's */
+} serve_model;
+
+typedef enum serve_state { SERVE_LOADING, SERVE_READY, SERVE_FAILED } serve_state;
+
+enum { SERVE_BUCKETS = 14 };
+typedef struct serve_histogram {
+    uint64_t at[SERVE_BUCKETS]; /* observations up to the bound of each bucket, not summed up */
+    uint64_t n;                 /* observations */
+    double sum;                 /* of them, in seconds */
+} serve_histogram;
+
+typedef struct serve_metrics {
+    uint64_t requests[8];    /* by the first digit of the status */
+    uint64_t prompt_tokens;  /* evaluated */
+    uint64_t cached_tokens;  /* found in the cache */
+    uint64_t made_tokens;    /* generated */
+    uint64_t dropped_tokens; /* by truncation */
+    uint64_t prompt_us;      /* time for prompts, sum over calls */
+    uint64_t made_us;        /* time for generated tokens, sum over calls */
+    uint64_t steps;          /* of batches */
+    uint64_t step_jobs;      /* jobs in them */
+    uint64_t cancelled;      /* calls whose client left */
+    uint64_t longest;        /* tokens of the longest timeline */
+    uint32_t running;        /* calls being worked on */
+    uint32_t waiting;        /* calls in the queue */
+    double cache_use;        /* share of the cache, of the fullest model */
+    serve_histogram first;   /* to the first token */
+    serve_histogram between; /* from one token to the next */
+    serve_histogram whole;   /* whole calls */
+} serve_metrics;
+
+struct serve_server {
+    serve_options opt;         /* as given */
+    struct MHD_Daemon *daemon; /* owned */
+    uint16_t port;             /* where it listens */
+    base_ip reach;             /* from where it can be reached */
+    serve_model *models;       /* [opt.n_models], owned; steady once ready */
+    _Atomic int state;         /* serve_state */
+    _Atomic uint32_t loaded;   /* models that are open */
+    _Atomic bool closing;      /* no new requests */
+    _Atomic uint32_t n_open;   /* exchanges under way */
+    int64_t started_s;         /* Unix time */
+    uint8_t (*keys)[32];       /* [opt.n_keys] digests of the keys, owned */
+    base_thread *worker;       /* owned */
+    base_mutex *lock;          /* guards what follows */
+    base_cond *wake;           /* something has come for the worker */
+    rotor_error why;           /* SERVE_FAILED: of what */
+    serve_call *queue;         /* submitted, not yet seen by the worker; oldest first */
+    uint32_t n_waiting;        /* calls that are submitted and not begun */
+    bool cut;                  /* end all calls now */
+    bool quit;                 /* the worker ends when it has no calls */
+    serve_metrics metrics;     /* what has happened */
+};
+
+/* ---- Calls (stream.c) ------------------------------------------------------------------------ */
+
+typedef struct serve_inside {
+    serve_server *s;             /* server */
+    serve_model *model;          /* that answers; NULL: none yet */
+    void **kept;                 /* [n_kept] memory that lives as long as the call; owned */
+    size_t n_kept, cap_kept;     /* how many; room */
+    base_mutex *lock;            /* guards up to the next chapter */
+    int refs;                    /* threads that hold it */
+    struct MHD_Connection *conn; /* who reads; NULL: has left */
+    int fd;                      /* its socket */
+    bool asleep;                 /* suspended until bytes come */
+    base_buf out;                /* bytes for it */
+    size_t out_at;               /* of which so many are sent */
+    bool ended;                  /* no more will come */
+    int status;                  /* HTTP, of a whole reply; set with ended */
+    int retry_s;                 /* Retry-After; 0: none */
+    /* The worker's: */
+    serve_call *next;            /* in its list */
+    serve_job *jobs;             /* [n_choices], kept */
+    size_t n_started;            /* choices given to the batch, or skipped */
+    size_t n_ended;              /* choices that have ended */
+    bool begun;                  /* it has left the queue */
+    bool cancelled;              /* everything is to end */
+    bool failed;                 /* a fault has been told */
+    base_buf scratch;            /* an event's bytes; owned */
+    uint64_t submitted_us;       /* when it came */
+    uint64_t first_us;           /* when its first token came; 0: not yet */
+    uint64_t last_us;            /* when something was last sent */
+    void (*task)(serve_call *c); /* instead of answers: a piece of work, until it has replied */
+    void *task_state;            /* its own, kept */
+} serve_inside;
+
+struct serve_job {
+    serve_call *c;          /* of which this is a choice */
+    serve_choice *choice;   /* what comes */
+    uint32_t handle;        /* in the batch; 0: not there */
+    rotor_gen_options gen;  /* with callbacks */
+    rotor_reply *reply;     /* takes the answer apart; NULL: it has no parts */
+    bool thinking;          /* what comes is thought */
+    bool started, prompted; /* in the batch; past its prompt */
+    uint64_t token_us;      /* when its last token came */
+    uint64_t made_start_us; /* when its first one came */
+    uint32_t prev;          /* last token, for texts of alternatives */
+};
+
+serve_call *serve_call_create(serve_server *s);
+void serve_call_release(serve_call *c);
+/* Bytes for the connection; ends: the last. False: they cannot be kept, or nobody reads. */
+bool serve_call_send(serve_call *c, const void *p, size_t n_bytes, bool ends);
+/* A whole reply of status and body, which it releases. */
+void serve_call_reply(serve_call *c, int status, json_t *body);
+void serve_call_fault(serve_call *c, const serve_fault *f);
+/* Nobody reads any more. */
+bool serve_call_left(serve_call *c);
+
+/* ---- Worker (worker.c, jobs.c) --------------------------------------------------------------- */
+
+void serve_worker_main(void *server);
+/* Hands the call to the worker. False: the queue is full, or the server is closing. */
+bool serve_submit(serve_call *c, serve_fault *f);
+/* Tells the call's dialect, and sends what it says. */
+void serve_emit(serve_call *c, const serve_event *e);
+rotor_status serve_job_start(serve_job *j, rotor_error *err);
+/* The batch is done with it. */
+void serve_job_end(serve_job *j);
+void serve_job_skip(serve_job *j, serve_finish finish); /* it ends without having begun */
+void serve_job_free(serve_job *j);
+
+/* ---- Exchanges (http.c) ---------------------------------------------------------------------- */
+
+enum {                   /* flags of a route */
+       SERVE_ANYONE = 1, /* no key needed */
+       SERVE_EARLY = 2,  /* answered while models load */
+       SERVE_TAIL = 4    /* something follows the path: /v1/models/NAME */
+};
+typedef struct serve_route {
+    const char *method;                /* "GET", "POST" */
+    const char *path;                  /* normal form */
+    void (*handle)(serve_exchange *x); /* the body is there */
+    const serve_dialect *dialect;      /* of its calls and errors; NULL: OpenAI's errors */
+    unsigned flags;                    /* SERVE_… */
+} serve_route;
+
+struct serve_exchange {
+    serve_server *s;             /* server */
+    struct MHD_Connection *conn; /* connection */
+    const serve_route *route;    /* NULL: none */
+    const char *tail;            /* SERVE_TAIL: what follows the path; in path */
+    char path[256];              /* as asked for, in normal form */
+    char method[12];             /* as asked for */
+    char id[40];                 /* x-request-id */
+    const char *origin;          /* page that asks and may; NULL: none does */
+    base_buf body;               /* what was sent */
+    bool refused;                /* fault tells why */
+    serve_fault fault;           /* with refused */
+    bool dispatched;             /* the handler has run */
+    bool replied;                /* a response is queued */
+    int status;                  /* of the response */
+    uint64_t sent_bytes;         /* of its body, where that is known */
+    serve_call *call;            /* being worked on; NULL: none */
+    uint64_t start_us;           /* when it began */
+};
+
+/* Called by libmicrohttpd. */
+enum MHD_Result serve_handle(void *server, struct MHD_Connection *conn, const char *url,
+                             const char *method, const char *version, const char *upload_data,
+                             size_t *upload_data_size, void **exchange);
+void serve_done(void *server, struct MHD_Connection *conn, void **exchange,
+                enum MHD_RequestTerminationCode why);
+/* Replies. They may be used once for an exchange. */
+void serve_reply_json(serve_exchange *x, int status, json_t *body); /* releases body */
+void serve_reply_bytes(serve_exchange *x, int status, const char *type, const void *p,
+                       size_t n_bytes);
+void serve_reply_fault(serve_exchange *x, const serve_fault *f);
+
+/* guard.c. False: *f says why not. */
+bool serve_guard(serve_exchange *x, serve_fault *f);
+bool serve_key_fits(const serve_server *s, struct MHD_Connection *conn);
+/* Is the page allowed to ask? *out: what to answer it, NULL: nothing. */
+bool serve_origin_fits(const serve_server *s, const char *origin, const char *host,
+                       const char **out);
+bool serve_host_fits(const serve_server *s, const char *host);
+/* "application/json", with or without parameters. */
+bool serve_is_json_type(const char *content_type);
+
+/* routes.c */
+const serve_route *serve_route_at(size_t i); /* NULL past the end */
+/* Brings a path into normal form: /v1 once, no slash at the end. */
+void serve_normal_path(const char *url, char *out, size_t cap);
+/* The route; NULL: there is none, and *allow lists methods (NULL: the path is unknown). */
+const serve_route *serve_find_route(const char *method, const char *path, const char **tail,
+                                    char allow[48]);
+
+/* prepare.c */
+/* The model of that name, or the only one; NULL: *f. */
+serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f);
+/* A JSON object of bounded depth. */
+bool serve_parse(const base_buf *text, json_t **out, serve_fault *f);
+/* The handlers of routes with a dialect that generates. */
+void serve_generate(serve_exchange *x);
+
+/* Handlers of the rest. */
+void serve_get_health(serve_exchange *x);
+void serve_get_models(serve_exchange *x);
+void serve_get_model(serve_exchange *x);
+
+/* Dialects. */
+extern const serve_dialect serve_chat_dialect;
+extern const serve_dialect serve_text_dialect;
+
+/* log.c */
+void serve_log(const serve_server *s, int level, const char *fmt, ...) BASE_PRINTF(3, 4);
+/* One line for an exchange that is over. */
+void serve_log_exchange(const serve_exchange *x, int status);
+
+#endif

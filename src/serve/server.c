@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The socket, the threads, beginning and end.
+ *
+ * Few threads of libmicrohttpd serve all connections; one more is the worker. At the end the
+ * listening socket is closed first; what is being answered may go on for a while; then the worker
+ * is told to end all calls, which wakes every connection that sleeps, as libmicrohttpd demands
+ * before it stops.
+ */
+#include "serve/serve_internal.h"
+
+#include <stdio.h>
+
+enum { HTTP_THREADS = 3, IDLE_S = 60, HEADER_BYTES = 64 << 10 };
+
+serve_options serve_options_default(void) {
+    return (serve_options){.host = "127.0.0.1",
+                           .port = 8080,
+                           .parallel = 4,
+                           .max_queue = 64,
+                           .max_connections = 256,
+                           .max_body_bytes = 8 << 20,
+                           .ping_us = 5000000};
+}
+
+const char *serve_http_version(void) { return MHD_get_version(); }
+
+/* ==== Beginning =============================================================================== */
+
+static rotor_status hash_keys(serve_server *s, rotor_error *err) {
+    s->keys = base_alloc_array(s->opt.n_keys, sizeof *s->keys);
+    if (!s->keys) return base_fail_nomem(err, "starting the server");
+    for (size_t i = 0; i < s->opt.n_keys; i++) {
+        if (!s->opt.keys[i][0]) return base_fail(err, ROTOR_E_ARG, "an API key is empty");
+        base_sha256(s->opt.keys[i], strlen(s->opt.keys[i]), s->keys[i]);
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status listen_here(serve_server *s, int *fd, rotor_error *err) {
+    ROTOR_TRY(base_listen(s->opt.host, s->opt.port, fd, &s->port, &s->reach, err));
+    if (s->reach == BASE_IP_LOOPBACK || s->opt.n_keys || s->opt.insecure) return ROTOR_OK;
+    base_close_socket(*fd);
+    return base_fail(err, ROTOR_E_ARG,
+                     "--host %s can be reached from other machines: give an --api-key, or "
+                     "--insecure if everybody there may use this server",
+                     s->opt.host);
+}
+
+static rotor_status start_daemon(serve_server *s, int fd, rotor_error *err) {
+    unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+    struct MHD_OptionItem more[8];
+    int n = 0;
+#define MORE(...) more[n++] = (struct MHD_OptionItem){__VA_ARGS__}
+    MORE(MHD_OPTION_LISTEN_SOCKET, fd, NULL);
+    MORE(MHD_OPTION_THREAD_POOL_SIZE, HTTP_THREADS, NULL);
+    MORE(MHD_OPTION_CONNECTION_LIMIT, BASE_MAX(s->opt.max_connections, HTTP_THREADS), NULL);
+    MORE(MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, NULL);
+    MORE(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_BYTES, NULL);
+    if (s->opt.tls_cert) {
+        flags |= MHD_USE_TLS;
+        MORE(MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)s->opt.tls_cert);
+        MORE(MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)s->opt.tls_key);
+    }
+    MORE(MHD_OPTION_END, 0, NULL);
+#undef MORE
+    if (s->opt.tls_cert && MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES) {
+        base_close_socket(fd);
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "this build's HTTP library has no TLS");
+    }
+    s->daemon =
+        MHD_start_daemon(flags, s->port, NULL, NULL, serve_handle, s, MHD_OPTION_NOTIFY_COMPLETED,
+                         serve_done, s, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+    if (s->daemon) return ROTOR_OK;
+    base_close_socket(fd);
+    return base_fail(
+        err, s->opt.tls_cert ? ROTOR_E_ARG : ROTOR_E_IO, "the HTTP server did not start%s",
+        s->opt.tls_cert ? ": are certificate and key PEM files that belong together?" : "");
+}
+
+static rotor_status start(serve_server *s, rotor_error *err) {
+    int fd;
+    s->models = base_alloc_array(s->opt.n_models, sizeof *s->models);
+    if (!s->models || base_mutex_create(&s->lock) != ROTOR_OK ||
+        base_cond_create(&s->wake) != ROTOR_OK)
+        return base_fail_nomem(err, "starting the server");
+    for (size_t i = 0; i < s->opt.n_models; i++) s->models[i].id = s->opt.models[i];
+    json_object_seed(0);
+    ROTOR_TRY(hash_keys(s, err));
+    ROTOR_TRY(listen_here(s, &fd, err));
+    ROTOR_TRY(start_daemon(s, fd, err));
+    if (base_thread_start(&s->worker, serve_worker_main, s) != ROTOR_OK)
+        return base_fail_nomem(err, "starting the server");
+    return ROTOR_OK;
+}
+
+rotor_status serve_start(serve_server **out, const serve_options *opt, rotor_error *err) {
+    if (!out || !opt || !opt->n_models || !opt->open)
+        return base_fail(err, ROTOR_E_ARG, "serve_start: a required argument is NULL or 0");
+    serve_server *s = base_alloc(sizeof *s);
+    if (!s) return base_fail_nomem(err, "starting the server");
+    s->opt = *opt;
+    if (!s->opt.host) s->opt.host = "127.0.0.1";
+    s->started_s = base_unix_s();
+    const rotor_status st = start(s, err);
+    if (st != ROTOR_OK)
+        serve_close(&s, 0, NULL);
+    else
+        *out = s;
+    return st;
+}
+
+/* ==== Being asked ============================================================================= */
+
+uint16_t serve_port(const serve_server *s) { return s->port; }
+
+bool serve_is_ready(const serve_server *s) { return atomic_load(&s->state) == SERVE_READY; }
+
+bool serve_has_failed(serve_server *s, rotor_error *why) {
+    if (atomic_load(&s->state) != SERVE_FAILED) return false;
+    base_mutex_lock(s->lock);
+    *why = s->why;
+    base_mutex_unlock(s->lock);
+    return true;
+}
+
+/* ==== The end ================================================================================= */
+
+static void tell_worker(serve_server *s, bool cut, bool quit) {
+    base_mutex_lock(s->lock);
+    s->cut |= cut;
+    s->quit |= quit;
+    base_cond_broadcast(s->wake);
+    base_mutex_unlock(s->lock);
+}
+
+/* Until no exchange is under way. */
+static void wait_idle(serve_server *s, uint64_t us, bool (*hurry)(void)) {
+    const uint64_t end = base_now_us() + us;
+    while (atomic_load(&s->n_open) && base_now_us() < end && !(hurry && hurry()))
+        base_sleep_us(10000);
+}
+
+void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
+    enum { LAST_BYTES_US = 1000000 };
+    if (!ps || !*ps) return;
+    serve_server *s = *ps;
+    atomic_store(&s->closing, true);
+    if (s->daemon) {
+        const MHD_socket fd = MHD_quiesce_daemon(s->daemon);
+        if (fd != MHD_INVALID_SOCKET) base_close_socket(fd);
+        wait_idle(s, grace_us, hurry);
+    }
+    if (s->worker) {
+        tell_worker(s, true, true);
+        base_thread_join(&s->worker);
+    }
+    if (s->daemon) {
+        wait_idle(s, LAST_BYTES_US, hurry);
+        MHD_stop_daemon(s->daemon);
+    }
+    base_cond_free(&s->wake);
+    base_mutex_free(&s->lock);
+    base_free(s->models);
+    base_free(s->keys);
+    base_free(s);
+    *ps = NULL;
+}

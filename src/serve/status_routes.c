@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the server says about itself: health and the list of models.
+ */
+#include "serve/serve_internal.h"
+
+void serve_get_health(serve_exchange *x) {
+    serve_server *s = x->s;
+    const bool ready = atomic_load(&s->state) == SERVE_READY && !atomic_load(&s->closing);
+    if (ready) {
+        serve_reply_json(x, 200, json_pack("{s:s}", "status", "ok"));
+        return;
+    }
+    const bool closing = atomic_load(&s->closing);
+    serve_fault f = {0};
+    serve_fail_with(&f, 503, "unavailable_error", closing ? "shutting_down" : "model_loading",
+                    closing ? "the server is ending" : "Loading model");
+    json_t *body = serve_openai_fault(&f);
+    json_object_set_new(body, "status", json_string(closing ? "ending" : "loading"));
+    json_object_set_new(body, "progress",
+                        json_pack("{s:i, s:i}", "loaded", (int)atomic_load(&s->loaded), "models",
+                                  (int)s->opt.n_models));
+    serve_reply_json(x, 503, body);
+}
+
+/* ==== Models ================================================================================== */
+
+static json_t *capabilities(const serve_model *m) {
+    json_t *list = json_array();
+    if (m->engine) json_array_append_new(list, json_string("completion"));
+    if (m->engine) json_array_append_new(list, json_string("chat"));
+    if (m->engine && rotor_chat_has_parts(m->engine)) {
+        json_array_append_new(list, json_string("tools"));
+        json_array_append_new(list, json_string("reasoning"));
+    }
+    if (m->vectors) json_array_append_new(list, json_string("embedding"));
+    return list;
+}
+
+static json_t *text_of(const char *s) { return serve_json_text(s ? s : "", s ? strlen(s) : 0); }
+
+static json_t *model_json(const serve_server *s, const serve_model *m) {
+    const rotor_engine_info *i = &m->info;
+    return json_pack("{s:o, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:[s]}", "id",
+                     text_of(m->id), "object", "model", "created", (json_int_t)s->started_s,
+                     "owned_by", "rotor", "n_ctx", (json_int_t)i->n_ctx, "n_ctx_train",
+                     (json_int_t)i->n_ctx_train, "n_params", (json_int_t)i->n_params, "size",
+                     (json_int_t)i->file_bytes, "quant", text_of(i->type_name), "architecture",
+                     text_of(i->architecture), "capabilities", capabilities(m), "modalities",
+                     "text");
+}
+
+void serve_get_models(serve_exchange *x) {
+    json_t *data = json_array();
+    for (size_t i = 0; i < x->s->opt.n_models; i++)
+        json_array_append_new(data, model_json(x->s, &x->s->models[i]));
+    serve_reply_json(x, 200,
+                     json_pack("{s:s, s:O, s:o}", "object", "list", "data", data, "models",
+                               data)); /* some look for "models" */
+}
+
+void serve_get_model(serve_exchange *x) {
+    serve_fault f = {0};
+    const serve_model *m = NULL;
+    for (size_t i = 0; i < x->s->opt.n_models && !m; i++)
+        if (strcmp(x->s->models[i].id, x->tail) == 0) m = &x->s->models[i];
+    if (m) {
+        serve_reply_json(x, 200, model_json(x->s, m));
+        return;
+    }
+    serve_fail_with(&f, 404, "not_found_error", "model_not_found",
+                    "there is no model '%.100s'; GET /v1/models lists them", x->tail);
+    serve_reply_fault(x, &f);
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The worker: one thread that opens the models, owns their engines and batches, and makes steps
+ * while there is a job. Between steps it takes new calls, gives waiting ones their places in the
+ * order they came, notices who has left, and tells those who wait that it is still there.
+ *
+ * Invariants: (W1) only this thread calls into engines, but for what rotor.h calls thread-safe;
+ * (W2) a call that is cancelled keeps its place until its jobs have ended; (W3) every call that was
+ * submitted ends: with a reply, a fault, or nobody left to read one.
+ */
+#include "serve/serve_internal.h"
+
+#include <stdio.h>
+
+typedef struct worker {
+    serve_server *s;   /* server */
+    serve_call *calls; /* under way and waiting, oldest first */
+} worker;
+
+/* ==== Models ================================================================================== */
+
+static rotor_status open_batch(serve_server *s, serve_model *m, rotor_error *err) {
+    rotor_batch_options o = rotor_batch_options_default();
+    o.max_jobs = s->opt.parallel;
+    o.step_us = s->opt.step_us;
+    return rotor_batch_create(&m->batch, m->engine, &o, err);
+}
+
+static rotor_status open_model(serve_server *s, size_t i, rotor_error *err) {
+    serve_model *m = &s->models[i];
+    rotor_engine_info info = {.size = sizeof info};
+    m->id = s->opt.models[i];
+    m->info.size = sizeof m->info;
+    rotor_status st = s->opt.open(s->opt.user, i, false, &m->engine, err);
+    if (st == ROTOR_OK) {
+        ROTOR_TRY(rotor_engine_get_info(m->engine, &m->info));
+        ROTOR_TRY(open_batch(s, m, err));
+    }
+    if (st != ROTOR_OK && st != ROTOR_E_UNSUPPORTED) return st;
+    if (st == ROTOR_OK && !s->opt.embed) return ROTOR_OK;
+    rotor_error why = {0}; /* a model that writes no text may make vectors */
+    const rotor_status other = s->opt.open(s->opt.user, i, true, &m->vectors, &why);
+    if (other != ROTOR_OK && st == ROTOR_OK && err) *err = why;
+    if (other != ROTOR_OK) return st == ROTOR_OK ? other : st;
+    ROTOR_TRY(rotor_engine_get_info(m->vectors, &info));
+    if (!m->engine) m->info = info;
+    return ROTOR_OK;
+}
+
+static bool open_models(serve_server *s) {
+    for (size_t i = 0; i < s->opt.n_models; i++) {
+        rotor_error err = {0};
+        if (open_model(s, i, &err) != ROTOR_OK) {
+            base_mutex_lock(s->lock);
+            s->why = err;
+            base_mutex_unlock(s->lock);
+            atomic_store(&s->state, SERVE_FAILED);
+            return false;
+        }
+        atomic_fetch_add(&s->loaded, 1);
+    }
+    atomic_store(&s->state, SERVE_READY);
+    return true;
+}
+
+static void close_models(serve_server *s) {
+    for (size_t i = 0; i < s->opt.n_models; i++) {
+        rotor_batch_free(&s->models[i].batch);
+        rotor_engine_close(&s->models[i].vectors);
+        rotor_engine_close(&s->models[i].engine);
+    }
+}
+
+/* ==== Coming ================================================================================== */
+
+bool serve_submit(serve_call *c, serve_fault *f) {
+    serve_server *s = c->inside->s;
+    serve_call **last = &s->queue;
+    bool full = false, closing = atomic_load(&s->closing);
+    c->inside->submitted_us = c->inside->last_us = base_now_us();
+    base_mutex_lock(s->lock);
+    full = s->n_waiting >= s->opt.max_queue;
+    closing = closing || s->cut || s->quit;
+    if (!full && !closing) {
+        while (*last) last = &(*last)->inside->next;
+        *last = c;
+        c->inside->refs = 2; /* nobody else has seen it yet */
+        s->n_waiting++;
+        base_cond_broadcast(s->wake);
+    }
+    base_mutex_unlock(s->lock);
+    if (full)
+        serve_fail_with(f, 429, "rate_limit_error", "queue_full",
+                        "%u requests are waiting already (--max-queue); try again",
+                        s->opt.max_queue);
+    else if (closing)
+        serve_fail_with(f, 503, "unavailable_error", "shutting_down", "the server is ending");
+    if (full || closing) f->retry_s = full ? 2 : 5;
+    return !full && !closing;
+}
+
+/* Sleeps until there is something to do. False: the end. */
+static bool take_calls(worker *w) {
+    serve_server *s = w->s;
+    serve_call **last = &w->calls;
+    base_mutex_lock(s->lock);
+    while (!w->calls && !s->queue && !s->quit) base_cond_wait(s->wake, s->lock);
+    while (*last) last = &(*last)->inside->next;
+    *last = s->queue;
+    s->queue = NULL;
+    const bool quit = s->quit && !w->calls;
+    if (s->cut)
+        for (serve_call *c = w->calls; c; c = c->inside->next) c->inside->cancelled = true;
+    base_mutex_unlock(s->lock);
+    return !quit;
+}
+
+/* ==== Places ================================================================================== */
+
+static void begin(serve_call *c) {
+    serve_server *s = c->inside->s;
+    if (c->inside->begun) return;
+    c->inside->begun = true;
+    base_mutex_lock(s->lock);
+    s->n_waiting--;
+    base_mutex_unlock(s->lock);
+    serve_emit(c, &(serve_event){.kind = SERVE_BEGIN});
+}
+
+static void fault_all(serve_call *c, const serve_fault *f) {
+    if (c->inside->failed) return;
+    if (c->req.stream && !c->inside->task)
+        serve_emit(c, &(serve_event){.kind = SERVE_FAULT, .fault = f});
+    else
+        serve_call_fault(c, f);
+    c->inside->failed = c->inside->cancelled = true;
+}
+
+/* Answers to one prompt wait until the first of them has evaluated it, and then share it. */
+static bool may_start(const serve_call *c, size_t i) {
+    const size_t first = i - i % c->req.n;
+    const serve_job *j = &c->inside->jobs[first];
+    return i == first || j->prompted || j->choice->finish != SERVE_RUNNING;
+}
+
+/* Starts what there is room for. False: no place was left for all that could begin. */
+static bool start_jobs(serve_call *c) {
+    serve_inside *in = c->inside;
+    for (size_t i = 0; i < c->n_choices && !in->cancelled; i++) {
+        serve_job *j = &in->jobs[i];
+        rotor_error err = {0};
+        if (j->started || !may_start(c, i)) continue;
+        if (rotor_batch_free_places(in->model->batch) == 0) return false;
+        begin(c);
+        if (c->req.max_zero) {
+            serve_job_skip(j, SERVE_LENGTH);
+            continue;
+        }
+        const rotor_status st = serve_job_start(j, &err);
+        if (st != ROTOR_OK) {
+            serve_fault f = {0};
+            if (st == ROTOR_E_ARG)
+                serve_refuse(&f, NULL, "invalid_value", "%.500s", err.message);
+            else
+                serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
+            fault_all(c, &f);
+            return true;
+        }
+        j->started = true;
+        in->n_started++;
+    }
+    return true;
+}
+
+/* In the order they came; who waits for a place of a model lets nobody overtake. */
+static void give_places(worker *w) {
+    for (serve_call *c = w->calls; c; c = c->inside->next) {
+        if (c->inside->cancelled || c->inside->task) continue;
+        bool behind = false;
+        for (serve_call *o = w->calls; o != c && !behind; o = o->inside->next)
+            behind = o->inside->model == c->inside->model && !o->inside->begun &&
+                     !o->inside->cancelled && !o->inside->task;
+        if (!behind || c->inside->begun) start_jobs(c);
+    }
+}
+
+/* ==== Going =================================================================================== */
+
+static void cancel_jobs(serve_call *c) {
+    for (size_t i = 0; i < c->n_choices; i++) {
+        serve_job *j = &c->inside->jobs[i];
+        if (j->handle) rotor_batch_cancel(c->inside->model->batch, j->handle);
+        if (j->started) continue;
+        j->started = true;
+        j->choice->finish = SERVE_CUT;
+        c->inside->n_ended++;
+    }
+}
+
+static void look_after(worker *w) {
+    const uint64_t now = base_now_us();
+    uint32_t position = 0;
+    for (serve_call *c = w->calls; c; c = c->inside->next) {
+        serve_inside *in = c->inside;
+        if (!in->begun) position++;
+        if (!in->cancelled && serve_call_left(c)) {
+            in->cancelled = true;
+            base_mutex_lock(w->s->lock);
+            w->s->metrics.cancelled++;
+            base_mutex_unlock(w->s->lock);
+        }
+        if (in->cancelled) {
+            cancel_jobs(c);
+        } else if (c->req.stream && now - in->last_us >= w->s->opt.ping_us) {
+            in->last_us = now;
+            serve_emit(c, &(serve_event){.kind = SERVE_PING, .position = in->begun ? 0 : position});
+        }
+    }
+}
+
+static void finish(serve_call *c) {
+    serve_inside *in = c->inside;
+    if (in->cancelled && !in->failed) {
+        serve_fault f = {0};
+        serve_fail_with(&f, 503, "unavailable_error", "shutting_down", "the server is ending");
+        fault_all(c, &f);
+    } else if (!in->failed && c->req.stream) {
+        serve_emit(c, &(serve_event){.kind = SERVE_END});
+    } else if (!in->failed && !in->task) {
+        json_t *body = c->dialect->whole(c);
+        serve_call_reply(c, 200, body);
+    }
+    serve_call_send(c, NULL, 0, true);
+}
+
+static void observe(serve_histogram *h, double seconds) {
+    static const double bound[SERVE_BUCKETS] = {.001, .0025, .005, .01, .025, .05, .1,
+                                                .25,  .5,    1,    2.5, 5,    10,  60};
+    h->n++;
+    h->sum += seconds;
+    for (int i = 0; i < SERVE_BUCKETS; i++)
+        if (seconds <= bound[i]) {
+            h->at[i]++;
+            return;
+        }
+}
+
+static void count(serve_call *c) {
+    serve_server *s = c->inside->s;
+    serve_metrics *m = &s->metrics;
+    const uint64_t now = base_now_us();
+    base_mutex_lock(s->lock);
+    for (size_t i = 0; i < c->n_choices; i++) {
+        const serve_timing *t = &c->choices[i].timing;
+        const uint64_t tokens = (uint64_t)t->n_prompt + t->n_made;
+        m->prompt_tokens += t->n_prompt - t->n_cached;
+        m->cached_tokens += t->n_cached;
+        m->made_tokens += t->n_made;
+        m->prompt_us += t->prompt_us;
+        m->made_us += t->made_us;
+        m->longest = BASE_MAX(m->longest, tokens);
+        if (t->n_made > 1) observe(&m->between, (double)t->made_us / 1e6 / (double)(t->n_made - 1));
+    }
+    for (size_t i = 0; i < c->req.n_prompts; i++) m->dropped_tokens += c->req.prompts[i].n_dropped;
+    if (c->inside->first_us)
+        observe(&m->first, (double)(c->inside->first_us - c->inside->submitted_us) / 1e6);
+    observe(&m->whole, (double)(now - c->inside->submitted_us) / 1e6);
+    base_mutex_unlock(s->lock);
+}
+
+/* Takes calls that have ended out of the list. */
+static void sweep(worker *w) {
+    for (serve_call **at = &w->calls; *at;) {
+        serve_call *c = *at;
+        const bool task_over = c->inside->task && (c->inside->cancelled || c->inside->ended);
+        if (!task_over && (c->inside->task || c->inside->n_ended < c->n_choices)) {
+            at = &c->inside->next;
+            continue;
+        }
+        *at = c->inside->next;
+        if (!c->inside->begun) {
+            c->inside->begun = true;
+            base_mutex_lock(w->s->lock);
+            w->s->n_waiting--;
+            base_mutex_unlock(w->s->lock);
+        }
+        if (!c->inside->task) count(c);
+        finish(c);
+        serve_call_release(c);
+    }
+}
+
+/* ==== Work ==================================================================================== */
+
+/* One piece of the oldest task, so that those who decode do not wait for all of it. */
+static bool do_tasks(worker *w) {
+    for (serve_call *c = w->calls; c; c = c->inside->next) {
+        if (!c->inside->task || c->inside->cancelled || c->inside->ended) continue;
+        begin(c);
+        c->inside->task(c);
+        return true;
+    }
+    return false;
+}
+
+static void step_failed(worker *w, const serve_model *m, const rotor_error *err) {
+    serve_fault f = {0};
+    serve_log(w->s, BASE_LOG_ERROR, "%s: %s", m->id, err->message);
+    serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err->message);
+    for (serve_call *c = w->calls; c; c = c->inside->next)
+        if (c->inside->model == m && c->inside->begun) fault_all(c, &f);
+}
+
+static void step(worker *w, serve_model *m) {
+    rotor_error err = {0};
+    if (!m->batch) return;
+    const uint32_t jobs = w->s->opt.parallel - rotor_batch_free_places(m->batch);
+    if (!jobs) return;
+    if (rotor_batch_step(m->batch, NULL, &err) != ROTOR_OK) step_failed(w, m, &err);
+    for (serve_call *c = w->calls; c; c = c->inside->next)
+        for (size_t i = 0; c->inside->model == m && i < c->n_choices; i++) {
+            serve_job *j = &c->inside->jobs[i];
+            if (j->handle && rotor_batch_ended(m->batch, j->handle)) serve_job_end(j);
+        }
+    base_mutex_lock(w->s->lock);
+    w->s->metrics.steps++;
+    w->s->metrics.step_jobs += jobs;
+    base_mutex_unlock(w->s->lock);
+}
+
+static void publish(worker *w) {
+    serve_metrics *m = &w->s->metrics;
+    uint32_t running = 0;
+    double use = 0;
+    for (serve_call *c = w->calls; c; c = c->inside->next) running += c->inside->begun;
+    for (size_t i = 0; i < w->s->opt.n_models; i++) {
+        const double u = rotor_batch_cache_use(w->s->models[i].batch);
+        use = BASE_MAX(use, u);
+    }
+    base_mutex_lock(w->s->lock);
+    m->running = running;
+    m->waiting = w->s->n_waiting;
+    m->cache_use = use;
+    base_mutex_unlock(w->s->lock);
+}
+
+void serve_worker_main(void *server) {
+    worker w = {.s = server};
+    if (!open_models(w.s)) {
+        close_models(w.s);
+        return;
+    }
+    while (take_calls(&w)) {
+        give_places(&w);
+        look_after(&w);
+        do_tasks(&w);
+        for (size_t i = 0; i < w.s->opt.n_models; i++) step(&w, &w.s->models[i]);
+        sweep(&w);
+        publish(&w);
+    }
+    close_models(w.s);
+}
