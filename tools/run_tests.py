@@ -372,6 +372,7 @@ def all_tier():
         ("tsan program", python_tests("tests/program", binary="build-tsan/rotor",
                                       marker="threads", env=NO_DRIVERS)),
         *[("--cpu " + mask, mask_suite(mask)) for mask in cpu_masks()],
+        ("browser", python_tests("tests/browser")),
         ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),
         ("instructions", python_tests("tests/instructions")),
