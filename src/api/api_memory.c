@@ -11,7 +11,7 @@
 /* Buffers of a step and the head's copy, about: what run is going to allocate. */
 static uint64_t work_bytes(const rotor_engine *e) {
     const model_hparams *hp = &e->m->hp;
-    const uint64_t rows = e->opt.chunk ? e->opt.chunk : 256;
+    const uint64_t rows = e->opt.chunk ? e->opt.chunk : run_default_chunk(&e->m->hp);
     const uint64_t picked = e->opt.max_logits ? e->opt.max_logits : 16;
     const uint64_t slots = hp->n_expert ? hp->n_used : 1;
     const uint64_t width =

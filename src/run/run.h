@@ -36,7 +36,7 @@ typedef struct run_options {
                             otherwise; 0: as many as there are pages */
     uint32_t n_sessions; /* sessions these are for: layers with a window keep only that of each; 0:
                             they keep everything */
-    uint32_t chunk;      /* rows per step at most (prompt chunk); 0: 256 */
+    uint32_t chunk;      /* rows per step at most (prompt chunk); 0: run_default_chunk */
     uint32_t max_logits; /* rows with logits per step at most; 0: 16 */
     bool on_demand;      /* memory does not hold the mapped weights: see dev_shape */
     uint64_t solo_bytes; /* steps that read fewer weight bytes (times rows) than this run on the
@@ -64,6 +64,8 @@ typedef struct run_options {
     run_open_gpu *open_gpu;        /* of tests: opens every GPU that is asked for; NULL: none */
 } run_options;
 
+/* Rows per step where nobody asks for a number: 256, for mixtures of experts 512. */
+uint32_t run_default_chunk(const model_hparams *hp);
 /* Positions a session of n_tok keeps in layers with a window, where other layers have none: a whole
  * number of pages; n_tok, where that is fewer. chunk as in run_options. */
 uint32_t run_ring_positions(const model_hparams *hp, uint32_t n_tok, uint32_t chunk);

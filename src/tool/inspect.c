@@ -196,7 +196,8 @@ uint64_t tool_kv_bytes(const tool_facts *t, uint64_t n_ctx, double bytes_per_ele
         windowed = (double)((t->n_layer + 1) / 2);
         full -= windowed;
     }
-    const model_hparams hp = {.window = (uint32_t)t->window, .window_every = 2};
+    const model_hparams hp = {
+        .window = (uint32_t)t->window, .window_every = 2, .n_expert = (uint32_t)t->n_expert};
     const double kept = run_ring_positions(&hp, (uint32_t)BASE_MIN(n_ctx, UINT32_MAX), 0);
     return (uint64_t)(per_tok * (full * (double)n_ctx + windowed * kept));
 }

@@ -42,7 +42,7 @@ def test_load_gpt_oss_20b_gguf(rotor, full):
             assert shapes["blk.%d.%s" % (n, name)] == shape
     kv = {c["ctx"]: c["kv_f16_bytes"] for c in facts["memory"]}
     # Twelve layers keep it all; twelve their window, the rows of a step, some slack and a page. A uniform cache: 384 MiB
-    assert kv[8192] == 12 * 2048 * (8192 + 128 + 256 + 128 + 64)
+    assert kv[8192] == 12 * 2048 * (8192 + 128 + 512 + 128 + 64)
 
 
 def test_forward_pass(rotor, full, tmp_path):
