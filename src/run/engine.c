@@ -15,8 +15,8 @@ enum { RING_SLACK = 128 };
 
 /* ==== Creation ================================================================================ */
 
-/* An expert's rows are unpacked once for all the tokens that a step sends to it, which are few: twice
- * the rows make such prompts a tenth faster. */
+/* An expert's rows are unpacked once for all the tokens that a step sends to it, which are few:
+ * twice the rows make such prompts a tenth faster. */
 uint32_t run_default_chunk(const model_hparams *hp) { return hp->n_expert ? 512 : 256; }
 
 /* What a row of the largest step reads, and a page more, since the first is begun anywhere. */
