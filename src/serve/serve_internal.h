@@ -24,7 +24,7 @@
 #include <stdatomic.h>
 
 #include "rotor_batch.h"
-#include "serve/dialect.h"
+#include "serve/door.h"
 #include "serve/serve.h"
 
 typedef struct serve_job serve_job;
