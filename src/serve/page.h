@@ -14,6 +14,7 @@
 extern const char serve_page[];        /* UTF-8, text/html; zero-terminated, the zero not counted */
 extern const size_t serve_page_size;   /* bytes */
 extern const char serve_page_policy[]; /* value of Content-Security-Policy */
-extern const char serve_page_etag[];   /* value of ETag, with its quotes; changes with page or policy */
+extern const char
+    serve_page_etag[]; /* value of ETag, with its quotes; changes with page or policy */
 
 #endif
