@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Makes the page of `rotor serve` out of web/: one HTML file that fetches nothing, as C source.
 
-    tools/web_page.py WEB OUT.c            src/serve/page.h names what OUT.c holds
+    tools/web_page.py WEB OUT.c [OUT.d]    src/serve/page.h names what OUT.c holds; OUT.d says out of which files it is
     tools/web_page.py WEB OUT.html         the page alone, to look at
 
 The style sheet and the modules are put into index.html as they are, comments and all: what one sees
@@ -121,7 +121,7 @@ def c_source(html, policy):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__.split("\n\n")[1])
     try:
         html, policy = page(sys.argv[1])
@@ -129,6 +129,9 @@ def main():
         sys.exit("web_page: %s" % error)
     out = pathlib.Path(sys.argv[2])
     out.write_bytes((html if out.suffix == ".html" else c_source(html, policy)).encode())
+    if len(sys.argv) == 4:
+        sources = sorted(map(str, pathlib.Path(sys.argv[1]).iterdir()))
+        pathlib.Path(sys.argv[3]).write_text("%s: %s\n" % (out, " ".join(name.replace(" ", "\\ ") for name in sources)))
 
 
 if __name__ == "__main__":

@@ -60,6 +60,15 @@ void serve_reply_bytes(serve_exchange *x, int status, const char *type, const vo
     reply_with(x, status, type, p, n_bytes, 0);
 }
 
+void serve_reply_static(serve_exchange *x, int status, const void *p, size_t n_bytes,
+                        const serve_header *headers) {
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer(n_bytes, (void *)(uintptr_t)p, MHD_RESPMEM_PERSISTENT);
+    for (; r && headers->name; headers++) MHD_add_response_header(r, headers->name, headers->value);
+    x->sent_bytes = n_bytes;
+    queue(x, status, r);
+}
+
 static void reply_json(serve_exchange *x, int status, json_t *body, int retry_s) {
     base_buf text = {0};
     serve_put_json(&text, body);

@@ -10,6 +10,8 @@
 #include <stdio.h>
 
 static const serve_route routes[] = {
+    {"GET", "/", serve_get_page, NULL, SERVE_ANYONE | SERVE_EARLY},
+    {"GET", "/favicon.ico", serve_get_icon, NULL, SERVE_ANYONE | SERVE_EARLY},
     {"GET", "/health", serve_get_health, NULL, SERVE_ANYONE | SERVE_EARLY},
     {"GET", "/v1/models", serve_get_models, NULL, 0},
     {"GET", "/v1/models/", serve_get_model, NULL, SERVE_TAIL},

@@ -207,6 +207,12 @@ void serve_reply_json(serve_exchange *x, int status, json_t *body); /* releases 
 void serve_reply_bytes(serve_exchange *x, int status, const char *type, const void *p,
                        size_t n_bytes);
 void serve_reply_fault(serve_exchange *x, const serve_fault *f);
+/* Static bytes and their headers, the last of which has no name. */
+typedef struct serve_header {
+    const char *name, *value; /* as they are sent */
+} serve_header;
+void serve_reply_static(serve_exchange *x, int status, const void *p, size_t n_bytes,
+                        const serve_header *headers);
 
 /* guard.c. False: *f says why not. */
 bool serve_guard(serve_exchange *x, serve_fault *f);
@@ -238,6 +244,8 @@ void serve_generate(serve_exchange *x);
 void serve_get_health(serve_exchange *x);
 void serve_get_models(serve_exchange *x);
 void serve_get_model(serve_exchange *x);
+void serve_get_page(serve_exchange *x); /* page_route.c */
+void serve_get_icon(serve_exchange *x);
 
 /* Dialects. */
 extern const serve_dialect serve_chat_dialect;
