@@ -18,15 +18,15 @@ typedef struct place {
 } place;
 
 typedef struct reader {
-    base_str text;    /* whole, borrowed */
-    size_t at;        /* bytes read */
-    gram_rules rules; /* owned */
-    base_map *names;  /* rules by name, owned */
-    base_buf scratch; /* a text or spans, owned */
-    int depth;        /* groups around this */
-    place seen;       /* of the last place asked for, where the next is usually not far … */
-    size_t seen_at;   /* … and its bytes */
-    rotor_error *err; /* where errors go */
+    base_str text;     /* whole, borrowed */
+    size_t at;         /* bytes read */
+    gram_rules *rules; /* being written */
+    base_map *names;   /* rules by name */
+    base_buf scratch;  /* a text or spans, owned */
+    int depth;         /* groups around this */
+    place seen;        /* of the last place asked for, where the next is usually not far … */
+    size_t seen_at;    /* … and its bytes */
+    rotor_error *err;  /* where errors go */
 } reader;
 
 static place place_of(reader *g, size_t at) {
@@ -136,8 +136,8 @@ static rotor_status read_text(reader *g, uint32_t *out) {
         ROTOR_TRY(read_char(g, &c));
         base_buf_append(&g->scratch, utf8, (size_t)base_utf8_encode(c, utf8));
     }
-    g->rules.failed |= g->scratch.failed;
-    *out = gram_text(&g->rules, (base_str){g->scratch.data, g->scratch.len});
+    g->rules->failed |= g->scratch.failed;
+    *out = gram_text(g->rules, (base_str){g->scratch.data, g->scratch.len});
     return ROTOR_OK;
 }
 
@@ -158,10 +158,10 @@ static rotor_status read_class(reader *g, uint32_t *out) {
         if (s.hi < s.lo) return wrong(g, at, "the range ends before it begins");
         base_buf_append(&g->scratch, &s, sizeof s);
     }
-    g->rules.failed |= g->scratch.failed;
+    g->rules->failed |= g->scratch.failed;
     if (!g->scratch.len && !negate) return wrong(g, begin, "the class is empty");
     *out =
-        gram_class(&g->rules, (void *)g->scratch.data, g->scratch.len / sizeof(gram_span), negate);
+        gram_class(g->rules, (void *)g->scratch.data, g->scratch.len / sizeof(gram_span), negate);
     return ROTOR_OK;
 }
 
@@ -175,7 +175,7 @@ static base_str read_name(reader *g) {
 
 static rotor_status rule_named(reader *g, base_str name, size_t at, uint32_t *rule) {
     if (base_map_get(g->names, name, rule)) return ROTOR_OK;
-    *rule = gram_rule_new(&g->rules, name, 0, (uint32_t)at); /* column: until the end of reading */
+    *rule = gram_rule_new(g->rules, name, 0, (uint32_t)at); /* column: until the end of reading */
     return base_map_put(g->names, name, *rule, NULL) == ROTOR_OK
                ? ROTOR_OK
                : base_fail_nomem(g->err, "reading a grammar");
@@ -203,7 +203,7 @@ static rotor_status read_symbol(reader *g, uint32_t *out) {
         return read_group(g, out);
     case '.':
         g->at++;
-        *out = gram_class(&g->rules, NULL, 0, true);
+        *out = gram_class(g->rules, NULL, 0, true);
         return ROTOR_OK;
     default:
         break;
@@ -212,7 +212,7 @@ static rotor_status read_symbol(reader *g, uint32_t *out) {
     const base_str name = read_name(g);
     if (!name.n) return wrong(g, begin, "expected a text, a class, a name or a parenthesis");
     ROTOR_TRY(rule_named(g, name, begin, &rule));
-    *out = gram_call(&g->rules, rule);
+    *out = gram_call(g->rules, rule);
     return ROTOR_OK;
 }
 
@@ -259,7 +259,7 @@ static rotor_status read_repeated(reader *g, uint32_t *out) {
             min = c == '+';
             if (c == '?') max = 1;
         }
-        *out = gram_repeat(&g->rules, *out, min, max);
+        *out = gram_repeat(g->rules, *out, min, max);
     }
 }
 
@@ -274,10 +274,10 @@ static rotor_status read_sequence(reader *g, bool lines, uint32_t *out) {
     *out = GRAM_NONE;
     for (; !at_end_of_sequence(g); first = false) {
         ROTOR_TRY(read_repeated(g, &next));
-        *out = first ? next : gram_seq(&g->rules, *out, next);
+        *out = first ? next : gram_seq(g->rules, *out, next);
         skip_space(g, lines);
     }
-    if (first) *out = gram_empty(&g->rules);
+    if (first) *out = gram_empty(g->rules);
     return ROTOR_OK;
 }
 
@@ -286,7 +286,7 @@ static rotor_status read_choice(reader *g, bool lines, uint32_t *out) {
     *out = GRAM_NONE;
     for (;;) {
         ROTOR_TRY(read_sequence(g, lines, &next));
-        *out = gram_alt(&g->rules, *out, next);
+        *out = gram_alt(g->rules, *out, next);
         const size_t end = g->at;
         skip_space(g, true);
         if (!skip(g, '|')) {
@@ -306,13 +306,13 @@ static rotor_status read_rule(reader *g) {
     skip_space(g, false);
     for (const char *sign = "::="; *sign; sign++)
         if (!skip(g, *sign)) return wrong(g, g->at, "expected ::=");
-    if (!g->rules.failed && !g->rules.full && g->rules.rule[rule].body != GRAM_NONE)
+    if (!g->rules->failed && !g->rules->full && g->rules->rule[rule].body != GRAM_NONE)
         return wrong(g, begin, "the rule has been written before");
     skip_space(g, true);
     ROTOR_TRY(read_choice(g, false, &body));
-    if (g->rules.failed || g->rules.full) return ROTOR_OK;
+    if (g->rules->failed || g->rules->full) return ROTOR_OK;
     const place p = place_of(g, begin);
-    gram_rule *r = &g->rules.rule[rule];
+    gram_rule *r = &g->rules->rule[rule];
     r->body = body;
     r->line = p.line;
     r->column = p.column;
@@ -321,39 +321,47 @@ static rotor_status read_rule(reader *g) {
     return wrong(g, g->at, peek(g) == ')' ? "a parenthesis too many" : "expected the end of line");
 }
 
-static rotor_status read_all(reader *g) {
+static rotor_status check_rules(reader *g) {
     uint32_t root;
-    if (g->text.n > GRAM_MAX_TEXT)
-        return base_fail(g->err, ROTOR_E_FULL, "the grammar has %zu bytes, at most %d", g->text.n,
-                         GRAM_MAX_TEXT);
-    if (base_map_create(&g->names, 64) != ROTOR_OK)
-        return base_fail_nomem(g->err, "reading a grammar");
-    ROTOR_TRY(rule_named(g, base_str_of("root"), 0, &root));
-    skip_space(g, true);
-    while (peek(g) >= 0 && !g->rules.failed && !g->rules.full) {
-        ROTOR_TRY(read_rule(g));
-        skip_space(g, true);
-    }
-    if (g->rules.failed || g->rules.full) return ROTOR_OK; /* gram_build says so */
-    if (g->rules.rule[root].body == GRAM_NONE)
+    if (!base_map_get(g->names, base_str_of("root"), &root) ||
+        g->rules->rule[root].body == GRAM_NONE)
         return base_fail(g->err, ROTOR_E_FORMAT, "grammar: there is no rule named root");
-    for (uint32_t i = 0; i < g->rules.n_rule; i++) {
-        const gram_rule *r = &g->rules.rule[i];
+    for (uint32_t i = 0; i < g->rules->n_rule; i++) {
+        const gram_rule *r = &g->rules->rule[i];
         if (r->body != GRAM_NONE) continue;
         base_fail(g->err, ROTOR_E_FORMAT, "there is no rule named %.80s",
-                  gram_rule_name(&g->rules, i));
+                  gram_rule_name(g->rules, i));
         return at_place(g, r->column, ROTOR_E_FORMAT);
     }
     return ROTOR_OK;
 }
 
+rotor_status gram_read(gram_rules *rules, base_map *names, base_str text, bool whole,
+                       rotor_error *err) {
+    reader g = {.text = text, .rules = rules, .names = names, .err = err};
+    uint32_t root;
+    rotor_status status = rule_named(&g, base_str_of("root"), 0, &root);
+    skip_space(&g, true);
+    while (status == ROTOR_OK && peek(&g) >= 0 && !rules->failed && !rules->full) {
+        status = read_rule(&g);
+        skip_space(&g, true);
+    }
+    if (status == ROTOR_OK && whole && !rules->failed && !rules->full) status = check_rules(&g);
+    base_buf_free(&g.scratch);
+    return status;
+}
+
 rotor_status grammar_from_gbnf(grammar **out, base_str text, rotor_error *err) {
     static const gram_place lines = {.what = "grammar", .lines = true};
-    reader g = {.text = text, .err = err};
-    rotor_status status = read_all(&g);
-    if (status == ROTOR_OK) status = gram_build(out, &g.rules, &lines, err);
-    gram_rules_free(&g.rules);
-    base_map_free(&g.names);
-    base_buf_free(&g.scratch);
+    gram_rules rules = {0};
+    base_map *names = NULL;
+    if (text.n > GRAM_MAX_TEXT)
+        return base_fail(err, ROTOR_E_FULL, "the grammar has %zu bytes, at most %d", text.n,
+                         GRAM_MAX_TEXT);
+    if (base_map_create(&names, 64) != ROTOR_OK) return base_fail_nomem(err, "reading a grammar");
+    rotor_status status = gram_read(&rules, names, text, true, err);
+    if (status == ROTOR_OK) status = gram_build(out, &rules, &lines, err);
+    gram_rules_free(&rules);
+    base_map_free(&names);
     return status;
 }

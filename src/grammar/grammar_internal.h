@@ -82,6 +82,15 @@ uint32_t gram_nothing(gram_rules *r); /* what no text fits */
 uint32_t gram_rule_new(gram_rules *r, base_str name, uint32_t line, uint32_t column);
 const char *gram_rule_name(const gram_rules *r, uint32_t rule);
 
+/* ---- gbnf.c -----------------------------------------------------------------------------------
+ */
+
+/* Adds the rules of a GBNF text, rule 0 of them being root; names: a map of rules, whose keys are
+ * in the text. whole: all rules that are named must be there. What is wrong with the rules
+ * themselves shows in them. */
+rotor_status gram_read(gram_rules *rules, base_map *names, base_str text, bool whole,
+                       rotor_error *err);
+
 /* ---- grammar_nodes.c: rules as a graph over bytes ----------------------------------------------
  */
 
