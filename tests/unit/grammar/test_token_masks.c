@@ -14,9 +14,9 @@ static text_vocab *make_vocab(base_rng *r) {
     static base_str tokens[N_WORDS];
     static int32_t types[N_WORDS];
     static float scores[N_WORDS];
-    static const char *const pieces[] = {"{", "}",    "\"",       ":", ",", "[", "]",
-                                         "a", "bc",   "1",        "0", ".", "-", "\\",
-                                         "n", "true", "\xC3\xA9", " ", "e"};
+    static const char *const pieces[] = {"\":", "\",\"", "{", "}",    "\"",       ":", ",",
+                                         "[",   "]",     "a", "bc",   "1",        "0", ".",
+                                         "-",   "\\",    "n", "true", "\xC3\xA9", " ", "e"};
     for (uint32_t i = 0; i < N_WORDS; i++) {
         size_t n = 0;
         types[i] = i == 1 ? TEXT_CONTROL : i < 256 + 2 && i >= 2 ? TEXT_BYTE : TEXT_NORMAL;
