@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * dialect.h: THE DOOR for protocols. A protocol is one file (openai_chat.c is the model to read)
+ * door.h: THE DOOR for protocols. A protocol is one file (openai_chat.c is the model to read)
  * with one `serve_dialect` and one row or more in the route table (routes.c). It knows JSON on one
  * side and, on the other, what stands in this header; it knows neither sockets nor engines.
  *
@@ -237,6 +237,8 @@ serve_usage serve_usage_of(const serve_call *c);
 
 /* Text as a JSON string; what is not UTF-8 becomes U+FFFD. */
 json_t *serve_json_text(const char *s, size_t n_bytes);
+/* A number; null for what is none. */
+json_t *serve_json_real(float x);
 /* Appends v without white space, and releases it. */
 void serve_put_json(base_buf *out, json_t *v);
 /* Appends "event: NAME\ndata: {…}\n\n" (name NULL: no event line), and releases v. */
@@ -250,6 +252,8 @@ void serve_make_id(char out[40], const char *prefix);
 bool serve_read_sampling(serve_call *c, serve_at at, serve_fault *f);
 /* messages: roles, contents in parts, tool calls and their results. */
 bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_fault *f);
+/* prompt: a text, ids, or a list of those. */
+bool serve_read_prompts(serve_call *c, serve_at at, serve_fault *f);
 /* tools and tool_choice to c->req.tools. */
 bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f);
 /* A name for an effort; false: there is none of that name. */

@@ -24,8 +24,11 @@ void serve_emit(serve_call *c, const serve_event *e) {
 
 /* ==== Tokens ================================================================================== */
 
-/* What id adds behind the token before it; NULL: out of memory. */
-static char *text_behind(const rotor_engine *e, uint32_t prev, uint32_t id) {
+char *serve_text_behind(const rotor_engine *e, uint32_t prev, uint32_t id) {
+    if (prev == ROTOR_NO_ID) {
+        char *alone = NULL;
+        return rotor_detokenize(e, &id, 1, true, &alone, NULL, NULL) == ROTOR_OK ? alone : NULL;
+    }
     const uint32_t both[2] = {prev, id};
     char *one = NULL, *two = NULL;
     size_t n_one = 0, n_two = 0;
@@ -40,10 +43,9 @@ static char *text_behind(const rotor_engine *e, uint32_t prev, uint32_t id) {
     return two;
 }
 
-/* A token with its alternatives, kept with the choice; NULL: out of memory. */
-static const serve_token *keep_token(serve_job *j, const char *text, size_t n_bytes,
-                                     const rotor_token *token, const rotor_token *top,
-                                     size_t n_top) {
+const serve_token *serve_keep_token(serve_job *j, const char *text, size_t n_bytes,
+                                    const rotor_token *token, const rotor_token *top,
+                                    size_t n_top) {
     serve_choice *ch = j->choice;
     if (ch->n_tokens % 64 == 0) {
         serve_token *more = base_realloc(ch->tokens, (ch->n_tokens + 64) * sizeof *more);
@@ -59,7 +61,7 @@ static const serve_token *keep_token(serve_job *j, const char *text, size_t n_by
     t->logprob = token->logprob;
     for (size_t i = 0; i < n_top && i < SERVE_TOP_MAX && top[i].id != ROTOR_NO_ID; i++) {
         t->top[i] = top[i];
-        t->top_text[i] = text_behind(j->c->engine, j->prev, top[i].id);
+        t->top_text[i] = serve_text_behind(j->c->engine, j->prev, top[i].id);
         if (!t->top_text[i]) break;
         t->n_top++;
     }
@@ -90,7 +92,7 @@ static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_to
     if (token) note_token(j);
     if (token && j->thinking) ch->n_reasoning++;
     if (token && j->c->req.logprobs && !(j->reply && (j->thinking || !n_bytes)))
-        kept = keep_token(j, text, n_bytes, token, top, n_top);
+        kept = serve_keep_token(j, text, n_bytes, token, top, n_top);
     if (token) j->prev = token->id;
     if (!base_buf_append(&ch->text, text, n_bytes)) return false;
     const serve_event e = {
@@ -160,6 +162,7 @@ rotor_status serve_job_start(serve_job *j, rotor_error *err) {
     const serve_prompt *p = j->choice->of;
     if (p->turns && rotor_chat_has_parts(c->engine))
         ROTOR_TRY(rotor_reply_create(&j->reply, c->engine, on_piece, j, err));
+    if (c->req.echo) ROTOR_TRY(serve_echo(j, err));
     j->gen.reply = j->reply;
     j->gen.on_text = on_text;
     j->gen.on_prompt = on_prompt;
@@ -206,11 +209,12 @@ static void end_choice(serve_job *j) {
     if (!j->c->inside->cancelled) serve_emit(j->c, &e);
 }
 
-void serve_job_skip(serve_job *j, serve_finish finish) {
-    j->started = true;
-    j->choice->finish = finish;
+rotor_status serve_job_skip(serve_job *j, rotor_error *err) {
+    if (j->c->req.echo) ROTOR_TRY(serve_echo(j, err));
+    j->choice->finish = SERVE_LENGTH;
     j->choice->timing.n_prompt = (uint32_t)j->choice->of->n_tokens;
     end_choice(j);
+    return ROTOR_OK;
 }
 
 void serve_job_end(serve_job *j) {

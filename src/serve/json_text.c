@@ -4,6 +4,7 @@
  */
 #include "serve/serve_internal.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* ==== Faults ================================================================================== */
@@ -221,6 +222,8 @@ json_t *serve_json_text(const char *s, size_t n_bytes) {
     base_buf_free(&clean);
     return v;
 }
+
+json_t *serve_json_real(float x) { return isfinite(x) ? json_real((double)x) : json_null(); }
 
 static int append(const char *p, size_t n_bytes, void *user) {
     return base_buf_append(user, p, n_bytes) ? 0 : -1;

@@ -60,8 +60,8 @@ static json_t *bytes_of(const char *s, size_t n) {
 }
 
 static json_t *token_json(const char *text, size_t n, float logprob) {
-    return json_pack("{s:o, s:f, s:o}", "token", serve_json_text(text, n), "logprob",
-                     (double)logprob, "bytes", bytes_of(text, n));
+    return json_pack("{s:o, s:o, s:o}", "token", serve_json_text(text, n), "logprob",
+                     serve_json_real(logprob), "bytes", bytes_of(text, n));
 }
 
 static json_t *with_top(const serve_token *t) {

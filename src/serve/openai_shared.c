@@ -172,6 +172,61 @@ bool serve_read_sampling(serve_call *c, serve_at at, serve_fault *f) {
            read_bias(c, at, f) && read_n(c, at, f) && read_stream(c, at, f) && read_rest(c, at, f);
 }
 
+/* ==== Plain prompts =========================================================================== */
+
+enum { PROMPTS_MAX = 2048 };
+
+static bool all_integers(const json_t *list) {
+    const json_t *v;
+    size_t i;
+    json_array_foreach(list, i, v) if (!json_is_integer(v)) return false;
+    return json_array_size(list) > 0;
+}
+
+static bool read_ids(serve_call *c, const json_t *list, serve_prompt *p, serve_fault *f) {
+    const size_t n = json_array_size(list);
+    uint32_t *ids = serve_keep(c, n, sizeof *ids);
+    if (!ids) return serve_no_memory(f);
+    for (size_t i = 0; i < n; i++) {
+        const json_int_t id = json_integer_value(json_array_get(list, i));
+        if (id < 0 || id >= ROTOR_NO_ID)
+            return serve_refuse(f, "prompt", "invalid_value", "'prompt': %lld is no token id",
+                                (long long)id);
+        ids[i] = (uint32_t)id;
+    }
+    p->ids = ids;
+    p->n_ids = n;
+    return true;
+}
+
+static bool read_prompt(serve_call *c, const json_t *v, serve_prompt *p, serve_fault *f) {
+    p->special = true;
+    if (json_is_string(v)) {
+        p->text = json_string_value(v);
+        p->n_bytes = json_string_length(v);
+        return true;
+    }
+    if (json_is_array(v) && all_integers(v)) return read_ids(c, v, p, f);
+    return serve_refuse(f, "prompt", "invalid_value",
+                        "'prompt': expected a text, a list of token ids, or a list of those");
+}
+
+bool serve_read_prompts(serve_call *c, serve_at at, serve_fault *f) {
+    const json_t *v = serve_field(at, "prompt");
+    if (!v) return serve_refuse(f, "prompt", "missing_required_parameter", "'prompt' is missing");
+    const bool many = json_is_array(v) && !all_integers(v);
+    const size_t n = many ? json_array_size(v) : 1;
+    if (n < 1 || n > PROMPTS_MAX)
+        return serve_refuse(f, "prompt", "invalid_value",
+                            "'prompt' has %zu entries: expected 1 to %d", n, PROMPTS_MAX);
+    c->req.prompts = serve_keep(c, n, sizeof *c->req.prompts);
+    if (!c->req.prompts) return serve_no_memory(f);
+    c->req.n_prompts = n;
+    for (size_t i = 0; i < n; i++)
+        if (!read_prompt(c, many ? json_array_get(v, i) : v, &c->req.prompts[i], f)) return false;
+    return true;
+}
+
 /* ==== Messages ================================================================================ */
 
 /* A text, or parts of which only text is known here. *out NULL: null. */

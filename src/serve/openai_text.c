@@ -4,60 +4,7 @@
  */
 #include "serve/serve_internal.h"
 
-enum { PROMPTS_MAX = 2048 };
-
 /* ==== Request ================================================================================= */
-
-static bool all_integers(const json_t *list) {
-    const json_t *v;
-    size_t i;
-    json_array_foreach(list, i, v) if (!json_is_integer(v)) return false;
-    return json_array_size(list) > 0;
-}
-
-static bool read_ids(serve_call *c, const json_t *list, serve_prompt *p, serve_fault *f) {
-    const size_t n = json_array_size(list);
-    uint32_t *ids = serve_keep(c, n, sizeof *ids);
-    if (!ids) return serve_no_memory(f);
-    for (size_t i = 0; i < n; i++) {
-        const json_int_t id = json_integer_value(json_array_get(list, i));
-        if (id < 0 || id >= ROTOR_NO_ID)
-            return serve_refuse(f, "prompt", "invalid_value", "'prompt': %lld is no token id",
-                                (long long)id);
-        ids[i] = (uint32_t)id;
-    }
-    p->ids = ids;
-    p->n_ids = n;
-    return true;
-}
-
-static bool read_prompt(serve_call *c, const json_t *v, serve_prompt *p, serve_fault *f) {
-    p->special = true;
-    if (json_is_string(v)) {
-        p->text = json_string_value(v);
-        p->n_bytes = json_string_length(v);
-        return true;
-    }
-    if (json_is_array(v) && all_integers(v)) return read_ids(c, v, p, f);
-    return serve_refuse(f, "prompt", "invalid_value",
-                        "'prompt': expected a text, a list of token ids, or a list of those");
-}
-
-static bool read_prompts(serve_call *c, serve_at at, serve_fault *f) {
-    const json_t *v = serve_field(at, "prompt");
-    if (!v) return serve_refuse(f, "prompt", "missing_required_parameter", "'prompt' is missing");
-    const bool many = json_is_array(v) && !all_integers(v);
-    const size_t n = many ? json_array_size(v) : 1;
-    if (n < 1 || n > PROMPTS_MAX)
-        return serve_refuse(f, "prompt", "invalid_value",
-                            "'prompt' has %zu entries: expected 1 to %d", n, PROMPTS_MAX);
-    c->req.prompts = serve_keep(c, n, sizeof *c->req.prompts);
-    if (!c->req.prompts) return serve_no_memory(f);
-    c->req.n_prompts = n;
-    for (size_t i = 0; i < n; i++)
-        if (!read_prompt(c, many ? json_array_get(v, i) : v, &c->req.prompts[i], f)) return false;
-    return true;
-}
 
 /* A number of alternatives; llama-server's n_probs means the same. */
 static bool read_logprobs(serve_call *c, serve_at at, serve_fault *f) {
@@ -74,9 +21,25 @@ static bool read_logprobs(serve_call *c, serve_at at, serve_fault *f) {
     return true;
 }
 
+/* What stands behind the gap; an empty one is none. */
+static bool read_suffix(serve_call *c, serve_at at, serve_fault *f) {
+    const char *suffix = NULL;
+    if (!serve_read_text(at, "suffix", &suffix, f)) return false;
+    if (!suffix || !suffix[0]) return true;
+    for (size_t i = 0; i < c->req.n_prompts; i++) {
+        if (!c->req.prompts[i].text)
+            return serve_refuse(f, "suffix", "unsupported_parameter",
+                                "'suffix' goes with a prompt that is a text");
+        c->req.prompts[i].suffix = suffix;
+    }
+    return true;
+}
+
 static bool text_read(serve_call *c, serve_fault *f) {
     const serve_at top = {.object = c->body};
-    if (!read_prompts(c, top, f)) return false;
+    if (!serve_read_prompts(c, top, f) || !read_suffix(c, top, f) ||
+        !serve_read_bool(top, "echo", &c->req.echo, f))
+        return false;
     if (!serve_field(top, "max_tokens") && !serve_field(top, "max_completion_tokens") &&
         !serve_field(top, "n_predict"))
         c->req.gen.max_tokens = 16; /* as OpenAI has it */
@@ -103,9 +66,9 @@ static json_t *logprobs_json(const serve_token *t, size_t n, size_t at) {
     for (size_t i = 0; i < n; i++) {
         json_t *top = json_object();
         for (uint32_t k = 0; k < t[i].n_top; k++)
-            json_object_set_new(top, t[i].top_text[k], json_real((double)t[i].top[k].logprob));
+            json_object_set_new(top, t[i].top_text[k], serve_json_real(t[i].top[k].logprob));
         json_array_append_new(tokens, serve_json_text(t[i].text, t[i].n_bytes));
-        json_array_append_new(values, json_real((double)t[i].logprob));
+        json_array_append_new(values, serve_json_real(t[i].logprob));
         json_array_append_new(tops, top);
         json_array_append_new(offsets, json_integer((json_int_t)at));
         at += t[i].n_bytes;

@@ -140,11 +140,12 @@ static bool too_long(const serve_call *c, const serve_prompt *p, serve_fault *f)
     return false;
 }
 
-static bool make_tokens(serve_call *c, serve_prompt *p, serve_fault *f) {
+bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f) {
     const size_t most = c->inside->model->info.n_ctx - 1; /* room for one token of an answer */
-    const bool ok = p->turns  ? tokens_of_turns(c, p, 0, 0, f)
-                    : p->text ? tokens_of_text(c, p, f)
-                              : tokens_of_ids(c, p, f);
+    const bool ok = p->turns    ? tokens_of_turns(c, p, 0, 0, f)
+                    : p->suffix ? serve_fill_tokens(c, p, f)
+                    : p->text   ? tokens_of_text(c, p, f)
+                                : tokens_of_ids(c, p, f);
     if (!ok) return false;
     if (p->n_tokens > most && c->req.truncate && p->turns && !shorten_turns(c, p, most, f))
         return false;
@@ -188,28 +189,32 @@ static bool prepare(serve_call *c, const base_buf *body, serve_fault *f) {
     if (!serve_parse(body, &c->body, f) || !choose_model(c, f) || !c->dialect->read(c, f))
         return false;
     for (size_t i = 0; i < c->req.n_prompts; i++)
-        if (!make_tokens(c, &c->req.prompts[i], f)) return false;
+        if (!serve_make_tokens(c, &c->req.prompts[i], f)) return false;
     return add_template_stops(c, f) && make_choices(c, f);
+}
+
+void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f) {
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (c) {
+        c->inside->conn = x->conn;
+        c->inside->fd = info ? (int)info->connect_fd : -1;
+    }
+    if (ok && serve_submit(c, f)) {
+        x->call = c;
+        return;
+    }
+    serve_reply_fault(x, f);
+    if (c) serve_call_release(c);
 }
 
 void serve_generate(serve_exchange *x) {
     serve_fault f = {0};
     serve_call *c = serve_call_create(x->s);
-    if (!c) {
-        serve_no_memory(&f);
-        serve_reply_fault(x, &f);
-        return;
+    bool ok = c || serve_no_memory(&f);
+    if (ok) {
+        c->dialect = x->route->dialect;
+        ok = prepare(c, &x->body, &f);
     }
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
-    c->dialect = x->route->dialect;
-    c->inside->conn = x->conn;
-    c->inside->fd = info ? (int)info->connect_fd : -1;
-    if (prepare(c, &x->body, &f) && serve_submit(c, &f)) {
-        x->call = c;
-        return;
-    }
-    serve_reply_fault(x, &f);
-    c->inside->conn = NULL;
-    serve_call_release(c);
+    serve_hand_over(x, c, ok, &f);
 }

@@ -17,6 +17,16 @@ static const serve_route routes[] = {
     {"GET", "/v1/models/", serve_get_model, NULL, SERVE_TAIL},
     {"POST", "/v1/chat/completions", serve_generate, &serve_chat_dialect, 0},
     {"POST", "/v1/completions", serve_generate, &serve_text_dialect, 0},
+    {"POST", "/v1/embeddings", serve_post_embeddings, NULL, 0},
+    {"POST", "/completion", serve_generate, &serve_native_dialect, 0},
+    {"POST", "/infill", serve_generate, &serve_infill_dialect, 0},
+    {"POST", "/tokenize", serve_post_tokenize, NULL, 0},
+    {"POST", "/detokenize", serve_post_detokenize, NULL, 0},
+    {"POST", "/apply-template", serve_post_apply_template, NULL, 0},
+    {"GET", "/metrics", serve_get_metrics, NULL, 0},
+    {"GET", "/props", serve_get_props, NULL, 0},
+    {"GET", "/slots", serve_get_slots, NULL, 0},
+    {"GET", "/version", serve_get_version, NULL, SERVE_EARLY},
 };
 
 const serve_route *serve_route_at(size_t i) { return i < BASE_COUNT(routes) ? &routes[i] : NULL; }

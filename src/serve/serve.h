@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * serve: an HTTP server over the public API. One socket, one worker that owns the engines, and for
- * each protocol (OpenAI, Anthropic, Ollama …) one file that translates (dialect.h).
+ * each protocol (OpenAI, Anthropic, Ollama …) one file that translates (door.h).
  *
  * The server is up before its models are: until they are open, /health says so. It prints nothing
  * and installs no signal handlers; who starts it decides when it ends.

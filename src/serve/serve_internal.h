@@ -10,7 +10,7 @@
  *   worker.c    the one thread that owns engines and batches
  *   jobs.c      one answer on the worker: from the batch's callbacks to events
  *   stream.c    the bytes between worker and connection
- *   dialect.h   the door for protocols
+ *   door.h   the door for protocols
  *
  * A call belongs to two threads: its connection's and, once submitted, the worker's. What both
  * touch is under inside->lock: bytes that wait to be sent, and who is still interested. The
@@ -158,8 +158,17 @@ void serve_emit(serve_call *c, const serve_event *e);
 rotor_status serve_job_start(serve_job *j, rotor_error *err);
 /* The batch is done with it. */
 void serve_job_end(serve_job *j);
-void serve_job_skip(serve_job *j, serve_finish finish); /* it ends without having begun */
+/* It ends without a token. */
+rotor_status serve_job_skip(serve_job *j, rotor_error *err);
 void serve_job_free(serve_job *j);
+/* A token with its alternatives, kept with the choice; NULL: out of memory. */
+const serve_token *serve_keep_token(serve_job *j, const char *text, size_t n_bytes,
+                                    const rotor_token *token, const rotor_token *top, size_t n_top);
+/* What id adds behind the token before it (ROTOR_NO_ID: there is none), free with rotor_free; NULL:
+ * out of memory. */
+char *serve_text_behind(const rotor_engine *e, uint32_t prev, uint32_t id);
+/* echo.c: puts the prompt in front of the answer. */
+rotor_status serve_echo(serve_job *j, rotor_error *err);
 
 /* ---- Exchanges (http.c) ---------------------------------------------------------------------- */
 
@@ -237,7 +246,13 @@ const serve_route *serve_find_route(const char *method, const char *path, const 
 serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f);
 /* A JSON object of bounded depth. */
 bool serve_parse(const base_buf *text, json_t **out, serve_fault *f);
-/* The handlers of routes with a dialect that generates. */
+/* The prompt's tokens; *f when they do not fit. */
+bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f);
+/* gap.c: tokens of a text with a suffix. */
+bool serve_fill_tokens(serve_call *c, serve_prompt *p, serve_fault *f);
+/* Gives a call that was read well (ok) to the worker, or answers with *f. c may be NULL then. */
+void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f);
+/* The handler of routes with a dialect that generates. */
 void serve_generate(serve_exchange *x);
 
 /* Handlers of the rest. */
@@ -246,12 +261,25 @@ void serve_get_models(serve_exchange *x);
 void serve_get_model(serve_exchange *x);
 void serve_get_page(serve_exchange *x); /* page_route.c */
 void serve_get_icon(serve_exchange *x);
+void serve_get_props(serve_exchange *x);
+void serve_get_slots(serve_exchange *x);
+void serve_get_version(serve_exchange *x);
+void serve_get_metrics(serve_exchange *x);
+void serve_post_tokenize(serve_exchange *x);
+void serve_post_detokenize(serve_exchange *x);
+void serve_post_apply_template(serve_exchange *x);
+void serve_post_embeddings(serve_exchange *x);
 
 /* Dialects. */
 extern const serve_dialect serve_chat_dialect;
 extern const serve_dialect serve_text_dialect;
+extern const serve_dialect serve_native_dialect; /* llama-server's own */
+extern const serve_dialect serve_infill_dialect; /* likewise */
 
-/* log.c */
+/* metrics_route.c */
+void serve_observe(serve_histogram *h, double seconds);
+
+/* serve_log.c */
 void serve_log(const serve_server *s, int level, const char *fmt, ...) BASE_PRINTF(3, 4);
 /* One line for an exchange that is over. */
 void serve_log_exchange(const serve_exchange *x, int status);

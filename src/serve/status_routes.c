@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the server says about itself: health and the list of models.
+ * What the server says about itself: health, models, properties, the sessions in use.
  */
 #include "serve/serve_internal.h"
 
@@ -71,4 +71,56 @@ void serve_get_model(serve_exchange *x) {
     serve_fail_with(&f, 404, "not_found_error", "model_not_found",
                     "there is no model '%.100s'; GET /v1/models lists them", x->tail);
     serve_reply_fault(x, &f);
+}
+
+/* ==== Properties and sessions ================================================================= */
+
+static json_t *defaults_json(const serve_model *m) {
+    const rotor_gen_options g = rotor_gen_options_default(m->engine);
+    return json_pack("{s:f, s:i, s:f, s:f, s:f, s:f, s:f}", "temperature", (double)g.temperature,
+                     "top_k", g.top_k, "top_p", (double)g.top_p, "min_p", (double)g.min_p,
+                     "repeat_penalty", (double)g.repeat_penalty, "presence_penalty",
+                     (double)g.presence_penalty, "frequency_penalty", (double)g.frequency_penalty);
+}
+
+void serve_get_props(serve_exchange *x) {
+    const serve_model *m = &x->s->models[0];
+    const bool exact = strcmp(m->info.device, "cpu") == 0;
+    const char *template = m->info.template_line ? m->info.template_line : "";
+    serve_reply_json(
+        x, 200,
+        json_pack("{s:{s:I, s:o}, s:i, s:o, s:o, s:o, s:o, s:b, s:{s:b, s:b}}",
+                  "default_generation_settings", "n_ctx", (json_int_t)m->info.n_ctx, "params",
+                  defaults_json(m), "total_slots", (int)x->s->opt.parallel, "model_alias",
+                  text_of(m->id), "chat_template_kind", text_of(template), "build_info",
+                  json_sprintf("rotor %s", rotor_version()), "device", text_of(m->info.device_why),
+                  "cached_equals_uncached", exact, "modalities", "vision", 0, "audio", 0));
+}
+
+void serve_get_version(serve_exchange *x) {
+    serve_reply_json(
+        x, 200, json_pack("{s:s, s:s}", "version", rotor_version(), "features", rotor_features()));
+}
+
+/* The worker's: one row for each session of each model. */
+static void list_slots(serve_call *c) {
+    serve_server *s = c->inside->s;
+    json_t *list = json_array();
+    for (size_t i = 0; i < s->opt.n_models; i++) {
+        rotor_batch_session row;
+        for (size_t k = 0; rotor_batch_get_session(s->models[i].batch, k, NULL, 0, &row); k++)
+            json_array_append_new(list, json_pack("{s:I, s:o, s:b, s:I, s:I}", "id", (json_int_t)k,
+                                                  "model", text_of(s->models[i].id),
+                                                  "is_processing", row.job != 0, "n_ctx",
+                                                  (json_int_t)s->models[i].info.n_ctx, "n_tokens",
+                                                  (json_int_t)row.n_tokens));
+    }
+    serve_call_reply(c, 200, list);
+}
+
+void serve_get_slots(serve_exchange *x) {
+    serve_fault f = {0};
+    serve_call *c = serve_call_create(x->s);
+    if (c) c->inside->task = list_slots;
+    serve_hand_over(x, c, c || serve_no_memory(&f), &f);
 }

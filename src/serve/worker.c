@@ -152,11 +152,8 @@ static bool start_jobs(serve_call *c) {
         if (j->started || !may_start(c, i)) continue;
         if (rotor_batch_free_places(in->model->batch) == 0) return false;
         begin(c);
-        if (c->req.max_zero) {
-            serve_job_skip(j, SERVE_LENGTH);
-            continue;
-        }
-        const rotor_status st = serve_job_start(j, &err);
+        const rotor_status st =
+            c->req.max_zero ? serve_job_skip(j, &err) : serve_job_start(j, &err);
         if (st != ROTOR_OK) {
             serve_fault f = {0};
             if (st == ROTOR_E_ARG)
@@ -233,18 +230,6 @@ static void finish(serve_call *c) {
     serve_call_send(c, NULL, 0, true);
 }
 
-static void observe(serve_histogram *h, double seconds) {
-    static const double bound[SERVE_BUCKETS] = {.001, .0025, .005, .01, .025, .05, .1,
-                                                .25,  .5,    1,    2.5, 5,    10,  60};
-    h->n++;
-    h->sum += seconds;
-    for (int i = 0; i < SERVE_BUCKETS; i++)
-        if (seconds <= bound[i]) {
-            h->at[i]++;
-            return;
-        }
-}
-
 static void count(serve_call *c) {
     serve_server *s = c->inside->s;
     serve_metrics *m = &s->metrics;
@@ -259,12 +244,13 @@ static void count(serve_call *c) {
         m->prompt_us += t->prompt_us;
         m->made_us += t->made_us;
         m->longest = BASE_MAX(m->longest, tokens);
-        if (t->n_made > 1) observe(&m->between, (double)t->made_us / 1e6 / (double)(t->n_made - 1));
+        if (t->n_made > 1)
+            serve_observe(&m->between, (double)t->made_us / 1e6 / (double)(t->n_made - 1));
     }
     for (size_t i = 0; i < c->req.n_prompts; i++) m->dropped_tokens += c->req.prompts[i].n_dropped;
     if (c->inside->first_us)
-        observe(&m->first, (double)(c->inside->first_us - c->inside->submitted_us) / 1e6);
-    observe(&m->whole, (double)(now - c->inside->submitted_us) / 1e6);
+        serve_observe(&m->first, (double)(c->inside->first_us - c->inside->submitted_us) / 1e6);
+    serve_observe(&m->whole, (double)(now - c->inside->submitted_us) / 1e6);
     base_mutex_unlock(s->lock);
 }
 

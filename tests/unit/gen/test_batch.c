@@ -633,8 +633,71 @@ static void every_fault_is_survived(void **state) {
     rig_down(&g);
 }
 
+/* ==== Steps that are not too long ============================================================= */
+
+typedef struct watch {
+    uint32_t done[64]; /* prompt tokens after each step that had some */
+    size_t n;          /* such steps */
+} watch;
+
+static bool watch_prompt(void *user, uint32_t done, uint32_t total) {
+    watch *w = user;
+    (void)total;
+    if (w->n < BASE_COUNT(w->done)) w->done[w->n++] = done;
+    return true;
+}
+
+/* Beside a job that decodes, a prompt is taken a few rows at a time, after a step without any that
+ * measures; alone it fills its steps. */
+static void prompts_leave_room(void **state) {
+    (void)state;
+    enum { LONG = 500 };
+    rig g;
+    gen_batch *b;
+    uint32_t long_prompt[LONG], handle, live = 0;
+    rig_up(&g, &(fake_options){.chunk = 64});
+    base_rng r;
+    base_rng_seed(&r, 1);
+    for (uint32_t i = 0; i < LONG; i++) long_prompt[i] = base_rng_below(&r, 200);
+    assert_int_equal(gen_batch_create(&b, g.e, 2, NULL), ROTOR_OK);
+    gen_batch_wish(b, 1); /* a microsecond: as short as can be */
+    work *short_job = new_job(&g, &r, 1000);
+    short_job->n_prompt = 3;
+    short_job->opt.max_new_tok = 900;
+    short_job->opt.ignore_eog = true;
+    assert_int_equal(gen_batch_add(b, short_job->s, short_job->prompt, 3, &short_job->opt,
+                                   &short_job->r, &short_job->handle, NULL),
+                     ROTOR_OK);
+    short_job->opt.on_text = NULL;
+    assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK); /* its prompt */
+    work *long_job = new_job(&g, &r, 1000);
+    watch w = {0};
+    long_job->opt = (gen_options){.sampling = gen_sampling_default(),
+                                  .max_new_tok = 1,
+                                  .on_prompt = watch_prompt,
+                                  .user = &w};
+    assert_int_equal(gen_batch_add(b, long_job->s, long_prompt, LONG, &long_job->opt, &long_job->r,
+                                   &handle, NULL),
+                     ROTOR_OK);
+    assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_int_equal(w.n, 0); /* measures */
+    for (int i = 0; i < 3; i++) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_int_equal(w.n, 3);
+    assert_int_equal(w.done[0], 16);
+    assert_int_equal(w.done[1], 18);
+    assert_int_equal(w.done[2], 20);
+    gen_batch_cancel(b, short_job->handle);
+    for (int i = 0; i < 2; i++) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_int_equal(w.done[3], 20 + 64);
+    while (live) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
+    assert_int_equal(long_job->r.finish, GEN_FINISH_LENGTH);
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(prompts_leave_room),
         cmocka_unit_test(batched_jobs_equal_lone_ones),
         cmocka_unit_test(guessing_jobs_equal_lone_ones),
         cmocka_unit_test(a_cancel_is_heeded_inside_a_draft),

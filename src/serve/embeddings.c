@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * POST /v1/embeddings: read on the connection's thread, computed by the worker some texts at a
+ * time, so that answers under way go on between them.
+ */
+#include "serve/serve_internal.h"
+
+#include <math.h>
+
+enum { INPUTS_MAX = 2048, TEXTS_PER_TURN = 16 };
+
+typedef struct vectors {
+    rotor_embed_text *texts; /* [n], kept */
+    size_t n, done;          /* how many; computed */
+    size_t width;            /* floats the model makes */
+    size_t dims;             /* of which so many are sent */
+    float *out;              /* [n][width], kept */
+    uint64_t n_tokens;       /* of all texts */
+    bool base64;             /* how vectors are written */
+} vectors;
+
+/* ==== Request ================================================================================= */
+
+static bool is_ids(const json_t *v) { return json_is_integer(json_array_get(v, 0)); }
+
+static bool read_ids(serve_call *c, const json_t *v, rotor_embed_text *t, serve_fault *f) {
+    const size_t n = json_array_size(v);
+    const uint32_t n_vocab = c->inside->model->info.n_vocab;
+    uint32_t *ids = serve_keep(c, n, sizeof *ids);
+    if (!ids) return serve_no_memory(f);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = json_array_get(v, i);
+        const json_int_t id = json_is_integer(one) ? json_integer_value(one) : -1;
+        if (id < 0 || id >= n_vocab)
+            return serve_refuse(f, "input", "invalid_value",
+                                "'input': entry %zu is no token id below %u", i, n_vocab);
+        ids[i] = (uint32_t)id;
+    }
+    t->ids = ids;
+    t->n_ids = n;
+    return true;
+}
+
+static bool read_text(serve_call *c, const json_t *v, size_t i, rotor_embed_text *t,
+                      serve_fault *f) {
+    if (json_is_array(v) && is_ids(v)) return read_ids(c, v, t, f);
+    if (!json_is_string(v))
+        return serve_refuse(f, "input", "invalid_value",
+                            "'input': expected texts or lists of token ids");
+    if (!json_string_length(v))
+        return serve_refuse(f, "input", "invalid_value", "'input': text %zu is empty", i);
+    t->text = json_string_value(v);
+    t->n_bytes = json_string_length(v);
+    return true;
+}
+
+static bool read_inputs(serve_call *c, serve_at top, vectors *w, serve_fault *f) {
+    const json_t *v = serve_field(top, "input");
+    if (!v) return serve_refuse(f, "input", "missing_required_parameter", "'input' is missing");
+    const bool many = json_is_array(v) && !is_ids(v);
+    w->n = many ? json_array_size(v) : 1;
+    if (w->n < 1 || w->n > INPUTS_MAX)
+        return serve_refuse(f, "input", "invalid_value",
+                            "'input' has %zu entries: expected 1 to %d", w->n, INPUTS_MAX);
+    w->texts = serve_keep(c, w->n, sizeof *w->texts);
+    if (!w->texts) return serve_no_memory(f);
+    for (size_t i = 0; i < w->n; i++)
+        if (!read_text(c, many ? json_array_get(v, i) : v, i, &w->texts[i], f)) return false;
+    return true;
+}
+
+static bool read_form(serve_at top, vectors *w, serve_fault *f) {
+    const char *form = "float";
+    int64_t dims = (int64_t)w->width;
+    if (!serve_read_text(top, "encoding_format", &form, f) ||
+        !serve_read_int(top, "dimensions", 1, (int64_t)w->width, &dims, f))
+        return false;
+    if (strcmp(form, "float") != 0 && strcmp(form, "base64") != 0)
+        return serve_refuse(f, "encoding_format", "invalid_value",
+                            "'encoding_format' is '%.40s': expected float or base64", form);
+    w->base64 = strcmp(form, "base64") == 0;
+    w->dims = (size_t)dims;
+    return true;
+}
+
+/* The named model, or the first that makes vectors. */
+static serve_model *find_model(serve_server *s, const char *name, serve_fault *f) {
+    serve_model *m = serve_find_model(s, name, f);
+    for (size_t i = 0; m && !m->vectors && !name && i < s->opt.n_models; i++)
+        if (s->models[i].vectors) m = &s->models[i];
+    if (m && !m->vectors) {
+        serve_fail_with(f, 501, "not_supported_error", "not_supported",
+                        "%s makes no vectors: start the server with --embed, or with a model made "
+                        "for them",
+                        m->id);
+        return NULL;
+    }
+    return m;
+}
+
+/* Tokens of the texts, without what the model puts behind them. */
+static void count_tokens(const serve_call *c, vectors *w) {
+    for (size_t i = 0; i < w->n; i++) {
+        uint32_t *ids = NULL;
+        size_t n = w->texts[i].n_ids;
+        if (w->texts[i].text && rotor_tokenize(c->engine, w->texts[i].text, w->texts[i].n_bytes,
+                                               ROTOR_TOK_BOS, &ids, &n, NULL) != ROTOR_OK)
+            n = 0;
+        rotor_free(ids);
+        w->n_tokens += n;
+    }
+}
+
+static bool read_call(serve_call *c, const base_buf *body, vectors *w, serve_fault *f) {
+    rotor_engine_info info = {.size = sizeof info};
+    if (!serve_parse(body, &c->body, f)) return false;
+    const serve_at top = {.object = c->body};
+    if (!serve_read_text(top, "model", &c->req.model, f)) return false;
+    serve_model *m = find_model(c->inside->s, c->req.model, f);
+    if (!m) return false;
+    c->inside->model = m;
+    c->model_id = m->id;
+    c->engine = m->vectors;
+    rotor_engine_get_info(m->vectors, &info);
+    w->width = info.n_vector;
+    if (!read_inputs(c, top, w, f) || !read_form(top, w, f)) return false;
+    count_tokens(c, w);
+    w->out = serve_keep(c, w->n * w->width, sizeof *w->out);
+    return w->out || serve_no_memory(f);
+}
+
+/* ==== Reply =================================================================================== */
+
+static void put_base64(base_buf *out, const uint8_t *p, size_t n) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < n; i += 3) {
+        const uint32_t left = (uint32_t)BASE_MIN(n - i, (size_t)3);
+        uint32_t v = (uint32_t)p[i] << 16;
+        if (left > 1) v |= (uint32_t)p[i + 1] << 8;
+        if (left > 2) v |= p[i + 2];
+        const char four[4] = {digits[v >> 18], digits[v >> 12 & 63],
+                              left > 1 ? digits[v >> 6 & 63] : '=',
+                              left > 2 ? digits[v & 63] : '='};
+        base_buf_append(out, four, 4);
+    }
+}
+
+/* The first dims floats, again of length one. Little-endian, as are all machines this runs on. */
+static json_t *vector_json(const vectors *w, size_t i) {
+    float *v = w->out + i * w->width;
+    double sum = 0;
+    for (size_t k = 0; k < w->dims; k++) sum += (double)v[k] * (double)v[k];
+    for (size_t k = 0; k < w->dims && w->dims < w->width && sum > 0; k++)
+        v[k] = (float)((double)v[k] / sqrt(sum));
+    if (w->base64) {
+        base_buf text = {0};
+        put_base64(&text, (const uint8_t *)v, w->dims * sizeof *v);
+        json_t *s = json_stringn(text.data, text.len);
+        base_buf_free(&text);
+        return s;
+    }
+    json_t *list = json_array();
+    for (size_t k = 0; k < w->dims; k++) json_array_append_new(list, json_real((double)v[k]));
+    return list;
+}
+
+static json_t *reply_json(const serve_call *c, const vectors *w) {
+    json_t *data = json_array();
+    for (size_t i = 0; i < w->n; i++)
+        json_array_append_new(data, json_pack("{s:s, s:I, s:o}", "object", "embedding", "index",
+                                              (json_int_t)i, "embedding", vector_json(w, i)));
+    return json_pack("{s:s, s:o, s:o, s:{s:I, s:I}}", "object", "list", "data", data, "model",
+                     serve_json_text(c->model_id, strlen(c->model_id)), "usage", "prompt_tokens",
+                     (json_int_t)w->n_tokens, "total_tokens", (json_int_t)w->n_tokens);
+}
+
+/* ==== Work ==================================================================================== */
+
+static void embed_some(serve_call *c) {
+    vectors *w = c->inside->task_state;
+    rotor_error err = {0};
+    serve_fault f = {0};
+    const size_t n = BASE_MIN((size_t)TEXTS_PER_TURN, w->n - w->done);
+    const rotor_status st = rotor_embed(c->inside->model->vectors, w->texts + w->done, n, 0,
+                                        w->out + w->done * w->width, &err);
+    w->done += n;
+    if (st == ROTOR_OK && w->done < w->n) return;
+    if (st == ROTOR_OK) {
+        serve_call_reply(c, 200, reply_json(c, w));
+        return;
+    }
+    if (st == ROTOR_E_FULL || st == ROTOR_E_ARG)
+        serve_refuse(&f, "input", st == ROTOR_E_FULL ? "context_length_exceeded" : "invalid_value",
+                     "%.500s", err.message);
+    else
+        serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
+    serve_call_fault(c, &f);
+}
+
+void serve_post_embeddings(serve_exchange *x) {
+    serve_fault f = {0};
+    serve_call *c = serve_call_create(x->s);
+    vectors *w = c ? serve_keep(c, 1, sizeof *w) : NULL;
+    bool ok = w || serve_no_memory(&f);
+    if (ok) {
+        c->inside->task = embed_some;
+        c->inside->task_state = w;
+        ok = read_call(c, &x->body, w, &f);
+    }
+    serve_hand_over(x, c, ok, &f);
+}
