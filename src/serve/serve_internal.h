@@ -86,7 +86,8 @@ struct serve_server {
     base_cond *wake;           /* something has come for the worker */
     rotor_error why;           /* SERVE_FAILED: of what */
     serve_call *queue;         /* submitted, not yet seen by the worker; oldest first */
-    uint32_t n_waiting;        /* calls that are submitted and not begun */
+    uint32_t n_calls;          /* submitted, and not ended … */
+    uint32_t n_waiting;        /* … of which not begun */
     bool cut;                  /* end all calls now */
     bool quit;                 /* the worker ends when it has no calls */
     serve_metrics metrics;     /* what has happened */

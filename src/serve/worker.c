@@ -79,13 +79,14 @@ bool serve_submit(serve_call *c, serve_fault *f) {
     bool full = false, closing = atomic_load(&s->closing);
     c->inside->submitted_us = c->inside->last_us = base_now_us();
     base_mutex_lock(s->lock);
-    full = s->n_waiting >= s->opt.max_queue;
+    full = s->n_calls >= s->opt.max_queue + s->opt.parallel * s->opt.n_models;
     closing = closing || s->cut || s->quit;
     if (!full && !closing) {
         while (*last) last = &(*last)->inside->next;
         *last = c;
         c->inside->refs = 2; /* nobody else has seen it yet */
         s->n_waiting++;
+        s->n_calls++;
         base_cond_broadcast(s->wake);
     }
     base_mutex_unlock(s->lock);
@@ -264,12 +265,10 @@ static void sweep(worker *w) {
             continue;
         }
         *at = c->inside->next;
-        if (!c->inside->begun) {
-            c->inside->begun = true;
-            base_mutex_lock(w->s->lock);
-            w->s->n_waiting--;
-            base_mutex_unlock(w->s->lock);
-        }
+        base_mutex_lock(w->s->lock);
+        w->s->n_calls--;
+        w->s->n_waiting -= !c->inside->begun;
+        base_mutex_unlock(w->s->lock);
         if (!c->inside->task) count(c);
         finish(c);
         serve_call_release(c);

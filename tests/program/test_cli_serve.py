@@ -649,7 +649,7 @@ def test_apply_template(server):
 
 
 def test_cached_tokens_are_told(server):
-    body = {"prompt": "A sentence that nobody has sent before, %f" % time.time(), "max_tokens": 1}
+    body = {"prompt": "A sentence that nobody has sent before, %f" % time.time(), "max_tokens": 1, "temperature": 0}
     first, again = server.ask("/v1/completions", body), server.ask("/v1/completions", body)
     n = first["usage"]["prompt_tokens"]
     assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == again["timings"]["cache_n"] == n - 1
