@@ -51,6 +51,28 @@ static bool choose_model(serve_call *c, serve_fault *f) {
     return true;
 }
 
+/* ==== What was asked ========================================================================== */
+
+/* Only with --log-prompts. */
+static void log_prompt(const serve_call *c, const serve_prompt *p) {
+    const serve_server *s = c->inside->s;
+    char *text = NULL;
+    if (!s->opt.log_prompts) return;
+    const bool ok =
+        rotor_detokenize(c->engine, p->tokens, p->n_tokens, true, &text, NULL, NULL) == ROTOR_OK;
+    serve_log_text(s, BASE_LOG_INFO, "prompt: ", ok ? text : "");
+    rotor_free(text);
+}
+
+/* Claude Code puts a line in front of its system text that is another with every request; without
+ * it the rest is the same each time, and known. */
+static const char *without_billing(const char *text) {
+    static const char head[] = "x-anthropic-billing-header";
+    const char *end = text && strncmp(text, head, sizeof head - 1) == 0 ? strchr(text, '\n') : NULL;
+    if (!end) return text;
+    return end + strspn(end, "\r\n");
+}
+
 /* ==== Tokens ================================================================================== */
 
 /* What the library says about a prompt it cannot take. */
@@ -74,6 +96,8 @@ static bool tokens_of_turns(serve_call *c, serve_prompt *p, size_t first, size_t
     if (!turns) return serve_no_memory(f);
     for (size_t i = 0; i < n_system; i++) turns[i] = p->turns[i];
     for (size_t i = first; i < p->n_turns; i++) turns[n_system + i - first] = p->turns[i];
+    for (size_t i = 0; i < n && strcmp(turns[i].role, "system") == 0; i++)
+        turns[i].content = without_billing(turns[i].content);
     const rotor_status st =
         rotor_chat_prompt(c->engine, turns, n, &opt, &ids, &p->n_tokens, &text, &err);
     base_free(turns);
@@ -190,6 +214,7 @@ static bool prepare(serve_call *c, const base_buf *body, serve_fault *f) {
         return false;
     for (size_t i = 0; i < c->req.n_prompts; i++)
         if (!serve_make_tokens(c, &c->req.prompts[i], f)) return false;
+    for (size_t i = 0; i < c->req.n_prompts; i++) log_prompt(c, &c->req.prompts[i]);
     return add_template_stops(c, f) && make_choices(c, f);
 }
 

@@ -282,6 +282,8 @@ void serve_observe(serve_histogram *h, double seconds);
 
 /* serve_log.c */
 void serve_log(const serve_server *s, int level, const char *fmt, ...) BASE_PRINTF(3, 4);
+/* The same for a text of any length behind a label. */
+void serve_log_text(const serve_server *s, int level, const char *label, const char *text);
 /* One line for an exchange that is over. */
 void serve_log_exchange(const serve_exchange *x, int status);
 

@@ -34,7 +34,15 @@ void serve_log(const serve_server *s, int level, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    put(s, level, json_object(), text);
+    put(s, level, s->opt.log_json ? json_object() : NULL, text);
+}
+
+void serve_log_text(const serve_server *s, int level, const char *label, const char *text) {
+    base_buf line = {0};
+    base_buf_puts(&line, label);
+    base_buf_puts(&line, text);
+    if (!line.failed) put(s, level, s->opt.log_json ? json_object() : NULL, line.data);
+    base_buf_free(&line);
 }
 
 void serve_log_exchange(const serve_exchange *x, int status) {

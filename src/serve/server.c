@@ -156,7 +156,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
         base_thread_join(&s->worker);
     }
     if (s->daemon) {
-        wait_idle(s, LAST_BYTES_US, hurry);
+        wait_idle(s, LAST_BYTES_US, NULL);
         MHD_stop_daemon(s->daemon);
     }
     base_cond_free(&s->wake);

@@ -734,14 +734,32 @@ def test_no_vectors_without_the_option(server):
     assert "--embed" in error["message"] and error["code"] == "not_supported"
 
 
-def test_the_log_tells_no_prompt():
-    """--log-json: each line is an object, with the request's id, and without what was asked."""
-    s = Server(STORY, "--log-level", "debug")
-    s.ask("/v1/completions", {"prompt": "A secret sentence", "max_tokens": 2})
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_log_tells_prompts_when_asked_to(told, as_json):
+    """A line for each request with its id, as text or as a JSON object, and what was asked only with --log-prompts."""
+    s = Server(STORY, "--log-level", "debug", *["--log-prompts"] * told, *["--log-json"] * as_json)
+    r, _ = s.raw("POST", "/v1/completions", json.dumps({"prompt": "A secret sentence", "max_tokens": 2}), {"Content-Type": "application/json"})
     s.process.send_signal(signal.SIGTERM)
-    text = s.process.stderr.read()
-    assert s.process.wait(timeout=10) == 0 and "/v1/completions 200" in text and "secret" not in text
+    lines = s.process.stderr.read().splitlines()
+    assert s.process.wait(timeout=10) == 0 and ("secret" in "".join(lines)) == told
     s.process.stderr.close()
+    line = next(x for x in lines if "/v1/completions" in x)
+    if as_json:
+        row = json.loads(line)
+        assert row["status"] == 200 and row["request_id"] == r.getheader("X-Request-Id") and row["level"] == "info"
+    else:
+        assert line.startswith("POST /v1/completions 200 ") and r.getheader("X-Request-Id") in line
+
+
+def test_a_line_that_changes_every_time_is_left_out(server):
+    """An agent's system text that opens with a billing line of its own per request is known the second time."""
+    def ask(cch):
+        return server.ask("/v1/chat/completions", {"messages": [
+            {"role": "system", "content": "x-anthropic-billing-header: cc_version=1; cch=%s;\nYou are a helpful dog number 17." % cch},
+            {"role": "user", "content": "Hi"}], "max_tokens": 1})["usage"]
+    first, again = ask("aaa"), ask("bbb")
+    assert again["prompt_tokens_details"]["cached_tokens"] == first["prompt_tokens"] - 1
 
 
 def test_loading_is_told(tmp_path):
