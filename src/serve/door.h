@@ -256,6 +256,8 @@ bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_faul
 bool serve_read_prompts(serve_call *c, serve_at at, serve_fault *f);
 /* tools and tool_choice to c->req.tools. */
 bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f);
+/* reasoning_effort, also inside chat_template_kwargs. */
+bool serve_read_effort(serve_call *c, serve_at at, serve_fault *f);
 /* A name for an effort; false: there is none of that name. */
 bool serve_effort_of(const char *word, rotor_effort *out);
 json_t *serve_openai_usage(const serve_call *c);

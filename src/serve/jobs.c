@@ -244,6 +244,7 @@ void serve_job_end(serve_job *j) {
     ch->full = r.finish == ROTOR_FINISH_FULL;
     ch->by_eos = r.finish == ROTOR_FINISH_END;
     if (r.finish == ROTOR_FINISH_STOP) find_stop(j, &r);
+    if (ch->finish == SERVE_STOP || ch->finish == SERVE_CALLS) serve_remember(j, &r);
     rotor_gen_result_free(&r);
     end_choice(j);
 }

@@ -19,19 +19,6 @@ static bool read_logprobs(serve_call *c, serve_at at, serve_fault *f) {
     return true;
 }
 
-static bool read_effort(serve_call *c, serve_at at, serve_fault *f) {
-    serve_at more;
-    const char *word = NULL;
-    if (!serve_object(at, "chat_template_kwargs", &more, f) ||
-        !serve_read_text(more, "reasoning_effort", &word, f) ||
-        !serve_read_text(at, "reasoning_effort", &word, f))
-        return false;
-    if (word && !serve_effort_of(word, &c->req.effort))
-        return serve_refuse(f, "reasoning_effort", "invalid_value",
-                            "'reasoning_effort' is '%.40s': expected low, medium or high", word);
-    return true;
-}
-
 /* Only text is known until the grammar is: a format that cannot be promised is refused. */
 static bool read_format(serve_at at, serve_fault *f) {
     serve_at format;
@@ -47,8 +34,8 @@ static bool read_format(serve_at at, serve_fault *f) {
 static bool chat_read(serve_call *c, serve_fault *f) {
     const serve_at top = {.object = c->body};
     return serve_read_messages(c, top, "messages", f) && serve_read_sampling(c, top, f) &&
-           serve_read_tools(c, top, f) && read_logprobs(c, top, f) && read_effort(c, top, f) &&
-           read_format(top, f);
+           serve_read_tools(c, top, f) && read_logprobs(c, top, f) &&
+           serve_read_effort(c, top, f) && read_format(top, f);
 }
 
 /* ==== Reply =================================================================================== */

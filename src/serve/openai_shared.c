@@ -427,6 +427,19 @@ bool serve_effort_of(const char *word, rotor_effort *out) {
     return false;
 }
 
+bool serve_read_effort(serve_call *c, serve_at at, serve_fault *f) {
+    serve_at more;
+    const char *word = NULL;
+    if (!serve_object(at, "chat_template_kwargs", &more, f) ||
+        !serve_read_text(more, "reasoning_effort", &word, f) ||
+        !serve_read_text(at, "reasoning_effort", &word, f))
+        return false;
+    if (word && !serve_effort_of(word, &c->req.effort))
+        return serve_refuse(f, "reasoning_effort", "invalid_value",
+                            "'reasoning_effort' is '%.40s': expected low, medium or high", word);
+    return true;
+}
+
 /* ==== Replies ================================================================================= */
 
 json_t *serve_openai_usage(const serve_call *c) {

@@ -98,6 +98,8 @@ static bool tokens_of_turns(serve_call *c, serve_prompt *p, size_t first, size_t
     for (size_t i = first; i < p->n_turns; i++) turns[n_system + i - first] = p->turns[i];
     for (size_t i = 0; i < n && strcmp(turns[i].role, "system") == 0; i++)
         turns[i].content = without_billing(turns[i].content);
+    for (size_t i = 0; i < n && rotor_chat_has_parts(c->engine); i++)
+        if (strcmp(turns[i].role, "assistant") == 0) serve_recall(c, &turns[i]);
     const rotor_status st =
         rotor_chat_prompt(c->engine, turns, n, &opt, &ids, &p->n_tokens, &text, &err);
     base_free(turns);

@@ -29,6 +29,7 @@
 
 typedef struct serve_job serve_job;
 typedef struct serve_exchange serve_exchange;
+typedef struct serve_replay serve_replay;
 
 enum { SERVE_DEPTH_MAX = 256, SERVE_STOPS_MAX = 16, SERVE_N_MAX = 8, SERVE_TOP_MAX = 20 };
 
@@ -90,6 +91,7 @@ struct serve_server {
     uint32_t n_waiting;        /* … of which not begun */
     bool cut;                  /* end all calls now */
     bool quit;                 /* the worker ends when it has no calls */
+    serve_replay *replay;      /* last answers in parts; owned */
     serve_metrics metrics;     /* what has happened */
 };
 
@@ -170,6 +172,16 @@ const serve_token *serve_keep_token(serve_job *j, const char *text, size_t n_byt
 char *serve_text_behind(const rotor_engine *e, uint32_t prev, uint32_t id);
 /* echo.c: puts the prompt in front of the answer. */
 rotor_status serve_echo(serve_job *j, rotor_error *err);
+
+/* ---- Answers that come back (replay.c) --------------------------------------------------------
+ */
+
+serve_replay *serve_replay_create(void); /* NULL: out of memory */
+void serve_replay_free(serve_replay **r);
+/* An answer in parts has ended. */
+void serve_remember(const serve_job *j, const rotor_gen_result *result);
+/* Gives an assistant's turn the ids it was generated as, where they are known. */
+void serve_recall(serve_call *c, rotor_turn *t);
 
 /* ---- Exchanges (http.c) ---------------------------------------------------------------------- */
 

@@ -85,6 +85,8 @@ static rotor_status start(serve_server *s, rotor_error *err) {
         base_cond_create(&s->wake) != ROTOR_OK)
         return base_fail_nomem(err, "starting the server");
     for (size_t i = 0; i < s->opt.n_models; i++) s->models[i].id = s->opt.models[i];
+    s->replay = serve_replay_create();
+    if (!s->replay) return base_fail_nomem(err, "starting the server");
     json_object_seed(0);
     ROTOR_TRY(hash_keys(s, err));
     ROTOR_TRY(listen_here(s, &fd, err));
@@ -159,6 +161,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
         wait_idle(s, LAST_BYTES_US, NULL);
         MHD_stop_daemon(s->daemon);
     }
+    serve_replay_free(&s->replay);
     base_cond_free(&s->wake);
     base_mutex_free(&s->lock);
     base_free(s->models);

@@ -135,7 +135,7 @@ static bool apply_template(question *q, json_t **reply, serve_fault *f) {
         return serve_fail_with(f, 501, "not_supported_error", "not_supported",
                                "%s makes vectors, it has no chats", c->inside->model->id);
     if (!serve_read_messages(c, q->top, "messages", f) || !serve_read_tools(c, q->top, f) ||
-        !serve_make_tokens(c, &c->req.prompts[0], f))
+        !serve_read_effort(c, q->top, f) || !serve_make_tokens(c, &c->req.prompts[0], f))
         return false;
     const serve_prompt *p = &c->req.prompts[0];
     *reply = json_pack("{s:o, s:o}", "prompt", serve_json_text(p->rendered, strlen(p->rendered)),
