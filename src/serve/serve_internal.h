@@ -173,7 +173,7 @@ char *serve_text_behind(const rotor_engine *e, uint32_t prev, uint32_t id);
 /* echo.c: puts the prompt in front of the answer. */
 rotor_status serve_echo(serve_job *j, rotor_error *err);
 
-/* ---- Answers that come back (replay.c) --------------------------------------------------------
+/* ---- Answers that come back (recall.c) --------------------------------------------------------
  */
 
 serve_replay *serve_replay_create(void); /* NULL: out of memory */
