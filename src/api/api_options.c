@@ -24,9 +24,24 @@ const char *rotor_features(void) {
         "libedit: off (built without libedit: no line editing in rotor chat)\n"
 #endif
 #ifdef ROTOR_HAVE_MICROHTTPD
-        "libmicrohttpd: on (rotor serve)\n";
+        "libmicrohttpd: on (rotor serve)\n"
 #else
-        "libmicrohttpd: off (built without libmicrohttpd: no rotor serve)\n";
+        "libmicrohttpd: off (built without libmicrohttpd: no rotor serve)\n"
+#endif
+#ifdef ROTOR_HAVE_LIBXML2
+        "libxml2: on (documents: HTML, DOCX, EPUB, MediaWiki dumps)\n"
+#else
+        "libxml2: off (built without libxml2: no HTML, DOCX, EPUB or MediaWiki documents)\n"
+#endif
+#ifdef ROTOR_HAVE_LIBARCHIVE
+        "libarchive: on (documents: DOCX, EPUB)\n"
+#else
+        "libarchive: off (built without libarchive: no DOCX or EPUB documents)\n"
+#endif
+#ifdef ROTOR_HAVE_MD4C
+        "md4c: on (documents: Markdown)\n";
+#else
+        "md4c: off (built without md4c: Markdown by its headings, fences and blank lines)\n";
 #endif
 }
 

@@ -213,6 +213,12 @@ void base_file_drop(const base_file *f, size_t offset, size_t n_bytes);
 typedef enum base_advice { BASE_WILL_NEED, BASE_HERE_AND_THERE } base_advice;
 void base_advise(const void *p, size_t n_bytes, base_advice advice);
 
+/* A descriptor of a regular file, for a child: *size its bytes now, the offset at its start. Open
+ * never waits (a pipe or a device is refused); rewind is for one that is open already. */
+rotor_status base_fd_open(int *fd, const char *path, uint64_t *size, rotor_error *err);
+rotor_status base_fd_rewind(int fd, uint64_t *size, rotor_error *err);
+void base_fd_close(int *fd); /* -1 is fine, and what it becomes */
+
 /* A file written beside its final name and renamed on commit; abort removes it. */
 typedef struct base_out {
     char *path;     /* final name, owned */
@@ -285,5 +291,150 @@ rotor_status base_listen(const char *host, uint16_t port, int *fd, uint16_t *act
 /* Has the other side of a connected socket closed it, or its half? */
 bool base_peer_gone(int fd);
 void base_close_socket(int fd);
+
+/* ---- Programs on a short lead (os_child.c, os_lock.c) ---------------------------------------- */
+
+/* Built with a checker that needs terabytes of address space and its own calls to the kernel. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define BASE_CHECKED_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define BASE_CHECKED_BUILD 1
+#endif
+#endif
+#ifndef BASE_CHECKED_BUILD
+#define BASE_CHECKED_BUILD 0
+#endif
+
+typedef struct base_child_limits {
+    uint32_t wall_ms;      /* time by the clock until it is killed; 0 in any field: no limit */
+    uint32_t cpu_s;        /* processor time */
+    uint64_t memory_bytes; /* address space, of it and of each program it starts */
+    uint64_t file_bytes;   /* size of a file it writes */
+    uint64_t output_bytes; /* what it says in all */
+    uint32_t open_files;   /* descriptors */
+    bool no_network;       /* no sockets, no looking into other processes (where the system can) */
+    bool no_processes;     /* with no_network: it cannot start another either */
+} base_child_limits;
+
+typedef struct base_child {
+    const char *const *argv;  /* ends in NULL; argv[0] is a path, not looked for anywhere */
+    const char *const *env;   /* NAME=value ..., NULL; NULL: none at all */
+    int input_fd;             /* becomes its descriptor 0, the only one it gets; -1: /dev/null */
+    base_child_limits limits; /* what it may take */
+    /* Called with each piece of what it says; NULL: thrown away. Anything but ROTOR_OK kills the
+     * child, and the run returns that. */
+    rotor_status (*output)(void *user, const void *p, size_t n_bytes, rotor_error *err);
+    void *user; /* for output */
+} base_child;
+
+typedef enum base_child_why {
+    BASE_CHILD_EXITED, /* status: its exit status */
+    BASE_CHILD_SIGNAL, /* status: the signal, not one of the limits below */
+    BASE_CHILD_WALL,   /* wall_ms were over */
+    BASE_CHILD_CPU,    /* cpu_s were used up */
+    BASE_CHILD_OUTPUT  /* it said, or wrote into a file, more than it may */
+} base_child_why;
+
+typedef struct base_child_end {
+    base_child_why why; /* how it ended */
+    int status;         /* exit status or signal */
+    char errors[512];   /* the beginning of what it wrote to descriptor 2; printable ASCII */
+} base_child_end;
+
+/* Runs a program to its end, however it ends; everything it started is killed then. Fails when it
+ * could not be started (ROTOR_E_NOTFOUND: there is none), or with what output() returned. */
+rotor_status base_child_run(const base_child *c, base_child_end *end, rotor_error *err);
+
+/* From now on this process can use the descriptors it has, memory and the clock, and nothing else:
+ * no file can be opened, no program started. False: there is no way here, nothing has changed. */
+bool base_lock_self(void);
+
+/* ---- Documents as blocks (block_stream.c, extract_run.c): docs/documents.md -------------------
+ */
+
+typedef enum base_block_kind {
+    BASE_BLOCK_DOC = 1, /* a document begins; text: its title, may be empty */
+    BASE_BLOCK_META,    /* text: "name=value" about the document that began last */
+    BASE_BLOCK_HEADING, /* level 1-6 */
+    BASE_BLOCK_PARA,    /* running text */
+    BASE_BLOCK_CODE,  /* lines whose layout matters; level 1: a top-level definition begins here */
+    BASE_BLOCK_LIST,  /* one item; level: depth from 1 */
+    BASE_BLOCK_ROW,   /* one row of a table, cells joined by " | "; level 1: its header */
+    BASE_BLOCK_PAGE,  /* page `page` begins; no text */
+    BASE_BLOCK_NOTE,  /* something was left out; text: what, in one line */
+    BASE_BLOCK_ERROR, /* the end, in failure; level: base_reason, text: one line */
+    BASE_BLOCK_END    /* the end; no text */
+} base_block_kind;
+
+typedef enum base_reason { /* why a file gave no document, or not all of it */
+                           BASE_REASON_NONE,
+                           BASE_REASON_ENCRYPTED, /* a password is needed */
+                           BASE_REASON_TOO_LARGE, /* of the file, or what it unpacks to, or of its
+                                                     depth */
+                           BASE_REASON_NOT_TEXT,  /* binary, of no known type */
+                           BASE_REASON_BROKEN,    /* it does not keep to its format */
+                           BASE_REASON_TIMEOUT,   /* by the clock or the processor's */
+                           BASE_REASON_MEMORY,    /* it needs more than a document may */
+                           BASE_REASON_MISSING_TOOL, /* a program or a library that is not here */
+                           BASE_REASON_EMPTY,        /* no text in it */
+                           BASE_REASON_CRASHED,      /* the parser died */
+                           BASE_REASONS
+} base_reason;
+const char *base_reason_name(base_reason r); /* "none", "encrypted", "too_large", ... */
+
+/* Text is UTF-8, in NFC, its only control characters \n and \t. Borrowed. */
+typedef struct base_block {
+    base_block_kind kind; /* what it is */
+    uint32_t level;       /* by kind, see there; else 0 */
+    uint32_t page;        /* from 1; 0: the format has no pages */
+    uint32_t line_begin;  /* first source line, from 1; 0: not known */
+    uint32_t line_end;    /* last source line */
+    uint64_t byte_begin;  /* in the source file; both 0: not known */
+    uint64_t byte_end;    /* after its last byte */
+    base_str text;        /* at most BASE_BLOCK_TEXT_MAX bytes */
+} base_block;
+enum { BASE_BLOCK_TEXT_MAX = 1 << 20 };
+
+/* The stream: "RXBLOCK1", then records of BASE_BLOCK_HEAD bytes and their text. */
+#define BASE_BLOCK_MAGIC "RXBLOCK1"
+enum { BASE_BLOCK_HEAD = 40 };
+bool base_block_put(base_buf *to, const base_block *b);
+
+typedef rotor_status (*base_block_fn)(void *user, const base_block *b, rotor_error *err);
+
+/* Takes a stream apart, piece by piece, believing nothing: set the first three fields. */
+typedef struct base_block_reader {
+    base_block_fn fn;    /* called with each block that is in order, but for the END and ERROR */
+    void *user;          /* for fn */
+    uint64_t file_bytes; /* spans must lie within it */
+    base_buf pending;    /* owned; the beginning of a record that has not come whole */
+    uint64_t n_blocks;   /* given to fn */
+    uint32_t page;       /* the last one that began */
+    bool begun;          /* the magic was there */
+    bool in_doc;         /* a DOC was there */
+    bool ended;          /* END or ERROR was there */
+    base_reason reason;  /* of the ERROR */
+    char why[256];       /* text of the ERROR, else empty */
+} base_block_reader;
+rotor_status base_block_read(base_block_reader *r, const void *p, size_t n, rotor_error *err);
+void base_block_reader_reset(base_block_reader *r);
+
+/* Reads one file through the program rotor-extract. */
+typedef struct base_extract {
+    const char *program;      /* path of rotor-extract */
+    const char *pdftotext;    /* path of pdftotext; NULL: where programs usually are */
+    const char *type;         /* such as "html"; NULL: by content and name */
+    const char *name;         /* of the file: a hint at its type; NULL: none */
+    int fd;                   /* of the file, open for reading; its offset is moved */
+    base_child_limits limits; /* base_extract_limits() */
+    base_block_fn block;      /* called with each block: DOC first, then what is in it */
+    void *user;               /* for block */
+} base_extract;
+base_child_limits base_extract_limits(void);
+/* ROTOR_OK: the whole file was read. Otherwise *reason says why not and *err in one sentence;
+ * blocks may have been given before that. What block() returns other than ROTOR_OK ends the run and
+ * is returned, with BASE_REASON_NONE. */
+rotor_status base_extract_run(const base_extract *x, base_reason *reason, rotor_error *err);
 
 #endif

@@ -14,4 +14,8 @@ bool mem_fault_now(void);
 void *os_pages_alloc(size_t bytes);
 void os_pages_free(void *p);
 
+/* Refuses the calling process and all that it starts sockets and other processes' memory; with
+ * processes_too, also new processes. For use between fork and exec; false: there is no way here. */
+bool os_deny_network(bool processes_too);
+
 #endif

@@ -198,6 +198,34 @@ rotor_status base_file_open(base_file *f, const char *path, bool map, rotor_erro
     return st;
 }
 
+rotor_status base_fd_rewind(int fd, uint64_t *size, rotor_error *err) {
+    struct stat st;
+    if (fstat(fd, &st) != 0 || (S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_SET) != 0))
+        return base_fail(err, ROTOR_E_IO, "cannot read the file's size: %s", strerror(errno));
+    if (!S_ISREG(st.st_mode)) return base_fail(err, ROTOR_E_IO, "not a regular file");
+    *size = (uint64_t)st.st_size;
+    return ROTOR_OK;
+}
+
+rotor_status base_fd_open(int *fd, const char *path, uint64_t *size, rotor_error *err) {
+    int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (opened < 0)
+        return base_fail(err, errno == ENOENT ? ROTOR_E_NOTFOUND : ROTOR_E_IO,
+                         "%s: cannot open: %s", path, strerror(errno));
+    const rotor_status st = base_fd_rewind(opened, size, err);
+    if (st != ROTOR_OK) {
+        close(opened);
+        return base_fail_in(err, st, "%s", path);
+    }
+    *fd = opened;
+    return ROTOR_OK;
+}
+
+void base_fd_close(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
 void base_file_close(base_file *f) {
     if (!f) return;
     if (f->mapped)

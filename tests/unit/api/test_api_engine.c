@@ -221,6 +221,8 @@ static void constants_are_there(void **state) {
     assert_string_equal(rotor_version(), ROTOR_VERSION);
     const char *features = rotor_features();
     assert_true(strstr(features, "pcre2: o") && strstr(features, "libedit: o"));
+    assert_true(strstr(features, "libxml2: o") && strstr(features, "libarchive: o"));
+    assert_non_null(strstr(features, "md4c: o"));
     size_t n = 0;
     while (rotor_chat_template_name(n)) n++;
     assert_true(n >= 4);
