@@ -103,6 +103,13 @@ static bool is_comment(base_str line) {
     return false;
 }
 
+/* "static int" above "f(void)": a head that goes on. */
+static bool goes_on(base_str line, family f) {
+    const base_str t = ex_trim(line);
+    const char last = t.p[t.n - 1];
+    return f == FAMILY_C && is_word_char(line.p[0]) && (is_word_char(last) || strchr("*,>", last));
+}
+
 typedef struct cutter {
     ex *x;         /* where blocks go */
     base_str text; /* the source */
@@ -143,7 +150,8 @@ static rotor_status take_line(cutter *c, size_t at, base_str line, size_t next) 
     }
     if (c->lines > 2 * MOST_LINES) ROTOR_TRY(cut(c, at, false));
     c->lines++;
-    c->above = !blank && is_comment(line) ? c->above : next;
+    const bool leads = !blank && (is_comment(line) || goes_on(line, c->family));
+    c->above = leads ? c->above : next;
     return ROTOR_OK;
 }
 

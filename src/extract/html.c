@@ -260,8 +260,8 @@ static void note_facts(page *g, const char *name, const xmlChar **atts) {
 static void begin_cell(page *g, bool head) {
     if (!g->in_row) return flush(g);
     if (g->cells++) {
-        base_buf_puts(&g->buf, g->buf.len ? " | " : "");
-        g->space = false;
+        base_buf_puts(&g->buf, g->buf.len ? " |" : "");
+        g->space = true;
     }
     g->head_row &= head;
 }

@@ -69,6 +69,9 @@ static void on_type(void *user, const xmlChar *name, const xmlChar *id, const xm
 
 static void quiet(void *user, const xmlError *why) { (void)user, (void)why; }
 
+/* What the library prints by itself, such as bytes that are not of the encoding. */
+static void silent(void *user, const char *fmt, ...) { (void)user, (void)fmt; }
+
 static rotor_status ended(stream *s) {
     const xmlError *why = xmlCtxtGetLastError(s->c);
     if (s->st != ROTOR_OK || s->c->wellFormed) return s->st;
@@ -91,6 +94,7 @@ static bool begin(stream *s, base_str head) {
     sax.characters = sax.ignorableWhitespace = sax.cdataBlock = on_text;
     sax.internalSubset = on_type;
     sax.serror = (xmlStructuredErrorFunc)quiet;
+    xmlSetGenericErrorFunc(NULL, silent);
     s->c = xmlCreatePushParserCtxt(&sax, NULL, head.p, (int)BASE_MIN(head.n, (size_t)4), NULL);
     if (!s->c) return false;
     s->c->userData = s;
