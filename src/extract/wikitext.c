@@ -179,8 +179,8 @@ static bool is_dropped_link(base_str target) {
                                         "kategorie:",
                                         "fichier:",
                                         "archivo:",
-                                        "categor\xC3\xAD"
-                                        "a:",
+                                        ("categor\xC3\xAD"
+                                         "a:"),
                                         "cat\xC3\xA9gorie:"};
     for (size_t i = 0; i < BASE_COUNT(names); i++)
         if (ex_starts_with(target, names[i])) return true;
