@@ -1,0 +1,489 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Puts load on `rotor serve` and says what came of it: speeds as ratios, pauses, delays, memory, lost or mixed answers.
+
+    tools/serve_load.py all build/rotor MODEL.gguf -- --parallel 8
+    tools/serve_load.py streams,pause build/rotor MODEL.gguf --json out.json
+    tools/serve_load.py soak --url 127.0.0.1:8080 --seconds 600
+
+Modes: streams  N streams against one: tokens per second in the time when all of them run, and their ratio
+       pause    the longest gap between two tokens of running streams while a long prompt is evaluated, in median gaps
+       prefix   time to the first token of a long prompt, cold, again, and with another ending
+       overhead decode speed beside `rotor bench`, and time to the first byte beside the server's own prompt time
+       models   latency of /v1/models with many names known, idle and while streams run
+       soak     many calls one after another, then many connections at once, some of whose clients leave: memory, and
+                every answer compared with the one a lone call got
+
+What is behind -- goes to `rotor serve`. One thread reads all sockets and only notes when bytes came; they are taken
+apart afterwards, so that the client takes little of the processor that it measures. Prompts are lists of token ids:
+random ones, but the same for the same --seed.
+"""
+import argparse
+import bisect
+import http.client
+import json
+import os
+import random
+import re
+import selectors
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+# ---- One call -------------------------------------------------------------------------------------------------------
+
+
+class Call:
+    """One request on a socket of its own. events: (seconds, JSON) of a stream, when the end has come."""
+
+    def __init__(self, address, body, path="/v1/completions", leave_after=None):
+        data = json.dumps(body).encode()
+        head = "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n" % path
+        self.leave_after = leave_after  # bytes after which the client goes away; None: it stays
+        self.pieces = []                # bytes as they came
+        self.ends = []                  # how many there were in all, after each piece
+        self.times = []                 # when it came
+        self.start = time.perf_counter()
+        self.socket = socket.create_connection(address, timeout=60)
+        self.socket.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(data) + data)
+        self.socket.setblocking(False)
+        self.left = leave_after == 0
+
+    def take(self):
+        """Reads what is there. False: that was all."""
+        try:
+            piece = self.socket.recv(1 << 16)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            return False
+        if not piece:
+            return False
+        self.times.append(time.perf_counter())
+        self.pieces.append(piece)
+        self.ends.append((self.ends[-1] if self.ends else 0) + len(piece))
+        self.left = self.leave_after is not None and self.ends[-1] >= self.leave_after
+        return not self.left
+
+    def progress(self):
+        """Tokens that have come, roughly: pieces after the headers."""
+        return len(self.pieces)
+
+    def finish(self):
+        """Takes the reply apart: status, and events or body."""
+        self.socket.close()
+        raw = b"".join(self.pieces)
+        head, _, rest = raw.partition(b"\r\n\r\n")
+        self.status = int(head.split()[1]) if head else 0
+        self.events, self.body, self.done = [], None, False
+        if b"chunked" not in head.lower():
+            self.body = rest
+            return self
+        at, pending = len(head) + 4, b""
+        while at < len(raw):
+            line = raw.find(b"\r\n", at)
+            size = int(raw[at:line], 16) if line > 0 else 0
+            at = line + 2 + size + 2
+            if not size or at > len(raw):
+                break
+            pending += raw[line + 2:line + 2 + size]
+            when = self.times[bisect.bisect_left(self.ends, at)]
+            *whole, pending = pending.split(b"\n\n")
+            self.events += [(when, json.loads(e[6:])) for e in whole if e.startswith(b"data: {")]
+            self.done = self.done or b"data: [DONE]" in whole
+        return self
+
+    def tokens(self):
+        """When each piece of text came."""
+        return [t for t, e in self.events if e.get("choices") and e["choices"][0].get("text")]
+
+    def text(self):
+        if self.body is not None:
+            return json.loads(self.body)["choices"][0]["text"]
+        return "".join(e["choices"][0].get("text") or "" for _, e in self.events if e.get("choices"))
+
+    def timings(self):
+        return [e["timings"] for _, e in self.events if "timings" in e][-1]
+
+    def first(self):
+        return self.tokens()[0] - self.start
+
+
+def drive(calls, tick=None, seconds=600):
+    """Reads all calls to their ends. tick(calls) may return one more."""
+    box, live, end = selectors.DefaultSelector(), 0, time.perf_counter() + seconds
+    fresh = list(calls)
+    calls = list(calls)
+    while True:
+        for c in fresh:
+            box.register(c.socket, selectors.EVENT_READ, c)
+            live += 1
+        if not live:
+            return [c.finish() for c in calls]
+        assert time.perf_counter() < end, "no end after %d s" % seconds
+        for key, _ in box.select(0.05):
+            if key.data.left or not key.data.take():
+                box.unregister(key.data.socket)
+                key.data.socket.close()
+                live -= 1
+        more = tick(calls) if tick else None
+        fresh = [more] if more else []
+        calls += fresh
+
+
+# ---- The server -----------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """One of our own, or (url) one that runs already."""
+
+    def __init__(self, program=None, models=(), more=(), url=None):
+        self.process = None
+        if url:
+            host, _, port = url.rpartition("//")[2].partition("/")[0].partition(":")
+            self.address = (host, int(port or 80))
+        else:
+            self.process = subprocess.Popen([program, "serve", *models, "--port", "0", "--log-level", "info", *more],
+                                            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+            port, log = 0, []
+            for line in self.process.stderr:
+                log.append(line)
+                found = re.search(r"listening at \S+ port (\d+)", line)
+                port = int(found.group(1)) if found else port
+                if "ready: http" in line:
+                    break
+            else:
+                raise SystemExit("the server did not start:\n" + "".join(log))
+            self.address = ("127.0.0.1", port)
+            threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def call(self, prompt, tokens, leave_after=None, **more):
+        body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, **more}
+        return Call(self.address, body, leave_after=leave_after)
+
+    def get(self, path):
+        c = http.client.HTTPConnection(*self.address, timeout=60)
+        c.request("GET", path)
+        data = c.getresponse().read()
+        c.close()
+        return json.loads(data)
+
+    def resident(self):
+        """Bytes of memory of its own: what it has not mapped from files."""
+        if not self.process:
+            return 0
+        with open("/proc/%d/status" % self.process.pid) as f:
+            return 1024 * int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1))
+
+    def files(self):
+        return len(os.listdir("/proc/%d/fd" % self.process.pid)) if self.process else 0
+
+    def stop(self):
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            if self.process.wait(20):
+                raise SystemExit("the server ended with %d" % self.process.returncode)
+
+
+class Prompts:
+    """Random ids from the middle of the vocabulary, where no control tokens stand."""
+
+    def __init__(self, server, seed, top):
+        self.random = random.Random(seed)
+        self.top = top
+
+    def make(self, n):
+        return [self.random.randrange(self.top // 8, self.top // 2) for _ in range(n)]
+
+
+# ---- Modes ----------------------------------------------------------------------------------------------------------
+
+
+def rate_together(calls):
+    """Tokens per second of all calls in the time when all of them run."""
+    tokens = [c.tokens() for c in calls]
+    begin, end = max(t[0] for t in tokens), min(t[-1] for t in tokens)
+    if end <= begin:
+        raise SystemExit("streams: they did not all run at one time; raise --tokens")
+    return sum(begin < t <= end for line in tokens for t in line) / (end - begin)
+
+
+def streams(o, server, prompts):
+    rows = []
+    for _ in range(o.rounds):
+        one = rate_together(drive([server.call(prompts.make(16), o.tokens)]))
+        many = rate_together(drive([server.call(prompts.make(16), o.tokens) for _ in range(o.streams)]))
+        rows.append((one, many, many / one))
+    one, many, ratio = (statistics.median(r[i] for r in rows) for i in range(3))
+    return {"streams": o.streams, "one_tps": one, "together_tps": many, "ratio": ratio,
+            "ratio_range": [min(r[2] for r in rows), max(r[2] for r in rows)], "goal": "ratio >= 4"}
+
+
+def gaps(times):
+    return [b - a for a, b in zip(times, times[1:])]
+
+
+def pause(o, server, prompts):
+    rows = []
+    for _ in range(o.rounds):
+        late = []
+
+        def tick(calls):
+            if late or any(c.progress() < 24 for c in calls):
+                return None
+            late.append(server.call(prompts.make(o.prompt), 4))
+            return late[0]
+
+        calls = drive([server.call(prompts.make(16), o.running_tokens) for _ in range(o.running)], tick)
+        new = late[0]
+        running = [c for c in calls if c is not new]
+        before = [g for c in running for g in gaps([t for t in c.tokens() if t < new.start])[4:]]
+        step = statistics.median(before)
+        during = [g for c in running for g in gaps([t for t in c.tokens() if new.start - step < t < new.tokens()[0]])]
+        rows.append({"step_ms": 1e3 * step, "longest_before": max(before) / step, "longest": max(during) / step,
+                     "median_during": statistics.median(during) / step, "prompt_s": new.first(),
+                     "prompt_tps": o.prompt / new.first(), "tokens_beside": len(during)})
+        if any(c.tokens()[-1] < new.tokens()[0] for c in running):
+            raise SystemExit("pause: the running streams ended before the prompt did; raise --running-tokens")
+    return {"running": o.running, "prompt": o.prompt, "rounds": rows, "goal": "longest <= 4",
+            **{k: statistics.median(r[k] for r in rows) for k in rows[0]}}
+
+
+def prefix(o, server, prompts):
+    rows = []
+    for _ in range(o.rounds):
+        p = prompts.make(o.prompt)
+        cold, again, other = (drive([server.call(q, 4)])[0] for q in (p, p, p[:-8] + prompts.make(8)))
+        rows.append((cold.first(), again.first(), other.first(), other.timings()["cache_n"]))
+    cold, again, other, kept = (statistics.median(r[i] for r in rows) for i in range(4))
+    return {"prompt": o.prompt, "cold_s": cold, "again_ms": 1e3 * again, "other_end_ms": 1e3 * other, "kept": kept,
+            "shorter": cold / again, "shorter_other_end": cold / other, "goal": "shorter >= 20"}
+
+
+def bench(o, n_prompt, tokens):
+    run = subprocess.run([o.program, "bench", o.model, "-p", str(n_prompt), "-n", str(tokens), "-r", "1", "--json",
+                          *o.bench_args.split()], capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def overhead(o, server, prompts):
+    """Decoding of one stream beside rotor bench, turn by turn; the first byte beside what the prompt took."""
+    rows, first = [], []
+    for _ in range(o.rounds):
+        call = drive([server.call(prompts.make(16), o.tokens)])[0]
+        times = call.tokens()
+        client = (len(times) - 1) / (times[-1] - times[0])
+        t = call.timings()
+        own = (t["predicted_n"] - 1) / (t["predicted_ms"] / 1e3)
+        alone = bench(o, 16, o.tokens)["decode_tps"] if o.program else float("nan")
+        rows.append((client, own, alone))
+        for n in (1, 64):
+            c = drive([server.call(prompts.make(n), 2)])[0]
+            first.append(1e3 * c.first() - c.timings()["prompt_ms"])
+    client, own, alone = (statistics.median(r[i] for r in rows) for i in range(3))
+    lost = statistics.median(100 * (1 - r[0] / r[2]) for r in rows)
+    return {"client_tps": client, "server_tps": own, "bench_tps": alone, "lost_percent": lost,
+            "lost_range": [min(100 * (1 - r[0] / r[2]) for r in rows), max(100 * (1 - r[0] / r[2]) for r in rows)],
+            "first_byte_ms": statistics.median(first), "first_byte_worst_ms": max(first),
+            "goal": "lost_percent < 3, first_byte_ms < 5"}
+
+
+def latencies(server, n):
+    """Seconds of n requests for the models, each on a new connection, and of n on one."""
+    fresh, kept = [], []
+    for _ in range(n):
+        start = time.perf_counter()
+        server.get("/v1/models")
+        fresh.append(time.perf_counter() - start)
+    c = http.client.HTTPConnection(*server.address, timeout=60)
+    for _ in range(n):
+        start = time.perf_counter()
+        c.request("GET", "/v1/models")
+        c.getresponse().read()
+        kept.append(time.perf_counter() - start)
+    c.close()
+    return fresh, kept
+
+
+def models(o, server, prompts):
+    """A server of its own that knows o.names names, all of one small file."""
+    names = ["name-%02d" % i for i in range(o.names)]
+    more = [w for n in names for w in ("--alias", n)] + ["--parallel", "4", "-c", "512"]
+    small = Server(o.program, [o.small] * len(names), more) if o.program and o.small else server
+    out = {"names": len(small.get("/v1/models")["data"])}
+    for state in ("idle", "loaded"):
+        done = threading.Event()
+        busy = []
+        if state == "loaded":
+            def run():
+                while not done.is_set():
+                    drive([small.call(prompts.make(8) if small is server else [5, 6, 7, i + 8], 400) for i in range(4)])
+            busy = [threading.Thread(target=run)]
+        for t in busy:
+            t.start()
+        fresh, kept = latencies(small, 200)
+        done.set()
+        for t in busy:
+            t.join()
+        for name, list_ in (("new", fresh), ("kept", kept)):
+            list_.sort()
+            out["%s_%s_ms" % (state, name)] = 1e3 * statistics.median(list_)
+            out["%s_%s_p99_ms" % (state, name)] = 1e3 * list_[int(0.99 * len(list_))]
+    if small is not server:
+        small.stop()
+    return out
+
+
+def reference(server, prompts, n):
+    """Prompts with the answers that lone calls got."""
+    asked = [prompts.make(prompts.random.randrange(4, 40)) for _ in range(n)]
+    return [(p, k, drive([server.call(p, k, cache_prompt=False)])[0].text())
+            for p in asked for k in [prompts.random.randrange(8, 40)]]
+
+
+class Tally:
+    """What became of calls."""
+
+    def __init__(self):
+        self.asked = self.right = self.left = self.refused = self.lost = self.mixed = 0
+        self.wrong = []
+
+    def count(self, call, want):
+        self.asked += 1
+        if call.leave_after is not None:
+            self.left += 1
+        elif call.status == 429:
+            self.refused += 1
+        elif call.status != 200 or not call.done:
+            self.lost += 1
+            self.wrong.append((call.status, (call.body or b"")[:200].decode(errors="replace")))
+        elif call.text() != want:
+            self.mixed += 1
+            self.wrong.append((call.text(), want))
+        else:
+            self.right += 1
+
+
+def soak_at_once(o, server, known, tally, note):
+    """o.connections calls at once, each ended one replaced by a new one; one in eight leaves early."""
+    box, end, wants = selectors.DefaultSelector(), time.perf_counter() + o.seconds, {}
+    dice, next_note = random.Random(o.seed), 0
+
+    def start():
+        p, k, want = dice.choice(known)
+        leaves = dice.choice((0, 1, 300, 900)) if dice.random() < 0.125 else None
+        call = server.call(p, k, leave_after=leaves)
+        wants[call] = want
+        if call.left:
+            close(call, False)
+        else:
+            box.register(call.socket, selectors.EVENT_READ, call)
+
+    def close(call, known_to_box=True):
+        if known_to_box:
+            box.unregister(call.socket)
+        tally.count(call.finish(), wants.pop(call))
+
+    while time.perf_counter() < end or wants:
+        while len(wants) < o.connections and time.perf_counter() < end:
+            start()
+        for key, _ in box.select(0.05):
+            if not key.data.take():
+                close(key.data)
+        if time.perf_counter() > next_note:
+            note()
+            next_note = time.perf_counter() + max(1, o.seconds / 50)
+
+
+def soak(o, server, prompts):
+    known = reference(server, prompts, 32)
+    tally, memory = Tally(), []
+    start = time.perf_counter()
+
+    def note():
+        memory.append((round(time.perf_counter() - start, 1), server.resident(), server.files()))
+
+    for i in range(o.sequential):
+        p, k, want = known[i % len(known)]
+        tally.count(drive([server.call(p, k)])[0], want)
+        if i % 50 == 0:
+            note()
+    soak_at_once(o, server, known, tally, note)
+    time.sleep(0.5)
+    note()
+    early = max(m for t, m, _ in memory[:max(1, len(memory) // 4)])
+    return {"asked": tally.asked, "right": tally.right, "left_early": tally.left, "refused": tally.refused,
+            "lost": tally.lost, "mixed": tally.mixed, "wrong": tally.wrong[:5],
+            "seconds": time.perf_counter() - start, "rss_first_quarter": early, "rss_end": memory[-1][1],
+            "growth_kib": (memory[-1][1] - early) / 1024, "files_begin": memory[0][2], "files_end": memory[-1][2],
+            "memory": memory[::max(1, len(memory) // 12)], "goal": "growth 0, lost 0, mixed 0"}
+
+
+MODES = {"streams": streams, "pause": pause, "prefix": prefix, "overhead": overhead, "models": models, "soak": soak}
+
+# ---- Report ---------------------------------------------------------------------------------------------------------
+
+
+def show(name, result):
+    print("%s   %s" % (name, result.get("goal", "")))
+    for key, value in result.items():
+        if key in ("goal", "memory", "rounds"):
+            continue
+        print("  %-22s %s" % (key, "%.3f" % value if isinstance(value, float) else value))
+    sys.stdout.flush()
+
+
+def options():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("modes", help="all, or some of: %s; with commas" % ", ".join(MODES))
+    p.add_argument("program", nargs="?", help="rotor")
+    p.add_argument("model", nargs="?", help="a .gguf file")
+    p.add_argument("--url", help="a server that runs already: HOST:PORT")
+    p.add_argument("--rounds", type=int, default=3, help="of each measurement; the median counts")
+    p.add_argument("--tokens", type=int, default=64, help="of an answer")
+    p.add_argument("--streams", type=int, default=8, help="at once (mode streams)")
+    p.add_argument("--running", type=int, default=4, help="streams beside the prompt (mode pause)")
+    p.add_argument("--running-tokens", type=int, default=600, help="of theirs")
+    p.add_argument("--prompt", type=int, default=2000, help="tokens of a long prompt")
+    p.add_argument("--vocab", type=int, default=100000, help="ids are taken from the middle of so many")
+    p.add_argument("--names", type=int, default=50, help="of models (mode models)")
+    p.add_argument("--small", help="the file they all mean; default: MODEL")
+    p.add_argument("--sequential", type=int, default=1000, help="calls one after another (mode soak)")
+    p.add_argument("--connections", type=int, default=64, help="at once (mode soak)")
+    p.add_argument("--seconds", type=float, default=60, help="of these")
+    p.add_argument("--bench-args", default="", help="for rotor bench, where the server gets some behind --")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--json", help="write everything to this file")
+    own, more = (sys.argv[1:], []) if "--" not in sys.argv else (
+        sys.argv[1:sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1:])
+    o = p.parse_args(own)
+    o.more = more
+    o.names_of_modes = list(MODES) if o.modes == "all" else o.modes.split(",")
+    o.small = o.small or o.model
+    if any(m not in MODES for m in o.names_of_modes) or not (o.url or (o.program and o.model)):
+        p.error("expected modes of %s, and a program with a model, or --url" % ", ".join(MODES))
+    return o
+
+
+def main():
+    o = options()
+    server = Server(o.program, [o.model], o.more, o.url)
+    result, prompts = {}, Prompts(server, o.seed, o.vocab)
+    try:
+        drive([server.call(prompts.make(8), 4)])
+        for name in o.names_of_modes:
+            result[name] = MODES[name](o, server, prompts)
+            show(name, result[name])
+    finally:
+        server.stop()
+    if o.json:
+        with open(o.json, "w") as f:
+            json.dump(result, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()
