@@ -179,6 +179,14 @@ class Server:
         with open("/proc/%d/status" % self.process.pid) as f:
             return 1024 * int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1))
 
+    def waited(self):
+        """Seconds that its threads were ready to run and something else had the processor."""
+        ns = 0
+        for task in os.listdir("/proc/%d/task" % self.process.pid) if self.process else ():
+            with open("/proc/%d/task/%s/schedstat" % (self.process.pid, task)) as f:
+                ns += int(f.read().split()[1])
+        return ns / 1e9
+
     def files(self):
         return len(os.listdir("/proc/%d/fd" % self.process.pid)) if self.process else 0
 
@@ -212,6 +220,12 @@ def rate_together(calls):
     return sum(begin < t <= end for line in tokens for t in line) / (end - begin)
 
 
+def bench(o, n_prompt, tokens, *more):
+    run = subprocess.run([o.program, "bench", o.model, "-p", str(n_prompt), "-n", str(tokens), "-r", "1", "--json",
+                          *more, *o.bench_args.split()], capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
 def streams(o, server, prompts):
     rows = []
     for _ in range(o.rounds):
@@ -219,7 +233,10 @@ def streams(o, server, prompts):
         many = rate_together(drive([server.call(prompts.make(16), o.tokens) for _ in range(o.streams)]))
         rows.append((one, many, many / one))
     one, many, ratio = (statistics.median(r[i] for r in rows) for i in range(3))
+    alone = bench(o, 0, o.tokens, "--sessions", str(o.streams)) if o.program else {}
     return {"streams": o.streams, "one_tps": one, "together_tps": many, "ratio": ratio,
+            "bench_one_tps": alone.get("decode_tps"), "bench_together_tps": alone.get("sessions_tps"),
+            "bench_ratio": alone.get("sessions_ratio"), "bench_ceiling_tps": alone.get("sessions_ceiling_tps"),
             "ratio_range": [min(r[2] for r in rows), max(r[2] for r in rows)], "goal": "ratio >= 4"}
 
 
@@ -227,28 +244,46 @@ def gaps(times):
     return [b - a for a, b in zip(times, times[1:])]
 
 
+def pause_once(o, server, prompts):
+    """The calls that ran, the one with the long prompt, and (seconds, seconds waited so far) all along."""
+    late, waited = [], []
+
+    def tick(calls):
+        waited.append((time.perf_counter(), server.waited()))
+        if late or any(c.progress() < 24 for c in calls):
+            return None
+        late.append(server.call(prompts.make(o.prompt), 4))
+        return late[0]
+
+    calls = drive([server.call(prompts.make(16), o.running_tokens) for _ in range(o.running)], tick)
+    running = [c for c in calls if c is not late[0]]
+    if any(c.tokens()[-1] < late[0].tokens()[0] for c in running):
+        raise SystemExit("pause: the running streams ended before the prompt did; raise --running-tokens")
+    return running, late[0], waited
+
+
 def pause(o, server, prompts):
+    """longest_own: of those gaps in which others had a processor for less than a fifth of a step."""
     rows = []
     for _ in range(o.rounds):
-        late = []
-
-        def tick(calls):
-            if late or any(c.progress() < 24 for c in calls):
-                return None
-            late.append(server.call(prompts.make(o.prompt), 4))
-            return late[0]
-
-        calls = drive([server.call(prompts.make(16), o.running_tokens) for _ in range(o.running)], tick)
-        new = late[0]
-        running = [c for c in calls if c is not new]
+        running, new, waited = pause_once(o, server, prompts)
+        clock = [t for t, _ in waited]
+        first = new.tokens()[0]
         before = [g for c in running for g in gaps([t for t in c.tokens() if t < new.start])[4:]]
         step = statistics.median(before)
-        during = [g for c in running for g in gaps([t for t in c.tokens() if new.start - step < t < new.tokens()[0]])]
-        rows.append({"step_ms": 1e3 * step, "longest_before": max(before) / step, "longest": max(during) / step,
-                     "median_during": statistics.median(during) / step, "prompt_s": new.first(),
-                     "prompt_tps": o.prompt / new.first(), "tokens_beside": len(during)})
-        if any(c.tokens()[-1] < new.tokens()[0] for c in running):
-            raise SystemExit("pause: the running streams ended before the prompt did; raise --running-tokens")
+        during, own = [], []
+        for c in running:
+            times = [t for t in c.tokens() if new.start - step < t < first]
+            for a, b in zip(times, times[1:]):
+                during.append(b - a)
+                i, k = bisect.bisect_left(clock, a) - 1, min(bisect.bisect_left(clock, b), len(clock) - 1)
+                if waited[k][1] - waited[max(i, 0)][1] < step / 5:
+                    own.append(b - a)
+        during.sort()
+        rows.append({"step_ms": 1e3 * step, "longest_before": max(before) / step, "longest": during[-1] / step,
+                     "longest_own": max(own) / step, "own_share": len(own) / len(during),
+                     "p95": during[int(0.95 * len(during))] / step, "median_during": statistics.median(during) / step,
+                     "prompt_s": new.first(), "prompt_tps": o.prompt / new.first(), "tokens_beside": len(during)})
     return {"running": o.running, "prompt": o.prompt, "rounds": rows, "goal": "longest <= 4",
             **{k: statistics.median(r[k] for r in rows) for k in rows[0]}}
 
@@ -262,12 +297,6 @@ def prefix(o, server, prompts):
     cold, again, other, kept = (statistics.median(r[i] for r in rows) for i in range(4))
     return {"prompt": o.prompt, "cold_s": cold, "again_ms": 1e3 * again, "other_end_ms": 1e3 * other, "kept": kept,
             "shorter": cold / again, "shorter_other_end": cold / other, "goal": "shorter >= 20"}
-
-
-def bench(o, n_prompt, tokens):
-    run = subprocess.run([o.program, "bench", o.model, "-p", str(n_prompt), "-n", str(tokens), "-r", "1", "--json",
-                          *o.bench_args.split()], capture_output=True, text=True, check=True)
-    return json.loads(run.stdout)
 
 
 def overhead(o, server, prompts):

@@ -13,7 +13,8 @@
  *
  * Prompt rows make a step long, and those who decode wait for its end. With a wish for the length
  * of a step only so many are taken as the measured times allow; now and then a step goes without
- * any, to measure that again.
+ * any, to measure that again. A time far above the mean counts only when it lasts: something else
+ * on the machine must neither lengthen the steps to come nor, for long, shorten them.
  *
  * Where prompts have a device of their own, a step is one or the other: prompt rows, or the rest,
  * by turns while there are both.
@@ -47,6 +48,12 @@ typedef struct job {
     uint32_t logits;  /* index of its logits in that step; TEXT_NO_ID: none */
 } job;
 
+/* The mean of a time that something else on the machine disturbs now and then. */
+typedef struct usual {
+    double us;       /* recent mean; 0: not measured */
+    uint32_t n_high; /* values in a row that were too high to count */
+} usual;
+
 struct gen_batch {
     run_engine *e;        /* borrowed */
     job *jobs;            /* [max_jobs], owned */
@@ -63,12 +70,13 @@ struct gen_batch {
     bool prompts_last; /* so did the last step's: where prompts go apart, it is the others' turn */
     gen_pace pace;     /* of steps without prompts */
     bool wished;       /* steps shall be short while jobs decode … */
-    uint64_t wish_us;  /* … this short; 0: three times plain_us */
+    uint64_t wish_us;  /* … this short; 0: three times `plain` */
     uint32_t n_prompt; /* of the step's rows, those of prompts beside decoding jobs */
     uint32_t prompt_room; /* most of these in the step being made */
     uint32_t n_mixed;     /* steps with both since one with neither's */
-    double plain_us;      /* a step of decoding jobs alone, recent mean; 0: not measured */
-    double prompt_us;     /* a prompt row beside them, recent mean; 0: not measured */
+    usual plain;          /* a step of decoding jobs alone … */
+    uint32_t plain_jobs;  /* … when there were so many */
+    usual prompt;         /* a prompt row beside them */
 };
 
 rotor_status gen_batch_create(gen_batch **out, run_engine *e, uint32_t max_jobs, rotor_error *err) {
@@ -248,11 +256,12 @@ static void clear_rows(gen_batch *b) {
     }
 }
 
-/* Whether there are jobs whose prompts take many rows still, or others. */
-static bool has_jobs(const gen_batch *b, bool prompts) {
+/* Jobs whose prompts take many rows still, or the others. */
+static uint32_t count_jobs(const gen_batch *b, bool prompts) {
+    uint32_t n = 0;
     for (uint32_t i = 0; i < b->max_jobs; i++)
-        if (b->jobs[i].handle && needs_one_row(&b->jobs[i]) != prompts) return true;
-    return false;
+        n += b->jobs[i].handle && needs_one_row(&b->jobs[i]) != prompts;
+    return n;
 }
 
 /* ---- How much of prompts a step takes ---- */
@@ -264,35 +273,49 @@ void gen_batch_wish(gen_batch *b, uint64_t step_us) {
 
 /* Prompt rows for which there is time in a step that others wait for. */
 static uint32_t prompt_room(gen_batch *b) {
-    enum { FIRST = 16, LEAST = 2, REMEASURE = 32 };
-    if (!b->wished || !has_jobs(b, false) || !has_jobs(b, true)) return UINT32_MAX;
-    if (b->plain_us <= 0 || ++b->n_mixed > REMEASURE) {
+    enum { FIRST = 4, LEAST = 2, REMEASURE = 32, TOGETHER = 4 /* rows kernels take at once */ };
+    const uint32_t ones = count_jobs(b, false);
+    if (!b->wished || !ones || !count_jobs(b, true)) return UINT32_MAX;
+    b->n_mixed += ones == b->plain_jobs ? 1 : REMEASURE; /* every other step at most */
+    if (b->plain.us <= 0 || b->n_mixed > REMEASURE) {
         b->n_mixed = 0;
         return 0;
     }
-    if (b->prompt_us <= 0) return FIRST;
-    const double whole = b->wish_us ? (double)b->wish_us : 3 * b->plain_us;
-    const double rows = (whole - b->plain_us) / b->prompt_us;
+    if (b->prompt.us <= 0) return FIRST;
+    const double whole = b->wish_us ? (double)b->wish_us : 3 * b->plain.us;
+    const double rows = (whole - b->plain.us) / b->prompt.us;
     if (!(rows > LEAST)) return LEAST;
     const uint32_t n = rows < run_chunk(b->e) ? (uint32_t)rows : run_chunk(b->e);
-    return n > 8 ? n / 8 * 8 : n; /* kernels take rows in eights */
+    const uint32_t odd = (ones + n) % TOGETHER;
+    return n > LEAST + odd ? n - odd : n;
 }
 
-static void smooth(double *mean, double value) {
-    *mean = *mean > 0 ? *mean + (value - *mean) / 4 : value;
+static void learn(usual *u, double us) {
+    const double high = 1.4, low = 0.6; /* times the mean */
+    enum { LASTS = 3 };
+    const bool too_high = u->us > 0 && us > high * u->us;
+    if (too_high && ++u->n_high < LASTS) return;
+    u->us = u->us <= 0 || too_high || us < low * u->us ? us : u->us + (us - u->us) / 4;
+    u->n_high = 0;
 }
 
-static void note_step(gen_batch *b, uint32_t n_rows, uint64_t us) {
-    if (!b->prompts) gen_pace_note(&b->pace, n_rows, us);
-    if (!b->prompts)
-        smooth(&b->plain_us, (double)us);
-    else if (b->n_prompt && b->n_prompt < n_rows)
-        smooth(&b->prompt_us, BASE_MAX((double)us - b->plain_us, 1.0) / b->n_prompt);
+/* ones: jobs that had one row each, before they moved on. */
+static void note_step(gen_batch *b, uint32_t n_rows, uint32_t ones, uint64_t us) {
+    if (!b->prompts) {
+        gen_pace_note(&b->pace, n_rows, us);
+        if (ones != b->plain_jobs) b->plain = (usual){0};
+        b->plain_jobs = ones;
+        learn(&b->plain, (double)us);
+    } else if (b->n_prompt && b->n_prompt < n_rows) {
+        learn(&b->prompt, BASE_MAX((double)us - b->plain.us, 1.0) / b->n_prompt);
+    } else if (b->n_prompt >= 8 && b->prompt.us <= 0) {
+        learn(&b->prompt, (double)us / b->n_prompt); /* too much rather than too little */
+    }
 }
 
 static void fill_step(gen_batch *b, bool guess) {
     spare s = guess ? count_spare(b) : (spare){0};
-    const bool apart = run_prompt_device(b->e) && has_jobs(b, false) && has_jobs(b, true);
+    const bool apart = run_prompt_device(b->e) && count_jobs(b, false) && count_jobs(b, true);
     clear_rows(b);
     if (!apart) b->prompt_room = prompt_room(b);
     for (int prompts = 0; prompts < 2; prompts++)
@@ -395,7 +418,7 @@ static rotor_status eval_step(gen_batch *b, rotor_error *why) {
     uint32_t n_rows = b->n_rows;
     uint64_t start = base_now_us();
     rotor_status status = run_eval_draw(b->e, b->rows, n_rows, draws(b), why);
-    if (status == ROTOR_OK) note_step(b, n_rows, base_now_us() - start);
+    if (status == ROTOR_OK) note_step(b, n_rows, count_jobs(b, false), base_now_us() - start);
     if (status == ROTOR_E_FULL) {
         fill_step(b, false);
         if (b->n_rows < n_rows) status = run_eval(b->e, b->rows, b->n_rows, why);

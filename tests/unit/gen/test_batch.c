@@ -683,12 +683,12 @@ static void prompts_leave_room(void **state) {
     assert_int_equal(w.n, 0); /* measures */
     for (int i = 0; i < 3; i++) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
     assert_int_equal(w.n, 3);
-    assert_int_equal(w.done[0], 16);
-    assert_int_equal(w.done[1], 18);
-    assert_int_equal(w.done[2], 20);
+    assert_int_equal(w.done[0], 4);
+    assert_int_equal(w.done[1], 6);
+    assert_int_equal(w.done[2], 8);
     gen_batch_cancel(b, short_job->handle);
     for (int i = 0; i < 2; i++) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
-    assert_int_equal(w.done[3], 20 + 64);
+    assert_int_equal(w.done[3], 8 + 64);
     while (live) assert_int_equal(gen_batch_step(b, &live, NULL), ROTOR_OK);
     assert_int_equal(long_job->r.finish, GEN_FINISH_LENGTH);
     gen_batch_free(&b);
