@@ -290,6 +290,25 @@ typedef enum rotor_full {
     ROTOR_FULL_SHIFT /* the text goes on; a prompt that is longer loses its oldest part */
 } rotor_full;
 
+/* Rules that a text is kept to: tokens that would break them are not chosen, and the text ends only
+ * where they are fulfilled, unless something else ends it (max_tokens, a full context, a stop
+ * string, a callback). docs/grammar.md says what there is. */
+typedef enum rotor_grammar_kind {
+    ROTOR_GRAMMAR_GBNF,        /* a grammar in the notation of llama.cpp */
+    ROTOR_GRAMMAR_JSON_SCHEMA, /* a JSON schema */
+    ROTOR_GRAMMAR_JSON_OBJECT  /* any JSON object; there is no text */
+} rotor_grammar_kind;
+typedef struct rotor_grammar rotor_grammar;
+/* Reads rules for texts of an engine, which outlives them. ROTOR_E_FORMAT: they are wrong, with the
+ * line and column of a grammar or the place in a schema; ROTOR_E_UNSUPPORTED: a keyword of a schema
+ * that cannot be kept to; ROTOR_E_FULL: too large. The first one for an engine takes longest. Safe
+ * from any thread, also while the engine generates. */
+ROTOR_API rotor_status rotor_grammar_create(rotor_grammar **out, rotor_engine *e,
+                                            rotor_grammar_kind kind, const char *text,
+                                            rotor_error *err);
+/* After the generations that use it. NULL is fine; *g becomes NULL. */
+ROTOR_API void rotor_grammar_free(rotor_grammar **g);
+
 typedef struct rotor_gen_options {
     uint32_t size;            /* sizeof(rotor_gen_options) */
     uint32_t max_tokens;      /* 0: until the context is full (shift: until the model ends) */
@@ -347,6 +366,12 @@ typedef struct rotor_gen_options {
     bool (*on_shorten)(void *user, const uint32_t **ids, size_t *n);
     /* shift, may be NULL: n_dropped tokens are being dropped, n_left are evaluated again. */
     void (*on_shift)(void *user, uint32_t n_dropped, uint32_t n_left);
+    /* The text is kept to these rules, of the same engine. In a conversation of the Harmony format
+     * they bind the answer and not what is thought before it; the answer may be a call of a
+     * function instead. Used by any number of generations, also at once in a batch. Not with
+     * ignore_eog. ROTOR_E_FULL while generating: so ambiguous, or so deeply nested, that the work
+     * exceeds a limit. NULL: none */
+    const rotor_grammar *grammar;
 } rotor_gen_options;
 /* The model's own sampling settings over Rotor's defaults. e may be NULL. */
 ROTOR_API rotor_gen_options rotor_gen_options_default(const rotor_engine *e);

@@ -30,7 +30,7 @@ ROOMS = {
     "gen": "base run dev text chat grammar",
     "rag": "base par kern text",
     "train": "base par file quant kern model text run",
-    "api": "base cpu par model run gen rag train text chat dev file quant " + PUBLIC,
+    "api": "base cpu par model run gen grammar rag train text chat dev file quant " + PUBLIC,
     "tool": "base cpu par file quant kern model dev run gen text",
     "serve": "base " + PUBLIC,
     "hub": "base",

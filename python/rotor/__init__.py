@@ -10,13 +10,13 @@ Engine, Session and Chat are the library's own objects; load_bitnet_model, BitNe
 TextGenerator are thin names over them. rotor.torch (imported only when asked for; needs PyTorch)
 trains ternary networks and exports them.
 """
-from ._engine import Chat, Engine, Error, Result, Session
+from ._engine import Chat, Engine, Error, Grammar, Result, Session
 from ._library import lib as _lib
 from ._names import (BitNetTokenizer, GreedySampling, NucleusSampling, TextGenerator, TopKSampling,
                      load_bitnet_model)
 
 __version__ = _lib.rotor_version().decode()
-__all__ = ["BitNetTokenizer", "Chat", "Engine", "Error", "GreedySampling", "NucleusSampling", "Result", "Session",
+__all__ = ["BitNetTokenizer", "Chat", "Engine", "Error", "Grammar", "GreedySampling", "NucleusSampling", "Result", "Session",
            "TextGenerator", "TopKSampling", "chat_templates", "features", "load_bitnet_model"]
 
 

@@ -198,7 +198,7 @@ class _Call:
     """One rotor_gen_options with everything it points to, and the exceptions of its callbacks."""
 
     def __init__(self, session, on_text, on_prompt=None, on_logits=None, stop=(), bias=None, draft=None, parts=False,
-                 on_piece=None, on_full="stop", on_shift=None, **numbers):
+                 on_piece=None, on_full="stop", on_shift=None, grammar=None, json_schema=None, **numbers):
         unknown = set(numbers) - set(_NUMBERS)
         if unknown:
             raise TypeError("no such option: %s" % ", ".join(sorted(unknown)))
@@ -216,6 +216,8 @@ class _Call:
         o.bias_ids, o.bias, o.n_bias = _ptr(self.bias_ids), _ptr(self.bias, ctypes.c_float), len(self.bias)
         self.draft = draft
         o.draft = draft._need().ptr if draft else None
+        self.grammar = _grammar(session._native, grammar, json_schema)
+        o.grammar = self.grammar.ptr if self.grammar else None
         self.reply = _Reply(session._native, self._pieces(on_piece)) if parts else None
         o.reply = self.reply.ptr if parts else None
         o.on_text = c.TEXT_FN(self._text)
@@ -298,6 +300,32 @@ class _Reply:
     def __del__(self):
         if getattr(self, "ptr", None):
             self.lib.rotor_reply_free(byref(self.ptr))
+
+
+class Grammar:
+    """Rules that texts are kept to, read once: Engine.grammar makes one, Session.generate takes it as
+    `grammar`, any number of times. It keeps the engine alive."""
+
+    def __init__(self, native, kind, text):
+        self.native, err = native, c.CError()
+        self.lib, self.ptr = lib, ctypes.c_void_p()
+        _check(lib.rotor_grammar_create(byref(self.ptr), native.ptr, kind, _no_zero(text, "a grammar"), byref(err)), err)
+
+    def __del__(self):
+        if getattr(self, "ptr", None):
+            self.lib.rotor_grammar_free(byref(self.ptr))
+
+
+def _grammar(native, grammar, json_schema):
+    """A Grammar of what generate() was given; None: nothing."""
+    if grammar is not None and json_schema is not None:
+        raise TypeError("grammar and json_schema: one of them")
+    if json_schema is not None:
+        text = json_schema if isinstance(json_schema, str) else json.dumps(json_schema, ensure_ascii=False)
+        return Grammar(native, c.GRAMMAR["json_schema"], text)
+    if isinstance(grammar, Grammar) and grammar.native is not native:
+        raise ValueError("the grammar is of another engine")
+    return Grammar(native, c.GRAMMAR["gbnf"], grammar) if isinstance(grammar, str) else grammar
 
 
 # ---- Engine ----------------------------------------------------------------------------------------------------------
@@ -489,6 +517,13 @@ class Engine:
 
     # Shorthands: a session for one call.
 
+    def grammar(self, text=None, *, json_schema=None):
+        """Rules for texts of this engine, to be used many times: a Grammar from GBNF (docs/grammar.md), or from
+        a JSON schema (a text, or what json.loads makes of one)."""
+        if (text is None) == (json_schema is None):
+            raise TypeError("a text or a json_schema")
+        return _grammar(self._need(), text, json_schema)
+
     def generate(self, prompt, **options):
         """Session.generate on a session of its own."""
         with self.session() as session:
@@ -652,6 +687,9 @@ class Session:
         on_logits(array), which may change it. on_full says what happens when the context is full:
         "stop" (the text ends, a longer prompt is an error) or "shift" (the oldest tokens behind the
         first `keep` are dropped, and on_shift(n_dropped, n_left) is told). What is not given is the model's own setting.
+
+        grammar (a GBNF text, or an Engine.grammar) or json_schema (a text, or what json.loads makes
+        of one) keeps the text to rules: what ends with finish "end" fulfils them.
 
         parts=True, after Engine.chat_prompt of a model whose answers have parts: text is the answer
         alone, the Result has the others, and on_piece(part, text, name, begins, ends) is told all as

@@ -28,6 +28,7 @@ I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
 POOL = {"auto": 0, "mean": 1, "cls": 2, "last": 3}
 FINISH = ("end", "stop", "length", "full", "cancel")
 FULL = {"stop": 0, "shift": 1}
+GRAMMAR = {"gbnf": 0, "json_schema": 1, "json_object": 2}
 TOK_BOS, TOK_SPECIAL = 1, 2
 EMBED_RAW, EMBED_TRUNCATE = 1, 2
 AUTO_CTX = 0xFFFFFFFF
@@ -132,7 +133,8 @@ class GenOptions(ctypes.Structure):
                 ("n_bias", c_size_t), ("n_top", c_uint32), ("ignore_eog", c_bool), ("special", c_bool), ("no_logprobs", c_bool),
                 ("on_text", TEXT_FN), ("on_prompt", PROMPT_FN), ("on_logits", LOGITS_FN), ("user", c_void_p),
                 ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p), ("reply", c_void_p),
-                ("full", c_int), ("keep", c_uint32), ("on_shorten", SHORTEN_FN), ("on_shift", SHIFT_FN)]
+                ("full", c_int), ("keep", c_uint32), ("on_shorten", SHORTEN_FN), ("on_shift", SHIFT_FN),
+                ("grammar", c_void_p)]
 
 
 class GenResult(ctypes.Structure):
@@ -180,6 +182,8 @@ FUNCTIONS = {
     "rotor_reply_text": (c_void_p, [c_void_p, c_int]),
     "rotor_reply_bytes": (c_size_t, [c_void_p, c_int]),
     "rotor_reply_calls": (c_size_t, [c_void_p, POINTER(POINTER(ToolCall))]),
+    "rotor_grammar_create": (c_int, [OUT, c_void_p, c_int, c_char_p, ERR]),
+    "rotor_grammar_free": (None, [OUT]),
     "rotor_session_create": (c_int, [OUT, c_void_p, c_uint32, ERR]),
     "rotor_session_free": (None, [OUT]),
     "rotor_session_len": (c_uint32, [c_void_p]),

@@ -246,7 +246,9 @@ static rotor_status open_engine(rotor_engine **out, const origin *from,
         e->opt.max_sessions = 1;
     }
     e->log = (base_log){opt.log ? forward_log : NULL, e};
-    rotor_status status = start_threads(e, err);
+    rotor_status status = base_mutex_create(&e->words_lock) == ROTOR_OK
+                              ? start_threads(e, err)
+                              : base_fail_nomem(err, "opening an engine");
     if (status != ROTOR_OK) goto fail;
     status = open_model(e, from, err);
     if (status != ROTOR_OK) goto fail;
@@ -288,6 +290,8 @@ void rotor_engine_close(rotor_engine **pe) {
     if (!pe || !*pe) return;
     rotor_engine *e = *pe;
     harmony_guide_free(&e->guide);
+    grammar_words_free(&e->words);
+    base_mutex_free(&e->words_lock);
     chat_template_free(&e->tmpl);
     base_free(e->rows);
     run_free(&e->run);

@@ -53,34 +53,6 @@ static rotor_status read_answer(void *user, uint32_t id, base_buf *text, bool *s
     return api_reply_read(c->opt.reply, id, text, stop);
 }
 
-/* ==== The format of answers in parts ========================================================== */
-
-static uint32_t guide_step(const void *user, uint32_t state, uint32_t id) {
-    return harmony_guide_step(user, state, id);
-}
-
-static gen_mask mask_of(harmony_allowed a) { return (gen_mask){a.only, a.n_only, a.banned}; }
-
-static gen_mask guide_may(const void *user, uint32_t state) {
-    return mask_of(harmony_guide_may(user, state, false));
-}
-
-static gen_mask guide_may_endless(const void *user, uint32_t state) {
-    return mask_of(harmony_guide_may(user, state, true));
-}
-
-/* The guide of what follows the prompt; NULL: anything may. */
-static const gen_guide *guide_for(const rotor_engine *e, const uint32_t *ids, size_t n,
-                                  bool endless, gen_guide *out) {
-    const uint32_t start =
-        e->guide ? harmony_guide_begin(e->guide, ids, n) : (uint32_t)HARMONY_UNGUIDED;
-    *out = (gen_guide){.user = e->guide,
-                       .start = start,
-                       .step = guide_step,
-                       .may = endless ? guide_may_endless : guide_may};
-    return start == HARMONY_UNGUIDED ? NULL : out;
-}
-
 /* ==== A full context ========================================================================== */
 
 static bool shorten_by_caller(void *user, const uint32_t **prompt, uint32_t *n) {
@@ -189,7 +161,8 @@ rotor_status api_call_begin(api_call *c, rotor_session *s, const rotor_gen_optio
 rotor_status api_call_format(api_call *c, const rotor_session *s, const uint32_t *ids, size_t n,
                              rotor_error *err) {
     const rotor_gen_options *o = &c->opt;
-    c->gen.guide = guide_for(s->e, ids, n, o->ignore_eog, &c->guide);
+    ROTOR_TRY(api_check_grammar(o, s->e, err));
+    c->gen.guide = api_guide_for(&c->guide, s->e, ids, n, o);
     return o->reply ? api_reply_begin(o->reply, s->e, c->stops, o->n_stops, err) : ROTOR_OK;
 }
 
@@ -311,11 +284,12 @@ rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n
         return base_fail(err, ROTOR_E_ARG, "beam search: width is %u, expected 1 to 64", width);
     gen_beam *beams = NULL;
     uint64_t start_us = base_now_us();
-    gen_guide guide;
+    api_guide guide;
+    const rotor_gen_options none = {.size = sizeof none};
     const gen_beam_options opt = {.width = width,
                                   .max_new_tok = max_tokens,
                                   .alpha = 1,
-                                  .guide = guide_for(s->e, ids, n, false, &guide)};
+                                  .guide = api_guide_for(&guide, s->e, ids, n, &none)};
     ROTOR_TRY(gen_beam_search(s->run, ids, (uint32_t)n, &opt, &beams, err));
     gen_result r = {
         .n_prompt = (uint32_t)n, .decode_us = base_now_us() - start_us, .end_id = TEXT_NO_ID};

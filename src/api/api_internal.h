@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "chat/chat.h"
 #include "gen/gen.h"
+#include "grammar/grammar.h"
 #include "model/model.h"
 #include "par/par.h"
 #include "rotor.h"
@@ -24,6 +25,8 @@ struct rotor_engine {
     harmony harmony;          /* marks of the format; v NULL: another format */
     const char *harmony_line; /* which, and why */
     harmony_guide *guide;     /* keeps answers to it, owned; NULL: another format */
+    grammar_words *words;     /* the vocabulary as grammars want it, owned; NULL: not made yet */
+    base_mutex *words_lock;   /* guards its making, owned */
     rotor_error tmpl_error;   /* why not */
     bool has_template;        /* the model brings one or has a built-in one */
     rotor_engine_options opt; /* as given; its strings are not used after opening */
@@ -64,10 +67,22 @@ char *api_take_text(base_buf *buf);
  */
 
 /* Room gen's view of the caller's options; stays where it is while the generation runs. */
+/* What an answer is kept to. It stays where it is while it is used. */
+typedef struct api_guide {
+    gen_guide guide;             /* for room gen */
+    const harmony_guide *format; /* of the conversation; NULL: none */
+    grammar_masks *masks;        /* of a grammar; NULL: none */
+    harmony_ends ends;           /* what may end the turn */
+} api_guide;
+/* api_grammar.c: what follows a prompt with these options; NULL: anything may. */
+const gen_guide *api_guide_for(api_guide *g, const rotor_engine *e, const uint32_t *ids, size_t n,
+                               const rotor_gen_options *o);
+rotor_status api_check_grammar(const rotor_gen_options *o, const rotor_engine *e, rotor_error *err);
+
 typedef struct api_call {
     rotor_gen_options opt; /* a copy, whole */
     gen_options gen;       /* what room gen gets */
-    gen_guide guide;       /* of a prompt that an answer in parts follows */
+    api_guide guide;       /* what the answer is kept to */
     base_str *stops;       /* owned */
     gen_bias *bias;        /* owned */
 } api_call;

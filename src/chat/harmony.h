@@ -40,6 +40,7 @@ bool harmony_is_stop(const harmony *h, uint32_t id);
 /* May the assistant write this id? Not the reserved, the unused and other models' control ids, nor
  * those past the vocabulary. */
 bool harmony_may_write(const harmony *h, uint32_t id);
+bool harmony_is_mark(const harmony *h, uint32_t id); /* one of the above */
 
 /* ---- What may come next ---------------------------------------------------------------------- */
 
@@ -63,8 +64,16 @@ void harmony_guide_free(harmony_guide **g);
 /* The state behind a prompt. */
 uint32_t harmony_guide_begin(const harmony_guide *g, const uint32_t *ids, size_t n);
 uint32_t harmony_guide_step(const harmony_guide *g, uint32_t state, uint32_t id);
-/* endless: nor those that end the turn. Borrowed from the guide. */
-harmony_allowed harmony_guide_may(const harmony_guide *g, uint32_t state, bool endless);
+/* What may end the turn. */
+typedef enum harmony_ends {
+    HARMONY_ENDS_ANY,   /* whatever does */
+    HARMONY_ENDS_NEVER, /* nothing */
+    HARMONY_ENDS_CALL   /* a call, and what the caller allows in the answer itself */
+} harmony_ends;
+/* Borrowed from the guide. */
+harmony_allowed harmony_guide_may(const harmony_guide *g, uint32_t state, harmony_ends ends);
+/* In the text of the final channel: the answer. */
+bool harmony_guide_answers(uint32_t state);
 
 /* ---- Rendering ------------------------------------------------------------------------------- */
 

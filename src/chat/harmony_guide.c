@@ -17,16 +17,18 @@
  * ids that do not fit (of a prompt), a header is free text. A header of HEADER_MAX ids must end.
  * FREE and FOREIGN are not guided: no conversation, and somebody else's message.
  *
- * A guide is immutable; a state is a number, its low byte one of the above.
+ * A guide is immutable; a state is a number, its low byte one of the above, its top bit set behind
+ * the name of the final channel.
  */
 #include "chat/harmony_internal.h"
 
 #include <assert.h>
 
 enum { FREE, FOREIGN, ROLE, NAMED, BEFORE, CHANNEL, TAIL, AFTER, CONTENT, ENDED };
-enum { HEADER_MAX = 256, WORD_MAX = 16, ASSISTANT = 3, N_WORDS = 4 };
+enum { HEADER_MAX = 256, WORD_MAX = 16, FINAL = 2, ASSISTANT = 3, N_WORDS = 4 };
+#define IN_FINAL (UINT32_C(1) << 31)
 /* Sets of ids that may not come. */
-enum { NO_BEFORE, NO_TAIL, NO_AFTER, NO_CONTENT, NO_CONTENT_OR_STOP, N_SETS };
+enum { NO_BEFORE, NO_TAIL, NO_AFTER, NO_CONTENT, NO_CONTENT_OR_STOP, NO_CONTENT_OR_CALL, N_SETS };
 
 static const char *const words[N_WORDS] = {"analysis", "commentary", "final", "assistant"};
 
@@ -42,6 +44,7 @@ struct harmony_guide {
 };
 
 static uint32_t state_of(uint32_t kind, uint32_t detail) { return kind | detail << 8; }
+static uint32_t detail_of(uint32_t state) { return (state & ~IN_FINAL) >> 8; }
 
 static bool begins(base_str s, base_str with) {
     return s.n >= with.n && memcmp(s.p, with.p, with.n) == 0;
@@ -75,6 +78,7 @@ static rotor_status fill_id(harmony_guide *g, uint32_t id) {
     ban(g, NO_AFTER, id, !(text || message));
     ban(g, NO_CONTENT, id, !(text || id == h->end || harmony_is_stop(h, id)));
     ban(g, NO_CONTENT_OR_STOP, id, !(text || id == h->end));
+    ban(g, NO_CONTENT_OR_CALL, id, !(text || id == h->end || id == h->call));
     if (s.n && (begins(s, recipient) || begins(recipient, s))) return add(g, &g->named, id);
     return ROTOR_OK;
 }
@@ -149,25 +153,26 @@ static uint32_t step_channel(const harmony_guide *g, uint32_t detail, uint32_t i
     uint32_t word = detail / WORD_MAX;
     for (uint32_t w = 0; detail == 0 && w < ASSISTANT; w++)
         if (s.n && begins(rest_of(w, 0), s)) word = w;
-    return spell(g, word, detail % WORD_MAX, id, kinds);
+    const uint32_t next = spell(g, word, detail % WORD_MAX, id, kinds);
+    return next == state_of(TAIL, 0) && word == FINAL ? next | IN_FINAL : next;
 }
 
 /* A word of a header. */
 static uint32_t step_text(const harmony_guide *g, uint32_t state, uint32_t id) {
     static const uint32_t kinds[] = {ROLE, NAMED, FOREIGN};
-    const uint32_t kind = state & 255, detail = state >> 8;
+    const uint32_t kind = state & 255, detail = detail_of(state), final = state & IN_FINAL;
     switch (kind) {
     case ROLE:
         return spell(g, ASSISTANT, detail % WORD_MAX, id, kinds);
     case NAMED:
         return state_of(BEFORE, 1);
     case TAIL:
-        return state_of(AFTER, 1);
+        return state_of(AFTER, 1) | final;
     case CHANNEL:
         return step_channel(g, detail, id);
     case BEFORE:
     case AFTER:
-        return state_of(kind, BASE_MIN(detail + 1, (uint32_t)HEADER_MAX));
+        return state_of(kind, BASE_MIN(detail + 1, (uint32_t)HEADER_MAX)) | final;
     default:
         return state;
     }
@@ -180,7 +185,8 @@ uint32_t harmony_guide_step(const harmony_guide *g, uint32_t state, uint32_t id)
     if (kind == FREE || id >= text_n_tokens(h->v)) return state;
     if (id == h->end || harmony_is_stop(h, id)) return state_of(ENDED, 0);
     if (kind == FOREIGN || kind == CONTENT) return state;
-    if (id == h->message) return state_of(kind == ROLE ? FOREIGN : CONTENT, 0);
+    if (id == h->message)
+        return kind == ROLE ? state_of(FOREIGN, 0) : state_of(CONTENT, 0) | (state & IN_FINAL);
     if (id == h->channel) return state_of(kind == ROLE ? FOREIGN : CHANNEL, 0);
     return step_text(g, state, id);
 }
@@ -192,6 +198,8 @@ uint32_t harmony_guide_begin(const harmony_guide *g, const uint32_t *ids, size_t
     for (at -= at > 0; at < n; at++) state = harmony_guide_step(g, state, ids[at]);
     return (state & 255) == FOREIGN ? HARMONY_UNGUIDED : state;
 }
+
+bool harmony_guide_answers(uint32_t state) { return (state & 255) == CONTENT && state & IN_FINAL; }
 
 /* ==== What may come =========================================================================== */
 
@@ -206,8 +214,9 @@ static harmony_allowed header(const harmony_guide *g, int set, uint32_t n_ids) {
     return (harmony_allowed){.only = &g->message, .n_only = 1};
 }
 
-harmony_allowed harmony_guide_may(const harmony_guide *g, uint32_t state, bool endless) {
-    const uint32_t detail = state >> 8;
+harmony_allowed harmony_guide_may(const harmony_guide *g, uint32_t state, harmony_ends ends) {
+    static const uint8_t contents[] = {NO_CONTENT, NO_CONTENT_OR_STOP, NO_CONTENT_OR_CALL};
+    const uint32_t detail = detail_of(state);
     switch (state & 255) {
     case ROLE:
         return one_of(g, &g->next[ASSISTANT][detail % WORD_MAX]);
@@ -222,9 +231,9 @@ harmony_allowed harmony_guide_may(const harmony_guide *g, uint32_t state, bool e
     case AFTER:
         return header(g, NO_AFTER, detail);
     case CONTENT:
-        return (harmony_allowed){.banned = g->banned[endless ? NO_CONTENT_OR_STOP : NO_CONTENT]};
+        return (harmony_allowed){.banned = g->banned[contents[ends]]};
     case ENDED:
-        if (endless && g->start < g->n_ids)
+        if (ends != HARMONY_ENDS_ANY && g->start < g->n_ids)
             return (harmony_allowed){.only = &g->start, .n_only = 1};
         return one_of(g, &g->ended);
     default:

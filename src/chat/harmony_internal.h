@@ -7,9 +7,6 @@
 
 #include "chat/harmony.h"
 
-/* Is it one of the marks in h? */
-bool harmony_is_mark(const harmony *h, uint32_t id);
-
 /* What separates the words of a header. */
 static inline bool harmony_is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';

@@ -55,6 +55,7 @@ void chat_free(chat_talk *t) {
     base_buf_free(&t->edited);
     base_buf_free(&t->speed);
     cli_draft_close(&t->draft);
+    rotor_grammar_free(&t->grammar);
     rotor_session_free(&t->s);
     rotor_engine_close(&t->e);
 }
@@ -264,6 +265,7 @@ static rotor_status generate(answer *w, rotor_gen_result *r, rotor_error *err) {
                                 &g.keep, err));
     ROTOR_TRY(cli_chat_stops(t->e, &g, &stops, err));
     g.reply = w->reply;
+    g.grammar = t->grammar;
     g.on_shorten = on_shorten;
     g.on_shift = on_shift;
     g.on_text = on_text;

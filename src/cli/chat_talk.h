@@ -20,6 +20,7 @@ typedef struct chat_talk {
     rotor_engine *e;        /* owned */
     rotor_session *s;       /* owned */
     cli_draft draft;        /* of --draft */
+    rotor_grammar *grammar; /* what answers are kept to, owned; NULL: nothing */
     rotor_engine_info info; /* of e */
     char *system;           /* system prompt, owned; NULL: none */
     chat_turn *turns;       /* [n_turns], owned */

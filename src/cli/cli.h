@@ -120,6 +120,8 @@ typedef enum cli_opt {
     OPT_REPEAT,
     OPT_SEED,
     OPT_STOP,
+    OPT_GRAMMAR,
+    OPT_JSON_SCHEMA,
     OPT_LOOKUP,
     OPT_DRAFT,
     OPT_DRAFT_MAX,
@@ -356,6 +358,9 @@ typedef struct cli_draft {
 rotor_status cli_draft_open(cli_draft *d, const cli_args *a, const rotor_engine *own,
                             rotor_session *s, rotor_error *err);
 void cli_draft_close(cli_draft *d);
+/* The rules of --grammar or --json-schema, a file or the text itself; NULL without them. */
+rotor_status cli_grammar_open(rotor_grammar **out, const cli_args *a, rotor_engine *e,
+                              rotor_error *err);
 /* The exit status for a failed call: CLI_USAGE for a wrong argument, else CLI_FAILED; says why. */
 int cli_status(const cli_args *a, rotor_status st, const rotor_error *err);
 /* Sampling from the command line over the model's own settings; d may be NULL. */

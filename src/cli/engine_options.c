@@ -137,6 +137,42 @@ void cli_draft_close(cli_draft *d) {
     rotor_engine_close(&d->e);
 }
 
+/* ==== Grammars ================================================================================ */
+
+static rotor_status read_grammar(rotor_grammar **out, rotor_engine *e, rotor_grammar_kind kind,
+                                 const char *word, rotor_error *err) {
+    const char *sign = kind == ROTOR_GRAMMAR_GBNF ? "::=" : "{";
+    base_file f;
+    base_buf text = {0};
+    if (base_path_kind_of(word) != BASE_PATH_FILE) {
+        if (!strstr(word, sign))
+            return base_fail(err, ROTOR_E_ARG,
+                             "%.200s is neither a file nor a %s (there is no %s in it)", word,
+                             kind == ROTOR_GRAMMAR_GBNF ? "grammar" : "schema", sign);
+        return rotor_grammar_create(out, e, kind, word, err);
+    }
+    ROTOR_TRY(base_file_open(&f, word, false, err));
+    rotor_status st = ROTOR_OK;
+    if (memchr(f.data ? f.data : (const uint8_t *)"", 0, f.size))
+        st = base_fail(err, ROTOR_E_FORMAT, "there is a zero byte in it");
+    else if (!base_buf_append(&text, f.data ? f.data : (const uint8_t *)"", f.size))
+        st = base_fail_nomem(err, "reading a grammar");
+    if (st == ROTOR_OK) st = rotor_grammar_create(out, e, kind, text.data ? text.data : "", err);
+    base_file_close(&f);
+    base_buf_free(&text);
+    return st == ROTOR_OK ? st : base_fail_in(err, st, "%.200s", word);
+}
+
+rotor_status cli_grammar_open(rotor_grammar **out, const cli_args *a, rotor_engine *e,
+                              rotor_error *err) {
+    const char *gbnf = cli_text(a, OPT_GRAMMAR), *schema = cli_text(a, OPT_JSON_SCHEMA);
+    *out = NULL;
+    if (gbnf && schema)
+        return base_fail(err, ROTOR_E_ARG, "--grammar and --json-schema: one of them");
+    if (gbnf) return read_grammar(out, e, ROTOR_GRAMMAR_GBNF, gbnf, err);
+    return schema ? read_grammar(out, e, ROTOR_GRAMMAR_JSON_SCHEMA, schema, err) : ROTOR_OK;
+}
+
 /* ==== Generation ============================================================================== */
 
 enum { LOOKUP_MIN = 2 }; /* tokens that must agree before a guess */

@@ -20,6 +20,7 @@ typedef struct run_job {
     const char **stops;      /* of the options and the template, owned array */
     cli_progress progress;   /* of the prompt */
     rotor_reply *reply;      /* the answer taken apart, owned; NULL: it has no parts */
+    rotor_grammar *grammar;  /* what the answer is kept to, owned; NULL: nothing */
     rotor_gen_options gen;   /* settings */
     bool shifted;            /* that the context shifts has been said */
     rotor_gen_result result; /* what came out */
@@ -192,6 +193,7 @@ static rotor_status generate(run_job *j, rotor_error *err) {
     j->gen.user = j;
     j->gen.ignore_eog = cli_on(j->a, OPT_IGNORE_EOS);
     j->gen.reply = j->reply;
+    j->gen.grammar = j->grammar;
     if (cli_on(j->a, OPT_CHAT)) ROTOR_TRY(cli_chat_stops(j->e, &j->gen, &j->stops, err));
     if (cli_on(j->a, OPT_ECHO) && !cli_on(j->a, OPT_JSON)) {
         const char *shown = j->rendered ? j->rendered : j->prompt.data;
@@ -298,6 +300,7 @@ static rotor_status open_all(run_job *j, const cli_model *m, rotor_error *err) {
     j->info.size = sizeof j->info;
     ROTOR_TRY(rotor_engine_get_info(j->e, &j->info));
     ROTOR_TRY(rotor_session_create(&j->s, j->e, 0, err));
+    ROTOR_TRY(cli_grammar_open(&j->grammar, j->a, j->e, err));
     return cli_draft_open(&j->draft, j->a, j->e, j->s, err);
 }
 
@@ -313,6 +316,8 @@ int verb_run(const cli_args *a) {
     if (cli_text(a, OPT_SESSION) && cli_on(a, OPT_CHAT))
         return cli_usage(a, "--session continues plain texts; rotor chat --session FILE continues "
                             "conversations");
+    if (cli_given(a, OPT_BEAMS) && (cli_text(a, OPT_GRAMMAR) || cli_text(a, OPT_JSON_SCHEMA)))
+        return cli_usage(a, "--beams goes neither with --grammar nor with --json-schema");
     if (cli_given(a, OPT_BEAMS) && cli_int(a, OPT_ON_FULL))
         return cli_usage(a, "--beams does not go with --on-full shift");
     rotor_status st = cli_model_find(&m, cli_word(a, 0), &err);
@@ -324,6 +329,7 @@ int verb_run(const cli_args *a) {
     if (st == ROTOR_OK && cli_text(a, OPT_SESSION)) st = save_session(&j, &err);
     int status = st == ROTOR_OK ? report(&j) : cli_status(a, st, &err);
     rotor_reply_free(&j.reply);
+    rotor_grammar_free(&j.grammar);
     rotor_gen_result_free(&j.result);
     rotor_free(j.ids);
     rotor_free(j.rendered);

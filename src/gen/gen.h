@@ -101,13 +101,16 @@ rotor_status gen_stops_flush(gen_stops *s, base_buf *out);
 
 /* ---- Generation ------------------------------------------------------------------------------ */
 
-/* Keeps an answer to its format: an automaton over its tokens. Immutable, shared by any number of
- * generations. */
+/* Keeps an answer to its format: an automaton over its tokens, shared by any number of generations
+ * of an engine. */
 typedef struct gen_guide {
     const void *user; /* passed back */
-    uint32_t start;   /* state before the first token */
-    uint32_t (*step)(const void *user, uint32_t state, uint32_t id); /* the state after a token */
-    gen_mask (*may)(const void *user, uint32_t state);               /* what may come then */
+    uint64_t start;   /* state before the first token */
+    uint64_t (*step)(const void *user, uint64_t state, uint32_t id); /* the state after a token */
+    /* What may come in a state; its lists stay until the next call. An error ends the generation.
+     */
+    rotor_status (*may)(const void *user, uint64_t state, gen_mask *mask, rotor_error *err);
+    bool verbatim; /* the text is the bytes of all tokens: no leading space is dropped */
 } gen_guide;
 
 typedef enum gen_finish {

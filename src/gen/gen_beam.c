@@ -23,7 +23,7 @@ typedef struct beam {
     double logprob; /* sum, ending token included */
     double score;   /* normalised */
     bool ended;     /* by an end-of-generation token */
-    uint32_t state; /* of the guide */
+    uint64_t state; /* of the guide */
     run_session *s; /* timeline; unused once ended */
 } beam;
 
@@ -107,7 +107,8 @@ static rotor_status propose_next(search *f, uint32_t parent, const float *logits
     float max;
     memcpy(f->logits, logits, f->n_vocab * sizeof *logits);
     if (f->guide) {
-        const gen_mask mask = f->guide->may(f->guide->user, b->state);
+        gen_mask mask;
+        ROTOR_TRY(f->guide->may(f->guide->user, b->state, &mask, err));
         gen_forbid(&mask, f->logits, f->n_vocab, f->cand);
     }
     if (!gen_clean(f->logits, f->n_vocab, &max))

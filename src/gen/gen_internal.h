@@ -163,7 +163,7 @@ typedef struct gen_task {
     gen_choice *top;        /* [opt->n_top], owned */
     text_stream stream;     /* ids to text */
     base_buf piece;         /* text of one token, before stop strings; owned */
-    uint32_t state;         /* of opt->guide */
+    uint64_t state;         /* of opt->guide */
     gen_drafter draft;      /* guesses of the step being made */
     gen_result r;           /* what has been generated so far; owned until taken */
     uint32_t max_new_tok;   /* tokens at most */

@@ -66,6 +66,7 @@ rotor_status gen_task_init(gen_task *t, run_session *s, uint32_t n_prompt, const
     if (t->v) text_stream_init(&t->stream, t->v);
     t->stream.render_special = opt->render_special;
     if (opt->guide) t->state = opt->guide->start;
+    if (opt->guide && opt->guide->verbatim) t->stream.at_start = false;
     expect(t);
     return ROTOR_OK;
 fail:
@@ -177,7 +178,11 @@ static rotor_status choose(gen_task *t, uint32_t i, uint32_t len, gen_choice *ch
     const gen_guide *guide = t->opt->guide;
     run_want want;
     run_found found;
-    if (guide) gen_sampler_allow(t->sampler, guide->may(guide->user, t->state));
+    if (guide) {
+        gen_mask mask;
+        ROTOR_TRY(guide->may(guide->user, t->state, &mask, err));
+        gen_sampler_allow(t->sampler, mask);
+    }
     if (needs_few(t) && gen_sampler_want(t->sampler, tokens, len, &want) &&
         run_candidates(e, i, &want, &found) &&
         gen_sample_found(t->sampler, &want, &found, tokens, len, choice))

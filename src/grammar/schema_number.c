@@ -128,8 +128,8 @@ static uint32_t fraction(schema *s, bool zero) {
     gram_rules *r = &s->rules;
     const uint32_t point = gram_cstr(r, ".");
     if (zero) return gram_seq(r, point, gram_repeat(r, gram_cstr(r, "0"), 1, 18));
-    const uint32_t zeros = gram_repeat(r, gram_cstr(r, "0"), 0, 9);
-    const uint32_t rest = gram_repeat(r, digit(s, '0', '9'), 0, 8);
+    const uint32_t zeros = gram_repeat(r, gram_cstr(r, "0"), 0, 17);
+    const uint32_t rest = gram_repeat(r, digit(s, '0', '9'), 0, 17);
     return gram_seq(r, gram_seq(r, gram_seq(r, point, zeros), digit(s, '1', '9')), rest);
 }
 

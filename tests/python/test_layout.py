@@ -16,7 +16,7 @@ SCALARS = {"uint32_t": ctypes.c_uint32, "int32_t": ctypes.c_int32, "uint64_t": c
            "size_t": ctypes.c_size_t, "bool": ctypes.c_bool, "int": ctypes.c_int, "unsigned": ctypes.c_uint,
            "rotor_status": ctypes.c_int, "int64_t": ctypes.c_int64, "rotor_mlp_act": ctypes.c_int,
            "rotor_ternary_layout": ctypes.c_int, "rotor_engine_options": c.EngineOptions, "rotor_gen_options": c.GenOptions,
-           "rotor_part": ctypes.c_int, "rotor_effort": ctypes.c_int, "rotor_chat_options": c.ChatOptions}
+           "rotor_part": ctypes.c_int, "rotor_effort": ctypes.c_int, "rotor_grammar_kind": ctypes.c_int, "rotor_chat_options": c.ChatOptions}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,7 @@ def test_enumerators(source_root, tmp_path):
     want |= {"ROTOR_POOL_" + name.upper(): value for name, value in c.POOL.items()}
     want |= {"ROTOR_EMBED_RAW": c.EMBED_RAW, "ROTOR_EMBED_TRUNCATE": c.EMBED_TRUNCATE}
     want |= {"ROTOR_FULL_" + name.upper(): value for name, value in c.FULL.items()}
+    want |= {"ROTOR_GRAMMAR_" + name.upper(): value for name, value in c.GRAMMAR.items()}
     want |= {"ROTOR_FINISH_" + name.upper(): value for value, name in enumerate(c.FINISH)}
     want |= {"ROTOR_EFFORT_" + name.upper(): value for name, value in c.EFFORT.items()}
     want |= {"ROTOR_PART_" + name.upper(): value for value, name in enumerate(c.PARTS)}
@@ -83,7 +84,7 @@ def test_no_enumerator_is_missing(header):
     known |= {"I2S_" + n.upper() for n in c.I2S} | {"YARN_" + n.upper() for n in c.YARN}
     known |= {"POOL_" + n.upper() for n in c.POOL} | {"EMBED_RAW", "EMBED_TRUNCATE"}
     known |= {"EFFORT_" + n.upper() for n in c.EFFORT} | {"PART_" + n.upper() for n in c.PARTS}
-    known |= {"FULL_" + n.upper() for n in c.FULL}
+    known |= {"FULL_" + n.upper() for n in c.FULL} | {"GRAMMAR_" + n.upper() for n in c.GRAMMAR}
     known |= {"FINISH_" + n.upper() for n in c.FINISH} | {"TOK_BOS", "TOK_SPECIAL"}
     found = set()
     for body in re.findall(r"enum\s*\w*\s*\{(.*?)\}", header, re.S):

@@ -172,15 +172,16 @@ static void beams_end_with_the_context(void **state) {
 }
 
 /* A token can follow another only if it is larger by one or two, modulo V. */
-static uint32_t last_token(const void *user, uint32_t state, uint32_t id) {
+static uint64_t last_token(const void *user, uint64_t state, uint32_t id) {
     return (void)user, (void)state, id;
 }
 
-static gen_mask near(const void *user, uint32_t state) {
+static rotor_status near(const void *user, uint64_t state, gen_mask *mask, rotor_error *err) {
     static uint32_t next[2];
-    (void)user;
-    for (uint32_t i = 0; i < 2; i++) next[i] = (state + i + 1) % V;
-    return (gen_mask){.only = next, .n_only = 2};
+    (void)user, (void)err;
+    for (uint32_t i = 0; i < 2; i++) next[i] = ((uint32_t)state + i + 1) % V;
+    *mask = (gen_mask){.only = next, .n_only = 2};
+    return ROTOR_OK;
 }
 
 static void beams_keep_to_a_guide(void **state) {

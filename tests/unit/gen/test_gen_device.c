@@ -197,17 +197,19 @@ typedef struct contrary {
     uint32_t bits[64];    /* of the token banned now */
 } contrary;
 
-static uint32_t count(const void *user, uint32_t state, uint32_t id) {
+static uint64_t count(const void *user, uint64_t state, uint32_t id) {
     return (void)user, (void)id, state + 1;
 }
 
-static gen_mask otherwise(const void *user, uint32_t state) {
+static rotor_status otherwise(const void *user, uint64_t state, gen_mask *mask, rotor_error *err) {
     static const uint32_t certain = 777;
     contrary *c = (contrary *)(uintptr_t)user;
-    if (state == 3) return (gen_mask){.only = &certain, .n_only = 1};
+    (void)err;
     memset(c->bits, 0, sizeof c->bits);
     c->bits[c->said[state] / 32] |= UINT32_C(1) << c->said[state] % 32;
-    return (gen_mask){.banned = c->bits};
+    *mask = (gen_mask){.banned = c->bits};
+    if (state == 3) *mask = (gen_mask){.only = &certain, .n_only = 1};
+    return ROTOR_OK;
 }
 
 static void check_guided(rig *g, uint32_t i) {

@@ -289,20 +289,22 @@ static void alternatives_come_with_each_token(void **state) {
 /* ---- A format ---- */
 
 /* Even and odd ids by turns, the end of text last; a state is how many have come. */
-static uint32_t turn(const void *user, uint32_t state, uint32_t id) {
+static uint64_t turn(const void *user, uint64_t state, uint32_t id) {
     assert_true(id % 2 == state % 2 && user == prompt);
     return state + 1;
 }
 
-static gen_mask by_turns(const void *user, uint32_t state) {
+static rotor_status by_turns(const void *user, uint64_t state, gen_mask *mask, rotor_error *err) {
     static const uint32_t last = FAKE_EOS;
     static uint32_t bits[2][9] = {{0}};
     for (uint32_t i = 0; i < BASE_COUNT(bits[0]); i++)
         bits[0][i] = 0xAAAAAAAA, bits[1][i] = 0x55555555;
     bits[0][0] |= 1u << FAKE_EOS; /* not before */
     assert_true(user == prompt);
-    if (state == 8) return (gen_mask){.only = &last, .n_only = 1};
-    return (gen_mask){.banned = bits[state % 2]};
+    *mask = (gen_mask){.banned = bits[state % 2]};
+    if (state == 8) *mask = (gen_mask){.only = &last, .n_only = 1};
+    if (state == 99) return base_fail(err, ROTOR_E_FULL, "no more states");
+    return ROTOR_OK;
 }
 
 static void a_guide_is_kept_to(void **state) {
@@ -323,6 +325,11 @@ static void a_guide_is_kept_to(void **state) {
         for (uint32_t i = 0; i < 8; i++) assert_int_equal(g.r.ids.ids[i] % 2, i % 2);
         run_session_rewind(g.s, 0);
     }
+    const gen_guide failing = {.user = prompt, .start = 99, .step = turn, .may = by_turns};
+    rotor_error err = {0};
+    g.opt.guide = &failing;
+    assert_int_equal(gen_run(g.s, prompt, N_PROMPT, &g.opt, &g.r, &err), ROTOR_E_FULL);
+    assert_string_equal(err.message, "no more states");
     rig_down(&g);
 }
 
