@@ -362,7 +362,7 @@ def all_tier():
         ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("clang build", clang_build("build-clang", werror="true")),
         ("clang tests", c_tests("build-clang", "unit", "kern", env={**QUICK, **NO_DRIVERS})),
-        ("clang program", python_tests("tests/program", binary="build-clang/rotor", env=NO_DRIVERS)),
+        ("clang program", python_tests("tests/program", binary="build-clang/rotor", marker="cpu or threads", env=NO_DRIVERS)),
         ("asan build", asan),
         ("asan tests", c_tests("build-asan", "unit", "kern", "fault", "fuzz", env={**QUICK, **NO_DRIVERS}, slow=5)),
         ("asan program", python_tests("tests/program", binary="build-asan/rotor", env=NO_DRIVERS)),

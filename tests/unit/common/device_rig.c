@@ -47,6 +47,13 @@ size_t rig_devices(rig_device out[RIG_DEVICES]) {
     return n;
 }
 
+size_t rig_devices_of_run(rig_device out[RIG_DEVICES]) {
+    const size_t n = rig_devices(out);
+    if (rig_all() || n < 2) return n;
+    out[0] = out[n - 1];
+    return 1;
+}
+
 /* ==== Models ================================================================================== */
 
 typedef enum origin { MADE, FOUND, TINY, FORGED, GOLDEN } origin;

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "cpu/cpu.h"
@@ -237,10 +238,15 @@ static void check_guided(rig *g, uint32_t i) {
     gen_result_free(&few);
 }
 
+/* Not that of make check-all, which takes every device and case (tests/unit/meson.build). */
+static bool short_run(void) { return !getenv("ROTOR_TEST_DEVICES"); }
+
 static void check_device(dev_api api) {
     static const tiny_kind kinds[] = {TINY_BITNET, TINY_LLAMA_Q8};
     if (!usable(api)) skip();
-    for (size_t k = 0; k < BASE_COUNT(kinds); k++) {
+    /* The short run: less where the compiler is slow. */
+    const size_t n_kinds = api == DEV_OPENCL && short_run() ? 1 : BASE_COUNT(kinds);
+    for (size_t k = 0; k < n_kinds; k++) {
         rig g = {0};
         rig_up(&g, api, kinds[k], false);
         for (uint32_t i = 0; i < (k ? 2 : 4); i++) check_to_the_end(&g, i);
@@ -393,7 +399,8 @@ static bool check_failure(rig *cpu, const gen_result *whole, uint32_t i, faulty_
 
 static void check_failures(dev_api api) {
     static const faulty_call calls[] = {FAULTY_SUBMIT, FAULTY_WAIT, FAULTY_LIST};
-    if (!usable(api)) skip();
+    /* The short run: the API with the quick compiler. */
+    if (!usable(api) || (api == DEV_OPENCL && short_run())) skip();
     rig cpu = {0}, g = {0};
     current = api;
     rig_up(&cpu, DEV_CPU, TINY_BITNET, false);

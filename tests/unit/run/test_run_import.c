@@ -25,7 +25,7 @@ static uint64_t binds;            /* bytes a kernel of it may see; 0: as the dri
 
 static int find_devices(void **state) {
     (void)state;
-    n_devices = rig_devices(devices);
+    n_devices = rig_devices_of_run(devices);
     return 0;
 }
 

@@ -25,7 +25,7 @@ static const rig_device *current; /* behind the failing driver */
 
 static int find_devices(void **state) {
     (void)state;
-    n_devices = rig_devices(devices);
+    n_devices = rig_devices_of_run(devices);
     return 0;
 }
 

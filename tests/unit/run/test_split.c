@@ -322,7 +322,7 @@ int main(void) {
     tiny_path(lora, "split-lora.gguf");
     tiny_path(cache, "split-kernels"); /* compiled once, not for every engine */
     if (base_mkdirs(cache, NULL) != ROTOR_OK) return 1;
-    n_devices = rig_devices(devices);
+    n_devices = rig_devices_of_run(devices);
     if (!n_devices) print_message("no OpenCL or Vulkan device: only the CPU is tested\n");
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);
