@@ -92,6 +92,8 @@ typedef enum cli_opt {
     OPT_PARALLEL,
     OPT_EMBED,
     OPT_STRICT_MODEL,
+    OPT_KEEP_VOLATILE,
+    OPT_PING_MS,
     OPT_API_KEY,
     OPT_API_KEY_FILE,
     OPT_INSECURE,

@@ -150,6 +150,8 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->max_body_bytes = (size_t)cli_int(a, OPT_MAX_BODY) << 20;
     o->embed = cli_on(a, OPT_EMBED);
     o->strict_model = cli_on(a, OPT_STRICT_MODEL);
+    o->ping_us = (uint32_t)cli_int(a, OPT_PING_MS) * 1000;
+    o->keep_volatile = cli_on(a, OPT_KEEP_VOLATILE);
     o->log_json = cli_on(a, OPT_LOG_JSON);
     o->log_prompts = cli_on(a, OPT_LOG_PROMPTS);
     return ROTOR_OK;

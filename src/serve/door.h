@@ -90,6 +90,8 @@ typedef struct serve_prompt {
     const char *suffix;      /* what stands behind the gap; NULL: there is none */
     const uint32_t *ids;     /* [n_ids] */
     size_t n_ids;            /* how many */
+    const uint32_t *before;  /* [n_before] of a conversation: tokens that stand in front of it */
+    size_t n_before;         /* how many */
     bool special;            /* of text: control tokens in it count as such */
     /* The core's: */
     const uint32_t *tokens; /* [n_tokens] what the model gets */
@@ -169,6 +171,9 @@ typedef struct serve_choice {
     bool by_eos;            /* SERVE_STOP: by the model itself */
     bool full;              /* SERVE_LENGTH: by the context */
     serve_timing timing;    /* so far */
+    uint32_t *ids;          /* [n_ids] what was generated, when it has ended; the core's */
+    size_t n_ids;           /* how many */
+    uint32_t end_id;        /* behind them, the id that ended it; ROTOR_NO_ID: none did */
     void *state;            /* the dialect's own */
     struct serve_job *job;  /* the core's */
 } serve_choice;
@@ -222,6 +227,7 @@ struct serve_call {
 typedef struct serve_dialect {
     const char *name;        /* in metrics and logs: "chat" */
     const char *stream_type; /* Content-Type of a stream */
+    bool watches;            /* event() comes without a stream, too, and then has no `out` */
     bool (*read)(serve_call *c, serve_fault *f);
     void (*event)(serve_call *c, const serve_event *e, base_buf *out);
     json_t *(*whole)(serve_call *c); /* NULL: out of memory */
@@ -246,10 +252,72 @@ void serve_put_sse(base_buf *out, const char *name, json_t *v);
 /* "call_" and 24 random characters; prefix of at most 12. */
 void serve_make_id(char out[40], const char *prefix);
 
+/* ---- For protocols that write in items or blocks (turns.c) ----------------------------------- */
+
+/* A conversation that is put together. Begin with {.c = c}; end with serve_turns_end. */
+typedef struct serve_turns {
+    serve_call *c;      /* whose prompt it becomes */
+    rotor_turn *list;   /* [n], kept */
+    size_t n, cap;      /* how many; room */
+    size_t n_room;      /* calls the last turn has room for */
+    base_map *calls;    /* place among names, by the call's id; owned */
+    const char **names; /* [n_names] functions that were called */
+    size_t n_names;     /* how many */
+    size_t cap_names;   /* room */
+} serve_turns;
+/* Valid until the next is added; NULL: out of memory. */
+rotor_turn *serve_turn_add(serve_turns *t, const char *role);
+/* The last turn, if it is of that role; else NULL. */
+rotor_turn *serve_turn_last(serve_turns *t, const char *role);
+/* The last turn calls a function; id may be NULL. False: out of memory. */
+bool serve_turn_call(serve_turns *t, const char *id, const char *name, const char *arguments);
+/* The function that was called with this id; "function" when it is not known. */
+const char *serve_turn_called(const serve_turns *t, const char *id);
+/* Always: releases what is owned, and, if ok, makes the turns the call's only prompt. */
+bool serve_turns_end(serve_turns *t, bool ok, serve_fault *f);
+
+typedef enum serve_part_kind {
+    SERVE_PART_REASONING, /* what is thought */
+    SERVE_PART_TEXT,      /* the answer, and what is said before functions are called */
+    SERVE_PART_CALL       /* a function that is called */
+} serve_part_kind;
+
+/* An answer as a row of parts, in the order they came. Of the call's first choice. */
+typedef struct serve_part {
+    serve_part_kind kind; /* what it is */
+    size_t index;         /* its place in the row */
+    size_t from, n_bytes; /* in the choice's text or reasoning */
+    size_t call;          /* SERVE_PART_CALL: of the choice's calls */
+    char id[40];          /* the protocol's */
+} serve_part;
+typedef struct serve_parts {
+    serve_part *list; /* [n], kept */
+    size_t n, cap;    /* how many; room */
+    bool open;        /* the last one goes on */
+} serve_parts;
+typedef struct serve_part_hooks {
+    void (*named)(serve_part *part); /* gives it an id */
+    void (*begin)(serve_call *c, const serve_part *part, base_buf *out);
+    void (*more)(serve_call *c, const serve_part *part, const serve_event *e, base_buf *out);
+    void (*end)(serve_call *c, const serve_part *part, base_buf *out);
+} serve_part_hooks;
+/* For a protocol that watches: sorts events into parts. Without `out` nothing is told but names. */
+void serve_parts_event(serve_call *c, serve_parts *p, const serve_part_hooks *h,
+                       const serve_event *e, base_buf *out);
+/* Its text, or the arguments, as a JSON string. */
+json_t *serve_part_text(const serve_call *c, const serve_part *part);
+/* Arguments as an object; {"text": …} holds what is none. */
+json_t *serve_arguments(const serve_tool_call *t);
+
 /* ---- Fields that OpenAI's protocols share (openai_shared.c) ---------------------------------- */
 
 /* temperature, top_p, seed, stop, max_tokens, penalties, logit_bias, n, stream, and extensions. */
 bool serve_read_sampling(serve_call *c, serve_at at, serve_fault *f);
+/* A text or a list of texts that end the answer. */
+bool serve_read_stops(serve_call *c, serve_at at, const char *key, serve_fault *f);
+/* A text, or parts of which only text is known here. *out NULL: null. */
+bool serve_read_content(serve_call *c, serve_at at, const char *key, const char **out,
+                        serve_fault *f);
 /* messages: roles, contents in parts, tool calls and their results. */
 bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_fault *f);
 /* prompt: a text, ids, or a list of those. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * POST /v1/embeddings: read on the connection's thread, computed by the worker some texts at a
- * time, so that answers under way go on between them.
+ * POST /v1/embeddings, and Ollama's /api/embed and /api/embeddings: read on the connection's
+ * thread, computed by the worker some texts at a time, so that answers under way go on between
+ * them.
  */
 #include "serve/serve_internal.h"
 
@@ -9,7 +10,17 @@
 
 enum { INPUTS_MAX = 2048, TEXTS_PER_TURN = 16 };
 
+typedef enum shape {
+    OPENAI,    /* /v1/embeddings: "input" */
+    OLLAMA,    /* /api/embed: "input", cut where it is too long */
+    OLLAMA_ONE /* /api/embeddings, the older one: "prompt", one text, not of length one */
+} shape;
+
 typedef struct vectors {
+    shape shape;             /* of request and reply */
+    const char *key;         /* field that holds the texts */
+    unsigned flags;          /* of rotor_embed */
+    uint64_t start_ns;       /* when the call came */
     rotor_embed_text *texts; /* [n], kept */
     size_t n, done;          /* how many; computed */
     size_t width;            /* floats the model makes */
@@ -23,7 +34,8 @@ typedef struct vectors {
 
 static bool is_ids(const json_t *v) { return json_is_integer(json_array_get(v, 0)); }
 
-static bool read_ids(serve_call *c, const json_t *v, rotor_embed_text *t, serve_fault *f) {
+static bool read_ids(serve_call *c, const char *key, const json_t *v, rotor_embed_text *t,
+                     serve_fault *f) {
     const size_t n = json_array_size(v);
     const uint32_t n_vocab = c->inside->model->info.n_vocab;
     uint32_t *ids = serve_keep(c, n, sizeof *ids);
@@ -32,8 +44,8 @@ static bool read_ids(serve_call *c, const json_t *v, rotor_embed_text *t, serve_
         const json_t *one = json_array_get(v, i);
         const json_int_t id = json_is_integer(one) ? json_integer_value(one) : -1;
         if (id < 0 || id >= n_vocab)
-            return serve_refuse(f, "input", "invalid_value",
-                                "'input': entry %zu is no token id below %u", i, n_vocab);
+            return serve_refuse(f, key, "invalid_value", "'%s': entry %zu is no token id below %u",
+                                key, i, n_vocab);
         ids[i] = (uint32_t)id;
     }
     t->ids = ids;
@@ -41,40 +53,44 @@ static bool read_ids(serve_call *c, const json_t *v, rotor_embed_text *t, serve_
     return true;
 }
 
-static bool read_text(serve_call *c, const json_t *v, size_t i, rotor_embed_text *t,
-                      serve_fault *f) {
-    if (json_is_array(v) && is_ids(v)) return read_ids(c, v, t, f);
+static bool read_text(serve_call *c, const char *key, const json_t *v, size_t i,
+                      rotor_embed_text *t, serve_fault *f) {
+    if (json_is_array(v) && is_ids(v)) return read_ids(c, key, v, t, f);
     if (!json_is_string(v))
-        return serve_refuse(f, "input", "invalid_value",
-                            "'input': expected texts or lists of token ids");
+        return serve_refuse(f, key, "invalid_value", "'%s': expected texts or lists of token ids",
+                            key);
     if (!json_string_length(v))
-        return serve_refuse(f, "input", "invalid_value", "'input': text %zu is empty", i);
+        return serve_refuse(f, key, "invalid_value", "'%s': text %zu is empty", key, i);
     t->text = json_string_value(v);
     t->n_bytes = json_string_length(v);
     return true;
 }
 
 static bool read_inputs(serve_call *c, serve_at top, vectors *w, serve_fault *f) {
-    const json_t *v = serve_field(top, "input");
-    if (!v) return serve_refuse(f, "input", "missing_required_parameter", "'input' is missing");
+    const json_t *v = serve_field(top, w->key);
+    if (!v) return serve_refuse(f, w->key, "missing_required_parameter", "'%s' is missing", w->key);
     const bool many = json_is_array(v) && !is_ids(v);
     w->n = many ? json_array_size(v) : 1;
-    if (w->n < 1 || w->n > INPUTS_MAX)
-        return serve_refuse(f, "input", "invalid_value",
-                            "'input' has %zu entries: expected 1 to %d", w->n, INPUTS_MAX);
+    if (w->n < 1 || w->n > INPUTS_MAX || (w->shape == OLLAMA_ONE && many))
+        return serve_refuse(f, w->key, "invalid_value", "'%s' has %zu entries: expected 1 to %d",
+                            w->key, w->n, w->shape == OLLAMA_ONE ? 1 : INPUTS_MAX);
     w->texts = serve_keep(c, w->n, sizeof *w->texts);
     if (!w->texts) return serve_no_memory(f);
     for (size_t i = 0; i < w->n; i++)
-        if (!read_text(c, many ? json_array_get(v, i) : v, i, &w->texts[i], f)) return false;
+        if (!read_text(c, w->key, many ? json_array_get(v, i) : v, i, &w->texts[i], f))
+            return false;
     return true;
 }
 
 static bool read_form(serve_at top, vectors *w, serve_fault *f) {
     const char *form = "float";
     int64_t dims = (int64_t)w->width;
-    if (!serve_read_text(top, "encoding_format", &form, f) ||
-        !serve_read_int(top, "dimensions", 1, (int64_t)w->width, &dims, f))
+    bool cut = w->shape != OPENAI;
+    if (w->shape == OPENAI && !serve_read_text(top, "encoding_format", &form, f)) return false;
+    if (!serve_read_int(top, "dimensions", 1, (int64_t)w->width, &dims, f) ||
+        (w->shape != OPENAI && !serve_read_bool(top, "truncate", &cut, f)))
         return false;
+    if (cut) w->flags |= ROTOR_EMBED_TRUNCATE;
     if (strcmp(form, "float") != 0 && strcmp(form, "base64") != 0)
         return serve_refuse(f, "encoding_format", "invalid_value",
                             "'encoding_format' is '%.40s': expected float or base64", form);
@@ -174,6 +190,21 @@ static json_t *reply_json(const serve_call *c, const vectors *w) {
                      (json_int_t)w->n_tokens, "total_tokens", (json_int_t)w->n_tokens);
 }
 
+/* Ollama's two. */
+static json_t *ollama_json(const serve_call *c, const vectors *w) {
+    const uint64_t total_ns = base_now_ns() - w->start_ns;
+    json_t *list = json_array();
+    if (w->shape == OLLAMA_ONE) {
+        json_decref(list);
+        return json_pack("{s:o}", "embedding", vector_json(w, 0));
+    }
+    for (size_t i = 0; i < w->n; i++) json_array_append_new(list, vector_json(w, i));
+    return json_pack("{s:o, s:o, s:I, s:i, s:I}", "model",
+                     serve_json_text(c->model_id, strlen(c->model_id)), "embeddings", list,
+                     "total_duration", (json_int_t)total_ns, "load_duration", 0,
+                     "prompt_eval_count", (json_int_t)w->n_tokens);
+}
+
 /* ==== Work ==================================================================================== */
 
 static void embed_some(serve_call *c) {
@@ -181,31 +212,44 @@ static void embed_some(serve_call *c) {
     rotor_error err = {0};
     serve_fault f = {0};
     const size_t n = BASE_MIN((size_t)TEXTS_PER_TURN, w->n - w->done);
-    const rotor_status st = rotor_embed(c->inside->model->vectors, w->texts + w->done, n, 0,
+    const rotor_status st = rotor_embed(c->inside->model->vectors, w->texts + w->done, n, w->flags,
                                         w->out + w->done * w->width, &err);
     w->done += n;
     if (st == ROTOR_OK && w->done < w->n) return;
     if (st == ROTOR_OK) {
-        serve_call_reply(c, 200, reply_json(c, w));
+        serve_call_reply(c, 200, w->shape == OPENAI ? reply_json(c, w) : ollama_json(c, w));
         return;
     }
     if (st == ROTOR_E_FULL || st == ROTOR_E_ARG)
-        serve_refuse(&f, "input", st == ROTOR_E_FULL ? "context_length_exceeded" : "invalid_value",
+        serve_refuse(&f, w->key, st == ROTOR_E_FULL ? "context_length_exceeded" : "invalid_value",
                      "%.500s", err.message);
     else
         serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
     serve_call_fault(c, &f);
 }
 
-void serve_post_embeddings(serve_exchange *x) {
+static void post(serve_exchange *x, vectors how) {
     serve_fault f = {0};
     serve_call *c = serve_call_create(x->s);
     vectors *w = c ? serve_keep(c, 1, sizeof *w) : NULL;
     bool ok = w || serve_no_memory(&f);
     if (ok) {
+        *w = how;
+        w->start_ns = base_now_ns();
+        c->dialect = x->route->dialect; /* of errors */
         c->inside->task = embed_some;
         c->inside->task_state = w;
         ok = read_call(c, &x->body, w, &f);
     }
     serve_hand_over(x, c, ok, &f);
+}
+
+void serve_post_embeddings(serve_exchange *x) {
+    post(x, (vectors){.shape = OPENAI, .key = "input"});
+}
+
+void serve_post_embed(serve_exchange *x) { post(x, (vectors){.shape = OLLAMA, .key = "input"}); }
+
+void serve_post_one_embedding(serve_exchange *x) {
+    post(x, (vectors){.shape = OLLAMA_ONE, .key = "prompt", .flags = ROTOR_EMBED_RAW});
 }

@@ -11,7 +11,11 @@
 
 void serve_emit(serve_call *c, const serve_event *e) {
     serve_inside *in = c->inside;
-    if (!c->req.stream || in->failed) return;
+    if (in->failed) return;
+    if (!c->req.stream) {
+        if (c->dialect && c->dialect->watches) c->dialect->event(c, e, NULL);
+        return;
+    }
     base_buf_reset(&in->scratch);
     c->dialect->event(c, e, &in->scratch);
     const bool ends = e->kind == SERVE_END || e->kind == SERVE_FAULT;
@@ -172,13 +176,33 @@ rotor_status serve_job_start(serve_job *j, rotor_error *err) {
                            c->req.fresh ? ROTOR_BATCH_FRESH : 0, &j->handle, err);
 }
 
+/* Of an answer in parts: the stop string that the last token of its text completes. */
+static const char *stop_of_parts(const serve_job *j, const rotor_gen_result *r) {
+    const rotor_gen_options *g = &j->c->req.gen;
+    char *whole = NULL, *before = NULL;
+    const char *found = NULL;
+    size_t n = 0, n_before = 0;
+    if (rotor_detokenize(j->c->engine, r->ids, r->n_ids, g->special, &whole, &n, NULL) ==
+            ROTOR_OK &&
+        rotor_detokenize(j->c->engine, r->ids, r->n_ids - 1, g->special, &before, &n_before,
+                         NULL) == ROTOR_OK)
+        for (size_t end = n_before + 1; end <= n && !found; end++)
+            for (size_t i = 0; i < g->n_stops && !found; i++) {
+                const size_t k = strlen(g->stops[i]);
+                if (k <= end && memcmp(whole + end - k, g->stops[i], k) == 0) found = g->stops[i];
+            }
+    rotor_free(whole);
+    rotor_free(before);
+    return found;
+}
+
 /* Which stop string it was: what stands behind the text that was kept. */
 static void find_stop(serve_job *j, const rotor_gen_result *r) {
     const rotor_gen_options *g = &j->c->req.gen;
     char *whole = NULL;
     size_t n = 0;
     if (j->reply) {
-        j->choice->stop = g->n_stops ? g->stops[0] : NULL;
+        j->choice->stop = r->n_ids ? stop_of_parts(j, r) : NULL;
         return;
     }
     if (rotor_detokenize(j->c->engine, r->ids, r->n_ids, g->special, &whole, &n, NULL) != ROTOR_OK)
@@ -245,6 +269,10 @@ void serve_job_end(serve_job *j) {
     ch->by_eos = r.finish == ROTOR_FINISH_END;
     if (r.finish == ROTOR_FINISH_STOP) find_stop(j, &r);
     if (ch->finish == SERVE_STOP || ch->finish == SERVE_CALLS) serve_remember(j, &r);
+    ch->ids = r.ids;
+    ch->n_ids = r.n_ids;
+    ch->end_id = r.end_id;
+    r.ids = NULL;
     rotor_gen_result_free(&r);
     end_choice(j);
 }

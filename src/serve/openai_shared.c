@@ -21,12 +21,11 @@ static bool read_float(serve_at at, const char *key, double min, double max, flo
     return true;
 }
 
-/* A text, or a list of texts. */
-static bool read_stops(serve_call *c, serve_at at, serve_fault *f) {
+bool serve_read_stops(serve_call *c, serve_at at, const char *key, serve_fault *f) {
     char path[96];
-    const json_t *v = serve_field(at, "stop");
+    const json_t *v = serve_field(at, key);
     const size_t n = !v ? 0 : json_is_array(v) ? json_array_size(v) : 1;
-    serve_path(at, "stop", path);
+    serve_path(at, key, path);
     if (n > SERVE_STOPS_MAX)
         return serve_refuse(f, path, "invalid_value", "'%s' has %zu entries: expected at most %d",
                             path, n, SERVE_STOPS_MAX);
@@ -168,7 +167,7 @@ bool serve_read_sampling(serve_call *c, serve_at at, serve_fault *f) {
         !serve_read_int(at, "top_k", -1, INT32_MAX, &top_k, f))
         return false;
     g->top_k = top_k > 0 ? (int32_t)top_k : 0;
-    return read_seed(c, at, f) && read_stops(c, at, f) && read_max_tokens(c, at, f) &&
+    return read_seed(c, at, f) && serve_read_stops(c, at, "stop", f) && read_max_tokens(c, at, f) &&
            read_bias(c, at, f) && read_n(c, at, f) && read_stream(c, at, f) && read_rest(c, at, f);
 }
 
@@ -229,9 +228,8 @@ bool serve_read_prompts(serve_call *c, serve_at at, serve_fault *f) {
 
 /* ==== Messages ================================================================================ */
 
-/* A text, or parts of which only text is known here. *out NULL: null. */
-static bool read_content(serve_call *c, serve_at at, const char *key, const char **out,
-                         serve_fault *f) {
+bool serve_read_content(serve_call *c, serve_at at, const char *key, const char **out,
+                        serve_fault *f) {
     char path[96];
     const json_t *v = serve_field(at, key), *part;
     size_t i, n_bytes = 0;
@@ -325,7 +323,7 @@ static bool read_message(serve_call *c, serve_at top, const char *key, size_t i,
     serve_at at;
     const char *id = NULL;
     if (!serve_item(top, key, i, &at, f) || !read_role(at, t, f) ||
-        !read_content(c, at, "content", &t->content, f))
+        !serve_read_content(c, at, "content", &t->content, f))
         return false;
     if (strcmp(t->role, "assistant") == 0) {
         if (!serve_read_text(at, "reasoning", &t->reasoning, f) ||

@@ -64,12 +64,18 @@ static void log_prompt(const serve_call *c, const serve_prompt *p) {
     rotor_free(text);
 }
 
-/* Claude Code puts a line in front of its system text that is another with every request; without
- * it the rest is the same each time, and known. */
-static const char *without_billing(const char *text) {
+/* Claude Code puts a line in front of its system text that is another with every request
+ * ("x-anthropic-billing-header: … cch=…"); without it the rest is the same each time, and known. */
+static const char *without_billing(serve_server *s, const char *text) {
     static const char head[] = "x-anthropic-billing-header";
-    const char *end = text && strncmp(text, head, sizeof head - 1) == 0 ? strchr(text, '\n') : NULL;
-    if (!end) return text;
+    if (!text || s->opt.keep_volatile || strncmp(text, head, sizeof head - 1) != 0) return text;
+    const char *end = text + strcspn(text, "\r\n"), *value = strstr(text, "cch=");
+    if (!value || value > end) return text;
+    if (!atomic_exchange(&s->cut_told, true))
+        serve_log(s, BASE_LOG_INFO,
+                  "the line %s, another in every request, is cut from system texts "
+                  "(--keep-volatile leaves it)",
+                  head);
     return end + strspn(end, "\r\n");
 }
 
@@ -97,7 +103,7 @@ static bool tokens_of_turns(serve_call *c, serve_prompt *p, size_t first, size_t
     for (size_t i = 0; i < n_system; i++) turns[i] = p->turns[i];
     for (size_t i = first; i < p->n_turns; i++) turns[n_system + i - first] = p->turns[i];
     for (size_t i = 0; i < n && strcmp(turns[i].role, "system") == 0; i++)
-        turns[i].content = without_billing(turns[i].content);
+        turns[i].content = without_billing(c->inside->s, turns[i].content);
     for (size_t i = 0; i < n && rotor_chat_has_parts(c->engine); i++)
         if (strcmp(turns[i].role, "assistant") == 0) serve_recall(c, &turns[i]);
     const rotor_status st =
@@ -166,6 +172,21 @@ static bool too_long(const serve_call *c, const serve_prompt *p, serve_fault *f)
     return false;
 }
 
+/* Puts the tokens before a conversation in front of its own; a second BOS is left out. */
+static bool put_before(serve_prompt *p, serve_fault *f) {
+    const uint32_t *own = p->tokens;
+    const size_t skip = p->n_before && p->n_tokens > 1 && own[0] == p->before[0];
+    if (!p->n_before) return true;
+    uint32_t *all = base_alloc_array(p->n_before + p->n_tokens, sizeof *all);
+    if (!all) return serve_no_memory(f);
+    memcpy(all, p->before, p->n_before * sizeof *all);
+    memcpy(all + p->n_before, own + skip, (p->n_tokens - skip) * sizeof *all);
+    rotor_free((void *)(uintptr_t)own);
+    p->tokens = all;
+    p->n_tokens += p->n_before - skip;
+    return true;
+}
+
 bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f) {
     const size_t most = c->inside->model->info.n_ctx - 1; /* room for one token of an answer */
     const bool ok = p->turns    ? tokens_of_turns(c, p, 0, 0, f)
@@ -175,6 +196,7 @@ bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f) {
     if (!ok) return false;
     if (p->n_tokens > most && c->req.truncate && p->turns && !shorten_turns(c, p, most, f))
         return false;
+    if (!put_before(p, f)) return false;
     return p->n_tokens <= most || too_long(c, p, f);
 }
 
@@ -211,9 +233,12 @@ static bool make_choices(serve_call *c, serve_fault *f) {
     return true;
 }
 
+bool serve_read_call(serve_call *c, const base_buf *body, serve_fault *f) {
+    return serve_parse(body, &c->body, f) && choose_model(c, f) && c->dialect->read(c, f);
+}
+
 static bool prepare(serve_call *c, const base_buf *body, serve_fault *f) {
-    if (!serve_parse(body, &c->body, f) || !choose_model(c, f) || !c->dialect->read(c, f))
-        return false;
+    if (!serve_read_call(c, body, f)) return false;
     for (size_t i = 0; i < c->req.n_prompts; i++)
         if (!serve_make_tokens(c, &c->req.prompts[i], f)) return false;
     for (size_t i = 0; i < c->req.n_prompts; i++) log_prompt(c, &c->req.prompts[i]);

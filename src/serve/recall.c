@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
  * The last answers in parts, as the ids they were generated as. A client sends back an answer as
- * text and calls; written anew it would often be other tokens (spaces in the arguments of a call
- * are enough), and everything behind them would have to be evaluated again. What comes back
- * unchanged is found here by its digest and goes into the prompt as it was.
+ * text and calls; written anew it would often be other tokens (spaces in the arguments of a call,
+ * which many clients parse and write again, are enough), and everything behind them would have to
+ * be evaluated again. What comes back unchanged is found here by its digest and goes into the
+ * prompt as it was.
  *
  * A digest of text and calls is the key; thoughts are not part of it, as clients leave them out.
  * Threading: any; server.lock guards the list.
  */
 #include "serve/serve_internal.h"
+
+#include <stdlib.h>
 
 enum { REMEMBERED = 256, IDS_MAX = 1 << 20 }; /* answers; ids of all of them */
 
@@ -25,14 +28,24 @@ struct serve_replay {
     size_t n_ids;                  /* of all */
 };
 
+/* Arguments as a value, where they are one: clients write JSON anew. */
+static void put_arguments(base_buf *out, const char *text) {
+    json_t *v = text ? json_loads(text, 0, NULL) : NULL;
+    char *plain = v ? json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    base_buf_puts(out, plain ? plain : text ? text : "");
+    free(plain);
+    json_decref(v);
+}
+
 static void digest(const serve_model *m, base_str text, const rotor_tool_call *calls, size_t n,
                    uint8_t key[32]) {
     base_buf all = {0};
     base_buf_printf(&all, "%s\n%zu\n", m->id, text.n);
     base_buf_append(&all, text.p, text.n);
-    for (size_t i = 0; i < n; i++)
-        base_buf_printf(&all, "\n%zu %s %s", strlen(calls[i].name), calls[i].name,
-                        calls[i].arguments ? calls[i].arguments : "");
+    for (size_t i = 0; i < n; i++) {
+        base_buf_printf(&all, "\n%zu %s ", strlen(calls[i].name), calls[i].name);
+        put_arguments(&all, calls[i].arguments);
+    }
     base_sha256(all.data ? all.data : "", all.len, key);
     base_buf_free(&all);
 }

@@ -27,6 +27,20 @@ static const serve_route routes[] = {
     {"GET", "/props", serve_get_props, NULL, 0},
     {"GET", "/slots", serve_get_slots, NULL, 0},
     {"GET", "/version", serve_get_version, NULL, SERVE_EARLY},
+    {"POST", "/v1/responses", serve_generate, &serve_responses_dialect, 0},
+    {"GET", "/v1/responses/", serve_get_response, NULL, SERVE_TAIL},
+    {"DELETE", "/v1/responses/", serve_delete_response, NULL, SERVE_TAIL},
+    {"POST", "/v1/messages", serve_generate, &serve_messages_dialect, 0},
+    {"POST", "/v1/messages/count_tokens", serve_count_messages, &serve_messages_dialect, 0},
+    {"POST", "/api/chat", serve_generate, &serve_ollama_chat_dialect, 0},
+    {"POST", "/api/generate", serve_generate, &serve_ollama_text_dialect, 0},
+    {"POST", "/api/embed", serve_post_embed, &serve_ollama_dialect, 0},
+    {"POST", "/api/embeddings", serve_post_one_embedding, &serve_ollama_dialect, 0},
+    {"GET", "/api/tags", serve_get_tags, &serve_ollama_dialect, 0},
+    {"GET", "/api/ps", serve_get_ps, &serve_ollama_dialect, 0},
+    {"GET", "/api/version", serve_get_ollama_version, &serve_ollama_dialect, 0},
+    {"POST", "/api/show", serve_post_show, &serve_ollama_dialect, 0},
+    {"POST", "/api/pull", serve_post_pull, &serve_ollama_dialect, 0},
 };
 
 const serve_route *serve_route_at(size_t i) { return i < BASE_COUNT(routes) ? &routes[i] : NULL; }

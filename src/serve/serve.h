@@ -40,6 +40,7 @@ typedef struct serve_options {
     uint32_t ping_us;                                     /* silence after which a stream says so */
     uint32_t step_us;                                     /* rotor_batch_options.step_us */
     bool embed;                                           /* models that write make vectors, too */
+    bool keep_volatile;                                   /* lines for accounts stay in prompts */
     bool strict_model;                                    /* an unknown model name is an error */
     bool log_json;                                        /* lines of the log are JSON objects */
     bool log_prompts;                                     /* and tell what was asked */

@@ -25,6 +25,7 @@
 
 #include "rotor_batch.h"
 #include "serve/door.h"
+#include "serve/response_store.h"
 #include "serve/serve.h"
 
 typedef struct serve_job serve_job;
@@ -78,10 +79,12 @@ struct serve_server {
     serve_model *models;       /* [opt.n_models], owned; steady once ready */
     _Atomic int state;         /* serve_state */
     _Atomic uint32_t loaded;   /* models that are open */
+    _Atomic bool cut_told;     /* that volatile lines are cut from prompts */
     _Atomic bool closing;      /* no new requests */
     _Atomic uint32_t n_open;   /* exchanges under way */
     int64_t started_s;         /* Unix time */
     uint8_t (*keys)[32];       /* [opt.n_keys] digests of the keys, owned */
+    serve_store *responses;    /* that clients may come back to, owned */
     base_thread *worker;       /* owned */
     base_mutex *lock;          /* guards what follows */
     base_cond *wake;           /* something has come for the worker */
@@ -259,6 +262,8 @@ const serve_route *serve_find_route(const char *method, const char *path, const 
 serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f);
 /* A JSON object of bounded depth. */
 bool serve_parse(const base_buf *text, json_t **out, serve_fault *f);
+/* What the body asks for, by the call's dialect. */
+bool serve_read_call(serve_call *c, const base_buf *body, serve_fault *f);
 /* The prompt's tokens; *f when they do not fit. */
 bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f);
 /* gap.c: tokens of a text with a suffix. */
@@ -282,12 +287,31 @@ void serve_post_tokenize(serve_exchange *x);
 void serve_post_detokenize(serve_exchange *x);
 void serve_post_apply_template(serve_exchange *x);
 void serve_post_embeddings(serve_exchange *x);
+void serve_post_embed(serve_exchange *x);         /* Ollama's */
+void serve_post_one_embedding(serve_exchange *x); /* its older one */
 
 /* Dialects. */
 extern const serve_dialect serve_chat_dialect;
 extern const serve_dialect serve_text_dialect;
 extern const serve_dialect serve_native_dialect; /* llama-server's own */
 extern const serve_dialect serve_infill_dialect; /* likewise */
+extern const serve_dialect serve_responses_dialect;
+void serve_get_response(serve_exchange *x);
+void serve_delete_response(serve_exchange *x);
+extern const serve_dialect serve_messages_dialect;
+void serve_count_messages(serve_exchange *x);
+
+/* Ollama (ollama.c, ollama_models.c) */
+extern const serve_dialect serve_ollama_chat_dialect;
+extern const serve_dialect serve_ollama_text_dialect;
+extern const serve_dialect serve_ollama_dialect; /* of errors only */
+json_t *serve_ollama_fault(const serve_fault *f);
+void serve_put_time(char out[32], int64_t unix_s); /* "2025-06-28T12:00:00Z" */
+void serve_get_tags(serve_exchange *x);
+void serve_get_ps(serve_exchange *x);
+void serve_get_ollama_version(serve_exchange *x);
+void serve_post_show(serve_exchange *x);
+void serve_post_pull(serve_exchange *x);
 
 /* metrics_route.c */
 void serve_observe(serve_histogram *h, double seconds);

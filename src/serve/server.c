@@ -87,6 +87,8 @@ static rotor_status start(serve_server *s, rotor_error *err) {
     for (size_t i = 0; i < s->opt.n_models; i++) s->models[i].id = s->opt.models[i];
     s->replay = serve_replay_create();
     if (!s->replay) return base_fail_nomem(err, "starting the server");
+    if (serve_store_create(&s->responses) != ROTOR_OK)
+        return base_fail_nomem(err, "starting the server");
     json_object_seed(0);
     ROTOR_TRY(hash_keys(s, err));
     ROTOR_TRY(listen_here(s, &fd, err));
@@ -164,6 +166,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
     serve_replay_free(&s->replay);
     base_cond_free(&s->wake);
     base_mutex_free(&s->lock);
+    serve_store_free(&s->responses);
     base_free(s->models);
     base_free(s->keys);
     base_free(s);

@@ -40,6 +40,7 @@ static void choice_free(serve_choice *ch) {
         base_free(ch->tokens[i].text);
         for (uint32_t k = 0; k < ch->tokens[i].n_top; k++) base_free(ch->tokens[i].top_text[k]);
     }
+    rotor_free(ch->ids);
     base_free(ch->calls);
     base_free(ch->tokens);
     base_buf_free(&ch->text);
