@@ -11,8 +11,6 @@
  */
 #include "serve/serve_internal.h"
 
-#include <stdlib.h>
-
 enum { REMEMBERED = 256, IDS_MAX = 1 << 20 }; /* answers; ids of all of them */
 
 typedef struct serve_answer {
@@ -28,12 +26,15 @@ struct serve_replay {
     size_t n_ids;                  /* of all */
 };
 
+static int append(const char *p, size_t n_bytes, void *user) {
+    return base_buf_append(user, p, n_bytes) ? 0 : -1;
+}
+
 /* Arguments as a value, where they are one: clients write JSON anew. */
 static void put_arguments(base_buf *out, const char *text) {
     json_t *v = text ? json_loads(text, 0, NULL) : NULL;
-    char *plain = v ? json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
-    base_buf_puts(out, plain ? plain : text ? text : "");
-    free(plain);
+    if (!v || json_dump_callback(v, append, out, JSON_COMPACT | JSON_SORT_KEYS) != 0)
+        base_buf_puts(out, text ? text : "");
     json_decref(v);
 }
 
