@@ -18,6 +18,11 @@ const char *rotor_features(void) {
 #else
         "pcre2: off (built without PCRE2: only the named pre-tokenizers of a tokenizer.json)\n"
 #endif
+#ifdef ROTOR_HAVE_SQLITE
+        "sqlite: on (knowledge stores: rotor rag)\n"
+#else
+        "sqlite: off (built without SQLite: no rotor rag)\n"
+#endif
 #ifdef ROTOR_HAVE_LIBEDIT
         "libedit: on (line editing in rotor chat)\n"
 #else

@@ -245,6 +245,29 @@ void base_names_free(char **names, size_t n);
 /* Joins with one '/'; NULL when out of memory. Caller frees. */
 char *base_path_join(const char *dir, const char *name);
 
+/* What a name stands for, and what tells that it changed. */
+typedef enum base_node_kind {
+    BASE_NODE_NONE,
+    BASE_NODE_FILE,
+    BASE_NODE_DIR,
+    BASE_NODE_LINK, /* only where links are not followed */
+    BASE_NODE_OTHER /* a pipe, socket or device: never to be opened */
+} base_node_kind;
+typedef struct base_node {
+    base_node_kind kind;         /* NONE: there is nothing, or nobody may look */
+    uint64_t size;               /* bytes */
+    int64_t mtime_ns, ctime_ns;  /* of the content, of anything */
+    uint64_t dev, ino;           /* which file it is */
+} base_node;
+bool base_node_of(base_node *n, const char *path, bool follow);
+/* Without links, . and ..; NULL: there is none, or no memory. Caller frees. */
+char *base_path_absolute(const char *path);
+rotor_status base_mkdir_private(const char *path, rotor_error *err); /* mode 0700; may exist */
+rotor_status base_remove_file(const char *path, rotor_error *err);   /* may be gone */
+/* One holder at a time, to the end of the program at the latest. ROTOR_E_STATE: somebody else. */
+rotor_status base_lock_take(int *lock, const char *path, rotor_error *err);
+void base_lock_drop(int *lock); /* -1 afterwards */
+
 /* Threads. A mutex and a condition are created once and never copied. */
 typedef struct base_thread base_thread;
 typedef struct base_mutex base_mutex;

@@ -39,9 +39,10 @@ enum { /* bits of cli_option.verbs */
        VERB_FINETUNE = 1 << 16,
        VERB_EMBED = 1 << 17,
        VERB_SERVE = 1 << 18,
+       VERB_RAG = 1 << 19,
        VERBS_ENGINE =
            VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY | VERB_SERVE,
-       VERBS_ALL = (1 << 19) - 1
+       VERBS_ALL = (1 << 20) - 1
 };
 
 struct cli_args;
@@ -195,6 +196,23 @@ typedef enum cli_opt {
     OPT_LORA_RANK,
     OPT_LORA_ALPHA,
     OPT_MERGE,
+    OPT_EMBED_MODEL,
+    OPT_NO_EMBED,
+    OPT_INCLUDE,
+    OPT_EXCLUDE,
+    OPT_CONFIRM_DELETES,
+    OPT_HITS,
+    OPT_RAG_MODE,
+    OPT_FUSION,
+    OPT_FILTER,
+    OPT_PLAIN,
+    OPT_EXPLAIN,
+    OPT_STATUS,
+    OPT_ALL_DOCS,
+    OPT_QUERIES,
+    OPT_QRELS,
+    OPT_RUN_FILE,
+    OPT_CHUNKED,
     CLI_N_OPTS
 } cli_opt;
 
@@ -403,6 +421,7 @@ int verb_embed(const cli_args *a);
 int verb_perplexity(const cli_args *a);
 int verb_info(const cli_args *a);
 int verb_models(const cli_args *a);
+int verb_rag(const cli_args *a);
 int verb_train(const cli_args *a);
 int verb_finetune(const cli_args *a);
 int verb_train_tokenizer(const cli_args *a);

@@ -15,6 +15,7 @@
 #define SPECULATE "Speculation: faster, with exactly the same text (not with --beams)"
 #define NETWORK   "Network (default: of the preset)"
 #define LEARN     "Learning"
+#define STORES    "Store"
 #define MEASURE   "Measuring"
 #define OUTPUT    "Output"
 #define NET       "Server"
@@ -28,7 +29,7 @@
 /* clang-format off */
 const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_THREADS] = {"threads", 't', CLI_INT, MODEL, "N", 1, 1024, NULL, NULL,
-    "threads (default: one per processor core)", LOADS | TRAINS | VERB_EMBED, CLI_SAVED},
+    "threads (default: one per processor core)", LOADS | TRAINS | VERB_EMBED | VERB_RAG, CLI_SAVED},
 [OPT_CTX] = {"ctx", 'c', CLI_INT, MODEL, "N", 0, 16777216, NULL, NULL,
     "context in tokens; 0: the model's (default: the smallest of the model's, 4096 and what fits)",
     LOADS & ~VERB_PERPLEXITY, CLI_SAVED},
@@ -47,7 +48,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
     LOADS, CLI_SAVED},
 [OPT_CPU] = {"cpu", 0, CLI_TEXT, MODEL, "LEVEL", 0, 0, NULL, NULL,
     "highest instruction set to use: c, avx2, avxvnni, avx512vnni, … (default: all there are)",
-    LOADS | TRAINS | VERB_EMBED, CLI_SAVED},
+    LOADS | TRAINS | VERB_EMBED | VERB_RAG, CLI_SAVED},
 [OPT_KV] = {"kv", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "f16|f32|q8", "f16",
     "type of the key and value cache", LOADS, CLI_SAVED},
 [OPT_HEAD] = {"head", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "auto|file|q8|q6|exact", "auto",
@@ -310,10 +311,45 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_OUTPUT] = {"output", 'o', CLI_TEXT, OUTPUT, "FILE", 0, 0, NULL, NULL,
     "file to write; it appears under its name only when complete",
     VERB_SYNTH | VERB_CONVERT | VERB_LOGITS | VERB_EMBED | TRAINS | VERB_TRAIN_TOKENIZER, 0},
+[OPT_EMBED_MODEL] = {"embed-model", 0, CLI_TEXT, STORES, "MODEL", 0, 0, NULL, NULL,
+    "model that makes vectors (default: the one the store was filled with; none: words only)",
+    VERB_RAG, CLI_SAVED},
+[OPT_NO_EMBED] = {"no-embed", 0, CLI_FLAG, STORES, NULL, 0, 0, NULL, NULL,
+    "words only: open no embedding model", VERB_RAG, 0},
+[OPT_INCLUDE] = {"include", 0, CLI_TEXT, STORES, "GLOB", 0, 0, NULL, NULL,
+    "add: only files of this name (with a slash: path); may be given several times", VERB_RAG, CLI_MANY},
+[OPT_EXCLUDE] = {"exclude", 0, CLI_TEXT, STORES, "GLOB", 0, 0, NULL, NULL,
+    "add: no files or folders of this name; may be given several times", VERB_RAG, CLI_MANY},
+[OPT_CONFIRM_DELETES] = {"confirm-deletes", 0, CLI_FLAG, STORES, NULL, 0, 0, NULL, NULL,
+    "add: drop documents whose files are gone, even if that is most of a folder", VERB_RAG, 0},
+[OPT_HITS] = {"hits", 'k', CLI_INT, STORES, "N", 1, 100, NULL, "8",
+    "search: passages to show", VERB_RAG, 0},
+[OPT_RAG_MODE] = {"mode", 0, CLI_CHOICE, STORES, "HOW", 0, 0, "hybrid|lexical|vector", "hybrid",
+    "search, eval: by words and meaning, by words, by meaning", VERB_RAG, 0},
+[OPT_FUSION] = {"fusion", 0, CLI_CHOICE, STORES, "HOW", 0, 0, "convex|rrf", "convex",
+    "hybrid: join the scores of both, or their ranks", VERB_RAG, 0},
+[OPT_FILTER] = {"filter", 0, CLI_TEXT, STORES, "NAME=VALUE", 0, 0, NULL, NULL,
+    "search: only documents with this path, title (globs), id or field; several: all of them", VERB_RAG, CLI_MANY},
+[OPT_PLAIN] = {"plain", 0, CLI_FLAG, STORES, NULL, 0, 0, NULL, NULL,
+    "search: the best passages as they are; repetitions stay, neighbours are not joined", VERB_RAG, 0},
+[OPT_EXPLAIN] = {"explain", 0, CLI_FLAG, STORES, NULL, 0, 0, NULL, NULL,
+    "search: scores and ranks of both legs, and times", VERB_RAG, 0},
+[OPT_STATUS] = {"status", 0, CLI_CHOICE, STORES, "STATUS", 0, 0, "ok|pending|skipped|error", NULL,
+    "list: only files of this status", VERB_RAG, 0},
+[OPT_ALL_DOCS] = {"all", 0, CLI_FLAG, STORES, NULL, 0, 0, NULL, NULL,
+    "remove: everything", VERB_RAG, 0},
+[OPT_QUERIES] = {"queries", 0, CLI_TEXT, MEASURE, "F.jsonl", 0, 0, NULL, NULL,
+    "eval: questions, _id and text a line", VERB_RAG, 0},
+[OPT_QRELS] = {"qrels", 0, CLI_TEXT, MEASURE, "F.tsv", 0, 0, NULL, NULL,
+    "eval: question, document and grade a line", VERB_RAG, 0},
+[OPT_RUN_FILE] = {"run", 0, CLI_TEXT, MEASURE, "OUT.trec", 0, 0, NULL, NULL,
+    "eval: write what was found, for trec_eval", VERB_RAG, 0},
+[OPT_CHUNKED] = {"chunked", 0, CLI_FLAG, MEASURE, NULL, 0, 0, NULL, NULL,
+    "eval: a document scores as its best passage (default: as a whole)", VERB_RAG, 0},
 [OPT_JSON] = {"json", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
     "print one JSON object",
     VERB_RUN | VERB_BENCH | VERB_INSPECT | VERB_TOKENIZE | VERB_PERPLEXITY | VERB_INFO | VERB_MODELS |
-        VERB_QUANTIZE | VERB_CONVERT, 0},
+        VERB_QUANTIZE | VERB_CONVERT | VERB_RAG, 0},
 [OPT_COLOR] = {"color", 0, CLI_CHOICE, OUTPUT, "WHEN", 0, 0, "auto|always|never", "auto",
     "bold, colours and Markdown; auto: on a terminal unless NO_COLOR is set", VERB_CHAT, CLI_SAVED},
 
@@ -342,6 +378,18 @@ static const cli_verb verbs[] = {
      "one: their inner product is the cosine of the angle between two texts. Many texts in a call\n"
      "share their steps. Some models want a word in front of a text, as search_query: …\n"
      "(docs/embeddings.md).", 1, 4096, verb_embed},
+    {"rag", VERB_RAG, "add|search|list|remove|eval|status|reembed|verify STORE …",
+     "find passages in your own documents",
+     "  add STORE PATH…         files, folders, or .jsonl corpora with _id, title and text a line\n"
+     "  search STORE QUESTION   the best passages, with their places\n"
+     "  list STORE              files, and what became of them\n"
+     "  remove STORE PATH|ID…   files, folders, documents of a corpus; or --all\n"
+     "  eval STORE --queries F.jsonl --qrels F.tsv   nDCG@10, recall@100, MRR@10\n"
+     "  status STORE            counts, and whose vectors they are\n"
+     "  reembed STORE --embed-model MODEL            vectors of another model\n"
+     "  verify STORE            read the whole database\n"
+     "STORE is a folder, or a name for one under your own data. docs/rag.md says more.", 1, 4096,
+     verb_rag},
     {"perplexity", VERB_PERPLEXITY, "MODEL FILE", "how well a model predicts a text",
      "The text is cut into windows of --ctx tokens, each starting with the beginning-of-text token\n"
      "in place of its first one if the model uses it; the predictions in the second half of each\n"

@@ -31,6 +31,7 @@ void kern_init(kern *k, unsigned cpu) {
     kern_fill_b32_c(k);
     kern_fill_q8x16_c(k);
     kern_fill_head_c(k);
+    kern_fill_scan_c(k);
 #if defined(__x86_64__)
     kern_fill_x86(k, cpu);
 #elif defined(__aarch64__)

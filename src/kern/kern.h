@@ -22,7 +22,8 @@ enum {
     KERN_KEYS = 64,  /* positions in a block of keys: the unit of attention and of cache pages */
     KERN_SPAN = 512, /* positions under one maximum: the unit of folding */
     KERN_MAX_HEAD = 512,  /* largest head size */
-    KERN_ALIGN_COLS = 128 /* activation rows are padded with zeros to a multiple of this */
+    KERN_ALIGN_COLS = 128, /* activation rows are padded with zeros to a multiple of this */
+    KERN_SCAN_COLS = 64    /* rows of scan_i8 likewise */
 };
 
 /* ---- Operands of a matrix product ------------------------------------------------------------ */
@@ -247,6 +248,11 @@ typedef struct kern {
                         size_t end);
     void (*head_refine)(float *y, const kern_planes *p, const kern_x16 *x, size_t plane,
                         const uint32_t *ids, size_t n);
+
+    /* Retrieval: out[r] = sum of query[ld] * rows[r * ld …] for n_rows rows, exactly. ld is a
+     * multiple of KERN_SCAN_COLS, rows and query are aligned to it, bytes lie within +-127. */
+    void (*scan_i8)(int32_t *out, const int8_t *rows, const int8_t *query, size_t ld,
+                    size_t n_rows);
 } kern;
 
 /* cpu: CPU_* flags from cpu_detect() & mask. Every slot is valid afterwards. */

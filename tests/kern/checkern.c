@@ -69,6 +69,7 @@ static void check_all(checker *c) {
     check_attention(c);
     check_gemm(c);
     check_head(c);
+    check_scan(c);
 }
 
 /* Whether the checks of a slot notice that it is broken. */

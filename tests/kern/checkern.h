@@ -69,6 +69,7 @@ void check_rows(checker *c);      /* quantisers, norms, activations, cache rows 
 void check_attention(checker *c); /* attention */
 void check_gemm(checker *c);      /* plain float products */
 void check_head(checker *c);      /* the staged output head */
+void check_scan(checker *c);      /* products of a query with rows of bytes */
 
 /* Replaces slot i of *k by one that spoils the C result slightly; NULL past the last slot. */
 const char *break_slot(kern *k, size_t i);

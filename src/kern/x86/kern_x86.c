@@ -13,6 +13,7 @@ void kern_fill_x86(kern *k, unsigned cpu) {
     kern_fill_t5_avx2(k);
     kern_fill_b32_avx2(k);
     kern_fill_head_avx2(k);
+    kern_fill_scan_avx2(k);
     if (cpu & CPU_AVXVNNI) {
         kern_fill_t2_avxvnni(k);
         kern_fill_t5_avxvnni(k);
@@ -26,6 +27,7 @@ void kern_fill_x86(kern *k, unsigned cpu) {
     kern_fill_t5_avx512vnni(k);
     kern_fill_b32_avx512vnni(k);
     kern_fill_head_avx512vnni(k);
+    kern_fill_scan_avx512vnni(k);
     if (!(cpu & CPU_AVX512VBMI)) return;
     kern_fill_t5_avx512vbmi(k);
     kern_fill_b32_avx512vbmi(k);

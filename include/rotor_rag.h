@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rotor_rag.h: find passages in your own documents.
+ *
+ *     rotor_rag_options opt = rotor_rag_options_default();
+ *     opt.create = opt.write = true;
+ *     opt.embedder = engine;                        // opened with `embed`; NULL: keywords only
+ *     rotor_rag_open(&store, "notes.store", &opt, &err);
+ *     const char *paths[] = {"notes"};
+ *     rotor_rag_add(store, paths, 1, NULL, &report, &err);
+ *     rotor_rag_search(store, "how long does the battery last", NULL, &hits, &err);
+ *     rotor_rag_hits_free(&hits);
+ *     rotor_rag_close(&store);
+ *
+ * A store is a folder with one database. Documents are cut into passages; keyword search works as
+ * soon as they are in, search by meaning once they have vectors. A document is found either wholly
+ * in its old version or wholly in its new one, also after a program was killed at any moment.
+ *
+ * Rules of option structs, strings and errors: as in rotor.h. One thread at a time per store; any
+ * number of programs may search one while one program adds to it.
+ */
+#ifndef ROTOR_RAG_H
+#define ROTOR_RAG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "rotor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rotor_rag rotor_rag;
+
+typedef struct rotor_rag_options {
+    uint32_t size;          /* sizeof(rotor_rag_options) */
+    bool create;            /* make folder and database if they are not there */
+    bool write;             /* be the one program that changes it; ROTOR_E_STATE: another is */
+    uint8_t zero[2];        /* 0 */
+    rotor_engine *embedder; /* opened with `embed`, outlives the store; NULL: keywords only */
+    const char *embedder_path; /* what the store remembers of where the model is; NULL: its name */
+    const char *cpu;        /* highest CPU level to use; NULL: all */
+    void (*log)(void *user, int level, const char *line); /* 0 error … 3 debug; NULL: silent */
+    void *log_user;                                       /* passed to log */
+} rotor_rag_options;
+ROTOR_API rotor_rag_options rotor_rag_options_default(void);
+
+/* ROTOR_E_NOTFOUND: no store there; ROTOR_E_UNSUPPORTED: this build has no SQLite, or the store is
+ * newer than this library; ROTOR_E_FORMAT: the database is damaged. */
+ROTOR_API rotor_status rotor_rag_open(rotor_rag **out, const char *folder,
+                                      const rotor_rag_options *opt, rotor_error *err);
+ROTOR_API void rotor_rag_close(rotor_rag **r); /* NULL is fine; *r becomes NULL */
+
+typedef struct rotor_rag_info {
+    uint32_t size;      /* set by the caller: sizeof(rotor_rag_info); kept */
+    uint32_t dims;      /* floats of a vector; 0: no model yet */
+    uint64_t n_files;   /* known, failed ones too */
+    uint64_t n_docs;    /* documents */
+    uint64_t n_chunks;  /* passages */
+    uint64_t n_vectors; /* passages that have one */
+    uint64_t n_failed;  /* files that could not be read */
+    uint64_t db_bytes;  /* of the database */
+    char model[256];    /* whose vectors they are; "": none yet */
+    char model_path[1024]; /* where it was when it was used last */
+} rotor_rag_info;
+ROTOR_API rotor_status rotor_rag_get_info(rotor_rag *r, rotor_rag_info *info, rotor_error *err);
+
+/* ---- Adding and removing --------------------------------------------------------------------- */
+
+typedef struct rotor_rag_add_options {
+    uint32_t size;              /* sizeof(rotor_rag_add_options) */
+    bool confirm_deletes;       /* drop what is gone however much it is */
+    uint8_t zero[3];            /* 0 */
+    const char *const *include; /* [n_include] globs of names (with a slash: of paths): only these */
+    size_t n_include;           /* how many */
+    const char *const *exclude; /* [n_exclude] globs: not these */
+    size_t n_exclude;           /* how many */
+    /* Documents read (total 0), then passages embedded; false stops with ROTOR_E_CANCELLED after
+     * what is finished, which is kept. NULL: none. */
+    bool (*progress)(void *user, uint64_t done, uint64_t total);
+    void *user; /* passed to progress */
+} rotor_rag_add_options;
+ROTOR_API rotor_rag_add_options rotor_rag_add_options_default(void);
+
+/* What a run did. */
+typedef struct rotor_rag_report {
+    uint64_t n_seen, n_unchanged, n_indexed; /* files found; as they were; read anew */
+    uint64_t n_skipped, n_failed, n_gone;    /* not of a kind that is read; unreadable; dropped */
+    uint64_t n_docs, n_chunks, n_vectors;    /* written */
+} rotor_rag_report;
+
+/* Files and folders, whose files are dropped from the store when they are gone. A file ending in
+ * .jsonl is a corpus: a document a line, with _id, title and text. What cannot be read is named in
+ * the log and counted in n_failed; the rest is added. opt and report may be NULL. */
+ROTOR_API rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, size_t n_paths,
+                                     const rotor_rag_add_options *opt, rotor_rag_report *report,
+                                     rotor_error *err);
+/* Files by path, folders with all below, documents of a corpus by id. ROTOR_E_NOTFOUND: one is not
+ * there, and nothing is removed. n 0: everything. *n_removed may be NULL. */
+ROTOR_API rotor_status rotor_rag_remove(rotor_rag *r, const char *const *what, size_t n,
+                                        uint64_t *n_removed, rotor_error *err);
+/* Vectors of the embedder in place of another model's. An interrupted run is gone on with; until
+ * the last vector is there the old ones serve. */
+ROTOR_API rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
+                                         rotor_rag_report *report, rotor_error *err);
+/* Reads the whole database. ROTOR_E_FORMAT: it is damaged, and where. */
+ROTOR_API rotor_status rotor_rag_verify(rotor_rag *r, rotor_error *err);
+
+/* One file; strings are borrowed until the callback returns. */
+typedef struct rotor_rag_file {
+    const char *path;        /* absolute */
+    const char *status;      /* "ok", "pending", "skipped", "error" */
+    const char *message;     /* why, or "" */
+    uint64_t n_docs, n_chunks; /* in the store */
+    uint64_t bytes;          /* of the file */
+} rotor_rag_file;
+/* In order of path; the callback returns false to stop. */
+ROTOR_API rotor_status rotor_rag_list(rotor_rag *r,
+                                      bool (*fn)(void *user, const rotor_rag_file *f), void *user,
+                                      rotor_error *err);
+
+/* ---- Searching ------------------------------------------------------------------------------- */
+
+typedef enum rotor_rag_mode { ROTOR_RAG_HYBRID, ROTOR_RAG_LEXICAL, ROTOR_RAG_VECTOR } rotor_rag_mode;
+/* How the two legs of a hybrid search are joined: scores, each stretched over what its leg found;
+ * or ranks alone. */
+typedef enum rotor_rag_fusion { ROTOR_RAG_CONVEX, ROTOR_RAG_RRF } rotor_rag_fusion;
+
+typedef struct rotor_rag_query {
+    uint32_t size;             /* sizeof(rotor_rag_query) */
+    uint32_t k;                /* hits wanted, at most 100; default 8 */
+    rotor_rag_mode mode;       /* default hybrid: words alone while there are no vectors */
+    rotor_rag_fusion fusion;   /* of hybrid */
+    const char *const *filter; /* [n_filter] "path=GLOB", "title=GLOB", "id=ID", "FIELD=VALUE" */
+    size_t n_filter;           /* how many; all must hold */
+    bool plain;                /* the best passages as they are: repetitions stay, neighbours are
+                                  not joined, a document may have them all */
+    uint8_t zero[7];           /* 0 */
+} rotor_rag_query;
+ROTOR_API rotor_rag_query rotor_rag_query_default(void);
+
+typedef struct rotor_rag_hit {
+    const char *path;              /* file */
+    const char *id;                /* of a document in a corpus; else "" */
+    const char *title;             /* of the document */
+    const char *heading;           /* headings above the passage, " › " between; or "" */
+    const char *text;              /* the passage */
+    uint64_t begin, end;           /* its bytes in the document's text */
+    uint32_t line, last_line;      /* of the file, from 1 */
+    uint32_t page, last_page;      /* from 1; 0: no pages */
+    float score;                   /* by which it was ordered */
+    float bm25, cosine;            /* of the legs */
+    uint32_t rank_lex, rank_vec;   /* in the legs, from 1; 0: not among their first hundred */
+} rotor_rag_hit;
+
+typedef struct rotor_rag_hits {
+    rotor_rag_hit *hits; /* [n], best first; they and their strings are owned by the result */
+    size_t n;            /* how many */
+    float best_cosine;   /* of any passage; 0 without vectors */
+    float coverage;      /* part of the question's weight of words that the best passage has */
+    bool lexical_only;   /* vectors were wanted, and there are none of this model */
+    uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
+    void *inside;                               /* the library's own */
+} rotor_rag_hits;
+/* Words between spaces; -word: not this one. opt may be NULL. */
+ROTOR_API rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,
+                                        rotor_rag_hits *out, rotor_error *err);
+ROTOR_API void rotor_rag_hits_free(rotor_rag_hits *h);
+
+/* ---- Judging --------------------------------------------------------------------------------- */
+
+typedef struct rotor_rag_eval_options {
+    uint32_t size;           /* sizeof(rotor_rag_eval_options) */
+    rotor_rag_mode mode;     /* legs */
+    rotor_rag_fusion fusion; /* of hybrid */
+    bool chunked;            /* a document scores as its best passage, not as a whole */
+    uint8_t zero[3];         /* 0 */
+    const char *queries;     /* JSON lines with _id and text */
+    const char *qrels;       /* lines of question, document, grade; a first line may name them */
+    const char *run;         /* file to write for trec_eval; NULL: none */
+} rotor_rag_eval_options;
+
+/* Means over the questions that have a relevant document. */
+typedef struct rotor_rag_scores {
+    double ndcg10, recall100, mrr10, map100; /* as trec_eval counts them */
+    uint64_t n_queries;                      /* questions that count */
+    uint64_t query_us, worst_us;             /* median and 95th percentile without embedding */
+    uint64_t lex_us, vec_us;                 /* medians of the legs */
+} rotor_rag_scores;
+ROTOR_API rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *opt,
+                                      rotor_rag_scores *out, rotor_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

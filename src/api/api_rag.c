@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The public face of the rag room, and the engine that makes its vectors.
+ */
+#include "api/api_internal.h"
+#include "cpu/cpu.h"
+#include "rag/rag.h"
+#include "rotor_rag.h"
+
+struct rotor_rag {
+    rag *r;                   /* owned */
+    rag_embedder embedder;    /* embed NULL: none */
+    char *name, *path;        /* of the model, owned */
+    rotor_rag_options opt;    /* for its log */
+};
+
+rotor_rag_options rotor_rag_options_default(void) {
+    return (rotor_rag_options){.size = sizeof(rotor_rag_options)};
+}
+rotor_rag_add_options rotor_rag_add_options_default(void) {
+    return (rotor_rag_add_options){.size = sizeof(rotor_rag_add_options)};
+}
+rotor_rag_query rotor_rag_query_default(void) {
+    return (rotor_rag_query){.size = sizeof(rotor_rag_query), .k = 8};
+}
+
+/* ==== Vectors ================================================================================= */
+
+static rotor_status embed(void *user, const base_str *texts, size_t n, float *out,
+                          rotor_error *err) {
+    rotor_embed_text *list = base_alloc_array(n, sizeof *list);
+    if (!list) return base_fail_nomem(err, "embedding");
+    for (size_t i = 0; i < n; i++)
+        list[i] = (rotor_embed_text){.text = texts[i].p, .n_bytes = texts[i].n};
+    const rotor_status st = rotor_embed(user, list, n, ROTOR_EMBED_TRUNCATE, out, err);
+    base_free(list);
+    return st;
+}
+
+static void hash_tensors(base_buf *out, const file_model *f) {
+    for (size_t i = 0; f && i < file_n_tensors(f); i++) {
+        const file_tensor *t = file_tensor_at(f, i);
+        const uint64_t bytes[2] = {base_hash64(t->data, (size_t)t->bytes, 1),
+                                   base_hash64(t->data, (size_t)t->bytes, 2)};
+        base_buf_append(out, t->name.p, t->name.n);
+        base_buf_append(out, bytes, sizeof bytes);
+    }
+}
+
+/* Vectors are the same where shape, way of pooling, length and every byte of the weights are. The
+ * bytes are hashed in the order of the file, with the names of what they are. */
+static void fingerprint(const rotor_engine *e, uint8_t out[RAG_HASH]) {
+    base_buf all = {0};
+    base_buf_printf(&all, "%s %u %u %u %d", e->m->arch, e->n_ctx, (unsigned)e->pool_in_use,
+                    (unsigned)model_vector_width(e->m), e->opt.float_act);
+    hash_tensors(&all, e->m->file);
+    for (size_t i = 0; i < e->m->n_dense; i++) hash_tensors(&all, e->m->dense_file[i]);
+    for (uint32_t id = 0; e->m->vocab && id < text_n_tokens(e->m->vocab); id++) {
+        const base_str t = text_token(e->m->vocab, id);
+        base_buf_append(&all, t.p, t.n);
+        base_buf_append(&all, "", 1);
+    }
+    base_sha256(all.len ? all.data : "", all.len, out);
+    base_buf_free(&all);
+}
+
+static rotor_status take_embedder(rotor_rag *r, rotor_engine *e, const char *path,
+                                  rotor_error *err) {
+    if (!e->opt.embed)
+        return base_fail(err, ROTOR_E_STATE, "the embedder was opened to write text; open one with "
+                         "embed");
+    r->name = base_strdup(e->m->name);
+    r->path = base_strdup(path ? path : e->m->name);
+    if (!r->name || !r->path) return base_fail_nomem(err, "opening a store");
+    r->embedder = (rag_embedder){.name = r->name,
+                                 .path = r->path,
+                                 .dims = model_vector_width(e->m),
+                                 .embed = embed,
+                                 .user = e};
+    fingerprint(e, r->embedder.fingerprint);
+    return ROTOR_OK;
+}
+
+/* ==== Opening ================================================================================= */
+
+static void say(void *user, base_log_level level, const char *line) {
+    const rotor_rag *r = user;
+    r->opt.log(r->opt.log_user, (int)level, line);
+}
+
+rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag_options *user,
+                            rotor_error *err) {
+    rotor_rag_options opt = rotor_rag_options_default();
+    unsigned mask = UINT32_MAX;
+    if (!out || !folder || !*folder)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_open: a required argument is missing");
+    ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_options", err));
+    if (opt.cpu) ROTOR_TRY(cpu_parse_mask(opt.cpu, &mask, err));
+    rotor_rag *r = base_alloc(sizeof *r);
+    if (!r) return base_fail_nomem(err, "opening a store");
+    r->opt = opt;
+    rag_options o = {.create = opt.create, .write = opt.write, .cpu = cpu_detect() & mask};
+    if (opt.log) o.log = (base_log){say, r};
+    rotor_status st =
+        opt.embedder ? take_embedder(r, opt.embedder, opt.embedder_path, err) : ROTOR_OK;
+    if (r->embedder.embed) o.embedder = &r->embedder;
+    if (st == ROTOR_OK) st = rag_open(&r->r, folder, &o, err);
+    if (st != ROTOR_OK)
+        rotor_rag_close(&r);
+    else
+        *out = r;
+    return st;
+}
+
+void rotor_rag_close(rotor_rag **p) {
+    if (!p || !*p) return;
+    rotor_rag *r = *p;
+    rag_close(&r->r);
+    base_free(r->name);
+    base_free(r->path);
+    base_free(r);
+    *p = NULL;
+}
+
+rotor_status rotor_rag_get_info(rotor_rag *r, rotor_rag_info *user, rotor_error *err) {
+    rag_facts f;
+    if (!r || !user || user->size < sizeof user->size)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_get_info: a required argument is missing");
+    ROTOR_TRY(rag_get_facts(r->r, &f, err));
+    rotor_rag_info info = {.size = user->size,
+                           .dims = (uint32_t)f.dims,
+                           .n_files = f.n_files,
+                           .n_docs = f.n_docs,
+                           .n_chunks = f.n_chunks,
+                           .n_vectors = f.n_vectors,
+                           .n_failed = f.n_failed,
+                           .db_bytes = f.db_bytes};
+    memcpy(info.model, f.model, sizeof info.model);
+    memcpy(info.model_path, f.model_path, sizeof info.model_path);
+    memcpy(user, &info, BASE_MIN((size_t)user->size, sizeof info));
+    return ROTOR_OK;
+}
+
+/* ==== Adding and removing ===================================================================== */
+
+static rotor_status add_options(rag_add_options *o, const rotor_rag_add_options *user,
+                                rotor_error *err) {
+    rotor_rag_add_options opt = rotor_rag_add_options_default();
+    ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_add_options", err));
+    *o = (rag_add_options){.include = opt.include,
+                           .n_include = opt.n_include,
+                           .exclude = opt.exclude,
+                           .n_exclude = opt.n_exclude,
+                           .confirm_deletes = opt.confirm_deletes,
+                           .progress = opt.progress,
+                           .user = opt.user};
+    return ROTOR_OK;
+}
+
+static void give_report(rotor_rag_report *to, const rag_report *r) {
+    if (!to) return;
+    *to = (rotor_rag_report){.n_seen = r->n_seen,
+                             .n_unchanged = r->n_unchanged,
+                             .n_indexed = r->n_indexed,
+                             .n_skipped = r->n_skipped,
+                             .n_failed = r->n_failed,
+                             .n_gone = r->n_gone,
+                             .n_docs = r->n_docs,
+                             .n_chunks = r->n_chunks,
+                             .n_vectors = r->n_vectors};
+}
+
+static rotor_status may_write(const rotor_rag *r, const char *what, rotor_error *err) {
+    if (r && r->opt.write) return ROTOR_OK;
+    return base_fail(err, r ? ROTOR_E_STATE : ROTOR_E_ARG, "%s: the store was not opened to be "
+                     "changed (write)", what);
+}
+
+rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, size_t n_paths,
+                           const rotor_rag_add_options *opt, rotor_rag_report *report,
+                           rotor_error *err) {
+    rag_add_options o;
+    rag_report done;
+    ROTOR_TRY(may_write(r, "rotor_rag_add", err));
+    ROTOR_TRY(add_options(&o, opt, err));
+    const rotor_status st = rag_add(r->r, paths, n_paths, &o, &done, err);
+    give_report(report, &done);
+    return st;
+}
+
+rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
+                               rotor_rag_report *report, rotor_error *err) {
+    rag_add_options o;
+    rag_report done;
+    ROTOR_TRY(may_write(r, "rotor_rag_reembed", err));
+    if (!r->embedder.embed)
+        return base_fail(err, ROTOR_E_STATE, "rotor_rag_reembed: the store has no embedder");
+    ROTOR_TRY(add_options(&o, opt, err));
+    const rotor_status st = rag_reembed(r->r, &o, &done, err);
+    give_report(report, &done);
+    return st;
+}
+
+rotor_status rotor_rag_remove(rotor_rag *r, const char *const *what, size_t n, uint64_t *n_removed,
+                              rotor_error *err) {
+    size_t removed = 0;
+    ROTOR_TRY(may_write(r, "rotor_rag_remove", err));
+    ROTOR_TRY(n ? rag_remove(r->r, what, n, &removed, err) : rag_remove_all(r->r, &removed, err));
+    if (n_removed) *n_removed = removed;
+    return ROTOR_OK;
+}
+
+rotor_status rotor_rag_verify(rotor_rag *r, rotor_error *err) {
+    if (!r) return base_fail(err, ROTOR_E_ARG, "rotor_rag_verify: a required argument is missing");
+    return rag_verify(r->r, err);
+}
+
+typedef struct lister {
+    bool (*fn)(void *user, const rotor_rag_file *f); /* the caller's */
+    void *user;                                      /* of fn */
+} lister;
+
+static bool list_one(void *user, const rag_file *f) {
+    const lister *l = user;
+    const rotor_rag_file file = {.path = f->path,
+                                 .status = f->status,
+                                 .message = f->message,
+                                 .n_docs = f->n_docs,
+                                 .n_chunks = f->n_chunks,
+                                 .bytes = f->size};
+    return l->fn(l->user, &file);
+}
+
+rotor_status rotor_rag_list(rotor_rag *r, bool (*fn)(void *user, const rotor_rag_file *f),
+                            void *user, rotor_error *err) {
+    lister l = {fn, user};
+    if (!r || !fn)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_list: a required argument is missing");
+    return rag_list(r->r, list_one, &l, err);
+}
+
+/* ==== Searching =============================================================================== */
+
+static void give_hit(rotor_rag_hit *to, const rag_hit *h) {
+    *to = (rotor_rag_hit){.path = h->path,
+                          .id = h->id,
+                          .title = h->title,
+                          .heading = h->heading,
+                          .text = h->text,
+                          .begin = h->begin,
+                          .end = h->end,
+                          .line = h->line,
+                          .last_line = h->last_line,
+                          .page = h->page,
+                          .last_page = h->last_page,
+                          .score = h->score,
+                          .bm25 = h->bm25,
+                          .cosine = h->cosine,
+                          .rank_lex = h->rank_lex,
+                          .rank_vec = h->rank_vec};
+}
+
+static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_error *err) {
+    *out = (rotor_rag_hits){.hits = base_alloc_array(h->n + 1, sizeof *out->hits),
+                            .n = h->n,
+                            .best_cosine = h->best_cosine,
+                            .coverage = h->coverage,
+                            .lexical_only = h->lexical_only,
+                            .embed_us = h->embed_us,
+                            .lex_us = h->lex_us,
+                            .vec_us = h->vec_us,
+                            .fuse_us = h->fuse_us,
+                            .inside = base_alloc(sizeof *h)};
+    if (!out->hits || !out->inside) {
+        base_free(out->hits);
+        base_free(out->inside);
+        rag_hits_free(h);
+        return base_fail_nomem(err, "searching");
+    }
+    memcpy(out->inside, h, sizeof *h);
+    for (size_t i = 0; i < h->n; i++) give_hit(&out->hits[i], &h->hits[i]);
+    return ROTOR_OK;
+}
+
+rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *user,
+                              rotor_rag_hits *out, rotor_error *err) {
+    rotor_rag_query opt = rotor_rag_query_default();
+    rag_hits h;
+    if (!r || !query || !out)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_search: a required argument is missing");
+    ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_query", err));
+    const rag_query q = {.mode = (rag_mode)opt.mode,
+                         .fusion = (rag_fusion)opt.fusion,
+                         .k = opt.k,
+                         .filter = opt.filter,
+                         .n_filter = opt.n_filter,
+                         .plain = opt.plain};
+    ROTOR_TRY(rag_search(r->r, base_str_of(query), &q, &h, err));
+    return give_hits(out, &h, err);
+}
+
+void rotor_rag_hits_free(rotor_rag_hits *h) {
+    if (!h) return;
+    if (h->inside) rag_hits_free(h->inside);
+    base_free(h->inside);
+    base_free(h->hits);
+    memset(h, 0, sizeof *h);
+}
+
+rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *user,
+                            rotor_rag_scores *out, rotor_error *err) {
+    rotor_rag_eval_options opt = {.size = sizeof opt};
+    rag_scores s;
+    if (!r || !user || !out)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_eval: a required argument is missing");
+    ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_eval_options", err));
+    if (!opt.queries || !opt.qrels)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_eval: queries or qrels is missing");
+    const rag_eval_options o = {.queries = opt.queries,
+                                .qrels = opt.qrels,
+                                .run = opt.run,
+                                .mode = (rag_mode)opt.mode,
+                                .fusion = (rag_fusion)opt.fusion,
+                                .chunked = opt.chunked};
+    ROTOR_TRY(rag_eval(r->r, &o, &s, err));
+    *out = (rotor_rag_scores){.ndcg10 = s.ndcg10,
+                              .recall100 = s.recall100,
+                              .mrr10 = s.mrr10,
+                              .map100 = s.map100,
+                              .n_queries = s.n_queries,
+                              .query_us = s.query_us,
+                              .worst_us = s.worst_us,
+                              .lex_us = s.lex_us,
+                              .vec_us = s.vec_us};
+    return ROTOR_OK;
+}

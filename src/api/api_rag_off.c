@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The public face of the rag room in a build without SQLite: no store can be opened, so that
+ * nothing else is ever called with one.
+ */
+#include "base/base.h"
+#include "rotor_rag.h"
+
+rotor_rag_options rotor_rag_options_default(void) {
+    return (rotor_rag_options){.size = sizeof(rotor_rag_options)};
+}
+rotor_rag_add_options rotor_rag_add_options_default(void) {
+    return (rotor_rag_add_options){.size = sizeof(rotor_rag_add_options)};
+}
+rotor_rag_query rotor_rag_query_default(void) {
+    return (rotor_rag_query){.size = sizeof(rotor_rag_query), .k = 8};
+}
+
+static rotor_status off(rotor_error *err) {
+    return base_fail(err, ROTOR_E_UNSUPPORTED,
+                     "this build has no knowledge stores: it was made without SQLite "
+                     "(tools/bootstrap all, then make clean and make)");
+}
+
+rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag_options *opt,
+                            rotor_error *err) {
+    (void)out, (void)folder, (void)opt;
+    return off(err);
+}
+void rotor_rag_close(rotor_rag **r) {
+    if (r) *r = NULL;
+}
+rotor_status rotor_rag_get_info(rotor_rag *r, rotor_rag_info *info, rotor_error *err) {
+    (void)r, (void)info;
+    return off(err);
+}
+rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, size_t n_paths,
+                           const rotor_rag_add_options *opt, rotor_rag_report *report,
+                           rotor_error *err) {
+    (void)r, (void)paths, (void)n_paths, (void)opt, (void)report;
+    return off(err);
+}
+rotor_status rotor_rag_remove(rotor_rag *r, const char *const *what, size_t n, uint64_t *n_removed,
+                              rotor_error *err) {
+    (void)r, (void)what, (void)n, (void)n_removed;
+    return off(err);
+}
+rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
+                               rotor_rag_report *report, rotor_error *err) {
+    (void)r, (void)opt, (void)report;
+    return off(err);
+}
+rotor_status rotor_rag_verify(rotor_rag *r, rotor_error *err) {
+    (void)r;
+    return off(err);
+}
+rotor_status rotor_rag_list(rotor_rag *r, bool (*fn)(void *user, const rotor_rag_file *f),
+                            void *user, rotor_error *err) {
+    (void)r, (void)fn, (void)user;
+    return off(err);
+}
+rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,
+                              rotor_rag_hits *out, rotor_error *err) {
+    (void)r, (void)query, (void)opt, (void)out;
+    return off(err);
+}
+void rotor_rag_hits_free(rotor_rag_hits *h) {
+    if (h) memset(h, 0, sizeof *h);
+}
+rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *opt, rotor_rag_scores *out,
+                            rotor_error *err) {
+    (void)r, (void)opt, (void)out;
+    return off(err);
+}

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rotor rag: knowledge stores. One function for each word behind it; the store is the word after
+ * that: a folder's path, or a name, which is a folder under the user's data.
+ */
+#include "cli/cli.h"
+#include "rotor_rag.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct job {
+    const cli_args *a;       /* options */
+    char *folder;            /* of the store, owned */
+    cli_model model;         /* that makes vectors */
+    rotor_engine *e;         /* of it, owned; NULL: keywords only */
+    rotor_rag *r;            /* owned */
+    cli_progress progress;   /* of adding */
+} job;
+
+/* ==== Opening ================================================================================= */
+
+/* A word without a slash, where no such folder is, names a store of the user's own. */
+static char *store_folder(const char *word) {
+    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    base_buf b = {0};
+    if (strchr(word, '/') || base_path_kind_of(word) == BASE_PATH_DIR) return base_strdup(word);
+    if (xdg && xdg[0] == '/')
+        base_buf_printf(&b, "%s/rotor/rag", xdg);
+    else if (home && home[0])
+        base_buf_printf(&b, "%s/.local/share/rotor/rag", home);
+    else
+        return base_strdup(word);
+    base_mkdirs(b.data, NULL);
+    base_buf_printf(&b, "/%s", word);
+    return b.failed ? (base_buf_free(&b), NULL) : b.data;
+}
+
+static void close_job(job *j) {
+    rotor_rag_close(&j->r);
+    rotor_engine_close(&j->e);
+    cli_model_free(&j->model);
+    base_free(j->folder);
+}
+
+/* Loading the embedding model says nothing but what went wrong. */
+static void log_trouble(void *user, int level, const char *line) {
+    if (level <= BASE_LOG_WARN) cli_log_line(user, level, line);
+}
+
+static rotor_status open_model(job *j, const char *word, rotor_error *err) {
+    rotor_engine_options opt = cli_engine_options(j->a);
+    ROTOR_TRY(cli_model_find(&j->model, word, err));
+    opt.embed = true;
+    opt.log = log_trouble;
+    return cli_engine_open(&j->e, j->a, &j->model, opt, err);
+}
+
+/* Which model makes vectors: the one asked for, else the one the store was filled with. */
+static rotor_status remembered_model(job *j, char **word, bool *asked, rotor_error *err) {
+    rotor_rag *peek = NULL;
+    rotor_rag_info info = {.size = sizeof info};
+    const char *named = cli_text(j->a, OPT_EMBED_MODEL);
+    *asked = named != NULL;
+    *word = named ? base_strdup(named) : NULL;
+    if (named) return *word ? ROTOR_OK : base_fail_nomem(err, "opening a store");
+    if (rotor_rag_open(&peek, j->folder, NULL, NULL) != ROTOR_OK) return ROTOR_OK;
+    if (rotor_rag_get_info(peek, &info, NULL) == ROTOR_OK && info.model_path[0])
+        *word = base_strdup(info.model_path);
+    rotor_rag_close(&peek);
+    return ROTOR_OK;
+}
+
+static rotor_status find_model(job *j, rotor_error *err) {
+    char *word = NULL;
+    bool asked;
+    rotor_error why = {0};
+    if (cli_on(j->a, OPT_NO_EMBED)) return ROTOR_OK;
+    ROTOR_TRY(remembered_model(j, &word, &asked, err));
+    rotor_status st = word ? open_model(j, word, &why) : ROTOR_OK;
+    if (st != ROTOR_OK && asked) st = base_fail(err, st, "%s", why.message);
+    if (st != ROTOR_OK && !asked) {
+        cli_log(j->a, BASE_LOG_WARN, "rotor: the store's embedding model cannot be opened, words "
+                "only: %s", why.message);
+        st = ROTOR_OK;
+    }
+    base_free(word);
+    return st;
+}
+
+static rotor_status open_store(job *j, bool write, bool model, rotor_error *err) {
+    rotor_rag_options opt = rotor_rag_options_default();
+    char *whole = NULL;
+    j->folder = store_folder(cli_word(j->a, 1));
+    if (!j->folder) return base_fail_nomem(err, "opening a store");
+    if (model) ROTOR_TRY(find_model(j, err));
+    if (j->e && j->model.path) whole = base_path_absolute(j->model.path);
+    opt.create = write && strcmp(cli_word(j->a, 0), "add") == 0;
+    opt.write = write;
+    opt.embedder = j->e;
+    opt.embedder_path = whole ? whole : "embedded";
+    opt.cpu = cli_text(j->a, OPT_CPU);
+    opt.log = cli_log_line;
+    opt.log_user = (void *)(uintptr_t)j->a;
+    const rotor_status st = rotor_rag_open(&j->r, j->folder, &opt, err);
+    base_free(whole);
+    return st;
+}
+
+/* ==== add, reembed, remove ==================================================================== */
+
+static void say_report(const job *j, const rotor_rag_report *r) {
+    const rotor_rag_info none = {.size = sizeof none};
+    rotor_rag_info info = none;
+    rotor_rag_get_info(j->r, &info, NULL);
+    cli_log(j->a, BASE_LOG_INFO,
+            "%llu files: %llu read, %llu unchanged, %llu left out, %llu failed, %llu gone; "
+            "%llu documents, %llu passages and %llu vectors written",
+            (unsigned long long)r->n_seen, (unsigned long long)r->n_indexed,
+            (unsigned long long)r->n_unchanged, (unsigned long long)r->n_skipped,
+            (unsigned long long)r->n_failed, (unsigned long long)r->n_gone,
+            (unsigned long long)r->n_docs, (unsigned long long)r->n_chunks,
+            (unsigned long long)r->n_vectors);
+    cli_log(j->a, BASE_LOG_INFO, "%s: %llu documents, %llu passages, %llu with vectors%s%s",
+            j->folder, (unsigned long long)info.n_docs, (unsigned long long)info.n_chunks,
+            (unsigned long long)info.n_vectors, info.model[0] ? " of " : "", info.model);
+    if (!j->e)
+        cli_log(j->a, BASE_LOG_INFO, "found by words only; --embed-model MODEL adds search by "
+                "meaning");
+}
+
+static json_t *report_json(const rotor_rag_report *r) {
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "files", (json_int_t)r->n_seen,
+                     "read", (json_int_t)r->n_indexed, "unchanged", (json_int_t)r->n_unchanged,
+                     "left_out", (json_int_t)r->n_skipped, "failed", (json_int_t)r->n_failed,
+                     "gone", (json_int_t)r->n_gone, "documents", (json_int_t)r->n_docs, "passages",
+                     (json_int_t)r->n_chunks, "vectors", (json_int_t)r->n_vectors);
+}
+
+static int end_adding(job *j, rotor_status st, const rotor_rag_report *r, const rotor_error *err) {
+    cli_progress_end(&j->progress);
+    if (st != ROTOR_OK) return cli_status(j->a, st, err);
+    say_report(j, r);
+    if (cli_on(j->a, OPT_JSON) && cli_json_print(j->a, report_json(r)) != CLI_DONE)
+        return CLI_FAILED;
+    return r->n_failed ? CLI_FAILED : CLI_DONE;
+}
+
+static rotor_rag_add_options add_options(job *j) {
+    rotor_rag_add_options o = rotor_rag_add_options_default();
+    o.include = j->a->many[OPT_INCLUDE];
+    o.n_include = j->a->n_many[OPT_INCLUDE];
+    o.exclude = j->a->many[OPT_EXCLUDE];
+    o.n_exclude = j->a->n_many[OPT_EXCLUDE];
+    o.confirm_deletes = cli_on(j->a, OPT_CONFIRM_DELETES);
+    o.progress = cli_progress_step;
+    o.user = &j->progress;
+    cli_progress_start(&j->progress, j->a, "embedding");
+    cli_catch_interrupt(true);
+    return o;
+}
+
+static int rag_add(job *j) {
+    rotor_error err = {0};
+    rotor_rag_report report = {0};
+    if (j->a->n_words < 3) return cli_usage(j->a, "no PATH: rotor rag add STORE PATH…");
+    rotor_status st = open_store(j, true, true, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    const rotor_rag_add_options o = add_options(j);
+    st = rotor_rag_add(j->r, j->a->words + 2, j->a->n_words - 2, &o, &report, &err);
+    return end_adding(j, st, &report, &err);
+}
+
+static int rag_reembed(job *j) {
+    rotor_error err = {0};
+    rotor_rag_report report = {0};
+    if (!cli_text(j->a, OPT_EMBED_MODEL))
+        return cli_usage(j->a, "no model: rotor rag reembed STORE --embed-model MODEL");
+    rotor_status st = open_store(j, true, true, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    const rotor_rag_add_options o = add_options(j);
+    st = rotor_rag_reembed(j->r, &o, &report, &err);
+    return end_adding(j, st, &report, &err);
+}
+
+static int rag_remove(job *j) {
+    rotor_error err = {0};
+    uint64_t n = 0;
+    const size_t words = j->a->n_words - 2;
+    if (!words == !cli_on(j->a, OPT_ALL_DOCS))
+        return cli_usage(j->a, "rotor rag remove STORE needs either PATH or ID…, or --all");
+    rotor_status st = open_store(j, true, false, &err);
+    if (st == ROTOR_OK) st = rotor_rag_remove(j->r, j->a->words + 2, words, &n, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    cli_log(j->a, BASE_LOG_INFO, "%llu removed", (unsigned long long)n);
+    return CLI_DONE;
+}
+
+static int rag_verify(job *j) {
+    rotor_error err = {0};
+    rotor_status st = open_store(j, false, false, &err);
+    if (st == ROTOR_OK) st = rotor_rag_verify(j->r, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    cli_outf("%s: sound\n", j->folder);
+    return CLI_DONE;
+}
+
+/* ==== list ==================================================================================== */
+
+/* One JSON object on one line. */
+static int print_line(const cli_args *a, json_t *v) {
+    const size_t n = v ? json_dumpb(v, NULL, 0, JSON_COMPACT) : 0;
+    char *text = base_alloc(n + 1);
+    if (!v || !text) return cli_fail_text(a, "out of memory while writing JSON");
+    json_dumpb(v, text, n, JSON_COMPACT);
+    cli_out(text, n);
+    cli_outf("\n");
+    base_free(text);
+    json_decref(v);
+    return CLI_DONE;
+}
+
+static json_t *text_of(const char *s) { return cli_json_text(s, strlen(s)); }
+
+static bool list_file(void *user, const rotor_rag_file *f) {
+    const job *j = user;
+    const char *only = cli_text(j->a, OPT_STATUS);
+    if (only && strcmp(only, f->status) != 0) return true;
+    if (cli_on(j->a, OPT_JSON))
+        return print_line(j->a, json_pack("{s:o,s:s,s:o,s:I,s:I,s:I}", "path", text_of(f->path),
+                                          "status", f->status, "message", text_of(f->message),
+                                          "documents", (json_int_t)f->n_docs, "passages",
+                                          (json_int_t)f->n_chunks, "bytes",
+                                          (json_int_t)f->bytes)) == CLI_DONE;
+    cli_outf("%-8s %6llu %s%s%s\n", f->status, (unsigned long long)f->n_chunks, f->path,
+             f->message[0] ? "  # " : "", f->message);
+    return true;
+}
+
+static int rag_list(job *j) {
+    rotor_error err = {0};
+    rotor_status st = open_store(j, false, false, &err);
+    if (st == ROTOR_OK) st = rotor_rag_list(j->r, list_file, j, &err);
+    return cli_status(j->a, st, &err);
+}
+
+static int rag_status(job *j) {
+    rotor_error err = {0};
+    rotor_rag_info i = {.size = sizeof i};
+    char bytes[32];
+    rotor_status st = open_store(j, false, false, &err);
+    if (st == ROTOR_OK) st = rotor_rag_get_info(j->r, &i, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    if (cli_on(j->a, OPT_JSON))
+        return cli_json_print(
+            j->a, json_pack("{s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:i}", "store",
+                            text_of(j->folder), "files", (json_int_t)i.n_files, "failed",
+                            (json_int_t)i.n_failed, "documents", (json_int_t)i.n_docs, "passages",
+                            (json_int_t)i.n_chunks, "vectors", (json_int_t)i.n_vectors, "bytes",
+                            (json_int_t)i.db_bytes, "model", text_of(i.model), "model_path",
+                            text_of(i.model_path), "dims", (int)i.dims));
+    cli_outf("store     %s (%s)\nfiles     %llu, %llu of them failed\ndocuments %llu\n"
+             "passages  %llu, %llu with vectors\nmodel     %s\n",
+             j->folder, cli_bytes(i.db_bytes, bytes), (unsigned long long)i.n_files,
+             (unsigned long long)i.n_failed, (unsigned long long)i.n_docs,
+             (unsigned long long)i.n_chunks, (unsigned long long)i.n_vectors,
+             i.model[0] ? i.model : "none: found by words only");
+    return CLI_DONE;
+}
+
+/* ==== search ================================================================================== */
+
+static void print_place(const rotor_rag_hit *h) {
+    cli_outf("%s", h->path);
+    if (h->id[0])
+        cli_outf(" %s", h->id);
+    else if (h->page)
+        cli_outf(" page %u", h->page);
+    else if (h->last_line > h->line)
+        cli_outf(":%u-%u", h->line, h->last_line);
+    else
+        cli_outf(":%u", h->line);
+}
+
+static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
+    cli_outf("%zu. ", i + 1);
+    print_place(h);
+    cli_outf("  %.3f\n", (double)h->score);
+    if (cli_on(a, OPT_EXPLAIN))
+        cli_outf("   bm25 %.3f (rank %u), cosine %.3f (rank %u)\n", (double)h->bm25, h->rank_lex,
+                 (double)h->cosine, h->rank_vec);
+    if (h->title[0] || h->heading[0])
+        cli_outf("   %s%s%s\n", h->title, h->title[0] && h->heading[0] ? " › " : "", h->heading);
+    for (const char *at = h->text; *at;) {
+        const size_t n = strcspn(at, "\n");
+        cli_outf("   %.*s\n", (int)n, at);
+        at += n + (at[n] == '\n');
+    }
+    cli_outf("\n");
+}
+
+static int print_hit_json(const cli_args *a, size_t i, const rotor_rag_hit *h) {
+    return print_line(
+        a, json_pack("{s:I,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:o,s:o,s:[i,i],s:[i,i],s:[I,I],s:o}",
+                     "rank", (json_int_t)i + 1, "score", (double)h->score, "bm25",
+                     (double)h->bm25, "cosine", (double)h->cosine, "rank_lexical",
+                     (int)h->rank_lex, "rank_vector", (int)h->rank_vec, "path", text_of(h->path),
+                     "id", text_of(h->id), "title", text_of(h->title), "heading",
+                     text_of(h->heading), "lines", (int)h->line, (int)h->last_line, "pages",
+                     (int)h->page, (int)h->last_page, "bytes", (json_int_t)h->begin,
+                     (json_int_t)h->end, "text", text_of(h->text)));
+}
+
+static int print_hits(const job *j, const rotor_rag_hits *h) {
+    int status = CLI_DONE;
+    for (size_t i = 0; status == CLI_DONE && i < h->n; i++)
+        if (cli_on(j->a, OPT_JSON))
+            status = print_hit_json(j->a, i, &h->hits[i]);
+        else
+            print_hit(j->a, i, &h->hits[i]);
+    if (h->lexical_only)
+        cli_log(j->a, BASE_LOG_INFO, "by words only: the store has no vectors of an open model");
+    if (cli_on(j->a, OPT_EXPLAIN))
+        cli_log(j->a, BASE_LOG_INFO,
+                "best cosine %.3f, words covered %.2f; embedding %.2f ms, words %.2f, vectors "
+                "%.2f, fusion %.2f",
+                (double)h->best_cosine, (double)h->coverage, (double)h->embed_us / 1e3,
+                (double)h->lex_us / 1e3, (double)h->vec_us / 1e3, (double)h->fuse_us / 1e3);
+    if (status == CLI_DONE && !h->n) return cli_fail_text(j->a, "nothing found");
+    return status;
+}
+
+static rotor_rag_mode mode_of(const cli_args *a) {
+    static const rotor_rag_mode modes[] = {ROTOR_RAG_HYBRID, ROTOR_RAG_LEXICAL, ROTOR_RAG_VECTOR};
+    return modes[cli_int(a, OPT_RAG_MODE)];
+}
+
+static int rag_search(job *j) {
+    rotor_error err = {0};
+    rotor_rag_hits hits;
+    rotor_rag_query q = rotor_rag_query_default();
+    q.k = (uint32_t)cli_int(j->a, OPT_HITS);
+    q.mode = mode_of(j->a);
+    q.fusion = cli_int(j->a, OPT_FUSION) ? ROTOR_RAG_RRF : ROTOR_RAG_CONVEX;
+    q.filter = j->a->many[OPT_FILTER];
+    q.n_filter = j->a->n_many[OPT_FILTER];
+    q.plain = cli_on(j->a, OPT_PLAIN);
+    if (j->a->n_words != 3) return cli_usage(j->a, "rotor rag search STORE \"question\"");
+    rotor_status st = open_store(j, false, q.mode != ROTOR_RAG_LEXICAL, &err);
+    if (st == ROTOR_OK) st = rotor_rag_search(j->r, cli_word(j->a, 2), &q, &hits, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    const int status = print_hits(j, &hits);
+    rotor_rag_hits_free(&hits);
+    return status;
+}
+
+/* ==== eval ==================================================================================== */
+
+static int print_scores(const cli_args *a, const rotor_rag_scores *s) {
+    if (cli_on(a, OPT_JSON))
+        return cli_json_print(
+            a, json_pack("{s:s,s:f,s:f,s:f,s:f,s:I,s:f,s:f,s:f,s:f}", "mode",
+                         cli_text(a, OPT_RAG_MODE), "ndcg@10", s->ndcg10, "recall@100",
+                         s->recall100, "mrr@10", s->mrr10, "map@100", s->map100, "queries",
+                         (json_int_t)s->n_queries, "query_ms", (double)s->query_us / 1e3,
+                         "query_p95_ms", (double)s->worst_us / 1e3, "lexical_ms",
+                         (double)s->lex_us / 1e3, "vector_ms", (double)s->vec_us / 1e3));
+    cli_outf("ndcg@10 %.4f\nrecall@100 %.4f\nmrr@10 %.4f\nmap@100 %.4f\nqueries %llu\n", s->ndcg10,
+             s->recall100, s->mrr10, s->map100, (unsigned long long)s->n_queries);
+    cli_log(a, BASE_LOG_INFO,
+            "a query without its embedding: median %.2f ms (words %.2f, vectors %.2f), 95th "
+            "percentile %.2f",
+            (double)s->query_us / 1e3, (double)s->lex_us / 1e3, (double)s->vec_us / 1e3,
+            (double)s->worst_us / 1e3);
+    return CLI_DONE;
+}
+
+static int rag_eval(job *j) {
+    rotor_error err = {0};
+    rotor_rag_scores scores;
+    rotor_rag_eval_options o = {.size = sizeof o};
+    o.queries = cli_text(j->a, OPT_QUERIES);
+    o.qrels = cli_text(j->a, OPT_QRELS);
+    o.run = cli_text(j->a, OPT_RUN_FILE);
+    o.mode = mode_of(j->a);
+    o.fusion = cli_int(j->a, OPT_FUSION) ? ROTOR_RAG_RRF : ROTOR_RAG_CONVEX;
+    o.chunked = cli_on(j->a, OPT_CHUNKED);
+    if (!o.queries || !o.qrels)
+        return cli_usage(j->a, "rotor rag eval STORE needs --queries F.jsonl and --qrels F.tsv");
+    rotor_status st = open_store(j, false, o.mode != ROTOR_RAG_LEXICAL, &err);
+    if (st == ROTOR_OK) st = rotor_rag_eval(j->r, &o, &scores, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    return print_scores(j->a, &scores);
+}
+
+/* ==== The verb ================================================================================ */
+
+static const struct {
+    const char *name;  /* as typed */
+    int (*run)(job *); /* exit status */
+} words[] = {{"add", rag_add},       {"search", rag_search}, {"list", rag_list},
+             {"remove", rag_remove}, {"eval", rag_eval},     {"status", rag_status},
+             {"reembed", rag_reembed}, {"verify", rag_verify}};
+
+static const char *word_at(const void *ctx, size_t i) {
+    (void)ctx;
+    return i < BASE_COUNT(words) ? words[i].name : NULL;
+}
+
+int verb_rag(const cli_args *a) {
+    job j = {.a = a};
+    const char *word = cli_word(a, 0);
+    for (size_t i = 0; i < BASE_COUNT(words); i++) {
+        if (strcmp(words[i].name, word) != 0) continue;
+        if (a->n_words < 2) return cli_usage(a, "no STORE: rotor rag %s STORE", word);
+        const int status = words[i].run(&j);
+        close_job(&j);
+        return status;
+    }
+    const char *near = cli_nearest(word, word_at, NULL);
+    return cli_usage(a, "no 'rotor rag %s'%s%s%s; there are add, search, list, remove, eval, status, "
+                     "reembed and verify", word, near ? "; did you mean " : "", near ? near : "",
+                     near ? "?" : "");
+}

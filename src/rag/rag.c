@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A store as a whole: opening, what it holds, keeping what searches use as new as the database.
+ */
+#include "rag/rag.h"
+#include "rag/rag_internal.h"
+
+rotor_status rag_open(rag **out, const char *folder, const rag_options *opt, rotor_error *err) {
+    rag *r = base_alloc(sizeof *r);
+    if (!r) return base_fail_nomem(err, "opening a store");
+    r->log = opt->log;
+    if (opt->embedder) r->embedder = *opt->embedder;
+    kern_init(&r->k, opt->cpu);
+    r->folder = base_strdup(folder);
+    rotor_status st = r->folder
+                          ? rag_db_open(&r->db, folder, opt->create, opt->write, &r->log, err)
+                          : base_fail_nomem(err, "opening a store");
+    if (st != ROTOR_OK)
+        rag_close(&r);
+    else
+        *out = r;
+    return st;
+}
+
+static void forget_index(rag *r) {
+    if (r->loaded) rag_index_free(&r->x);
+    base_free(r->acc);
+    base_free(r->touched);
+    r->acc = NULL;
+    r->touched = NULL;
+    r->loaded = false;
+}
+
+void rag_close(rag **p) {
+    rag *r = *p;
+    if (!r) return;
+    forget_index(r);
+    rag_db_close(&r->db);
+    base_free(r->folder);
+    base_free(r);
+    *p = NULL;
+}
+
+rotor_status rag_get_facts(rag *r, rag_facts *facts, rotor_error *err) {
+    return rag_db_facts(r->db, facts, err);
+}
+
+rotor_status rag_verify(rag *r, rotor_error *err) { return rag_db_check(r->db, true, err); }
+
+rotor_status rag_sync(rag *r, rotor_error *err) {
+    int64_t version;
+    ROTOR_TRY(rag_db_version(r->db, &version, err));
+    if (r->loaded && version == r->version) return ROTOR_OK;
+    forget_index(r);
+    ROTOR_TRY(rag_index_load(&r->x, r->db, err));
+    r->loaded = true;
+    r->version = version;
+    const size_t units = BASE_MAX(r->x.n_chunks, (size_t)1);
+    r->acc = base_alloc_array(units, sizeof *r->acc);
+    r->touched = base_alloc_array(units, sizeof *r->touched);
+    if (r->acc && r->touched) return ROTOR_OK;
+    forget_index(r);
+    return base_fail_nomem(err, "reading a store");
+}
+
+rotor_status rag_check_model(rag *r, int64_t *model, rotor_error *err) {
+    uint8_t print[RAG_HASH];
+    rag_facts facts;
+    ROTOR_TRY(rag_db_get_model(r->db, model, print, err));
+    if (!*model || !r->embedder.embed) return ROTOR_OK;
+    if (memcmp(print, r->embedder.fingerprint, RAG_HASH) == 0) return ROTOR_OK;
+    ROTOR_TRY(rag_db_facts(r->db, &facts, err));
+    return base_fail(err, ROTOR_E_STATE,
+                     "%s holds vectors of %s, and %s gives others; rotor rag reembed %s "
+                     "--embed-model %s makes them anew",
+                     r->folder, facts.model, r->embedder.name, r->folder, r->embedder.path);
+}
+
+/* ==== Listing ================================================================================= */
+
+typedef struct lister {
+    bool (*fn)(void *user, const rag_file *f); /* takes files; false ends it */
+    void *user;                                /* of fn */
+    bool stop;                                 /* it has ended */
+} lister;
+
+static rotor_status list_one(void *user, int64_t id, const rag_file *f) {
+    lister *l = user;
+    (void)id;
+    if (!l->stop) l->stop = !l->fn(l->user, f);
+    return ROTOR_OK;
+}
+
+rotor_status rag_list(rag *r, bool (*fn)(void *user, const rag_file *f), void *user,
+                      rotor_error *err) {
+    lister l = {.fn = fn, .user = user};
+    return rag_db_each_file(r->db, list_one, &l, err);
+}

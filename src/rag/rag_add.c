@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Adding and removing. A file that has not changed is not read; one that has is read, and of its
+ * documents only those that differ are written. Changes are committed about twice a second, always
+ * between two documents, so that a kill loses at most that much and never half a document. A file
+ * is "pending" until its last document is in, and read again if that did not happen.
+ *
+ * Vectors come last, for whatever has none: what was interrupted is simply gone on with.
+ */
+#include "rag/rag_internal.h"
+
+#include <stdio.h>
+
+enum { COMMIT_US = 500000, EMBED_TEXTS = 256, WARN_LINES = 5, GUARD_FILES = 20 };
+
+typedef struct adder {
+    rag *r;                     /* store */
+    const rag_add_options *opt; /* what to take */
+    rag_report *report;         /* counts */
+    rotor_error *err;           /* where messages go */
+    int64_t run;                /* marks documents seen in this run */
+    uint64_t committed_us;      /* when that was last */
+    base_buf bytes;             /* of the file being read */
+    bool stopped;               /* progress said so */
+} adder;
+
+/* ==== Transactions ============================================================================ */
+
+static rotor_status begin(adder *a) {
+    return rag_db_in_change(a->r->db) ? ROTOR_OK : rag_db_begin(a->r->db, a->err);
+}
+
+static rotor_status commit(adder *a) {
+    a->committed_us = base_now_us();
+    return rag_db_in_change(a->r->db) ? rag_db_commit(a->r->db, a->err) : ROTOR_OK;
+}
+
+static rotor_status commit_now_and_then(adder *a) {
+    if (a->opt->progress && !a->stopped &&
+        !a->opt->progress(a->opt->user, a->report->n_docs, 0))
+        a->stopped = true;
+    const bool due = base_now_us() - a->committed_us > COMMIT_US;
+    return due || a->stopped ? commit(a) : ROTOR_OK;
+}
+
+static rotor_status stopped(adder *a) {
+    return base_fail(a->err, ROTOR_E_CANCELLED, "stopped; what was finished is kept");
+}
+
+/* ==== One file ================================================================================ */
+
+/* The lines of a corpus, a document each. */
+static rotor_status add_corpus_line(adder *a, int64_t file, const char *path, base_str text,
+                                    uint32_t number, size_t *bad) {
+    rag_corpus_line l;
+    rag_blocks blocks = {0};
+    rotor_error why = {0};
+    size_t front;
+    rotor_status st = rag_read_line(text, &l, &why);
+    if (st == ROTOR_E_NOMEM) return base_fail_nomem(a->err, "reading a corpus");
+    if (st != ROTOR_OK) {
+        if (++*bad <= WARN_LINES)
+            base_log_printf(&a->r->log, BASE_LOG_WARN, "%s:%u: %s", path, number, why.message);
+        return ROTOR_OK;
+    }
+    rag_document d = {.row = {.file = file, .key = l.key, .title = l.title, .meta = l.meta,
+                              .line = number},
+                      .text = {l.text, l.n_text},
+                      .blocks = &blocks};
+    st = rag_blocks_of(d.text, RAG_FORM_TEXT, &blocks, &front);
+    if (st == ROTOR_OK) st = rag_put_document(a->r, &d, a->run, a->report, a->err);
+    rag_blocks_free(&blocks);
+    rag_corpus_line_free(&l);
+    return st;
+}
+
+static rotor_status add_corpus(adder *a, int64_t file, const char *path) {
+    const char *at = a->bytes.data, *end = at + a->bytes.len;
+    uint32_t number = 1;
+    size_t bad = 0;
+    for (; at < end && !a->stopped; number++) {
+        const char *nl = memchr(at, '\n', (size_t)(end - at));
+        size_t n = (size_t)((nl ? nl : end) - at);
+        if (n && at[n - 1] == '\r') n--;
+        ROTOR_TRY(begin(a));
+        if (n) ROTOR_TRY(add_corpus_line(a, file, path, (base_str){at, n}, number, &bad));
+        ROTOR_TRY(commit_now_and_then(a));
+        at = nl ? nl + 1 : end;
+    }
+    if (bad > WARN_LINES)
+        base_log_printf(&a->r->log, BASE_LOG_WARN, "%s: %zu more lines that are no document", path,
+                        bad - WARN_LINES);
+    a->report->n_failed += bad > 0;
+    return ROTOR_OK;
+}
+
+static const char *name_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The first heading of a Markdown file, else the file's name: what its passages are about. */
+static char *title_of(const char *path, base_str text, const rag_blocks *b, rag_form form) {
+    if (form == RAG_FORM_MARKDOWN && b->n && b->list[0].kind == RAG_HEADING &&
+        b->list[0].level == 1) {
+        const char *p = text.p + b->list[0].begin;
+        size_t n = b->list[0].end - b->list[0].begin;
+        const char *nl = memchr(p, '\n', n);
+        if (nl) n = (size_t)(nl - p);
+        while (n && strchr("# \t", *p)) p++, n--;
+        while (n && strchr("# \t\r", p[n - 1])) n--;
+        if (n) return base_strndup(p, n);
+    }
+    return base_strdup(name_of(path));
+}
+
+static rotor_status add_text(adder *a, int64_t file, const char *path, rag_form form) {
+    rag_blocks blocks = {0};
+    size_t front = 0;
+    const base_str text = {a->bytes.data, a->bytes.len};
+    rotor_status st = rag_blocks_of(text, form, &blocks, &front);
+    char *title = st == ROTOR_OK ? title_of(path, text, &blocks, form) : NULL;
+    rag_document d = {.row = {.file = file, .key = "", .title = title, .meta = "", .line = 1},
+                      .text = text,
+                      .blocks = &blocks,
+                      .own_lines = true};
+    st = title ? rag_put_document(a->r, &d, a->run, a->report, a->err)
+               : base_fail_nomem(a->err, "adding a document");
+    base_free(title);
+    rag_blocks_free(&blocks);
+    return st;
+}
+
+static rotor_status put_row(adder *a, const char *path, rag_db_file *f, const char *status,
+                            const char *message) {
+    snprintf(f->status, sizeof f->status, "%s", status);
+    ROTOR_TRY(begin(a));
+    return rag_db_put_file(a->r->db, path, f, message, a->err);
+}
+
+static rotor_status index_bytes(adder *a, const char *path, rag_db_file *f, rag_reader reader,
+                                rag_form form) {
+    size_t gone = 0;
+    ROTOR_TRY(put_row(a, path, f, "pending", ""));
+    ROTOR_TRY(reader == RAG_READ_CORPUS ? add_corpus(a, f->id, path)
+                                        : add_text(a, f->id, path, form));
+    if (a->stopped) return stopped(a);
+    ROTOR_TRY(begin(a));
+    ROTOR_TRY(rag_db_drop_stale(a->r->db, f->id, a->run, &gone, a->err));
+    a->report->n_indexed++;
+    return put_row(a, path, f, "ok", "");
+}
+
+/* A file that cannot be read keeps what the store knows of it; the next run tries again. */
+static rotor_status note_failure(adder *a, const char *path, rag_db_file *f, rotor_status why,
+                                 const char *message) {
+    const bool skip = why == ROTOR_E_UNSUPPORTED;
+    base_log_printf(&a->r->log, skip ? BASE_LOG_INFO : BASE_LOG_WARN, "%s", message);
+    if (skip)
+        a->report->n_skipped++;
+    else
+        a->report->n_failed++;
+    return f->node.kind == BASE_NODE_FILE ? put_row(a, path, f, skip ? "skipped" : "error", message)
+                                          : ROTOR_OK;
+}
+
+/* Times are coarse: a file written within two seconds of its reading may change unseen. */
+static bool unchanged(const rag_db_file *f, const base_node *n) {
+    static const int64_t grain_ns = 2000000000;
+    return f->id && f->pipeline == RAG_PIPELINE && f->node.size == n->size &&
+           f->node.mtime_ns == n->mtime_ns && f->node.ctime_ns == n->ctime_ns &&
+           f->node.dev == n->dev && f->node.ino == n->ino &&
+           n->mtime_ns < f->seen_ns - grain_ns &&
+           (strcmp(f->status, "ok") == 0 || strcmp(f->status, "skipped") == 0);
+}
+
+static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_error *why) {
+    rag_form form;
+    const char *what;
+    uint8_t hash[RAG_HASH];
+    const rag_reader reader = rag_reader_of(path, &form, &what);
+    if (reader == RAG_READ_NONE)
+        return base_fail(why, ROTOR_E_UNSUPPORTED, "%s: %s", path, what);
+    ROTOR_TRY(rag_read_bytes(path, reader, &f->node, &a->bytes, why));
+    base_sha256(a->bytes.len ? a->bytes.data : "", a->bytes.len, hash);
+    const bool same = f->id && f->pipeline == RAG_PIPELINE && strcmp(f->status, "ok") == 0 &&
+                      memcmp(hash, f->hash, RAG_HASH) == 0;
+    memcpy(f->hash, hash, RAG_HASH);
+    f->pipeline = RAG_PIPELINE;
+    if (same) {
+        a->report->n_unchanged++;
+        return put_row(a, path, f, "ok", "");
+    }
+    if (!a->bytes.len) return base_fail(why, ROTOR_E_UNSUPPORTED, "%s: empty", path);
+    ROTOR_TRY(rag_to_utf8(&a->bytes, path, why));
+    const rotor_status st = index_bytes(a, path, f, reader, form);
+    if (st != ROTOR_OK && a->err) *why = *a->err;
+    return st;
+}
+
+/* What went wrong with one file; other failures end the run. */
+static bool of_one_file(rotor_status st) {
+    return st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_STATE || st == ROTOR_E_FORMAT;
+}
+
+static rotor_status add_file(void *user, const char *path) {
+    adder *a = user;
+    rag_db_file f;
+    base_node now;
+    rotor_error why = {0};
+    a->report->n_seen++;
+    ROTOR_TRY(rag_db_find_file(a->r->db, path, &f, a->err));
+    const bool there = base_node_of(&now, path, true);
+    if (there && unchanged(&f, &now)) {
+        a->report->n_unchanged++;
+        a->report->n_skipped += strcmp(f.status, "skipped") == 0;
+        return commit_now_and_then(a);
+    }
+    f.node = now;
+    f.seen_ns = base_unix_s() * 1000000000;
+    const rotor_status st = read_file(a, path, &f, &why);
+    if (st != ROTOR_OK) {
+        const bool missing = st == ROTOR_E_IO && !rag_db_in_change(a->r->db) && !there;
+        if (!of_one_file(st) && !missing && !(st == ROTOR_E_IO && there && !a->err->code))
+            return base_fail(a->err, st, "%s", why.message);
+        ROTOR_TRY(note_failure(a, path, &f, st, why.message));
+    }
+    ROTOR_TRY(commit_now_and_then(a));
+    return a->stopped ? stopped(a) : ROTOR_OK;
+}
+
+/* ==== Files that are gone ===================================================================== */
+
+typedef struct gone {
+    const char *root;  /* folder whose files are looked at */
+    int64_t *ids;      /* [n] rows whose files are not there, owned */
+    size_t n, cap;     /* in use; allocated */
+    size_t n_under;    /* rows under the folder */
+    const base_log *log; /* says which */
+} gone;
+
+static bool is_under(const char *path, const char *root) {
+    const size_t n = strlen(root);
+    return strncmp(path, root, n) == 0 && (path[n] == '/' || (n && root[n - 1] == '/'));
+}
+
+static rotor_status look_if_gone(void *user, int64_t id, const rag_file *f) {
+    gone *g = user;
+    base_node now;
+    if (!is_under(f->path, g->root)) return ROTOR_OK;
+    g->n_under++;
+    if (base_node_of(&now, f->path, true)) return ROTOR_OK;
+    if (g->n == g->cap) {
+        const size_t cap = g->cap * 2 + 64;
+        int64_t *more = base_realloc(g->ids, cap * sizeof *more);
+        if (!more) return ROTOR_E_NOMEM;
+        g->ids = more;
+        g->cap = cap;
+    }
+    g->ids[g->n++] = id;
+    base_log_printf(g->log, BASE_LOG_INFO, "%s: gone", f->path);
+    return ROTOR_OK;
+}
+
+/* More than half of a folder gone at once is more likely a disk that is not mounted. */
+static rotor_status drop_gone(adder *a, const char *root) {
+    gone g = {.root = root, .log = &a->r->log};
+    rotor_status st = rag_db_each_file(a->r->db, look_if_gone, &g, a->err);
+    if (st == ROTOR_E_NOMEM) base_fail_nomem(a->err, "looking for files that are gone");
+    const bool too_many = g.n > GUARD_FILES && g.n * 2 > g.n_under && !a->opt->confirm_deletes;
+    if (st == ROTOR_OK && too_many) {
+        base_log_printf(&a->r->log, BASE_LOG_WARN,
+                        "%s: %zu of %zu files are gone; their documents are kept until rotor rag "
+                        "add --confirm-deletes says that this is meant",
+                        root, g.n, g.n_under);
+        g.n = 0;
+    }
+    if (st == ROTOR_OK && g.n) st = begin(a);
+    for (size_t i = 0; st == ROTOR_OK && i < g.n; i++)
+        st = rag_db_delete_file(a->r->db, g.ids[i], a->err);
+    a->report->n_gone += g.n;
+    base_free(g.ids);
+    return st;
+}
+
+/* ==== Vectors ================================================================================= */
+
+typedef struct wanted {
+    rag_db_wanted list[EMBED_TEXTS]; /* without their texts */
+    base_str texts[EMBED_TEXTS];     /* of `bytes`, set at the end */
+    size_t at[EMBED_TEXTS + 1];      /* where each begins */
+    size_t n;                        /* how many */
+    base_buf bytes;                  /* all texts */
+} wanted;
+
+static rotor_status collect(void *user, const rag_db_wanted *w) {
+    wanted *l = user;
+    for (size_t i = 0; i < l->n; i++)
+        if (memcmp(l->list[i].hash, w->hash, RAG_HASH) == 0) return ROTOR_OK;
+    l->list[l->n] = *w;
+    l->at[l->n] = l->bytes.len;
+    base_buf_append(&l->bytes, w->text.p, w->text.n);
+    l->at[++l->n] = l->bytes.len;
+    return l->bytes.failed ? ROTOR_E_NOMEM : ROTOR_OK;
+}
+
+static rotor_status store_vectors(adder *a, int64_t model, const wanted *l, const float *v) {
+    const size_t dims = a->r->embedder.dims;
+    int8_t *high = base_alloc(2 * dims);
+    rotor_status st = high ? begin(a) : base_fail_nomem(a->err, "embedding");
+    for (size_t i = 0; st == ROTOR_OK && i < l->n; i++) {
+        float scale;
+        if (!rag_vec_pack(high, high + dims, &scale, v + i * dims, dims, dims)) {
+            st = base_fail(a->err, ROTOR_E_FORMAT, "%s gives a vector without length",
+                           a->r->embedder.name);
+            break;
+        }
+        st = rag_db_put_vector(a->r->db, model, l->list[i].hash, scale,
+                               (base_str){(char *)high, dims},
+                               (base_str){(char *)high + dims, dims}, a->err);
+    }
+    base_free(high);
+    a->report->n_vectors += l->n;
+    return st;
+}
+
+/* One batch; *last: its last passage, 0 when nothing is wanted any more. */
+static rotor_status embed_batch(adder *a, int64_t model, wanted *l, int64_t *last) {
+    const rag_embedder *e = &a->r->embedder;
+    l->n = 0;
+    base_buf_reset(&l->bytes);
+    rotor_status st =
+        rag_db_each_wanted(a->r->db, model, *last, EMBED_TEXTS, collect, l, a->err);
+    if (st == ROTOR_E_NOMEM) base_fail_nomem(a->err, "embedding");
+    ROTOR_TRY(st);
+    *last = l->n ? l->list[l->n - 1].chunk : 0;
+    if (!l->n) return ROTOR_OK;
+    for (size_t i = 0; i < l->n; i++)
+        l->texts[i] = (base_str){l->bytes.data + l->at[i], l->at[i + 1] - l->at[i]};
+    float *v = base_alloc_array(l->n * e->dims, sizeof *v);
+    st = v ? e->embed(e->user, l->texts, l->n, v, a->err) : base_fail_nomem(a->err, "embedding");
+    if (st == ROTOR_OK) st = store_vectors(a, model, l, v);
+    base_free(v);
+    return st == ROTOR_OK ? commit(a) : st;
+}
+
+static rotor_status embed_wanted(adder *a, int64_t model) {
+    size_t total;
+    int64_t last = 0;
+    wanted *l = base_alloc(sizeof *l);
+    rotor_status st = l ? rag_db_count_wanted(a->r->db, model, &total, a->err)
+                        : base_fail_nomem(a->err, "embedding");
+    const size_t before = a->report->n_vectors;
+    do {
+        if (st == ROTOR_OK && a->opt->progress &&
+            !a->opt->progress(a->opt->user, a->report->n_vectors - before, total))
+            st = stopped(a);
+        if (st == ROTOR_OK) st = embed_batch(a, model, l, &last);
+    } while (st == ROTOR_OK && last);
+    if (l) base_buf_free(&l->bytes);
+    base_free(l);
+    return st;
+}
+
+/* The model the store's vectors are of; the embedder's, where there is none yet. */
+static rotor_status choose_model(adder *a, int64_t *model) {
+    ROTOR_TRY(rag_check_model(a->r, model, a->err));
+    if (*model || !a->r->embedder.embed) return ROTOR_OK;
+    ROTOR_TRY(begin(a));
+    ROTOR_TRY(rag_db_model(a->r->db, &a->r->embedder, model, a->err));
+    ROTOR_TRY(rag_db_set_model(a->r->db, *model, a->err));
+    return commit(a);
+}
+
+/* ==== Runs ==================================================================================== */
+
+static rotor_status add_path(adder *a, const char *path) {
+    char *whole = base_path_absolute(path);
+    if (!whole) {
+        base_log_printf(&a->r->log, BASE_LOG_WARN, "%s: there is no such file", path);
+        a->report->n_failed++;
+        return ROTOR_OK;
+    }
+    const bool folder = base_path_kind_of(whole) == BASE_PATH_DIR;
+    rotor_status st = rag_scan(a->r, whole, a->opt, add_file, a, a->err);
+    if (st == ROTOR_OK && folder) st = drop_gone(a, whole);
+    base_free(whole);
+    return st;
+}
+
+static rotor_status run(adder *a, const char *const *paths, size_t n) {
+    int64_t job = 0, model = 0;
+    ROTOR_TRY(choose_model(a, &model));
+    ROTOR_TRY(begin(a));
+    ROTOR_TRY(rag_db_job_begin(a->r->db, "add", n ? paths[0] : "", &job, a->err));
+    ROTOR_TRY(commit(a));
+    for (size_t i = 0; i < n; i++) ROTOR_TRY(add_path(a, paths[i]));
+    ROTOR_TRY(commit(a));
+    if (model && a->r->embedder.embed) ROTOR_TRY(embed_wanted(a, model));
+    ROTOR_TRY(begin(a));
+    if (a->report->n_indexed || a->report->n_gone) ROTOR_TRY(rag_db_sweep(a->r->db, a->err));
+    ROTOR_TRY(rag_db_job_end(a->r->db, job, a->err));
+    return commit(a);
+}
+
+static void start(adder *a, rag *r, const rag_add_options *opt, rag_report *report,
+                  rotor_error *err) {
+    static const rag_add_options none = {0};
+    memset(report, 0, sizeof *report);
+    *a = (adder){.r = r,
+                 .opt = opt ? opt : &none,
+                 .report = report,
+                 .err = err,
+                 .run = (int64_t)(base_random_seed() >> 1),
+                 .committed_us = base_now_us()};
+}
+
+rotor_status rag_add(rag *r, const char *const *paths, size_t n_paths, const rag_add_options *opt,
+                     rag_report *report, rotor_error *err) {
+    adder a;
+    rotor_error own = {0};
+    start(&a, r, opt, report, err ? err : &own);
+    a.err->code = ROTOR_OK;
+    const rotor_status st = run(&a, paths, n_paths);
+    if (st != ROTOR_OK) rag_db_rollback(r->db);
+    base_buf_free(&a.bytes);
+    return st;
+}
+
+rotor_status rag_reembed(rag *r, const rag_add_options *opt, rag_report *report,
+                         rotor_error *err) {
+    adder a;
+    rotor_error own = {0};
+    int64_t model = 0, job = 0;
+    start(&a, r, opt, report, err ? err : &own);
+    rotor_status st = begin(&a);
+    if (st == ROTOR_OK) st = rag_db_job_begin(r->db, "reembed", r->embedder.name, &job, a.err);
+    if (st == ROTOR_OK) st = rag_db_model(r->db, &r->embedder, &model, a.err);
+    if (st == ROTOR_OK) st = commit(&a);
+    if (st == ROTOR_OK) st = embed_wanted(&a, model);
+    if (st == ROTOR_OK) st = begin(&a);
+    if (st == ROTOR_OK) st = rag_db_set_model(r->db, model, a.err);
+    if (st == ROTOR_OK) st = rag_db_sweep(r->db, a.err);
+    if (st == ROTOR_OK) st = rag_db_job_end(r->db, job, a.err);
+    if (st == ROTOR_OK) st = commit(&a);
+    if (st != ROTOR_OK) rag_db_rollback(r->db);
+    return st;
+}
+
+/* ==== Removing ================================================================================ */
+
+static rotor_status match_path(void *user, int64_t id, const rag_file *f) {
+    gone *g = user;
+    if (g->root && strcmp(f->path, g->root) != 0 && !is_under(f->path, g->root)) return ROTOR_OK;
+    if (g->n == g->cap) {
+        const size_t cap = g->cap * 2 + 64;
+        int64_t *more = base_realloc(g->ids, cap * sizeof *more);
+        if (!more) return ROTOR_E_NOMEM;
+        g->ids = more;
+        g->cap = cap;
+    }
+    g->ids[g->n++] = id;
+    return ROTOR_OK;
+}
+
+/* root NULL: every file. */
+static rotor_status remove_under(rag *r, const char *root, size_t *n, rotor_error *err) {
+    gone g = {.root = root};
+    rotor_status st = rag_db_each_file(r->db, match_path, &g, err);
+    if (st == ROTOR_E_NOMEM) base_fail_nomem(err, "removing files");
+    for (size_t i = 0; st == ROTOR_OK && i < g.n; i++) st = rag_db_delete_file(r->db, g.ids[i], err);
+    *n = g.n;
+    base_free(g.ids);
+    return st;
+}
+
+static rotor_status remove_one(rag *r, const char *what, size_t *n_removed, rotor_error *err) {
+    size_t n = 0;
+    char *whole = base_path_absolute(what);
+    rotor_status st = remove_under(r, whole ? whole : what, &n, err);
+    base_free(whole);
+    if (st == ROTOR_OK && !n) st = rag_db_delete_key(r->db, what, &n, err);
+    if (st == ROTOR_OK && !n)
+        st = base_fail(err, ROTOR_E_NOTFOUND,
+                       "'%s' is neither a file nor the id of a document in the store; rotor rag "
+                       "list %s shows what is there",
+                       what, r->folder);
+    *n_removed += n;
+    return st;
+}
+
+static rotor_status end_removal(rag *r, rotor_status st, rotor_error *err) {
+    if (st == ROTOR_OK) st = rag_db_sweep(r->db, err);
+    if (st == ROTOR_OK) st = rag_db_commit(r->db, err);
+    if (st != ROTOR_OK) rag_db_rollback(r->db);
+    return st;
+}
+
+rotor_status rag_remove(rag *r, const char *const *what, size_t n, size_t *n_removed,
+                        rotor_error *err) {
+    *n_removed = 0;
+    ROTOR_TRY(rag_db_begin(r->db, err));
+    rotor_status st = ROTOR_OK;
+    for (size_t i = 0; st == ROTOR_OK && i < n; i++) st = remove_one(r, what[i], n_removed, err);
+    return end_removal(r, st, err);
+}
+
+rotor_status rag_remove_all(rag *r, size_t *n_removed, rotor_error *err) {
+    *n_removed = 0;
+    ROTOR_TRY(rag_db_begin(r->db, err));
+    return end_removal(r, remove_under(r, NULL, n_removed, err), err);
+}

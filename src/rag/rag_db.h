@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rag_db: the store's database. The only door to it: another kind of database comes behind these
+ * functions, and nothing else in the room knows SQL.
+ *
+ * Changes happen between rag_db_begin and rag_db_commit. What a cursor or a row callback is given
+ * is borrowed until it returns.
+ */
+#ifndef RAG_DB_H
+#define RAG_DB_H
+
+#include "rag/rag.h"
+
+typedef struct rag_db rag_db;
+
+/* write: takes the store's lock. create: makes folder and database. */
+rotor_status rag_db_open(rag_db **out, const char *folder, bool create, bool write,
+                         const base_log *log, rotor_error *err);
+void rag_db_close(rag_db **db);
+bool rag_db_can_write(const rag_db *db);
+uint64_t rag_db_bytes(const rag_db *db);
+
+rotor_status rag_db_begin(rag_db *db, rotor_error *err);
+rotor_status rag_db_commit(rag_db *db, rotor_error *err);
+void rag_db_rollback(rag_db *db); /* nothing begun: nothing happens */
+bool rag_db_in_change(const rag_db *db);
+/* A part that can be taken back by itself, inside a change. */
+rotor_status rag_db_mark(rag_db *db, rotor_error *err);
+rotor_status rag_db_keep(rag_db *db, rotor_error *err);
+void rag_db_take_back(rag_db *db);
+/* A number that differs after every committed change, by whomever. */
+rotor_status rag_db_version(rag_db *db, int64_t *version, rotor_error *err);
+rotor_status rag_db_check(rag_db *db, bool whole, rotor_error *err);
+
+/* Rows of the tables that rag_facts counts. */
+rotor_status rag_db_facts(rag_db *db, rag_facts *facts, rotor_error *err);
+
+/* ---- Files ----------------------------------------------------------------------------------- */
+
+typedef struct rag_db_file {
+    int64_t id;                          /* row; 0: none yet */
+    base_node node;                      /* as it was when it was read */
+    int64_t seen_ns;                     /* when that was, wall clock */
+    uint8_t hash[RAG_HASH];              /* of its bytes */
+    int pipeline;                        /* revision of reader and chunker */
+    char status[16];                     /* ok, pending, skipped, error */
+} rag_db_file;
+/* f->id is 0 when there is none. */
+rotor_status rag_db_find_file(rag_db *db, const char *path, rag_db_file *f, rotor_error *err);
+/* By content, among files that are no longer under their path: for renamed ones. */
+rotor_status rag_db_put_file(rag_db *db, const char *path, rag_db_file *f, const char *message,
+                             rotor_error *err);
+rotor_status rag_db_delete_file(rag_db *db, int64_t id, rotor_error *err);
+rotor_status rag_db_each_file(rag_db *db, rotor_status (*fn)(void *user, int64_t id, const rag_file *f),
+                              void *user, rotor_error *err);
+
+/* ---- Documents ------------------------------------------------------------------------------- */
+
+typedef struct rag_db_doc {
+    int64_t id, file;              /* rows */
+    const char *key, *title, *meta; /* id in a corpus or ""; may be ""; JSON object or "" */
+    uint32_t line;                 /* first line in the file */
+    uint8_t hash[RAG_HASH];        /* of title, metadata and text */
+} rag_db_doc;
+/* *id 0: there is none; else its hash. */
+rotor_status rag_db_find_doc(rag_db *db, int64_t file, const char *key, int64_t *id,
+                             uint8_t hash[RAG_HASH], rotor_error *err);
+/* In place of the document of that file and key, whose chunks go; sets doc->id. */
+rotor_status rag_db_put_doc(rag_db *db, rag_db_doc *doc, base_str text, int64_t run,
+                            rotor_error *err);
+rotor_status rag_db_touch_doc(rag_db *db, int64_t id, uint32_t line, int64_t run,
+                              rotor_error *err);
+/* Documents of a file that were neither put nor touched in this run. */
+rotor_status rag_db_drop_stale(rag_db *db, int64_t file, int64_t run, size_t *n, rotor_error *err);
+rotor_status rag_db_delete_key(rag_db *db, const char *key, size_t *n, rotor_error *err);
+/* In order of id. */
+rotor_status rag_db_each_doc(rag_db *db,
+                             rotor_status (*fn)(void *user, const rag_db_doc *doc,
+                                                const char *path),
+                             void *user, rotor_error *err);
+
+/* ---- Chunks ---------------------------------------------------------------------------------- */
+
+typedef struct rag_db_chunk {
+    int64_t id, doc;              /* rows */
+    uint32_t ord;                 /* place in its document, from 0 */
+    const char *heading;          /* headings above it */
+    uint64_t begin, end;          /* bytes of the document's text */
+    uint32_t line, last_line;     /* of the file */
+    uint32_t page, last_page;     /* 0: no pages */
+    uint32_t n_tok;               /* about */
+    uint32_t n_words;             /* counted by keyword search */
+    uint8_t hash[RAG_HASH];       /* of what is embedded */
+    base_str terms;               /* packed (rag_index.h) */
+} rag_db_chunk;
+rotor_status rag_db_put_chunk(rag_db *db, rag_db_chunk *c, rotor_error *err);
+/* Number of a term, given to it if it has none. */
+rotor_status rag_db_term(rag_db *db, base_str term, uint32_t *id, rotor_error *err);
+rotor_status rag_db_each_term(rag_db *db, rotor_status (*fn)(void *user, uint32_t id, base_str t),
+                              void *user, rotor_error *err);
+/* In order of document and place: id, doc, ord, n_words and terms only. */
+rotor_status rag_db_each_chunk(rag_db *db,
+                               rotor_status (*fn)(void *user, const rag_db_chunk *c), void *user,
+                               rotor_error *err);
+/* Places and text of one; the strings of hit are new. */
+rotor_status rag_db_read_hit(rag_db *db, int64_t chunk, rag_hit *hit, rotor_error *err);
+/* The document's text from byte begin to end, appended. */
+rotor_status rag_db_read_text(rag_db *db, int64_t chunk, uint64_t begin, uint64_t end,
+                              base_buf *out, rotor_error *err);
+
+/* ---- Vectors --------------------------------------------------------------------------------- */
+
+/* Row of a model with this fingerprint, made if need be. */
+rotor_status rag_db_model(rag_db *db, const rag_embedder *e, int64_t *id, rotor_error *err);
+/* The model whose vectors the store searches; *id 0: none. */
+rotor_status rag_db_get_model(rag_db *db, int64_t *id, uint8_t fingerprint[RAG_HASH],
+                              rotor_error *err);
+rotor_status rag_db_set_model(rag_db *db, int64_t id, rotor_error *err);
+
+/* A text that has no vector of a model yet. */
+typedef struct rag_db_wanted {
+    int64_t chunk;          /* its row */
+    uint8_t hash[RAG_HASH]; /* its name */
+    base_str text;          /* what is embedded */
+} rag_db_wanted;
+rotor_status rag_db_each_wanted(rag_db *db, int64_t model, int64_t after, size_t most,
+                                rotor_status (*fn)(void *user, const rag_db_wanted *w), void *user,
+                                rotor_error *err);
+rotor_status rag_db_count_wanted(rag_db *db, int64_t model, size_t *n, rotor_error *err);
+/* high and low: the two planes of rag_vec.h. */
+rotor_status rag_db_put_vector(rag_db *db, int64_t model, const uint8_t hash[RAG_HASH], float scale,
+                               base_str high, base_str low, rotor_error *err);
+/* Chunks that have one, in order of document and place. */
+rotor_status rag_db_each_vector(rag_db *db, int64_t model,
+                                rotor_status (*fn)(void *user, int64_t chunk, float scale,
+                                                   base_str high, base_str low),
+                                void *user, rotor_error *err);
+/* Vectors no chunk has, and those of models the store does not use. */
+rotor_status rag_db_sweep(rag_db *db, rotor_error *err);
+
+/* ---- Work under way -------------------------------------------------------------------------- */
+
+/* Notes that work has begun; the note outlives a program that is killed. */
+rotor_status rag_db_job_begin(rag_db *db, const char *kind, const char *what, int64_t *job,
+                              rotor_error *err);
+rotor_status rag_db_job_end(rag_db *db, int64_t job, rotor_error *err);
+
+#endif

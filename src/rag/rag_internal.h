@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rag, inside: what a store holds while it is open, and the parts of adding and searching.
+ */
+#ifndef RAG_INTERNAL_H
+#define RAG_INTERNAL_H
+
+#include "rag/rag.h"
+#include "rag/rag_chunk.h"
+#include "rag/rag_db.h"
+#include "rag/rag_index.h"
+
+struct rag {
+    rag_db *db;            /* owned */
+    char *folder;          /* of the store, owned */
+    rag_embedder embedder; /* embed NULL: none */
+    base_log log;          /* lines for the user */
+    kern k;                /* kernels */
+    rag_index x;           /* what searches use */
+    int64_t version;       /* of the database when x was read */
+    bool loaded;           /* x is there */
+    float *acc;            /* [units] zeros, owned */
+    uint32_t *touched;     /* [units] owned */
+    bool told;             /* the user knows that vectors do not fit the model */
+};
+
+/* rag.c: x is as new as the database. */
+rotor_status rag_sync(rag *r, rotor_error *err);
+/* ROTOR_E_STATE, and what to do, where the embedder is not the one of the store's vectors. */
+rotor_status rag_check_model(rag *r, int64_t *model, rotor_error *err);
+
+/* ---- Reading files (rag_read.c) -------------------------------------------------------------- */
+
+typedef enum rag_reader { RAG_READ_TEXT, RAG_READ_CORPUS, RAG_READ_NONE } rag_reader;
+/* By its name; *form where it is text, *what where nothing reads it. */
+rag_reader rag_reader_of(const char *path, rag_form *form, const char **what);
+/* The file's bytes. ROTOR_E_UNSUPPORTED: too large or binary; ROTOR_E_STATE: it keeps changing. */
+rotor_status rag_read_bytes(const char *path, rag_reader reader, base_node *node, base_buf *out,
+                            rotor_error *err);
+/* Bytes of a text file become UTF-8: a byte order mark goes, UTF-16 and Latin-1 are converted.
+ * ROTOR_E_UNSUPPORTED: they are no text. */
+rotor_status rag_to_utf8(base_buf *bytes, const char *path, rotor_error *err);
+
+typedef struct rag_corpus_line {
+    char *key, *title, *text, *meta; /* owned; meta: the other fields as a JSON object, or "" */
+    size_t n_text;                   /* bytes of text */
+} rag_corpus_line;
+/* One line of a corpus. ROTOR_E_FORMAT: it is none. */
+rotor_status rag_read_line(base_str line, rag_corpus_line *out, rotor_error *err);
+void rag_corpus_line_free(rag_corpus_line *l);
+
+/* ---- Finding files (rag_scan.c) -------------------------------------------------------------- */
+
+/* Calls fn for every file under path, in order of name; links below it are not followed. */
+rotor_status rag_scan(const rag *r, const char *path, const rag_add_options *opt,
+                      rotor_status (*fn)(void *user, const char *path), void *user,
+                      rotor_error *err);
+
+/* ---- Documents (rag_document.c) -------------------------------------------------------------- */
+
+/* One document on its way into the store. */
+typedef struct rag_document {
+    rag_db_doc row;           /* all but id and hash */
+    base_str text;            /* UTF-8 */
+    const rag_blocks *blocks; /* of it */
+    bool own_lines;           /* its lines are the file's lines; else all are row.line */
+} rag_document;
+/* Puts it in place of the one of that file and key, unless nothing has changed. */
+rotor_status rag_put_document(rag *r, rag_document *d, int64_t run, rag_report *report,
+                              rotor_error *err);
+
+/* ---- Searching (rag_search.c) ---------------------------------------------------------------- */
+
+/* A passage, or a document, that a leg has found. */
+typedef struct rag_candidate {
+    uint32_t unit;               /* slot or number of a document */
+    uint32_t slot;               /* its best passage */
+    float lex, cosine, score;    /* of the legs, fused */
+    uint32_t rank_lex, rank_vec; /* from 1; 0: not among the first of that leg */
+} rag_candidate;
+
+enum { RAG_LEG = 100, RAG_MAX_CANDIDATES = 2 * RAG_LEG };
+
+/* What one search asks, in the legs' own terms. */
+typedef struct rag_asked {
+    rag_lex_query lex;                 /* words */
+    float *x;                          /* [dims] vector, owned; NULL: no vector leg */
+    int8_t *high;                      /* [ld] its bytes, owned */
+    int32_t *sums;                     /* [RAG_VEC_BLOCK] owned */
+    float scale;                       /* of high */
+    bool whole;                        /* documents, not passages */
+    rag_mode mode;                     /* legs */
+    rag_fusion fusion;                 /* how joined */
+    const uint8_t *allowed;            /* [n_chunks] or NULL */
+    uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
+} rag_asked;
+/* *degraded: vectors were wanted and there are none, or not of this model. */
+rotor_status rag_ask_prepare(rag *r, base_str text, rag_asked *q, bool *degraded,
+                             rotor_error *err);
+void rag_ask_free(rag_asked *q);
+/* Best first; out has room for RAG_MAX_CANDIDATES. */
+rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n, rotor_error *err);
+
+/* rag_filter.c: which passages the conditions leave; new array of n_chunks, or NULL for all. */
+rotor_status rag_filter(const rag_index *x, const char *const *filter, size_t n, uint8_t **out,
+                        rotor_error *err);
+
+#endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Keyword search: BM25, term at a time, into one accumulator per passage (or document).
+ *
+ *   score = sum over terms of count * idf * tf (k1 + 1) / (tf + k1 (1 - b + b length / mean))
+ *   idf = ln(1 + (N - n + 0.5) / (n + 0.5)),  tf = times in the text + HEAD times in the headings
+ *
+ * A document's tf is the sum over its passages; title and headings, which every passage carries,
+ * count once.
+ */
+#include "rag/rag_index.h"
+#include "rag/rag_words.h"
+
+#include <math.h>
+
+static const float K1 = 1.5f, B = 0.75f, HEAD = 2.0f;
+
+/* ==== Queries ================================================================================= */
+
+typedef struct parser {
+    rag_lex_query *q;   /* being filled */
+    const rag_index *x; /* whose terms */
+    size_t units;       /* N */
+    bool whole;         /* of documents */
+    bool without;       /* in a -word */
+    bool keep_stops;    /* nothing else is left */
+} parser;
+
+static float idf_of(const parser *p, uint32_t id) {
+    double n = 0;
+    if (id != UINT32_MAX)
+        n = p->whole ? (double)p->x->n_docs_with[id] : (double)(p->x->at[id + 1] - p->x->at[id]);
+    return (float)log(1 + ((double)p->units - n + 0.5) / (n + 0.5));
+}
+
+static rotor_status take_term(void *user, const rag_term *t) {
+    parser *p = user;
+    rag_lex_query *q = p->q;
+    uint32_t id = UINT32_MAX;
+    if (t->stop && !p->keep_stops && !p->without) return ROTOR_OK;
+    if (t->extra) q->has_code = true;
+    if (!p->x->terms || !base_map_get(p->x->terms, t->t, &id)) id = UINT32_MAX;
+    if (id == UINT32_MAX && t->extra) return ROTOR_OK; /* its parts stand for it */
+    for (size_t i = 0; id != UINT32_MAX && i < q->n; i++)
+        if (q->terms[i].id == id && q->terms[i].without == p->without) {
+            q->terms[i].count += 1;
+            return ROTOR_OK;
+        }
+    if (q->n == RAG_MAX_QUERY_TERMS) return ROTOR_OK;
+    q->terms[q->n++] =
+        (rag_lex_term){.id = id, .count = 1, .idf = idf_of(p, id), .without = p->without};
+    return ROTOR_OK;
+}
+
+/* Words between spaces; one that begins with - is not to be there. */
+static rotor_status parse(parser *p, base_str text) {
+    for (size_t at = 0; at < text.n;) {
+        size_t end = at;
+        while (end < text.n && (unsigned char)text.p[end] > ' ') end++;
+        p->without = end - at > 1 && text.p[at] == '-' && text.p[at + 1] != '-';
+        if (p->without) ROTOR_TRY(rag_terms_of((base_str){text.p + at, end - at}, take_term, p));
+        at = end + 1;
+    }
+    p->without = false;
+    for (size_t at = 0; at < text.n;) { /* stretches without such words, so that pairs hold */
+        size_t end = at;
+        while (end < text.n && !(text.p[end] == '-' && (end == 0 || text.p[end - 1] <= ' ') &&
+                                 end + 1 < text.n && text.p[end + 1] > ' ' && text.p[end + 1] != '-'))
+            end++;
+        ROTOR_TRY(rag_terms_of((base_str){text.p + at, end - at}, take_term, p));
+        at = end;
+        while (at < text.n && (unsigned char)text.p[at] > ' ') at++;
+    }
+    return ROTOR_OK;
+}
+
+static bool wants_something(const rag_lex_query *q) {
+    for (size_t i = 0; i < q->n; i++)
+        if (!q->terms[i].without) return true;
+    return false;
+}
+
+rotor_status rag_lex_parse(rag_lex_query *q, const rag_index *x, base_str text, bool whole) {
+    parser p = {.q = q, .x = x, .units = whole ? x->n_docs : x->n_chunks, .whole = whole};
+    q->n = 0;
+    q->has_code = false;
+    ROTOR_TRY(parse(&p, text));
+    if (wants_something(q)) return ROTOR_OK;
+    q->n = 0;
+    p.keep_stops = true;
+    return parse(&p, text);
+}
+
+/* ==== Scores ================================================================================== */
+
+static float saturate(float tf, float length, float mean) {
+    return tf * (K1 + 1) / (tf + K1 * (1 - B + B * length / mean));
+}
+
+static void add_term(const rag_index *x, const rag_lex_term *t, float *acc, uint32_t *touched,
+                     size_t *n) {
+    const float mean = (float)x->mean_length, weight = t->idf * t->count;
+    for (uint64_t i = x->at[t->id]; i < x->at[t->id + 1]; i++) {
+        const uint32_t s = x->slot[i];
+        const float tf = x->body[i] + HEAD * x->head[i];
+        if (acc[s] == 0) touched[(*n)++] = s;
+        acc[s] += weight * saturate(tf, x->length[s], mean);
+    }
+}
+
+static float doc_length(const rag_index *x, uint32_t d) {
+    float sum = 0;
+    for (uint32_t s = 0; s < x->docs[d].n; s++) sum += x->length[x->docs[d].first + s];
+    return sum;
+}
+
+static void add_term_whole(const rag_index *x, const rag_lex_term *t, float *acc,
+                           uint32_t *touched, size_t *n) {
+    const float mean = (float)x->mean_doc_length, weight = t->idf * t->count;
+    for (uint64_t i = x->at[t->id]; i < x->at[t->id + 1];) {
+        const uint32_t d = x->doc[x->slot[i]];
+        float body = 0, head = 0;
+        for (; i < x->at[t->id + 1] && x->doc[x->slot[i]] == d; i++) {
+            body += x->body[i];
+            head = fmaxf(head, x->head[i]);
+        }
+        if (acc[d] == 0) touched[(*n)++] = d;
+        acc[d] += weight * saturate(body + HEAD * head, doc_length(x, d), mean);
+    }
+}
+
+static void leave_out(const rag_index *x, uint32_t id, bool whole, float *acc) {
+    for (uint64_t i = x->at[id]; i < x->at[id + 1]; i++) {
+        const uint32_t u = whole ? x->doc[x->slot[i]] : x->slot[i];
+        if (acc[u] > 0) acc[u] = -1;
+    }
+}
+
+void rag_lex_rank(const rag_index *x, const rag_lex_query *q, bool whole, const uint8_t *allowed,
+                  float *acc, uint32_t *touched, rag_rank *out, size_t *n, size_t most) {
+    size_t n_touched = 0;
+    for (size_t i = 0; i < q->n; i++) {
+        const rag_lex_term *t = &q->terms[i];
+        if (t->id == UINT32_MAX || t->without) continue;
+        if (whole)
+            add_term_whole(x, t, acc, touched, &n_touched);
+        else
+            add_term(x, t, acc, touched, &n_touched);
+    }
+    for (size_t i = 0; i < q->n; i++)
+        if (q->terms[i].without && q->terms[i].id != UINT32_MAX)
+            leave_out(x, q->terms[i].id, whole, acc);
+    *n = 0;
+    for (size_t i = 0; i < n_touched; i++) {
+        const uint32_t u = touched[i];
+        if (acc[u] > 0 && (!allowed || allowed[u]))
+            rag_rank_push(out, n, most, (rag_rank){u, acc[u]});
+        acc[u] = 0;
+    }
+    rag_rank_sort(out, *n);
+}
+
+/* The first posting of a term from this slot on. */
+static uint64_t posting_from(const rag_index *x, uint32_t id, uint32_t slot) {
+    uint64_t low = x->at[id], high = x->at[id + 1];
+    while (low < high) {
+        const uint64_t mid = low + (high - low) / 2;
+        if (x->slot[mid] < slot)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* In the order of the terms, as rag_lex_rank adds them: the same bits. */
+float rag_lex_score(const rag_index *x, const rag_lex_query *q, bool whole, uint32_t unit) {
+    const uint32_t first = whole ? x->docs[unit].first : unit;
+    const uint32_t end = first + (whole ? x->docs[unit].n : 1);
+    const float mean = (float)(whole ? x->mean_doc_length : x->mean_length);
+    const float length = whole ? doc_length(x, unit) : x->length[unit];
+    float sum = 0;
+    for (size_t i = 0; i < q->n; i++) {
+        const rag_lex_term *t = &q->terms[i];
+        float body = 0, head = 0;
+        if (t->id == UINT32_MAX) continue;
+        for (uint64_t k = posting_from(x, t->id, first);
+             k < x->at[t->id + 1] && x->slot[k] < end; k++) {
+            body += x->body[k];
+            head = fmaxf(head, x->head[k]);
+        }
+        const float tf = body + HEAD * head;
+        if (tf > 0 && t->without) return 0;
+        if (tf > 0) sum += t->idf * t->count * saturate(tf, length, mean);
+    }
+    return sum;
+}
+
+float rag_lex_coverage(const rag_index *x, const rag_lex_query *q, uint32_t slot) {
+    float all = 0, here = 0;
+    for (size_t i = 0; i < q->n; i++) {
+        const rag_lex_term *t = &q->terms[i];
+        if (t->without) continue;
+        all += t->idf;
+        if (t->id == UINT32_MAX) continue;
+        const uint64_t at = posting_from(x, t->id, slot);
+        if (at < x->at[t->id + 1] && x->slot[at] == slot) here += t->idf;
+    }
+    return all > 0 ? here / all : 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Finding files. Folders are walked in order of name. Links below the starting point are not
+ * followed, so there are no loops; pipes, sockets and devices are never opened. Left out unless
+ * they are asked for: hidden things, what version control and builds leave behind, and files that are likely to
+ * hold secrets.
+ */
+#include "rag/rag_internal.h"
+
+#include <fnmatch.h>
+
+enum { MAX_DEPTH = 64 };
+
+typedef struct walk {
+    const rag *r;               /* whose log */
+    const rag_add_options *opt; /* what to take and to leave */
+    rotor_status (*fn)(void *user, const char *path); /* takes files */
+    void *user;                                       /* of fn */
+    rotor_error *err;                                 /* where messages go */
+} walk;
+
+/* A pattern with a slash speaks of the path, one without of the name. */
+static bool fits(const char *pattern, const char *path, const char *name) {
+    return fnmatch(pattern, strchr(pattern, '/') ? path : name, 0) == 0;
+}
+
+static bool any_fits(const char *const *patterns, size_t n, const char *path, const char *name) {
+    for (size_t i = 0; i < n; i++)
+        if (fits(patterns[i], path, name)) return true;
+    return false;
+}
+
+static bool left_out(const char *name, bool folder) {
+    static const char *const folders[] = {"node_modules", "__pycache__", "target", "build", "dist"};
+    static const char *const files[] = {"*.pem", "*.key", "id_*", "*.kdbx", "*.lock", "*~", "*.swp"};
+    if (name[0] == '.') return true;
+    for (size_t i = 0; folder && i < BASE_COUNT(folders); i++)
+        if (strcmp(name, folders[i]) == 0) return true;
+    return !folder && any_fits(files, BASE_COUNT(files), name, name);
+}
+
+static bool wanted(const walk *w, const char *path, const char *name) {
+    if (any_fits(w->opt->exclude, w->opt->n_exclude, path, name)) return false;
+    if (w->opt->n_include) return any_fits(w->opt->include, w->opt->n_include, path, name);
+    return !left_out(name, false);
+}
+
+static rotor_status walk_folder(walk *w, const char *path, int depth);
+
+static rotor_status visit(walk *w, const char *path, const char *name, int depth) {
+    base_node n;
+    if (!base_node_of(&n, path, false)) return ROTOR_OK; /* gone meanwhile */
+    if (n.kind == BASE_NODE_DIR) {
+        if (left_out(name, true) || any_fits(w->opt->exclude, w->opt->n_exclude, path, name))
+            return ROTOR_OK;
+        return walk_folder(w, path, depth + 1);
+    }
+    if (!wanted(w, path, name)) return ROTOR_OK;
+    if (n.kind == BASE_NODE_FILE) return w->fn(w->user, path);
+    base_log_printf(&w->r->log, BASE_LOG_INFO, "%s: %s", path,
+                    n.kind == BASE_NODE_LINK ? "a link, not followed" : "not a regular file");
+    return ROTOR_OK;
+}
+
+static rotor_status walk_folder(walk *w, const char *path, int depth) {
+    char **names = NULL;
+    size_t n = 0;
+    rotor_error why = {0};
+    if (depth > MAX_DEPTH) {
+        base_log_printf(&w->r->log, BASE_LOG_WARN, "%s: more than %d folders deep, left out", path,
+                        MAX_DEPTH);
+        return ROTOR_OK;
+    }
+    rotor_status st = base_list_dir(path, &names, &n, &why);
+    if (st == ROTOR_E_NOMEM) return base_fail(w->err, st, "%s", why.message);
+    if (st != ROTOR_OK) {
+        base_log_printf(&w->r->log, BASE_LOG_WARN, "%s", why.message);
+        return ROTOR_OK;
+    }
+    for (size_t i = 0; st == ROTOR_OK && i < n; i++) {
+        char *below = base_path_join(path, names[i]);
+        st = below ? visit(w, below, names[i], depth) : base_fail_nomem(w->err, "listing a folder");
+        base_free(below);
+    }
+    base_names_free(names, n);
+    return st;
+}
+
+rotor_status rag_scan(const rag *r, const char *path, const rag_add_options *opt,
+                      rotor_status (*fn)(void *user, const char *path), void *user,
+                      rotor_error *err) {
+    walk w = {.r = r, .opt = opt, .fn = fn, .user = user, .err = err};
+    if (base_path_kind_of(path) != BASE_PATH_DIR) return fn(user, path);
+    return walk_folder(&w, path, 0);
+}
