@@ -35,13 +35,13 @@ extern "C" {
 typedef struct rotor_rag rotor_rag;
 
 typedef struct rotor_rag_options {
-    uint32_t size;          /* sizeof(rotor_rag_options) */
-    bool create;            /* make folder and database if they are not there */
-    bool write;             /* be the one program that changes it; ROTOR_E_STATE: another is */
-    uint8_t zero[2];        /* 0 */
-    rotor_engine *embedder; /* opened with `embed`, outlives the store; NULL: keywords only */
+    uint32_t size;             /* sizeof(rotor_rag_options) */
+    bool create;               /* make folder and database if they are not there */
+    bool write;                /* be the one program that changes it; ROTOR_E_STATE: another is */
+    uint8_t zero[2];           /* 0 */
+    rotor_engine *embedder;    /* opened with `embed`, outlives the store; NULL: keywords only */
     const char *embedder_path; /* what the store remembers of where the model is; NULL: its name */
-    const char *cpu;        /* highest CPU level to use; NULL: all */
+    const char *cpu;           /* highest CPU level to use; NULL: all */
     void (*log)(void *user, int level, const char *line); /* 0 error … 3 debug; NULL: silent */
     void *log_user;                                       /* passed to log */
 } rotor_rag_options;
@@ -54,15 +54,15 @@ ROTOR_API rotor_status rotor_rag_open(rotor_rag **out, const char *folder,
 ROTOR_API void rotor_rag_close(rotor_rag **r); /* NULL is fine; *r becomes NULL */
 
 typedef struct rotor_rag_info {
-    uint32_t size;      /* set by the caller: sizeof(rotor_rag_info); kept */
-    uint32_t dims;      /* floats of a vector; 0: no model yet */
-    uint64_t n_files;   /* known, failed ones too */
-    uint64_t n_docs;    /* documents */
-    uint64_t n_chunks;  /* passages */
-    uint64_t n_vectors; /* passages that have one */
-    uint64_t n_failed;  /* files that could not be read */
-    uint64_t db_bytes;  /* of the database */
-    char model[256];    /* whose vectors they are; "": none yet */
+    uint32_t size;         /* set by the caller: sizeof(rotor_rag_info); kept */
+    uint32_t dims;         /* floats of a vector; 0: no model yet */
+    uint64_t n_files;      /* known, failed ones too */
+    uint64_t n_docs;       /* documents */
+    uint64_t n_chunks;     /* passages */
+    uint64_t n_vectors;    /* passages that have one */
+    uint64_t n_failed;     /* files that could not be read */
+    uint64_t db_bytes;     /* of the database */
+    char model[256];       /* whose vectors they are; "": none yet */
     char model_path[1024]; /* where it was when it was used last */
 } rotor_rag_info;
 ROTOR_API rotor_status rotor_rag_get_info(rotor_rag *r, rotor_rag_info *info, rotor_error *err);
@@ -70,11 +70,12 @@ ROTOR_API rotor_status rotor_rag_get_info(rotor_rag *r, rotor_rag_info *info, ro
 /* ---- Adding and removing --------------------------------------------------------------------- */
 
 typedef struct rotor_rag_add_options {
-    uint32_t size;              /* sizeof(rotor_rag_add_options) */
-    bool confirm_deletes;       /* drop what is gone however much it is */
-    uint8_t zero[3];            /* 0 */
-    const char *const *include; /* [n_include] globs of names (with a slash: of paths): only these */
-    size_t n_include;           /* how many */
+    uint32_t size;        /* sizeof(rotor_rag_add_options) */
+    bool confirm_deletes; /* drop what is gone however much it is */
+    uint8_t zero[3];      /* 0 */
+    const char *const
+        *include;     /* [n_include] globs of names (with a slash: of paths): only these */
+    size_t n_include; /* how many */
     const char *const *exclude; /* [n_exclude] globs: not these */
     size_t n_exclude;           /* how many */
     /* Documents read (total 0), then passages embedded; false stops with ROTOR_E_CANCELLED after
@@ -110,20 +111,23 @@ ROTOR_API rotor_status rotor_rag_verify(rotor_rag *r, rotor_error *err);
 
 /* One file; strings are borrowed until the callback returns. */
 typedef struct rotor_rag_file {
-    const char *path;        /* absolute */
-    const char *status;      /* "ok", "pending", "skipped", "error" */
-    const char *message;     /* why, or "" */
+    const char *path;          /* absolute */
+    const char *status;        /* "ok", "pending", "skipped", "error" */
+    const char *message;       /* why, or "" */
     uint64_t n_docs, n_chunks; /* in the store */
-    uint64_t bytes;          /* of the file */
+    uint64_t bytes;            /* of the file */
 } rotor_rag_file;
 /* In order of path; the callback returns false to stop. */
-ROTOR_API rotor_status rotor_rag_list(rotor_rag *r,
-                                      bool (*fn)(void *user, const rotor_rag_file *f), void *user,
-                                      rotor_error *err);
+ROTOR_API rotor_status rotor_rag_list(rotor_rag *r, bool (*fn)(void *user, const rotor_rag_file *f),
+                                      void *user, rotor_error *err);
 
 /* ---- Searching ------------------------------------------------------------------------------- */
 
-typedef enum rotor_rag_mode { ROTOR_RAG_HYBRID, ROTOR_RAG_LEXICAL, ROTOR_RAG_VECTOR } rotor_rag_mode;
+typedef enum rotor_rag_mode {
+    ROTOR_RAG_HYBRID,
+    ROTOR_RAG_LEXICAL,
+    ROTOR_RAG_VECTOR
+} rotor_rag_mode;
 /* How the two legs of a hybrid search are joined: scores, each stretched over what its leg found;
  * or ranks alone. */
 typedef enum rotor_rag_fusion { ROTOR_RAG_CONVEX, ROTOR_RAG_RRF } rotor_rag_fusion;
@@ -142,17 +146,17 @@ typedef struct rotor_rag_query {
 ROTOR_API rotor_rag_query rotor_rag_query_default(void);
 
 typedef struct rotor_rag_hit {
-    const char *path;              /* file */
-    const char *id;                /* of a document in a corpus; else "" */
-    const char *title;             /* of the document */
-    const char *heading;           /* headings above the passage, " › " between; or "" */
-    const char *text;              /* the passage */
-    uint64_t begin, end;           /* its bytes in the document's text */
-    uint32_t line, last_line;      /* of the file, from 1 */
-    uint32_t page, last_page;      /* from 1; 0: no pages */
-    float score;                   /* by which it was ordered */
-    float bm25, cosine;            /* of the legs */
-    uint32_t rank_lex, rank_vec;   /* in the legs, from 1; 0: not among their first hundred */
+    const char *path;            /* file */
+    const char *id;              /* of a document in a corpus; else "" */
+    const char *title;           /* of the document */
+    const char *heading;         /* headings above the passage, " › " between; or "" */
+    const char *text;            /* the passage */
+    uint64_t begin, end;         /* its bytes in the document's text */
+    uint32_t line, last_line;    /* of the file, from 1 */
+    uint32_t page, last_page;    /* from 1; 0: no pages */
+    float score;                 /* by which it was ordered */
+    float bm25, cosine;          /* of the legs */
+    uint32_t rank_lex, rank_vec; /* in the legs, from 1; 0: not among their first hundred */
 } rotor_rag_hit;
 
 typedef struct rotor_rag_hits {

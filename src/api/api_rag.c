@@ -8,10 +8,10 @@
 #include "rotor_rag.h"
 
 struct rotor_rag {
-    rag *r;                   /* owned */
-    rag_embedder embedder;    /* embed NULL: none */
-    char *name, *path;        /* of the model, owned */
-    rotor_rag_options opt;    /* for its log */
+    rag *r;                /* owned */
+    rag_embedder embedder; /* embed NULL: none */
+    char *name, *path;     /* of the model, owned */
+    rotor_rag_options opt; /* for its log */
 };
 
 rotor_rag_options rotor_rag_options_default(void) {
@@ -67,7 +67,8 @@ static void fingerprint(const rotor_engine *e, uint8_t out[RAG_HASH]) {
 static rotor_status take_embedder(rotor_rag *r, rotor_engine *e, const char *path,
                                   rotor_error *err) {
     if (!e->opt.embed)
-        return base_fail(err, ROTOR_E_STATE, "the embedder was opened to write text; open one with "
+        return base_fail(err, ROTOR_E_STATE,
+                         "the embedder was opened to write text; open one with "
                          "embed");
     r->name = base_strdup(e->m->name);
     r->path = base_strdup(path ? path : e->m->name);
@@ -172,8 +173,10 @@ static void give_report(rotor_rag_report *to, const rag_report *r) {
 
 static rotor_status may_write(const rotor_rag *r, const char *what, rotor_error *err) {
     if (r && r->opt.write) return ROTOR_OK;
-    return base_fail(err, r ? ROTOR_E_STATE : ROTOR_E_ARG, "%s: the store was not opened to be "
-                     "changed (write)", what);
+    return base_fail(err, r ? ROTOR_E_STATE : ROTOR_E_ARG,
+                     "%s: the store was not opened to be "
+                     "changed (write)",
+                     what);
 }
 
 rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, size_t n_paths,
@@ -307,8 +310,8 @@ void rotor_rag_hits_free(rotor_rag_hits *h) {
     memset(h, 0, sizeof *h);
 }
 
-rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *user,
-                            rotor_rag_scores *out, rotor_error *err) {
+rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *user, rotor_rag_scores *out,
+                            rotor_error *err) {
     rotor_rag_eval_options opt = {.size = sizeof opt};
     rag_scores s;
     if (!r || !user || !out)

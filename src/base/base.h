@@ -254,10 +254,10 @@ typedef enum base_node_kind {
     BASE_NODE_OTHER /* a pipe, socket or device: never to be opened */
 } base_node_kind;
 typedef struct base_node {
-    base_node_kind kind;         /* NONE: there is nothing, or nobody may look */
-    uint64_t size;               /* bytes */
-    int64_t mtime_ns, ctime_ns;  /* of the content, of anything */
-    uint64_t dev, ino;           /* which file it is */
+    base_node_kind kind;        /* NONE: there is nothing, or nobody may look */
+    uint64_t size;              /* bytes */
+    int64_t mtime_ns, ctime_ns; /* of the content, of anything */
+    uint64_t dev, ino;          /* which file it is */
 } base_node;
 bool base_node_of(base_node *n, const char *path, bool follow);
 /* Without links, . and ..; NULL: there is none, or no memory. Caller frees. */

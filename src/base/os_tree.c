@@ -51,8 +51,7 @@ rotor_status base_remove_file(const char *path, rotor_error *err) {
 
 rotor_status base_lock_take(int *lock, const char *path, rotor_error *err) {
     const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return base_fail(err, ROTOR_E_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (fd < 0) return base_fail(err, ROTOR_E_IO, "%s: cannot open: %s", path, strerror(errno));
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EINTR) continue;
         const int why = errno;

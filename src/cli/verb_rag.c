@@ -11,12 +11,12 @@
 #include <stdlib.h>
 
 typedef struct job {
-    const cli_args *a;       /* options */
-    char *folder;            /* of the store, owned */
-    cli_model model;         /* that makes vectors */
-    rotor_engine *e;         /* of it, owned; NULL: keywords only */
-    rotor_rag *r;            /* owned */
-    cli_progress progress;   /* of adding */
+    const cli_args *a;     /* options */
+    char *folder;          /* of the store, owned */
+    cli_model model;       /* that makes vectors */
+    rotor_engine *e;       /* of it, owned; NULL: keywords only */
+    rotor_rag *r;          /* owned */
+    cli_progress progress; /* of adding */
 } job;
 
 /* ==== Opening ================================================================================= */
@@ -81,8 +81,10 @@ static rotor_status find_model(job *j, rotor_error *err) {
     rotor_status st = word ? open_model(j, word, &why) : ROTOR_OK;
     if (st != ROTOR_OK && asked) st = base_fail(err, st, "%s", why.message);
     if (st != ROTOR_OK && !asked) {
-        cli_log(j->a, BASE_LOG_WARN, "rotor: the store's embedding model cannot be opened, words "
-                "only: %s", why.message);
+        cli_log(j->a, BASE_LOG_WARN,
+                "rotor: the store's embedding model cannot be opened, words "
+                "only: %s",
+                why.message);
         st = ROTOR_OK;
     }
     base_free(word);
@@ -126,7 +128,8 @@ static void say_report(const job *j, const rotor_rag_report *r) {
             j->folder, (unsigned long long)info.n_docs, (unsigned long long)info.n_chunks,
             (unsigned long long)info.n_vectors, info.model[0] ? " of " : "", info.model);
     if (!j->e)
-        cli_log(j->a, BASE_LOG_INFO, "found by words only; --embed-model MODEL adds search by "
+        cli_log(j->a, BASE_LOG_INFO,
+                "found by words only; --embed-model MODEL adds search by "
                 "meaning");
 }
 
@@ -228,11 +231,11 @@ static bool list_file(void *user, const rotor_rag_file *f) {
     const char *only = cli_text(j->a, OPT_STATUS);
     if (only && strcmp(only, f->status) != 0) return true;
     if (cli_on(j->a, OPT_JSON))
-        return print_line(j->a, json_pack("{s:o,s:s,s:o,s:I,s:I,s:I}", "path", text_of(f->path),
-                                          "status", f->status, "message", text_of(f->message),
-                                          "documents", (json_int_t)f->n_docs, "passages",
-                                          (json_int_t)f->n_chunks, "bytes",
-                                          (json_int_t)f->bytes)) == CLI_DONE;
+        return print_line(j->a,
+                          json_pack("{s:o,s:s,s:o,s:I,s:I,s:I}", "path", text_of(f->path), "status",
+                                    f->status, "message", text_of(f->message), "documents",
+                                    (json_int_t)f->n_docs, "passages", (json_int_t)f->n_chunks,
+                                    "bytes", (json_int_t)f->bytes)) == CLI_DONE;
     cli_outf("%-8s %6llu %s%s%s\n", f->status, (unsigned long long)f->n_chunks, f->path,
              f->message[0] ? "  # " : "", f->message);
     return true;
@@ -254,12 +257,12 @@ static int rag_status(job *j) {
     if (st != ROTOR_OK) return cli_status(j->a, st, &err);
     if (cli_on(j->a, OPT_JSON))
         return cli_json_print(
-            j->a, json_pack("{s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:i}", "store",
-                            text_of(j->folder), "files", (json_int_t)i.n_files, "failed",
-                            (json_int_t)i.n_failed, "documents", (json_int_t)i.n_docs, "passages",
-                            (json_int_t)i.n_chunks, "vectors", (json_int_t)i.n_vectors, "bytes",
-                            (json_int_t)i.db_bytes, "model", text_of(i.model), "model_path",
-                            text_of(i.model_path), "dims", (int)i.dims));
+            j->a,
+            json_pack("{s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:i}", "store", text_of(j->folder),
+                      "files", (json_int_t)i.n_files, "failed", (json_int_t)i.n_failed, "documents",
+                      (json_int_t)i.n_docs, "passages", (json_int_t)i.n_chunks, "vectors",
+                      (json_int_t)i.n_vectors, "bytes", (json_int_t)i.db_bytes, "model",
+                      text_of(i.model), "model_path", text_of(i.model_path), "dims", (int)i.dims));
     cli_outf("store     %s (%s)\nfiles     %llu, %llu of them failed\ndocuments %llu\n"
              "passages  %llu, %llu with vectors\nmodel     %s\n",
              j->folder, cli_bytes(i.db_bytes, bytes), (unsigned long long)i.n_files,
@@ -303,13 +306,12 @@ static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
 static int print_hit_json(const cli_args *a, size_t i, const rotor_rag_hit *h) {
     return print_line(
         a, json_pack("{s:I,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:o,s:o,s:[i,i],s:[i,i],s:[I,I],s:o}",
-                     "rank", (json_int_t)i + 1, "score", (double)h->score, "bm25",
-                     (double)h->bm25, "cosine", (double)h->cosine, "rank_lexical",
-                     (int)h->rank_lex, "rank_vector", (int)h->rank_vec, "path", text_of(h->path),
-                     "id", text_of(h->id), "title", text_of(h->title), "heading",
-                     text_of(h->heading), "lines", (int)h->line, (int)h->last_line, "pages",
-                     (int)h->page, (int)h->last_page, "bytes", (json_int_t)h->begin,
-                     (json_int_t)h->end, "text", text_of(h->text)));
+                     "rank", (json_int_t)i + 1, "score", (double)h->score, "bm25", (double)h->bm25,
+                     "cosine", (double)h->cosine, "rank_lexical", (int)h->rank_lex, "rank_vector",
+                     (int)h->rank_vec, "path", text_of(h->path), "id", text_of(h->id), "title",
+                     text_of(h->title), "heading", text_of(h->heading), "lines", (int)h->line,
+                     (int)h->last_line, "pages", (int)h->page, (int)h->last_page, "bytes",
+                     (json_int_t)h->begin, (json_int_t)h->end, "text", text_of(h->text)));
 }
 
 static int print_hits(const job *j, const rotor_rag_hits *h) {
@@ -399,8 +401,8 @@ static int rag_eval(job *j) {
 static const struct {
     const char *name;  /* as typed */
     int (*run)(job *); /* exit status */
-} words[] = {{"add", rag_add},       {"search", rag_search}, {"list", rag_list},
-             {"remove", rag_remove}, {"eval", rag_eval},     {"status", rag_status},
+} words[] = {{"add", rag_add},         {"search", rag_search}, {"list", rag_list},
+             {"remove", rag_remove},   {"eval", rag_eval},     {"status", rag_status},
              {"reembed", rag_reembed}, {"verify", rag_verify}};
 
 static const char *word_at(const void *ctx, size_t i) {
@@ -419,7 +421,8 @@ int verb_rag(const cli_args *a) {
         return status;
     }
     const char *near = cli_nearest(word, word_at, NULL);
-    return cli_usage(a, "no 'rotor rag %s'%s%s%s; there are add, search, list, remove, eval, status, "
-                     "reembed and verify", word, near ? "; did you mean " : "", near ? near : "",
-                     near ? "?" : "");
+    return cli_usage(a,
+                     "no 'rotor rag %s'%s%s%s; there are add, search, list, remove, eval, status, "
+                     "reembed and verify",
+                     word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }

@@ -21,7 +21,7 @@
 enum {
     KERN_KEYS = 64,  /* positions in a block of keys: the unit of attention and of cache pages */
     KERN_SPAN = 512, /* positions under one maximum: the unit of folding */
-    KERN_MAX_HEAD = 512,  /* largest head size */
+    KERN_MAX_HEAD = 512,   /* largest head size */
     KERN_ALIGN_COLS = 128, /* activation rows are padded with zeros to a multiple of this */
     KERN_SCAN_COLS = 64    /* rows of scan_i8 likewise */
 };

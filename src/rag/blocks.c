@@ -29,12 +29,12 @@ void rag_blocks_free(rag_blocks *b) {
 /* ==== Lines =================================================================================== */
 
 typedef struct scan {
-    base_str text;      /* all of it */
-    size_t at, end;     /* the line, without its \n */
-    size_t next;        /* where the next begins */
-    rag_blocks *out;    /* blocks so far */
-    size_t open;        /* where the open paragraph begins; SIZE_MAX: none is open */
-    size_t last;        /* end of its last line */
+    base_str text;       /* all of it */
+    size_t at, end;      /* the line, without its \n */
+    size_t next;         /* where the next begins */
+    rag_blocks *out;     /* blocks so far */
+    size_t open;         /* where the open paragraph begins; SIZE_MAX: none is open */
+    size_t last;         /* end of its last line */
     rag_block_kind kind; /* what it is */
 } scan;
 

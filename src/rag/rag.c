@@ -12,9 +12,8 @@ rotor_status rag_open(rag **out, const char *folder, const rag_options *opt, rot
     if (opt->embedder) r->embedder = *opt->embedder;
     kern_init(&r->k, opt->cpu);
     r->folder = base_strdup(folder);
-    rotor_status st = r->folder
-                          ? rag_db_open(&r->db, folder, opt->create, opt->write, &r->log, err)
-                          : base_fail_nomem(err, "opening a store");
+    rotor_status st = r->folder ? rag_db_open(&r->db, folder, opt->create, opt->write, &r->log, err)
+                                : base_fail_nomem(err, "opening a store");
     if (st != ROTOR_OK)
         rag_close(&r);
     else

@@ -108,23 +108,23 @@ typedef struct rag_query {
 } rag_query;
 
 typedef struct rag_hit {
-    int64_t chunk;                /* id in the database */
-    char *path, *id, *title;      /* file; id in a corpus or ""; owned by the list, like the rest */
-    char *heading, *text;         /* headings above, " › " between; the passage */
-    uint64_t begin, end;          /* bytes of the document's text */
-    uint32_t line, last_line;     /* of the file, from 1 */
-    uint32_t page, last_page;     /* from 1; 0: no pages */
-    float score;                  /* fused, 0 to 1 */
-    float bm25, cosine;           /* of each leg */
-    uint32_t rank_lex, rank_vec;  /* in each leg, from 1; 0: not among its first */
+    int64_t chunk;               /* id in the database */
+    char *path, *id, *title;     /* file; id in a corpus or ""; owned by the list, like the rest */
+    char *heading, *text;        /* headings above, " › " between; the passage */
+    uint64_t begin, end;         /* bytes of the document's text */
+    uint32_t line, last_line;    /* of the file, from 1 */
+    uint32_t page, last_page;    /* from 1; 0: no pages */
+    float score;                 /* fused, 0 to 1 */
+    float bm25, cosine;          /* of each leg */
+    uint32_t rank_lex, rank_vec; /* in each leg, from 1; 0: not among its first */
 } rag_hit;
 
 typedef struct rag_hits {
-    rag_hit *hits;         /* [n], best first, owned */
-    size_t n;              /* how many */
-    float best_cosine;     /* of all chunks; 0 without vectors */
-    float coverage;        /* share of the query's weight of words that the best chunk has */
-    bool lexical_only;     /* vectors were wanted and there are none */
+    rag_hit *hits;     /* [n], best first, owned */
+    size_t n;          /* how many */
+    float best_cosine; /* of all chunks; 0 without vectors */
+    float coverage;    /* share of the query's weight of words that the best chunk has */
+    bool lexical_only; /* vectors were wanted and there are none */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
 } rag_hits;
 rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *out,
@@ -142,10 +142,10 @@ typedef struct rag_eval_options {
 } rag_eval_options;
 
 typedef struct rag_scores {
-    double ndcg10, recall100, mrr10, map100;   /* means over judged queries */
-    size_t n_queries;                          /* with a positive judgement */
-    uint64_t query_us, lex_us, vec_us;         /* median time of one, without embedding it; legs */
-    uint64_t worst_us;                         /* 95th percentile */
+    double ndcg10, recall100, mrr10, map100; /* means over judged queries */
+    size_t n_queries;                        /* with a positive judgement */
+    uint64_t query_us, lex_us, vec_us;       /* median time of one, without embedding it; legs */
+    uint64_t worst_us;                       /* 95th percentile */
 } rag_scores;
 rotor_status rag_eval(rag *r, const rag_eval_options *opt, rag_scores *out, rotor_error *err);
 

@@ -36,8 +36,7 @@ static rotor_status commit(adder *a) {
 }
 
 static rotor_status commit_now_and_then(adder *a) {
-    if (a->opt->progress && !a->stopped &&
-        !a->opt->progress(a->opt->user, a->report->n_docs, 0))
+    if (a->opt->progress && !a->stopped && !a->opt->progress(a->opt->user, a->report->n_docs, 0))
         a->stopped = true;
     const bool due = base_now_us() - a->committed_us > COMMIT_US;
     return due || a->stopped ? commit(a) : ROTOR_OK;
@@ -63,11 +62,12 @@ static rotor_status add_corpus_line(adder *a, int64_t file, const char *path, ba
             base_log_printf(&a->r->log, BASE_LOG_WARN, "%s:%u: %s", path, number, why.message);
         return ROTOR_OK;
     }
-    rag_document d = {.row = {.file = file, .key = l.key, .title = l.title, .meta = l.meta,
-                              .line = number},
-                      .text = {l.text, l.n_text},
-                      .blocks = &blocks};
+    rag_document d = {
+        .row = {.file = file, .key = l.key, .title = l.title, .meta = l.meta, .line = number},
+        .text = {l.text, l.n_text},
+        .blocks = &blocks};
     st = rag_blocks_of(d.text, RAG_FORM_TEXT, &blocks, &front);
+    if (st != ROTOR_OK) base_fail_nomem(a->err, "reading a corpus");
     if (st == ROTOR_OK) st = rag_put_document(a->r, &d, a->run, a->report, a->err);
     rag_blocks_free(&blocks);
     rag_corpus_line_free(&l);
@@ -169,8 +169,7 @@ static bool unchanged(const rag_db_file *f, const base_node *n) {
     static const int64_t grain_ns = 2000000000;
     return f->id && f->pipeline == RAG_PIPELINE && f->node.size == n->size &&
            f->node.mtime_ns == n->mtime_ns && f->node.ctime_ns == n->ctime_ns &&
-           f->node.dev == n->dev && f->node.ino == n->ino &&
-           n->mtime_ns < f->seen_ns - grain_ns &&
+           f->node.dev == n->dev && f->node.ino == n->ino && n->mtime_ns < f->seen_ns - grain_ns &&
            (strcmp(f->status, "ok") == 0 || strcmp(f->status, "skipped") == 0);
 }
 
@@ -179,8 +178,7 @@ static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_
     const char *what;
     uint8_t hash[RAG_HASH];
     const rag_reader reader = rag_reader_of(path, &form, &what);
-    if (reader == RAG_READ_NONE)
-        return base_fail(why, ROTOR_E_UNSUPPORTED, "%s: %s", path, what);
+    if (reader == RAG_READ_NONE) return base_fail(why, ROTOR_E_UNSUPPORTED, "%s: %s", path, what);
     ROTOR_TRY(rag_read_bytes(path, reader, &f->node, &a->bytes, why));
     base_sha256(a->bytes.len ? a->bytes.data : "", a->bytes.len, hash);
     const bool same = f->id && f->pipeline == RAG_PIPELINE && strcmp(f->status, "ok") == 0 &&
@@ -232,10 +230,10 @@ static rotor_status add_file(void *user, const char *path) {
 /* ==== Files that are gone ===================================================================== */
 
 typedef struct gone {
-    const char *root;  /* folder whose files are looked at */
-    int64_t *ids;      /* [n] rows whose files are not there, owned */
-    size_t n, cap;     /* in use; allocated */
-    size_t n_under;    /* rows under the folder */
+    const char *root;    /* folder whose files are looked at */
+    int64_t *ids;        /* [n] rows whose files are not there, owned */
+    size_t n, cap;       /* in use; allocated */
+    size_t n_under;      /* rows under the folder */
     const base_log *log; /* says which */
 } gone;
 
@@ -329,8 +327,7 @@ static rotor_status embed_batch(adder *a, int64_t model, wanted *l, int64_t *las
     const rag_embedder *e = &a->r->embedder;
     l->n = 0;
     base_buf_reset(&l->bytes);
-    rotor_status st =
-        rag_db_each_wanted(a->r->db, model, *last, EMBED_TEXTS, collect, l, a->err);
+    rotor_status st = rag_db_each_wanted(a->r->db, model, *last, EMBED_TEXTS, collect, l, a->err);
     if (st == ROTOR_E_NOMEM) base_fail_nomem(a->err, "embedding");
     ROTOR_TRY(st);
     *last = l->n ? l->list[l->n - 1].chunk : 0;
@@ -427,8 +424,7 @@ rotor_status rag_add(rag *r, const char *const *paths, size_t n_paths, const rag
     return st;
 }
 
-rotor_status rag_reembed(rag *r, const rag_add_options *opt, rag_report *report,
-                         rotor_error *err) {
+rotor_status rag_reembed(rag *r, const rag_add_options *opt, rag_report *report, rotor_error *err) {
     adder a;
     rotor_error own = {0};
     int64_t model = 0, job = 0;
@@ -468,7 +464,8 @@ static rotor_status remove_under(rag *r, const char *root, size_t *n, rotor_erro
     gone g = {.root = root};
     rotor_status st = rag_db_each_file(r->db, match_path, &g, err);
     if (st == ROTOR_E_NOMEM) base_fail_nomem(err, "removing files");
-    for (size_t i = 0; st == ROTOR_OK && i < g.n; i++) st = rag_db_delete_file(r->db, g.ids[i], err);
+    for (size_t i = 0; st == ROTOR_OK && i < g.n; i++)
+        st = rag_db_delete_file(r->db, g.ids[i], err);
     *n = g.n;
     base_free(g.ids);
     return st;

@@ -5,21 +5,36 @@
  * character.
  *
  * Where passages end depends on what stands near, not on how far the start is: a heading ends one,
- * and from half the target on so does any piece whose hash is a multiple of four. So text that is put in
- * near the top changes few passages below it, and few vectors are made anew.
+ * and from half the target on so does any piece whose hash is a multiple of four. So text that is
+ * put in near the top changes few passages below it, and few vectors are made anew.
  */
 #include "rag/rag_chunk.h"
 #include "rag/rag_words.h"
 
-enum { HEADING_LEVELS = 6, HEADING_TOK = 48 };
+enum {
+    HEADING_LEVELS = 6,
+    HEADING_TOK = 48,
+    LEAST_TOK = 140,         /* a passage that is cut keeps so many, where its pieces allow */
+    MAX_PIECES = RAG_MAX_TOK /* every piece has a token */
+};
+
+/* What a passage is made of: a block, or a part of one. */
+typedef struct piece {
+    size_t begin, end; /* bytes */
+    size_t n_tok;      /* about */
+    uint32_t page;     /* of its block */
+    bool heading;      /* it is one */
+    uint64_t hash;     /* of its bytes */
+    char *above;       /* headings in force, owned */
+} piece;
 
 typedef struct packer {
-    base_str text;                 /* of the document */
-    rag_passage now;               /* the open one; end 0: none */
-    rag_passage held;              /* finished, but a short last one may still join it; end 0: none */
-    char *held_heading;            /* its headings, owned */
-    base_buf heading;              /* headings above the open one */
-    base_str path[HEADING_LEVELS]; /* the headings in force, by level */
+    base_str text;           /* of the document */
+    piece open[MAX_PIECES];  /* the open passage */
+    size_t n_open, open_tok; /* how many, their tokens */
+    rag_passage held;        /* finished, but a short last one may still join it; end 0: none */
+    char *held_heading;      /* its headings, owned */
+    base_str path[HEADING_LEVELS];                        /* the headings in force, by level */
     rotor_status (*fn)(void *user, const rag_passage *p); /* takes them */
     void *user;                                           /* of fn */
 } packer;
@@ -45,23 +60,24 @@ static void enter_heading(packer *p, const rag_block *b) {
     for (int i = level; i < HEADING_LEVELS; i++) p->path[i].n = 0;
 }
 
-/* The headings in force; from the left they give way when they are too long together. */
-static rotor_status write_heading(packer *p) {
+/* The headings in force; from the left they give way when they are too long together. New. */
+static char *headings_above(const packer *p) {
     size_t room = HEADING_TOK, first = HEADING_LEVELS;
+    base_buf out = {0};
     while (first > 0) {
         const size_t n = rag_tokens_about(p->path[first - 1]);
         if (n > room) break;
         room -= n;
         first--;
     }
-    base_buf_reset(&p->heading);
-    base_buf_puts(&p->heading, "");
+    base_buf_puts(&out, "");
     for (size_t i = first; i < HEADING_LEVELS; i++) {
         if (!p->path[i].n) continue;
-        if (p->heading.len) base_buf_puts(&p->heading, " › ");
-        base_buf_append(&p->heading, p->path[i].p, p->path[i].n);
+        if (out.len) base_buf_puts(&out, " › ");
+        base_buf_append(&out, p->path[i].p, p->path[i].n);
     }
-    return p->heading.failed ? ROTOR_E_NOMEM : ROTOR_OK;
+    if (out.failed) base_buf_free(&out);
+    return out.data;
 }
 
 /* ==== Passages ================================================================================ */
@@ -76,37 +92,65 @@ static rotor_status give_held(packer *p) {
     return st;
 }
 
-/* Ends the open passage. One below the minimum joins the one before, where that fits. */
-static rotor_status finish(packer *p) {
-    if (!p->now.end) return ROTOR_OK;
-    if (p->held.end && p->now.n_tok < RAG_MIN_TOK && p->held.n_tok + p->now.n_tok <= RAG_MAX_TOK &&
-        strcmp(p->held_heading, p->heading.data) == 0) {
-        p->held.end = p->now.end;
-        p->held.n_tok += p->now.n_tok;
-        p->held.last_page = p->now.last_page;
-        p->now.end = 0;
-        return ROTOR_OK;
+static void drop_pieces(packer *p, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        p->open_tok -= p->open[i].n_tok;
+        base_free(p->open[i].above);
     }
-    ROTOR_TRY(give_held(p));
-    p->held = p->now;
-    p->now.end = 0;
-    p->held_heading = base_strdup(p->heading.data);
-    return p->held_heading ? ROTOR_OK : ROTOR_E_NOMEM;
+    memmove(p->open, p->open + n, (p->n_open - n) * sizeof *p->open);
+    p->n_open -= n;
+}
+
+/* The first n open pieces are a passage. Its headings are those of its first words that are none.
+ */
+static rotor_status finish(packer *p, size_t n) {
+    const piece *at = p->open;
+    rag_passage now = {.begin = at->begin, .page = at->page};
+    size_t speaks = 0;
+    if (!n) return ROTOR_OK;
+    while (speaks + 1 < n && at[speaks].heading) speaks++;
+    for (size_t i = 0; i < n; i++) now.n_tok += (uint32_t)at[i].n_tok;
+    now.end = at[n - 1].end;
+    now.last_page = at[n - 1].page;
+    const bool joins = p->held.end && now.n_tok < RAG_MIN_TOK &&
+                       p->held.n_tok + now.n_tok <= RAG_MAX_TOK &&
+                       strcmp(p->held_heading, at[speaks].above) == 0;
+    if (joins) {
+        p->held.end = now.end;
+        p->held.n_tok += now.n_tok;
+        p->held.last_page = now.last_page;
+    } else {
+        ROTOR_TRY(give_held(p));
+        p->held = now;
+        p->held_heading = p->open[speaks].above;
+        p->open[speaks].above = NULL;
+    }
+    drop_pieces(p, n);
+    return ROTOR_OK;
+}
+
+/* Of the pieces that may end the open passage the one with the smallest hash: the same one whatever
+ * stands far in front of it. */
+static size_t best_end(const packer *p) {
+    size_t n_tok = 0, best = 0;
+    for (size_t i = 0; i < p->n_open; i++) {
+        n_tok += p->open[i].n_tok;
+        if (n_tok < LEAST_TOK || (i + 1 < p->n_open && p->open[i].heading)) continue;
+        if (!best || p->open[i].hash < p->open[best - 1].hash) best = i + 1;
+    }
+    return best ? best : p->n_open;
 }
 
 /* Adds a piece that fits a passage. */
-static rotor_status add(packer *p, size_t begin, size_t end, size_t n_tok, uint32_t page) {
-    if (p->now.end && p->now.n_tok + n_tok > RAG_MAX_TOK) ROTOR_TRY(finish(p));
-    if (!p->now.end) {
-        p->now = (rag_passage){.begin = begin, .page = page};
-        ROTOR_TRY(write_heading(p));
-    }
-    p->now.end = end;
-    p->now.n_tok += (uint32_t)n_tok;
-    p->now.last_page = page;
-    const bool mark = base_hash64(p->text.p + begin, end - begin, 1) % 4 == 0;
-    if (p->now.n_tok >= RAG_TARGET_TOK || (mark && p->now.n_tok >= RAG_TARGET_TOK / 2))
-        return finish(p);
+static rotor_status add(packer *p, size_t begin, size_t end, uint32_t page, bool heading) {
+    const size_t n_tok = BASE_MAX(tokens(p, begin, end), (size_t)1);
+    while (p->n_open && (p->open_tok + n_tok > RAG_MAX_TOK || p->n_open == MAX_PIECES))
+        ROTOR_TRY(finish(p, best_end(p)));
+    char *above = headings_above(p);
+    if (!above) return ROTOR_E_NOMEM;
+    p->open[p->n_open++] = (piece){
+        begin, end, n_tok, page, heading, base_hash64(p->text.p + begin, end - begin, 1), above};
+    p->open_tok += n_tok;
     return ROTOR_OK;
 }
 
@@ -115,15 +159,17 @@ static rotor_status add(packer *p, size_t begin, size_t end, size_t n_tok, uint3
 static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 static bool abbreviation(const char *begin, const char *dot) {
-    static const char *const words = " al approx ca cf dr e.g eg etc fig figs i.e ie inc mr mrs ms no "
-                                     "pp prof ref refs resp sr st vs ";
+    static const char *const words =
+        " al approx ca cf dr e.g eg etc fig figs i.e ie inc mr mrs ms no "
+        "pp prof ref refs resp sr st vs ";
     const char *w = dot;
     char find[12] = " ";
     while (w > begin && !is_space(w[-1]) && w[-1] != '(') w--;
     const size_t n = (size_t)(dot - w);
     if (n == 1) return (w[0] | 32) >= 'a' && (w[0] | 32) <= 'z';
     if (!n || n > 8) return false;
-    for (size_t i = 0; i < n; i++) find[1 + i] = (char)(w[i] >= 'A' && w[i] <= 'Z' ? w[i] | 32 : w[i]);
+    for (size_t i = 0; i < n; i++)
+        find[1 + i] = (char)(w[i] >= 'A' && w[i] <= 'Z' ? w[i] | 32 : w[i]);
     find[n + 1] = ' ';
     return strstr(words, find) != NULL;
 }
@@ -175,7 +221,7 @@ static size_t largest_part(const packer *p, size_t begin, size_t end) {
 static rotor_status add_pieces(packer *p, size_t begin, size_t end, uint32_t page) {
     while (begin < end) {
         const size_t part = largest_part(p, begin, end);
-        ROTOR_TRY(add(p, begin, part, tokens(p, begin, part), page));
+        ROTOR_TRY(add(p, begin, part, page, false));
         begin = part;
         while (begin < end && is_space(p->text.p[begin])) begin++;
     }
@@ -185,11 +231,11 @@ static rotor_status add_pieces(packer *p, size_t begin, size_t end, uint32_t pag
 static rotor_status add_block(packer *p, const rag_block *b) {
     const size_t n = tokens(p, b->begin, b->end);
     size_t begin = b->begin;
-    if (n <= RAG_TARGET_TOK) return add(p, b->begin, b->end, n, b->page);
+    if (n <= RAG_TARGET_TOK) return add(p, b->begin, b->end, b->page, b->kind == RAG_HEADING);
     if (b->kind != RAG_PROSE) return add_pieces(p, b->begin, b->end, b->page);
     while (begin < b->end) {
         const size_t end = sentence(p, begin, b->end), t = tokens(p, begin, end);
-        ROTOR_TRY(t <= RAG_MAX_TOK ? add(p, begin, end, t, b->page)
+        ROTOR_TRY(t <= RAG_MAX_TOK ? add(p, begin, end, b->page, false)
                                    : add_pieces(p, begin, end, b->page));
         begin = end;
         while (begin < b->end && is_space(p->text.p[begin])) begin++;
@@ -197,21 +243,27 @@ static rotor_status add_block(packer *p, const rag_block *b) {
     return ROTOR_OK;
 }
 
-rotor_status rag_chunk(base_str text, const rag_blocks *blocks,
-                       rotor_status (*fn)(void *user, const rag_passage *p), void *user) {
-    packer p = {.text = text, .fn = fn, .user = user};
-    rotor_status st = ROTOR_OK;
-    for (size_t i = 0; st == ROTOR_OK && i < blocks->n; i++) {
+static rotor_status chunk(packer *p, const rag_blocks *blocks) {
+    for (size_t i = 0; i < blocks->n; i++) {
         const rag_block *b = &blocks->list[i];
         if (b->kind == RAG_HEADING) {
-            if (b->level <= 3 && p.now.n_tok >= RAG_MIN_TOK) st = finish(&p);
-            enter_heading(&p, b);
+            if (b->level <= 3 && p->open_tok >= RAG_MIN_TOK) ROTOR_TRY(finish(p, p->n_open));
+            enter_heading(p, b);
         }
-        if (st == ROTOR_OK) st = add_block(&p, b);
+        ROTOR_TRY(add_block(p, b));
     }
-    if (st == ROTOR_OK) st = finish(&p);
-    if (st == ROTOR_OK) st = give_held(&p);
-    base_free(p.held_heading);
-    base_buf_free(&p.heading);
+    ROTOR_TRY(finish(p, p->n_open));
+    return give_held(p);
+}
+
+rotor_status rag_chunk(base_str text, const rag_blocks *blocks,
+                       rotor_status (*fn)(void *user, const rag_passage *p), void *user) {
+    packer *p = base_alloc(sizeof *p);
+    if (!p) return ROTOR_E_NOMEM;
+    *p = (packer){.text = text, .fn = fn, .user = user};
+    const rotor_status st = chunk(p, blocks);
+    drop_pieces(p, p->n_open);
+    base_free(p->held_heading);
+    base_free(p);
     return st;
 }

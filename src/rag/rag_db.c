@@ -91,8 +91,10 @@ static rotor_status bring_up(rag_db *db, rotor_error *err) {
                          (long long)schema, SCHEMA);
     if (schema == SCHEMA) return ROTOR_OK;
     if (db->lock < 0)
-        return base_fail(err, ROTOR_E_STATE, "%s: an empty or older store; rotor rag add brings "
-                         "it up to date", db->path);
+        return base_fail(err, ROTOR_E_STATE,
+                         "%s: an empty or older store; rotor rag add brings "
+                         "it up to date",
+                         db->path);
     if (tables) ROTOR_TRY(rag_sql_copy(&db->sql, db->path, err));
     return migrate(db, schema, err);
 }
@@ -112,8 +114,8 @@ static rotor_status look_for_notes(rag_db *db, const base_log *log, rotor_error 
     ROTOR_TRY(rag_sql_int(&db->sql, &jobs, "SELECT count(*) FROM job", err));
     if (!jobs || db->lock < 0) return ROTOR_OK;
     ROTOR_TRY(rag_db_check(db, false, err));
-    base_log_printf(log, BASE_LOG_INFO, "%s: earlier work was interrupted; what it finished is kept",
-                    db->folder);
+    base_log_printf(log, BASE_LOG_INFO,
+                    "%s: earlier work was interrupted; what it finished is kept", db->folder);
     return rag_sql_run(&db->sql, "DELETE FROM job", err);
 }
 
@@ -122,8 +124,9 @@ static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error
     if (create) {
         ROTOR_TRY(base_mkdir_private(db->folder, err));
     } else if (base_path_kind_of(db->path) != BASE_PATH_FILE) {
-        return base_fail(err, ROTOR_E_NOTFOUND, "%s: no store there; rotor rag add %s PATH makes one",
-                         db->folder, db->folder);
+        return base_fail(err, ROTOR_E_NOTFOUND,
+                         "%s: no store there; rotor rag add %s PATH makes one", db->folder,
+                         db->folder);
     }
     if (!write) return ROTOR_OK;
     char *lock = base_path_join(db->folder, "rag.lock");
@@ -131,8 +134,10 @@ static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error
     rotor_status st = base_lock_take(&db->lock, lock, &why);
     base_free(lock);
     if (st == ROTOR_E_STATE)
-        return base_fail(err, st, "%s: another program is writing to this store; try again when "
-                         "it is done", db->folder);
+        return base_fail(err, st,
+                         "%s: another program is writing to this store; try again when "
+                         "it is done",
+                         db->folder);
     return st == ROTOR_OK ? st : base_fail(err, st, "%s", why.message);
 }
 
@@ -229,10 +234,11 @@ rotor_status rag_db_version(rag_db *db, int64_t *version, rotor_error *err) {
 
 rotor_status rag_db_check(rag_db *db, bool whole, rotor_error *err) {
     base_buf said = {0};
-    rotor_status st = rag_sql_text(&db->sql, &said,
-                                   whole ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)", err);
+    rotor_status st = rag_sql_text(
+        &db->sql, &said, whole ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)", err);
     if (st == ROTOR_OK && (!said.data || strcmp(said.data, "ok") != 0))
-        st = base_fail(err, ROTOR_E_FORMAT, "%s: damaged: %s", db->path, said.data ? said.data : "");
+        st =
+            base_fail(err, ROTOR_E_FORMAT, "%s: damaged: %s", db->path, said.data ? said.data : "");
     base_buf_free(&said);
     int64_t orphans = 0;
     if (st == ROTOR_OK && whole)
@@ -401,10 +407,9 @@ rotor_status rag_db_touch_doc(rag_db *db, int64_t id, uint32_t line, int64_t run
                       (int64_t)line, id);
 }
 
-rotor_status rag_db_drop_stale(rag_db *db, int64_t file, int64_t run, size_t *n,
-                               rotor_error *err) {
-    ROTOR_TRY(rag_sql_do(&db->sql, err, "DELETE FROM doc WHERE file_id=? AND run<>?", "ii", file,
-                         run));
+rotor_status rag_db_drop_stale(rag_db *db, int64_t file, int64_t run, size_t *n, rotor_error *err) {
+    ROTOR_TRY(
+        rag_sql_do(&db->sql, err, "DELETE FROM doc WHERE file_id=? AND run<>?", "ii", file, run));
     *n = rag_sql_changed(&db->sql);
     return ROTOR_OK;
 }
@@ -415,10 +420,9 @@ rotor_status rag_db_delete_key(rag_db *db, const char *key, size_t *n, rotor_err
     return ROTOR_OK;
 }
 
-rotor_status rag_db_each_doc(rag_db *db,
-                             rotor_status (*fn)(void *user, const rag_db_doc *doc,
-                                                const char *path),
-                             void *user, rotor_error *err) {
+rotor_status
+rag_db_each_doc(rag_db *db, rotor_status (*fn)(void *user, const rag_db_doc *doc, const char *path),
+                void *user, rotor_error *err) {
     rag_stmt *s;
     bool row;
     ROTOR_TRY(rag_sql_get(&db->sql, &s,
@@ -455,8 +459,9 @@ rotor_status rag_db_put_chunk(rag_db *db, rag_db_chunk *c, rotor_error *err) {
     ROTOR_TRY(rag_sql_step(&db->sql, s, &row, err));
     c->id = rag_col_int(s, 0);
     ROTOR_TRY(rag_sql_end(&db->sql, s, err));
-    return rag_sql_do(&db->sql, err, "INSERT INTO chunk_terms(chunk_id,n_words,packed) VALUES(?,?,?)",
-                      "iib", c->id, (int64_t)c->n_words, &c->terms);
+    return rag_sql_do(&db->sql, err,
+                      "INSERT INTO chunk_terms(chunk_id,n_words,packed) VALUES(?,?,?)", "iib",
+                      c->id, (int64_t)c->n_words, &c->terms);
 }
 
 /* Remembers a term in memory that does not move. */
@@ -632,8 +637,7 @@ rotor_status rag_db_set_model(rag_db *db, int64_t id, rotor_error *err) {
                       "i", id);
 }
 
-#define WITHOUT_VECTOR                                                                             \
-    " NOT EXISTS(SELECT 1 FROM vec v WHERE v.model_id=? AND v.hash=c.hash)"
+#define WITHOUT_VECTOR " NOT EXISTS(SELECT 1 FROM vec v WHERE v.model_id=? AND v.hash=c.hash)"
 
 rotor_status rag_db_count_wanted(rag_db *db, int64_t model, size_t *n, rotor_error *err) {
     rag_stmt *s;

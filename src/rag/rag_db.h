@@ -38,12 +38,12 @@ rotor_status rag_db_facts(rag_db *db, rag_facts *facts, rotor_error *err);
 /* ---- Files ----------------------------------------------------------------------------------- */
 
 typedef struct rag_db_file {
-    int64_t id;                          /* row; 0: none yet */
-    base_node node;                      /* as it was when it was read */
-    int64_t seen_ns;                     /* when that was, wall clock */
-    uint8_t hash[RAG_HASH];              /* of its bytes */
-    int pipeline;                        /* revision of reader and chunker */
-    char status[16];                     /* ok, pending, skipped, error */
+    int64_t id;             /* row; 0: none yet */
+    base_node node;         /* as it was when it was read */
+    int64_t seen_ns;        /* when that was, wall clock */
+    uint8_t hash[RAG_HASH]; /* of its bytes */
+    int pipeline;           /* revision of reader and chunker */
+    char status[16];        /* ok, pending, skipped, error */
 } rag_db_file;
 /* f->id is 0 when there is none. */
 rotor_status rag_db_find_file(rag_db *db, const char *path, rag_db_file *f, rotor_error *err);
@@ -51,16 +51,17 @@ rotor_status rag_db_find_file(rag_db *db, const char *path, rag_db_file *f, roto
 rotor_status rag_db_put_file(rag_db *db, const char *path, rag_db_file *f, const char *message,
                              rotor_error *err);
 rotor_status rag_db_delete_file(rag_db *db, int64_t id, rotor_error *err);
-rotor_status rag_db_each_file(rag_db *db, rotor_status (*fn)(void *user, int64_t id, const rag_file *f),
+rotor_status rag_db_each_file(rag_db *db,
+                              rotor_status (*fn)(void *user, int64_t id, const rag_file *f),
                               void *user, rotor_error *err);
 
 /* ---- Documents ------------------------------------------------------------------------------- */
 
 typedef struct rag_db_doc {
-    int64_t id, file;              /* rows */
+    int64_t id, file;               /* rows */
     const char *key, *title, *meta; /* id in a corpus or ""; may be ""; JSON object or "" */
-    uint32_t line;                 /* first line in the file */
-    uint8_t hash[RAG_HASH];        /* of title, metadata and text */
+    uint32_t line;                  /* first line in the file */
+    uint8_t hash[RAG_HASH];         /* of title, metadata and text */
 } rag_db_doc;
 /* *id 0: there is none; else its hash. */
 rotor_status rag_db_find_doc(rag_db *db, int64_t file, const char *key, int64_t *id,
@@ -68,30 +69,28 @@ rotor_status rag_db_find_doc(rag_db *db, int64_t file, const char *key, int64_t 
 /* In place of the document of that file and key, whose chunks go; sets doc->id. */
 rotor_status rag_db_put_doc(rag_db *db, rag_db_doc *doc, base_str text, int64_t run,
                             rotor_error *err);
-rotor_status rag_db_touch_doc(rag_db *db, int64_t id, uint32_t line, int64_t run,
-                              rotor_error *err);
+rotor_status rag_db_touch_doc(rag_db *db, int64_t id, uint32_t line, int64_t run, rotor_error *err);
 /* Documents of a file that were neither put nor touched in this run. */
 rotor_status rag_db_drop_stale(rag_db *db, int64_t file, int64_t run, size_t *n, rotor_error *err);
 rotor_status rag_db_delete_key(rag_db *db, const char *key, size_t *n, rotor_error *err);
 /* In order of id. */
-rotor_status rag_db_each_doc(rag_db *db,
-                             rotor_status (*fn)(void *user, const rag_db_doc *doc,
-                                                const char *path),
-                             void *user, rotor_error *err);
+rotor_status
+rag_db_each_doc(rag_db *db, rotor_status (*fn)(void *user, const rag_db_doc *doc, const char *path),
+                void *user, rotor_error *err);
 
 /* ---- Chunks ---------------------------------------------------------------------------------- */
 
 typedef struct rag_db_chunk {
-    int64_t id, doc;              /* rows */
-    uint32_t ord;                 /* place in its document, from 0 */
-    const char *heading;          /* headings above it */
-    uint64_t begin, end;          /* bytes of the document's text */
-    uint32_t line, last_line;     /* of the file */
-    uint32_t page, last_page;     /* 0: no pages */
-    uint32_t n_tok;               /* about */
-    uint32_t n_words;             /* counted by keyword search */
-    uint8_t hash[RAG_HASH];       /* of what is embedded */
-    base_str terms;               /* packed (rag_index.h) */
+    int64_t id, doc;          /* rows */
+    uint32_t ord;             /* place in its document, from 0 */
+    const char *heading;      /* headings above it */
+    uint64_t begin, end;      /* bytes of the document's text */
+    uint32_t line, last_line; /* of the file */
+    uint32_t page, last_page; /* 0: no pages */
+    uint32_t n_tok;           /* about */
+    uint32_t n_words;         /* counted by keyword search */
+    uint8_t hash[RAG_HASH];   /* of what is embedded */
+    base_str terms;           /* packed (rag_index.h) */
 } rag_db_chunk;
 rotor_status rag_db_put_chunk(rag_db *db, rag_db_chunk *c, rotor_error *err);
 /* Number of a term, given to it if it has none. */
@@ -99,9 +98,8 @@ rotor_status rag_db_term(rag_db *db, base_str term, uint32_t *id, rotor_error *e
 rotor_status rag_db_each_term(rag_db *db, rotor_status (*fn)(void *user, uint32_t id, base_str t),
                               void *user, rotor_error *err);
 /* In order of document and place: id, doc, ord, n_words and terms only. */
-rotor_status rag_db_each_chunk(rag_db *db,
-                               rotor_status (*fn)(void *user, const rag_db_chunk *c), void *user,
-                               rotor_error *err);
+rotor_status rag_db_each_chunk(rag_db *db, rotor_status (*fn)(void *user, const rag_db_chunk *c),
+                               void *user, rotor_error *err);
 /* Places and text of one; the strings of hit are new. */
 rotor_status rag_db_read_hit(rag_db *db, int64_t chunk, rag_hit *hit, rotor_error *err);
 /* The document's text from byte begin to end, appended. */

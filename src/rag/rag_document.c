@@ -14,14 +14,14 @@ typedef struct word_list {
 } word_list;
 
 typedef struct writer {
-    rag *r;            /* store */
-    rag_document *d;   /* being put */
-    word_list words;   /* of the passage */
-    bool head;         /* words now come from title and headings */
-    uint32_t n_words;  /* of the passage's text */
-    uint32_t ord;      /* number of the next passage */
-    size_t line_at;    /* lines are counted up to this byte … */
-    uint32_t line;     /* … and this is its line */
+    rag *r;                /* store */
+    rag_document *d;       /* being put */
+    word_list words;       /* of the passage */
+    bool head;             /* words now come from title and headings */
+    uint32_t n_words;      /* of the passage's text */
+    uint32_t ord;          /* number of the next passage */
+    size_t line_at;        /* lines are counted up to this byte … */
+    uint32_t line;         /* … and this is its line */
     base_buf name, packed; /* what is embedded; terms */
     rag_report *report;    /* counts */
     rotor_error *err;      /* where messages go */

@@ -17,8 +17,8 @@ typedef struct judgement {
 } judgement;
 
 typedef struct question {
-    char *id, *text;    /* owned */
-    size_t first, n;    /* its judgements, after sorting */
+    char *id, *text; /* owned */
+    size_t first, n; /* its judgements, after sorting */
 } question;
 
 typedef struct exam {
@@ -98,7 +98,8 @@ static size_t fields_of(base_str line, base_str out[4]) {
     return n;
 }
 
-/* "query document grade", or with a column between as trec_eval has it; a first line may name them. */
+/* "query document grade", or with a column between as trec_eval has it; a first line may name them.
+ */
 static rotor_status take_judgement(exam *e, base_str line, size_t number) {
     base_str f[4];
     char grade[16] = "", *end;
@@ -132,8 +133,7 @@ static int by_question(const void *a, const void *b) {
 static rotor_status read_exam(exam *e) {
     ROTOR_TRY(each_line(e, e->opt->queries, take_question));
     ROTOR_TRY(each_line(e, e->opt->qrels, take_judgement));
-    if (e->n_judgements)
-        qsort(e->judgements, e->n_judgements, sizeof *e->judgements, by_question);
+    if (e->n_judgements) qsort(e->judgements, e->n_judgements, sizeof *e->judgements, by_question);
     for (size_t i = 0; i < e->n_judgements; i++) {
         question *q = &e->questions[e->judgements[i].query];
         if (!q->n++) q->first = i;
@@ -215,8 +215,8 @@ static rotor_status write_run(exam *e, const question *q, const uint32_t *docs, 
     for (size_t i = 0; st == ROTOR_OK && i < n; i++) {
         if (i && scores[i] >= scores[i - 1]) scores[i] = nextafterf(scores[i - 1], -INFINITY);
         base_buf_reset(&line);
-        base_buf_printf(&line, "%s Q0 %s %zu %.9g rotor\n", q->id,
-                        name_of(&e->r->x, docs[i]), i + 1, (double)scores[i]);
+        base_buf_printf(&line, "%s Q0 %s %zu %.9g rotor\n", q->id, name_of(&e->r->x, docs[i]),
+                        i + 1, (double)scores[i]);
         st = line.failed ? base_fail_nomem(e->err, "writing a run")
                          : base_out_write(&e->run, line.data, line.len, e->err);
     }
@@ -234,8 +234,10 @@ static rotor_status ask(exam *e, const question *q, rag_scores *out) {
     const uint64_t start = base_now_us();
     rotor_status st = rag_ask_prepare(e->r, base_str_of(q->text), &asked, &degraded, e->err);
     if (st == ROTOR_OK && degraded)
-        st = base_fail(e->err, ROTOR_E_STATE, "%s has no vectors of this model: only --mode lexical "
-                       "can be judged", e->r->folder);
+        st = base_fail(e->err, ROTOR_E_STATE,
+                       "%s has no vectors of this model: only --mode lexical "
+                       "can be judged",
+                       e->r->folder);
     if (st == ROTOR_OK) st = rag_candidates(e->r, &asked, found, &n, e->err);
     if (st == ROTOR_OK) {
         e->times[e->n_timed] = base_now_us() - start - asked.embed_us;

@@ -33,14 +33,14 @@ rotor_status rag_pack_term(base_buf *out, uint32_t id_delta, uint32_t body, uint
 /* ==== Reading ================================================================================= */
 
 typedef struct loader {
-    rag_index *x;     /* being filled */
-    rotor_error *err; /* where messages go */
+    rag_index *x;                           /* being filled */
+    rotor_error *err;                       /* where messages go */
     size_t cap_docs, cap_chunks, cap_terms; /* allocated */
-    base_buf packed;  /* terms of all passages */
-    uint64_t *packed_at; /* [n_chunks + 1] where each one's begin */
-    base_buf names;   /* bytes of terms */
+    base_buf packed;                        /* terms of all passages */
+    uint64_t *packed_at;                    /* [n_chunks + 1] where each one's begin */
+    base_buf names;                         /* bytes of terms */
     uint64_t *name_at; /* [n_terms + 1] where each name begins; equal to the next: no such number */
-    size_t next;      /* vectors: slot to look at */
+    size_t next;       /* vectors: slot to look at */
 } loader;
 
 static bool grow(void *array, size_t n, size_t elem) {
@@ -55,7 +55,8 @@ static rotor_status take_doc(void *user, const rag_db_doc *d, const char *path) 
     rag_index *x = l->x;
     if (x->n_docs == l->cap_docs) {
         l->cap_docs = l->cap_docs * 2 + 64;
-        if (!grow(&x->docs, l->cap_docs, sizeof *x->docs)) return base_fail_nomem(l->err, "reading a store");
+        if (!grow(&x->docs, l->cap_docs, sizeof *x->docs))
+            return base_fail_nomem(l->err, "reading a store");
     }
     rag_index_doc *to = &x->docs[x->n_docs];
     *to = (rag_index_doc){.id = d->id,
@@ -251,7 +252,7 @@ void rag_index_free(rag_index *x) {
         base_free(x->docs[i].meta);
     }
     base_map_free(&x->terms);
-    void *const parts[] = {x->docs, x->chunk, x->doc,  x->length, x->term_text,   x->at,
+    void *const parts[] = {x->docs, x->chunk, x->doc,  x->length, x->term_text,  x->at,
                            x->slot, x->body,  x->head, x->scale,  x->n_docs_with};
     for (size_t i = 0; i < BASE_COUNT(parts); i++) base_free(parts[i]);
     base_free_aligned(x->high);

@@ -27,20 +27,20 @@ typedef struct rag_index {
     double mean_length;      /* of passages */
     double mean_doc_length;  /* of documents */
 
-    base_map *terms;        /* text to number, owned */
-    char *term_text;        /* their bytes, owned */
-    size_t n_terms;         /* numbers in use, gaps included */
-    uint64_t *at;           /* [n_terms + 1] first posting, owned */
-    uint32_t *slot;         /* postings, owned */
-    uint8_t *body, *head;   /* of each, owned */
-    uint32_t *n_docs_with;  /* [n_terms] documents that have it, owned */
+    base_map *terms;       /* text to number, owned */
+    char *term_text;       /* their bytes, owned */
+    size_t n_terms;        /* numbers in use, gaps included */
+    uint64_t *at;          /* [n_terms + 1] first posting, owned */
+    uint32_t *slot;        /* postings, owned */
+    uint8_t *body, *head;  /* of each, owned */
+    uint32_t *n_docs_with; /* [n_terms] documents that have it, owned */
 
-    int64_t model;     /* row of the model its vectors are of; 0: none */
-    size_t dims, ld;   /* floats of a vector; bytes of a row */
-    int8_t *high;      /* [n_chunks][ld] of the vectors, owned; NULL: none */
-    int8_t *low;       /* the same of what is left, owned */
-    float *scale;      /* [n_chunks] 0: this one has no vector; owned */
-    size_t n_vectors;  /* that are there */
+    int64_t model;    /* row of the model its vectors are of; 0: none */
+    size_t dims, ld;  /* floats of a vector; bytes of a row */
+    int8_t *high;     /* [n_chunks][ld] of the vectors, owned; NULL: none */
+    int8_t *low;      /* the same of what is left, owned */
+    float *scale;     /* [n_chunks] 0: this one has no vector; owned */
+    size_t n_vectors; /* that are there */
 } rag_index;
 
 /* Packs counts of one term behind the last; ids rise. */
@@ -67,10 +67,10 @@ void rag_rank_sort(rag_rank *heap, size_t n);
 enum { RAG_MAX_QUERY_TERMS = 256 };
 
 typedef struct rag_lex_term {
-    uint32_t id;   /* number; UINT32_MAX: in no document */
-    float count;   /* in the query */
-    float idf;     /* weight */
-    bool without;  /* -word: passages with it are left out */
+    uint32_t id;  /* number; UINT32_MAX: in no document */
+    float count;  /* in the query */
+    float idf;    /* weight */
+    bool without; /* -word: passages with it are left out */
 } rag_lex_term;
 
 typedef struct rag_lex_query {
@@ -96,16 +96,16 @@ float rag_lex_coverage(const rag_index *x, const rag_lex_query *q, uint32_t slot
 bool rag_vec_pack(int8_t *high, int8_t *low, float *scale, const float *x, size_t dims, size_t ld);
 
 typedef struct rag_vec_query {
-    const float *x;  /* [dims] of length one */
-    int8_t *high;    /* [ld] aligned */
-    float scale;     /* of high */
-    int32_t *sums;   /* [RAG_VEC_BLOCK] */
+    const float *x; /* [dims] of length one */
+    int8_t *high;   /* [ld] aligned */
+    float scale;    /* of high */
+    int32_t *sums;  /* [RAG_VEC_BLOCK] */
 } rag_vec_query;
 enum { RAG_VEC_BLOCK = 1024 };
 
 /* The best `most` passages by cosine, best first; the first of them re-scored exactly. */
-void rag_vec_rank(const rag_index *x, const kern *k, const rag_vec_query *q,
-                  const uint8_t *allowed, rag_rank *out, size_t *n, size_t most);
+void rag_vec_rank(const rag_index *x, const kern *k, const rag_vec_query *q, const uint8_t *allowed,
+                  rag_rank *out, size_t *n, size_t most);
 float rag_vec_cosine(const rag_index *x, const float *query, uint32_t slot);
 /* Of two passages, from their bytes. */
 float rag_vec_between(const rag_index *x, const kern *k, uint32_t a, uint32_t b);

@@ -83,20 +83,19 @@ enum { RAG_LEG = 100, RAG_MAX_CANDIDATES = 2 * RAG_LEG };
 
 /* What one search asks, in the legs' own terms. */
 typedef struct rag_asked {
-    rag_lex_query lex;                 /* words */
-    float *x;                          /* [dims] vector, owned; NULL: no vector leg */
-    int8_t *high;                      /* [ld] its bytes, owned */
-    int32_t *sums;                     /* [RAG_VEC_BLOCK] owned */
-    float scale;                       /* of high */
-    bool whole;                        /* documents, not passages */
-    rag_mode mode;                     /* legs */
-    rag_fusion fusion;                 /* how joined */
-    const uint8_t *allowed;            /* [n_chunks] or NULL */
+    rag_lex_query lex;                          /* words */
+    float *x;                                   /* [dims] vector, owned; NULL: no vector leg */
+    int8_t *high;                               /* [ld] its bytes, owned */
+    int32_t *sums;                              /* [RAG_VEC_BLOCK] owned */
+    float scale;                                /* of high */
+    bool whole;                                 /* documents, not passages */
+    rag_mode mode;                              /* legs */
+    rag_fusion fusion;                          /* how joined */
+    const uint8_t *allowed;                     /* [n_chunks] or NULL */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
 } rag_asked;
 /* *degraded: vectors were wanted and there are none, or not of this model. */
-rotor_status rag_ask_prepare(rag *r, base_str text, rag_asked *q, bool *degraded,
-                             rotor_error *err);
+rotor_status rag_ask_prepare(rag *r, base_str text, rag_asked *q, bool *degraded, rotor_error *err);
 void rag_ask_free(rag_asked *q);
 /* Best first; out has room for RAG_MAX_CANDIDATES. */
 rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n, rotor_error *err);

@@ -64,8 +64,9 @@ static rotor_status parse(parser *p, base_str text) {
     p->without = false;
     for (size_t at = 0; at < text.n;) { /* stretches without such words, so that pairs hold */
         size_t end = at;
-        while (end < text.n && !(text.p[end] == '-' && (end == 0 || text.p[end - 1] <= ' ') &&
-                                 end + 1 < text.n && text.p[end + 1] > ' ' && text.p[end + 1] != '-'))
+        while (end < text.n &&
+               !(text.p[end] == '-' && (end == 0 || text.p[end - 1] <= ' ') && end + 1 < text.n &&
+                 text.p[end + 1] > ' ' && text.p[end + 1] != '-'))
             end++;
         ROTOR_TRY(rag_terms_of((base_str){text.p + at, end - at}, take_term, p));
         at = end;
@@ -114,8 +115,8 @@ static float doc_length(const rag_index *x, uint32_t d) {
     return sum;
 }
 
-static void add_term_whole(const rag_index *x, const rag_lex_term *t, float *acc,
-                           uint32_t *touched, size_t *n) {
+static void add_term_whole(const rag_index *x, const rag_lex_term *t, float *acc, uint32_t *touched,
+                           size_t *n) {
     const float mean = (float)x->mean_doc_length, weight = t->idf * t->count;
     for (uint64_t i = x->at[t->id]; i < x->at[t->id + 1];) {
         const uint32_t d = x->doc[x->slot[i]];
@@ -184,8 +185,8 @@ float rag_lex_score(const rag_index *x, const rag_lex_query *q, bool whole, uint
         const rag_lex_term *t = &q->terms[i];
         float body = 0, head = 0;
         if (t->id == UINT32_MAX) continue;
-        for (uint64_t k = posting_from(x, t->id, first);
-             k < x->at[t->id + 1] && x->slot[k] < end; k++) {
+        for (uint64_t k = posting_from(x, t->id, first); k < x->at[t->id + 1] && x->slot[k] < end;
+             k++) {
             body += x->body[k];
             head = fmaxf(head, x->head[k]);
         }

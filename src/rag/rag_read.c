@@ -31,8 +31,10 @@ rag_reader rag_reader_of(const char *path, rag_form *form, const char **what) {
     *what = NULL;
     if (among(ext, " jsonl ")) return RAG_READ_CORPUS;
     if (among(ext, " md markdown mdown ")) *form = RAG_FORM_MARKDOWN;
-    if (among(ext, " c h cc cpp hpp cs go rs py js ts tsx jsx java kt swift rb php pl lua sh sql r m "
-                   "scala zig hs ml el lisp asm s cmake ")) *form = RAG_FORM_CODE;
+    if (among(ext,
+              " c h cc cpp hpp cs go rs py js ts tsx jsx java kt swift rb php pl lua sh sql r m "
+              "scala zig hs ml el lisp asm s cmake "))
+        *form = RAG_FORM_CODE;
     if (among(ext, " pdf docx odt epub rtf doc html htm xhtml xlsx pptx ")) {
         *what = "this kind of document is not read yet";
         return RAG_READ_NONE;

@@ -2,8 +2,8 @@
  *
  * Finding files. Folders are walked in order of name. Links below the starting point are not
  * followed, so there are no loops; pipes, sockets and devices are never opened. Left out unless
- * they are asked for: hidden things, what version control and builds leave behind, and files that are likely to
- * hold secrets.
+ * they are asked for: hidden things, what version control and builds leave behind, and files that
+ * are likely to hold secrets.
  */
 #include "rag/rag_internal.h"
 
@@ -12,8 +12,8 @@
 enum { MAX_DEPTH = 64 };
 
 typedef struct walk {
-    const rag *r;               /* whose log */
-    const rag_add_options *opt; /* what to take and to leave */
+    const rag *r;                                     /* whose log */
+    const rag_add_options *opt;                       /* what to take and to leave */
     rotor_status (*fn)(void *user, const char *path); /* takes files */
     void *user;                                       /* of fn */
     rotor_error *err;                                 /* where messages go */
@@ -32,7 +32,8 @@ static bool any_fits(const char *const *patterns, size_t n, const char *path, co
 
 static bool left_out(const char *name, bool folder) {
     static const char *const folders[] = {"node_modules", "__pycache__", "target", "build", "dist"};
-    static const char *const files[] = {"*.pem", "*.key", "id_*", "*.kdbx", "*.lock", "*~", "*.swp"};
+    static const char *const files[] = {"*.pem",  "*.key", "id_*", "*.kdbx",
+                                        "*.lock", "*~",    "*.swp"};
     if (name[0] == '.') return true;
     for (size_t i = 0; folder && i < BASE_COUNT(folders); i++)
         if (strcmp(name, folders[i]) == 0) return true;

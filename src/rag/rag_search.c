@@ -3,8 +3,8 @@
  * Searching: two legs, their fusion, and what a reader gets to see of it.
  *
  * Words and vectors each name their best hundred. Every one of them is then scored by both, since
- * a passage that one leg ranks 101st is not worth nothing. Fusion is convex (the default): each leg's
- * scores are stretched over what it found and added with weights; or RRF, by ranks alone.
+ * a passage that one leg ranks 101st is not worth nothing. Fusion is convex (the default): each
+ * leg's scores are stretched over what it found and added with weights; or RRF, by ranks alone.
  *
  * Everything is deterministic: equal scores are ordered by the passages' numbers.
  */
@@ -37,7 +37,7 @@ static rotor_status embed_query(rag *r, base_str text, rag_asked *q, rotor_error
 static bool vectors_fit(rag *r) {
     int64_t model;
     rotor_error why = {0};
-    if (!r->embedder.embed || !r->x.n_vectors || r->embedder.dims != r->x.dims) return false;
+    if (!r->embedder.embed || !r->x.n_vectors) return false;
     if (rag_check_model(r, &model, &why) == ROTOR_OK) return true;
     if (!r->told) base_log_printf(&r->log, BASE_LOG_WARN, "%s", why.message);
     r->told = true;
@@ -100,10 +100,10 @@ static void vector_leg(rag *r, rag_asked *q, rag_candidate *out, size_t *n) {
     const rag_vec_query v = {.x = q->x, .high = q->high, .scale = q->scale, .sums = q->sums};
     size_t n_found;
     uint32_t rank = 0;
-    rag_vec_rank(&r->x, &r->k, &v, q->allowed, found, &n_found, q->whole ? RAG_LEG * MORE : RAG_LEG);
+    rag_vec_rank(&r->x, &r->k, &v, q->allowed, found, &n_found,
+                 q->whole ? RAG_LEG * MORE : RAG_LEG);
     for (size_t i = 0; i < n_found && rank < RAG_LEG; i++) {
-        rag_candidate *c =
-            find_or_add(out, n, q->whole ? r->x.doc[found[i].unit] : found[i].unit);
+        rag_candidate *c = find_or_add(out, n, q->whole ? r->x.doc[found[i].unit] : found[i].unit);
         if (!c) return;
         if (c->rank_vec) continue; /* a worse passage of the same document */
         c->rank_vec = ++rank;
@@ -145,7 +145,9 @@ static range range_of(const rag_candidate *c, size_t n, bool lex) {
     return r;
 }
 
-static float within(range r, float v) { return r.high > r.low ? (v - r.low) / (r.high - r.low) : 0; }
+static float within(range r, float v) {
+    return r.high > r.low ? (v - r.low) / (r.high - r.low) : 0;
+}
 
 static float reciprocal(uint32_t rank, float weight) {
     return rank ? weight * (RRF_K + 1) / (RRF_K + (float)rank) : 0;
@@ -175,8 +177,7 @@ static int better(const void *a, const void *b) {
     return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
-rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n,
-                            rotor_error *err) {
+rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n, rotor_error *err) {
     (void)err;
     *n = 0;
     const uint64_t start = base_now_us();

@@ -34,7 +34,8 @@ static rotor_status fail(const rag_sql *q, int code, rotor_error *err) {
 /* ==== Opening ================================================================================= */
 
 rotor_status rag_sql_open(rag_sql *q, const char *path, bool create, rotor_error *err) {
-    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
+    const int flags =
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
     memset(q, 0, sizeof *q);
     q->path = base_strdup(path);
     if (!q->path) return base_fail_nomem(err, "opening a database");
@@ -182,14 +183,17 @@ rotor_status rag_sql_copy(rag_sql *q, const char *path, rotor_error *err) {
     base_buf_printf(&name, "%s.old", path);
     if (name.failed) return base_fail_nomem(err, "copying a database");
     int code = sqlite3_open(name.data, &to);
-    struct sqlite3_backup *b = code == SQLITE_OK ? sqlite3_backup_init(to, "main", q->db, "main") : NULL;
+    struct sqlite3_backup *b =
+        code == SQLITE_OK ? sqlite3_backup_init(to, "main", q->db, "main") : NULL;
     if (b) code = sqlite3_backup_step(b, -1);
     sqlite3_backup_finish(b);
     sqlite3_close(to);
     const bool good = b && code == SQLITE_DONE;
     rotor_status st = good ? ROTOR_OK
-                           : base_fail(err, ROTOR_E_IO, "%s: cannot write a copy before bringing "
-                                       "the store up to date: %s", name.data, sqlite3_errstr(code));
+                           : base_fail(err, ROTOR_E_IO,
+                                       "%s: cannot write a copy before bringing "
+                                       "the store up to date: %s",
+                                       name.data, sqlite3_errstr(code));
     base_buf_free(&name);
     return st;
 }

@@ -10,11 +10,11 @@
 typedef struct sqlite3_stmt rag_stmt;
 
 typedef struct rag_sql {
-    struct sqlite3 *db;    /* connection; NULL: closed */
-    char *path;            /* for messages, owned */
-    const char **text;     /* [n] the statements, by address; owned array */
+    struct sqlite3 *db;         /* connection; NULL: closed */
+    char *path;                 /* for messages, owned */
+    const char **text;          /* [n] the statements, by address; owned array */
     struct sqlite3_stmt **stmt; /* [n] compiled; owned array */
-    size_t n;              /* how many */
+    size_t n;                   /* how many */
 } rag_sql;
 
 rotor_status rag_sql_open(rag_sql *q, const char *path, bool create, rotor_error *err);
@@ -36,15 +36,15 @@ rotor_status rag_sql_end(rag_sql *q, rag_stmt *s, rotor_error *err);
 void rag_sql_reset(rag_stmt *s);
 /* get, bind and end in one. */
 rotor_status rag_sql_do(rag_sql *q, rotor_error *err, const char *sql, const char *kinds, ...);
-size_t rag_sql_changed(rag_sql *q);   /* rows the last statement changed */
-int64_t rag_sql_changes(rag_sql *q);  /* rows changed since opening */
+size_t rag_sql_changed(rag_sql *q);  /* rows the last statement changed */
+int64_t rag_sql_changes(rag_sql *q); /* rows changed since opening */
 /* A copy of the whole database at path.old. */
 rotor_status rag_sql_copy(rag_sql *q, const char *path, rotor_error *err);
 
 int64_t rag_col_int(const rag_stmt *s, int col);
 double rag_col_real(const rag_stmt *s, int col);
-base_str rag_col_blob(const rag_stmt *s, int col);    /* of text, too */
-const char *rag_col_text(const rag_stmt *s, int col); /* "" for none */
+base_str rag_col_blob(const rag_stmt *s, int col);                          /* of text, too */
+const char *rag_col_text(const rag_stmt *s, int col);                       /* "" for none */
 void rag_col_copy(const rag_stmt *s, int col, char *out, size_t out_bytes); /* cut to fit */
 
 #endif

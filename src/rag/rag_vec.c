@@ -59,8 +59,8 @@ static void rank_block(const rag_index *x, const kern *k, const rag_vec_query *q
     }
 }
 
-void rag_vec_rank(const rag_index *x, const kern *k, const rag_vec_query *q,
-                  const uint8_t *allowed, rag_rank *out, size_t *n, size_t most) {
+void rag_vec_rank(const rag_index *x, const kern *k, const rag_vec_query *q, const uint8_t *allowed,
+                  rag_rank *out, size_t *n, size_t most) {
     *n = 0;
     if (!x->high || !most) return;
     for (size_t s = 0; s < x->n_chunks; s += RAG_VEC_BLOCK)

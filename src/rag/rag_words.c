@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Words and terms. A word is a run of letters, digits and _, lower case, accents dropped; an English
- * word is stemmed. Words that - . _ / : or an apostrophe joins, or that camelCase writes as one, give their parts and
- * also the whole without the joints, so that "E-4012", "E4012" and "maxTokens" are found however
- * they are written. Scripts without spaces give pairs of characters.
+ * Words and terms. A word is a run of letters, digits and _, lower case, accents dropped; an
+ * English word is stemmed. Words that - . _ / : or an apostrophe joins, or that camelCase writes as
+ * one, give their parts and also the whole without the joints, so that "E-4012", "E4012" and
+ * "maxTokens" are found however they are written. Scripts without spaces give pairs of characters.
  */
 #include "rag/rag_words.h"
 
@@ -32,7 +32,7 @@ static letter kind_of(int32_t c) {
     if (c < 128) return ascii_kind(c);
     const utf8proc_category_t cat = utf8proc_category(c);
     const bool is_letter = (cat >= UTF8PROC_CATEGORY_LU && cat <= UTF8PROC_CATEGORY_LO) ||
-                        cat == UTF8PROC_CATEGORY_MN || cat == UTF8PROC_CATEGORY_MC;
+                           cat == UTF8PROC_CATEGORY_MN || cat == UTF8PROC_CATEGORY_MC;
     if (is_letter) return is_wide(c) ? WIDE : LETTER;
     return cat == UTF8PROC_CATEGORY_ND || cat == UTF8PROC_CATEGORY_NL ? DIGIT : OTHER;
 }
@@ -62,11 +62,9 @@ static void put_folded(pen *p, int32_t c) {
     }
     utf8proc_int32_t out[32];
     int last = 0;
-    const utf8proc_ssize_t n =
-        utf8proc_decompose_char(c, out, BASE_COUNT(out),
-                                UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE | UTF8PROC_CASEFOLD |
-                                    UTF8PROC_STRIPMARK,
-                                &last);
+    const utf8proc_ssize_t n = utf8proc_decompose_char(
+        c, out, BASE_COUNT(out),
+        UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE | UTF8PROC_CASEFOLD | UTF8PROC_STRIPMARK, &last);
     for (utf8proc_ssize_t i = 0; i < BASE_MIN(n, (utf8proc_ssize_t)BASE_COUNT(out)); i++) {
         p->plain &= out[i] < 128 && ascii_kind(out[i]) == LETTER;
         put_char(p, (uint32_t)out[i]);
@@ -120,10 +118,12 @@ static int32_t peek(const reader *r, const char *at, int *n) {
 }
 
 static bool is_upper(int32_t c) {
-    return c >= 0 && (c < 128 ? c >= 'A' && c <= 'Z' : utf8proc_category(c) == UTF8PROC_CATEGORY_LU);
+    return c >= 0 &&
+           (c < 128 ? c >= 'A' && c <= 'Z' : utf8proc_category(c) == UTF8PROC_CATEGORY_LU);
 }
 static bool is_lower(int32_t c) {
-    return c >= 0 && (c < 128 ? c >= 'a' && c <= 'z' : utf8proc_category(c) == UTF8PROC_CATEGORY_LL);
+    return c >= 0 &&
+           (c < 128 ? c >= 'a' && c <= 'z' : utf8proc_category(c) == UTF8PROC_CATEGORY_LL);
 }
 
 /* Letters and digits from r->at on, to the next joint or where camelCase bends. */

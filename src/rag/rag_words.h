@@ -11,10 +11,10 @@ enum { RAG_MAX_TERM = 64 }; /* bytes of a term; longer words are cut */
 
 /* One term of a text. */
 typedef struct rag_term {
-    base_str t;      /* lower case, without accents, stemmed where it is an English word */
-    uint32_t word;   /* which word of the text, from 0: parts and whole of a compound share one */
-    bool extra;      /* the joined form of a compound, beside its parts: not counted in lengths */
-    bool stop;       /* a word that a query leaves out */
+    base_str t;    /* lower case, without accents, stemmed where it is an English word */
+    uint32_t word; /* which word of the text, from 0: parts and whole of a compound share one */
+    bool extra;    /* the joined form of a compound, beside its parts: not counted in lengths */
+    bool stop;     /* a word that a query leaves out */
 } rag_term;
 
 typedef rotor_status (*rag_term_fn)(void *user, const rag_term *term);

@@ -101,9 +101,9 @@ static size_t past_and_progressive(char *w, size_t n) {
 }
 
 static size_t drop_suffix(const char *w, size_t n) {
-    static const char *const suffixes[] = {"al",   "ance", "ence", "er",  "ic",  "able", "ible",
-                                           "ant",  "ement", "ment", "ent", "ion", "ou",   "ism",
-                                           "ate",  "iti",  "ous",  "ive", "ize"};
+    static const char *const suffixes[] = {"al",  "ance",  "ence", "er",  "ic",  "able", "ible",
+                                           "ant", "ement", "ment", "ent", "ion", "ou",   "ism",
+                                           "ate", "iti",   "ous",  "ive", "ize"};
     const char *best = NULL;
     for (size_t i = 0; i < BASE_COUNT(suffixes); i++)
         if (ends(w, n, suffixes[i]) && (!best || strlen(suffixes[i]) > strlen(best)))

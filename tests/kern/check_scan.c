@@ -10,11 +10,12 @@ enum { S_ROWS, S_QUERY, S_OUT, S_REF, SCAN_ROWS = 13 };
 static void fill_bytes(checker *c, int8_t *p, size_t n, fill f) {
     for (size_t i = 0; i < n; i++) {
         const int8_t any = (int8_t)((int)base_rng_below(&c->rng, 255) - 127);
-        p[i] = f == FILL_RANDOM      ? any
-               : f == FILL_ZERO      ? 0
-               : f == FILL_LOW       ? -127
-               : f == FILL_HIGH      ? 127
-               : (i & 1) ? (int8_t)127 : (int8_t)-127;
+        p[i] = f == FILL_RANDOM ? any
+               : f == FILL_ZERO ? 0
+               : f == FILL_LOW  ? -127
+               : f == FILL_HIGH ? 127
+               : (i & 1)        ? (int8_t)127
+                                : (int8_t)-127;
     }
 }
 
@@ -29,9 +30,9 @@ static void check_one(checker *c, size_t ld, size_t n, fill rows_f, fill query_f
     for (size_t l = 0; l < c->n_levels; l++) {
         int32_t *out = (int32_t *)(void *)space_take(c, S_OUT, n * sizeof *out, 0);
         c->table[l].scan_i8(out, rows, query, ld, n);
-        slot_verdict(c, l, memcmp(out, ref, n * sizeof *out) == 0 && guards_intact(&c->space[S_OUT]),
-                     "ld %zu, %zu rows, %s against %s", ld, n, fill_name(rows_f),
-                     fill_name(query_f));
+        slot_verdict(
+            c, l, memcmp(out, ref, n * sizeof *out) == 0 && guards_intact(&c->space[S_OUT]),
+            "ld %zu, %zu rows, %s against %s", ld, n, fill_name(rows_f), fill_name(query_f));
     }
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A query against rows of bytes, with AVX2: |query| as unsigned times the row with the query's sign.
+ * A query against rows of bytes, with AVX2: |query| as unsigned times the row with the query's
+ * sign.
  *
  * Bounds: within +-127 a pair of products is at most 2 * 127 * 127 = 32,258, so that the saturating
  * 16-bit add never saturates. Bytes per output: ld.

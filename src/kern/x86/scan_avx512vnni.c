@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A query against rows of bytes, with AVX-512 VNNI: |query| as unsigned times the row, negated where
- * the query is negative. Four rows at a time share the query and one tree of additions.
+ * A query against rows of bytes, with AVX-512 VNNI: |query| as unsigned times the row, negated
+ * where the query is negative. Four rows at a time share the query and one tree of additions.
  *
  * Bounds: dpbusd adds four products in 32 bits, exactly. Bytes per output: ld.
  */
@@ -17,10 +17,8 @@ static inline __m512i step(__m512i acc, const int8_t *row, __m512i size, __mmask
 
 /* Sums of sixteen lanes of four vectors. */
 static inline __m128i sum4(__m512i a, __m512i b, __m512i c, __m512i d) {
-    const __m512i ab =
-        _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    const __m512i cd =
-        _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     const __m512i all =
         _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
     const __m256i half =

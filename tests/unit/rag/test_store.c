@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Stores from files to hits, with a toy embedder: words and vectors against plain sums, documents
+ * that change and go, models that differ, and every allocation failing in turn.
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cpu/cpu.h"
+#include "rag/rag_internal.h"
+#include "rag/rag_words.h"
+
+enum { DIMS = 40 };
+
+static char folder[] = "/tmp/rotor_rag_XXXXXX";
+
+static const char *in_folder(const char *name) {
+    static char path[8][160];
+    static int turn;
+    char *p = path[turn++ % 8];
+    snprintf(p, sizeof path[0], "%s/%s", folder, name);
+    return p;
+}
+
+static void write_text(const char *name, const char *text) {
+    base_out o;
+    assert_int_equal(base_out_open(&o, in_folder(name), NULL), ROTOR_OK);
+    assert_int_equal(base_out_write(&o, text, strlen(text), NULL), ROTOR_OK);
+    assert_int_equal(base_out_commit(&o, NULL), ROTOR_OK);
+}
+
+static void remove_all(const char *name) {
+    char command[256];
+    snprintf(command, sizeof command, "rm -rf '%s'", in_folder(name));
+    assert_int_equal(system(command), 0);
+}
+
+/* ==== A toy embedder: every term adds a direction of its own ================================== */
+
+static int embed_calls;
+
+static rotor_status add_direction(void *user, const rag_term *t) {
+    float *v = user;
+    base_rng rng;
+    base_rng_seed(&rng, base_hash64(t->t.p, t->t.n, 3));
+    for (int i = 0; i < DIMS; i++) v[i] += base_rng_normal(&rng);
+    return ROTOR_OK;
+}
+
+static rotor_status toy_embed(void *user, const base_str *texts, size_t n, float *out,
+                              rotor_error *err) {
+    (void)user, (void)err;
+    embed_calls += (int)n;
+    memset(out, 0, n * DIMS * sizeof *out);
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        float *v = out + i * DIMS;
+        rag_terms_of(texts[i], add_direction, v);
+        for (int k = 0; k < DIMS; k++) sum += (double)v[k] * (double)v[k];
+        for (int k = 0; k < DIMS; k++) v[k] = sum > 0 ? (float)(v[k] / sqrt(sum)) : k == 0;
+    }
+    return ROTOR_OK;
+}
+
+static const rag_embedder toy = {
+    .name = "toy", .path = "toy.gguf", .fingerprint = {1}, .dims = DIMS, .embed = toy_embed};
+static const rag_embedder other = {
+    .name = "other", .path = "other.gguf", .fingerprint = {2}, .dims = DIMS, .embed = toy_embed};
+
+static rag *open_store(const char *name, const rag_embedder *e) {
+    rag *r = NULL;
+    rotor_error err = {0};
+    const rag_options opt = {.create = true, .write = true, .cpu = cpu_detect(), .embedder = e};
+    if (rag_open(&r, in_folder(name), &opt, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    return r;
+}
+
+static rag_report add(rag *r, const char *name) {
+    rag_report report;
+    rotor_error err = {0};
+    const char *path = in_folder(name);
+    if (rag_add(r, &path, 1, NULL, &report, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    return report;
+}
+
+static size_t n_found(rag *r, const char *text, rag_mode mode) {
+    const rag_query q = {.mode = mode, .k = 20};
+    rag_hits h;
+    rotor_error err = {0};
+    if (rag_search(r, base_str_of(text), &q, &h, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    const size_t n = h.n;
+    rag_hits_free(&h);
+    return n;
+}
+
+static rag_facts facts_of(rag *r) {
+    rag_facts f;
+    assert_int_equal(rag_get_facts(r, &f, NULL), ROTOR_OK);
+    return f;
+}
+
+/* ==== What is found =========================================================================== */
+
+static void make_corpus(const char *name, int n) {
+    static const char *const words[] = {"river",  "bridge", "stone", "letter", "window", "garden",
+                                        "engine", "signal", "metal", "harbor", "winter", "candle"};
+    base_buf text = {0};
+    base_rng rng;
+    base_rng_seed(&rng, 9);
+    for (int d = 0; d < n; d++) {
+        base_buf_printf(&text,
+                        "{\"_id\": \"d%d\", \"title\": \"about %s\", \"year\": %d, \"text\": \"", d,
+                        words[base_rng_below(&rng, 12)], 1900 + d % 3);
+        for (uint32_t w = 5 + base_rng_below(&rng, 400); w > 0; w--)
+            base_buf_printf(&text, "%s%s",
+                            words[base_rng_below(&rng, 12) * base_rng_below(&rng, 12) / 12],
+                            base_rng_below(&rng, 9) ? " " : ". Then ");
+        base_buf_puts(&text, "\"}\n");
+    }
+    write_text(name, text.data);
+    base_buf_free(&text);
+}
+
+typedef struct counting {
+    base_str want; /* term */
+    double n;      /* times */
+    double words;  /* all that count */
+} counting;
+
+static rotor_status count(void *user, const rag_term *t) {
+    counting *c = user;
+    c->n += base_str_eq(c->want, t->t);
+    c->words += !t->extra;
+    return ROTOR_OK;
+}
+
+static double times(const char *text, const char *term, double *words) {
+    counting c = {.want = base_str_of(term)};
+    rag_terms_of(base_str_of(text), count, &c);
+    if (words) *words = c.words;
+    return c.n;
+}
+
+/* BM25 from the passages' texts, in double. */
+static void words_score_by_the_formula(void **state) {
+    (void)state;
+    static const char *const terms[] = {"bridg", "candl", "harbor"};
+    make_corpus("c.jsonl", 60);
+    rag *r = open_store("words", NULL);
+    add(r, "c.jsonl");
+    rag_query q = {.mode = RAG_LEXICAL, .k = 100, .plain = true};
+    rag_hits all, found;
+    assert_int_equal(rag_search(r,
+                                base_str_of("river bridge stone letter window garden engine "
+                                            "signal metal harbor winter candle then"),
+                                &q, &all, NULL),
+                     ROTOR_OK);
+    const size_t n = facts_of(r).n_chunks;
+    assert_int_equal(all.n, n);
+    double mean = 0, idf[3];
+    for (size_t i = 0; i < n; i++) {
+        double words;
+        times(all.hits[i].text, "", &words);
+        mean += words / (double)n;
+    }
+    for (int t = 0; t < 3; t++) {
+        double with = 0;
+        for (size_t i = 0; i < n; i++)
+            with +=
+                times(all.hits[i].text, terms[t], NULL) + times(all.hits[i].title, terms[t], NULL) >
+                0;
+        idf[t] = log(1 + ((double)n - with + 0.5) / (with + 0.5));
+    }
+    assert_int_equal(rag_search(r, base_str_of("the bridge, candles; harbor?"), &q, &found, NULL),
+                     ROTOR_OK);
+    assert_true(found.n > 5);
+    for (size_t i = 0; i < found.n; i++) {
+        double words, score = 0;
+        const rag_hit *h = &found.hits[i];
+        times(h->text, "", &words);
+        for (int t = 0; t < 3; t++) {
+            const double tf = times(h->text, terms[t], NULL) + 2 * times(h->title, terms[t], NULL);
+            score += idf[t] * tf * 2.5 / (tf + 1.5 * (0.25 + 0.75 * words / mean));
+        }
+        assert_true(fabs(score - h->bm25) < 1e-4 * score);
+        if (i) assert_true(found.hits[i - 1].score >= h->score);
+    }
+    rag_hits_free(&all);
+    rag_hits_free(&found);
+    rag_close(&r);
+    remove_all("words");
+}
+
+/* The scan finds what sums over the embedder's own floats find. */
+static void vectors_rank_by_cosine(void **state) {
+    (void)state;
+    make_corpus("c.jsonl", 60);
+    rag *r = open_store("vectors", &toy);
+    const rag_report report = add(r, "c.jsonl");
+    assert_int_equal(report.n_vectors, facts_of(r).n_chunks);
+    const rag_query q = {.mode = RAG_VECTOR, .k = 10, .plain = true};
+    const base_str text = base_str_of("a stone bridge in winter");
+    rag_hits h;
+    float want[DIMS], got[DIMS];
+    assert_int_equal(rag_search(r, text, &q, &h, NULL), ROTOR_OK);
+    assert_int_equal(h.n, 10);
+    toy_embed(NULL, &text, 1, want, NULL);
+    for (size_t i = 0; i < h.n; i++) {
+        base_buf whole = {0};
+        double cosine = 0;
+        base_buf_printf(&whole, "%s\n%s", h.hits[i].title, h.hits[i].text);
+        toy_embed(NULL, &(base_str){whole.data, whole.len}, 1, got, NULL);
+        for (int k = 0; k < DIMS; k++) cosine += (double)want[k] * (double)got[k];
+        assert_true(fabs(cosine - h.hits[i].cosine) < 2e-4);
+        if (i) assert_true(h.hits[i - 1].cosine >= h.hits[i].cosine);
+        base_buf_free(&whole);
+    }
+    rag_hits_free(&h);
+    rag_close(&r);
+    remove_all("vectors");
+}
+
+static void hybrid_says_the_same_twice_and_filters(void **state) {
+    (void)state;
+    make_corpus("c.jsonl", 60);
+    rag *r = open_store("hybrid", &toy);
+    add(r, "c.jsonl");
+    const char *const filter[] = {"year=1901", "title=about *"};
+    const rag_query q = {.k = 12, .filter = filter, .n_filter = 2, .plain = true};
+    rag_hits a, b;
+    assert_int_equal(rag_search(r, base_str_of("winter harbor"), &q, &a, NULL), ROTOR_OK);
+    assert_int_equal(rag_search(r, base_str_of("winter harbor"), &q, &b, NULL), ROTOR_OK);
+    assert_true(a.n > 3 && a.n == b.n);
+    for (size_t i = 0; i < a.n; i++) {
+        assert_int_equal(a.hits[i].chunk, b.hits[i].chunk);
+        assert_memory_equal(&a.hits[i].score, &b.hits[i].score, sizeof(float));
+        assert_int_equal(atoi(a.hits[i].id + 1) % 3, 1);
+        assert_in_range(a.hits[i].line, 1, 60);
+    }
+    assert_true(a.coverage > 0.9f && a.best_cosine > 0);
+    rag_hits_free(&a);
+    rag_hits_free(&b);
+    const rag_query some = {.mode = RAG_LEXICAL, .k = 100, .plain = true};
+    assert_int_equal(rag_search(r, base_str_of("river"), &some, &a, NULL), ROTOR_OK);
+    assert_int_equal(rag_search(r, base_str_of("river -candle"), &some, &b, NULL), ROTOR_OK);
+    assert_in_range(b.n, 1, a.n - 1);
+    for (size_t i = 0; i < b.n; i++) assert_true(times(b.hits[i].text, "candl", NULL) == 0);
+    rag_hits_free(&a);
+    rag_hits_free(&b);
+    const rag_query bad = {.k = 1, .filter = (const char *const[]){"nothing"}, .n_filter = 1};
+    assert_int_equal(rag_search(r, base_str_of("x"), &bad, &a, NULL), ROTOR_E_ARG);
+    rag_close(&r);
+    remove_all("hybrid");
+}
+
+/* ==== What changes ============================================================================ */
+
+static void files_change_and_go(void **state) {
+    (void)state;
+    assert_int_equal(mkdir(in_folder("notes"), 0700), 0);
+    write_text("notes/a.md", "# Deck\n\nThe battery lasts nine hours.\n");
+    write_text("notes/b.txt", "An old lighthouse keeper.\n\nHis lamp burns oil.\n");
+    write_text("notes/.hidden.txt", "battery");
+    write_text("notes/x.pdf", "%PDF");
+    rag *r = open_store("files", &toy);
+    rag_report report = add(r, "notes");
+    assert_int_equal(report.n_indexed, 2);
+    assert_int_equal(report.n_skipped, 1);
+    assert_int_equal(n_found(r, "battery", RAG_LEXICAL), 1);
+    assert_int_equal(n_found(r, "lighthouses", RAG_LEXICAL), 1);
+    embed_calls = 0;
+    report =
+        add(r, "notes"); /* within the two seconds in which times say nothing: read, and equal */
+    assert_int_equal(report.n_unchanged + report.n_skipped, 3);
+    assert_int_equal(report.n_docs + report.n_vectors, 0);
+    assert_int_equal(embed_calls, 0);
+    write_text("notes/a.md", "# Deck\n\nIt runs on a dynamo.\n");
+    report = add(r, "notes");
+    assert_int_equal(report.n_docs, 1);
+    assert_int_equal(embed_calls, 1);
+    assert_int_equal(n_found(r, "battery", RAG_LEXICAL), 0);
+    assert_int_equal(n_found(r, "dynamo", RAG_HYBRID), 2);
+    assert_int_equal(unlink(in_folder("notes/b.txt")), 0);
+    report = add(r, "notes");
+    assert_int_equal(report.n_gone, 1);
+    assert_int_equal(n_found(r, "lighthouse", RAG_LEXICAL), 0);
+    assert_int_equal(facts_of(r).n_vectors, 1);
+    size_t n = 0;
+    const char *what[] = {in_folder("notes/a.md"), "no such thing"};
+    assert_int_equal(rag_remove(r, what, 2, &n, NULL), ROTOR_E_NOTFOUND);
+    assert_int_equal(facts_of(r).n_docs, 1); /* all or nothing */
+    assert_int_equal(rag_remove(r, what, 1, &n, NULL), ROTOR_OK);
+    assert_int_equal(facts_of(r).n_docs + facts_of(r).n_chunks, 0);
+    assert_int_equal(rag_verify(r, NULL), ROTOR_OK);
+    rag_close(&r);
+    remove_all("files");
+    remove_all("notes");
+}
+
+/* Most of a folder gone at once: probably a disk that is not there. */
+static void mass_deletes_are_guarded(void **state) {
+    (void)state;
+    char name[64];
+    assert_int_equal(mkdir(in_folder("many"), 0700), 0);
+    for (int i = 0; i < 30; i++) {
+        snprintf(name, sizeof name, "many/%d.txt", i);
+        write_text(name, "words in a file");
+    }
+    rag *r = open_store("guard", NULL);
+    add(r, "many");
+
+    for (int i = 0; i < 29; i++)
+        unlink((snprintf(name, sizeof name, "many/%d.txt", i), in_folder(name)));
+    assert_int_equal(add(r, "many").n_gone, 0);
+    assert_int_equal(facts_of(r).n_files, 30);
+    const rag_add_options sure = {.confirm_deletes = true};
+    rag_report report;
+    const char *path = in_folder("many");
+    assert_int_equal(rag_add(r, &path, 1, &sure, &report, NULL), ROTOR_OK);
+    assert_int_equal(report.n_gone, 29);
+    rag_close(&r);
+    remove_all("guard");
+    remove_all("many");
+}
+
+static void models_are_not_mixed(void **state) {
+    (void)state;
+    make_corpus("c.jsonl", 12);
+    rag *r = open_store("models", &toy);
+    add(r, "c.jsonl");
+    const size_t n = facts_of(r).n_chunks;
+    rag_close(&r);
+    r = open_store("models", &other);
+    rotor_error err = {0};
+    rag_report report;
+    const char *path = in_folder("c.jsonl");
+    assert_int_equal(rag_add(r, &path, 1, NULL, &report, &err), ROTOR_E_STATE);
+    assert_non_null(strstr(err.message, "rotor rag reembed"));
+    assert_non_null(strstr(err.message, "toy"));
+    const rag_query q = {.k = 3};
+    rag_hits h;
+    assert_int_equal(rag_search(r, base_str_of("winter"), &q, &h, NULL), ROTOR_OK);
+    assert_true(h.lexical_only && h.n > 0); /* words still work */
+    rag_hits_free(&h);
+    assert_int_equal(rag_reembed(r, NULL, &report, NULL), ROTOR_OK);
+    assert_int_equal(report.n_vectors, n);
+    assert_string_equal(facts_of(r).model, "other");
+    assert_int_equal(facts_of(r).n_vectors, n);
+    rag_close(&r);
+    remove_all("models");
+}
+
+static void one_writes_and_others_read(void **state) {
+    (void)state;
+    make_corpus("c.jsonl", 5);
+    rag *r = open_store("locked", NULL), *second = NULL;
+    rotor_error err = {0};
+    add(r, "c.jsonl");
+    const rag_options writer = {.write = true}, reader = {0};
+    assert_int_equal(rag_open(&second, in_folder("locked"), &writer, &err), ROTOR_E_STATE);
+    assert_non_null(strstr(err.message, "another program"));
+    assert_int_equal(rag_open(&second, in_folder("locked"), &reader, &err), ROTOR_OK);
+    assert_true(n_found(second, "winter", RAG_LEXICAL) > 0);
+    write_text("more.txt", "a zebra in the snow");
+    add(r, "more.txt");
+    assert_int_equal(n_found(second, "zebra", RAG_LEXICAL), 1); /* seen without opening again */
+    rag_close(&second);
+    rag_close(&r);
+    assert_int_equal(rag_open(&second, in_folder("nowhere"), &reader, &err), ROTOR_E_NOTFOUND);
+    remove_all("locked");
+}
+
+/* Every allocation and read fails once: an error, and afterwards a store that is whole. */
+static void any_failure_leaves_a_whole_store(void **state) {
+    (void)state;
+    make_corpus("c.jsonl", 3);
+    write_text("a.md", "# One\n\nwords of a note\n");
+    bool fired = true;
+    for (long n = 1; fired; n += 1 + n / 40) {
+        rag *r = NULL;
+        rag_report report;
+        rag_hits h = {0};
+        rotor_error err = {0};
+        const char *paths[] = {in_folder("c.jsonl"), in_folder("a.md")};
+        const rag_options opt = {.create = true, .write = true, .embedder = &toy};
+        const rag_query q = {.k = 3};
+        base_fault_after(n);
+        rotor_status st = rag_open(&r, in_folder("fault"), &opt, &err);
+        if (st == ROTOR_OK) st = rag_add(r, paths, 2, NULL, &report, &err);
+        if (st == ROTOR_OK) st = rag_search(r, base_str_of("winter note"), &q, &h, &err);
+        fired = base_fault_fired();
+        base_fault_after(0);
+        if (st != ROTOR_OK && strlen(err.message) < 6) fail_msg("%ld: %d without a word", n, st);
+        rag_hits_free(&h);
+        rag_close(&r);
+        r = open_store("fault", &toy);
+        assert_int_equal(rag_verify(r, NULL), ROTOR_OK);
+        assert_int_equal(rag_add(r, paths, 2, NULL, &report, NULL), ROTOR_OK);
+        assert_int_equal(facts_of(r).n_docs, 4);
+        assert_int_equal(facts_of(r).n_vectors, facts_of(r).n_chunks);
+        assert_true(n_found(r, "note", RAG_HYBRID) > 0);
+        rag_close(&r);
+        remove_all("fault");
+    }
+}
+
+static int make_folder(void **state) {
+    (void)state;
+    return mkdtemp(folder) ? 0 : 1;
+}
+static int drop_folder(void **state) {
+    (void)state;
+    remove_all("");
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(words_score_by_the_formula),
+        cmocka_unit_test(vectors_rank_by_cosine),
+        cmocka_unit_test(hybrid_says_the_same_twice_and_filters),
+        cmocka_unit_test(files_change_and_go),
+        cmocka_unit_test(mass_deletes_are_guarded),
+        cmocka_unit_test(models_are_not_mixed),
+        cmocka_unit_test(one_writes_and_others_read),
+        cmocka_unit_test(any_failure_leaves_a_whole_store),
+    };
+    return cmocka_run_group_tests(tests, make_folder, drop_folder);
+}
