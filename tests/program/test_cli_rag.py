@@ -254,6 +254,14 @@ def content(store):
                           " ORDER BY 1,2").fetchall()
 
 
+def n_documents(store):
+    try:
+        with sqlite3.connect(store / "rag.db") as db:
+            return db.execute("SELECT count(*) FROM doc").fetchone()[0]
+    except sqlite3.OperationalError:  # no folder yet, or no tables
+        return 0
+
+
 def test_killed_at_any_moment(rotor, store, tmp_path):
     """Every document is there wholly or not at all, none twice, and the next run finishes."""
     big_corpus(tmp_path / "c.jsonl", 3000)
@@ -268,22 +276,25 @@ def test_killed_at_any_moment(rotor, store, tmp_path):
     rng = random.Random(7)
     for attempt in range(6):
         child = subprocess.Popen([os.environ["ROTOR_BINARY"], "rag", "add", str(store), str(tmp_path / "c.jsonl"), "--no-embed"],
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.05, 0.9) * seconds)
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if attempt == 0:  # as soon as something is committed; then at any moment
+            while child.poll() is None and not n_documents(store):
+                time.sleep(0.005)
+        elif attempt == 1:
+            assert "interrupted" in child.stderr.readline()
+        else:
+            time.sleep(rng.uniform(0.02, 0.5) * seconds)
         child.send_signal(signal.SIGKILL)
-        child.wait()
-        if not (store / "rag.db").exists():
-            continue
+        if child.wait() == 0:
+            break
         shutil.copytree(store, tmp_path / "seen.store", dirs_exist_ok=True)
-        try:
-            have = content(tmp_path / "seen.store")
-        except sqlite3.OperationalError:  # killed before the tables were made
-            continue
+        have = content(tmp_path / "seen.store")
         partly += 0 < len(have) < len(want)
         for key in {row[0] for row in have}:
             assert [row for row in have if row[0] == key] == of_doc[key]
     assert partly
-    assert "interrupted" in rotor("rag", "add", store, tmp_path / "c.jsonl", "--no-embed").stderr
+    last = rotor("rag", "add", store, tmp_path / "c.jsonl", "--no-embed")
+    assert child.returncode or "interrupted" not in last.stderr  # the kill may have come while it was closing
     assert content(store) == want
     again = json.loads(rotor("rag", "add", store, tmp_path / "c.jsonl", "--no-embed", "--json").stdout)
     assert again["documents"] == 0 and content(store) == want
