@@ -285,20 +285,28 @@ static bool read_calls(serve_call *c, serve_at at, rotor_turn *t, serve_fault *f
     return true;
 }
 
-/* The function a result belongs to: the call of that id in an earlier message. */
-static const char *called_name(serve_at top, const char *key, size_t before, const char *id) {
-    const json_t *list = serve_field(top, key), *call;
-    for (size_t i = before; id && i-- > 0;) {
-        const json_t *calls = json_object_get(json_array_get(list, i), "tool_calls");
-        size_t k;
+/* Results that do not say so get the name of their function: that of the newest call with their id
+ * in an earlier message. */
+static bool name_results(const json_t *list, rotor_turn *turns, serve_fault *f) {
+    json_t *names = json_object();
+    const json_t *message, *call;
+    size_t i, k;
+    if (!names) return serve_no_memory(f);
+    json_array_foreach(list, i, message) {
+        const char *of = json_string_value(json_object_get(message, "tool_call_id"));
+        const json_t *calls = json_object_get(message, "tool_calls");
+        if (strcmp(turns[i].role, "tool") == 0 && !turns[i].name) {
+            turns[i].name = of ? json_string_value(json_object_get(names, of)) : NULL;
+            if (!turns[i].name) turns[i].name = "function";
+        }
         json_array_foreach(calls, k, call) {
-            const char *own = json_string_value(json_object_get(call, "id"));
-            if (own && strcmp(own, id) == 0)
-                return json_string_value(
-                    json_object_get(json_object_get(call, "function"), "name"));
+            const char *id = json_string_value(json_object_get(call, "id"));
+            json_t *name = json_object_get(json_object_get(call, "function"), "name");
+            if (id && json_is_string(name)) json_object_set(names, id, name);
         }
     }
-    return NULL;
+    json_decref(names); /* the texts are the body's */
+    return true;
 }
 
 static bool read_role(serve_at at, rotor_turn *t, serve_fault *f) {
@@ -337,11 +345,7 @@ static bool read_message(serve_call *c, serve_at top, const char *key, size_t i,
         return serve_refuse(f, serve_path(at, "content", path), "missing_required_parameter",
                             "'%s' is missing", serve_path(at, "content", path));
     if (strcmp(t->role, "tool") != 0) return true;
-    if (!serve_read_text(at, "tool_call_id", &id, f) || !serve_read_text(at, "name", &t->name, f))
-        return false;
-    if (!t->name) t->name = called_name(top, key, i, id);
-    if (!t->name) t->name = "function";
-    return true;
+    return serve_read_text(at, "tool_call_id", &id, f) && serve_read_text(at, "name", &t->name, f);
 }
 
 bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_fault *f) {
@@ -358,6 +362,7 @@ bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_faul
     if (!turns || !prompt) return serve_no_memory(f);
     for (size_t i = 0; i < n; i++)
         if (!read_message(c, at, key, i, &turns[i], f)) return false;
+    if (!name_results(list, turns, f)) return false;
     prompt->turns = turns;
     prompt->n_turns = n;
     c->req.prompts = prompt;

@@ -117,18 +117,36 @@ static bool tokens_of_turns(serve_call *c, serve_prompt *p, size_t first, size_t
     return true;
 }
 
-/* System turns in front stay; so does the last turn. The oldest go first, an answer with the
- * question it belongs to. */
+/* Turns a shorter conversation can begin with, behind n_system: an answer goes with the question it
+ * belongs to, and the last turn stays. from[n_turns]; returns how many. */
+static size_t beginnings(const serve_prompt *p, size_t n_system, size_t *from) {
+    size_t n = 0;
+    for (size_t i = n_system + 1; i < p->n_turns; i++)
+        if (strcmp(p->turns[i].role, "user") == 0 || i + 1 == p->n_turns) from[n++] = i;
+    return n;
+}
+
+/* System turns in front stay; the oldest of the rest go, as few as need be. Found by halving: every
+ * try renders and tokenises what is left, and a conversation may have many thousand turns. */
 static bool shorten_turns(serve_call *c, serve_prompt *p, size_t most, serve_fault *f) {
     const size_t all = p->n_tokens;
-    size_t n_system = 0;
+    size_t n_system = 0, low = 0, tried = SIZE_MAX;
     while (n_system < p->n_turns && strcmp(p->turns[n_system].role, "system") == 0) n_system++;
-    for (size_t first = n_system + 1; first < p->n_turns && p->n_tokens > most; first++) {
-        if (strcmp(p->turns[first].role, "user") != 0 && first + 1 < p->n_turns) continue;
-        if (!tokens_of_turns(c, p, first, n_system, f)) return false;
-        p->n_dropped_turns = first - n_system;
-        p->n_dropped = all - p->n_tokens;
+    size_t *from = serve_keep(c, p->n_turns, sizeof *from);
+    if (!from) return serve_no_memory(f);
+    const size_t n = beginnings(p, n_system, from);
+    if (!n) return true;
+    for (size_t high = n - 1; low < high;) { /* the first that fits is from low to high */
+        tried = low + (high - low) / 2;
+        if (!tokens_of_turns(c, p, from[tried], n_system, f)) return false;
+        if (p->n_tokens > most)
+            low = tried + 1;
+        else
+            high = tried;
     }
+    if (tried != low && !tokens_of_turns(c, p, from[low], n_system, f)) return false;
+    p->n_dropped_turns = from[low] - n_system;
+    p->n_dropped = all - p->n_tokens;
     return true;
 }
 
