@@ -8,7 +8,7 @@
 
 static bool read_common(serve_call *c, serve_at top, serve_fault *f) {
     int64_t probs = 0;
-    if (!serve_read_sampling(c, top, f) ||
+    if (!serve_read_sampling(c, top, f) || !serve_read_rules(c, top, f) ||
         !serve_read_int(top, "n_probs", 0, SERVE_TOP_MAX, &probs, f))
         return false;
     c->req.logprobs = probs > 0;

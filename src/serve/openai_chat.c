@@ -19,23 +19,11 @@ static bool read_logprobs(serve_call *c, serve_at at, serve_fault *f) {
     return true;
 }
 
-/* Only text is known until the grammar is: a format that cannot be promised is refused. */
-static bool read_format(serve_at at, serve_fault *f) {
-    serve_at format;
-    const char *type = "text";
-    if (!serve_object(at, "response_format", &format, f) ||
-        !serve_read_text(format, "type", &type, f))
-        return false;
-    return strcmp(type, "text") == 0 ||
-           serve_refuse(f, "response_format.type", "unsupported_parameter",
-                        "'response_format.type' is '%.40s': only text is supported", type);
-}
-
 static bool chat_read(serve_call *c, serve_fault *f) {
     const serve_at top = {.object = c->body};
     return serve_read_messages(c, top, "messages", f) && serve_read_sampling(c, top, f) &&
            serve_read_tools(c, top, f) && read_logprobs(c, top, f) &&
-           serve_read_effort(c, top, f) && read_format(top, f);
+           serve_read_effort(c, top, f) && serve_read_rules(c, top, f);
 }
 
 /* ==== Reply =================================================================================== */

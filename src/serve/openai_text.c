@@ -43,7 +43,8 @@ static bool text_read(serve_call *c, serve_fault *f) {
     if (!serve_field(top, "max_tokens") && !serve_field(top, "max_completion_tokens") &&
         !serve_field(top, "n_predict"))
         c->req.gen.max_tokens = 16; /* as OpenAI has it */
-    return serve_read_sampling(c, top, f) && read_logprobs(c, top, f);
+    return serve_read_sampling(c, top, f) && read_logprobs(c, top, f) &&
+           serve_read_rules(c, top, f);
 }
 
 /* ==== Reply =================================================================================== */

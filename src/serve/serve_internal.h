@@ -105,6 +105,7 @@ typedef struct serve_inside {
     serve_model *model;          /* that answers; NULL: none yet */
     void **kept;                 /* [n_kept] memory that lives as long as the call; owned */
     size_t n_kept, cap_kept;     /* how many; room */
+    rotor_grammar *grammar;      /* what answers are kept to; owned; NULL: nothing */
     base_mutex *lock;            /* guards up to the next chapter */
     int refs;                    /* threads that hold it */
     struct MHD_Connection *conn; /* who reads; NULL: has left */

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Rules that an answer is kept to: OpenAI's response_format, llama-server's grammar and
+ * json_schema. They are read on the connection's thread, so that wrong ones are refused before
+ * anything begins, and belong to the call.
+ */
+#include "serve/serve_internal.h"
+
+bool serve_keep_to(serve_call *c, rotor_grammar_kind kind, const char *text, const char *param,
+                   serve_fault *f) {
+    serve_inside *in = c->inside;
+    rotor_error err = {0};
+    if (in->grammar)
+        return serve_refuse(f, param, "invalid_value",
+                            "'%s': the answer is kept to other rules already", param);
+    if (c->req.gen.ignore_eog)
+        return serve_refuse(f, param, "invalid_value",
+                            "'%s' says where the answer ends: it does not go with ignore_eos",
+                            param);
+    const rotor_status st = rotor_grammar_create(&in->grammar, in->model->engine, kind, text, &err);
+    c->req.gen.grammar = in->grammar;
+    if (st == ROTOR_OK) return true;
+    if (st == ROTOR_E_NOMEM) return serve_no_memory(f);
+    return serve_refuse(f, param,
+                        st == ROTOR_E_UNSUPPORTED ? "unsupported_parameter" : "invalid_value",
+                        "'%s': %.500s", param, err.message);
+}
+
+static bool keep_to_schema(serve_call *c, json_t *schema, const char *param, serve_fault *f) {
+    base_buf text = {0};
+    if (!json_is_object(schema))
+        return serve_refuse(f, param, "invalid_value", "'%s': expected an object", param);
+    serve_put_json(&text, json_incref(schema));
+    const bool ok = text.failed ? serve_no_memory(f)
+                                : serve_keep_to(c, ROTOR_GRAMMAR_JSON_SCHEMA,
+                                                text.data ? text.data : "", param, f);
+    base_buf_free(&text);
+    return ok;
+}
+
+static bool read_grammar(serve_call *c, serve_at at, serve_fault *f) {
+    const char *text = NULL;
+    if (!serve_read_text(at, "grammar", &text, f)) return false;
+    if (!text || !text[0]) return true;
+    return serve_keep_to(c, ROTOR_GRAMMAR_GBNF, text, "grammar", f);
+}
+
+/* OpenAI's {"type": "json_schema", "json_schema": {"name", "schema"}}; others put the schema beside
+ * the type, of json_object, too. */
+static bool read_format(serve_call *c, serve_at format, serve_fault *f) {
+    const char *type = "text";
+    serve_at inner;
+    if (!serve_read_text(format, "type", &type, f)) return false;
+    if (strcmp(type, "text") == 0) return true;
+    const bool by_schema = strcmp(type, "json_schema") == 0;
+    if (!by_schema && strcmp(type, "json_object") != 0)
+        return serve_refuse(f, "response_format.type", "invalid_value",
+                            "'response_format.type' is '%.40s': expected text, json_object or "
+                            "json_schema",
+                            type);
+    json_t *beside = serve_field(format, "schema");
+    if (beside) return keep_to_schema(c, beside, "response_format.schema", f);
+    if (!by_schema) return serve_keep_to(c, ROTOR_GRAMMAR_JSON_OBJECT, NULL, "response_format", f);
+    if (!serve_object(format, "json_schema", &inner, f)) return false;
+    json_t *schema = inner.object ? serve_field(inner, "schema") : NULL;
+    if (!schema)
+        return serve_refuse(f, "response_format.json_schema.schema", "missing_required_parameter",
+                            "'response_format.json_schema.schema' is missing");
+    return keep_to_schema(c, schema, "response_format.json_schema.schema", f);
+}
+
+bool serve_read_rules(serve_call *c, serve_at at, serve_fault *f) {
+    serve_at format;
+    json_t *schema = serve_field(at, "json_schema");
+    if (!serve_object(at, "response_format", &format, f)) return false;
+    if (format.object && !read_format(c, format, f)) return false;
+    if (schema && !keep_to_schema(c, schema, "json_schema", f)) return false;
+    return read_grammar(c, at, f);
+}
