@@ -249,3 +249,13 @@ def test_wrong_prompts_and_messages(server):
         refused(server, post({**TALK, "tools": tools}, CHAT), 400, "invalid_value", "tools")
     for tools in ([], [5], [{}], [{"type": "function"}], [{"type": "function", "function": {"name": 5}}]):
         assert say(server, post({**TALK, "tools": tools}, CHAT))[0][0] == 200
+
+
+def test_no_line_of_the_log_is_a_clients(server):
+    """A path with line ends, colours and bytes that are no text stays one line of plain characters."""
+    refused(server, b"GET /a%0aGET%20/forged%1b[31m%ff%c2%9bx HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "unknown_url")
+    end = time.time() + 5
+    while not any("forged" in line for line in server.log) and time.time() < end:
+        time.sleep(0.02)
+    line = next(line for line in server.log if "forged" in line)
+    assert r"GET /a\nGET /forged?[31m??x 404" in line and "\x1b" not in "".join(server.log)
