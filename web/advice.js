@@ -14,8 +14,8 @@ function overflow(error) {
   const { n_ctx: room, n_prompt_tokens: needs } = error.details;
   const figures = room && needs ? ` It needs ${count(needs)} tokens, and the model holds ${count(room)}.` : "";
   return {
-    title: "The conversation has outgrown the model's memory.",
-    advice: `Nothing was cut.${figures} Leave out the oldest turns, shorten a message with Edit, or begin anew.`,
+    title: "The conversation has outgrown the model’s memory.",
+    advice: `Nothing was cut.${figures} Leave out older turns, shorten the message with Edit, or begin anew.`,
     actions: ["shorten", "fresh"],
   };
 }

@@ -277,6 +277,9 @@ class Page {
   ended(conversation, node, failure) {
     this.exchange = null;
     this.composer.setRunning(false);
+    if (failure && sentPath(conversation).filter(({ role }) => role === "user").length < 2) {
+      node.error.actions = node.error.actions.filter((action) => action !== "shorten"); // nothing older is sent
+    }
     conversation.changed_ms = Date.now();
     this.save(conversation).then(() => this.sidebar.show(this.conversation.id));
     if (conversation === this.conversation) this.show();
@@ -348,14 +351,14 @@ class Page {
     meter.classList.toggle("high", share >= NEARLY_FULL);
     meter.querySelector(".meter-fill").style.width = `${Math.round(share * 100)}%`;
     meter.querySelector(".meter-text").textContent = `${used.toLocaleString()} of ${room.toLocaleString()}`;
-    this.showRoom(share >= NEARLY_FULL && !this.exchange);
+    this.showRoom(share >= NEARLY_FULL && !this.exchange && path(this.conversation).at(-1)?.state !== "failed");
   }
 
   /// Before the conversation no longer fits: says so, and what can be done.
   showRoom(nearlyFull) {
     const box = byId("room");
     if (nearlyFull === box.hasChildNodes()) return;
-    box.replaceChildren(...(nearlyFull ? [el("span", {}, "Little room is left in the model's memory."),
+    box.replaceChildren(...(nearlyFull ? [el("span", {}, "Little room is left in the model’s memory."),
       el("button", { type: "button", class: "text-button", onclick: () => this.shorten(null) }, "Leave out the oldest turns"),
       el("button", { type: "button", class: "text-button", onclick: () => this.fresh() }, "New conversation")] : []));
   }

@@ -8,7 +8,8 @@
 //
 // Blocks: paragraphs, headings, fenced code, quotes, lists (nested, with tasks), tables, rules.
 // Inline: code, emphasis, strong, struck out, links, bare addresses, escapes, entities, <br>.
-// A single line break is a line break: people chat that way.
+// A single line break is a line break, as people chat; after a long line it ends the paragraph, as
+// small models write.
 //
 // Costs are linear in the text: nesting is bounded, no search runs over the same stretch twice, and
 // whole blocks that did not change since the last piece of the answer are not made again.
@@ -18,6 +19,7 @@ const FRAMES_MAX = 24; // open marks of emphasis and links; further ones are tex
 const INLINE_MAX = 50_000; // characters of one paragraph that are looked at for marks
 const URL_MAX = 1000; // characters of an address
 const CELLS_MAX = 200; // columns of a table
+const LONG_LINE = 100; // characters; prose is wrapped before, so that such a line is a paragraph by itself
 
 // ---- Blocks ----------------------------------------------------------------------------------------
 //
@@ -149,7 +151,7 @@ function blockAt(lines, i, depth) {
   const align = tableAt(lines, i);
   if (align) return rowsOf(lines, i, align);
   let to = i + 1;
-  while (to < lines.length && !blank(lines[to]) && !startsBlock(lines, to, depth)) to++;
+  while (to < lines.length && lines[to - 1].length <= LONG_LINE && !blank(lines[to]) && !startsBlock(lines, to, depth)) to++;
   return { kind: "paragraph", from: i, to, text: lines.slice(i, to).join("\n") };
 }
 

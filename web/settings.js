@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // settings: the system prompt of this conversation, and how answers are sampled in all of them.
-// An empty field is not sent: then the model's own value counts. What is typed counts at once.
+// An empty field is not sent: then the model’s own value counts. What is typed counts at once.
 
 import { byId, el, iconButton, toast } from "./dom.js";
 import { remembered } from "./store.js";
@@ -38,7 +38,7 @@ export function samplingFields(settings) {
 function numberField(settings, [name, label, help, low, high, step]) {
   const input = el("input", {
     type: "number", id: `set-${name}`, inputmode: step === 1 ? "numeric" : "decimal", min: low, max: high, step,
-    placeholder: "model's own", value: settings.sampling[name] ?? null, "aria-describedby": `about-${name}`,
+    placeholder: "model’s own", value: settings.sampling[name] ?? null, "aria-describedby": `about-${name}`,
     oninput: () => {
       input.setAttribute("aria-invalid", String(!input.checkValidity()));
       about.textContent = input.checkValidity() ? help : `A ${step === 1 ? "whole " : ""}number from ${low} to ${high.toLocaleString()}.`;
@@ -85,7 +85,7 @@ export function openSettings(settings, conversation, changed) {
     remembered.set("settings", settings);
     openSettings(settings, conversation, changed);
     byId("set-temperature").focus();
-  } }, "Back to the model's own values");
+  } }, "Back to the model’s own values");
   sheet.replaceChildren(
     el("header", {}, el("h2", { id: "settings-title" }, "Settings"), iconButton("close", "Close settings", () => sheet.close(), "icon-button")),
     el("section", {}, el("h3", {}, "This conversation"), system, always),

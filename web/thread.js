@@ -74,7 +74,7 @@ export class Thread {
     const texts = small ? INVITATIONS.small : INVITATIONS.large;
     return el("div", { class: "welcome" }, mark(),
       el("h2", {}, small ? "Ask for a story" : "What is on your mind?"),
-      el("p", {}, small ? "This is the small model inside the program. It tells short children’s stories, and knows nothing else."
+      el("p", {}, small ? "A very small model is listening. It tells short children’s stories, and knows little else."
         : "The model runs on this machine. What you write stays here."),
       el("ul", { class: "examples" }, texts.map((text) => el("li", {}, el("button", { type: "button", onclick: () => this.actions.example(text) }, text)))));
   }
@@ -203,7 +203,7 @@ function noteFor(node, model) {
   if (node.state === "stopped") return ["Stopped here."];
   if (node.finish !== "length") return null;
   if (model?.context && node.stats?.used >= model.context - 1) {
-    return [`Cut off: the model's memory of ${numeral(model.context)} tokens is full. Begin a new conversation, or leave out the oldest turns.`];
+    return [`Cut off: the model’s memory of ${numeral(model.context)} tokens is full. Begin a new conversation, or leave out the oldest turns.`];
   }
   return ["Cut off at the longest answer allowed. Settings has the limit."];
 }

@@ -24,7 +24,9 @@ import time
 
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio",
          "--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--disable-default-apps", "--no-proxy-server", "--remote-debugging-port=0", "--lang=en-US"]
+         "--disable-sync", "--disable-default-apps", "--no-proxy-server",
+         "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",  # a mouse
+         "--remote-debugging-port=0", "--lang=en-US"]
 START_S, STEP_S = 60, 30
 KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "ArrowUp": ("", 38), "Tab": ("", 9)}
 CTRL, SHIFT = 2, 8

@@ -40,6 +40,7 @@ const RENDERED = [
   ["`code *x*` ``a`b`` `` ` ``", "<p><code>code *x*</code> <code>a`b</code> <code>`</code></p>"],
   ["\\*not\\* \\a", "<p>*not* \\a</p>"],
   ["&amp; &lt;b&gt; &#65; &#x41; &#0; &nope;", "<p>&amp; &lt;b&gt; A A \ufffd &amp;nope;</p>"],
+  [`${"word ".repeat(30)}end.\nshort`, `<p>${"word ".repeat(30)}end.</p><p>short</p>`],
   ["# One\n## Two #\n####### seven", "<h3>One</h3><h4>Two</h4><p>####### seven</p>"],
   ["#tag", "<p>#tag</p>"],
   ["---\n***", "<hr><hr>"],
