@@ -276,7 +276,7 @@ def test_a_narrow_screen(browser, mock):
     tab.js(say_button)
     tab.wait("document.querySelectorAll('.turn.reply').length && " + IDLE)
     assert tab.js("document.documentElement.scrollWidth") <= 360
-    assert tab.js("[...document.querySelectorAll('#page *')].filter((n) => !n.closest('pre, .table, .unseen') && n.getBoundingClientRect().right > 361).map((n) => n.className || n.nodeName)") == []
+    assert tab.js("[...document.querySelectorAll('#page *')].filter((n) => !n.closest('pre, .table, .unseen') && (n.getBoundingClientRect().right > 361 || n.getBoundingClientRect().left < -1)).map((n) => n.className || n.nodeName)") == []
     assert tab.js("document.querySelector('#sidebar').getBoundingClientRect().right") <= 0
     tab.click("#open-sidebar")
     tab.wait("document.querySelector('#sidebar').getBoundingClientRect().left === 0")

@@ -169,7 +169,7 @@ checks.huge_inputs_take_linear_time = () => {
 // ---- Server-sent events ------------------------------------------------------------------------------
 
 checks.events_split_at_every_byte = () => {
-  const stream = ": ping\n\ndata: {\"a\":1}\n\nevent: x\ndata: one\ndata:two\r\n\r\ndata: grüße 😀\r\rid: 3\n\n\ndata:  spaced\n\ndata\n\ndata: [DONE]\n\ndata: unfinished\n";
+  const stream = ": ping\n\ndata: {\"a\":1}\n\nevent: x\r\ndata: one\r\ndata:two\r\n\r\ndata: grüße 😀\r\rid: 3\n\n\ndata:  spaced\n\ndata\n\ndata: [DONE]\n\ndata: unfinished\n";
   const wanted = ["{\"a\":1}", "one\ntwo", "grüße 😀", " spaced", "[DONE]"];
   const bytes = new TextEncoder().encode(stream);
   for (let cut = 0; cut <= bytes.length; cut++) {
