@@ -173,8 +173,9 @@ static rotor_status wait_for_end(serve_server *s, const hosted *h, rotor_error *
     while (!n_signals) {
         if (serve_has_failed(s, err)) return err->code;
         if (!said && serve_is_ready(s)) {
-            cli_log(h->a, BASE_LOG_INFO, "ready: http%s://%s:%u/v1", h->cert.data ? "s" : "",
-                    cli_text(h->a, OPT_HOST), serve_port(s));
+            const char *tls = h->cert.data ? "s" : "", *host = cli_text(h->a, OPT_HOST);
+            cli_log(h->a, BASE_LOG_INFO, "web chat: http%s://%s:%u/", tls, host, serve_port(s));
+            cli_log(h->a, BASE_LOG_INFO, "ready: http%s://%s:%u/v1", tls, host, serve_port(s));
             said = true;
         }
         base_sleep_us(TICK_US);

@@ -51,7 +51,7 @@ class Machine:
 
 
 CORE = ("make gcc libc6-dev meson ninja-build pkg-config libjansson-dev libutf8proc-dev "
-        "libpcre2-dev libedit-dev")
+        "libpcre2-dev libmicrohttpd-dev libedit-dev")
 
 
 @pytest.fixture(autouse=True)
