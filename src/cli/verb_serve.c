@@ -3,6 +3,7 @@
  * rotor serve: models over HTTP, until Ctrl-C or SIGTERM. The first one lets answers go on for a
  * moment and then ends them; a second one does not wait.
  */
+#define _POSIX_C_SOURCE 200809L
 #include "cli/cli.h"
 #include "serve/serve.h"
 

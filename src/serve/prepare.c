@@ -255,7 +255,7 @@ bool serve_read_call(serve_call *c, const base_buf *body, serve_fault *f) {
     return serve_parse(body, &c->body, f) && choose_model(c, f) && c->dialect->read(c, f);
 }
 
-static bool prepare(serve_call *c, const base_buf *body, serve_fault *f) {
+bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f) {
     if (!serve_read_call(c, body, f)) return false;
     for (size_t i = 0; i < c->req.n_prompts; i++)
         if (!serve_make_tokens(c, &c->req.prompts[i], f)) return false;
@@ -284,7 +284,7 @@ void serve_generate(serve_exchange *x) {
     bool ok = c || serve_no_memory(&f);
     if (ok) {
         c->dialect = x->route->dialect;
-        ok = prepare(c, &x->body, &f);
+        ok = serve_prepare(c, &x->body, &f);
     }
     serve_hand_over(x, c, ok, &f);
 }

@@ -265,6 +265,8 @@ serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f)
 bool serve_parse(const base_buf *text, json_t **out, serve_fault *f);
 /* What the body asks for, by the call's dialect. */
 bool serve_read_call(serve_call *c, const base_buf *body, serve_fault *f);
+/* From the body to what the worker needs, for a call whose dialect is set. */
+bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f);
 /* The prompt's tokens; *f when they do not fit. */
 bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f);
 /* gap.c: tokens of a text with a suffix. */
