@@ -247,6 +247,7 @@ void serve_job_end(serve_job *j) {
     rotor_error err = {0};
     const rotor_status st = rotor_batch_result(j->c->inside->model->batch, j->handle, &r, &err);
     j->handle = 0;
+    j->c->inside->n_running--;
     if (st != ROTOR_OK) {
         serve_fault f = {0};
         serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);

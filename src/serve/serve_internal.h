@@ -119,11 +119,12 @@ typedef struct serve_inside {
     /* The worker's: */
     serve_call *next;            /* in its list */
     serve_job *jobs;             /* [n_choices], kept */
-    size_t n_started;            /* choices given to the batch, or skipped */
+    size_t n_running;            /* choices in the batch */
     size_t n_ended;              /* choices that have ended */
     bool begun;                  /* it has left the queue */
     bool cancelled;              /* everything is to end */
     bool failed;                 /* a fault has been told */
+    bool told;                   /* metrics know that it was cancelled */
     base_buf scratch;            /* an event's bytes; owned */
     uint64_t submitted_us;       /* when it came */
     uint64_t first_us;           /* when its first token came; 0: not yet */

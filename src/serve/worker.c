@@ -144,41 +144,52 @@ static bool may_start(const serve_call *c, size_t i) {
     return i == first || j->prompted || j->choice->finish != SERVE_RUNNING;
 }
 
-/* Starts what there is room for. False: no place was left for all that could begin. */
-static bool start_jobs(serve_call *c) {
-    serve_inside *in = c->inside;
-    for (size_t i = 0; i < c->n_choices && !in->cancelled; i++) {
-        serve_job *j = &in->jobs[i];
-        rotor_error err = {0};
-        if (j->started || !may_start(c, i)) continue;
-        if (rotor_batch_free_places(in->model->batch) == 0) return false;
-        begin(c);
-        const rotor_status st =
-            c->req.max_zero ? serve_job_skip(j, &err) : serve_job_start(j, &err);
-        if (st != ROTOR_OK) {
-            serve_fault f = {0};
-            if (st == ROTOR_E_ARG)
-                serve_refuse(&f, NULL, "invalid_value", "%.500s", err.message);
-            else
-                serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
-            fault_all(c, &f);
-            return true;
-        }
-        j->started = true;
-        in->n_started++;
-    }
-    return true;
+/* The first choice that can begin; NULL: none can. */
+static serve_job *next_job(const serve_call *c) {
+    for (size_t i = 0; i < c->n_choices; i++)
+        if (!c->inside->jobs[i].started && may_start(c, i)) return &c->inside->jobs[i];
+    return NULL;
 }
 
-/* In the order they came; who waits for a place of a model lets nobody overtake. */
-static void give_places(worker *w) {
+static void start_job(serve_job *j) {
+    serve_call *c = j->c;
+    rotor_error err = {0};
+    serve_fault f = {0};
+    begin(c);
+    const rotor_status st = c->req.max_zero ? serve_job_skip(j, &err) : serve_job_start(j, &err);
+    j->started = true;
+    if (st == ROTOR_OK) {
+        c->inside->n_running += !c->req.max_zero;
+        return;
+    }
+    c->inside->n_ended++;
+    if (st == ROTOR_E_ARG)
+        serve_refuse(&f, NULL, "invalid_value", "%.500s", err.message);
+    else
+        serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
+    fault_all(c, &f);
+}
+
+/* A place goes to whoever has fewest, and of those to who came first: a request for a thousand
+ * answers does not make the next one wait for all of them. */
+static serve_job *who_is_next(worker *w, const serve_model *m) {
+    serve_job *best = NULL;
     for (serve_call *c = w->calls; c; c = c->inside->next) {
-        if (c->inside->cancelled || c->inside->task) continue;
-        bool behind = false;
-        for (serve_call *o = w->calls; o != c && !behind; o = o->inside->next)
-            behind = o->inside->model == c->inside->model && !o->inside->begun &&
-                     !o->inside->cancelled && !o->inside->task;
-        if (!behind || c->inside->begun) start_jobs(c);
+        const serve_inside *in = c->inside;
+        if (in->model != m || in->task || in->cancelled || in->n_ended == c->n_choices) continue;
+        if (best && best->c->inside->n_running <= in->n_running) continue;
+        serve_job *j = next_job(c);
+        if (j) best = j;
+    }
+    return best;
+}
+
+static void give_places(worker *w) {
+    for (size_t i = 0; i < w->s->opt.n_models; i++) {
+        serve_model *m = &w->s->models[i];
+        serve_job *j;
+        while (m->batch && rotor_batch_free_places(m->batch) && (j = who_is_next(w, m)))
+            start_job(j);
     }
 }
 
@@ -201,10 +212,11 @@ static void look_after(worker *w) {
     for (serve_call *c = w->calls; c; c = c->inside->next) {
         serve_inside *in = c->inside;
         if (!in->begun) position++;
-        if (!in->cancelled && serve_call_left(c)) {
-            in->cancelled = true;
+        if (!in->cancelled && serve_call_left(c)) in->cancelled = true;
+        if (in->cancelled && !in->failed && !in->told) {
+            in->told = true;
             base_mutex_lock(w->s->lock);
-            w->s->metrics.cancelled++;
+            w->s->metrics.cancelled += !w->s->cut;
             base_mutex_unlock(w->s->lock);
         }
         if (in->cancelled) {
@@ -220,7 +232,11 @@ static void finish(serve_call *c) {
     serve_inside *in = c->inside;
     if (in->cancelled && !in->failed) {
         serve_fault f = {0};
-        serve_fail_with(&f, 503, "unavailable_error", "shutting_down", "the server is ending");
+        if (atomic_load(&in->s->closing))
+            serve_fail_with(&f, 503, "unavailable_error", "shutting_down", "the server is ending");
+        else
+            serve_fail_with(&f, 503, "unavailable_error", "cancelled",
+                            "the answer was given up: nobody read it");
         fault_all(c, &f);
     } else if (!in->failed && c->req.stream) {
         serve_emit(c, &(serve_event){.kind = SERVE_END});
