@@ -105,7 +105,6 @@ typedef enum cli_opt {
     OPT_MAX_QUEUE,
     OPT_MAX_CONNECTIONS,
     OPT_MAX_BODY,
-    OPT_PING,
     OPT_LOG_JSON,
     OPT_LOG_PROMPTS,
     OPT_PROMPT,

@@ -116,8 +116,6 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "connections at once", VERB_SERVE, CLI_SAVED},
 [OPT_MAX_BODY] = {"max-body", 0, CLI_INT, NET, "MIB", 1, 1024, NULL, "8",
     "largest request", VERB_SERVE, CLI_SAVED},
-[OPT_PING] = {"ping", 0, CLI_REAL, NET, "SECONDS", 0.01, 3600, NULL, "5",
-    "a stream that is silent for so long sends a comment", VERB_SERVE, CLI_SAVED},
 [OPT_LOG_JSON] = {"log-json", 0, CLI_FLAG, NET, NULL, 0, 0, NULL, NULL,
     "lines of the log are JSON objects", VERB_SERVE, CLI_SAVED},
 [OPT_LOG_PROMPTS] = {"log-prompts", 0, CLI_FLAG, NET, NULL, 0, 0, NULL, NULL,

@@ -149,7 +149,6 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->max_queue = (uint32_t)cli_int(a, OPT_MAX_QUEUE);
     o->max_connections = (uint32_t)cli_int(a, OPT_MAX_CONNECTIONS);
     o->max_body_bytes = (size_t)cli_int(a, OPT_MAX_BODY) << 20;
-    o->ping_us = (uint32_t)(cli_real(a, OPT_PING) * 1e6);
     o->embed = cli_on(a, OPT_EMBED);
     o->strict_model = cli_on(a, OPT_STRICT_MODEL);
     o->ping_us = (uint32_t)cli_int(a, OPT_PING_MS) * 1000;

@@ -689,11 +689,11 @@ def test_progress_of_a_prompt(server):
 
 def test_silence_is_broken():
     """A stream that waits in the queue, and one whose prompt takes long, get comments, which clients skip."""
-    s = Server(STORY, "--parallel", "1", "--ping", "0.02", "--chunk", "1")
+    s = Server(STORY, "--parallel", "1", "--ping-ms", "20", "--chunk", "1", "--ctx", "4096")
     try:
         begin = time.time()
         first = s.connect()
-        first.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 10000, "ignore_eos": True, "n": 8}),
+        first.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 2500, "ignore_eos": True}),
                       {"Content-Type": "application/json"})
         while slots_busy(s) == 0 and time.time() < begin + 5:
             time.sleep(0.002)
