@@ -330,9 +330,13 @@ bool serve_read_effort(serve_call *c, serve_at at, serve_fault *f);
 bool serve_effort_of(const char *word, rotor_effort *out);
 /* response_format, grammar and json_schema. After the sampling fields. */
 bool serve_read_rules(serve_call *c, serve_at at, serve_fault *f);
+/* {"type": "text"}, "json_object" or "json_schema", the schema beside the type or, as in the Chat
+ * API, in an object json_schema. */
+bool serve_read_format(serve_call *c, serve_at format, serve_fault *f);
 /* For rules of another form: the answer is kept to them; param: the field they are from. */
 bool serve_keep_to(serve_call *c, rotor_grammar_kind kind, const char *text, const char *param,
                    serve_fault *f);
+bool serve_keep_to_schema(serve_call *c, json_t *schema, const char *param, serve_fault *f);
 json_t *serve_openai_usage(const serve_call *c);
 json_t *serve_timings(const serve_timing *t);
 const char *serve_openai_finish(serve_finish finish);

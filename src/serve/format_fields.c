@@ -26,7 +26,7 @@ bool serve_keep_to(serve_call *c, rotor_grammar_kind kind, const char *text, con
                         "'%s': %.500s", param, err.message);
 }
 
-static bool keep_to_schema(serve_call *c, json_t *schema, const char *param, serve_fault *f) {
+bool serve_keep_to_schema(serve_call *c, json_t *schema, const char *param, serve_fault *f) {
     base_buf text = {0};
     if (!json_is_object(schema))
         return serve_refuse(f, param, "invalid_value", "'%s': expected an object", param);
@@ -45,35 +45,35 @@ static bool read_grammar(serve_call *c, serve_at at, serve_fault *f) {
     return serve_keep_to(c, ROTOR_GRAMMAR_GBNF, text, "grammar", f);
 }
 
-/* OpenAI's {"type": "json_schema", "json_schema": {"name", "schema"}}; others put the schema beside
- * the type, of json_object, too. */
-static bool read_format(serve_call *c, serve_at format, serve_fault *f) {
+bool serve_read_format(serve_call *c, serve_at format, serve_fault *f) {
     const char *type = "text";
-    serve_at inner;
+    char path[96];
+    serve_at at = format;
     if (!serve_read_text(format, "type", &type, f)) return false;
     if (strcmp(type, "text") == 0) return true;
     const bool by_schema = strcmp(type, "json_schema") == 0;
     if (!by_schema && strcmp(type, "json_object") != 0)
-        return serve_refuse(f, "response_format.type", "invalid_value",
-                            "'response_format.type' is '%.40s': expected text, json_object or "
-                            "json_schema",
+        return serve_refuse(f, serve_path(format, "type", path), "invalid_value",
+                            "'%s' is '%.40s': expected text, json_object or json_schema", path,
                             type);
-    json_t *beside = serve_field(format, "schema");
-    if (beside) return keep_to_schema(c, beside, "response_format.schema", f);
-    if (!by_schema) return serve_keep_to(c, ROTOR_GRAMMAR_JSON_OBJECT, NULL, "response_format", f);
-    if (!serve_object(format, "json_schema", &inner, f)) return false;
-    json_t *schema = inner.object ? serve_field(inner, "schema") : NULL;
-    if (!schema)
-        return serve_refuse(f, "response_format.json_schema.schema", "missing_required_parameter",
-                            "'response_format.json_schema.schema' is missing");
-    return keep_to_schema(c, schema, "response_format.json_schema.schema", f);
+    if (!serve_field(format, "schema")) {
+        if (!by_schema)
+            return serve_keep_to(c, ROTOR_GRAMMAR_JSON_OBJECT, NULL,
+                                 serve_path(format, "type", path), f);
+        if (!serve_object(format, "json_schema", &at, f)) return false;
+        if (!at.object) at = format;
+    }
+    json_t *schema = serve_field(at, "schema");
+    serve_path(at, "schema", path);
+    if (schema) return serve_keep_to_schema(c, schema, path, f);
+    return serve_refuse(f, path, "missing_required_parameter", "'%s' is missing", path);
 }
 
 bool serve_read_rules(serve_call *c, serve_at at, serve_fault *f) {
     serve_at format;
     json_t *schema = serve_field(at, "json_schema");
     if (!serve_object(at, "response_format", &format, f)) return false;
-    if (format.object && !read_format(c, format, f)) return false;
-    if (schema && !keep_to_schema(c, schema, "json_schema", f)) return false;
+    if (format.object && !serve_read_format(c, format, f)) return false;
+    if (schema && !serve_keep_to_schema(c, schema, "json_schema", f)) return false;
     return read_grammar(c, at, f);
 }

@@ -64,11 +64,14 @@ static bool read_think(serve_call *c, serve_at top, serve_fault *f) {
                         c->model_id);
 }
 
-/* Only text is known until the grammar is: a format that cannot be promised is refused. */
-static bool read_format(serve_at top, serve_fault *f) {
-    const json_t *v = serve_field(top, "format");
-    return !v || (json_is_string(v) && !json_string_length(v)) ||
-           serve_refuse(f, "format", "unsupported_parameter", "'format': only text is supported");
+/* "json", or a schema. */
+static bool read_format(serve_call *c, serve_at top, serve_fault *f) {
+    json_t *v = serve_field(top, "format");
+    const char *word = json_string_value(v);
+    if (!v || (word && !word[0])) return true;
+    if (word && strcmp(word, "json") == 0)
+        return serve_keep_to(c, ROTOR_GRAMMAR_JSON_OBJECT, NULL, "format", f);
+    return serve_keep_to_schema(c, v, "format", f);
 }
 
 static bool refuse_images(serve_at at, serve_fault *f) {
@@ -84,7 +87,7 @@ static bool begin_read(serve_call *c, serve_at top, serve_fault *f) {
     ollama *o = c->state = serve_keep(c, 1, sizeof *o);
     if (!o) return serve_no_memory(f);
     o->start_ns = base_now_ns();
-    return read_options(c, top, f) && read_think(c, top, f) && read_format(top, f);
+    return read_options(c, top, f) && read_think(c, top, f) && read_format(c, top, f);
 }
 
 /* Nothing is to be said: a prompt of one token that is not even evaluated. */

@@ -229,16 +229,11 @@ static bool read_reasoning_options(serve_call *c, serve_at at, serve_fault *f) {
                         "'reasoning.effort' is '%.40s': expected low, medium or high", word);
 }
 
-/* Only text is known until the grammar is: a format that cannot be promised is refused. */
-static bool read_format(serve_at at, serve_fault *f) {
+static bool read_format(serve_call *c, serve_at at, serve_fault *f) {
     serve_at text, format;
-    const char *type = "text";
-    if (!serve_object(at, "text", &text, f) || !serve_object(text, "format", &format, f) ||
-        !serve_read_text(format, "type", &type, f))
+    if (!serve_object(at, "text", &text, f) || !serve_object(text, "format", &format, f))
         return false;
-    return strcmp(type, "text") == 0 ||
-           serve_refuse(f, "text.format.type", "unsupported_parameter",
-                        "'text.format.type' is '%.40s': only text is supported", type);
+    return !format.object || serve_read_format(c, format, f);
 }
 
 /* What would change the answer and is not there. */
@@ -264,7 +259,7 @@ static bool responses_read(serve_call *c, serve_fault *f) {
     if (!serve_read_bool(top, "store", &r->store, f) ||
         !serve_read_text(top, "previous_response_id", &r->previous, f) || !refuse_unknown(top, f) ||
         !read_turns(c, top, f) || !serve_read_sampling(c, top, f) || !read_tools(c, top, f) ||
-        !read_reasoning_options(c, top, f) || !read_format(top, f))
+        !read_reasoning_options(c, top, f) || !read_format(c, top, f))
         return false;
     c->req.n = 1;
     return true;

@@ -45,6 +45,20 @@ def test_a_schema_is_kept_to(server, path, rules):
         assert path == "/completion" or reply["choices"][0]["finish_reason"] == "stop"
 
 
+def test_other_protocols(server):
+    """The Responses API's text.format and Ollama's format."""
+    for more in ({"type": "json_schema", "name": "pet", "schema": PET}, {"type": "json_object", "schema": PET}):
+        reply = server.ask("/v1/responses", {"input": "A pet?", "text": {"format": more}, "max_output_tokens": 150})
+        assert is_pet(reply["output"][-1]["content"][0]["text"])
+    error = server.ask("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema", "name": "n"}}}, status=400)["error"]
+    assert error["param"] == "text.format.schema"
+    chat = {"messages": [{"role": "user", "content": "A pet?"}], "stream": False, "options": {"num_predict": 150}}
+    assert is_pet(server.ask("/api/chat", {**chat, "format": PET})["message"]["content"])
+    assert server.ask("/api/chat", {**chat, "format": "json"})["message"]["content"].startswith("{")
+    plain = {"prompt": "A pet?", "stream": False, "options": {"num_predict": 150}}
+    assert is_pet(server.ask("/api/generate", {**plain, "format": PET})["response"])
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_a_grammar_is_kept_to(server, path):
     reply = server.ask(path, {**PATHS[path](), "grammar": 'root ::= " " ("red" | "green") [!]{3}', "temperature": 1, "max_tokens": 50})
@@ -101,7 +115,7 @@ def test_many_at_once_each_with_its_own(server):
     ({"json_schema": {"properties": {"a": {"not": {}}}}}, "json_schema", "#/properties/a"),
     ({"json_schema": "text"}, "json_schema", "expected an object"),
     ({"response_format": {"type": "yaml"}}, "response_format.type", "yaml"),
-    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema", "missing"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.schema", "missing"),
     ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}}, "response_format.json_schema.schema", "itself"),
     ({"grammar": 'root ::= "a"', "json_schema": {}}, "grammar", "already"),
     ({"json_schema": {}, "ignore_eos": True}, "json_schema", "ignore_eos"),

@@ -336,7 +336,7 @@ def test_the_oldest_response_is_forgotten_first(server):
     ({"input": "x", "conversation": "conv_1"}, "conversation", "unsupported_parameter"),
     ({"input": "x", "prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
     ({"input": "x", "truncation": "never"}, "truncation", "invalid_value"),
-    ({"input": "x", "text": {"format": {"type": "xml"}}}, "text.format.type", "unsupported_parameter"),
+    ({"input": "x", "text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value"),
 ])
 def test_what_is_wrong_is_named(server, body, param, code):
     error = server.ask("/v1/responses", {"model": "stories260K", **body}, 400)["error"]
