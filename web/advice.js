@@ -48,6 +48,9 @@ const KINDS = [
     title: "The server does not answer.",
     advice: "Is rotor serve still running? Start it again; the conversation is safe here.", actions: ["again"],
   })],
+  [(e) => e.code === "shutting_down", () => ({
+    title: "The server is ending.", advice: "What had arrived is kept, and the conversation is safe here. Start rotor serve again.", actions: ["again"],
+  })],
   [(e) => e.status >= 500 || e.type === "server_error", (e) => ({
     title: "The server failed.", advice: `${e.message} Its log says more. What had arrived is kept.`, actions: ["again"],
   })],

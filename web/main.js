@@ -264,6 +264,7 @@ class Page {
     this.save(conversation).then(() => this.sidebar.show(this.conversation.id));
     this.show();
     this.thread.toEnd();
+    if (!matchMedia("(pointer: coarse)").matches) this.composer.focus();
     announce("The answer begins.");
     this.exchange.run();
   }
@@ -282,7 +283,10 @@ class Page {
     }
     conversation.changed_ms = Date.now();
     this.save(conversation).then(() => this.sidebar.show(this.conversation.id));
-    if (conversation === this.conversation) this.show();
+    if (conversation === this.conversation) {
+      this.thread.end(node); // in place: what is selected or unfolded elsewhere stays so
+      this.showMeter();
+    }
     announce(failure ? `${node.error.title} ${node.error.advice}` : node.text.slice(0, 3000) || "No answer.");
     if (failure?.status === 401) this.askKey(() => this.retry(node));
   }

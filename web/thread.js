@@ -137,6 +137,12 @@ export class Thread {
     return view.turn;
   }
 
+  /// The answer is complete, or as complete as it gets.
+  end(node) {
+    this.exchange = null;
+    this.update(node);
+  }
+
   update(node) {
     const view = this.views.get(node.id);
     if (view) this.fill(node, view);

@@ -31,7 +31,6 @@ void serve_get_page(serve_exchange *x) {
         {"Content-Security-Policy", serve_page_policy},
         {"Referrer-Policy", "no-referrer"},
         {"X-Frame-Options", "DENY"}, /* for browsers that do not know frame-ancestors */
-        {"Cross-Origin-Opener-Policy", "same-origin"},
         {"Cache-Control", "no-cache"}, /* keep it, but ask whether it is still this one */
         {"ETag", serve_page_etag},
         {NULL, NULL},

@@ -143,12 +143,12 @@ class Chromium:
             self.tabs[reply["sessionId"]].event(reply["method"], reply["params"])
         return reply
 
-    def tab(self, width=1280, height=800, mobile=False):
-        """A tab in a profile of its own: no storage is shared with the others."""
-        context = self.call("Target.createBrowserContext")["browserContextId"]
+    def tab(self, width=1280, height=800, mobile=False, beside=None):
+        """A tab in a profile of its own, sharing no storage with others; `beside` another tab: in its profile."""
+        context = beside.context if beside else self.call("Target.createBrowserContext")["browserContextId"]
         target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self.tabs[session] = tab = Tab(self, session, target)
+        self.tabs[session] = tab = Tab(self, session, target, context)
         for domain in ("Page", "Runtime", "Network", "Log"):
             tab.call(domain + ".enable")
         tab.size(width, height, mobile)
@@ -156,8 +156,8 @@ class Chromium:
 
 
 class Tab:
-    def __init__(self, browser, session, target):
-        self.browser, self.session, self.target = browser, session, target
+    def __init__(self, browser, session, target, context):
+        self.browser, self.session, self.target, self.context = browser, session, target, context
         self.errors, self.urls = [], []
 
     def close(self):
@@ -181,6 +181,10 @@ class Tab:
 
     def colours(self, scheme):
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def throughput(self, bytes_per_s):
+        """How fast answers arrive; -1: as fast as they come."""
+        self.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=bytes_per_s, uploadThroughput=-1)
 
     def go(self, url):
         self.js("window.before = true")

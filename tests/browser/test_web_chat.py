@@ -259,13 +259,20 @@ def test_search_rename_delete_export_import(tab, mock):
 
 
 def test_two_tabs_agree(browser, tab, mock):
-    """A second tab of the same profile sees what the first has written."""
+    """A second tab of the same profile sees what the first one writes and deletes."""
     open_page(tab, mock)
-    tab.js("window.open(location.href)")
+    other = browser.tab(beside=tab)
+    open_page(other, mock)
     say(tab, "written here")
-    tab.js("navigator.serviceWorker; 0")
-    other = tab.js("new Promise((done) => { const c = new BroadcastChannel('rotor'); c.onmessage = (e) => done(e.data); setTimeout(() => done('silence'), 3000); document.querySelector('#conversations [aria-label^=Delete]').click(); })")
-    assert other == "changed"
+    other.wait("document.querySelector('#conversations .open')?.innerText === 'written here'")
+    other.js("document.querySelector('#conversations .open').click()")
+    other.wait("document.querySelectorAll('.turn').length === 2")
+    say(tab, "and more")
+    other.wait("document.querySelectorAll('.turn').length === 4")
+    tab.js("document.querySelector('#conversations [aria-label^=Delete]').click()")
+    other.wait("!document.querySelector('#conversations li')")
+    assert not other.errors, other.errors
+    other.close()
 
 
 def test_a_narrow_screen(browser, mock):

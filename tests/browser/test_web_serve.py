@@ -13,6 +13,9 @@ sys.path.append(str(HERE.parent / "program"))
 from test_cli_serve import Server  # noqa: E402
 
 
+SLOW = 25_000  # bytes a second
+
+
 @pytest.fixture(scope="module")
 def server():
     running = Server("embedded")
@@ -43,11 +46,13 @@ def test_a_visit(tab, server):
     # An example of the empty page, told twice over with one seed: the same story.
     set_sampling(tab, temperature=0.5, seed=1)
     tab.js("window.states = []; new MutationObserver(() => states.push(%s.length)).observe(document.querySelector('#thread'), { subtree: true, childList: true, characterData: true })" % ANSWER)
+    tab.throughput(SLOW)  # the model is done in the twentieth of a second
     tab.click(".examples li:nth-child(1) button")
     settled(tab, 2)
+    tab.throughput(-1)
     first = turns(tab)
     assert first[0] == "Tell me a story about a dog." and len(first[1].split()) > 30
-    assert len(set(tab.js("states"))) > 2, "the answer came in one piece"  # a quarter of a second for a whole story
+    assert len(set(tab.js("states"))) > 5, "the answer came in one piece"
     n_tokens, rate = re.fullmatch(r"([\d,]+) tokens, ([\d,.]+) t/s", tab.text(".stats")).groups()
     used = int(re.match(r"([\d,]+) of 512", tab.text("#meter"))[1])
     assert int(n_tokens) > 30 and float(rate.replace(",", "")) > 1 and int(n_tokens) < used <= 512
@@ -73,9 +78,11 @@ def test_a_visit(tab, server):
     assert len(turns(tab)[1].split()) > 20 and tab.text(".turn.user .branches") == "2 / 2"
     tab.click("#new-chat")
     tab.js("new MutationObserver(() => { if (%s.length > 5) document.querySelector('.send.stops')?.click(); }).observe(document.querySelector('#thread'), { subtree: true, childList: true })" % ANSWER)
+    tab.throughput(SLOW)
     say(tab, "Tell me a story about a bird.", wait=False)
     tab.wait("document.querySelector('.note')?.innerText.includes('Stopped here')")
-    assert len(turns(tab)[1]) > 5
+    tab.throughput(-1)
+    assert 5 < len(turns(tab)[1]) < 200
 
     # What was said is found, outlives the page, can be taken along and be deleted.
     tab.click("#search")

@@ -194,7 +194,7 @@ checks.a_line_without_end_is_refused = () => {
 };
 
 checks.every_failure_has_advice = () => {
-  const kinds = [[0, "no_connection"], [0, "stream_cut"], [400, "context_length_exceeded"], [400, "invalid_value"], [401, "invalid_api_key"], [403, "host_not_allowed"], [404, "model_not_found"], [413, "request_too_large"], [429, "queue_full"], [500, "internal_error"], [501, "not_supported"], [503, "model_loading"], [502, undefined]];
+  const kinds = [[0, "no_connection"], [0, "stream_cut"], [400, "context_length_exceeded"], [400, "invalid_value"], [401, "invalid_api_key"], [403, "host_not_allowed"], [404, "model_not_found"], [413, "request_too_large"], [429, "queue_full"], [500, "internal_error"], [501, "not_supported"], [503, "model_loading"], [200, "shutting_down"], [502, undefined]];
   for (const [status, code] of kinds) {
     const { title, advice, actions } = adviceFor(new ApiError(status, { code, message: "Because." }));
     if (!title || !advice || !Array.isArray(actions)) throw new Error(`${status} ${code}`);
