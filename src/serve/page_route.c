@@ -30,7 +30,7 @@ void serve_get_page(serve_exchange *x) {
         {"Content-Type", "text/html; charset=utf-8"},
         {"Content-Security-Policy", serve_page_policy},
         {"Referrer-Policy", "no-referrer"},
-        {"X-Frame-Options", "DENY"}, /* for browsers that do not know frame-ancestors */
+        {"X-Frame-Options", "DENY"},   /* for browsers that do not know frame-ancestors */
         {"Cache-Control", "no-cache"}, /* keep it, but ask whether it is still this one */
         {"ETag", serve_page_etag},
         {NULL, NULL},
