@@ -181,8 +181,8 @@ void gen_result_free(gen_result *r);
 /* Continues the session to prompt[n], n >= 1, and generates. The session afterwards holds the
  * prompt and the answer, except a last token that nothing was asked after: the next run adds it.
  * During a callback it may also hold guesses that have not been judged yet.
- * Allocates before the first token only, unless tokens are longer than 16 bytes on average or the
- * context is shifted. */
+ * Allocates before the first token only, unless tokens are longer than 16 bytes on average, the
+ * context is shifted, or a guide does. */
 rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const gen_options *opt,
                      gen_result *out, rotor_error *err);
 

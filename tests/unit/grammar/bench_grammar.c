@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench_grammar VOCABULARY.gguf: what masks cost. Texts are drawn under the masks of some schemas,
+ * bench_grammar MODEL.gguf: what masks cost. Texts are drawn under the masks of some schemas,
  * any allowed token as likely as another but closing ones likelier; each step's mask and move are
  * timed. Prints, for each schema: the first mask, the median, the mean, the slowest, all in
  * microseconds. Not a test: built by `ninja -C build tests/unit/grammar/bench_grammar`.
@@ -37,8 +37,8 @@ static const char *const schemas[] = {
     "\"string\"}},"
     "\"required\":[\"type\",\"text\"]}]},\"minItems\":5}",
     "{\"type\":\"string\",\"pattern\":\"^[A-Z][a-z]+( [A-Z][a-z]+)*$\"}",
-    "{\"type\":\"object\",\"properties\":{\"id\":{\"type\":\"integer\"}},\"additionalProperties\":"
-    "{\"type\":\"string\"}}",
+    ("{\"type\":\"object\",\"properties\":{\"id\":{\"type\":\"integer\"}},\"additionalProperties\":"
+     "{\"type\":\"string\"}}"),
 };
 
 enum { TEXTS = 20, TOKENS = 200, MAX_TIMES = TEXTS * TOKENS };
