@@ -195,10 +195,10 @@ def find_python():
     return None
 
 
-def pytest_suite(log, folder, binary="build/rotor", marker=None, env=None):
+def pytest_suite(log, folder, binary="build/rotor", marker=None, env=None, python=None):
     if not glob.glob(os.path.join(ROOT, folder, "**", "test_*.py"), recursive=True):
         return Result(notes=["%s: no tests yet" % folder])
-    python = find_python()
+    python = python or find_python()
     if python is None:
         return missing("a python3 with numpy and pytest")
     report = log.path[:-len(".log")] + ".xml"
@@ -379,7 +379,30 @@ def all_tier():
         ("old processor", old_processor),
         ("aarch64", aarch64),
         ("valgrind", valgrind),
+        ("clients", clients),
     ]
+
+
+def clients(log):
+    """Published clients against the server. They are installed into build/clients, beside the
+    system's numpy and pytest; without an index of packages there are none."""
+    folder = os.path.join(ROOT, "build", "clients")
+    wanted, installed = os.path.join(ROOT, "tests/clients/requirements.txt"), os.path.join(folder, "installed.txt")
+    python = os.path.join(folder, "bin", "python")
+    with open(wanted) as f:
+        requirements = f.read()
+    if not os.path.exists(installed) or open(installed).read() != requirements:
+        shutil.rmtree(folder, ignore_errors=True)
+        base = find_python()
+        if base is None or log.run([base, "-m", "venv", "--system-site-packages", folder], limit_s=60):
+            return missing("a python3 with numpy, pytest and venv")
+        if log.run([python, "-m", "pip", "install", "--disable-pip-version-check", "--retries", "1", "--timeout", "10",
+                    "-q", "-r", wanted], limit_s=180):
+            return Result(skipped=1, notes=["skipped: pip cannot reach an index of packages, or lacks what %s names" %
+                                            os.path.relpath(wanted, ROOT)])
+        with open(installed, "w") as f:
+            f.write(requirements)
+    return pytest_suite(log, "tests/clients", python=python)
 
 
 def soak_tier():

@@ -351,7 +351,7 @@ static void add_settings(json_t *v, const serve_call *c) {
     echo(v, c, "tool_choice", json_string("auto"));
     echo(v, c, "tools", json_array());
     echo(v, c, "truncation", json_string("disabled"));
-    echo(v, c, "user", json_null());
+    if (serve_field((serve_at){.object = c->body}, "user")) echo(v, c, "user", NULL);
     echo(v, c, "reasoning", json_pack("{s:n, s:n}", "effort", "summary"));
     json_object_set_new(v, "temperature", short_real(c->req.gen.temperature));
     json_object_set_new(v, "top_p", short_real(c->req.gen.top_p));
@@ -365,12 +365,13 @@ static json_t *response_json(const serve_call *c, const char *status) {
     const responses *r = c->state;
     const serve_prompt *p = &c->req.prompts[0];
     const bool going_on = strcmp(status, "in_progress") == 0;
-    json_t *v = json_pack(
-        "{s:s, s:s, s:I, s:s, s:o, s:n, s:n, s:o, s:o, s:o}", "id", r->id, "object", "response",
-        "created_at", (json_int_t)c->created_s, "status", status, "completed_at",
-        r->ended_s ? json_integer(r->ended_s) : json_null(), "error", "incomplete_details", "model",
-        serve_json_text(c->model_id, strlen(c->model_id)), "output",
-        going_on ? json_array() : output_json(c), "usage", going_on ? json_null() : usage_json(c));
+    json_t *v =
+        json_pack("{s:s, s:s, s:I, s:s, s:o, s:n, s:n, s:o, s:o}", "id", r->id, "object",
+                  "response", "created_at", (json_int_t)c->created_s, "status", status,
+                  "completed_at", r->ended_s ? json_integer(r->ended_s) : json_null(), "error",
+                  "incomplete_details", "model", serve_json_text(c->model_id, strlen(c->model_id)),
+                  "output", going_on ? json_array() : output_json(c));
+    if (!going_on) json_object_set_new(v, "usage", usage_json(c));
     add_settings(v, c);
     if (strcmp(status, "incomplete") == 0)
         json_object_set_new(v, "incomplete_details",
@@ -429,6 +430,10 @@ static void put_at(serve_call *c, const char *name, const serve_part *part, cons
     if (part->kind != SERVE_PART_CALL) json_object_set_new(e, "content_index", json_integer(0));
     if (strncmp(name, "response.output_text", 20) == 0)
         json_object_set_new(e, "logprobs", json_array());
+    if (part->kind == SERVE_PART_CALL && strcmp(key, "arguments") == 0) {
+        const char *function = c->choices[0].calls[part->call].name;
+        json_object_set_new(e, "name", serve_json_text(function, strlen(function)));
+    }
     put(c, name, e, out);
 }
 
