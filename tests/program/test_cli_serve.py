@@ -689,7 +689,7 @@ def test_progress_of_a_prompt(server):
 
 def test_silence_is_broken():
     """A stream that waits in the queue, and one whose prompt takes long, get comments, which clients skip."""
-    s = Server(STORY, "--parallel", "1", "--ping-ms", "20", "--chunk", "1", "--ctx", "4096")
+    s = Server(STORY, "--parallel", "1", "--ping-ms", "2", "--chunk", "1", "--ctx", "4096")
     try:
         begin = time.time()
         first = s.connect()
@@ -702,7 +702,7 @@ def test_silence_is_broken():
         first.getresponse().read()
         first.close()
         r, data = s.raw("POST", "/v1/completions", json.dumps({"prompt": [5] * 400, "max_tokens": 1, "stream": True}), {"Content-Type": "application/json"})
-        assert data.startswith(b": working\n\n") and data.endswith(b"data: [DONE]\n\n")
+        assert b": working\n\n" in data and data.endswith(b"data: [DONE]\n\n")
     finally:
         assert s.stop() == 0
 
