@@ -373,6 +373,48 @@ rotor_status base_child_run(const base_child *c, base_child_end *end, rotor_erro
  * no file can be opened, no program started. False: there is no way here, nothing has changed. */
 bool base_lock_self(void);
 
+/* ---- Watching a folder and all that is in it (os_watch.c) -------------------------------------
+ */
+
+typedef enum base_change_kind {
+    BASE_CHANGE_WRITTEN, /* a file is new, or was written */
+    BASE_CHANGE_GONE,    /* a file, or a folder with all that was in it, is not there any more */
+    BASE_CHANGE_MOVED,   /* a file, or a folder with all that is in it, has another path */
+    BASE_CHANGE_RESCAN   /* more happened than can be told: look at everything below path */
+} base_change_kind;
+
+typedef struct base_change {
+    base_change_kind kind; /* what happened */
+    const char *path;      /* where; begins with the root as it was given */
+    const char *from;      /* of a move: where it was; else NULL */
+    bool folder;           /* path is a folder */
+} base_change;
+typedef void (*base_change_fn)(void *user, const base_change *c);
+
+/* Globs with a '/' are held against the path below the root, others against the last name. They
+ * stay borrowed. What is excluded is not looked into; folders need not be included. */
+typedef struct base_watch_options {
+    const char *const *include; /* [n_include] files that count; none: all */
+    size_t n_include;           /* how many */
+    const char *const *exclude; /* [n_exclude] files and folders that do not */
+    size_t n_exclude;           /* how many */
+    uint32_t quiet_ms;          /* a path is told when nothing has happened to it for so long, */
+    uint32_t most_ms;           /* or when its first event is so old; */
+    uint32_t gone_ms;           /* and one that went away, when it has not come back for so long */
+} base_watch_options;
+base_watch_options base_watch_default(void); /* 500 ms, 10 s, 5 s */
+
+typedef struct base_watch base_watch; /* one thread at a time */
+rotor_status base_watch_open(base_watch **out, const char *root, const base_watch_options *opt,
+                             rotor_error *err);
+void base_watch_close(base_watch **w); /* NULL is fine */
+/* Waits until there is something to tell, at most wait_ms, and gives it to fn. What fn gets may be
+ * out of date again: it must look for itself. */
+rotor_status base_watch_wait(base_watch *w, uint32_t wait_ms, base_change_fn fn, void *user,
+                             rotor_error *err);
+/* Folders that the kernel had no watch left for (fs.inotify.max_user_watches): to be polled. */
+size_t base_watch_unwatched(const base_watch *w);
+
 /* ---- Documents as blocks (block_stream.c, extract_run.c): docs/documents.md -------------------
  */
 
