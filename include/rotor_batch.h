@@ -33,7 +33,7 @@ typedef struct rotor_batch_options {
     uint32_t n_warm;   /* sessions kept beside those in use; 0: as many as jobs */
     uint32_t zero;     /* 0 */
     uint64_t step_us;  /* how long a step should last at most, in microseconds, when a prompt is
-                          evaluated while jobs decode; 0: three times a step without prompts */
+                          evaluated while jobs decode; 0: two and a half times a step without */
 } rotor_batch_options;
 ROTOR_API rotor_batch_options rotor_batch_options_default(void);
 

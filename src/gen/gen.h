@@ -223,7 +223,7 @@ rotor_status gen_batch_add(gen_batch *b, run_session *s, const uint32_t *prompt,
  * others are intact and may go on. */
 rotor_status gen_batch_step(gen_batch *b, uint32_t *n_live, rotor_error *err);
 /* From now on, while jobs decode, a step takes only so many prompt rows that it should last no
- * longer than step_us microseconds; 0: than three steps without prompts. Prompts alone fill their
+ * longer than step_us microseconds; 0: than 2.5 steps without prompts. Prompts alone fill their
  * steps. Without this call they always do. */
 void gen_batch_wish(gen_batch *b, uint64_t step_us);
 /* The next step ends the job with GEN_FINISH_CANCEL. Callbacks may call this; a finished job's

@@ -70,7 +70,7 @@ struct gen_batch {
     bool prompts_last; /* so did the last step's: where prompts go apart, it is the others' turn */
     gen_pace pace;     /* of steps without prompts */
     bool wished;       /* steps shall be short while jobs decode … */
-    uint64_t wish_us;  /* … this short; 0: three times `plain` */
+    uint64_t wish_us;  /* … this short; 0: 2.5 times `plain` */
     uint32_t n_prompt; /* of the step's rows, those of prompts beside decoding jobs */
     uint32_t prompt_room; /* most of these in the step being made */
     uint32_t n_mixed;     /* steps with both since one with neither's */
@@ -282,7 +282,7 @@ static uint32_t prompt_room(gen_batch *b) {
         return 0;
     }
     if (b->prompt.us <= 0) return FIRST;
-    const double whole = b->wish_us ? (double)b->wish_us : 3 * b->plain.us;
+    const double whole = b->wish_us ? (double)b->wish_us : 2.5 * b->plain.us;
     const double rows = (whole - b->plain.us) / b->prompt.us;
     if (!(rows > LEAST)) return LEAST;
     const uint32_t n = rows < run_chunk(b->e) ? (uint32_t)rows : run_chunk(b->e);
