@@ -42,6 +42,7 @@ typedef struct rotor_rag_options {
     rotor_engine *embedder;    /* opened with `embed`, outlives the store; NULL: keywords only */
     const char *embedder_path; /* what the store remembers of where the model is; NULL: its name */
     const char *cpu;           /* highest CPU level to use; NULL: all */
+    const char *extract; /* path of rotor-extract, which reads PDF, DOCX, HTML …; NULL: none */
     void (*log)(void *user, int level, const char *line); /* 0 error … 3 debug; NULL: silent */
     void *log_user;                                       /* passed to log */
 } rotor_rag_options;

@@ -100,7 +100,10 @@ rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag
     rotor_rag *r = base_alloc(sizeof *r);
     if (!r) return base_fail_nomem(err, "opening a store");
     r->opt = opt;
-    rag_options o = {.create = opt.create, .write = opt.write, .cpu = cpu_detect() & mask};
+    rag_options o = {.create = opt.create,
+                     .write = opt.write,
+                     .cpu = cpu_detect() & mask,
+                     .extract = opt.extract};
     if (opt.log) o.log = (base_log){say, r};
     rotor_status st =
         opt.embedder ? take_embedder(r, opt.embedder, opt.embedder_path, err) : ROTOR_OK;

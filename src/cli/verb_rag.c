@@ -91,9 +91,22 @@ static rotor_status find_model(job *j, rotor_error *err) {
     return st;
 }
 
+/* rotor-extract lies beside this program; NULL: it does not. */
+static char *find_extract(void) {
+    char *own = base_path_absolute("/proc/self/exe"), *slash = own ? strrchr(own, '/') : NULL;
+    if (slash) *slash = 0;
+    char *path = slash ? base_path_join(own, "rotor-extract") : NULL;
+    if (path && base_path_kind_of(path) != BASE_PATH_FILE) {
+        base_free(path);
+        path = NULL;
+    }
+    base_free(own);
+    return path;
+}
+
 static rotor_status open_store(job *j, bool write, bool model, rotor_error *err) {
     rotor_rag_options opt = rotor_rag_options_default();
-    char *whole = NULL;
+    char *whole = NULL, *extract;
     j->folder = store_folder(cli_word(j->a, 1));
     if (!j->folder) return base_fail_nomem(err, "opening a store");
     if (model) ROTOR_TRY(find_model(j, err));
@@ -102,11 +115,13 @@ static rotor_status open_store(job *j, bool write, bool model, rotor_error *err)
     opt.write = write;
     opt.embedder = j->e;
     opt.embedder_path = whole ? whole : "embedded";
+    opt.extract = extract = write ? find_extract() : NULL;
     opt.cpu = cli_text(j->a, OPT_CPU);
     opt.log = cli_log_line;
     opt.log_user = (void *)(uintptr_t)j->a;
     const rotor_status st = rotor_rag_open(&j->r, j->folder, &opt, err);
     base_free(whole);
+    base_free(extract);
     return st;
 }
 
@@ -280,6 +295,8 @@ static void print_place(const rotor_rag_hit *h) {
         cli_outf(" %s", h->id);
     else if (h->page)
         cli_outf(" page %u", h->page);
+    else if (!h->line)
+        return;
     else if (h->last_line > h->line)
         cli_outf(":%u-%u", h->line, h->last_line);
     else
@@ -344,6 +361,7 @@ static int rag_search(job *j) {
     rotor_rag_query q = rotor_rag_query_default();
     q.k = (uint32_t)cli_int(j->a, OPT_HITS);
     q.mode = mode_of(j->a);
+    if (cli_on(j->a, OPT_NO_EMBED) && q.mode == ROTOR_RAG_HYBRID) q.mode = ROTOR_RAG_LEXICAL;
     q.fusion = cli_int(j->a, OPT_FUSION) ? ROTOR_RAG_RRF : ROTOR_RAG_CONVEX;
     q.filter = j->a->many[OPT_FILTER];
     q.n_filter = j->a->n_many[OPT_FILTER];

@@ -10,10 +10,12 @@ rotor_status rag_open(rag **out, const char *folder, const rag_options *opt, rot
     if (!r) return base_fail_nomem(err, "opening a store");
     r->log = opt->log;
     if (opt->embedder) r->embedder = *opt->embedder;
+    r->extract = opt->extract ? base_strdup(opt->extract) : NULL;
     kern_init(&r->k, opt->cpu);
     r->folder = base_strdup(folder);
-    rotor_status st = r->folder ? rag_db_open(&r->db, folder, opt->create, opt->write, &r->log, err)
-                                : base_fail_nomem(err, "opening a store");
+    rotor_status st = r->folder && (r->extract || !opt->extract)
+                          ? rag_db_open(&r->db, folder, opt->create, opt->write, &r->log, err)
+                          : base_fail_nomem(err, "opening a store");
     if (st != ROTOR_OK)
         rag_close(&r);
     else
@@ -36,6 +38,7 @@ void rag_close(rag **p) {
     forget_index(r);
     rag_db_close(&r->db);
     base_free(r->folder);
+    base_free(r->extract);
     base_free(r);
     *p = NULL;
 }

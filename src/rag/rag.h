@@ -36,6 +36,7 @@ typedef struct rag_options {
     bool write;                   /* be the one writer */
     unsigned cpu;                 /* CPU_* flags the kernels may use */
     const rag_embedder *embedder; /* NULL: keywords only */
+    const char *extract;          /* path of rotor-extract; NULL: text only */
     base_log log;                 /* a line for each thing that is left out */
 } rag_options;
 

@@ -131,6 +131,29 @@ static rotor_status add_text(adder *a, int64_t file, const char *path, rag_form 
     return st;
 }
 
+typedef struct extracting {
+    adder *a;     /* who adds */
+    int64_t file; /* its row */
+} extracting;
+
+static rotor_status put_extracted(void *user, const rag_extracted *x) {
+    const extracting *e = user;
+    rag_document d = {.row = {.file = e->file, .key = x->key, .title = x->title, .meta = x->meta},
+                      .text = x->text,
+                      .blocks = x->blocks};
+    ROTOR_TRY(begin(e->a));
+    ROTOR_TRY(rag_put_document(e->a->r, &d, e->a->run, e->a->report, e->a->err));
+    return commit_now_and_then(e->a);
+}
+
+static rotor_status add_extracted(adder *a, int64_t file, const char *path) {
+    extracting e = {a, file};
+    rotor_error why = {0};
+    const rotor_status st = rag_extract(a->r, path, put_extracted, &e, &why);
+    if (st != ROTOR_OK && !a->err->code) *a->err = why;
+    return st;
+}
+
 static rotor_status put_row(adder *a, const char *path, rag_db_file *f, const char *status,
                             const char *message) {
     snprintf(f->status, sizeof f->status, "%s", status);
@@ -142,8 +165,11 @@ static rotor_status index_bytes(adder *a, const char *path, rag_db_file *f, rag_
                                 rag_form form) {
     size_t gone = 0;
     ROTOR_TRY(put_row(a, path, f, "pending", ""));
-    ROTOR_TRY(reader == RAG_READ_CORPUS ? add_corpus(a, f->id, path)
-                                        : add_text(a, f->id, path, form));
+    if (reader == RAG_READ_EXTRACT)
+        ROTOR_TRY(add_extracted(a, f->id, path));
+    else
+        ROTOR_TRY(reader == RAG_READ_CORPUS ? add_corpus(a, f->id, path)
+                                            : add_text(a, f->id, path, form));
     if (a->stopped) return stopped(a);
     ROTOR_TRY(begin(a));
     ROTOR_TRY(rag_db_drop_stale(a->r->db, f->id, a->run, &gone, a->err));
@@ -173,12 +199,15 @@ static bool unchanged(const rag_db_file *f, const base_node *n) {
            (strcmp(f->status, "ok") == 0 || strcmp(f->status, "skipped") == 0);
 }
 
+/* What went wrong with one file; other failures end the run. */
+static bool of_one_file(rotor_status st) {
+    return st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_STATE || st == ROTOR_E_FORMAT;
+}
+
 static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_error *why) {
     rag_form form;
-    const char *what;
     uint8_t hash[RAG_HASH];
-    const rag_reader reader = rag_reader_of(path, &form, &what);
-    if (reader == RAG_READ_NONE) return base_fail(why, ROTOR_E_UNSUPPORTED, "%s: %s", path, what);
+    const rag_reader reader = rag_reader_of(path, &form);
     ROTOR_TRY(rag_read_bytes(path, reader, &f->node, &a->bytes, why));
     base_sha256(a->bytes.len ? a->bytes.data : "", a->bytes.len, hash);
     const bool same = f->id && f->pipeline == RAG_PIPELINE && strcmp(f->status, "ok") == 0 &&
@@ -190,15 +219,13 @@ static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_
         return put_row(a, path, f, "ok", "");
     }
     if (!a->bytes.len) return base_fail(why, ROTOR_E_UNSUPPORTED, "%s: empty", path);
-    ROTOR_TRY(rag_to_utf8(&a->bytes, path, why));
+    if (reader != RAG_READ_EXTRACT) ROTOR_TRY(rag_to_utf8(&a->bytes, path, why));
     const rotor_status st = index_bytes(a, path, f, reader, form);
-    if (st != ROTOR_OK && a->err) *why = *a->err;
+    if (st != ROTOR_OK) {
+        *why = *a->err;
+        if (of_one_file(st)) a->err->code = ROTOR_OK;
+    }
     return st;
-}
-
-/* What went wrong with one file; other failures end the run. */
-static bool of_one_file(rotor_status st) {
-    return st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_STATE || st == ROTOR_E_FORMAT;
 }
 
 static rotor_status add_file(void *user, const char *path) {

@@ -20,12 +20,12 @@ enum {
 
 /* What a passage is made of: a block, or a part of one. */
 typedef struct piece {
-    size_t begin, end; /* bytes */
-    size_t n_tok;      /* about */
-    uint32_t page;     /* of its block */
-    bool heading;      /* it is one */
-    uint64_t hash;     /* of its bytes */
-    char *above;       /* headings in force, owned */
+    size_t begin, end;   /* bytes */
+    size_t n_tok;        /* about */
+    const rag_block *of; /* its block, for its place */
+    bool heading;        /* it is one */
+    uint64_t hash;       /* of its bytes */
+    char *above;         /* headings in force, owned */
 } piece;
 
 typedef struct packer {
@@ -105,13 +105,14 @@ static void drop_pieces(packer *p, size_t n) {
  */
 static rotor_status finish(packer *p, size_t n) {
     const piece *at = p->open;
-    rag_passage now = {.begin = at->begin, .page = at->page};
+    rag_passage now = {.begin = at->begin, .page = at->of->page, .line = at->of->line};
     size_t speaks = 0;
     if (!n) return ROTOR_OK;
     while (speaks + 1 < n && at[speaks].heading) speaks++;
     for (size_t i = 0; i < n; i++) now.n_tok += (uint32_t)at[i].n_tok;
     now.end = at[n - 1].end;
-    now.last_page = at[n - 1].page;
+    now.last_page = at[n - 1].of->page;
+    now.last_line = at[n - 1].of->last_line;
     const bool joins = p->held.end && now.n_tok < RAG_MIN_TOK &&
                        p->held.n_tok + now.n_tok <= RAG_MAX_TOK &&
                        strcmp(p->held_heading, at[speaks].above) == 0;
@@ -119,6 +120,7 @@ static rotor_status finish(packer *p, size_t n) {
         p->held.end = now.end;
         p->held.n_tok += now.n_tok;
         p->held.last_page = now.last_page;
+        p->held.last_line = now.last_line;
     } else {
         ROTOR_TRY(give_held(p));
         p->held = now;
@@ -142,14 +144,19 @@ static size_t best_end(const packer *p) {
 }
 
 /* Adds a piece that fits a passage. */
-static rotor_status add(packer *p, size_t begin, size_t end, uint32_t page, bool heading) {
+static rotor_status add(packer *p, size_t begin, size_t end, const rag_block *of) {
     const size_t n_tok = BASE_MAX(tokens(p, begin, end), (size_t)1);
     while (p->n_open && (p->open_tok + n_tok > RAG_MAX_TOK || p->n_open == MAX_PIECES))
         ROTOR_TRY(finish(p, best_end(p)));
     char *above = headings_above(p);
     if (!above) return ROTOR_E_NOMEM;
-    p->open[p->n_open++] = (piece){
-        begin, end, n_tok, page, heading, base_hash64(p->text.p + begin, end - begin, 1), above};
+    p->open[p->n_open++] = (piece){begin,
+                                   end,
+                                   n_tok,
+                                   of,
+                                   of->kind == RAG_HEADING,
+                                   base_hash64(p->text.p + begin, end - begin, 1),
+                                   above};
     p->open_tok += n_tok;
     return ROTOR_OK;
 }
@@ -218,10 +225,10 @@ static size_t largest_part(const packer *p, size_t begin, size_t end) {
     return cut;
 }
 
-static rotor_status add_pieces(packer *p, size_t begin, size_t end, uint32_t page) {
+static rotor_status add_pieces(packer *p, size_t begin, size_t end, const rag_block *of) {
     while (begin < end) {
         const size_t part = largest_part(p, begin, end);
-        ROTOR_TRY(add(p, begin, part, page, false));
+        ROTOR_TRY(add(p, begin, part, of));
         begin = part;
         while (begin < end && is_space(p->text.p[begin])) begin++;
     }
@@ -231,12 +238,11 @@ static rotor_status add_pieces(packer *p, size_t begin, size_t end, uint32_t pag
 static rotor_status add_block(packer *p, const rag_block *b) {
     const size_t n = tokens(p, b->begin, b->end);
     size_t begin = b->begin;
-    if (n <= RAG_TARGET_TOK) return add(p, b->begin, b->end, b->page, b->kind == RAG_HEADING);
-    if (b->kind != RAG_PROSE) return add_pieces(p, b->begin, b->end, b->page);
+    if (n <= RAG_TARGET_TOK) return add(p, b->begin, b->end, b);
+    if (b->kind != RAG_PROSE) return add_pieces(p, b->begin, b->end, b);
     while (begin < b->end) {
         const size_t end = sentence(p, begin, b->end), t = tokens(p, begin, end);
-        ROTOR_TRY(t <= RAG_MAX_TOK ? add(p, begin, end, b->page, false)
-                                   : add_pieces(p, begin, end, b->page));
+        ROTOR_TRY(t <= RAG_MAX_TOK ? add(p, begin, end, b) : add_pieces(p, begin, end, b));
         begin = end;
         while (begin < b->end && is_space(p->text.p[begin])) begin++;
     }

@@ -18,10 +18,11 @@ typedef enum rag_block_kind { RAG_PROSE, RAG_HEADING, RAG_CODE, RAG_TABLE } rag_
 
 /* A stretch of a text that belongs together. */
 typedef struct rag_block {
-    rag_block_kind kind; /* what it is */
-    int level;           /* of a heading, from 1 */
-    size_t begin, end;   /* bytes */
-    uint32_t page;       /* from 1; 0: no pages */
+    rag_block_kind kind;      /* what it is */
+    int level;                /* of a heading, from 1 */
+    size_t begin, end;        /* bytes */
+    uint32_t page;            /* from 1; 0: no pages */
+    uint32_t line, last_line; /* of the file, where the reader knows them; else 0 */
 } rag_block;
 
 typedef struct rag_blocks {
@@ -40,6 +41,7 @@ rotor_status rag_blocks_of(base_str text, rag_form form, rag_blocks *out, size_t
 typedef struct rag_passage {
     size_t begin, end;        /* bytes of the text */
     uint32_t page, last_page; /* as in its blocks */
+    uint32_t line, last_line; /* likewise */
     uint32_t n_tok;           /* about */
     const char *heading;      /* headings above it, " › " between; borrowed until fn returns */
 } rag_passage;

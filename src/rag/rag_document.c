@@ -107,8 +107,9 @@ static rotor_status put_passage(void *user, const rag_passage *p) {
                       .n_tok = p->n_tok};
     ROTOR_TRY(count_words(w, p));
     ROTOR_TRY(name_passage(w, p, c.hash));
-    c.line = line_of(w, p->begin);
-    c.last_line = line_of(w, p->end > p->begin ? p->end - 1 : p->begin);
+    c.line = p->line ? p->line : line_of(w, p->begin);
+    c.last_line =
+        p->last_line ? p->last_line : line_of(w, p->end > p->begin ? p->end - 1 : p->begin);
     c.n_words = w->n_words;
     c.terms = (base_str){w->packed.data, w->packed.len};
     w->report->n_chunks++;

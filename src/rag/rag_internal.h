@@ -15,6 +15,7 @@ struct rag {
     char *folder;          /* of the store, owned */
     rag_embedder embedder; /* embed NULL: none */
     base_log log;          /* lines for the user */
+    char *extract;         /* path of rotor-extract, owned; NULL: none */
     kern k;                /* kernels */
     rag_index x;           /* what searches use */
     int64_t version;       /* of the database when x was read */
@@ -31,9 +32,9 @@ rotor_status rag_check_model(rag *r, int64_t *model, rotor_error *err);
 
 /* ---- Reading files (rag_read.c) -------------------------------------------------------------- */
 
-typedef enum rag_reader { RAG_READ_TEXT, RAG_READ_CORPUS, RAG_READ_NONE } rag_reader;
-/* By its name; *form where it is text, *what where nothing reads it. */
-rag_reader rag_reader_of(const char *path, rag_form *form, const char **what);
+typedef enum rag_reader { RAG_READ_TEXT, RAG_READ_CORPUS, RAG_READ_EXTRACT } rag_reader;
+/* By its name; *form where it is text. */
+rag_reader rag_reader_of(const char *path, rag_form *form);
 /* The file's bytes. ROTOR_E_UNSUPPORTED: too large or binary; ROTOR_E_STATE: it keeps changing. */
 rotor_status rag_read_bytes(const char *path, rag_reader reader, base_node *node, base_buf *out,
                             rotor_error *err);
@@ -48,6 +49,18 @@ typedef struct rag_corpus_line {
 /* One line of a corpus. ROTOR_E_FORMAT: it is none. */
 rotor_status rag_read_line(base_str line, rag_corpus_line *out, rotor_error *err);
 void rag_corpus_line_free(rag_corpus_line *l);
+
+/* ---- Documents by rotor-extract (rag_extract.c) ---------------------------------------------- */
+
+typedef struct rag_extracted {
+    const char *key, *title, *meta; /* "" or "#2" for the second …; JSON object or "" */
+    base_str text;                  /* its blocks, one below the other */
+    const rag_blocks *blocks;       /* of text */
+} rag_extracted;
+typedef rotor_status (*rag_extracted_fn)(void *user, const rag_extracted *d);
+/* Calls put for each document in a file. ROTOR_E_UNSUPPORTED: it is none that is read. */
+rotor_status rag_extract(rag *r, const char *path, rag_extracted_fn put, void *user,
+                         rotor_error *err);
 
 /* ---- Finding files (rag_scan.c) -------------------------------------------------------------- */
 

@@ -11,7 +11,13 @@
 #include <stdio.h>
 #include <strings.h>
 
-enum { MAX_TEXT = 32 << 20, MAX_CORPUS = 1 << 30, MAX_LINE = 16 << 20, TRIES = 3 };
+enum {
+    MAX_TEXT = 32 << 20,
+    MAX_DOCUMENT = 256 << 20,
+    MAX_CORPUS = 1 << 30,
+    MAX_LINE = 16 << 20,
+    TRIES = 3
+};
 
 /* ==== Kinds =================================================================================== */
 
@@ -24,21 +30,18 @@ static bool among(const char *ext, const char *list) {
     return false;
 }
 
-rag_reader rag_reader_of(const char *path, rag_form *form, const char **what) {
+rag_reader rag_reader_of(const char *path, rag_form *form) {
     const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
     const char *ext = dot ? dot + 1 : "";
     *form = RAG_FORM_TEXT;
-    *what = NULL;
     if (among(ext, " jsonl ")) return RAG_READ_CORPUS;
     if (among(ext, " md markdown mdown ")) *form = RAG_FORM_MARKDOWN;
     if (among(ext,
               " c h cc cpp hpp cs go rs py js ts tsx jsx java kt swift rb php pl lua sh sql r m "
               "scala zig hs ml el lisp asm s cmake "))
         *form = RAG_FORM_CODE;
-    if (among(ext, " pdf docx odt epub rtf doc html htm xhtml xlsx pptx ")) {
-        *what = "this kind of document is not read yet";
-        return RAG_READ_NONE;
-    }
+    if (among(ext, " pdf docx odt epub rtf doc html htm xhtml xlsx pptx eml mbox csv tsv xml "))
+        return RAG_READ_EXTRACT;
     return RAG_READ_TEXT;
 }
 
@@ -71,7 +74,9 @@ static rotor_status read_once(const char *path, uint64_t limit, base_node *befor
 
 rotor_status rag_read_bytes(const char *path, rag_reader reader, base_node *node, base_buf *out,
                             rotor_error *err) {
-    const uint64_t limit = reader == RAG_READ_CORPUS ? MAX_CORPUS : MAX_TEXT;
+    const uint64_t limit = reader == RAG_READ_CORPUS    ? MAX_CORPUS
+                           : reader == RAG_READ_EXTRACT ? MAX_DOCUMENT
+                                                        : MAX_TEXT;
     uint64_t wait_us = 200000;
     for (int i = 0; i < TRIES; i++, wait_us *= 2) {
         bool steady;

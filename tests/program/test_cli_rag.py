@@ -214,6 +214,18 @@ def test_bad_files_cost_a_line_each(rotor, store, notes):
     assert {r["status"] for r in rows(rotor("rag", "list", store, "--json").stdout)} == {"ok", "skipped"}
 
 
+def test_documents_are_read_by_a_program_beside(rotor, store, notes):
+    if not os.path.exists(os.path.join(os.path.dirname(os.environ["ROTOR_BINARY"]), "rotor-extract")):
+        pytest.skip("no rotor-extract")
+    (notes / "ages.csv").write_text("name,age\nZaphod,42\n")
+    (notes / "bad.pdf").write_bytes(b"%PDF-1.4\ngarbage")
+    result = rotor("rag", "add", store, notes, "--no-embed", status=1)
+    assert result.stderr.count("bad.pdf: ") == 1
+    hit = found(rotor, store, "zaphod")[0]
+    assert hit["path"].endswith("ages.csv") and hit["lines"][1] == 2
+    assert {r["status"] for r in rows(rotor("rag", "list", store, "--json").stdout) if r["path"].endswith(".pdf")} <= {"error", "skipped"}
+
+
 def test_a_damaged_store_is_named(rotor, store, notes):
     rotor("rag", "add", store, notes, "--no-embed")
     assert "sound" in rotor("rag", "verify", store).stdout
