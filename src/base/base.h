@@ -313,6 +313,8 @@ rotor_status base_listen(const char *host, uint16_t port, int *fd, uint16_t *act
                          rotor_error *err);
 /* Has the other side of a connected socket closed it, or its half? */
 bool base_peer_gone(int fd);
+/* A listening socket takes no more connections from here on; it stays open. */
+void base_stop_listening(int fd);
 void base_close_socket(int fd);
 
 /* ---- Programs on a short lead (os_child.c, os_lock.c) ---------------------------------------- */

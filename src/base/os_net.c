@@ -93,4 +93,6 @@ bool base_peer_gone(int fd) {
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
 }
 
+void base_stop_listening(int fd) { shutdown(fd, SHUT_RDWR); }
+
 void base_close_socket(int fd) { close(fd); }

@@ -152,9 +152,10 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
     if (!ps || !*ps) return;
     serve_server *s = *ps;
     atomic_store(&s->closing, true);
+    int fd = -1; /* its threads may look at it until they end */
     if (s->daemon) {
-        const MHD_socket fd = MHD_quiesce_daemon(s->daemon);
-        if (fd != MHD_INVALID_SOCKET) base_close_socket(fd);
+        fd = MHD_quiesce_daemon(s->daemon);
+        if (fd >= 0) base_stop_listening(fd);
         wait_idle(s, grace_us, hurry);
     }
     if (s->worker) {
@@ -165,6 +166,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
         wait_idle(s, LAST_BYTES_US, NULL);
         MHD_stop_daemon(s->daemon);
     }
+    if (fd >= 0) base_close_socket(fd);
     serve_replay_free(&s->replay);
     base_cond_free(&s->wake);
     base_mutex_free(&s->lock);
