@@ -79,6 +79,7 @@ typedef struct md {
     size_t begin, end; /* source offsets of that text; begin > end: none yet */
     uint32_t lists;    /* depth of lists */
     uint32_t quotes;   /* of quotes: their text is paragraphs */
+    size_t limit;      /* bytes of the source */
     bool in_item;      /* text belongs to a list item */
     bool head_row;     /* of a table */
     uint32_t cells;    /* of the row so far */
@@ -175,7 +176,7 @@ static int on_text(MD_TEXTTYPE type, const MD_CHAR *p, MD_SIZE n, void *user) {
     if (ours) {
         const size_t from = m->base + (size_t)(p - m->text.p);
         m->begin = BASE_MIN(m->begin, from);
-        m->end = BASE_MAX(m->end, from + n);
+        m->end = BASE_MAX(m->end, BASE_MIN(from + n, m->limit));
     }
     switch (type) {
     case MD_TEXT_BR:
@@ -194,8 +195,16 @@ static int on_text(MD_TEXTTYPE type, const MD_CHAR *p, MD_SIZE n, void *user) {
 }
 
 static rotor_status parse_blocks(ex *x, size_t from) {
-    md m = {.x = x, .base = from, .begin = SIZE_MAX};
+    md m = {.x = x, .base = from, .begin = SIZE_MAX, .limit = x->source->text.n};
+    base_buf ended = {0};
     m.text = (base_str){x->source->text.p + from, x->source->text.n - from};
+    /* md4c looks a byte past a last line without an end, and follows what it finds there. */
+    if (m.text.n && m.text.p[m.text.n - 1] != '\n') {
+        base_buf_append(&ended, m.text.p, m.text.n);
+        base_buf_puts(&ended, "\n");
+        if (ended.failed) return ex_fail(x, BASE_REASON_MEMORY, "out of memory in Markdown");
+        m.text = (base_str){ended.data, ended.len};
+    }
     const MD_PARSER parser = {.abi_version = 0,
                               .flags = MD_FLAG_TABLES | MD_FLAG_STRIKETHROUGH | MD_FLAG_TASKLISTS |
                                        MD_FLAG_PERMISSIVEAUTOLINKS,
@@ -206,6 +215,7 @@ static rotor_status parse_blocks(ex *x, size_t from) {
                               .text = on_text};
     const int failed = md_parse(m.text.p, (MD_SIZE)m.text.n, &parser, &m);
     base_buf_free(&m.buf);
+    base_buf_free(&ended);
     if (m.st != ROTOR_OK) return m.st;
     return failed ? ex_fail(x, BASE_REASON_MEMORY, "out of memory in Markdown") : ROTOR_OK;
 }
