@@ -246,21 +246,44 @@ static rotor_status read_braces(reader *g, uint32_t *min, uint32_t *max) {
     return *min <= *max ? ROTOR_OK : wrong(g, begin, "the largest number is below the smallest");
 }
 
+/* * + ? or braces */
+static rotor_status read_repetition(reader *g, uint32_t *min, uint32_t *max) {
+    const int c = peek(g);
+    if (c == '{') return read_braces(g, min, max);
+    g->at++;
+    *min = c == '+';
+    *max = c == '?' ? 1 : GRAM_NONE;
+    return ROTOR_OK;
+}
+
+static bool at_repetition(const reader *g) {
+    const int c = peek(g);
+    return c == '*' || c == '+' || c == '?' || c == '{';
+}
+
+static uint32_t repeat(gram_rules *r, uint32_t once, uint32_t min, uint32_t max) {
+    return min == 1 && max == 1 ? once : gram_repeat(r, once, min, max);
+}
+
+/* Repetitions in a row that copy nothing (? * + {1}) are one, however many they are: what repeats
+ * is written inside what is repeated, and must not nest. The others become rules (grammar_nodes.c).
+ */
 static rotor_status read_repeated(reader *g, uint32_t *out) {
+    uint32_t lo = 1, hi = 1;
     ROTOR_TRY(read_symbol(g, out));
-    for (;;) {
-        uint32_t min = 0, max = GRAM_NONE;
-        const int c = peek(g);
-        if (c != '*' && c != '+' && c != '?' && c != '{') return ROTOR_OK;
-        if (c == '{') {
-            ROTOR_TRY(read_braces(g, &min, &max));
+    while (at_repetition(g)) {
+        uint32_t min, max;
+        ROTOR_TRY(read_repetition(g, &min, &max));
+        if (min <= 1 && (max == 1 || max == GRAM_NONE)) {
+            lo = BASE_MIN(lo, min);
+            hi = BASE_MAX(hi, max);
         } else {
-            g->at++;
-            min = c == '+';
-            if (c == '?') max = 1;
+            *out = gram_repeat(g->rules, repeat(g->rules, *out, lo, hi), min, max);
+            lo = hi = 1;
         }
-        *out = gram_repeat(g->rules, *out, min, max);
     }
+    *out = repeat(g->rules, *out, lo, hi);
+    return ROTOR_OK;
 }
 
 static bool at_end_of_sequence(const reader *g) {

@@ -35,6 +35,17 @@ static void signs_mean_what_they_do(void **state) {
         {"root ::= \"a\"{2,}", "aaaaaa", ENDS},
         {"root ::= \"a\"{0}", "", ENDS},
         {"root ::= \"a\"{0}", "a", DIES},
+        {"root ::= \"a\"?+ \"b\"", "aab", ENDS},
+        {"root ::= \"a\"?+ \"b\"", "b", ENDS},
+        {"root ::= \"a\"+{1}+ \"b\"", "b", DIES},
+        {"root ::= \"a\"+{0,1} \"b\"", "aab", ENDS},
+        {"root ::= \"a\"{1}?{1,1} \"b\"", "aab", DIES},
+        {"root ::= \"a\"?{2}?{1} \"b\"", "aab", ENDS},
+        {"root ::= \"a\"?{2}?{1} \"b\"", "aaab", DIES},
+        {"root ::= \"a\"{2}+ \"b\"", "aaab", DIES},
+        {"root ::= \"a\"{2}+ \"b\"", "aaaab", ENDS},
+        {"root ::= \"a\"+{0}*? \"b\"", "b", ENDS},
+        {"root ::= \"a\"+{0}*? \"b\"", "ab", DIES},
         {"root ::= (\"a\" | \"b\")* \"c\"", "abbac", ENDS},
         {"root ::= ((\"a\"*)*)* \"b\"", "aab", ENDS},
         {"root ::= (\"a\"? \"b\"?){3,5} \"c\"", "abbbc", ENDS},
@@ -153,6 +164,30 @@ static void large_grammars_are_bounded(void **state) {
     base_free(wide);
 }
 
+/* Signs in a row neither nest on the stack nor end it. */
+static void repetitions_in_a_row_do_not_nest(void **state) {
+    (void)state;
+    static const struct {
+        const char *sign;    /* written so often */
+        int n;               /* times */
+        rotor_status status; /* what comes of it */
+    } list[] = {
+        {"?", 1000000, ROTOR_OK},       {"*", 1000000, ROTOR_OK},    {"{1}", 300000, ROTOR_OK},
+        {"+?*{0,1}", 100000, ROTOR_OK}, {"{2}", 100000, ROTOR_OK},   {"{2,}?", 100000, ROTOR_OK},
+        {"{0}?", 100000, ROTOR_OK},     {"{,2}+", 100000, ROTOR_OK},
+    };
+    for (size_t i = 0; i < BASE_COUNT(list); i++) {
+        rotor_error err = {0};
+        grammar *g = NULL;
+        char *text = repeat("root ::= \"a\"", list[i].sign, list[i].n, "");
+        const rotor_status status = grammar_from_gbnf(&g, base_str_of(text), &err);
+        if (status != list[i].status)
+            fail_msg("%s: %d '%s'", list[i].sign, (int)status, err.message);
+        grammar_free(&g);
+        base_free(text);
+    }
+}
+
 static void memory_may_run_out(void **state) {
     (void)state;
     const char *text = "root ::= (a | [^x]{3,9}) \"\xC3\xA9\"* root?\na ::= \"b\" a | \"c\"";
@@ -180,6 +215,7 @@ int main(void) {
         cmocka_unit_test(signs_mean_what_they_do),
         cmocka_unit_test(errors_name_their_place),
         cmocka_unit_test(large_grammars_are_bounded),
+        cmocka_unit_test(repetitions_in_a_row_do_not_nest),
         cmocka_unit_test(memory_may_run_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
