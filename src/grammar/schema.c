@@ -150,6 +150,9 @@ static bool is_known(const char *key) {
 static rotor_status check_keywords(schema *s, const json_t *j) {
     const char *key;
     json_t *value;
+    size_t parts = schema_parts(j);
+    json_object_foreach((json_t *)(uintptr_t)j, key, value) parts += schema_parts(value);
+    if (!schema_may(s, parts)) return ROTOR_OK; /* gram_build says so */
     json_object_foreach((json_t *)(uintptr_t)j, key, value) {
         if (!is_known(key))
             return schema_fail(s, ROTOR_E_UNSUPPORTED, "the keyword \"%.80s\" is not supported",
@@ -366,6 +369,7 @@ static bool grow(schema *s, void **p, size_t *cap, size_t n, size_t elem_bytes) 
 static rotor_status write_reference(schema *s, const char *ref, uint32_t *out) {
     const json_t *target;
     uint32_t rule;
+    if (!schema_may(s, 1 + strlen(ref) / 16)) return *out = 0, ROTOR_OK;
     if (!base_map_get(s->refs, base_str_of(ref), &rule)) {
         ROTOR_TRY(schema_resolve(s, ref, &target));
         rule = gram_rule_new(&s->rules, base_str_of(ref), 0, 0);
@@ -422,6 +426,7 @@ static rotor_status write_here(schema *s, const json_t *j, uint32_t *out) {
     if (!json_is_object(j))
         return schema_fail(s, ROTOR_E_FORMAT, "a schema is an object, true or false");
     ROTOR_TRY(check_keywords(s, j));
+    if (s->rules.full) return *out = 0, ROTOR_OK;
     if (ref && !json_is_string(ref)) return schema_fail(s, ROTOR_E_FORMAT, "$ref is no text");
     if (ref && says_only(j, "$ref")) return write_reference(s, json_string_value(ref), out);
     if (ref) {
@@ -491,7 +496,8 @@ rotor_status grammar_from_schema(grammar **out, base_str json, rotor_error *err)
     rotor_status status = load(&s, json);
     if (status == ROTOR_OK) status = write_all(&s);
     if (status == ROTOR_OK) status = gram_build(out, &s.rules, &nowhere, err);
-    for (size_t i = 0; i < s.n_made; i++) json_decref(s.made[i]);
+    /* The last first: it holds earlier ones, which so never go together, one inside the other. */
+    for (size_t i = s.n_made; i-- > 0;) json_decref(s.made[i]);
     json_decref(s.root);
     base_free(s.made);
     base_free(s.due);

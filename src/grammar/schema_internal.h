@@ -29,6 +29,7 @@ typedef struct schema {
     json_t **made;    /* [n_made] schemas merged from others, owned */
     size_t n_made;    /* how many */
     size_t cap_made;  /* allocated */
+    size_t work;      /* parts read, copied and compared so far */
     base_buf path;    /* where in the schema, as a JSON pointer */
     int depth;        /* schemas around this one */
     rotor_error *err; /* where errors go */
@@ -58,6 +59,11 @@ rotor_status schema_count(schema *s, const json_t *j, const char *key, uint32_t 
 /* ---- schema_merge.c ----------------------------------------------------------------------------
  */
 
+/* Counts parts that are about to be read, copied or compared; false: they are too many, which shows
+ * in the rules. What a schema asks for may be far more than what it has. */
+bool schema_may(schema *s, size_t parts);
+/* Of a value, without what is inside its parts. */
+size_t schema_parts(const json_t *value);
 /* What a reference points at; borrowed. */
 rotor_status schema_resolve(schema *s, const char *ref, const json_t **out);
 /* A schema that asks for both; borrowed from s. */

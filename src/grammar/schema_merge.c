@@ -8,7 +8,31 @@
 
 #include <stdlib.h>
 
-enum { MAX_MADE = 1 << 16 }; /* schemas merged from others */
+enum {
+    MAX_MADE = 1 << 14, /* schemas merged from others */
+    MAX_WORK = 1 << 20  /* parts read, copied and compared */
+};
+
+/* ==== Work ==================================================================================== */
+
+bool schema_may(schema *s, size_t parts) {
+    if (parts > MAX_WORK - s->work) {
+        parts = MAX_WORK - s->work;
+        s->rules.full = true;
+    }
+    s->work += parts;
+    return !s->rules.full;
+}
+
+size_t schema_parts(const json_t *value) {
+    return 1 + json_object_size(value) + json_array_size(value) + json_string_length(value) / 16;
+}
+
+/* Why there is no schema. */
+static rotor_status none_made(schema *s) {
+    if (s->rules.failed) return base_fail_nomem(s->err, "reading a schema");
+    return schema_fail(s, ROTOR_E_FULL, "too many schemas to be merged");
+}
 
 /* ==== References ============================================================================== */
 
@@ -38,6 +62,7 @@ rotor_status schema_resolve(schema *s, const char *ref, const json_t **out) {
     const json_t *at = s->root;
     const char *p = ref + 1;
     base_buf part = {0};
+    if (!schema_may(s, 1 + strlen(ref) / 16)) return none_made(s);
     if (*ref != '#' || (*p && *p != '/'))
         return schema_fail(s, ROTOR_E_UNSUPPORTED,
                            "$ref \"%.80s\" does not begin with #/ (a place in this schema)", ref);
@@ -77,7 +102,9 @@ static json_t *keep(schema *s, json_t *j) {
     return s->made[s->n_made++] = j;
 }
 
+/* NULL: none could be made, which shows in the rules; so of all that make some. */
 static json_t *copy(schema *s, const json_t *j) {
+    if (!schema_may(s, schema_parts(j))) return NULL;
     return keep(s, json_copy((json_t *)(uintptr_t)j));
 }
 
@@ -88,7 +115,7 @@ static void set(schema *s, json_t *to, const char *key, const json_t *value) {
 rotor_status schema_without(schema *s, const json_t *j, const char *const *keys,
                             const json_t **out) {
     json_t *less = copy(s, j);
-    if (!less) return base_fail_nomem(s->err, "reading a schema");
+    if (!less) return none_made(s);
     for (; *keys; keys++) json_object_del(less, *keys);
     *out = less;
     return ROTOR_OK;
@@ -106,11 +133,32 @@ static bool is_one_of(const char *word, const char *const *list) {
     return *list != NULL;
 }
 
-static bool has(const json_t *list, const json_t *value) {
+/* Whether they are equal, as far as there is work left to find out. */
+static bool same(schema *s, const json_t *a, const json_t *b) {
+    const char *key;
+    json_t *part;
+    size_t i;
+    if (a == b) return true;
+    if (!schema_may(s, 1 + json_string_length(a) / 16)) return false;
+    if (!b || json_typeof(a) != json_typeof(b) || json_object_size(a) != json_object_size(b) ||
+        json_array_size(a) != json_array_size(b))
+        return false;
+    if (!json_is_object(a) && !json_is_array(a)) return json_equal(a, b);
+    json_object_foreach((json_t *)(uintptr_t)a, key, part) {
+        if (!same(s, part, json_object_get(b, key))) return false;
+    }
+    json_array_foreach(a, i, part) {
+        if (!same(s, part, json_array_get(b, i))) return false;
+    }
+    return true;
+}
+
+static bool has(schema *s, const json_t *list, const json_t *value) {
     const json_t *one;
     size_t i;
     json_array_foreach(list, i, one) {
-        if (json_equal(one, value)) return true;
+        if (!schema_may(s, 1)) break;
+        if (same(s, one, value)) return true;
     }
     return false;
 }
@@ -119,7 +167,7 @@ static json_t *common(schema *s, const json_t *a, const json_t *b) {
     json_t *out = keep(s, json_array()), *one;
     size_t i;
     json_array_foreach(a, i, one) {
-        if (has(b, one) && json_array_append(out, one) != 0) s->rules.failed = true;
+        if (has(s, b, one) && json_array_append(out, one) != 0) s->rules.failed = true;
     }
     return out;
 }
@@ -127,8 +175,9 @@ static json_t *common(schema *s, const json_t *a, const json_t *b) {
 static json_t *joined(schema *s, const json_t *a, const json_t *b) {
     json_t *out = copy(s, a), *one;
     size_t i;
+    if (!out) return NULL;
     json_array_foreach(b, i, one) {
-        if (!has(out, one) && json_array_append(out, one) != 0) s->rules.failed = true;
+        if (!has(s, out, one) && json_array_append(out, one) != 0) s->rules.failed = true;
     }
     return out;
 }
@@ -141,8 +190,8 @@ static json_t *as_list(schema *s, const json_t *type) {
 static json_t *common_types(schema *s, const json_t *a, const json_t *b) {
     json_t *x = as_list(s, a), *y = as_list(s, b), *number = keep(s, json_string("number"));
     json_t *integer = keep(s, json_string("integer")), *out = common(s, x, y);
-    if (!out || !integer || !number || has(out, integer)) return out;
-    if ((has(x, number) && has(y, integer)) || (has(x, integer) && has(y, number)))
+    if (!out || !integer || !number || has(s, out, integer)) return out;
+    if ((has(s, x, number) && has(s, y, integer)) || (has(s, x, integer) && has(s, y, number)))
         if (json_array_append(out, integer) != 0) s->rules.failed = true;
     return out;
 }
@@ -150,9 +199,10 @@ static json_t *common_types(schema *s, const json_t *a, const json_t *b) {
 static json_t *joined_properties(schema *s, const json_t *a, const json_t *b) {
     json_t *out = copy(s, a), *value;
     const char *key;
+    if (!out || !schema_may(s, json_object_size(b))) return NULL;
     json_object_foreach((json_t *)(uintptr_t)b, key, value) {
         const json_t *there = json_object_get(out, key);
-        set(s, out, key, there && !json_equal(there, value) ? both(s, there, value) : value);
+        set(s, out, key, there && !same(s, there, value) ? both(s, there, value) : value);
     }
     return out;
 }
@@ -188,6 +238,7 @@ static rotor_status check_closed(schema *s, const json_t *a, const json_t *b) {
     const char *key;
     json_t *value;
     if (!rest || json_is_true(rest)) return ROTOR_OK;
+    if (!schema_may(s, json_object_size(json_object_get(b, "properties")))) return none_made(s);
     json_object_foreach(json_object_get(b, "properties"), key, value) {
         if (!json_object_get(listed, key))
             return schema_fail(s, ROTOR_E_UNSUPPORTED,
@@ -204,7 +255,7 @@ static rotor_status flatten(schema *s, const json_t *j, const json_t **out) {
     static const char *const without[] = {"$ref", "allOf", NULL};
     const json_t *ref = json_object_get(j, "$ref"), *list = json_object_get(j, "allOf"), *one;
     size_t i;
-    if (s->rules.full) return schema_fail(s, ROTOR_E_FULL, "too many schemas to be merged");
+    if (s->rules.full) return none_made(s);
     if (!ref && !list) return *out = j, ROTOR_OK;
     if (++s->depth > GRAM_MAX_DEPTH)
         return schema_fail(s, ROTOR_E_FULL, "schemas are nested deeper than %d", GRAM_MAX_DEPTH);
@@ -221,15 +272,17 @@ static rotor_status flatten(schema *s, const json_t *j, const json_t **out) {
 static rotor_status merge_objects(schema *s, const json_t *a, const json_t *b, const json_t **out) {
     json_t *merged = copy(s, a), *value;
     const char *key;
+    if (!merged || !schema_may(s, json_object_size(b))) return none_made(s);
     ROTOR_TRY(check_closed(s, a, b));
     ROTOR_TRY(check_closed(s, b, a));
     json_object_foreach((json_t *)(uintptr_t)b, key, value) {
         const json_t *there = json_object_get(a, key), *result = value;
-        if (there && !json_equal(there, value)) result = join(s, key, there, value);
-        if (!result && !s->rules.failed)
+        if (there && !same(s, there, value)) result = join(s, key, there, value);
+        if (s->rules.failed || s->rules.full) return none_made(s);
+        if (!result)
             return schema_fail(s, ROTOR_E_UNSUPPORTED,
                                "two different values of %s cannot be joined", key);
-        if (result) set(s, merged, key, result);
+        set(s, merged, key, result);
     }
     const json_t *type = json_object_get(merged, "type");
     *out = json_is_array(type) && !json_array_size(type) ? keep(s, json_false()) : merged;

@@ -97,14 +97,18 @@ static rotor_status write_other_pair(schema *s, object *o) {
 
 /* ==== Listed keys ============================================================================= */
 
-static bool is_required(const object *o, const char *key) {
+/* The keys that may not be left out; NULL: out of memory. */
+static base_map *required_keys(const object *o) {
+    base_map *names = NULL;
     const json_t *one;
     size_t i;
+    if (base_map_create(&names, json_array_size(o->required)) != ROTOR_OK) return NULL;
     json_array_foreach(o->required, i, one) {
-        const char *name = json_string_value(one);
-        if (name && strcmp(name, key) == 0) return true;
+        if (base_map_put(names, base_str_of(json_string_value(one)), 1, NULL) == ROTOR_OK) continue;
+        base_map_free(&names);
+        return NULL;
     }
-    return false;
+    return names;
 }
 
 static rotor_status write_pair(schema *s, const char *key, const json_t *of, uint32_t *out) {
@@ -146,16 +150,18 @@ static uint32_t join_pairs(schema *s, const object *o, const pair *pairs, size_t
 static rotor_status write_pairs(schema *s, const object *o, uint32_t *out) {
     const size_t n = json_object_size(o->listed) + json_array_size(o->required);
     pair *pairs = base_alloc_array(n + 1, sizeof *pairs);
+    base_map *required = required_keys(o);
     const char *key;
     json_t *value;
+    uint32_t one;
     size_t n_pairs = 0, i;
-    if (!pairs) return base_fail_nomem(s->err, "reading a schema");
-    rotor_status status = ROTOR_OK;
+    rotor_status status =
+        pairs && required ? ROTOR_OK : base_fail_nomem(s->err, "reading a schema");
     const size_t before = schema_enter(s, "properties");
     json_object_foreach((json_t *)(uintptr_t)o->listed, key, value) {
         if (status != ROTOR_OK) break;
         pair *p = &pairs[n_pairs++];
-        p->required = is_required(o, key);
+        p->required = base_map_get(required, base_str_of(key), &one);
         status = write_pair(s, key, value, &p->call);
     }
     if (status == ROTOR_OK) schema_leave(s, before);
@@ -169,6 +175,7 @@ static rotor_status write_pairs(schema *s, const object *o, uint32_t *out) {
         if (o->rest) status = write_pair(s, name, o->rest, &p->call);
     }
     if (status == ROTOR_OK) *out = join_pairs(s, o, pairs, n_pairs);
+    base_map_free(&required);
     base_free(pairs);
     return status;
 }

@@ -291,12 +291,90 @@ static void large_schemas_are_bounded(void **state) {
     base_free(both);
 }
 
+/* before, then n parts with commas between, whose # are their numbers and whose % are #, then
+ * behind. */
+static char *many(const char *before, const char *part, int n, const char *behind) {
+    base_buf b = {0};
+    base_buf_puts(&b, before);
+    for (int i = 0; i < n; i++) {
+        if (i) base_buf_puts(&b, ",");
+        for (const char *c = part; *c; c++) {
+            if (*c == '#')
+                base_buf_printf(&b, "%d", i);
+            else
+                base_buf_append(&b, *c == '%' ? "#" : c, 1);
+        }
+    }
+    base_buf_puts(&b, behind);
+    assert_false(b.failed);
+    return b.data;
+}
+
+static char *three(char *a, char *b, char *c) {
+    base_buf all = {0};
+    base_buf_puts(&all, a);
+    base_buf_puts(&all, b);
+    base_buf_puts(&all, c);
+    assert_false(all.failed);
+    base_free(a);
+    base_free(b);
+    base_free(c);
+    return all.data;
+}
+
+/* Takes text. Small schemas that ask for much end soon, and say so. */
+static void takes_too_much(const char *what, char *text) {
+    rotor_error err = {0};
+    grammar *g = NULL;
+    assert_true(strlen(text) <= 1 << 20);
+    const uint64_t start = base_now_us();
+    const rotor_status status = grammar_from_schema(&g, base_str_of(text), &err);
+    const uint64_t us = base_now_us() - start;
+    if (status != ROTOR_E_FULL || us > 5 * 1000000)
+        fail_msg("%s: %d '%s' after %.1f s", what, (int)status, err.message, (double)us / 1e6);
+    assert_null(g);
+    base_free(text);
+}
+
+static void many_required_keys_are_read(void **state) {
+    (void)state;
+    char *text = three(many("{\"required\":[", "\"a#\"", 5000, "],"),
+                       many("\"properties\":{", "\"a#\":{\"type\":\"null\"}", 5000, "}"),
+                       many("}", "", 0, ""));
+    grammar *g = read_schema(text);
+    grammar_free(&g);
+    base_free(text);
+}
+
+static void work_is_bounded(void **state) {
+    (void)state;
+    takes_too_much("what stands beside many alternatives",
+                   three(many("{\"type\":\"null\",", "\"x-#\":1", 40000, ","),
+                         many("\"anyOf\":[", "{\"x-a\":1}", 40000, "]"), many("}", "", 0, "")));
+    takes_too_much("values in common",
+                   three(many("{\"allOf\":[{\"enum\":[", "#", 50000, "]},"),
+                         many("{\"enum\":[", "-1#", 50000, "]}"), many("]}", "", 0, "")));
+    takes_too_much("required keys joined",
+                   three(many("{\"allOf\":[{\"required\":[", "\"a#\"", 40000, "]},"),
+                         many("{\"required\":[", "\"b#\"", 40000, "]}"), many("]}", "", 0, "")));
+    takes_too_much("merged schemas in each other",
+                   many("{\"allOf\":[", "{\"items\":{\"maxLength\":#}}", 30000, "]}"));
+    takes_too_much(
+        "equal lists, again and again",
+        three(many("{\"$defs\":{\"a\":{\"enum\":[", "#", 20000, "]},"),
+              many("\"b\":{\"enum\":[", "#", 20000, "]}},\"allOf\":["),
+              many("{\"$ref\":\"#/$defs/a\"},", "{\"$ref\":\"%/$defs/b\"}", 20000, "]}")));
+    takes_too_much("a schema of other keys, for each",
+                   three(many("{\"required\":[", "\"a#\"", 30000, "],"),
+                         many("\"additionalProperties\":{", "\"x-#\":1", 30000, "}"),
+                         many("}", "", 0, "")));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keywords_are_kept_to),
-        cmocka_unit_test(integers_are_exact),
-        cmocka_unit_test(errors_name_their_place),
-        cmocka_unit_test(large_schemas_are_bounded),
+        cmocka_unit_test(keywords_are_kept_to),        cmocka_unit_test(integers_are_exact),
+        cmocka_unit_test(errors_name_their_place),     cmocka_unit_test(large_schemas_are_bounded),
+        cmocka_unit_test(many_required_keys_are_read), cmocka_unit_test(work_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
