@@ -243,11 +243,8 @@ rotor_status rotor_batch_add(rotor_batch *b, const uint32_t *ids, size_t n,
 }
 
 /* The job has ended: its session is warm. */
-static void leave(rotor_batch *b, place *p, const rotor_error *why) {
-    if (p->r.finish == GEN_FINISH_ERROR)
-        p->err = why->code != ROTOR_OK
-                     ? *why
-                     : (rotor_error){ROTOR_E_STATE, "the generation failed beside another"};
+static void leave(rotor_batch *b, place *p) {
+    if (p->r.finish == GEN_FINISH_ERROR) p->err = p->r.why;
     p->inner = 0;
     end_reply(p);
     p->line->job = NULL;
@@ -267,7 +264,7 @@ rotor_status rotor_batch_step(rotor_batch *b, uint32_t *n_live, rotor_error *err
         place *p = &b->places[i];
         if (!p->inner || p->r.finish == GEN_FINISH_NONE) continue;
         blamed |= p->r.finish == GEN_FINISH_ERROR;
-        leave(b, p, &why);
+        leave(b, p);
     }
     if (n_live) *n_live = live;
     if (st == ROTOR_OK || blamed) return ROTOR_OK;

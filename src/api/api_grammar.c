@@ -105,8 +105,8 @@ static bool by_rules(const api_guide *g, uint64_t state) {
 static uint64_t step(const void *user, uint64_t state, uint32_t id) {
     const api_guide *g = user;
     uint32_t format = format_of(state), rules = rules_of(state);
-    if (by_rules(g, state) && grammar_step(g->masks, rules, id, &rules, NULL) != ROTOR_OK)
-        rules = GRAMMAR_DEAD; /* asked for a mask, it says why */
+    if (by_rules(g, state)) /* what fails here says why when it is asked for a mask */
+        (void)grammar_step(g->masks, rules, id, &rules, NULL);
     if (g->format) format = harmony_guide_step(g->format, format, id);
     return format | (uint64_t)rules << 32;
 }

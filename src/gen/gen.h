@@ -120,7 +120,7 @@ typedef enum gen_finish {
     GEN_FINISH_LENGTH, /* max_new_tok reached */
     GEN_FINISH_FULL,   /* the context is full */
     GEN_FINISH_CANCEL, /* a callback said so */
-    GEN_FINISH_ERROR   /* in a batch: this job failed; gen_batch_step returned why */
+    GEN_FINISH_ERROR   /* in a batch: this job failed; the result says why */
 } gen_finish;
 
 typedef struct gen_options {
@@ -175,6 +175,7 @@ typedef struct gen_result {
     uint32_t end_id;       /* of GEN_FINISH_EOG; else TEXT_NO_ID */
     uint32_t n_shifts;     /* times the oldest tokens were dropped … */
     uint32_t n_dropped;    /* … and how many all together */
+    rotor_error why;       /* of GEN_FINISH_ERROR in a batch */
 } gen_result;
 void gen_result_free(gen_result *r);
 

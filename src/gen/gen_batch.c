@@ -168,9 +168,17 @@ static void job_leave(gen_batch *b, job *j) {
     job_free(b, j);
 }
 
+static void job_fail(job *j, rotor_status status, const rotor_error *why, rotor_error *err) {
+    j->task.r.finish = GEN_FINISH_ERROR;
+    j->task.r.why = *why;
+    j->task.r.why.code = status;
+    if (err) *err = j->task.r.why;
+}
+
 static rotor_status job_end(gen_batch *b, job *j, gen_finish finish, rotor_error *err) {
-    rotor_status status = gen_task_end(&j->task, finish, err);
-    if (status != ROTOR_OK) j->task.r.finish = GEN_FINISH_ERROR;
+    rotor_error why = {0};
+    rotor_status status = gen_task_end(&j->task, finish, &why);
+    if (status != ROTOR_OK) job_fail(j, status, &why, err);
     job_leave(b, j);
     return status;
 }
@@ -340,10 +348,11 @@ static rotor_status job_advance(gen_batch *b, job *j, rotor_error *err) {
     if (j->cancel) return job_end(b, j, GEN_FINISH_CANCEL, err);
     if (j->logits == TEXT_NO_ID) return ROTOR_OK;
     uint32_t id;
+    rotor_error why = {0};
     rotor_status status = run_chosen(b->e, j->logits, &id)
-                              ? gen_task_take_chosen(t, id, run_session_len(t->s), &j->token, err)
-                              : gen_task_take(t, j->logits, &j->cancel, &j->token, err);
-    if (status != ROTOR_OK) t->r.finish = GEN_FINISH_ERROR;
+                              ? gen_task_take_chosen(t, id, run_session_len(t->s), &j->token, &why)
+                              : gen_task_take(t, j->logits, &j->cancel, &j->token, &why);
+    if (status != ROTOR_OK) job_fail(j, status, &why, err);
     if (t->r.finish != GEN_FINISH_NONE) job_leave(b, j);
     return status;
 }

@@ -22,7 +22,11 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { MAX_VISITS = 1 << 16 }; /* places looked at for one move */
+enum {
+    MAX_VISITS = 1 << 16, /* places looked at for one move … */
+    MAX_LOOKS = 1 << 26,  /* … and for everything the tables remember */
+    KEPT_VISITS = 1 << 12 /* slots kept from one search to the next */
+};
 
 /* ==== Tables ================================================================================== */
 
@@ -39,6 +43,13 @@ static rotor_status charge(gram_automaton *a, size_t bytes) {
                          a->limit >> 20);
     a->used += bytes;
     return ROTOR_OK;
+}
+
+/* Counts places about to be looked at for something that will be remembered. Looking up what is
+ * remembered is free, so that no grammar wears out. */
+static rotor_status look(gram_automaton *a, size_t n) {
+    a->n_looks += n;
+    return a->n_looks > MAX_LOOKS ? charge(a, a->limit) : ROTOR_OK;
 }
 
 rotor_status gram_more(gram_automaton *a, void **p, size_t *cap, size_t n, size_t elem_bytes) {
@@ -204,8 +215,13 @@ static rotor_status want(gram_automaton *a, uint32_t node, uint32_t stack) {
 }
 
 static void begin_search(gram_automaton *a) {
-    if (a->visit.n) memset(a->visit.slot, 0, (a->visit.mask + (size_t)1) * sizeof *a->visit.slot);
-    a->visit.n = 0;
+    gram_visit *v = &a->visit;
+    if (v->mask >= KEPT_VISITS) { /* a small search must not pay for a large one before it */
+        base_free(v->slot);
+        *v = (gram_visit){0};
+    }
+    if (v->n) memset(v->slot, 0, (v->mask + (size_t)1) * sizeof *v->slot);
+    v->n = 0;
     a->n_work = a->n_found = 0;
 }
 
@@ -247,6 +263,7 @@ static rotor_status follow(gram_automaton *a, gram_item i, bool *pops) {
 static rotor_status search(gram_automaton *a, bool pops, uint32_t *out) {
     while (a->n_work) {
         const gram_item item = a->work[--a->n_work];
+        ROTOR_TRY(look(a, 1));
         ROTOR_TRY(visit_more(a));
         if (is_new(&a->visit, item)) ROTOR_TRY(follow(a, item, &pops));
     }
@@ -257,6 +274,7 @@ static rotor_status search(gram_automaton *a, bool pops, uint32_t *out) {
 
 static rotor_status make_move(gram_automaton *a, uint32_t c, unsigned class, uint32_t *next) {
     const uint8_t byte = a->g->byte_of[class];
+    ROTOR_TRY(look(a, 1 + a->config[c].n / 4));
     begin_search(a);
     for (uint32_t i = 0; i < a->config[c].n; i++) {
         const gram_item item = a->item[a->config[c].first + i];
@@ -285,7 +303,9 @@ static rotor_status make_unfold(gram_automaton *a, uint32_t c, uint32_t ret, uin
     begin_search(a);
     for (uint32_t i = 0; i < a->config[c].n; i++) {
         gram_item item = a->item[a->config[c].first + i];
-        ROTOR_TRY(put_on(a, item.stack, depth_of(a, item.stack), frame, &item.stack));
+        const size_t depth = depth_of(a, item.stack);
+        ROTOR_TRY(look(a, 1 + depth));
+        ROTOR_TRY(put_on(a, item.stack, depth, frame, &item.stack));
         ROTOR_TRY(want(a, item.node, item.stack));
     }
     ROTOR_TRY(want(a, ret, 0));
@@ -354,6 +374,8 @@ static size_t common_end(const gram_automaton *a, const gram_config *c) {
 
 static rotor_status make_normal(gram_automaton *a, uint32_t config) {
     const gram_config c = a->config[config];
+    for (uint32_t i = 0; i < c.n; i++)
+        ROTOR_TRY(look(a, 1 + depth_of(a, a->item[c.first + i].stack)));
     const size_t common = common_end(a, &c);
     uint32_t normal = config, suffix = 0;
     if (common) {
@@ -412,6 +434,7 @@ static uint32_t like_node(const gram_automaton *a, uint32_t node) {
 static rotor_status like_list(gram_automaton *a, uint32_t list, uint32_t *out) {
     const size_t n = depth_of(a, list);
     uint32_t below = 0;
+    ROTOR_TRY(look(a, 1 + n));
     ROTOR_TRY(gram_more(a, (void **)&a->rets, &a->cap_rets, n, sizeof *a->rets));
     for (size_t i = 0; i < n; i++, list = a->frame[list].below)
         a->rets[i] = like_node(a, a->frame[list].ret);

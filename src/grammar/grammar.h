@@ -53,7 +53,8 @@ typedef struct grammar_limits {
 } grammar_limits;
 grammar_limits grammar_limits_default(void); /* 64 MiB each */
 
-enum { GRAMMAR_DEAD = 0 }; /* the state of a text that breaks the rules */
+enum { GRAMMAR_DEAD = 0 };         /* the state of a text that breaks the rules */
+#define GRAMMAR_UNKNOWN UINT32_MAX /* of one for which a call failed: others say why once more */
 
 typedef struct grammar_masks grammar_masks;
 /* g and w outlive it; w may be NULL where only texts are put. limits NULL: the default. */
@@ -63,7 +64,8 @@ void grammar_masks_free(grammar_masks **m);
 
 uint32_t grammar_start(const grammar_masks *m); /* the state of an empty text */
 /* The state after more text; equal states are equal numbers. ROTOR_E_FULL: the rules are so
- * ambiguous, or the text is nested so deeply, that the automaton exceeds its limit. */
+ * ambiguous, or the text is nested so deeply, that the automaton exceeds its limit. After a failure
+ * *next is GRAMMAR_UNKNOWN. */
 rotor_status grammar_put(grammar_masks *m, uint32_t state, base_str text, uint32_t *next,
                          rotor_error *err);
 /* The same for a token; one that writes nothing leads to GRAMMAR_DEAD. */

@@ -217,7 +217,8 @@ typedef struct gram_automaton {
     uint32_t start;   /* state */
     size_t limit;     /* bytes of all tables at most */
     size_t used;      /* bytes of all tables */
-    rotor_error why;  /* of the first failure */
+    uint64_t n_looks; /* places looked at while the tables were made */
+    rotor_error why;  /* of the last failure */
 } gram_automaton;
 
 rotor_status gram_automaton_init(gram_automaton *a, const grammar *g, uint32_t longest,

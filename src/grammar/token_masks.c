@@ -284,11 +284,12 @@ static rotor_status failed(const grammar_masks *m, rotor_status status, rotor_er
 
 rotor_status grammar_allow(grammar_masks *m, uint32_t state, grammar_allowed *out,
                            rotor_error *err) {
-    const gram_state s = m->a.state[state];
     uint32_t like;
     mask *k;
+    if (state == GRAMMAR_UNKNOWN) return failed(m, m->a.why.code, err);
     if (state == GRAMMAR_DEAD)
         return base_fail(err, ROTOR_E_FORMAT, "the text does not follow the grammar");
+    const gram_state s = m->a.state[state];
     rotor_status status = gram_like(&m->a, s.config, &like);
     if (status == ROTOR_OK) status = mask_of(m, like, s.tail, &k);
     if (status != ROTOR_OK) return failed(m, status, err);
@@ -304,19 +305,24 @@ rotor_status grammar_allow(grammar_masks *m, uint32_t state, grammar_allowed *ou
 uint32_t grammar_start(const grammar_masks *m) { return m->a.start; }
 
 bool grammar_may_end(const grammar_masks *m, uint32_t state) {
-    return m->a.config[m->a.state[state].config].pops;
+    return state != GRAMMAR_UNKNOWN && m->a.config[m->a.state[state].config].pops;
 }
 
 rotor_status grammar_put(grammar_masks *m, uint32_t state, base_str text, uint32_t *next,
                          rotor_error *err) {
+    *next = GRAMMAR_UNKNOWN;
+    if (state == GRAMMAR_UNKNOWN) return failed(m, m->a.why.code, err);
     gram_state s = m->a.state[state];
     rotor_status status = ROTOR_OK;
+    uint32_t after = GRAMMAR_UNKNOWN;
     for (size_t i = 0; status == ROTOR_OK && s.config && i < text.n; i++) {
         status = gram_move(&m->a, &s.config, &s.tail, (uint8_t)text.p[i]);
         if (status == ROTOR_OK) status = gram_normalise(&m->a, &s);
     }
-    if (status == ROTOR_OK) status = gram_state_of(&m->a, s, next);
-    return status == ROTOR_OK ? status : failed(m, status, err);
+    if (status == ROTOR_OK) status = gram_state_of(&m->a, s, &after);
+    if (status != ROTOR_OK) return failed(m, status, err);
+    *next = after;
+    return ROTOR_OK;
 }
 
 rotor_status grammar_step(grammar_masks *m, uint32_t state, uint32_t id, uint32_t *next,

@@ -236,6 +236,46 @@ static void a_cancel_is_heeded_inside_a_draft(void **state) {
     }
 }
 
+static uint64_t stay(const void *user, uint64_t state, uint32_t id) {
+    (void)user, (void)id;
+    return state;
+}
+
+static rotor_status fail_as(const void *user, uint64_t state, gen_mask *mask, rotor_error *err) {
+    (void)state, (void)mask;
+    return base_fail(err, ROTOR_E_FORMAT, "%s fails", (const char *)user);
+}
+
+/* Two jobs that fail in one step fail each for its own reason. */
+static void each_failure_has_its_cause(void **state) {
+    (void)state;
+    static const char *const names[] = {"the first", "the second"};
+    const gen_guide guides[] = {{.user = names[0], .step = stay, .may = fail_as},
+                                {.user = names[1], .step = stay, .may = fail_as}};
+    rig g;
+    base_rng r;
+    gen_batch *b = NULL;
+    uint32_t live;
+    rotor_error err = {0};
+    base_rng_seed(&r, 16);
+    rig_up(&g, &(fake_options){.chunk = 16});
+    assert_int_equal(gen_batch_create(&b, g.e, 2, NULL), ROTOR_OK);
+    for (int i = 0; i < 2; i++) {
+        work *w = new_job(&g, &r, 100);
+        w->n_prompt = 1;
+        w->opt.guide = &guides[i];
+        add(b, w);
+    }
+    assert_int_equal(gen_batch_step(b, &live, &err), ROTOR_E_FORMAT);
+    assert_int_equal(live, 0);
+    assert_string_equal(err.message, "the first fails");
+    assert_string_equal(g.jobs[0].r.why.message, "the first fails");
+    assert_string_equal(g.jobs[1].r.why.message, "the second fails");
+    for (int i = 0; i < 2; i++) assert_int_equal(g.jobs[i].r.finish, GEN_FINISH_ERROR);
+    gen_batch_free(&b);
+    rig_down(&g);
+}
+
 /* Until the cache is full of tokens, guesses that do not fit it cost no further step. */
 static void guesses_that_do_not_fit_are_dropped(void **state) {
     (void)state;
@@ -701,6 +741,7 @@ int main(void) {
         cmocka_unit_test(batched_jobs_equal_lone_ones),
         cmocka_unit_test(guessing_jobs_equal_lone_ones),
         cmocka_unit_test(a_cancel_is_heeded_inside_a_draft),
+        cmocka_unit_test(each_failure_has_its_cause),
         cmocka_unit_test(guesses_that_do_not_fit_are_dropped),
         cmocka_unit_test(guesses_take_only_spare_rows),
         cmocka_unit_test(guesses_take_only_spare_logits),

@@ -260,12 +260,51 @@ static void ambiguity_is_bounded(void **state) {
     grammar_free(&g);
 }
 
+/* Every letter looks at thousands of places, and the states never repeat. */
+static void looking_is_bounded(void **state) {
+    (void)state;
+    base_buf text = {0};
+    base_buf_puts(&text, "root ::= [a-z]* (");
+    for (int c = 'a'; c <= 'z'; c++)
+        base_buf_printf(&text, "%s\"%c\" y{16}", c == 'a' ? "" : " | ", c);
+    base_buf_puts(&text, ")\ny ::= [a-z] e\ne ::= \"\"");
+    for (int i = 0; i < 1500; i++) base_buf_puts(&text, " | \"\"");
+    assert_false(text.failed);
+    grammar *g = read_gbnf(text.data);
+    grammar_masks *m = masks_for(g, NULL);
+    rotor_error err = {0};
+    base_rng r;
+    base_rng_seed(&r, 5);
+    uint32_t at = grammar_start(m);
+    rotor_status status = ROTOR_OK;
+    const uint64_t start = base_now_us();
+    for (int i = 0; i < 10000 && status == ROTOR_OK; i++) {
+        const char letter = (char)('a' + base_rng_below(&r, 26));
+        status = grammar_put(m, at, (base_str){&letter, 1}, &at, &err);
+    }
+    const uint64_t us = base_now_us() - start;
+    assert_int_equal(status, ROTOR_E_FULL);
+    assert_non_null(strstr(err.message, "ambiguous"));
+    assert_true(us < 10 * 1000000);
+    assert_int_equal(at, GRAMMAR_UNKNOWN); /* which remembers why */
+    assert_false(grammar_may_end(m, at));
+    err = (rotor_error){0};
+    grammar_allowed a;
+    assert_int_equal(grammar_allow(m, at, &a, &err), ROTOR_E_FULL);
+    assert_non_null(strstr(err.message, "ambiguous"));
+    assert_int_equal(grammar_put(m, at, base_str_of("a"), &at, &err), ROTOR_E_FULL);
+    grammar_masks_free(&m);
+    grammar_free(&g);
+    base_buf_free(&text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_plain_recursion),
         cmocka_unit_test(what_lives_can_end),
         cmocka_unit_test(equal_places_are_equal_states),
         cmocka_unit_test(ambiguity_is_bounded),
+        cmocka_unit_test(looking_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
