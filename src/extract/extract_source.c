@@ -239,6 +239,7 @@ ex_place ex_source_at(ex_source *s, size_t text_offset) {
 /* ---- Small things that every parser of text needs ------------------------------------------ */
 
 base_str ex_line(base_str text, size_t at, size_t *next) {
+    if (!text.n) return *next = 0, text;
     const char *p = text.p + at, *end = text.p + text.n;
     while (p < end && *p != '\n' && *p != '\r') p++;
     const size_t n = (size_t)(p - text.p) - at;

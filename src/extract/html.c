@@ -99,8 +99,8 @@ static void check(page *g, rotor_status st) {
 /* ---- Blocks -------------------------------------------------------------------------------- */
 
 static rotor_status put_metas(page *g) {
-    const char *p = g->metas.data, *end = p + g->metas.len;
-    while (p && p < end) {
+    const char *p = g->metas.data, *end = p ? p + g->metas.len : p;
+    while (p < end) {
         const char *value = p + strlen(p) + 1;
         ROTOR_TRY(ex_put_meta(g->x, p, base_str_of(value)));
         p = value + strlen(value) + 1;

@@ -197,6 +197,7 @@ static int on_text(MD_TEXTTYPE type, const MD_CHAR *p, MD_SIZE n, void *user) {
 static rotor_status parse_blocks(ex *x, size_t from) {
     md m = {.x = x, .base = from, .begin = SIZE_MAX, .limit = x->source->text.n};
     base_buf ended = {0};
+    if (from >= x->source->text.n) return ROTOR_OK;
     m.text = (base_str){x->source->text.p + from, x->source->text.n - from};
     /* md4c looks a byte past a last line without an end, and follows what it finds there. */
     if (m.text.n && m.text.p[m.text.n - 1] != '\n') {

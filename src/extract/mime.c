@@ -104,6 +104,7 @@ static bool add_word(base_buf *to, const word *w) {
 
 bool ex_decode_header(base_buf *to, base_str s) {
     size_t plain = 0; /* where text that is no word began */
+    if (!s.n) return true;
     bool after_word = false, ok = true;
     for (size_t i = 0; i <= s.n && ok;) {
         word w;
