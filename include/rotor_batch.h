@@ -77,6 +77,9 @@ typedef struct rotor_batch_session {
 /* Facts about session i of the batch; false past the last. ids may be NULL when n is 0. */
 ROTOR_API bool rotor_batch_get_session(const rotor_batch *b, size_t i, const uint32_t *ids,
                                        size_t n, rotor_batch_session *out);
+/* Forgets sessions that are only kept warm, those that were not used for longest first, until the
+ * engine's cache has room for n_tok tokens of a session beside the batch, or none is left. */
+ROTOR_API void rotor_batch_make_room(rotor_batch *b, size_t n_tok);
 /* Share of the engine's cache in use, 0 to 1. */
 ROTOR_API double rotor_batch_cache_use(const rotor_batch *b);
 

@@ -164,9 +164,8 @@ static timeline *choose(rotor_batch *b, const uint32_t *ids, size_t n, unsigned 
     return old;
 }
 
-/* Pages for one more step of every job, from what is only kept warm. */
-static void make_room(rotor_batch *b) {
-    const uint32_t need = 2 * b->n_place + run_chunk(b->e->run) / KERN_KEYS + 2;
+/* Free pages, from what is only kept warm. */
+static void free_pages(rotor_batch *b, uint32_t need) {
     while (run_free_pages(b->e->run) < need || run_free_ring_pages(b->e->run) < need) {
         timeline *old = NULL;
         for (uint32_t i = 0; i < b->n_line; i++) {
@@ -177,6 +176,16 @@ static void make_room(rotor_batch *b) {
         if (!old) return;
         forget(old);
     }
+}
+
+/* Pages for one more step of every job. */
+static void make_room(rotor_batch *b) {
+    free_pages(b, 2 * b->n_place + run_chunk(b->e->run) / KERN_KEYS + 2);
+}
+
+void rotor_batch_make_room(rotor_batch *b, size_t n_tok) {
+    const size_t most = b ? b->e->n_ctx : 0;
+    if (b) free_pages(b, (uint32_t)((BASE_MIN(n_tok, most) + KERN_KEYS - 1) / KERN_KEYS));
 }
 
 /* ==== Jobs ==================================================================================== */

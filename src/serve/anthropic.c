@@ -149,12 +149,13 @@ static bool read_user(serve_turns *t, serve_at at, const json_t *list, const cha
 static bool read_use(serve_turns *t, serve_at block, serve_fault *f) {
     const char *id = NULL, *name = NULL;
     base_buf text = {0};
+    serve_at input;
     if (!serve_read_text(block, "id", &id, f) || !serve_read_text(block, "name", &name, f))
         return false;
     if (!id) return missing(block, "id", f);
     if (!name) return missing(block, "name", f);
-    json_t *input = serve_field(block, "input");
-    serve_put_json(&text, input ? json_incref(input) : json_object());
+    if (!serve_object(block, "input", &input, f)) return false;
+    serve_put_json(&text, input.object ? json_incref(serve_field(block, "input")) : json_object());
     char *kept = text.failed ? NULL : serve_keep(t->c, text.len + 1, 1);
     if (kept) memcpy(kept, text.data, text.len);
     base_buf_free(&text);

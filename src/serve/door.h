@@ -99,6 +99,7 @@ typedef struct serve_prompt {
     const char *rendered;   /* of a conversation: as text */
     size_t n_dropped;       /* truncation: tokens that were left out … */
     size_t n_dropped_turns; /* … with so many turns */
+    uint8_t said[32];       /* of a conversation whose answer is in parts: digest of all turns */
 } serve_prompt;
 
 typedef struct serve_request {
@@ -243,8 +244,8 @@ serve_usage serve_usage_of(const serve_call *c);
 
 /* Text as a JSON string; what is not UTF-8 becomes U+FFFD. */
 json_t *serve_json_text(const char *s, size_t n_bytes);
-/* A number; null for what is none. */
-json_t *serve_json_real(float x);
+/* A number, to nine digits; null for what is none. */
+json_t *serve_json_real(double x);
 /* Appends v without white space, and releases it. */
 void serve_put_json(base_buf *out, json_t *v);
 /* Appends "event: NAME\ndata: {…}\n\n" (name NULL: no event line), and releases v. */

@@ -8,6 +8,8 @@
 
 #include <math.h>
 
+enum { LOOK_EVERY = 64 }; /* positions after which somebody looks whether it is still wanted */
+
 typedef struct pass {
     serve_job *j;     /* whose prompt */
     uint32_t n_vocab; /* logits in a row */
@@ -46,10 +48,21 @@ static bool put(serve_job *j, size_t i, float logprob, const rotor_token *top, u
     return ok;
 }
 
+/* Nobody is left to read it, or the server ends. */
+static bool is_over(serve_call *c) {
+    serve_server *s = c->inside->s;
+    base_mutex_lock(s->lock);
+    const bool cut = s->cut;
+    base_mutex_unlock(s->lock);
+    if (cut || serve_call_left(c)) c->inside->cancelled = true;
+    return c->inside->cancelled;
+}
+
 static bool on_logits(void *user, size_t pos, const float *logits) {
     pass *w = user;
     const serve_prompt *p = w->j->choice->of;
     rotor_token top[SERVE_TOP_MAX];
+    if (pos % LOOK_EVERY == 0 && is_over(w->j->c)) return false;
     if (pos + 1 == p->n_tokens) return true;
     const double norm = log_of_sum(logits, w->n_vocab);
     const uint32_t n = best_of(logits, w->n_vocab, norm, top, w->j->gen.n_top);
@@ -62,6 +75,7 @@ static rotor_status score(serve_job *j, rotor_error *err) {
     rotor_session *s = NULL;
     pass w = {.j = j, .n_vocab = j->c->inside->model->info.n_vocab};
     if (!put(j, 0, NAN, NULL, 0)) return base_fail_nomem(err, "scoring a prompt");
+    rotor_batch_make_room(j->c->inside->model->batch, p->n_tokens);
     ROTOR_TRY(rotor_session_create(&s, j->c->inside->model->engine, 0, err));
     const rotor_status st = rotor_eval_all(s, p->tokens, p->n_tokens, on_logits, &w, err);
     rotor_session_free(&s);

@@ -176,7 +176,7 @@ static json_t *vector_json(const vectors *w, size_t i) {
         return s;
     }
     json_t *list = json_array();
-    for (size_t k = 0; k < w->dims; k++) json_array_append_new(list, json_real((double)v[k]));
+    for (size_t k = 0; k < w->dims; k++) json_array_append_new(list, serve_json_real(v[k]));
     return list;
 }
 

@@ -88,6 +88,18 @@ void serve_reply_fault(serve_exchange *x, const serve_fault *f) {
 
 /* ==== OPTIONS ================================================================================= */
 
+/* What may come with a request of this page: what it asks for, where that is a list of names. */
+static const char *allowed_headers(const serve_exchange *x) {
+    static const char usual[] = "Authorization, Content-Type, X-Api-Key, Anthropic-Version, "
+                                "Anthropic-Beta, X-Request-Id";
+    static const char names[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_, ";
+    const char *asked =
+        MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Access-Control-Request-Headers");
+    if (!x->origin || !asked || !asked[0] || asked[strspn(asked, names)]) return usual;
+    return asked;
+}
+
 static enum MHD_Result answer_options(serve_exchange *x, const char *allow) {
     struct MHD_Response *r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     if (r) {
@@ -95,9 +107,7 @@ static enum MHD_Result answer_options(serve_exchange *x, const char *allow) {
         snprintf(methods, sizeof methods, "%s%sOPTIONS", allow, allow[0] ? ", " : "");
         MHD_add_response_header(r, "Allow", methods);
         MHD_add_response_header(r, "Access-Control-Allow-Methods", methods);
-        MHD_add_response_header(r, "Access-Control-Allow-Headers",
-                                "Authorization, Content-Type, X-Api-Key, Anthropic-Version, "
-                                "Anthropic-Beta, X-Request-Id");
+        MHD_add_response_header(r, "Access-Control-Allow-Headers", allowed_headers(x));
         MHD_add_response_header(r, "Access-Control-Max-Age", "600");
     }
     return queue(x, 204, r);

@@ -6,6 +6,9 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+enum { LISTS_MAX = 1 << 17 }; /* objects and lists in a body */
 
 /* ==== Faults ================================================================================== */
 
@@ -163,9 +166,9 @@ bool serve_read_list(serve_at at, const char *key, const json_t **out, serve_fau
     return !v || json_is_array(v) || wrong(at, key, v, "a list", f);
 }
 
-/* Brackets outside of strings, opened at once. */
-static bool too_deep(const char *s, size_t n) {
-    int depth = 0;
+/* Brackets outside of strings: opened at once, and all of them; each is memory of the parser. */
+static bool too_much(const char *s, size_t n) {
+    int depth = 0, all = 0;
     bool quoted = false;
     for (size_t i = 0; i < n; i++) {
         if (quoted) {
@@ -176,7 +179,7 @@ static bool too_deep(const char *s, size_t n) {
         } else if (s[i] == '"') {
             quoted = true;
         } else if (s[i] == '{' || s[i] == '[') {
-            if (++depth > SERVE_DEPTH_MAX) return true;
+            if (++depth > SERVE_DEPTH_MAX || ++all > LISTS_MAX) return true;
         } else if (s[i] == '}' || s[i] == ']') {
             depth--;
         }
@@ -188,9 +191,11 @@ bool serve_parse(const base_buf *text, json_t **out, serve_fault *f) {
     json_error_t why;
     if (!text->len)
         return serve_refuse(f, NULL, "invalid_json", "the body is empty: expected JSON");
-    if (too_deep(text->data, text->len))
-        return serve_refuse(f, NULL, "invalid_json", "the body is nested deeper than %d",
-                            SERVE_DEPTH_MAX);
+    if (too_much(text->data, text->len))
+        return serve_refuse(f, NULL, "invalid_json",
+                            "the body is nested deeper than %d, or has more than %d objects and "
+                            "lists",
+                            SERVE_DEPTH_MAX, LISTS_MAX);
     json_t *v = json_loadb(text->data, text->len, 0, &why);
     if (!v)
         return serve_refuse(f, NULL, "invalid_json", "the body is no JSON: %.160s (line %d)",
@@ -223,15 +228,20 @@ json_t *serve_json_text(const char *s, size_t n_bytes) {
     return v;
 }
 
-json_t *serve_json_real(float x) { return isfinite(x) ? json_real((double)x) : json_null(); }
+json_t *serve_json_real(double x) {
+    char text[32];
+    if (!isfinite(x)) return json_null();
+    snprintf(text, sizeof text, "%.9g", x);
+    return json_real(strtod(text, NULL));
+}
 
 static int append(const char *p, size_t n_bytes, void *user) {
     return base_buf_append(user, p, n_bytes) ? 0 : -1;
 }
 
 void serve_put_json(base_buf *out, json_t *v) {
-    if (!v || json_dump_callback(v, append, out, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0)
-        out->failed = true;
+    const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15);
+    if (!v || json_dump_callback(v, append, out, flags) != 0) out->failed = true;
     json_decref(v);
 }
 

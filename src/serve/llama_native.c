@@ -72,9 +72,10 @@ static const char *stop_type(const serve_choice *ch) {
 }
 
 static json_t *settings_json(const rotor_gen_options *g) {
-    return json_pack("{s:I, s:f, s:i, s:f, s:f, s:i}", "seed", (json_int_t)g->seed, "temperature",
-                     (double)g->temperature, "top_k", g->top_k, "top_p", (double)g->top_p, "min_p",
-                     (double)g->min_p, "n_predict", (int)g->max_tokens);
+    return json_pack("{s:I, s:o, s:i, s:o, s:o, s:i}", "seed", (json_int_t)g->seed, "temperature",
+                     serve_json_real(g->temperature), "top_k", g->top_k, "top_p",
+                     serve_json_real(g->top_p), "min_p", serve_json_real(g->min_p), "n_predict",
+                     (int)g->max_tokens);
 }
 
 static json_t *end_json(const serve_call *c, const serve_choice *ch, const char *text, size_t n) {

@@ -82,7 +82,6 @@ void serve_get_ollama_version(serve_exchange *x) {
 static serve_model *named_model(serve_exchange *x, json_t **body) {
     serve_fault f = {0};
     const char *name = NULL;
-    char bare[256];
     serve_model *m = NULL;
     if (serve_parse(&x->body, body, &f)) {
         const serve_at top = {.object = *body};
@@ -92,11 +91,6 @@ static serve_model *named_model(serve_exchange *x, json_t **body) {
             else
                 m = serve_find_model(x->s, name, &f);
         }
-    }
-    const char *tag = name && !m ? strstr(name, ":latest") : NULL;
-    if (tag && strcmp(tag, ":latest") == 0) {
-        snprintf(bare, sizeof bare, "%.*s", (int)(tag - name), name);
-        m = serve_find_model(x->s, bare, &f);
     }
     if (!m) serve_reply_fault(x, &f);
     return m;

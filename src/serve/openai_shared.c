@@ -460,12 +460,13 @@ json_t *serve_timings(const serve_timing *t) {
     const double n = (double)(t->n_prompt - t->n_cached), ms = (double)t->prompt_us / 1e3;
     const double made = (double)t->n_made, made_ms = (double)t->made_us / 1e3;
     const double steps = made > 1 ? made - 1 : 0; /* the first token came with the prompt */
-    return json_pack("{s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "cache_n",
-                     (json_int_t)t->n_cached, "prompt_n", (json_int_t)(t->n_prompt - t->n_cached),
-                     "prompt_ms", ms, "prompt_per_token_ms", per(ms, n), "prompt_per_second",
-                     per(n * 1e3, ms), "predicted_n", (json_int_t)t->n_made, "predicted_ms",
-                     made_ms, "predicted_per_token_ms", per(made_ms, steps), "predicted_per_second",
-                     per(steps * 1e3, made_ms));
+    return json_pack(
+        "{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "cache_n", (json_int_t)t->n_cached,
+        "prompt_n", (json_int_t)(t->n_prompt - t->n_cached), "prompt_ms", serve_json_real(ms),
+        "prompt_per_token_ms", serve_json_real(per(ms, n)), "prompt_per_second",
+        serve_json_real(per(n * 1e3, ms)), "predicted_n", (json_int_t)t->n_made, "predicted_ms",
+        serve_json_real(made_ms), "predicted_per_token_ms", serve_json_real(per(made_ms, steps)),
+        "predicted_per_second", serve_json_real(per(steps * 1e3, made_ms)));
 }
 
 const char *serve_openai_finish(serve_finish finish) {

@@ -60,19 +60,36 @@ static json_t *envelope(const serve_call *c) {
     return v;
 }
 
-/* The old form: lists beside each other. at: bytes of text in front of the first token. */
+/* Characters that begin in text. */
+static size_t characters(const char *text, size_t n) {
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++) k += ((unsigned char)text[i] & 0xC0) != 0x80;
+    return k;
+}
+
+/* Alternatives by name; the likelier of two that have the same one. */
+static json_t *alternatives_json(const serve_token *t) {
+    json_t *v = json_object();
+    for (uint32_t k = 0; k < t->n_top; k++) {
+        json_t *name = serve_json_text(t->top_text[k], strlen(t->top_text[k]));
+        const char *key = json_string_value(name);
+        if (key && !json_object_get(v, key))
+            json_object_set_new(v, key, serve_json_real(t->top[k].logprob));
+        json_decref(name);
+    }
+    return v;
+}
+
+/* The old form: lists beside each other. at: characters of text in front of the first token. */
 static json_t *logprobs_json(const serve_token *t, size_t n, size_t at) {
     json_t *tokens = json_array(), *values = json_array(), *tops = json_array(),
            *offsets = json_array();
     for (size_t i = 0; i < n; i++) {
-        json_t *top = json_object();
-        for (uint32_t k = 0; k < t[i].n_top; k++)
-            json_object_set_new(top, t[i].top_text[k], serve_json_real(t[i].top[k].logprob));
         json_array_append_new(tokens, serve_json_text(t[i].text, t[i].n_bytes));
         json_array_append_new(values, serve_json_real(t[i].logprob));
-        json_array_append_new(tops, top);
+        json_array_append_new(tops, alternatives_json(&t[i]));
         json_array_append_new(offsets, json_integer((json_int_t)at));
-        at += t[i].n_bytes;
+        at += characters(t[i].text, t[i].n_bytes);
     }
     return json_pack("{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", values,
                      "top_logprobs", tops, "text_offset", offsets);
@@ -111,6 +128,28 @@ static void put_chunk(serve_call *c, json_t *choice, bool ended, const serve_tim
     serve_put_sse(out, NULL, v);
 }
 
+/* A stream's count of characters, so that nobody counts from the start for every token. */
+typedef struct counted {
+    size_t bytes, characters; /* of the choice's text */
+} counted;
+
+static size_t characters_before(serve_call *c, serve_choice *ch, size_t n_bytes) {
+    counted none = {0}, *at = ch->state;
+    if (!at) ch->state = at = serve_keep(c, 1, sizeof *at);
+    if (!at) at = &none;
+    at->characters += characters(ch->text.data + at->bytes, n_bytes - at->bytes);
+    at->bytes = n_bytes;
+    return at->characters;
+}
+
+static json_t *piece_json(serve_call *c, const serve_event *e) {
+    serve_choice *ch = e->choice;
+    json_t *logprobs = NULL;
+    if (e->token)
+        logprobs = logprobs_json(e->token, 1, characters_before(c, ch, ch->text.len - e->n_bytes));
+    return choice_json(ch, e->text, e->n_bytes, logprobs, false);
+}
+
 static void text_event(serve_call *c, const serve_event *e, base_buf *out) {
     const serve_choice *ch = e->choice;
     switch (e->kind) {
@@ -121,12 +160,7 @@ static void text_event(serve_call *c, const serve_event *e, base_buf *out) {
             base_buf_puts(out, ": working\n\n");
         break;
     case SERVE_TEXT:
-        put_chunk(
-            c,
-            choice_json(ch, e->text, e->n_bytes,
-                        e->token ? logprobs_json(e->token, 1, ch->text.len - e->n_bytes) : NULL,
-                        false),
-            false, &ch->timing, out);
+        put_chunk(c, piece_json(c, e), false, &ch->timing, out);
         break;
     case SERVE_CHOICE_END:
         put_chunk(c, choice_json(ch, "", 0, NULL, true), true, &ch->timing, out);

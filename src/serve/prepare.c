@@ -25,6 +25,11 @@ static bool no_such_model(const serve_server *s, const char *name, serve_fault *
 serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f) {
     for (size_t i = 0; name && i < s->opt.n_models; i++)
         if (strcmp(name, s->models[i].id) == 0) return &s->models[i];
+    const size_t n = name ? strlen(name) : 0, tag = sizeof ":latest" - 1;
+    for (size_t i = 0; n > tag && strcmp(name + n - tag, ":latest") == 0 && i < s->opt.n_models;
+         i++)
+        if (strlen(s->models[i].id) == n - tag && strncmp(name, s->models[i].id, n - tag) == 0)
+            return &s->models[i];
     const bool any = !name || !name[0] || (s->opt.n_models == 1 && !s->opt.strict_model);
     if (!any) return no_such_model(s, name, f), NULL;
     if (name && name[0])
@@ -39,6 +44,9 @@ static bool choose_model(serve_call *c, serve_fault *f) {
     if (!serve_read_text(top, "model", &c->req.model, f)) return false;
     serve_model *m = serve_find_model(s, c->req.model, f);
     if (!m) return false;
+    const bool any = !c->req.model || !c->req.model[0]; /* the first that writes text */
+    for (size_t i = 0; any && !m->engine && i < s->opt.n_models; i++)
+        if (s->models[i].engine) m = &s->models[i];
     if (!m->engine)
         return serve_fail_with(f, 501, "not_supported_error", "not_supported",
                                "%s makes vectors of texts (/v1/embeddings), it writes none", m->id);
@@ -89,6 +97,19 @@ static bool prompt_fault(serve_fault *f, rotor_status st, const rotor_error *err
                         "%.500s", err->message);
 }
 
+/* The turns as they are rendered: without volatile lines, and with the ids of known answers. Found
+ * before turns are left out, so that an answer is known by the whole conversation. */
+static bool ready_turns(serve_call *c, serve_prompt *p, serve_fault *f) {
+    rotor_turn *turns = serve_keep(c, p->n_turns, sizeof *turns);
+    if (!turns) return serve_no_memory(f);
+    for (size_t i = 0; i < p->n_turns; i++) turns[i] = p->turns[i];
+    for (size_t i = 0; i < p->n_turns && strcmp(turns[i].role, "system") == 0; i++)
+        turns[i].content = without_billing(c->inside->s, turns[i].content);
+    if (rotor_chat_has_parts(c->engine) && !serve_recall(c, p, turns)) return serve_no_memory(f);
+    p->turns = turns;
+    return true;
+}
+
 static bool tokens_of_turns(serve_call *c, serve_prompt *p, size_t first, size_t n_system,
                             serve_fault *f) {
     rotor_chat_options opt = rotor_chat_options_default();
@@ -102,10 +123,6 @@ static bool tokens_of_turns(serve_call *c, serve_prompt *p, size_t first, size_t
     if (!turns) return serve_no_memory(f);
     for (size_t i = 0; i < n_system; i++) turns[i] = p->turns[i];
     for (size_t i = first; i < p->n_turns; i++) turns[n_system + i - first] = p->turns[i];
-    for (size_t i = 0; i < n && strcmp(turns[i].role, "system") == 0; i++)
-        turns[i].content = without_billing(c->inside->s, turns[i].content);
-    for (size_t i = 0; i < n && rotor_chat_has_parts(c->engine); i++)
-        if (strcmp(turns[i].role, "assistant") == 0) serve_recall(c, &turns[i]);
     const rotor_status st =
         rotor_chat_prompt(c->engine, turns, n, &opt, &ids, &p->n_tokens, &text, &err);
     base_free(turns);
@@ -207,7 +224,7 @@ static bool put_before(serve_prompt *p, serve_fault *f) {
 
 bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f) {
     const size_t most = c->inside->model->info.n_ctx - 1; /* room for one token of an answer */
-    const bool ok = p->turns    ? tokens_of_turns(c, p, 0, 0, f)
+    const bool ok = p->turns    ? ready_turns(c, p, f) && tokens_of_turns(c, p, 0, 0, f)
                     : p->suffix ? serve_fill_tokens(c, p, f)
                     : p->text   ? tokens_of_text(c, p, f)
                                 : tokens_of_ids(c, p, f);

@@ -6,7 +6,9 @@
  * be evaluated again. What comes back unchanged is found here by its digest and goes into the
  * prompt as it was.
  *
- * A digest of text and calls is the key; thoughts are not part of it, as clients leave them out.
+ * The key is a digest of the whole conversation: the model, the tools and every turn before the
+ * answer, then its text and calls. Ids hold what was thought, so they go to nobody but who has the
+ * same conversation. Thoughts are not part of the key, as clients leave them out.
  * Threading: any; server.lock guards the list.
  */
 #include "serve/serve_internal.h"
@@ -32,23 +34,51 @@ static int append(const char *p, size_t n_bytes, void *user) {
 
 /* Arguments as a value, where they are one: clients write JSON anew. */
 static void put_arguments(base_buf *out, const char *text) {
+    const size_t flags = JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(15);
     json_t *v = text ? json_loads(text, 0, NULL) : NULL;
-    if (!v || json_dump_callback(v, append, out, JSON_COMPACT | JSON_SORT_KEYS) != 0)
-        base_buf_puts(out, text ? text : "");
+    if (!v || json_dump_callback(v, append, out, flags) != 0) base_buf_puts(out, text ? text : "");
     json_decref(v);
 }
 
-static void digest(const serve_model *m, base_str text, const rotor_tool_call *calls, size_t n,
-                   uint8_t key[32]) {
+/* A text behind its length, so that no two rows of texts are the same bytes. */
+static void put_text(base_buf *out, base_str text) {
+    base_buf_printf(out, "%zu ", text.n);
+    base_buf_append(out, text.p, text.n);
+}
+
+static bool digest_of(base_buf *all, uint8_t said[32]) {
+    const bool ok = !all->failed;
+    if (ok) base_sha256(all->data ? all->data : "", all->len, said);
+    base_buf_free(all);
+    return ok;
+}
+
+static base_str text_of(const char *text) { return base_str_of(text ? text : ""); }
+
+/* What is said before the first turn. */
+static bool begin_digest(const serve_call *c, uint8_t said[32]) {
     base_buf all = {0};
-    base_buf_printf(&all, "%s\n%zu\n", m->id, text.n);
-    base_buf_append(&all, text.p, text.n);
-    for (size_t i = 0; i < n; i++) {
-        base_buf_printf(&all, "\n%zu %s ", strlen(calls[i].name), calls[i].name);
-        put_arguments(&all, calls[i].arguments);
+    put_text(&all, text_of(c->inside->model->id));
+    put_text(&all, text_of(c->req.tools));
+    return digest_of(&all, said);
+}
+
+/* One more turn behind what was said. */
+static bool add_turn(uint8_t said[32], const rotor_turn *t, base_str content) {
+    base_buf all = {0}, arguments = {0};
+    base_buf_append(&all, said, 32);
+    put_text(&all, text_of(t->role));
+    put_text(&all, text_of(t->name));
+    put_text(&all, content);
+    for (size_t i = 0; i < t->n_calls; i++) {
+        base_buf_reset(&arguments);
+        put_arguments(&arguments, t->calls[i].arguments);
+        put_text(&all, text_of(t->calls[i].name));
+        put_text(&all, (base_str){arguments.data ? arguments.data : "", arguments.len});
     }
-    base_sha256(all.data ? all.data : "", all.len, key);
-    base_buf_free(&all);
+    all.failed |= arguments.failed;
+    base_buf_free(&arguments);
+    return digest_of(&all, said);
 }
 
 serve_replay *serve_replay_create(void) { return base_alloc(sizeof(serve_replay)); }
@@ -90,8 +120,12 @@ void serve_remember(const serve_job *j, const rotor_gen_result *result) {
     const rotor_tool_call *calls = NULL;
     uint8_t key[32];
     if (!j->reply || !n || n > IDS_MAX / 4) return;
-    const size_t n_calls = rotor_reply_calls(j->reply, &calls);
-    digest(j->c->inside->model, (base_str){ch->text.data, ch->text.len}, calls, n_calls, key);
+    rotor_turn answer = {.role = "assistant"};
+    answer.n_calls = rotor_reply_calls(j->reply, &calls);
+    answer.calls = calls;
+    memcpy(key, ch->of->said, sizeof key);
+    if (!add_turn(key, &answer, (base_str){ch->text.data ? ch->text.data : "", ch->text.len}))
+        return;
     uint32_t *ids = base_alloc_array(n, sizeof *ids);
     if (!ids) return;
     memcpy(ids, result->ids, result->n_ids * sizeof *ids);
@@ -106,14 +140,11 @@ void serve_remember(const serve_job *j, const rotor_gen_result *result) {
     base_mutex_unlock(s->lock);
 }
 
-void serve_recall(serve_call *c, rotor_turn *t) {
+static void look_up(serve_call *c, rotor_turn *t, const uint8_t key[32]) {
     serve_server *s = c->inside->s;
-    const base_str text = base_str_of(t->content ? t->content : "");
-    uint8_t key[32];
-    digest(c->inside->model, text, t->calls, t->n_calls, key);
     base_mutex_lock(s->lock);
     serve_answer *a = place_for(s->replay, key);
-    if (a->ids && memcmp(a->key, key, sizeof key) == 0) {
+    if (a->ids && memcmp(a->key, key, 32) == 0) {
         uint32_t *ids = serve_keep(c, a->n, sizeof *ids);
         if (ids) memcpy(ids, a->ids, a->n * sizeof *ids);
         if (ids) t->ids = ids;
@@ -121,4 +152,13 @@ void serve_recall(serve_call *c, rotor_turn *t) {
         a->used = ++s->replay->clock;
     }
     base_mutex_unlock(s->lock);
+}
+
+bool serve_recall(serve_call *c, serve_prompt *p, rotor_turn *turns) {
+    if (!begin_digest(c, p->said)) return false;
+    for (size_t i = 0; i < p->n_turns; i++) {
+        if (!add_turn(p->said, &turns[i], text_of(turns[i].content))) return false;
+        if (strcmp(turns[i].role, "assistant") == 0) look_up(c, &turns[i], p->said);
+    }
+    return true;
 }

@@ -7,7 +7,7 @@
  */
 #include "serve/response_store.h"
 
-enum { MOST = 1024, MOST_BYTES = 64 << 20 };
+enum { MOST = 1024, MOST_BYTES = 64 << 20, ONE_BYTES = 8 << 20 };
 
 typedef struct entry {
     char id[64];    /* "resp_…" */
@@ -50,7 +50,7 @@ static void drop(serve_store *s, size_t i) {
 }
 
 void serve_store_put(serve_store *s, const char *id, const char *text, size_t n_bytes) {
-    char *copy = n_bytes <= MOST_BYTES ? base_strndup(text, n_bytes) : NULL;
+    char *copy = n_bytes <= ONE_BYTES ? base_strndup(text, n_bytes) : NULL;
     if (!copy) return;
     base_mutex_lock(s->lock);
     while (s->n && (s->n == MOST || s->bytes + n_bytes > MOST_BYTES)) drop(s, 0);

@@ -478,7 +478,8 @@ static void put_begin(serve_call *c, base_buf *out) {
 static void put_end(serve_call *c, base_buf *out) {
     json_t *v = responses_whole(c);
     const char *status = json_string_value(json_object_get(v, "status"));
-    put(c, strcmp(status, "completed") == 0 ? "response.completed" : "response.incomplete",
+    put(c,
+        status && strcmp(status, "completed") == 0 ? "response.completed" : "response.incomplete",
         json_pack("{s:o}", "response", v), out);
 }
 

@@ -159,6 +159,8 @@ bool serve_call_left(serve_call *c);
 /* ---- Worker (worker.c, jobs.c) --------------------------------------------------------------- */
 
 void serve_worker_main(void *server);
+/* Once no thread looks at them any more. */
+void serve_close_models(serve_server *s);
 /* Hands the call to the worker. False: the queue is full, or the server is closing. */
 bool serve_submit(serve_call *c, serve_fault *f);
 /* Tells the call's dialect, and sends what it says. */
@@ -185,8 +187,9 @@ serve_replay *serve_replay_create(void); /* NULL: out of memory */
 void serve_replay_free(serve_replay **r);
 /* An answer in parts has ended. */
 void serve_remember(const serve_job *j, const rotor_gen_result *result);
-/* Gives an assistant's turn the ids it was generated as, where they are known. */
-void serve_recall(serve_call *c, rotor_turn *t);
+/* Gives answers among turns[p->n_turns], all turns of p, the ids they were generated as, where they
+ * are known and all before them is the same. Makes p->said. False: out of memory. */
+bool serve_recall(serve_call *c, serve_prompt *p, rotor_turn *turns);
 
 /* ---- Exchanges (http.c) ---------------------------------------------------------------------- */
 
@@ -260,7 +263,7 @@ const serve_route *serve_find_route(const char *method, const char *path, const 
                                     char allow[48]);
 
 /* prepare.c */
-/* The model of that name, or the only one; NULL: *f. */
+/* The model of that name ("NAME:latest" is NAME), or the only one; NULL: *f. */
 serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f);
 /* A JSON object of bounded depth. */
 bool serve_parse(const base_buf *text, json_t **out, serve_fault *f);

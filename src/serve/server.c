@@ -167,6 +167,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
         MHD_stop_daemon(s->daemon);
     }
     if (fd >= 0) base_close_socket(fd);
+    serve_close_models(s);
     serve_replay_free(&s->replay);
     base_cond_free(&s->wake);
     base_mutex_free(&s->lock);

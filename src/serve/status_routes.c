@@ -77,10 +77,12 @@ void serve_get_model(serve_exchange *x) {
 
 static json_t *defaults_json(const serve_model *m) {
     const rotor_gen_options g = rotor_gen_options_default(m->engine);
-    return json_pack("{s:f, s:i, s:f, s:f, s:f, s:f, s:f}", "temperature", (double)g.temperature,
-                     "top_k", g.top_k, "top_p", (double)g.top_p, "min_p", (double)g.min_p,
-                     "repeat_penalty", (double)g.repeat_penalty, "presence_penalty",
-                     (double)g.presence_penalty, "frequency_penalty", (double)g.frequency_penalty);
+    return json_pack("{s:o, s:i, s:o, s:o, s:o, s:o, s:o}", "temperature",
+                     serve_json_real(g.temperature), "top_k", g.top_k, "top_p",
+                     serve_json_real(g.top_p), "min_p", serve_json_real(g.min_p), "repeat_penalty",
+                     serve_json_real(g.repeat_penalty), "presence_penalty",
+                     serve_json_real(g.presence_penalty), "frequency_penalty",
+                     serve_json_real(g.frequency_penalty));
 }
 
 void serve_get_props(serve_exchange *x) {

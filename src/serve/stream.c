@@ -102,7 +102,8 @@ bool serve_call_send(serve_call *c, const void *p, size_t n_bytes, bool ends) {
         base_buf_reset(&in->out);
         in->out_at = 0;
     }
-    if (ok && c->req.stream && in->out.len - in->out_at + n_bytes > UNREAD_MAX) ok = false;
+    const bool full = in->out.len - in->out_at + n_bytes > UNREAD_MAX;
+    if (ok && !ends && c->req.stream && full) ok = false; /* how it ends is told always */
     if (ok && n_bytes && !base_buf_append(&in->out, p, n_bytes)) ok = false;
     if (ends) in->ended = true;
     wake(in);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * The worker: one thread that opens the models, owns their engines and batches, and makes steps
- * while there is a job. Between steps it takes new calls, gives waiting ones their places in the
- * order they came, notices who has left, and tells those who wait that it is still there.
+ * while there is a job (the server closes them, when no thread is left that looks at them). Between
+ * steps it takes new calls, gives waiting ones their places in the order they came, notices who has
+ * left, and tells those who wait that it is still there.
  *
  * Invariants: (W1) only this thread calls into engines, but for what rotor.h calls thread-safe;
  * (W2) a call that is cancelled keeps its place until its jobs have ended; (W3) every call that was
@@ -15,6 +16,7 @@
 typedef struct worker {
     serve_server *s;   /* server */
     serve_call *calls; /* under way and waiting, oldest first */
+    bool scored;       /* a prompt was scored in this turn */
 } worker;
 
 /* ==== Models ================================================================================== */
@@ -63,8 +65,8 @@ static bool open_models(serve_server *s) {
     return true;
 }
 
-static void close_models(serve_server *s) {
-    for (size_t i = 0; i < s->opt.n_models; i++) {
+void serve_close_models(serve_server *s) {
+    for (size_t i = 0; s->models && i < s->opt.n_models; i++) {
         rotor_batch_free(&s->models[i].batch);
         rotor_engine_close(&s->models[i].vectors);
         rotor_engine_close(&s->models[i].engine);
@@ -163,12 +165,17 @@ static void start_job(serve_job *j) {
         return;
     }
     c->inside->n_ended++;
+    j->choice->finish = SERVE_CUT;
+    if (c->inside->cancelled) return; /* in the middle of its prompt */
     if (st == ROTOR_E_ARG)
         serve_refuse(&f, NULL, "invalid_value", "%.500s", err.message);
     else
         serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
     fault_all(c, &f);
 }
+
+/* A pass over a whole prompt before a place is taken: one in a turn, so that nobody waits long. */
+static bool is_scored(const serve_call *c) { return c->req.echo && c->req.logprobs; }
 
 /* A place goes to whoever has fewest, and of those to who came first: a request for a thousand
  * answers does not make the next one wait for all of them. */
@@ -177,6 +184,7 @@ static serve_job *who_is_next(worker *w, const serve_model *m) {
     for (serve_call *c = w->calls; c; c = c->inside->next) {
         const serve_inside *in = c->inside;
         if (in->model != m || in->task || in->cancelled || in->n_ended == c->n_choices) continue;
+        if (w->scored && is_scored(c)) continue;
         if (best && best->c->inside->n_running <= in->n_running) continue;
         serve_job *j = next_job(c);
         if (j) best = j;
@@ -185,11 +193,14 @@ static serve_job *who_is_next(worker *w, const serve_model *m) {
 }
 
 static void give_places(worker *w) {
+    w->scored = false;
     for (size_t i = 0; i < w->s->opt.n_models; i++) {
         serve_model *m = &w->s->models[i];
         serve_job *j;
-        while (m->batch && rotor_batch_free_places(m->batch) && (j = who_is_next(w, m)))
+        while (m->batch && rotor_batch_free_places(m->batch) && (j = who_is_next(w, m))) {
+            w->scored |= is_scored(j->c);
             start_job(j);
+        }
     }
 }
 
@@ -309,7 +320,7 @@ static void step_failed(worker *w, const serve_model *m, const rotor_error *err)
     serve_log(w->s, BASE_LOG_ERROR, "%s: %s", m->id, err->message);
     serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err->message);
     for (serve_call *c = w->calls; c; c = c->inside->next)
-        if (c->inside->model == m && c->inside->begun) fault_all(c, &f);
+        if (c->inside->model == m && c->inside->begun && !c->inside->task) fault_all(c, &f);
 }
 
 static void step(worker *w, serve_model *m) {
@@ -347,10 +358,7 @@ static void publish(worker *w) {
 
 void serve_worker_main(void *server) {
     worker w = {.s = server};
-    if (!open_models(w.s)) {
-        close_models(w.s);
-        return;
-    }
+    if (!open_models(w.s)) return;
     while (take_calls(&w)) {
         give_places(&w);
         look_after(&w);
@@ -359,5 +367,4 @@ void serve_worker_main(void *server) {
         sweep(&w);
         publish(&w);
     }
-    close_models(w.s);
 }

@@ -517,6 +517,11 @@ def test_preflight_needs_no_key(guarded):
     assert r.status == 204 and data == b"" and r.getheader("Access-Control-Allow-Origin") == "https://page.example"
     assert "POST" in r.getheader("Access-Control-Allow-Methods") and "Authorization" in r.getheader("Access-Control-Allow-Headers")
     assert r.getheader("Access-Control-Allow-Credentials") is None
+    asked = {**origin, "Access-Control-Request-Headers": "authorization,x-stainless-lang"}
+    r, _ = guarded.raw("OPTIONS", "/v1/chat/completions", headers=asked)
+    assert r.getheader("Access-Control-Allow-Headers") == "authorization,x-stainless-lang"
+    r, _ = guarded.raw("OPTIONS", "/v1/chat/completions", headers={**asked, "Access-Control-Request-Headers": "a\"b"})
+    assert "Authorization" in r.getheader("Access-Control-Allow-Headers")
     r, _ = guarded.raw("GET", "/v1/models", headers=origin)
     assert r.status == 401 and r.getheader("Access-Control-Allow-Origin") == "https://page.example"
     assert guarded.raw("OPTIONS", "/v1/models", headers={"Origin": "https://evil.example"})[0].status == 403
@@ -754,14 +759,19 @@ def test_a_stream_is_ended_properly():
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    """A server of two models that speak Harmony: one thinks and answers, one says something and calls a function."""
+    """A server of two models that speak Harmony: one thinks and answers, one says something and calls a function,
+    one thinks and calls."""
     folder = tmp_path_factory.mktemp("parts")
     thinker = write_chain(folder / "thinker.gguf",
                           ["<|channel|>", "analysis", "<|message|>", "Two and two.", "<|end|>", "<|start|>", "assistant",
                            "<|channel|>", "final", "<|message|>", "**Four**.", "<|return|>"], thought="Two and two.")
     caller = write_chain(folder / "caller.gguf",
                          [" to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a":  ', "1}", "<|call|>"])
-    s = Server(str(thinker), str(caller))
+    planner = write_chain(folder / "planner.gguf",
+                          ["<|channel|>", "analysis", "<|message|>", "Secret plan.", "<|end|>", "<|start|>", "assistant",
+                           " to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a":  1}', "<|call|>"],
+                          thought="Secret plan.")
+    s = Server(str(thinker), str(caller), str(planner))
     yield s
     assert s.stop() == 0
 
@@ -819,6 +829,22 @@ def test_an_answer_that_comes_back_is_the_tokens_it_was(parts):
     assert got["usage"]["prompt_tokens"] - 1 <= usage["prompt_tokens_details"]["cached_tokens"] < whole - 1
 
 
+def test_a_thought_enters_no_other_conversation(parts):
+    """What was thought before a call goes on with its own conversation, and into none that only has the same call."""
+    def after_the_call(text, message, **more):
+        body = {**user(text, tools=TOOLS), "model": "planner", **more}
+        result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "42"}
+        body["messages"] = body["messages"] + [message, result]
+        return parts.ask("/apply-template", body)["prompt"]
+    got = parts.ask("/v1/chat/completions", {**user("Mine", max_tokens=40, tools=TOOLS), "model": "planner"})
+    message = got["choices"][0]["message"]
+    assert message.pop("reasoning_content") == "Secret plan."
+    assert "Secret plan." in after_the_call("Mine", message)
+    assert "Secret plan." not in after_the_call("Another's", message)
+    assert "Secret plan." not in after_the_call("Mine", message, tools=TOOLS[:1])
+    assert "Secret plan." in after_the_call("Mine", message)
+
+
 def test_a_thought_is_left_out_of_later_prompts(parts):
     """Old analysis does not stay in the history, whether the client sends it back or not."""
     ask = {**user("What is 2 + 2?", max_tokens=40), "model": "thinker"}
@@ -862,6 +888,29 @@ def test_cached_tokens_are_told(server):
     assert again["timings"]["prompt_n"] == 1 and again["choices"] == first["choices"]
     fresh = server.ask("/v1/completions", {**body, "cache_prompt": False})
     assert fresh["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+
+
+def test_alternatives_that_are_no_text_and_offsets(server):
+    """Bytes that are no UTF-8 are named U+FFFD, as in tokens, and the likelier counts; offsets count characters."""
+    ids = server.ask("/tokenize", {"content": "é漢😀"})["tokens"][1:]  # no space; some are bytes
+    body = {"prompt": "Hi", "max_tokens": 20, "logit_bias": {str(i): 100 for i in ids}, "temperature": 1, "seed": 3, "logprobs": 8}
+    whole = server.ask("/v1/completions", body)["choices"][0]["logprobs"]
+    assert any("\ufffd" in top for top in whole["top_logprobs"]) and all(whole["top_logprobs"])
+    for token, value, top in zip(whole["tokens"], whole["token_logprobs"], whole["top_logprobs"]):
+        assert max(top.values()) >= value - 1e-5 and list(top.values()) == sorted(top.values(), reverse=True)
+    assert len("".join(whole["tokens"]).encode()) > len("".join(whole["tokens"]))
+    assert whole["text_offset"] == [len("".join(whole["tokens"][:i])) for i in range(len(whole["tokens"]))]
+    chunks = [c["choices"][0]["logprobs"] for c in server.stream("/v1/completions", body)]
+    assert [o for lp in chunks if lp for o in lp["text_offset"]] == whole["text_offset"]
+
+
+def test_many_prompts_are_scored(server):
+    """Prompts whose tokens get probabilities take turns, and each gets what it gets alone."""
+    body = {"echo": True, "logprobs": 1, "max_tokens": 0}
+    prompts = ["Once upon a time", "There was", "A girl"] * 3
+    alone = [server.ask("/v1/completions", {**body, "prompt": p})["choices"][0]["logprobs"] for p in prompts[:3]]
+    got = server.ask("/v1/completions", {**body, "prompt": prompts})["choices"]
+    assert [c["logprobs"] for c in got] == alone * 3
 
 
 def test_echo_with_probabilities(server):
@@ -931,6 +980,18 @@ def test_embeddings(rotor):
             s.ask("/v1/embeddings", bad, status=400)
         assert s.ask("/v1/embeddings", {"input": "word " * 3000}, status=400)["error"]["code"] == "context_length_exceeded"
         s.ask("/v1/completions", {"prompt": "Once", "max_tokens": 2})
+    finally:
+        assert s.stop() == 0
+
+
+def test_the_first_model_that_writes_answers(source_root):
+    """A request that names no model goes to the first that can take it."""
+    s = Server(str(source_root / "tests" / "data" / "golden" / "enc-bert"), STORY)
+    try:
+        assert complete(s)["model"] == "stories260K" and complete(s, model="")["model"] == "stories260K"
+        named = {"prompt": "Once", "model": "enc-bert"}
+        assert s.ask("/v1/completions", named, status=501)["error"]["code"] == "not_supported"
+        assert len(s.ask("/v1/embeddings", {"input": [5, 6]})["data"]) == 1
     finally:
         assert s.stop() == 0
 

@@ -256,6 +256,8 @@ def user(content):
      "messages[0].content[0].content"),
     ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]}, "messages[0].content[0].id: Field required"),
     ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t"}]}]}, "messages[0].content[0].name: Field required"),
+    ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": 5}]}]},
+     "'messages[0].content[0].input': expected an object"),
     ({"messages": [{"role": "assistant", "content": [{"type": "document"}]}]}, "messages[0].content[0].type"),
     ({"system": 5}, "system"),
     ({"system": [{"type": "image"}]}, "system.0"),

@@ -210,6 +210,14 @@ def test_one_model_is_shown(server):
     assert server.ask("/api/show", {"name": "stories260K"})["capabilities"] == ["completion", "embedding"]
 
 
+def test_a_tag_says_nothing(server):
+    """NAME:latest is NAME, where answers are made, too; what is not served stays unknown."""
+    for path in ("/api/chat", "/api/generate"):
+        got = server.ask(path, body(path, "Hi", model="thinker:latest", stream=False))
+        assert got["model"] in ("thinker", "thinker:latest") and got["done"]
+        server.ask(path, body(path, "Hi", model="none:latest"), 404)
+
+
 def test_pulling_fetches_nothing(server):
     for name in ("thinker", "thinker:latest"):
         assert server.ask("/api/pull", {"model": name}) == {"status": "success"}

@@ -180,6 +180,8 @@ static void fresh_and_forgotten(void **state) {
  */
 static void a_full_cache_forgets(void **state) {
     (void)state;
+    rotor_session *beside = NULL;
+    const float *logits;
     rig g;
     char text[512];
     rig_up(&g, 1, 1, 8);
@@ -197,6 +199,14 @@ static void a_full_cache_forgets(void **state) {
     for (; rotor_batch_get_session(g.b, n, NULL, 0, &s); n++) kept += s.n_tokens > 0;
     assert_int_equal(n, 9);
     assert_true(kept >= 1 && kept < 9);
+    rotor_batch_make_room(NULL, 1);
+    rotor_batch_make_room(g.b, 0); /* nothing is asked for */
+    for (n = 0; rotor_batch_get_session(g.b, n, NULL, 0, &s); n++) kept -= s.n_tokens > 0;
+    assert_int_equal(kept, 0);
+    rotor_batch_make_room(g.b, 250);
+    OK(rotor_session_create(&beside, g.e, 0, &api_err));
+    for (n = 0; n < 250; n++) OK(rotor_eval(beside, g.ids, 1, &logits, &api_err));
+    rotor_session_free(&beside);
     rig_down(&g);
 }
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * Parts of the server that stand alone: fields of JSON and what is said of wrong ones, hosts,
- * origins, content types, paths, routes, and histograms.
+ * origins, content types, paths, routes, what is kept, and histograms.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
 
 #include "serve/serve_internal.h"
 
@@ -90,6 +92,44 @@ static void depth_is_bounded(void **state) {
     json_t *v = parse("{\"brackets\": \"[[[[\\\"[[{{{{\"}", &f);
     assert_non_null(v);
     json_decref(v);
+}
+
+static void lists_are_bounded(void **state) {
+    (void)state;
+    enum { MOST = 1 << 17 };
+    serve_fault f = {0};
+    base_buf text = {0};
+    for (int more = 0; more < 2; more++) {
+        base_buf_reset(&text);
+        base_buf_puts(&text, "{\"a\": [[]");
+        for (int i = 0; i < MOST - 3 + more; i++) base_buf_puts(&text, ",[]");
+        base_buf_puts(&text, "]}");
+        json_t *v = parse(text.data, &f);
+        assert_int_equal(v != NULL, !more);
+        json_decref(v);
+    }
+    assert_non_null(strstr(f.message, "256"));
+    assert_non_null(strstr(f.message, "131072"));
+    base_buf_free(&text);
+}
+
+static void assert_put(json_t *v, const char *want) {
+    base_buf out = {0};
+    serve_put_json(&out, v);
+    assert_false(out.failed);
+    assert_string_equal(out.data, want);
+    base_buf_free(&out);
+}
+
+/* Numbers of clients keep their digits; what was computed here is short. */
+static void numbers_are_written(void **state) {
+    (void)state;
+    assert_put(json_loads("[0.1,1234567890.12345,52.520008123456]", 0, NULL),
+               "[0.1,1234567890.12345,52.520008123456]");
+    assert_put(serve_json_real(1.0 / 3), "0.333333333");
+    assert_put(serve_json_real(0.25), "0.25");
+    assert_put(serve_json_real(NAN), "null");
+    assert_put(json_string("alone"), "\"alone\"");
 }
 
 static void any_bytes_become_json(void **state) {
@@ -199,6 +239,50 @@ static void every_route_is_found(void **state) {
     assert_null(serve_find_route("GET", path, &tail, allow));
 }
 
+/* ==== What is kept ============================================================================ */
+
+static void a_stored_response_is_bounded(void **state) {
+    (void)state;
+    enum { ONE = 8 << 20 };
+    serve_store *s = NULL;
+    char *text = malloc(ONE + 1);
+    assert_non_null(text);
+    memset(text, ' ', ONE + 1);
+    text[0] = '[';
+    text[1] = ']';
+    assert_int_equal(serve_store_create(&s), ROTOR_OK);
+    serve_store_put(s, "fits", text, ONE);
+    serve_store_put(s, "large", text, ONE + 1);
+    json_t *v = serve_store_get(s, "fits");
+    assert_true(json_is_array(v));
+    assert_null(serve_store_get(s, "large"));
+    json_decref(v);
+    serve_store_free(&s);
+    free(text);
+}
+
+/* A client that reads nothing is sent no more past a limit, but is told how it ends. */
+static void the_end_is_always_sent(void **state) {
+    (void)state;
+    enum { MOST = 4 << 20 };
+    static serve_server s;
+    int peer;
+    char *much = calloc(1, MOST);
+    serve_call *c = serve_call_create(&s);
+    assert_true(much && c);
+    c->req.stream = true;
+    c->inside->conn = (struct MHD_Connection *)(void *)&peer; /* awake: never touched */
+    assert_true(serve_call_send(c, much, MOST, false));
+    assert_false(serve_call_send(c, "x", 1, false));
+    assert_true(serve_call_send(c, "end", 3, true));
+    assert_true(c->inside->ended);
+    assert_int_equal(c->inside->out.len, MOST + 3);
+    assert_memory_equal(c->inside->out.data + MOST, "end", 3);
+    c->inside->conn = NULL;
+    serve_call_release(c);
+    free(much);
+}
+
 /* ==== The rest ================================================================================ */
 
 static void histograms_count(void **state) {
@@ -230,12 +314,16 @@ int main(void) {
         cmocka_unit_test(fields_are_read),
         cmocka_unit_test(long_paths_are_cut),
         cmocka_unit_test(depth_is_bounded),
+        cmocka_unit_test(lists_are_bounded),
+        cmocka_unit_test(numbers_are_written),
         cmocka_unit_test(any_bytes_become_json),
         cmocka_unit_test(hosts),
         cmocka_unit_test(origins),
         cmocka_unit_test(content_types),
         cmocka_unit_test(paths),
         cmocka_unit_test(every_route_is_found),
+        cmocka_unit_test(a_stored_response_is_bounded),
+        cmocka_unit_test(the_end_is_always_sent),
         cmocka_unit_test(histograms_count),
         cmocka_unit_test(ids_differ),
     };
