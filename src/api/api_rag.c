@@ -48,11 +48,12 @@ static void hash_tensors(base_buf *out, const file_model *f) {
 }
 
 /* Vectors are the same where shape, way of pooling, length and every byte of the weights are. The
- * bytes are hashed in the order of the file, with the names of what they are. */
+ * bytes are hashed in the order of the file, with the names of what they are. Of the length no more
+ * counts than a passage can have: the engine's follows the memory that is free. */
 static void fingerprint(const rotor_engine *e, uint8_t out[RAG_HASH]) {
     base_buf all = {0};
-    base_buf_printf(&all, "%s %u %u %u %d", e->m->arch, e->n_ctx, (unsigned)e->pool_in_use,
-                    (unsigned)model_vector_width(e->m), e->opt.float_act);
+    base_buf_printf(&all, "%s %u %u %u %d", e->m->arch, BASE_MIN(e->n_ctx, 512u),
+                    (unsigned)e->pool_in_use, (unsigned)model_vector_width(e->m), e->opt.float_act);
     hash_tensors(&all, e->m->file);
     for (size_t i = 0; i < e->m->n_dense; i++) hash_tensors(&all, e->m->dense_file[i]);
     for (uint32_t id = 0; e->m->vocab && id < text_n_tokens(e->m->vocab); id++) {

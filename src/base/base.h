@@ -254,15 +254,17 @@ typedef enum base_node_kind {
     BASE_NODE_OTHER /* a pipe, socket or device: never to be opened */
 } base_node_kind;
 typedef struct base_node {
-    base_node_kind kind;        /* NONE: there is nothing, or nobody may look */
+    base_node_kind kind;        /* NONE: there is nothing */
     uint64_t size;              /* bytes */
     int64_t mtime_ns, ctime_ns; /* of the content, of anything */
     uint64_t dev, ino;          /* which file it is */
 } base_node;
+/* false: there is nothing (NONE), or what is there cannot be looked at (OTHER). */
 bool base_node_of(base_node *n, const char *path, bool follow);
 /* Without links, . and ..; NULL: there is none, or no memory. Caller frees. */
 char *base_path_absolute(const char *path);
 rotor_status base_mkdir_private(const char *path, rotor_error *err); /* mode 0700; may exist */
+rotor_status base_make_private(const char *path, rotor_error *err);  /* empty, 0600; may exist */
 rotor_status base_remove_file(const char *path, rotor_error *err);   /* may be gone */
 /* One holder at a time, to the end of the program at the latest. ROTOR_E_STATE: somebody else. */
 rotor_status base_lock_take(int *lock, const char *path, rotor_error *err);

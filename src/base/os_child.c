@@ -100,7 +100,9 @@ static void become(const base_child *c, const int fds[4], pid_t parent) {
     default_signals();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) leave(); /* it died before the line above */
+    int tell = fds[3];
     if (place_descriptors(fds)) {
+        tell = 3;
         close_from(4);
         set_limits(&c->limits);
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -110,7 +112,7 @@ static void become(const base_child *c, const int fds[4], pid_t parent) {
                c->env ? (char *const *)(uintptr_t)c->env : nothing);
     }
     const int why = errno;
-    (void)!write(3, &why, sizeof why);
+    (void)!write(tell, &why, sizeof why);
     leave();
 }
 

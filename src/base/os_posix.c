@@ -184,7 +184,7 @@ rotor_status base_file_open(base_file *f, const char *path, bool map, rotor_erro
     f->fd = -1;
     f->path = base_strdup(path);
     if (!f->path) return base_fail_nomem(err, "opening a file");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* pipes: refused below */
     rotor_status st;
     if (fd < 0)
         st = base_fail(err, ROTOR_E_IO, "%s: cannot open: %s", path, strerror(errno));

@@ -22,7 +22,10 @@ static base_node_kind kind_of(mode_t mode) {
 bool base_node_of(base_node *n, const char *path, bool follow) {
     struct stat st;
     *n = (base_node){.kind = BASE_NODE_NONE};
-    if ((follow ? stat : lstat)(path, &st) != 0) return false;
+    if ((follow ? stat : lstat)(path, &st) != 0) {
+        if (errno != ENOENT && errno != ENOTDIR) n->kind = BASE_NODE_OTHER;
+        return false;
+    }
     n->kind = kind_of(st.st_mode);
     n->size = (uint64_t)st.st_size;
     n->mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
@@ -42,6 +45,14 @@ char *base_path_absolute(const char *path) {
 rotor_status base_mkdir_private(const char *path, rotor_error *err) {
     if (mkdir(path, 0700) == 0 || errno == EEXIST) return ROTOR_OK;
     return base_fail(err, ROTOR_E_IO, "%s: cannot make folder: %s", path, strerror(errno));
+}
+
+rotor_status base_make_private(const char *path, rotor_error *err) {
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 && errno != EEXIST)
+        return base_fail(err, ROTOR_E_IO, "%s: cannot make: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    return ROTOR_OK;
 }
 
 rotor_status base_remove_file(const char *path, rotor_error *err) {

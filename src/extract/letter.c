@@ -23,6 +23,8 @@ typedef struct letters {
     base_str raw;   /* the file */
     size_t at;      /* how far lines were counted */
     uint32_t lines; /* before it */
+    size_t first;   /* where this letter begins … */
+    uint32_t above; /* … and the lines before it */
     uint32_t parts; /* seen in this letter */
 } letters;
 
@@ -35,8 +37,9 @@ typedef struct head {
 
 static uint32_t line_at(letters *l, size_t offset) {
     if (offset < l->at) {
-        l->at = 0;
-        l->lines = 0;
+        const bool here = offset >= l->first;
+        l->at = here ? l->first : 0;
+        l->lines = here ? l->above : 0;
     }
     for (; l->at < offset && l->at < l->raw.n; l->at++)
         l->lines +=
@@ -271,6 +274,8 @@ static rotor_status put_part(letters *l, base_str part, uint32_t depth) {
 static rotor_status put_letter(letters *l, base_str letter) {
     const head h = read_head(letter);
     l->parts = 0;
+    l->above = line_at(l, offset_of(l, letter));
+    l->first = l->at;
     ROTOR_TRY(put_subject(l, BASE_BLOCK_DOC, 0, letter, h.subject));
     ROTOR_TRY(put_header(l->x, "id", h.id));
     ROTOR_TRY(put_header(l->x, "from", h.from));

@@ -35,6 +35,7 @@ typedef struct scan {
     rag_blocks *out;     /* blocks so far */
     size_t open;         /* where the open paragraph begins; SIZE_MAX: none is open */
     size_t last;         /* end of its last line */
+    size_t last_at;      /* where that begins */
     rag_block_kind kind; /* what it is */
 } scan;
 
@@ -73,6 +74,7 @@ static rotor_status take_line(scan *s, rag_block_kind kind) {
     if (s->open == SIZE_MAX) s->open = s->at;
     s->kind = kind;
     s->last = s->end;
+    s->last_at = s->at;
     return ROTOR_OK;
 }
 
@@ -149,8 +151,7 @@ static rotor_status take_markdown(scan *s) {
     char mark = 0;
     const size_t fence = fence_of(l, &mark);
     const int atx = atx_level(l), under = underline_level(l);
-    const bool one_line = s->open != SIZE_MAX && s->kind == RAG_PROSE &&
-                          !memchr(s->text.p + s->open, '\n', s->last - s->open);
+    const bool one_line = s->open != SIZE_MAX && s->kind == RAG_PROSE && s->last_at == s->open;
     if (fence) return take_code(s, fence, mark);
     if (is_blank(l)) return close_block(s);
     if (atx) {

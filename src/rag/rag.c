@@ -57,7 +57,8 @@ rotor_status rag_sync(rag *r, rotor_error *err) {
     ROTOR_TRY(rag_index_load(&r->x, r->db, err));
     r->loaded = true;
     r->version = version;
-    const size_t units = BASE_MAX(r->x.n_chunks, (size_t)1);
+    /* Documents without a passage are counted too: there may be more of them. */
+    const size_t units = BASE_MAX(BASE_MAX(r->x.n_chunks, r->x.n_docs), (size_t)1);
     r->acc = base_alloc_array(units, sizeof *r->acc);
     r->touched = base_alloc_array(units, sizeof *r->touched);
     if (r->acc && r->touched) return ROTOR_OK;

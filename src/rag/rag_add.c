@@ -21,6 +21,8 @@ typedef struct adder {
     int64_t run;                /* marks documents seen in this run */
     uint64_t committed_us;      /* when that was last */
     base_buf bytes;             /* of the file being read */
+    bool read;                  /* it has been */
+    bool dropped;               /* documents of a file that has none any more */
     bool stopped;               /* progress said so */
 } adder;
 
@@ -143,7 +145,8 @@ static rotor_status put_extracted(void *user, const rag_extracted *x) {
                       .blocks = x->blocks};
     ROTOR_TRY(begin(e->a));
     ROTOR_TRY(rag_put_document(e->a->r, &d, e->a->run, e->a->report, e->a->err));
-    return commit_now_and_then(e->a);
+    ROTOR_TRY(commit_now_and_then(e->a));
+    return e->a->stopped ? stopped(e->a) : ROTOR_OK;
 }
 
 static rotor_status add_extracted(adder *a, int64_t file, const char *path) {
@@ -177,10 +180,23 @@ static rotor_status index_bytes(adder *a, const char *path, rag_db_file *f, rag_
     return put_row(a, path, f, "ok", "");
 }
 
-/* A file that cannot be read keeps what the store knows of it; the next run tries again. */
+/* A file that was read and has no text any more has no documents either. */
+static rotor_status drop_documents(adder *a, const rag_db_file *f) {
+    size_t n = 0;
+    if (!f->id) return ROTOR_OK;
+    ROTOR_TRY(begin(a));
+    ROTOR_TRY(rag_db_drop_stale(a->r->db, f->id, a->run, &n, a->err));
+    a->dropped |= n > 0;
+    return ROTOR_OK;
+}
+
+/* A file that cannot be read keeps what the store knows of it; the next run tries again. So it does
+ * where a tool was missing. */
 static rotor_status note_failure(adder *a, const char *path, rag_db_file *f, rotor_status why,
                                  const char *message) {
-    const bool skip = why == ROTOR_E_UNSUPPORTED;
+    const bool skip = why == ROTOR_E_UNSUPPORTED || why == ROTOR_E_NOTFOUND;
+    if (why == ROTOR_E_NOTFOUND) f->pipeline = 0; /* of no reader: it is not unchanged next time */
+    if (why == ROTOR_E_UNSUPPORTED && a->read) ROTOR_TRY(drop_documents(a, f));
     base_log_printf(&a->r->log, skip ? BASE_LOG_INFO : BASE_LOG_WARN, "%s", message);
     if (skip)
         a->report->n_skipped++;
@@ -201,7 +217,8 @@ static bool unchanged(const rag_db_file *f, const base_node *n) {
 
 /* What went wrong with one file; other failures end the run. */
 static bool of_one_file(rotor_status st) {
-    return st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_STATE || st == ROTOR_E_FORMAT;
+    return st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_NOTFOUND || st == ROTOR_E_STATE ||
+           st == ROTOR_E_FORMAT;
 }
 
 static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_error *why) {
@@ -209,6 +226,7 @@ static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_
     uint8_t hash[RAG_HASH];
     const rag_reader reader = rag_reader_of(path, &form);
     ROTOR_TRY(rag_read_bytes(path, reader, &f->node, &a->bytes, why));
+    a->read = true;
     base_sha256(a->bytes.len ? a->bytes.data : "", a->bytes.len, hash);
     const bool same = f->id && f->pipeline == RAG_PIPELINE && strcmp(f->status, "ok") == 0 &&
                       memcmp(hash, f->hash, RAG_HASH) == 0;
@@ -234,6 +252,7 @@ static rotor_status add_file(void *user, const char *path) {
     base_node now;
     rotor_error why = {0};
     a->report->n_seen++;
+    a->read = false;
     ROTOR_TRY(rag_db_find_file(a->r->db, path, &f, a->err));
     const bool there = base_node_of(&now, path, true);
     if (there && unchanged(&f, &now)) {
@@ -274,7 +293,7 @@ static rotor_status look_if_gone(void *user, int64_t id, const rag_file *f) {
     base_node now;
     if (!is_under(f->path, g->root)) return ROTOR_OK;
     g->n_under++;
-    if (base_node_of(&now, f->path, true)) return ROTOR_OK;
+    if (base_node_of(&now, f->path, true) || now.kind != BASE_NODE_NONE) return ROTOR_OK;
     if (g->n == g->cap) {
         const size_t cap = g->cap * 2 + 64;
         int64_t *more = base_realloc(g->ids, cap * sizeof *more);
@@ -422,7 +441,8 @@ static rotor_status run(adder *a, const char *const *paths, size_t n) {
     ROTOR_TRY(commit(a));
     if (model && a->r->embedder.embed) ROTOR_TRY(embed_wanted(a, model));
     ROTOR_TRY(begin(a));
-    if (a->report->n_indexed || a->report->n_gone) ROTOR_TRY(rag_db_sweep(a->r->db, a->err));
+    if (a->report->n_indexed || a->report->n_gone || a->dropped)
+        ROTOR_TRY(rag_db_sweep(a->r->db, a->err));
     ROTOR_TRY(rag_db_job_end(a->r->db, job, a->err));
     return commit(a);
 }

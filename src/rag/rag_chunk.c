@@ -14,6 +14,8 @@
 enum {
     HEADING_LEVELS = 6,
     HEADING_TOK = 48,
+    HEADING_BYTES = 1024,    /* a longer one stands above nothing */
+    GUESS_BYTES = 2048,      /* of a passage */
     LEAST_TOK = 140,         /* a passage that is cut keeps so many, where its pieces allow */
     MAX_PIECES = RAG_MAX_TOK /* every piece has a token */
 };
@@ -57,6 +59,7 @@ static base_str heading_text(base_str l) {
 static void enter_heading(packer *p, const rag_block *b) {
     const int level = BASE_MIN(BASE_MAX(b->level, 1), HEADING_LEVELS);
     p->path[level - 1] = heading_text((base_str){p->text.p + b->begin, b->end - b->begin});
+    if (p->path[level - 1].n > HEADING_BYTES) p->path[level - 1].n = 0;
     for (int i = level; i < HEADING_LEVELS; i++) p->path[i].n = 0;
 }
 
@@ -204,8 +207,10 @@ static size_t sentence(const packer *p, size_t begin, size_t end) {
 /* As much of [begin, end) as a passage holds, cut at a line, a clause, a space or a character. */
 static size_t largest_part(const packer *p, size_t begin, size_t end) {
     const char *t = p->text.p;
-    size_t low = begin + 1, high = end;
-    while (low < high) { /* the longest stretch within the target */
+    size_t low = begin + 1, high = GUESS_BYTES;
+    while (high < end - begin && tokens(p, begin, begin + high) <= RAG_TARGET_TOK) high *= 2;
+    high = begin + BASE_MIN(high, end - begin); /* what is far behind is not counted each time */
+    while (low < high) {                        /* the longest stretch within the target */
         const size_t mid = low + (high - low + 1) / 2;
         if (tokens(p, begin, mid) <= RAG_TARGET_TOK)
             low = mid;

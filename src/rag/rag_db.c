@@ -54,6 +54,7 @@ struct rag_db {
     char *path;    /* of the database, owned */
     int lock;      /* -1: a reader */
     bool change;   /* between begin and commit */
+    bool look;     /* between look and look_end */
     base_map *ids; /* numbers of terms, owned; NULL: not read yet */
     base_buf *bag; /* [n_bag] memory of their names, owned, never moved */
     size_t n_bag;  /* blocks */
@@ -128,7 +129,7 @@ static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error
                          "%s: no store there; rotor rag add %s PATH makes one", db->folder,
                          db->folder);
     }
-    if (!write) return ROTOR_OK;
+    if (!write) return create ? base_make_private(db->path, err) : ROTOR_OK;
     char *lock = base_path_join(db->folder, "rag.lock");
     if (!lock) return base_fail_nomem(err, "opening a store");
     rotor_status st = base_lock_take(&db->lock, lock, &why);
@@ -138,7 +139,8 @@ static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error
                          "%s: another program is writing to this store; try again when "
                          "it is done",
                          db->folder);
-    return st == ROTOR_OK ? st : base_fail(err, st, "%s", why.message);
+    if (st != ROTOR_OK) return base_fail(err, st, "%s", why.message);
+    return create ? base_make_private(db->path, err) : ROTOR_OK; /* SQLite's would be for all */
 }
 
 rotor_status rag_db_open(rag_db **out, const char *folder, bool create, bool write,
@@ -213,6 +215,19 @@ void rag_db_rollback(rag_db *db) {
 
 bool rag_db_in_change(const rag_db *db) { return db->change; }
 
+rotor_status rag_db_look(rag_db *db, rotor_error *err) {
+    if (db->change || db->look) return ROTOR_OK;
+    ROTOR_TRY(rag_sql_run(&db->sql, "BEGIN", err));
+    db->look = true;
+    return ROTOR_OK;
+}
+
+void rag_db_look_end(rag_db *db) {
+    if (!db->look) return;
+    if (rag_sql_run(&db->sql, "COMMIT", NULL) != ROTOR_OK) rag_sql_run(&db->sql, "ROLLBACK", NULL);
+    db->look = false;
+}
+
 rotor_status rag_db_mark(rag_db *db, rotor_error *err) {
     return rag_sql_run(&db->sql, "SAVEPOINT part", err);
 }
@@ -263,6 +278,7 @@ rotor_status rag_db_facts(rag_db *db, rag_facts *f, rotor_error *err) {
     f->n_docs = (size_t)rag_col_int(s, 1);
     f->n_chunks = (size_t)rag_col_int(s, 2);
     f->n_failed = (size_t)rag_col_int(s, 3);
+    ROTOR_TRY(rag_sql_end(&db->sql, s, err)); /* or it would hold on to this state */
     ROTOR_TRY(rag_sql_get(&db->sql, &s,
                           "SELECT m.name, m.path, m.dims,"
                           " (SELECT count(*) FROM chunk c JOIN vec v ON v.hash=c.hash"
@@ -519,8 +535,13 @@ rotor_status rag_db_each_term(rag_db *db, rotor_status (*fn)(void *user, uint32_
     bool row;
     ROTOR_TRY(rag_sql_get(&db->sql, &s, "SELECT id,t FROM term ORDER BY id", err));
     rotor_status st = rag_sql_step(&db->sql, s, &row, err);
-    for (; st == ROTOR_OK && row; st = st == ROTOR_OK ? rag_sql_step(&db->sql, s, &row, err) : st)
-        st = fn(user, (uint32_t)rag_col_int(s, 0), rag_col_blob(s, 1));
+    for (; st == ROTOR_OK && row; st = st == ROTOR_OK ? rag_sql_step(&db->sql, s, &row, err) : st) {
+        const int64_t id = rag_col_int(s, 0);
+        st = id > 0 && id < UINT32_MAX
+                 ? fn(user, (uint32_t)id, rag_col_blob(s, 1))
+                 : base_fail(err, ROTOR_E_FORMAT, "%s: damaged: a term has the number %lld",
+                             db->path, (long long)id);
+    }
     rag_sql_reset(s);
     return st;
 }

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+enum { TITLE_BYTES = 1024 }; /* each passage bears it: longer ones are cut */
+
 /* A word of a passage: number of its term, twice, plus one in a heading. */
 typedef struct word_list {
     uint64_t *list; /* [n] owned */
@@ -139,8 +141,8 @@ static rotor_status write_document(writer *w, int64_t run) {
     return st;
 }
 
-rotor_status rag_put_document(rag *r, rag_document *d, int64_t run, rag_report *report,
-                              rotor_error *err) {
+static rotor_status put_document(rag *r, rag_document *d, int64_t run, rag_report *report,
+                                 rotor_error *err) {
     uint8_t before[RAG_HASH];
     int64_t id;
     writer w = {.r = r, .d = d, .report = report, .err = err};
@@ -155,5 +157,20 @@ rotor_status rag_put_document(rag *r, rag_document *d, int64_t run, rag_report *
     base_free(w.words.list);
     base_buf_free(&w.name);
     base_buf_free(&w.packed);
+    return st;
+}
+
+rotor_status rag_put_document(rag *r, rag_document *d, int64_t run, rag_report *report,
+                              rotor_error *err) {
+    const char *title = d->row.title;
+    if (strlen(title) <= TITLE_BYTES) return put_document(r, d, run, report, err);
+    size_t n = TITLE_BYTES;
+    while (n && ((unsigned char)title[n] & 0xC0) == 0x80) n--; /* whole characters */
+    char *cut = base_strndup(title, n);
+    if (!cut) return base_fail_nomem(err, "adding a document");
+    d->row.title = cut;
+    const rotor_status st = put_document(r, d, run, report, err);
+    d->row.title = title;
+    base_free(cut);
     return st;
 }

@@ -298,7 +298,9 @@ static void exam_free(exam *e) {
 rotor_status rag_eval(rag *r, const rag_eval_options *opt, rag_scores *out, rotor_error *err) {
     exam e = {.r = r, .opt = opt, .err = err};
     memset(out, 0, sizeof *out);
-    rotor_status st = rag_sync(r, err);
+    rotor_status st = rag_db_look(r->db, err);
+    if (st == ROTOR_OK) st = rag_sync(r, err);
+    rag_db_look_end(r->db);
     if (st == ROTOR_OK) st = read_exam(&e);
     if (st == ROTOR_OK && opt->run) st = base_out_open(&e.run, opt->run, err);
     if (st == ROTOR_OK) {

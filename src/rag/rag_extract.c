@@ -11,6 +11,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
+enum { MAX_TEXT = 256 << 20, MAX_BLOCKS = 8000000, MAX_FACTS = 64 }; /* of one document */
+
 typedef struct gather {
     rag *r;               /* for its log */
     const char *path;     /* of the file */
@@ -59,12 +61,19 @@ static rotor_status begin_document(gather *g, const base_block *b) {
     return g->title.failed ? base_fail_nomem(g->err, "reading a document") : ROTOR_OK;
 }
 
+static rotor_status too_large(gather *g, const char *what, size_t most) {
+    return base_fail(g->err, ROTOR_E_UNSUPPORTED, "%s: too_large: more than %zu %s in one document",
+                     g->path, most, what);
+}
+
 static rotor_status take_fact(gather *g, base_str fact) {
     char name[64];
     const char *equals = fact.n ? memchr(fact.p, '=', fact.n) : NULL;
     if (!equals || equals - fact.p >= (long)sizeof name) return ROTOR_OK;
     snprintf(name, sizeof name, "%.*s", (int)(equals - fact.p), fact.p);
     if (!g->meta) g->meta = json_object();
+    if (json_object_size(g->meta) >= MAX_FACTS && !json_object_get(g->meta, name))
+        return too_large(g, "facts", MAX_FACTS);
     json_object_set_new(g->meta, name,
                         json_stringn(equals + 1, fact.n - (size_t)(equals + 1 - fact.p)));
     return ROTOR_OK;
@@ -79,6 +88,9 @@ static rag_block_kind kind_of(base_block_kind k) {
 
 static rotor_status take_text(gather *g, const base_block *b) {
     const bool close = b->kind == g->last && b->kind != BASE_BLOCK_PARA;
+    if (b->text.n > MAX_TEXT || g->text.len > MAX_TEXT - b->text.n)
+        return too_large(g, "bytes", MAX_TEXT);
+    if (g->blocks.n >= MAX_BLOCKS) return too_large(g, "blocks", MAX_BLOCKS);
     if (g->text.len) base_buf_puts(&g->text, close ? "\n" : "\n\n");
     const rag_block to = {.kind = kind_of(b->kind),
                           .level = (int)b->level,
@@ -116,10 +128,10 @@ static rotor_status take_block(void *user, const base_block *b, rotor_error *err
     }
 }
 
-/* Left out, as there is nothing to be done about it, or failed. */
+/* Left out, as there is nothing to be done about it, or until the tool is there; or failed. */
 static rotor_status status_of(base_reason r) {
-    return r == BASE_REASON_NOT_TEXT || r == BASE_REASON_TOO_LARGE || r == BASE_REASON_EMPTY ||
-                   r == BASE_REASON_MISSING_TOOL
+    if (r == BASE_REASON_MISSING_TOOL) return ROTOR_E_NOTFOUND;
+    return r == BASE_REASON_NOT_TEXT || r == BASE_REASON_TOO_LARGE || r == BASE_REASON_EMPTY
                ? ROTOR_E_UNSUPPORTED
                : ROTOR_E_FORMAT;
 }
@@ -132,7 +144,7 @@ rotor_status rag_extract(rag *r, const char *path, rag_extracted_fn put, void *u
     base_file f;
     gather g = {.r = r, .path = path, .put = put, .user = user, .err = &own};
     if (!r->extract)
-        return base_fail(err, ROTOR_E_UNSUPPORTED,
+        return base_fail(err, ROTOR_E_NOTFOUND,
                          "%s: such documents are read by rotor-extract, which is not there", path);
     ROTOR_TRY(base_file_open(&f, path, true, err)); /* for its descriptor */
     const base_extract x = {.program = r->extract,

@@ -72,7 +72,8 @@ static rotor_status take_doc(void *user, const rag_db_doc *d, const char *path) 
 static rotor_status take_term(void *user, uint32_t id, base_str t) {
     loader *l = user;
     rag_index *x = l->x;
-    if (id >= (1u << 30)) return base_fail(l->err, ROTOR_E_FORMAT, "a term has the number %u", id);
+    if (id < x->n_terms || id >= (1u << 30)) /* numbers rise */
+        return base_fail(l->err, ROTOR_E_FORMAT, "a term has the number %u", id);
     if (id + 2 > l->cap_terms) {
         l->cap_terms = (size_t)id * 2 + 1024;
         if (!grow(&l->name_at, l->cap_terms, sizeof *l->name_at))
@@ -112,7 +113,8 @@ static rotor_status take_chunk(void *user, const rag_db_chunk *c) {
 
 /* ==== Postings ================================================================================ */
 
-/* Calls for every posting of a passage; put: into its place, else it is counted. */
+/* Calls for every posting of a passage; put: into its place, else it is counted. Each term stands
+ * there once, and at least once in text or headings: searches count on it. */
 static rotor_status each_posting(loader *l, size_t slot, bool put) {
     rag_index *x = l->x;
     const uint8_t *p = (const uint8_t *)l->packed.data + l->packed_at[slot];
@@ -121,7 +123,7 @@ static rotor_status each_posting(loader *l, size_t slot, bool put) {
     while (p < end) {
         uint32_t delta, body, head;
         if (!get_number(&p, end, &delta) || !get_number(&p, end, &body) ||
-            !get_number(&p, end, &head) || (id += delta) >= x->n_terms)
+            !get_number(&p, end, &head) || !delta || !(body | head) || (id += delta) >= x->n_terms)
             return base_fail(l->err, ROTOR_E_FORMAT, "the words of passage %lld are damaged",
                              (long long)x->chunk[slot]);
         if (!put) {
@@ -199,13 +201,16 @@ static rotor_status make_matrix(rag_index *x, size_t dims, rotor_error *err) {
     return x->high && x->low && x->scale ? ROTOR_OK : base_fail_nomem(err, "reading vectors");
 }
 
+enum { MAX_DIMS = 1 << 17 };
+
 static rotor_status take_vector(void *user, int64_t chunk, float scale, base_str high,
                                 base_str low) {
     loader *l = user;
     rag_index *x = l->x;
-    if (!x->high) ROTOR_TRY(make_matrix(x, high.n, l->err));
+    const bool good = high.n && high.n <= MAX_DIMS && scale > 0 && scale <= 1; /* no NaN either */
+    if (good && !x->high) ROTOR_TRY(make_matrix(x, high.n, l->err));
     while (l->next < x->n_chunks && x->chunk[l->next] != chunk) l->next++;
-    if (l->next == x->n_chunks || high.n != x->dims || low.n != x->dims)
+    if (!good || l->next == x->n_chunks || high.n != x->dims || low.n != x->dims)
         return base_fail(l->err, ROTOR_E_FORMAT, "the vector of passage %lld is damaged",
                          (long long)chunk);
     int8_t *to = x->high + l->next * x->ld;

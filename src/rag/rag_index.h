@@ -87,6 +87,8 @@ void rag_lex_rank(const rag_index *x, const rag_lex_query *q, bool whole, const 
                   float *acc, uint32_t *touched, rag_rank *out, size_t *n, size_t most);
 /* Of one unit, whatever its rank. */
 float rag_lex_score(const rag_index *x, const rag_lex_query *q, bool whole, uint32_t unit);
+/* Does a -word stand in this unit? */
+bool rag_lex_leaves_out(const rag_index *x, const rag_lex_query *q, bool whole, uint32_t unit);
 /* The part of the query's weight that stands in this passage. */
 float rag_lex_coverage(const rag_index *x, const rag_lex_query *q, uint32_t slot);
 

@@ -20,7 +20,7 @@ struct rag {
     rag_index x;           /* what searches use */
     int64_t version;       /* of the database when x was read */
     bool loaded;           /* x is there */
-    float *acc;            /* [units] zeros, owned */
+    float *acc;            /* [units] zeros, owned; units: passages or documents, the larger */
     uint32_t *touched;     /* [units] owned */
     bool told;             /* the user knows that vectors do not fit the model */
 };
@@ -58,7 +58,8 @@ typedef struct rag_extracted {
     const rag_blocks *blocks;       /* of text */
 } rag_extracted;
 typedef rotor_status (*rag_extracted_fn)(void *user, const rag_extracted *d);
-/* Calls put for each document in a file. ROTOR_E_UNSUPPORTED: it is none that is read. */
+/* Calls put for each document in a file. ROTOR_E_UNSUPPORTED: it is none that is read;
+ * ROTOR_E_NOTFOUND: what would read it is not there. */
 rotor_status rag_extract(rag *r, const char *path, rag_extracted_fn put, void *user,
                          rotor_error *err);
 

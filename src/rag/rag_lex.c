@@ -52,11 +52,14 @@ static rotor_status take_term(void *user, const rag_term *t) {
     return ROTOR_OK;
 }
 
+/* Letters outside ASCII are none, whether char has a sign or not. */
+static bool is_space(char c) { return (unsigned char)c <= ' '; }
+
 /* Words between spaces; one that begins with - is not to be there. */
 static rotor_status parse(parser *p, base_str text) {
     for (size_t at = 0; at < text.n;) {
         size_t end = at;
-        while (end < text.n && (unsigned char)text.p[end] > ' ') end++;
+        while (end < text.n && !is_space(text.p[end])) end++;
         p->without = end - at > 1 && text.p[at] == '-' && text.p[at + 1] != '-';
         if (p->without) ROTOR_TRY(rag_terms_of((base_str){text.p + at, end - at}, take_term, p));
         at = end + 1;
@@ -65,12 +68,12 @@ static rotor_status parse(parser *p, base_str text) {
     for (size_t at = 0; at < text.n;) { /* stretches without such words, so that pairs hold */
         size_t end = at;
         while (end < text.n &&
-               !(text.p[end] == '-' && (end == 0 || text.p[end - 1] <= ' ') && end + 1 < text.n &&
-                 text.p[end + 1] > ' ' && text.p[end + 1] != '-'))
+               !(text.p[end] == '-' && (end == 0 || is_space(text.p[end - 1])) &&
+                 end + 1 < text.n && !is_space(text.p[end + 1]) && text.p[end + 1] != '-'))
             end++;
         ROTOR_TRY(rag_terms_of((base_str){text.p + at, end - at}, take_term, p));
         at = end;
-        while (at < text.n && (unsigned char)text.p[at] > ' ') at++;
+        while (at < text.n && !is_space(text.p[at])) at++;
     }
     return ROTOR_OK;
 }
@@ -195,6 +198,18 @@ float rag_lex_score(const rag_index *x, const rag_lex_query *q, bool whole, uint
         if (tf > 0) sum += t->idf * t->count * saturate(tf, length, mean);
     }
     return sum;
+}
+
+bool rag_lex_leaves_out(const rag_index *x, const rag_lex_query *q, bool whole, uint32_t unit) {
+    const uint32_t first = whole ? x->docs[unit].first : unit;
+    const uint32_t end = first + (whole ? x->docs[unit].n : 1);
+    for (size_t i = 0; i < q->n; i++) {
+        const rag_lex_term *t = &q->terms[i];
+        if (!t->without || t->id == UINT32_MAX) continue;
+        const uint64_t at = posting_from(x, t->id, first);
+        if (at < x->at[t->id + 1] && x->slot[at] < end) return true;
+    }
+    return false;
 }
 
 float rag_lex_coverage(const rag_index *x, const rag_lex_query *q, uint32_t slot) {

@@ -21,6 +21,9 @@ enum { PER_DOC = 3 };
 static rotor_status embed_query(rag *r, base_str text, rag_asked *q, rotor_error *err) {
     const rag_index *x = &r->x;
     const uint64_t start = base_now_us();
+    if (r->embedder.dims != x->dims)
+        return base_fail(err, ROTOR_E_FORMAT, "%s: damaged: vectors of %zu floats, %s makes %zu",
+                         r->folder, x->dims, r->embedder.name, r->embedder.dims);
     q->x = base_alloc_array(x->dims, sizeof *q->x);
     q->high = base_alloc_aligned(x->ld);
     q->sums = base_alloc_array(RAG_VEC_BLOCK, sizeof *q->sums);
@@ -93,17 +96,26 @@ static void words_leg(rag *r, rag_asked *q, rag_candidate *out, size_t *n) {
     }
 }
 
+static bool leaves_something_out(const rag_asked *q) {
+    for (size_t i = 0; q->mode == RAG_HYBRID && i < q->lex.n; i++)
+        if (q->lex.terms[i].without) return true;
+    return false;
+}
+
 /* Documents rank by their best passage. */
 static void vector_leg(rag *r, rag_asked *q, rag_candidate *out, size_t *n) {
     enum { MORE = 4 }; /* passages of a document may stand side by side */
     rag_rank found[RAG_LEG * MORE];
     const rag_vec_query v = {.x = q->x, .high = q->high, .scale = q->scale, .sums = q->sums};
+    const bool without = leaves_something_out(q);
     size_t n_found;
     uint32_t rank = 0;
     rag_vec_rank(&r->x, &r->k, &v, q->allowed, found, &n_found,
-                 q->whole ? RAG_LEG * MORE : RAG_LEG);
+                 q->whole || without ? RAG_LEG * MORE : RAG_LEG);
     for (size_t i = 0; i < n_found && rank < RAG_LEG; i++) {
-        rag_candidate *c = find_or_add(out, n, q->whole ? r->x.doc[found[i].unit] : found[i].unit);
+        const uint32_t unit = q->whole ? r->x.doc[found[i].unit] : found[i].unit;
+        if (without && rag_lex_leaves_out(&r->x, &q->lex, q->whole, unit)) continue;
+        rag_candidate *c = find_or_add(out, n, unit);
         if (!c) return;
         if (c->rank_vec) continue; /* a worse passage of the same document */
         c->rank_vec = ++rank;
@@ -336,6 +348,7 @@ static rotor_status search(rag *r, base_str query, const rag_query *opt, rag_ask
     return read_hits(r, list, n_list, out, err);
 }
 
+/* All that is read is of one state of the database, whoever changes it meanwhile. */
 rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *out,
                         rotor_error *err) {
     rag_asked q = {.mode = opt->mode, .fusion = opt->fusion};
@@ -343,10 +356,12 @@ rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *
     uint8_t *allowed = NULL;
     memset(out, 0, sizeof *out);
     limited.k = BASE_MIN(opt->k, (size_t)RAG_LEG);
-    rotor_status st = rag_sync(r, err);
+    rotor_status st = rag_db_look(r->db, err);
+    if (st == ROTOR_OK) st = rag_sync(r, err);
     if (st == ROTOR_OK) st = rag_filter(&r->x, opt->filter, opt->n_filter, &allowed, err);
     q.allowed = allowed;
     if (st == ROTOR_OK) st = search(r, query, &limited, &q, out, err);
+    rag_db_look_end(r->db);
     rag_ask_free(&q);
     base_free(allowed);
     if (st != ROTOR_OK) rag_hits_free(out);

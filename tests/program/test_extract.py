@@ -284,6 +284,14 @@ def test_box_of_letters(extract):
     assert [b["line_begin"] for b in r.blocks if b["kind"] == "para"] == [4, 10]
 
 
+def test_a_large_box_costs_no_more_than_its_length(extract):
+    one = "From a@b Mon Jan 1\nSubject: %d\n\nBody\n" + "words and words and words and words\n" * 12 + "\n"
+    start = time.monotonic()
+    r = extract("".join(one % n for n in range(8000)), "box.mbox")
+    assert time.monotonic() - start < 8
+    assert [b["line_begin"] for b in r.blocks if b["kind"] == "para"] == [4 + 17 * n for n in range(8000)]
+
+
 def wiki(pages):
     return ('<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/">\n<siteinfo><sitename>x</sitename></siteinfo>\n%s</mediawiki>\n' %
             "".join('<page>\n<title>%s</title>\n<ns>0</ns>\n<id>%d</id>\n<revision><id>9</id>\n<text xml:space="preserve">%s</text>\n'

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -173,6 +174,11 @@ static void files_are_written_whole_or_not_at_all(void **state) {
     unlink(path);
     assert_int_equal(base_file_open(&f, path, true, &err), ROTOR_E_IO);
     assert_int_equal(base_file_open(&f, "/tmp", true, &err), ROTOR_E_IO);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(20); /* nobody writes: it is refused, not waited for */
+    assert_int_equal(base_file_open(&f, path, true, &err), ROTOR_E_IO);
+    alarm(0);
+    unlink(path);
     base_file_close(&f);
 }
 
@@ -268,6 +274,20 @@ static void programs_are_run_and_waited_for(void **state) {
     }
 }
 
+/* What cannot be looked at is not the same as what is not there. */
+static void nothing_there_and_no_way_to_look_differ(void **state) {
+    (void)state;
+    char name[400];
+    base_node n;
+    snprintf(name, sizeof name, "/tmp/%0300d", 1);
+    assert_false(base_node_of(&n, name, true));
+    assert_int_equal(n.kind, BASE_NODE_OTHER);
+    assert_false(base_node_of(&n, "/tmp/rotor_no_such_thing", true));
+    assert_int_equal(n.kind, BASE_NODE_NONE);
+    assert_false(base_node_of(&n, "/dev/null/below", true));
+    assert_int_equal(n.kind, BASE_NODE_NONE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_carry_code_and_prefix),
@@ -282,6 +302,7 @@ int main(void) {
         cmocka_unit_test(sha256_matches_the_standard),
         cmocka_unit_test(files_are_written_whole_or_not_at_all),
         cmocka_unit_test(writing_survives_every_fault),
+        cmocka_unit_test(nothing_there_and_no_way_to_look_differ),
         cmocka_unit_test(programs_are_run_and_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -230,6 +231,25 @@ static void what_is_forbidden_fails(void **state) {
     assert_int_equal(run_forbidden("rest", none), 4);
 }
 
+/* No number from 10 on may be used: the child cannot set up its own, and says so. */
+static void a_child_without_descriptors_says_so(void **state) {
+    (void)state;
+    const char *const argv[] = {"/bin/true", NULL};
+    const base_child c = {.argv = argv, .input_fd = -1};
+    struct rlimit old, few;
+    base_child_end end;
+    rotor_error err = {0};
+    for (int fd = 3; fd < 10; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) skip(); /* its pipes need them all */
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    few = (struct rlimit){.rlim_cur = 10, .rlim_max = old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    const rotor_status st = base_child_run(&c, &end, &err);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(st, ROTOR_E_IO);
+    assert_non_null(strstr(err.message, "Invalid argument"));
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(output_status_and_errors_come_back),
@@ -241,6 +261,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_signal_is_told),
         cmocka_unit_test(nothing_stays_behind),
         cmocka_unit_test(what_is_not_there_is_said),
+        cmocka_unit_test(a_child_without_descriptors_says_so),
         cmocka_unit_test(the_listener_can_stop_it),
         cmocka_unit_test(what_is_forbidden_fails),
     };

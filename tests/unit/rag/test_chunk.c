@@ -178,12 +178,26 @@ static void a_change_moves_few_borders(void **state) {
     base_buf_free(&more);
 }
 
+/* A line without an end costs what it is long, not the square of it. */
+static void long_lines_cost_no_more_than_their_length(void **state) {
+    (void)state;
+    base_buf text = {0};
+    for (int i = 0; i < 150000; i++) base_buf_puts(&text, "abc,");
+    const uint64_t start = base_now_us();
+    cut(&first, (base_str){text.data, text.len}, RAG_FORM_TEXT);
+    assert_true(base_now_us() - start < 1500000);
+    assert_true(first.n > 500);
+    assert_covered_once(&first);
+    base_buf_free(&text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(markdown_has_structure),
         cmocka_unit_test(every_form_is_covered_once),
         cmocka_unit_test(any_text_ends),
         cmocka_unit_test(a_change_moves_few_borders),
+        cmocka_unit_test(long_lines_cost_no_more_than_their_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,10 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cpu/cpu.h"
 #include "rag/rag_internal.h"
+#include "rag/rag_sql.h"
 #include "rag/rag_words.h"
 
 enum { DIMS = 40 };
@@ -380,6 +382,219 @@ static void one_writes_and_others_read(void **state) {
     remove_all("locked");
 }
 
+/* What the last file to be read is remembered for depends on its age. */
+static void make_old(const char *name) {
+    char command[256];
+    snprintf(command, sizeof command, "touch -d '1 hour ago' '%s'", in_folder(name));
+    assert_int_equal(system(command), 0);
+}
+
+/* What has no reader is tried again; what has no text any more has no documents. */
+static void left_out_files_are_tried_again_and_emptied_ones_go(void **state) {
+    (void)state;
+    assert_int_equal(mkdir(in_folder("left"), 0700), 0);
+    write_text("left/x.pdf", "%PDF");
+    write_text("left/a.txt", "a kettle on the stove");
+    write_text("left/b.txt", "a ladle in the drawer");
+    make_old("left/x.pdf");
+    rag *r = open_store("left.store", &toy);
+    add(r, "left");
+    rag_report report = add(r, "left");
+    assert_int_equal(report.n_skipped, 1);
+    assert_int_equal(report.n_unchanged, 2); /* not x.pdf */
+    write_text("left/a.txt", "");
+    write_text("left/b.txt", "ladle \001\002\003\004\005\006");
+    report = add(r, "left");
+    assert_int_equal(report.n_skipped, 3);
+    assert_int_equal(n_found(r, "kettle ladle", RAG_LEXICAL), 0);
+    assert_int_equal(facts_of(r).n_docs + facts_of(r).n_vectors, 0);
+    rag_close(&r);
+    remove_all("left.store");
+    remove_all("left");
+}
+
+/* A name too long to be looked at stands for a folder that may not be entered. */
+static void what_cannot_be_looked_at_is_kept(void **state) {
+    (void)state;
+    char name[512];
+    assert_int_equal(mkdir(in_folder("kept"), 0700), 0);
+    write_text("kept/a.txt", "words");
+    rag *r = open_store("kept.store", NULL);
+    rag_db_file f = {.status = "ok"};
+    snprintf(name, sizeof name, "%s/%0300d", in_folder("kept"), 1);
+    assert_int_equal(rag_db_put_file(r->db, name, &f, "", NULL), ROTOR_OK);
+    f.id = 0;
+    assert_int_equal(rag_db_put_file(r->db, in_folder("kept/gone.txt"), &f, "", NULL), ROTOR_OK);
+    assert_int_equal(add(r, "kept").n_gone, 1);
+    assert_int_equal(facts_of(r).n_files, 2);
+    rag_close(&r);
+    remove_all("kept.store");
+    remove_all("kept");
+}
+
+static void a_database_is_its_owners(void **state) {
+    (void)state;
+    struct stat st;
+    assert_int_equal(mkdir(in_folder("open.store"), 0755), 0);
+    assert_int_equal(chmod(in_folder("open.store"), 0755), 0);
+    rag *r = open_store("open.store", NULL);
+    assert_int_equal(stat(in_folder("open.store/rag.db"), &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(stat(in_folder("open.store/rag.db-wal"), &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    rag_close(&r);
+    remove_all("open.store");
+}
+
+/* ==== Damage, and others that write =========================================================== */
+
+static void damaged_rows_are_refused(void **state) {
+    (void)state;
+    static const char *const damage[] = {
+        "UPDATE chunk_terms SET packed=x'010000'",       /* a word that does not stand there */
+        "UPDATE chunk_terms SET packed=x'010100000100'", /* the same word twice */
+        "UPDATE term SET id=id+4294967296 WHERE id=1",
+        "UPDATE term SET id=0 WHERE id=1",
+        "UPDATE vec SET scale=1.5",
+        "UPDATE vec SET scale=9e999",
+        "UPDATE vec SET scale=-0.5",
+        "UPDATE vec SET high=x'01', low=x'01'", /* fewer floats than the model makes */
+        "UPDATE vec SET high=zeroblob(131073), low=zeroblob(131073)"};
+    write_text("a.txt", "kettle stove ladle drawer");
+    for (size_t i = 0; i < BASE_COUNT(damage); i++) {
+        rag *r = open_store("damaged", &toy);
+        rag_sql q;
+        rag_hits h;
+        rotor_error err = {0};
+        const rag_query ask = {.k = 3};
+        add(r, "a.txt");
+        assert_int_equal(n_found(r, "kettle", RAG_HYBRID), 1);
+        assert_int_equal(rag_sql_open(&q, in_folder("damaged/rag.db"), false, NULL), ROTOR_OK);
+        if (rag_sql_run(&q, damage[i], &err) != ROTOR_OK) fail_msg("%s", err.message);
+        rag_sql_close(&q);
+        if (rag_search(r, base_str_of("kettle"), &ask, &h, &err) != ROTOR_E_FORMAT)
+            fail_msg("%s: not refused", damage[i]);
+        rag_close(&r);
+        remove_all("damaged");
+    }
+}
+
+/* Files that change one after another, in a process of its own. */
+static void keep_adding(void) {
+    const rag_options opt = {.write = true, .cpu = cpu_detect()};
+    rag *r = NULL;
+    rag_report report;
+    base_buf text = {0};
+    const char *path = in_folder("busy/a.jsonl");
+    if (rag_open(&r, in_folder("busy.store"), &opt, NULL) != ROTOR_OK) _exit(1);
+    for (int i = 0; i < 150; i++) {
+        base_out o;
+        base_buf_reset(&text);
+        for (int d = 0; d < 20; d++)
+            base_buf_printf(&text, "{\"_id\": \"%d\", \"text\": \"word new%d and %d\"}\n", d + i, i,
+                            d);
+        if (base_out_open(&o, path, NULL) != ROTOR_OK ||
+            base_out_write(&o, text.data, text.len, NULL) != ROTOR_OK ||
+            base_out_commit(&o, NULL) != ROTOR_OK ||
+            rag_add(r, &path, 1, NULL, &report, NULL) != ROTOR_OK)
+            _exit(2);
+    }
+    rag_close(&r);
+    _exit(0);
+}
+
+static void searches_see_one_state_while_another_adds(void **state) {
+    (void)state;
+    const rag_options reader = {0};
+    const rag_query q = {.mode = RAG_LEXICAL, .k = 20};
+    rotor_error err = {0};
+    int status, n = 0;
+    assert_int_equal(mkdir(in_folder("busy"), 0700), 0);
+    write_text("busy/a.jsonl", "{\"_id\": \"0\", \"text\": \"word\"}\n");
+    rag *r = open_store("busy.store", NULL);
+    add(r, "busy");
+    rag_close(&r);
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) keep_adding();
+    assert_int_equal(rag_open(&r, in_folder("busy.store"), &reader, &err), ROTOR_OK);
+    for (; waitpid(pid, &status, WNOHANG) == 0; n++) {
+        rag_hits h = {0};
+        if (rag_search(r, base_str_of("word"), &q, &h, &err) != ROTOR_OK || !h.n)
+            fail_msg("search %d: %zu hits, %s", n, h.n, err.message);
+        rag_hits_free(&h);
+    }
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(n > 5);
+    rag_close(&r);
+    remove_all("busy.store");
+    remove_all("busy");
+}
+
+static void facts_are_of_now(void **state) {
+    (void)state;
+    const rag_options reader = {0};
+    rag *r = open_store("now", NULL), *second = NULL;
+    write_text("a.txt", "one");
+    write_text("b.txt", "two");
+    add(r, "a.txt");
+    assert_int_equal(rag_open(&second, in_folder("now"), &reader, NULL), ROTOR_OK);
+    assert_int_equal(facts_of(second).n_docs, 1);
+    add(r, "b.txt");
+    assert_int_equal(n_found(second, "two", RAG_LEXICAL), 1);
+    assert_int_equal(facts_of(second).n_docs, 2);
+    rag_close(&second);
+    rag_close(&r);
+    remove_all("now");
+}
+
+/* ==== Words of a query ======================================================================== */
+
+static void a_hyphen_behind_an_accent_leaves_nothing_out(void **state) {
+    (void)state;
+    write_text("a.txt", "the bar opens late");
+    rag *r = open_store("accents", NULL);
+    add(r, "a.txt");
+    assert_int_equal(n_found(r, "Caf\303\251-Bar", RAG_LEXICAL), 1);
+    rag_close(&r);
+    remove_all("accents");
+}
+
+static void left_out_words_stay_out_of_vectors(void **state) {
+    (void)state;
+    write_text("d.jsonl", "{\"_id\": \"1\", \"text\": \"river and bridge\"}\n"
+                          "{\"_id\": \"2\", \"text\": \"river and candle\"}\n"
+                          "{\"_id\": \"3\", \"text\": \"\"}\n");
+    rag *r = open_store("minus", &toy);
+    add(r, "d.jsonl");
+    assert_int_equal(n_found(r, "river", RAG_HYBRID), 2);
+    assert_int_equal(n_found(r, "river -candle", RAG_HYBRID), 1);
+    rag_close(&r);
+    remove_all("minus");
+}
+
+/* A title stands before every passage: it is cut, between two characters. */
+static void long_titles_are_cut(void **state) {
+    (void)state;
+    base_buf text = {0};
+    base_buf_puts(&text, "# x");
+    for (int i = 0; i < 2000; i++) base_buf_puts(&text, "\303\251");
+    base_buf_puts(&text, "\n\nkettle\n");
+    write_text("long.md", text.data);
+    base_buf_free(&text);
+    rag *r = open_store("titles", NULL);
+    const rag_query q = {.mode = RAG_LEXICAL, .k = 1};
+    rag_hits h;
+    add(r, "long.md");
+    assert_int_equal(rag_search(r, base_str_of("kettle"), &q, &h, NULL), ROTOR_OK);
+    assert_int_equal(h.n, 1);
+    assert_int_equal(strlen(h.hits[0].title), 1023); /* x and 511 of two bytes */
+    assert_string_equal(h.hits[0].heading, "");
+    rag_hits_free(&h);
+    rag_close(&r);
+    remove_all("titles");
+}
+
 /* Every allocation and read fails once: an error, and afterwards a store that is whole. */
 static void any_failure_leaves_a_whole_store(void **state) {
     (void)state;
@@ -433,6 +648,15 @@ int main(void) {
         cmocka_unit_test(mass_deletes_are_guarded),
         cmocka_unit_test(models_are_not_mixed),
         cmocka_unit_test(one_writes_and_others_read),
+        cmocka_unit_test(left_out_files_are_tried_again_and_emptied_ones_go),
+        cmocka_unit_test(what_cannot_be_looked_at_is_kept),
+        cmocka_unit_test(a_database_is_its_owners),
+        cmocka_unit_test(damaged_rows_are_refused),
+        cmocka_unit_test(searches_see_one_state_while_another_adds),
+        cmocka_unit_test(facts_are_of_now),
+        cmocka_unit_test(a_hyphen_behind_an_accent_leaves_nothing_out),
+        cmocka_unit_test(left_out_words_stay_out_of_vectors),
+        cmocka_unit_test(long_titles_are_cut),
         cmocka_unit_test(any_failure_leaves_a_whole_store),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
