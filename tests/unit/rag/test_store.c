@@ -413,6 +413,95 @@ static void left_out_files_are_tried_again_and_emptied_ones_go(void **state) {
     remove_all("left");
 }
 
+/* ==== Readers of documents that are played by a script =========================================
+ */
+
+static void put(base_buf *to, base_block_kind kind, uint32_t level, const char *text) {
+    const base_block b = {.kind = kind, .level = level, .text = base_str_of(text)};
+    assert_true(base_block_put(to, &b));
+}
+
+/* A store whose reader says these blocks of every file. */
+static rag *open_played(const char *name, const base_buf *blocks) {
+    char script[256];
+    rag *r = NULL;
+    base_out o;
+    assert_int_equal(base_out_open(&o, in_folder("played"), NULL), ROTOR_OK);
+    assert_int_equal(base_out_write(&o, "RXBLOCK1", 8, NULL), ROTOR_OK);
+    assert_int_equal(base_out_write(&o, blocks->data, blocks->len, NULL), ROTOR_OK);
+    assert_int_equal(base_out_commit(&o, NULL), ROTOR_OK);
+    snprintf(script, sizeof script, "#!/bin/sh\nexec cat '%s'\n", in_folder("played"));
+    write_text("reader", script);
+    assert_int_equal(chmod(in_folder("reader"), 0700), 0);
+    const rag_options opt = {.create = true, .write = true, .extract = in_folder("reader")};
+    assert_int_equal(rag_open(&r, in_folder(name), &opt, NULL), ROTOR_OK);
+    return r;
+}
+
+static void a_tool_that_was_missing_is_tried_again(void **state) {
+    (void)state;
+    base_buf blocks = {0};
+    put(&blocks, BASE_BLOCK_ERROR, BASE_REASON_MISSING_TOOL, "no pdftotext");
+    write_text("x.pdf", "%PDF");
+    make_old("x.pdf");
+    rag *r = open_played("tool", &blocks);
+    for (int i = 0; i < 2; i++) {
+        const rag_report report = add(r, "x.pdf");
+        assert_int_equal(report.n_skipped, 1);
+        assert_int_equal(report.n_unchanged, 0);
+    }
+    rag_close(&r);
+    base_buf_free(&blocks);
+    remove_all("tool");
+}
+
+static void too_many_facts_are_one_documents_failure(void **state) {
+    (void)state;
+    for (int n = 64; n < 66; n++) {
+        char fact[32];
+        base_buf blocks = {0};
+        put(&blocks, BASE_BLOCK_DOC, 0, "title");
+        for (int i = 0; i < n; i++) {
+            snprintf(fact, sizeof fact, "%c%c=x", 'a' + i / 26, 'a' + i % 26);
+            put(&blocks, BASE_BLOCK_META, 0, fact);
+        }
+        put(&blocks, BASE_BLOCK_PARA, 0, "kettle");
+        put(&blocks, BASE_BLOCK_END, 0, "");
+        rag *r = open_played("facts", &blocks);
+        assert_int_equal(add(r, "x.pdf").n_skipped, n > 64);
+        assert_int_equal(n_found(r, "kettle", RAG_LEXICAL), n <= 64);
+        rag_close(&r);
+        base_buf_free(&blocks);
+        remove_all("facts");
+    }
+}
+
+static bool never(void *user, uint64_t done, uint64_t total) {
+    (void)user, (void)done, (void)total;
+    return false;
+}
+
+static void a_file_of_many_documents_can_be_stopped(void **state) {
+    (void)state;
+    base_buf blocks = {0};
+    for (int i = 0; i < 50; i++) {
+        put(&blocks, BASE_BLOCK_DOC, 0, "title");
+        put(&blocks, BASE_BLOCK_PARA, 0, "kettle");
+    }
+    put(&blocks, BASE_BLOCK_END, 0, "");
+    rag *r = open_played("stopped", &blocks);
+    const rag_add_options opt = {.progress = never};
+    const char *path = in_folder("x.pdf");
+    rag_report report;
+    assert_int_equal(rag_add(r, &path, 1, &opt, &report, NULL), ROTOR_E_CANCELLED);
+    assert_int_equal(facts_of(r).n_docs, 1);
+    rag_close(&r);
+    base_buf_free(&blocks);
+    remove_all("stopped");
+}
+
+/* ==== What is there, and whose ================================================================ */
+
 /* A name too long to be looked at stands for a folder that may not be entered. */
 static void what_cannot_be_looked_at_is_kept(void **state) {
     (void)state;
@@ -649,6 +738,9 @@ int main(void) {
         cmocka_unit_test(models_are_not_mixed),
         cmocka_unit_test(one_writes_and_others_read),
         cmocka_unit_test(left_out_files_are_tried_again_and_emptied_ones_go),
+        cmocka_unit_test(a_tool_that_was_missing_is_tried_again),
+        cmocka_unit_test(too_many_facts_are_one_documents_failure),
+        cmocka_unit_test(a_file_of_many_documents_can_be_stopped),
         cmocka_unit_test(what_cannot_be_looked_at_is_kept),
         cmocka_unit_test(a_database_is_its_owners),
         cmocka_unit_test(damaged_rows_are_refused),
