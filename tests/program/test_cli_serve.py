@@ -913,6 +913,24 @@ def test_many_prompts_are_scored(server):
     assert [c["logprobs"] for c in got] == alone * 3
 
 
+def test_scoring_lets_others_through(server):
+    """Hundreds of long prompts to score keep nobody waiting, and end when nobody waits for them."""
+    def running():
+        return int(re.search(rb"^rotor_requests_running (\d+)", server.raw("GET", "/metrics")[1], re.M).group(1))
+    text = json.dumps({"prompt": ["Once upon a time " * 40] * 1000, "echo": True, "logprobs": 0, "max_tokens": 0}).encode()
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as s:
+        s.sendall((head % len(text)).encode() + text)
+        while not running():
+            time.sleep(0.01)
+        complete(server)
+        assert running()
+    end = time.time() + 10
+    while running():
+        assert time.time() < end
+        time.sleep(0.01)
+
+
 def test_echo_with_probabilities(server):
     """What test suites measure models with: the prompt's own tokens and their probabilities, without a new one."""
     prompt = "Once upon a time, there was a little girl"

@@ -182,6 +182,7 @@ static void a_full_cache_forgets(void **state) {
     (void)state;
     rotor_session *beside = NULL;
     const float *logits;
+    uint32_t long_one[250];
     rig g;
     char text[512];
     rig_up(&g, 1, 1, 8);
@@ -203,9 +204,11 @@ static void a_full_cache_forgets(void **state) {
     rotor_batch_make_room(g.b, 0); /* nothing is asked for */
     for (n = 0; rotor_batch_get_session(g.b, n, NULL, 0, &s); n++) kept -= s.n_tokens > 0;
     assert_int_equal(kept, 0);
-    rotor_batch_make_room(g.b, 250);
+    for (n = 0; n < BASE_COUNT(long_one); n++) long_one[n] = g.ids[n % g.n];
     OK(rotor_session_create(&beside, g.e, 0, &api_err));
-    for (n = 0; n < 250; n++) OK(rotor_eval(beside, g.ids, 1, &logits, &api_err));
+    assert_int_equal(rotor_eval(beside, long_one, n, &logits, &api_err), ROTOR_E_FULL);
+    rotor_batch_make_room(g.b, n);
+    OK(rotor_eval(beside, long_one, n, &logits, &api_err));
     rotor_session_free(&beside);
     rig_down(&g);
 }
