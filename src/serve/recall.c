@@ -56,11 +56,12 @@ static bool digest_of(base_buf *all, uint8_t said[32]) {
 static base_str text_of(const char *text) { return base_str_of(text ? text : ""); }
 
 /* What is said before the first turn. */
-static bool begin_digest(const serve_call *c, uint8_t said[32]) {
+static bool begin_digest(const serve_call *c, serve_prompt *p) {
     base_buf all = {0};
     put_text(&all, text_of(c->inside->model->id));
     put_text(&all, text_of(c->req.tools));
-    return digest_of(&all, said);
+    put_text(&all, (base_str){(const char *)p->before, p->n_before * sizeof *p->before});
+    return digest_of(&all, p->said);
 }
 
 /* One more turn behind what was said. */
@@ -155,7 +156,7 @@ static void look_up(serve_call *c, rotor_turn *t, const uint8_t key[32]) {
 }
 
 bool serve_recall(serve_call *c, serve_prompt *p, rotor_turn *turns) {
-    if (!begin_digest(c, p->said)) return false;
+    if (!begin_digest(c, p)) return false;
     for (size_t i = 0; i < p->n_turns; i++) {
         if (!add_turn(p->said, &turns[i], text_of(turns[i].content))) return false;
         if (strcmp(turns[i].role, "assistant") == 0) look_up(c, &turns[i], p->said);
