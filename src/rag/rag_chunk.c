@@ -107,10 +107,10 @@ static void drop_pieces(packer *p, size_t n) {
 /* The first n open pieces are a passage. Its headings are those of its first words that are none.
  */
 static rotor_status finish(packer *p, size_t n) {
+    if (!n) return ROTOR_OK;
     const piece *at = p->open;
     rag_passage now = {.begin = at->begin, .page = at->of->page, .line = at->of->line};
     size_t speaks = 0;
-    if (!n) return ROTOR_OK;
     while (speaks + 1 < n && at[speaks].heading) speaks++;
     for (size_t i = 0; i < n; i++) now.n_tok += (uint32_t)at[i].n_tok;
     now.end = at[n - 1].end;
