@@ -36,7 +36,7 @@ program: core configure ## build the program: build/rotor (also plain `make`)
 demo: program ## tell a story with the built-in model
 	build/rotor run --chat -p "Let me hear a story with a dog." --temp 0.5 --seed 1
 
-check: ## run the tests (about 10 minutes on two cores at most)
+check: ## run the tests (about 13 minutes on two cores)
 	$(BOOTSTRAP) test
 	$(BOOTSTRAP) all $(ALL_MAY_FAIL)
 	@$(MAKE) --no-print-directory configure
