@@ -130,15 +130,17 @@ def shown(value):
 
 
 def build(log, folder, options, env=None, rooms=None):
-    """Compiles everything, tests too, or the program and the tests of these rooms alone. One
-    "test": it passed or it failed."""
+    """Compiles everything, tests too, or the installed programs and the tests of these rooms alone.
+    One "test": it passed or it failed."""
     status = configure(log, folder, options, env)
     if status == 0:
         verbose = ["-v"] if os.environ.get("V") else []
-        wanted = {os.path.relpath(test["cmd"][0], os.path.join(ROOT, folder))
-                  for test in meson_json(folder, "--tests")
-                  if {suite.split(":")[-1] for suite in test["suite"]} & (rooms or set())}
-        targets = sorted(t for t in wanted | {"rotor"} if not t.startswith("..")) if rooms else []
+        wanted = [test["cmd"][0] for test in meson_json(folder, "--tests")
+                  if {suite.split(":")[-1] for suite in test["suite"]} & (rooms or set())]
+        wanted += [target["filename"][0] for target in meson_json(folder, "--targets")
+                   if target["type"] == "executable" and target["installed"]]
+        inside = {os.path.relpath(path, os.path.join(ROOT, folder)) for path in wanted}
+        targets = sorted(t for t in inside if not t.startswith("..")) if rooms else []
         status = log.run(["ninja", "-C", folder, "-j" + JOBS, "-k", "0", *verbose, *targets], env)
     return Result(passed=1) if status == 0 else Result(failed=1, notes=["%s: build" % folder])
 
