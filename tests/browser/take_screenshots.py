@@ -20,7 +20,7 @@ os.environ.setdefault("ROTOR_BINARY", str(HERE.parent.parent / "build" / "rotor"
 import chromium  # noqa: E402
 import mock_server  # noqa: E402
 import web_page  # noqa: E402
-from test_cli_serve import Server  # noqa: E402
+from serve_rig import Server  # noqa: E402
 from test_web_chat import IDLE, READY  # noqa: E402
 
 FONTS = {"--sans": "Inter, sans-serif"}  # as on a well-kept desktop; the page itself names many

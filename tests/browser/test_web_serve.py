@@ -10,7 +10,7 @@ from conftest import HERE
 from test_web_chat import ANSWER, IDLE, READY, say, turns
 
 sys.path.append(str(HERE.parent / "program"))
-from test_cli_serve import Server  # noqa: E402
+from serve_rig import Server  # noqa: E402
 
 
 SLOW = 25_000  # bytes a second

@@ -12,8 +12,7 @@ KEY = "sesame"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    from test_cli_serve import STORY, Server
-    from test_cli_serve_responses import write_caller, write_thinker
+    from serve_rig import STORY, Server, write_caller, write_thinker
 
     folder = tmp_path_factory.mktemp("models")
     s = Server(STORY, str(write_thinker(folder)), str(write_caller(folder)), "--parallel", "4", "--ctx", "1024", "--embed",

@@ -5,9 +5,8 @@ import re
 
 import pytest
 
+from serve_rig import STORY, Server, events, write_caller, write_thinker
 from test_cli_harmony import THOUGHT
-from test_cli_serve import STORY, Server
-from test_cli_serve_responses import events, write_caller, write_thinker
 
 TOOLS = [{"name": "get_it", "description": "Gets it.", "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}]
 BILLING = "x-anthropic-billing-header: cc_version=2.1.0; cc_entrypoint=cli; cch=%s;"

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from test_cli_serve import STORY, Server, user
+from serve_rig import STORY, Server, user
 
 PET = {"type": "object", "properties": {"pet": {"enum": ["cat", "dog"]}, "age": {"type": "integer", "minimum": 1, "maximum": 20}},
        "required": ["pet", "age"], "additionalProperties": False}

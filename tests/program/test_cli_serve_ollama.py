@@ -7,9 +7,8 @@ import re
 
 import pytest
 
+from serve_rig import STORY, Server, write_caller, write_thinker
 from test_cli_harmony import THOUGHT
-from test_cli_serve import STORY, Server
-from test_cli_serve_responses import write_caller, write_thinker
 
 TOOLS = [{"type": "function", "function": {"name": "get_it", "description": "Gets it.",
                                            "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}]

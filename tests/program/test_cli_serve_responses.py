@@ -8,22 +8,11 @@ import json
 
 import pytest
 
-from test_cli_harmony import THOUGHT, write_chain
-from test_cli_serve import STORY, Server
+from serve_rig import STORY, Server, events, write_caller, write_thinker
+from test_cli_harmony import THOUGHT
 
 TOOLS = [{"type": "function", "name": "get_it", "description": "Gets it.", "strict": None,
           "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}]
-
-
-def write_thinker(folder):
-    return write_chain(folder / "thinker.gguf",
-                       ["<|channel|>", "analysis", "<|message|>", THOUGHT, "<|end|>", "<|start|>", "assistant",
-                        "<|channel|>", "final", "<|message|>", "**Four**.", "<|return|>"], thought=THOUGHT)
-
-
-def write_caller(folder):
-    return write_chain(folder / "caller.gguf",
-                       [" to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a": 1}', "<|call|>"])
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +21,6 @@ def server(tmp_path_factory):
     s = Server(STORY, str(write_thinker(folder)), str(write_caller(folder)), "--parallel", "2", "--ctx", "1024")
     yield s
     assert s.stop() == 0
-
-
-def events(server, path, body):
-    """[(event, data)] of a stream, as they came; comments are left out."""
-    r, data = server.raw("POST", path, json.dumps({**body, "stream": True}), {"Content-Type": "application/json"})
-    assert r.status == 200 and r.getheader("Content-Type") == "text/event-stream", data
-    blocks = [b for b in data.decode().split("\n\n") if b and not b.startswith(":")]
-    out = []
-    for b in blocks:
-        name, _, rest = b.partition("\n")
-        assert name.startswith("event: ") and rest.startswith("data: ") and "\n" not in rest
-        out.append((name[7:], json.loads(rest[6:])))
-    return out
 
 
 def ask(server, status=200, **body):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from test_cli_serve import STORY, Server
+from serve_rig import STORY, Server
 
 FAULT = {"type", "message", "param", "code"}
 ASK = {"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0}

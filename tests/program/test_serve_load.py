@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from test_cli_serve import STORY, Server
+from serve_rig import STORY, Server
 
 ROOT = os.environ["ROTOR_SOURCE_ROOT"]
 sys.path.insert(0, os.path.join(ROOT, "tools"))

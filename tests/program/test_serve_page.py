@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from test_cli_serve import Server
+from serve_rig import Server
 
 
 @pytest.fixture(scope="module")

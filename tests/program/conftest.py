@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""The servers that several files of tests ask; each file starts its own."""
+import pytest
+
+pytest.register_assert_rewrite("serve_rig")  # what it asserts is explained as in a test
+
+from serve_rig import KEY, STORY, Server  # noqa: E402
+from test_cli_harmony import write_chain  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def server():
+    s = Server(STORY, "--parallel", "4")
+    yield s
+    assert s.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text("first-key\n\n%s" % KEY)
+    s = Server(STORY, "--api-key-file", str(keys), "--cors-origins", "https://page.example")
+    yield s
+    assert s.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A server of three models that speak Harmony: one thinks and answers, one says something and calls a function,
+    one thinks and calls."""
+    folder = tmp_path_factory.mktemp("parts")
+    thinker = write_chain(folder / "thinker.gguf",
+                          ["<|channel|>", "analysis", "<|message|>", "Two and two.", "<|end|>", "<|start|>", "assistant",
+                           "<|channel|>", "final", "<|message|>", "**Four**.", "<|return|>"], thought="Two and two.")
+    caller = write_chain(folder / "caller.gguf",
+                         [" to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a":  ', "1}", "<|call|>"])
+    planner = write_chain(folder / "planner.gguf",
+                          ["<|channel|>", "analysis", "<|message|>", "Secret plan.", "<|end|>", "<|start|>", "assistant",
+                           " to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a":  1}', "<|call|>"],
+                          thought="Secret plan.")
+    s = Server(str(thinker), str(caller), str(planner))
+    yield s
+    assert s.stop() == 0

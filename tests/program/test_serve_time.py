@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""rotor serve over time: clients that leave, wait, do not read, or come all at once."""
+import json
+import re
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from serve_rig import STORY, Server, slots_busy
+
+
+@pytest.mark.threads
+def test_a_client_that_leaves_stops_its_answer(server):
+    """A closed connection ends the work within a step, streamed or not."""
+    for stream in (True, False):
+        c = server.connect()
+        c.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 100000, "ignore_eos": True, "n": 4,
+                  "stream": stream, "logit_bias": {}}), {"Content-Type": "application/json"})
+        if stream:
+            c.getresponse().readline()
+        c.close()
+        end = time.time() + 5
+        while slots_busy(server) and time.time() < end:
+            time.sleep(0.005)
+        assert slots_busy(server) == 0
+
+
+@pytest.mark.threads
+def test_many_at_once(server):
+    """Clients of every kind at the same time, some of whom leave: whoever stays gets the text that the seed means."""
+    body = {"prompt": "Once upon a time", "max_tokens": 40, "temperature": 1, "ignore_eos": True}
+    want = [server.ask("/v1/completions", {**body, "seed": i})["choices"][0]["text"] for i in range(4)]
+    wrong = []
+
+    def client(k):
+        for i in range(4):
+            if (k + i) % 5 == 0:
+                c = server.connect()
+                c.request("POST", "/v1/completions", json.dumps({**body, "max_tokens": 10000, "stream": bool(k % 2)}),
+                          {"Content-Type": "application/json"})
+                time.sleep(0.01 * i)
+                c.close()
+            elif (k + i) % 5 == 1:
+                server.ask("/tokenize", {"content": "word " * 50})
+                server.raw("GET", "/metrics")
+                server.ask("/slots")
+            elif (k + i) % 2:
+                events = server.stream("/v1/completions", {**body, "seed": i})
+                if "".join(e["choices"][0]["text"] for e in events) != want[i]:
+                    wrong.append((k, i))
+            elif server.ask("/v1/completions", {**body, "seed": i})["choices"][0]["text"] != want[i]:
+                wrong.append((k, i))
+
+    threads = [threading.Thread(target=client, args=(k,)) for k in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert server.ask("/health")["status"] == "ok"
+
+
+def test_one_who_does_not_read_does_not_hold_up_the_rest():
+    """A client that leaves its stream unread is let go of; the others do not notice."""
+    s = Server(STORY, "--parallel", "2")
+    try:
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        deaf.connect(("127.0.0.1", s.port))
+        body = json.dumps({"prompt": ["Once"] * 1000, "max_tokens": 60, "stream": True, "ignore_eos": True, "logprobs": 20}).encode()
+        deaf.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        time.sleep(0.3)
+        start = time.time()
+        s.ask("/v1/completions", {"prompt": "Once", "max_tokens": 20})
+        while slots_busy(s) and time.time() < start + 20:
+            time.sleep(0.05)
+        assert slots_busy(s) == 0  # its bytes have passed the limit, and it was cancelled
+        deaf.close()
+        assert re.search(r"rotor_requests_cancelled_total [1-9]", s.raw("GET", "/metrics")[1].decode())
+    finally:
+        assert s.stop() == 0
+
+
+def test_a_large_request_leaves_places_to_others(server):
+    """A request for hundreds of answers does not make the next one wait for all of them."""
+    many = threading.Thread(target=server.ask, args=("/v1/completions", {"prompt": ["Once"] * 300, "max_tokens": 40, "ignore_eos": True}))
+    start = time.time()
+    many.start()
+    while slots_busy(server) < 4 and many.is_alive():
+        time.sleep(0.002)
+    server.ask("/v1/completions", {"prompt": "Tom", "max_tokens": 5})
+    took = time.time() - start
+    many.join()
+    assert took < (time.time() - start) / 3
+
+
+def test_a_full_queue_says_when_to_come_back():
+    """429 with Retry-After, and nobody who waits is lost."""
+    s = Server(STORY, "--parallel", "1", "--max-queue", "1", "--ctx", "512")
+    try:
+        held = []
+        statuses = []
+        for _ in range(6):
+            c = s.connect()
+            c.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 450, "ignore_eos": True}),
+                      {"Content-Type": "application/json"})
+            held.append(c)
+        for c in held:
+            r = c.getresponse()
+            body = json.loads(r.read())
+            statuses.append(r.status)
+            if r.status == 429:
+                assert int(r.getheader("Retry-After")) >= 1 and body["error"]["code"] == "queue_full"
+                assert body["error"]["type"] == "rate_limit_error"
+            c.close()
+        assert set(statuses) == {200, 429} and statuses.count(200) >= 2
+        assert s.ask("/v1/completions", {"prompt": "Once", "max_tokens": 1})
+    finally:
+        assert s.stop() == 0
+
+
+def test_progress_of_a_prompt(server):
+    """return_progress tells how much of the prompt is done, and how much was known."""
+    body = {"messages": [{"role": "user", "content": "word " * 80}], "max_tokens": 1, "return_progress": True, "cache_prompt": False}
+    chunks = server.stream("/v1/chat/completions", body)
+    seen = [c["prompt_progress"] for c in chunks if "prompt_progress" in c]
+    assert seen and seen[-1]["processed"] == seen[-1]["total"] > 80
+    assert not any("prompt_progress" in c for c in server.stream("/v1/chat/completions", {**body, "return_progress": False}))
+
+
+def test_silence_is_broken():
+    """A stream that waits in the queue, and one whose prompt takes long, get comments, which clients skip."""
+    s = Server(STORY, "--parallel", "1", "--ping-ms", "2", "--chunk", "1", "--ctx", "4096")
+    try:
+        begin = time.time()
+        first = s.connect()
+        first.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 2500, "ignore_eos": True}),
+                      {"Content-Type": "application/json"})
+        while slots_busy(s) == 0 and time.time() < begin + 5:
+            time.sleep(0.002)
+        r, data = s.raw("POST", "/v1/completions", json.dumps({"prompt": "Tom", "max_tokens": 1, "stream": True}), {"Content-Type": "application/json"})
+        assert b"\n\n: waiting, position 1\n\n" in b"\n\n" + data and data.endswith(b"data: [DONE]\n\n")
+        first.getresponse().read()
+        first.close()
+        r, data = s.raw("POST", "/v1/completions", json.dumps({"prompt": [5] * 400, "max_tokens": 1, "stream": True}), {"Content-Type": "application/json"})
+        assert b": working\n\n" in data and data.endswith(b"data: [DONE]\n\n")
+    finally:
+        assert s.stop() == 0
+
+
+@pytest.mark.threads
+def test_leaving_in_the_middle_of_a_prompt():
+    """A disconnect ends a prompt that is being evaluated, long before its end."""
+    s = Server(STORY, "--parallel", "1", "--chunk", "1", "--ctx", "512")
+
+    def leave(prompt, stream):
+        """Tokens that were evaluated when the client left at the first sign of work."""
+        c = s.connect()
+        c.request("POST", "/v1/completions", json.dumps({"prompt": prompt, "max_tokens": 1, "stream": stream, "cache_prompt": False}),
+                  {"Content-Type": "application/json"})
+        end = time.time() + 2
+        while slots_busy(s) == 0 and time.time() < end:
+            pass
+        c.close()
+        while slots_busy(s):
+            time.sleep(0.001)
+        return max(row["n_tokens"] for row in s.ask("/slots"))
+
+    try:
+        for stream in (False, True):
+            assert min(leave([7 + i + stream] * 480, stream) for i in range(5)) < 400
+    finally:
+        assert s.stop() == 0
+
+
+def test_a_stream_is_ended_properly():
+    """At the end of the server a stream gets an error event, not a broken connection, and the exit status is 0."""
+    s = Server("embedded", "--parallel", "1", "--ctx", "512")
+    c = s.connect()
+    c.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 100000, "ignore_eos": True, "n": 8, "stream": True}),
+              {"Content-Type": "application/json"})
+    r = c.getresponse()
+    assert r.readline().startswith(b"data: ")
+    s.process.send_signal(signal.SIGTERM)
+    s.process.send_signal(signal.SIGINT)  # the second one: do not wait
+    rest = r.read().decode()
+    events = [line[6:] for line in rest.split("\n") if line.startswith("data: ")]
+    assert events and (events[-1] == "[DONE]" or json.loads(events[-1])["error"]["code"] == "shutting_down")
+    assert s.process.wait(timeout=5) == 0
+    s.stop()
