@@ -166,6 +166,7 @@ typedef struct rotor_rag_hits {
     float best_cosine;   /* of any passage; 0 without vectors */
     float coverage;      /* part of the question's weight of words that the best passage has */
     bool lexical_only;   /* vectors were wanted, and there are none of this model */
+    bool relevant;       /* the best of it is likely to answer (docs/rag.md: the threshold) */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
     void *inside;                               /* the library's own */
 } rotor_rag_hits;
@@ -173,6 +174,90 @@ typedef struct rotor_rag_hits {
 ROTOR_API rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,
                                         rotor_rag_hits *out, rotor_error *err);
 ROTOR_API void rotor_rag_hits_free(rotor_rag_hits *h);
+
+/* ---- Asking ----------------------------------------------------------------------------------
+ *
+ *     rotor_rag_gather(store, "how long does the battery last", &ask, &context, &err);
+ *     … if context.relevant: a model's answer to context.rules (system) and context.turn (user) …
+ *     rotor_rag_check(&context, answer, n_bytes, &checked, &err);
+ */
+
+typedef struct rotor_rag_ask_options {
+    uint32_t size;        /* sizeof(rotor_rag_ask_options) */
+    uint32_t budget_tok;  /* tokens of all sources together; default 1200, and never more than
+                             leaves room for question, answer and rules */
+    uint32_t max_sources; /* default 6, at most 20 */
+    uint32_t n_ctx;       /* positions of the session that answers; 0: the writer's */
+    uint32_t answer_tok;  /* of these for the answer; 0: 512, or a quarter where that is less */
+    uint32_t other_tok;   /* of these taken already: earlier turns, a system prompt */
+    const rotor_engine
+        *writer; /* whose tokens are counted (thread-safe); NULL: about, n_ctx 4096 */
+    const rotor_rag_query *find; /* how to search; NULL: the default */
+    const char *const *earlier;  /* [n_earlier] what the user asked before, oldest first: a question
+                                    that follows up is searched for with the newest of them, too */
+    size_t n_earlier;            /* how many */
+} rotor_rag_ask_options;
+ROTOR_API rotor_rag_ask_options rotor_rag_ask_options_default(void);
+
+typedef struct rotor_rag_source {
+    rotor_rag_hit hit; /* its text is what the model sees, neighbours of the passage included */
+    bool suspicious;   /* it looks as if it gave orders to the model */
+    uint8_t zero[7];   /* 0 */
+} rotor_rag_source;
+
+typedef struct rotor_rag_context {
+    rotor_rag_source *sources; /* [n], best first; sources[0] is [1]; owned by the result */
+    size_t n;                  /* how many */
+    const char *rules;         /* for the system's turn, always the same; owned by the result */
+    const char *turn;  /* the user's turn: sources as quotations, then the question; likewise */
+    bool relevant;     /* the sources are likely to hold the answer */
+    bool followed_up;  /* what was asked before has been searched for, too */
+    bool lexical_only; /* vectors were wanted, and there are none of this model */
+    float best_cosine, coverage; /* as in rotor_rag_hits */
+    uint32_t n_tok;              /* of the sources */
+    uint64_t search_us;          /* what it took */
+    void *inside;                /* the library's own */
+} rotor_rag_context;
+/* Searches and lays out what a model is asked. Texts of documents are quoted in the user's turn,
+ * where no tokenizer call of this library makes control tokens of them. ROTOR_E_FULL: the question
+ * is longer than there is room for. */
+ROTOR_API rotor_status rotor_rag_gather(rotor_rag *r, const char *question,
+                                        const rotor_rag_ask_options *opt, rotor_rag_context *out,
+                                        rotor_error *err);
+ROTOR_API void rotor_rag_context_free(rotor_rag_context *c);
+/* Is there anything in it to look for? Not in "thanks!". */
+ROTOR_API bool rotor_rag_asks_something(const char *question);
+
+/* Takes numbers of sources that do not exist out of an answer as it comes. */
+typedef struct rotor_rag_marks rotor_rag_marks;
+ROTOR_API rotor_status rotor_rag_marks_create(rotor_rag_marks **out, size_t n_sources,
+                                              rotor_error *err);
+ROTOR_API void rotor_rag_marks_free(rotor_rag_marks **m);
+/* What may be shown of it now: [*n], valid until the next call. text NULL: the end. */
+ROTOR_API const char *rotor_rag_marks_put(rotor_rag_marks *m, const char *text, size_t n_bytes,
+                                          size_t *n);
+
+typedef struct rotor_rag_citation {
+    size_t source;     /* of the context, from 0 */
+    size_t begin, end; /* the sentence's bytes in rotor_rag_checked.text */
+    float support;     /* part of the sentence's words that the source has, 0 to 1 */
+    bool supported;    /* half of them or more */
+    bool added;        /* the answer names no source here; this one has its words */
+    uint8_t zero[2];   /* 0 */
+} rotor_rag_citation;
+typedef struct rotor_rag_checked {
+    const char *text;                    /* [n_bytes] the answer without numbers of no source */
+    size_t n_bytes;                      /* of text */
+    const rotor_rag_citation *citations; /* [n_citations] in order */
+    size_t n_citations;                  /* how many */
+    size_t n_removed;                    /* numbers that were taken out */
+    void *inside;                        /* the library's own */
+} rotor_rag_checked;
+/* Which sources an answer names, and whether they speak of the same things. Words are compared, not
+ * what they say. Safe from any thread. */
+ROTOR_API rotor_status rotor_rag_check(const rotor_rag_context *c, const char *answer,
+                                       size_t n_bytes, rotor_rag_checked *out, rotor_error *err);
+ROTOR_API void rotor_rag_checked_free(rotor_rag_checked *c);
 
 /* ---- Judging --------------------------------------------------------------------------------- */
 

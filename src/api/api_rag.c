@@ -3,16 +3,8 @@
  * The public face of the rag room, and the engine that makes its vectors.
  */
 #include "api/api_internal.h"
+#include "api/api_rag.h"
 #include "cpu/cpu.h"
-#include "rag/rag.h"
-#include "rotor_rag.h"
-
-struct rotor_rag {
-    rag *r;                /* owned */
-    rag_embedder embedder; /* embed NULL: none */
-    char *name, *path;     /* of the model, owned */
-    rotor_rag_options opt; /* for its log */
-};
 
 rotor_rag_options rotor_rag_options_default(void) {
     return (rotor_rag_options){.size = sizeof(rotor_rag_options)};
@@ -248,7 +240,7 @@ rotor_status rotor_rag_list(rotor_rag *r, bool (*fn)(void *user, const rotor_rag
 
 /* ==== Searching =============================================================================== */
 
-static void give_hit(rotor_rag_hit *to, const rag_hit *h) {
+void api_give_hit(rotor_rag_hit *to, const rag_hit *h) {
     *to = (rotor_rag_hit){.path = h->path,
                           .id = h->id,
                           .title = h->title,
@@ -273,6 +265,7 @@ static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_error *err
                             .best_cosine = h->best_cosine,
                             .coverage = h->coverage,
                             .lexical_only = h->lexical_only,
+                            .relevant = h->relevant,
                             .embed_us = h->embed_us,
                             .lex_us = h->lex_us,
                             .vec_us = h->vec_us,
@@ -285,23 +278,29 @@ static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_error *err
         return base_fail_nomem(err, "searching");
     }
     memcpy(out->inside, h, sizeof *h);
-    for (size_t i = 0; i < h->n; i++) give_hit(&out->hits[i], &h->hits[i]);
+    for (size_t i = 0; i < h->n; i++) api_give_hit(&out->hits[i], &h->hits[i]);
+    return ROTOR_OK;
+}
+
+rotor_status api_take_query(rag_query *q, const rotor_rag_query *user, rotor_error *err) {
+    rotor_rag_query opt = rotor_rag_query_default();
+    ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_query", err));
+    *q = (rag_query){.mode = (rag_mode)opt.mode,
+                     .fusion = (rag_fusion)opt.fusion,
+                     .k = opt.k,
+                     .filter = opt.filter,
+                     .n_filter = opt.n_filter,
+                     .plain = opt.plain};
     return ROTOR_OK;
 }
 
 rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *user,
                               rotor_rag_hits *out, rotor_error *err) {
-    rotor_rag_query opt = rotor_rag_query_default();
+    rag_query q;
     rag_hits h;
     if (!r || !query || !out)
         return base_fail(err, ROTOR_E_ARG, "rotor_rag_search: a required argument is missing");
-    ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_query", err));
-    const rag_query q = {.mode = (rag_mode)opt.mode,
-                         .fusion = (rag_fusion)opt.fusion,
-                         .k = opt.k,
-                         .filter = opt.filter,
-                         .n_filter = opt.n_filter,
-                         .plain = opt.plain};
+    ROTOR_TRY(api_take_query(&q, user, err));
     ROTOR_TRY(rag_search(r->r, base_str_of(query), &q, &h, err));
     return give_hits(out, &h, err);
 }

@@ -67,6 +67,41 @@ rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_q
 void rotor_rag_hits_free(rotor_rag_hits *h) {
     if (h) memset(h, 0, sizeof *h);
 }
+rotor_rag_ask_options rotor_rag_ask_options_default(void) {
+    return (rotor_rag_ask_options){.size = sizeof(rotor_rag_ask_options)};
+}
+rotor_status rotor_rag_gather(rotor_rag *r, const char *question, const rotor_rag_ask_options *opt,
+                              rotor_rag_context *out, rotor_error *err) {
+    (void)r, (void)question, (void)opt, (void)out;
+    return off(err);
+}
+void rotor_rag_context_free(rotor_rag_context *c) {
+    if (c) memset(c, 0, sizeof *c);
+}
+bool rotor_rag_asks_something(const char *question) {
+    (void)question;
+    return false;
+}
+rotor_status rotor_rag_marks_create(rotor_rag_marks **out, size_t n_sources, rotor_error *err) {
+    (void)out, (void)n_sources;
+    return off(err);
+}
+void rotor_rag_marks_free(rotor_rag_marks **m) {
+    if (m) *m = NULL;
+}
+const char *rotor_rag_marks_put(rotor_rag_marks *m, const char *text, size_t n_bytes, size_t *n) {
+    (void)m;
+    *n = n_bytes;
+    return text;
+}
+rotor_status rotor_rag_check(const rotor_rag_context *c, const char *answer, size_t n_bytes,
+                             rotor_rag_checked *out, rotor_error *err) {
+    (void)c, (void)answer, (void)n_bytes, (void)out;
+    return off(err);
+}
+void rotor_rag_checked_free(rotor_rag_checked *c) {
+    if (c) memset(c, 0, sizeof *c);
+}
 rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *opt, rotor_rag_scores *out,
                             rotor_error *err) {
     (void)r, (void)opt, (void)out;

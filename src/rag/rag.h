@@ -118,6 +118,7 @@ typedef struct rag_hit {
     float score;                 /* fused, 0 to 1 */
     float bm25, cosine;          /* of each leg */
     uint32_t rank_lex, rank_vec; /* in each leg, from 1; 0: not among its first */
+    uint32_t first, last; /* passages that were joined to it, numbers of the search's index */
 } rag_hit;
 
 typedef struct rag_hits {
@@ -126,11 +127,97 @@ typedef struct rag_hits {
     float best_cosine; /* of all chunks; 0 without vectors */
     float coverage;    /* share of the query's weight of words that the best chunk has */
     bool lexical_only; /* vectors were wanted and there are none */
+    bool relevant;     /* rag_is_relevant */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
 } rag_hits;
 rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *out,
                         rotor_error *err);
 void rag_hits_free(rag_hits *h);
+void rag_hit_free(rag_hit *h); /* what it owns */
+
+/* ---- Is it an answer? (rag_gate.c) ------------------------------------------------------------
+ */
+
+/* The thresholds, the only ones there are; docs/rag.md says what they were measured on. */
+typedef struct rag_gate {
+    float cosine;     /* a best passage as near as this is enough */
+    float low_cosine; /* one as near as this is, with the next line … */
+    float coverage;   /* … so much of the question's weight of words in one passage */
+    float words_only; /* the same where there are no vectors */
+} rag_gate;
+extern const rag_gate rag_gate_default;
+/* Whether what was found is likely to answer; vectors: the question had one. */
+bool rag_is_relevant(const rag_gate *g, bool vectors, float best_cosine, float coverage);
+
+/* ---- Asking (rag_gather.c, rag_quote.c) -------------------------------------------------------
+ */
+
+typedef struct rag_ask {
+    rag_query query;            /* how to search */
+    const char *const *earlier; /* [n_earlier] what was asked before, oldest first: a question that
+                                   follows up is understood by the newest of them */
+    size_t n_earlier;           /* how many */
+    size_t budget_tok;          /* tokens of all sources together, their headers included */
+    size_t max_sources;         /* at most so many */
+    size_t (*count)(void *user, base_str text); /* tokens of a text; NULL: about */
+    void *user;                                 /* of count */
+} rag_ask;
+
+typedef struct rag_source {
+    rag_hit hit;     /* text and places: what the model gets to see, neighbours included; owned */
+    bool suspicious; /* it looks as if it gave the model orders */
+} rag_source;
+
+/* What a model is asked, and on what. */
+typedef struct rag_context {
+    rag_source *sources; /* [n], best first; the model knows number i as [i + 1]; owned */
+    size_t n;            /* how many */
+    char *rules;         /* for the system's turn, the same every time; owned */
+    char *turn;          /* the user's turn: sources, best last, and the question; owned */
+    bool relevant;       /* rag_is_relevant, of the question or of it with what it follows up */
+    bool followed_up;    /* what was asked before has been searched for, too */
+    bool lexical_only;   /* as in rag_hits */
+    float best_cosine, coverage; /* as in rag_hits, the better of both searches */
+    size_t n_tok;                /* of the sources */
+    uint64_t search_us;          /* time for all of it */
+} rag_context;
+rotor_status rag_gather(rag *r, base_str question, const rag_ask *a, rag_context *out,
+                        rotor_error *err);
+void rag_context_free(rag_context *c);
+const char *rag_rules(void); /* rag_context.rules, always the same; static */
+/* Is there anything in it to look for? Not in "thanks!". */
+bool rag_asks_something(base_str question);
+
+/* ---- Citations (rag_cite.c) -------------------------------------------------------------------
+ */
+
+/* Takes numbers of sources that do not exist, [9], out of a text as it comes. Not in `code`. */
+typedef struct rag_marks {
+    size_t n_sources; /* set by the caller; the rest 0 */
+    char held[24];    /* the beginning of what may be a mark, and the space before it */
+    size_t n_held;    /* bytes of it */
+    bool code;        /* between backticks */
+    size_t n_removed; /* numbers so far */
+} rag_marks;
+void rag_marks_put(rag_marks *m, base_str text, base_buf *out);
+void rag_marks_end(rag_marks *m, base_buf *out);
+
+/* A sentence of an answer, and a source. */
+typedef struct rag_citation {
+    size_t source;     /* of the context, from 0 */
+    size_t begin, end; /* the sentence's bytes in rag_checked.text */
+    float support;     /* part of its words that the source has, 0 to 1 */
+    bool supported;    /* enough of them */
+    bool added;        /* the answer names no source here; this one has its words */
+} rag_citation;
+typedef struct rag_checked {
+    base_buf text;      /* the answer without numbers of no source */
+    rag_citation *list; /* [n] in order, owned */
+    size_t n, cap;      /* in use; allocated */
+    size_t n_removed;   /* numbers that were taken out */
+} rag_checked;
+rotor_status rag_check(const rag_context *c, base_str answer, rag_checked *out, rotor_error *err);
+void rag_checked_free(rag_checked *c);
 
 /* ---- Judging --------------------------------------------------------------------------------- */
 

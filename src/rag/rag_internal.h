@@ -114,8 +114,23 @@ void rag_ask_free(rag_asked *q);
 /* Best first; out has room for RAG_MAX_CANDIDATES. */
 rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n, rotor_error *err);
 
+/* rag_search inside a rag_db_look of the caller's, the index in step: the hits' numbers of passages
+ * hold until it ends. */
+rotor_status rag_search_here(rag *r, base_str query, const rag_query *opt, rag_hits *out,
+                             rotor_error *err);
+
 /* rag_filter.c: which passages the conditions leave; new array of n_chunks, or NULL for all. */
 rotor_status rag_filter(const rag_index *x, const char *const *filter, size_t n, uint8_t **out,
                         rotor_error *err);
+
+/* ---- Asking -----------------------------------------------------------------------------------
+ */
+
+/* rag_quote.c: one source as the model sees it, header and text, behind what is in out. */
+void rag_quote(base_buf *out, size_t number, const rag_hit *h);
+/* Whether a text looks as if it gave orders to a model. */
+bool rag_gives_orders(base_str text);
+/* Fills rules and turn from the sources. */
+rotor_status rag_write_turn(rag_context *c, base_str question, rotor_error *err);
 
 #endif

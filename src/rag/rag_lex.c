@@ -26,11 +26,13 @@ typedef struct parser {
     bool keep_stops;    /* nothing else is left */
 } parser;
 
-static float idf_of(const parser *p, uint32_t id) {
+/* Among at least so many units. */
+static float idf_of(const parser *p, uint32_t id, size_t least) {
+    const double units = (double)BASE_MAX(p->units, least);
     double n = 0;
     if (id != UINT32_MAX)
         n = p->whole ? (double)p->x->n_docs_with[id] : (double)(p->x->at[id + 1] - p->x->at[id]);
-    return (float)log(1 + ((double)p->units - n + 0.5) / (n + 0.5));
+    return (float)log(1 + (units - n + 0.5) / (n + 0.5));
 }
 
 static rotor_status take_term(void *user, const rag_term *t) {
@@ -47,8 +49,11 @@ static rotor_status take_term(void *user, const rag_term *t) {
             return ROTOR_OK;
         }
     if (q->n == RAG_MAX_QUERY_TERMS) return ROTOR_OK;
-    q->terms[q->n++] =
-        (rag_lex_term){.id = id, .count = 1, .idf = idf_of(p, id), .without = p->without};
+    q->terms[q->n++] = (rag_lex_term){.id = id,
+                                      .count = 1,
+                                      .idf = idf_of(p, id, 0),
+                                      .gate = idf_of(p, id, 1000),
+                                      .without = p->without};
     return ROTOR_OK;
 }
 
@@ -212,15 +217,17 @@ bool rag_lex_leaves_out(const rag_index *x, const rag_lex_query *q, bool whole, 
     return false;
 }
 
+/* In a store of few passages a word that is nowhere would weigh several times one that is
+ * somewhere; as if among a thousand they weigh about alike. */
 float rag_lex_coverage(const rag_index *x, const rag_lex_query *q, uint32_t slot) {
     float all = 0, here = 0;
     for (size_t i = 0; i < q->n; i++) {
         const rag_lex_term *t = &q->terms[i];
         if (t->without) continue;
-        all += t->idf;
+        all += t->gate;
         if (t->id == UINT32_MAX) continue;
         const uint64_t at = posting_from(x, t->id, slot);
-        if (at < x->at[t->id + 1] && x->slot[at] == slot) here += t->idf;
+        if (at < x->at[t->id + 1] && x->slot[at] == slot) here += t->gate;
     }
     return all > 0 ? here / all : 0;
 }

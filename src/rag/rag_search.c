@@ -281,6 +281,14 @@ static size_t join_neighbours(const rag_index *x, chosen *list, size_t n) {
     return n;
 }
 
+void rag_hit_free(rag_hit *h) {
+    base_free(h->path);
+    base_free(h->id);
+    base_free(h->title);
+    base_free(h->heading);
+    base_free(h->text);
+}
+
 static rotor_status widen(rag *r, const chosen *c, rag_hit *h, rotor_error *err) {
     rag_hit end = {0};
     base_buf text = {0};
@@ -297,11 +305,7 @@ static rotor_status widen(rag *r, const chosen *c, rag_hit *h, rotor_error *err)
         h->last_page = end.last_page;
     }
     base_buf_free(&text);
-    base_free(end.path);
-    base_free(end.id);
-    base_free(end.title);
-    base_free(end.heading);
-    base_free(end.text);
+    rag_hit_free(&end);
     return st;
 }
 
@@ -314,6 +318,8 @@ static rotor_status read_hits(rag *r, const chosen *list, size_t n, rag_hits *ou
         ROTOR_TRY(rag_db_read_hit(r->db, r->x.chunk[list[i].first], h, err));
         ROTOR_TRY(widen(r, &list[i], h, err));
         h->chunk = r->x.chunk[list[i].c.unit];
+        h->first = list[i].first;
+        h->last = list[i].last;
         h->score = list[i].c.score;
         h->bm25 = list[i].c.lex;
         h->cosine = list[i].c.cosine;
@@ -328,6 +334,8 @@ static void judge(rag *r, const rag_asked *q, const rag_candidate *c, size_t n, 
         out->best_cosine = fmaxf(out->best_cosine, q->x ? c[i].cosine : 0);
         if (c[i].rank_lex == 1) out->coverage = rag_lex_coverage(&r->x, &q->lex, c[i].unit);
     }
+    out->relevant =
+        n && rag_is_relevant(&rag_gate_default, q->x != NULL, out->best_cosine, out->coverage);
 }
 
 static rotor_status search(rag *r, base_str query, const rag_query *opt, rag_asked *q,
@@ -348,34 +356,35 @@ static rotor_status search(rag *r, base_str query, const rag_query *opt, rag_ask
     return read_hits(r, list, n_list, out, err);
 }
 
-/* All that is read is of one state of the database, whoever changes it meanwhile. */
-rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *out,
-                        rotor_error *err) {
+rotor_status rag_search_here(rag *r, base_str query, const rag_query *opt, rag_hits *out,
+                             rotor_error *err) {
     rag_asked q = {.mode = opt->mode, .fusion = opt->fusion};
     rag_query limited = *opt;
     uint8_t *allowed = NULL;
     memset(out, 0, sizeof *out);
     limited.k = BASE_MIN(opt->k, (size_t)RAG_LEG);
-    rotor_status st = rag_db_look(r->db, err);
-    if (st == ROTOR_OK) st = rag_sync(r, err);
-    if (st == ROTOR_OK) st = rag_filter(&r->x, opt->filter, opt->n_filter, &allowed, err);
+    rotor_status st = rag_filter(&r->x, opt->filter, opt->n_filter, &allowed, err);
     q.allowed = allowed;
     if (st == ROTOR_OK) st = search(r, query, &limited, &q, out, err);
-    rag_db_look_end(r->db);
     rag_ask_free(&q);
     base_free(allowed);
     if (st != ROTOR_OK) rag_hits_free(out);
     return st;
 }
 
+/* All that is read is of one state of the database, whoever changes it meanwhile. */
+rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *out,
+                        rotor_error *err) {
+    memset(out, 0, sizeof *out);
+    rotor_status st = rag_db_look(r->db, err);
+    if (st == ROTOR_OK) st = rag_sync(r, err);
+    if (st == ROTOR_OK) st = rag_search_here(r, query, opt, out, err);
+    rag_db_look_end(r->db);
+    return st;
+}
+
 void rag_hits_free(rag_hits *h) {
-    for (size_t i = 0; h->hits && i < h->n; i++) {
-        base_free(h->hits[i].path);
-        base_free(h->hits[i].id);
-        base_free(h->hits[i].title);
-        base_free(h->hits[i].heading);
-        base_free(h->hits[i].text);
-    }
+    for (size_t i = 0; h->hits && i < h->n; i++) rag_hit_free(&h->hits[i]);
     base_free(h->hits);
     h->hits = NULL;
     h->n = 0;

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the files of the rag room's public face share.
+ */
+#ifndef API_RAG_H
+#define API_RAG_H
+
+#include "rag/rag.h"
+#include "rotor_rag.h"
+
+struct rotor_rag {
+    rag *r;                /* owned */
+    rag_embedder embedder; /* embed NULL: none */
+    char *name, *path;     /* of the model, owned */
+    rotor_rag_options opt; /* for its log */
+};
+
+/* The same hit, its strings borrowed. */
+void api_give_hit(rotor_rag_hit *to, const rag_hit *h);
+/* The room's query for the user's; NULL: the default. */
+rotor_status api_take_query(rag_query *q, const rotor_rag_query *user, rotor_error *err);
+
+#endif
