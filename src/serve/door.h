@@ -42,6 +42,8 @@ typedef struct serve_fault {
     uint64_t n_prompt; /* a prompt that is too long: its tokens … */
     uint64_t n_ctx;    /* … and what fits; 0: another fault */
     int retry_s;       /* worth another try after so many seconds; 0: it is not */
+    uint32_t n_loaded; /* while models are being opened: how many are open … */
+    uint32_t n_models; /* … of how many; 0: another fault */
 } serve_fault;
 
 /* All return false, to be passed on. */

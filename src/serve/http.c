@@ -26,7 +26,13 @@ static void add_headers(const serve_exchange *x, struct MHD_Response *r, int sta
         if (strcmp(x->origin, "*") != 0) MHD_add_response_header(r, "Vary", "Origin");
     }
     if (status == 401) MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
-    if (status == 500) MHD_add_response_header(r, "X-Should-Retry", "false");
+    if (status == 405) {
+        char allow[48];
+        const char *tail;
+        serve_find_route(x->method, x->path, &tail, allow);
+        MHD_add_response_header(r, "Allow", allow);
+    }
+    if (status == 500 || status == 501) MHD_add_response_header(r, "X-Should-Retry", "false");
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
 }
 
@@ -180,15 +186,6 @@ static bool too_large(serve_exchange *x, serve_fault *f) {
                            x->s->opt.max_body_bytes);
 }
 
-static bool is_ready(const serve_exchange *x, serve_fault *f) {
-    const bool early = x->route && (x->route->flags & SERVE_EARLY);
-    if (early || atomic_load(&x->s->state) == SERVE_READY) return true;
-    f->retry_s = 1;
-    serve_fail_with(f, 503, "unavailable_error", "model_loading", "Loading model");
-    f->retry_s = 1;
-    return false;
-}
-
 static bool check_headers(serve_exchange *x, const char *allow, serve_fault *f) {
     if (!serve_guard(x, f)) return false;
     if (strcmp(x->method, "OPTIONS") == 0) return true;
@@ -199,7 +196,18 @@ static bool check_headers(serve_exchange *x, const char *allow, serve_fault *f) 
         return serve_fail_with(f, 404, "not_found_error", "unknown_url",
                                "there is no %.200s here; the API begins at /v1", x->path);
     if (announced(x) > x->s->opt.max_body_bytes) return too_large(x, f);
-    return is_ready(x, f);
+    return (x->route->flags & SERVE_EARLY) || serve_is_up(x->s, f);
+}
+
+/* A route of the path with whatever method: it says in which form a refusal is written. */
+static const serve_route *any_route(const char *path) {
+    static const char *const methods[] = {"POST", "GET"};
+    const serve_route *r = NULL;
+    const char *tail;
+    char allow[48];
+    for (size_t i = 0; !r && i < BASE_COUNT(methods); i++)
+        r = serve_find_route(methods[i], path, &tail, allow);
+    return r;
 }
 
 static serve_exchange *begin(serve_server *s, struct MHD_Connection *conn, const char *url,
@@ -216,6 +224,7 @@ static serve_exchange *begin(serve_server *s, struct MHD_Connection *conn, const
     serve_normal_path(url, x->path, sizeof x->path);
     x->route = serve_find_route(x->method, x->path, &x->tail, allow);
     if (!check_headers(x, allow, &f)) refuse(x, &f);
+    if (x->refused && !x->route) x->route = any_route(x->path);
     atomic_fetch_add(&s->n_open, 1);
     return x;
 }
@@ -243,18 +252,6 @@ static enum MHD_Result dispatch(serve_exchange *x) {
     char allow[48];
     const char *tail;
     x->dispatched = true;
-    if (x->refused && x->fault.status == 405) {
-        base_buf text = {0};
-        serve_find_route(x->method, x->path, &tail, allow);
-        serve_put_json(&text, serve_openai_fault(&x->fault));
-        base_buf_puts(&text, "\n");
-        struct MHD_Response *r =
-            MHD_create_response_from_buffer(text.len, text.data, MHD_RESPMEM_MUST_COPY);
-        base_buf_free(&text);
-        if (r) MHD_add_response_header(r, "Allow", allow);
-        if (r) MHD_add_response_header(r, "Content-Type", "application/json");
-        return queue(x, 405, r);
-    }
     if (x->refused) {
         serve_reply_fault(x, &x->fault);
         return x->replied ? MHD_YES : MHD_NO;

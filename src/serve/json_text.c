@@ -51,7 +51,14 @@ json_t *serve_openai_fault(const serve_fault *f) {
         json_object_set_new(e, "n_ctx", json_integer((json_int_t)f->n_ctx));
         json_object_set_new(e, "error_type", json_string("exceed_context_size_error"));
     }
-    return json_pack("{s:o}", "error", e);
+    json_t *body = json_pack("{s:o}", "error", e);
+    if (body && f->n_models) {
+        json_object_set_new(body, "status", json_string("loading"));
+        json_object_set_new(
+            body, "progress",
+            json_pack("{s:i, s:i}", "loaded", (int)f->n_loaded, "models", (int)f->n_models));
+    }
+    return body;
 }
 
 /* ==== Reading ================================================================================= */

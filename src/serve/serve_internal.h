@@ -281,6 +281,8 @@ void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f);
 void serve_generate(serve_exchange *x);
 
 /* Handlers of the rest. */
+/* Whether models are open and the end has not begun; *f: why not. */
+bool serve_is_up(serve_server *s, serve_fault *f);
 void serve_get_health(serve_exchange *x);
 void serve_get_models(serve_exchange *x);
 void serve_get_model(serve_exchange *x);

@@ -4,23 +4,26 @@
  */
 #include "serve/serve_internal.h"
 
-void serve_get_health(serve_exchange *x) {
-    serve_server *s = x->s;
-    const bool ready = atomic_load(&s->state) == SERVE_READY && !atomic_load(&s->closing);
-    if (ready) {
-        serve_reply_json(x, 200, json_pack("{s:s}", "status", "ok"));
-        return;
+bool serve_is_up(serve_server *s, serve_fault *f) {
+    if (atomic_load(&s->closing)) {
+        serve_fail_with(f, 503, "unavailable_error", "shutting_down", "the server is ending");
+        f->retry_s = 5;
+        return false;
     }
-    const bool closing = atomic_load(&s->closing);
-    serve_fault f = {0};
-    serve_fail_with(&f, 503, "unavailable_error", closing ? "shutting_down" : "model_loading",
-                    closing ? "the server is ending" : "Loading model");
-    json_t *body = serve_openai_fault(&f);
-    json_object_set_new(body, "status", json_string(closing ? "ending" : "loading"));
-    json_object_set_new(body, "progress",
-                        json_pack("{s:i, s:i}", "loaded", (int)atomic_load(&s->loaded), "models",
-                                  (int)s->opt.n_models));
-    serve_reply_json(x, 503, body);
+    if (atomic_load(&s->state) == SERVE_READY) return true;
+    serve_fail_with(f, 503, "unavailable_error", "model_loading", "Loading model");
+    f->retry_s = 1;
+    f->n_loaded = (uint32_t)atomic_load(&s->loaded);
+    f->n_models = (uint32_t)s->opt.n_models;
+    return false;
+}
+
+void serve_get_health(serve_exchange *x) {
+    serve_fault f;
+    if (serve_is_up(x->s, &f))
+        serve_reply_json(x, 200, json_pack("{s:s}", "status", "ok"));
+    else
+        serve_reply_fault(x, &f);
 }
 
 /* ==== Models ================================================================================== */

@@ -26,8 +26,8 @@ def guarded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    """A server of three models that speak Harmony: one thinks and answers, one says something and calls a function,
-    one thinks and calls."""
+    """A server of models that speak Harmony: one thinks and answers, one says something and calls a function, one thinks
+    and calls, one calls two functions, one names the function behind the channel, and one would say wrong marks."""
     folder = tmp_path_factory.mktemp("parts")
     thinker = write_chain(folder / "thinker.gguf",
                           ["<|channel|>", "analysis", "<|message|>", "Two and two.", "<|end|>", "<|start|>", "assistant",
@@ -38,6 +38,14 @@ def parts(tmp_path_factory):
                           ["<|channel|>", "analysis", "<|message|>", "Secret plan.", "<|end|>", "<|start|>", "assistant",
                            " to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a":  1}', "<|call|>"],
                           thought="Secret plan.")
-    s = Server(str(thinker), str(caller), str(planner))
+    call = [" to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a": 1}']
+    two_calls = write_chain(folder / "two_calls.gguf",
+                            call + ["<|end|>", "<|start|>", "assistant", " to=functions.other"] + call[1:5] + ['{"b": 2}', "<|call|>"],
+                            thought=call[-1])
+    constrained = write_chain(folder / "constrained.gguf",
+                              ["<|channel|>", "commentary", " to=functions.get_it ", "<|constrain|>", "json", "<|message|>", '{"a": 1}', "<|call|>"])
+    slips = write_chain(folder / "slips.gguf", call + ["<|call|>"],
+                        slips={"t": "<|message|>", "<|channel|>": "<|start|>", "commentary": "<|end|>"})
+    s = Server(*map(str, (thinker, caller, planner, two_calls, constrained, slips)))
     yield s
     assert s.stop() == 0

@@ -27,9 +27,9 @@ def alphabet():
     return [chr(b) if b in plain else chr(next(rest)) for b in range(256)]
 
 
-def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", marks=MARKS, thought=None):
+def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", marks=MARKS, thought=None, slips=None):
     """A model whose answer is the list `said`, every item of which is one token and said once, or
-    twice: before and after the thought."""
+    twice: before and after the thought. slips: what it would rather say behind a token, if it may."""
     bytes_ = alphabet()
     words = list(dict.fromkeys(s for s in said if s not in marks))
     tokens = bytes_ + list(marks) + ["".join(bytes_[b] for b in w.encode()) for w in words]
@@ -47,6 +47,8 @@ def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", mar
         else:
             head[ids[after], ids[before]] = 5
             head[ids[first[before]], spare] = -10
+    for before, after in (slips or {}).items():
+        head[ids[after], ids[before]] = 20
     if thought:
         seen[spare, ids[thought]] = 100
 

@@ -95,13 +95,6 @@ def test_stream_and_whole_agree(server):
     assert set(whole) == {"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"}
 
 
-def test_a_plain_answer_comes_in_pieces(server):
-    kinds = [e["type"] for e in stream(server, request("Once upon a time"))]
-    n = kinds.count("content_block_delta")
-    assert n > 3 and kinds == (["message_start", "content_block_start"] + ["content_block_delta"] * n +
-                               ["content_block_stop", "message_delta", "message_stop"])
-
-
 def test_silence_is_broken_by_pings():
     """A long prompt in small pieces: an event here, comments in the protocols that have no such event."""
     s = Server(STORY, "--ping-ms", "1", "--ctx", "1024", "--chunk", "8")

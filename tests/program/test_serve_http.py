@@ -7,45 +7,12 @@ import pytest
 from serve_rig import STORY, Server, talk, user
 
 
-def test_paths_are_taken_generously(server):
-    """A slash at the end, /v1 twice or not at all, a query: the same route. HEAD is GET without a body."""
-    for path in ("/v1/models", "/v1/models/", "/models", "/v1/v1/models", "/v1/models?x=1", "/models/"):
-        assert server.raw("GET", path)[0].status == 200, path
-    for path in ("/chat/completions", "/v1/v1/chat/completions", "/v1/chat/completions/"):
-        server.ask(path, user("Hi", max_tokens=1))
-    r, data = server.raw("HEAD", "/health")
-    assert r.status == 200 and data == b"" and r.getheader("Content-Length") == "16"
-    assert server.ask("/models/stories260K")["id"] == "stories260K"
-
-
 def test_unknown_paths_and_methods(server):
     assert server.ask("/v1/nothing", status=404)["error"]["code"] == "unknown_url"
     r, data = server.raw("GET", "/v1/chat/completions")
     assert r.status == 405 and r.getheader("Allow") == "POST" and json.loads(data)["error"]["code"] == "method_not_allowed"
     assert server.raw("PUT", "/v1/models")[0].status == 405
     assert server.raw("BREW", "/v1/models")[0].status in (405, 501)
-
-
-def test_bodies_in_chunks_and_on_demand(server):
-    """A chunked body, Expect: 100-continue, and two requests on one connection, the second sent early."""
-    body = json.dumps(user("Hi", max_tokens=2)).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (body[:7], body[7:30], body[30:])) + b"0\r\n\r\n"
-    assert b" 200 OK" in talk(server, head + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks)
-    expect = talk(server, head + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    assert expect.startswith(b"HTTP/1.1 100 ") and b" 200 OK" in expect
-    two = (head + b"Content-Length: %d\r\n\r\n" % len(body) + body) * 2 + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    assert talk(server, two).count(b"HTTP/1.1 200 OK") == 3
-
-
-def test_content_types(server):
-    """JSON with a charset is JSON; what a web page may send without asking is not."""
-    body = json.dumps(user("Hi", max_tokens=1))
-    for kind, status in (("application/json; charset=utf-8", 200), ("Application/JSON", 200), ("text/plain", 415),
-                         ("application/x-www-form-urlencoded", 415), ("application/jsonx", 415), ("", 415)):
-        r, data = server.raw("POST", "/v1/chat/completions", body, {"Content-Type": kind})
-        assert r.status == status, kind
-        assert status == 200 or json.loads(data)["error"]["code"] == "unsupported_media_type"
 
 
 @pytest.mark.parametrize("body", [
@@ -86,22 +53,3 @@ def test_large_bodies(server):
         assert small.ask("/health")["status"] == "ok"
     finally:
         assert small.stop() == 0
-
-
-def test_model_names(server):
-    """One model answers to any name and tells its own; --strict-model and several models know only theirs."""
-    assert server.ask("/v1/chat/completions", user("Hi", model="gpt-3.5-turbo", max_tokens=1))["model"] == "stories260K"
-    two = Server(STORY, STORY, "--alias", "one", "--alias", "two")
-    try:
-        assert [m["id"] for m in two.ask("/v1/models")["data"]] == ["one", "two"]
-        assert two.ask("/v1/chat/completions", user("Hi", model="two", max_tokens=1))["model"] == "two"
-        error = two.ask("/v1/chat/completions", user("Hi", model="three"), status=404)["error"]
-        assert error["code"] == "model_not_found" and "one, two" in error["message"] and error["param"] == "model"
-    finally:
-        assert two.stop() == 0
-    strict = Server(STORY, "--strict-model")
-    try:
-        strict.ask("/v1/chat/completions", user("Hi", model="other"), status=404)
-        strict.ask("/v1/chat/completions", user("Hi", model="stories260K"))
-    finally:
-        assert strict.stop() == 0

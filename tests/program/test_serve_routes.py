@@ -28,16 +28,6 @@ def test_apply_template(server):
     assert reply["usage"]["prompt_tokens"] == len(got["tokens"])
 
 
-def test_cached_tokens_are_told(server):
-    body = {"prompt": "A sentence that nobody has sent before, %f" % time.time(), "max_tokens": 1, "temperature": 0}
-    first, again = server.ask("/v1/completions", body), server.ask("/v1/completions", body)
-    n = first["usage"]["prompt_tokens"]
-    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == again["timings"]["cache_n"] == n - 1
-    assert again["timings"]["prompt_n"] == 1 and again["choices"] == first["choices"]
-    fresh = server.ask("/v1/completions", {**body, "cache_prompt": False})
-    assert fresh["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
-
-
 def test_alternatives_that_are_no_text_and_offsets(server):
     """Bytes that are no UTF-8 are named U+FFFD, as in tokens, and the likelier counts; offsets count characters."""
     ids = server.ask("/tokenize", {"content": "é漢😀"})["tokens"][1:]  # no space; some are bytes
@@ -121,35 +111,6 @@ def test_completion_of_llama_server(server):
     assert error["code"] == "unsupported_parameter"
 
 
-def test_embeddings(rotor):
-    """Texts and ids, one or many, as floats or base64, of length one, cut to the dimensions asked for."""
-    import base64
-    import struct
-    s = Server(STORY, "--embed")
-    try:
-        want = [json.loads(x)["embedding"] for x in rotor("embed", STORY, "One", "Two words").stdout.splitlines()]
-        got = s.ask("/v1/embeddings", {"input": ["One", "Two words"], "model": "x"})
-        assert got["object"] == "list" and [d["index"] for d in got["data"]] == [0, 1]
-        for d, w in zip(got["data"], want):
-            assert d["embedding"] == pytest.approx(w, abs=1e-6) and sum(x * x for x in d["embedding"]) == pytest.approx(1, abs=1e-4)
-        packed = s.ask("/v1/embeddings", {"input": "One", "encoding_format": "base64"})["data"][0]["embedding"]
-        assert list(struct.unpack("<64f", base64.b64decode(packed))) == pytest.approx(want[0], abs=1e-6)
-        short = s.ask("/v1/embeddings", {"input": "One", "dimensions": 16})["data"][0]["embedding"]
-        assert len(short) == 16 and sum(x * x for x in short) == pytest.approx(1, abs=1e-4)
-        ids = s.ask("/tokenize", {"content": "One", "add_special": True})["tokens"]
-        both = s.ask("/v1/embeddings", {"input": [ids, ids]})
-        assert len(both["data"]) == 2 and both["usage"]["prompt_tokens"] == 2 * len(ids)
-        many = s.ask("/v1/embeddings", {"input": ["One"] * 100})["data"]
-        assert len(many) == 100 and many[99]["embedding"] == pytest.approx(want[0], abs=1e-6)
-        for bad in ({}, {"input": []}, {"input": ""}, {"input": [1, "x"]}, {"input": {}}, {"input": "x", "dimensions": 65},
-                    {"input": "x", "encoding_format": "int8"}, {"input": [99999]}):
-            s.ask("/v1/embeddings", bad, status=400)
-        assert s.ask("/v1/embeddings", {"input": "word " * 3000}, status=400)["error"]["code"] == "context_length_exceeded"
-        s.ask("/v1/completions", {"prompt": "Once", "max_tokens": 2})
-    finally:
-        assert s.stop() == 0
-
-
 def test_the_first_model_that_writes_answers(source_root):
     """A request that names no model goes to the first that can take it."""
     s = Server(str(source_root / "tests" / "data" / "golden" / "enc-bert"), STORY)
@@ -182,16 +143,6 @@ def test_the_log_tells_prompts_when_asked_to(told, as_json):
         assert row["status"] == 200 and row["request_id"] == r.getheader("X-Request-Id") and row["level"] == "info"
     else:
         assert line.startswith("POST /v1/completions 200 ") and r.getheader("X-Request-Id") in line
-
-
-def test_a_line_that_changes_every_time_is_left_out(server):
-    """An agent's system text that opens with a billing line of its own per request is known the second time."""
-    def ask(cch):
-        return server.ask("/v1/chat/completions", {"messages": [
-            {"role": "system", "content": "x-anthropic-billing-header: cc_version=1; cch=%s;\nYou are a helpful dog number 17." % cch},
-            {"role": "user", "content": "Hi"}], "max_tokens": 1})["usage"]
-    first, again = ask("aaa"), ask("bbb")
-    assert again["prompt_tokens_details"]["cached_tokens"] == first["prompt_tokens"] - 1
 
 
 def test_loading_is_told(tmp_path):

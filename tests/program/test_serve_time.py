@@ -1,31 +1,13 @@
 # SPDX-License-Identifier: MIT
 """rotor serve over time: clients that leave, wait, do not read, or come all at once."""
 import json
-import re
 import signal
-import socket
 import threading
 import time
 
 import pytest
 
 from serve_rig import STORY, Server, slots_busy
-
-
-@pytest.mark.threads
-def test_a_client_that_leaves_stops_its_answer(server):
-    """A closed connection ends the work within a step, streamed or not."""
-    for stream in (True, False):
-        c = server.connect()
-        c.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 100000, "ignore_eos": True, "n": 4,
-                  "stream": stream, "logit_bias": {}}), {"Content-Type": "application/json"})
-        if stream:
-            c.getresponse().readline()
-        c.close()
-        end = time.time() + 5
-        while slots_busy(server) and time.time() < end:
-            time.sleep(0.005)
-        assert slots_busy(server) == 0
 
 
 @pytest.mark.threads
@@ -61,27 +43,6 @@ def test_many_at_once(server):
         t.join()
     assert not wrong
     assert server.ask("/health")["status"] == "ok"
-
-
-def test_one_who_does_not_read_does_not_hold_up_the_rest():
-    """A client that leaves its stream unread is let go of; the others do not notice."""
-    s = Server(STORY, "--parallel", "2")
-    try:
-        deaf = socket.socket()
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        deaf.connect(("127.0.0.1", s.port))
-        body = json.dumps({"prompt": ["Once"] * 1000, "max_tokens": 60, "stream": True, "ignore_eos": True, "logprobs": 20}).encode()
-        deaf.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        time.sleep(0.3)
-        start = time.time()
-        s.ask("/v1/completions", {"prompt": "Once", "max_tokens": 20})
-        while slots_busy(s) and time.time() < start + 20:
-            time.sleep(0.05)
-        assert slots_busy(s) == 0  # its bytes have passed the limit, and it was cancelled
-        deaf.close()
-        assert re.search(r"rotor_requests_cancelled_total [1-9]", s.raw("GET", "/metrics")[1].decode())
-    finally:
-        assert s.stop() == 0
 
 
 def test_a_large_request_leaves_places_to_others(server):
@@ -129,51 +90,6 @@ def test_progress_of_a_prompt(server):
     seen = [c["prompt_progress"] for c in chunks if "prompt_progress" in c]
     assert seen and seen[-1]["processed"] == seen[-1]["total"] > 80
     assert not any("prompt_progress" in c for c in server.stream("/v1/chat/completions", {**body, "return_progress": False}))
-
-
-def test_silence_is_broken():
-    """A stream that waits in the queue, and one whose prompt takes long, get comments, which clients skip."""
-    s = Server(STORY, "--parallel", "1", "--ping-ms", "2", "--chunk", "1", "--ctx", "4096")
-    try:
-        begin = time.time()
-        first = s.connect()
-        first.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 2500, "ignore_eos": True}),
-                      {"Content-Type": "application/json"})
-        while slots_busy(s) == 0 and time.time() < begin + 5:
-            time.sleep(0.002)
-        r, data = s.raw("POST", "/v1/completions", json.dumps({"prompt": "Tom", "max_tokens": 1, "stream": True}), {"Content-Type": "application/json"})
-        assert b"\n\n: waiting, position 1\n\n" in b"\n\n" + data and data.endswith(b"data: [DONE]\n\n")
-        first.getresponse().read()
-        first.close()
-        r, data = s.raw("POST", "/v1/completions", json.dumps({"prompt": [5] * 400, "max_tokens": 1, "stream": True}), {"Content-Type": "application/json"})
-        assert b": working\n\n" in data and data.endswith(b"data: [DONE]\n\n")
-    finally:
-        assert s.stop() == 0
-
-
-@pytest.mark.threads
-def test_leaving_in_the_middle_of_a_prompt():
-    """A disconnect ends a prompt that is being evaluated, long before its end."""
-    s = Server(STORY, "--parallel", "1", "--chunk", "1", "--ctx", "512")
-
-    def leave(prompt, stream):
-        """Tokens that were evaluated when the client left at the first sign of work."""
-        c = s.connect()
-        c.request("POST", "/v1/completions", json.dumps({"prompt": prompt, "max_tokens": 1, "stream": stream, "cache_prompt": False}),
-                  {"Content-Type": "application/json"})
-        end = time.time() + 2
-        while slots_busy(s) == 0 and time.time() < end:
-            pass
-        c.close()
-        while slots_busy(s):
-            time.sleep(0.001)
-        return max(row["n_tokens"] for row in s.ask("/slots"))
-
-    try:
-        for stream in (False, True):
-            assert min(leave([7 + i + stream] * 480, stream) for i in range(5)) < 400
-    finally:
-        assert s.stop() == 0
 
 
 def test_a_stream_is_ended_properly():
