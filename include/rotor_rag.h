@@ -165,6 +165,7 @@ typedef struct rotor_rag_hits {
     size_t n;            /* how many */
     float best_cosine;   /* of any passage; 0 without vectors */
     float coverage;      /* part of the question's weight of words that the best passage has */
+    float match;         /* how well it answers to them; about 1 and more: well */
     bool lexical_only;   /* vectors were wanted, and there are none of this model */
     bool relevant;       /* the best of it is likely to answer (docs/rag.md: the threshold) */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
@@ -270,12 +271,17 @@ typedef struct rotor_rag_eval_options {
     const char *queries;     /* JSON lines with _id and text */
     const char *qrels;       /* lines of question, document, grade; a first line may name them */
     const char *run;         /* file to write for trec_eval; NULL: none */
+    const char *refuse;      /* JSON lines of questions that are not answered here; NULL: none */
 } rotor_rag_eval_options;
 
 /* Means over the questions that have a relevant document. */
 typedef struct rotor_rag_scores {
     double ndcg10, recall100, mrr10, map100; /* as trec_eval counts them */
+    double recall10;                         /* of the first ten */
     uint64_t n_queries;                      /* questions that count */
+    double refused, refused_strangers;       /* parts of them and of `refuse` that would be refused
+                                                (rotor_rag_hits.relevant); 0 without `refuse` */
+    uint64_t n_strangers;                    /* questions of `refuse` */
     uint64_t query_us, worst_us;             /* median and 95th percentile without embedding */
     uint64_t lex_us, vec_us;                 /* medians of the legs */
 } rotor_rag_scores;

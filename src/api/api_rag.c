@@ -264,6 +264,7 @@ static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_error *err
                             .n = h->n,
                             .best_cosine = h->best_cosine,
                             .coverage = h->coverage,
+                            .match = h->match,
                             .lexical_only = h->lexical_only,
                             .relevant = h->relevant,
                             .embed_us = h->embed_us,
@@ -327,11 +328,16 @@ rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *user, ro
                                 .run = opt.run,
                                 .mode = (rag_mode)opt.mode,
                                 .fusion = (rag_fusion)opt.fusion,
-                                .chunked = opt.chunked};
+                                .chunked = opt.chunked,
+                                .refuse = opt.refuse};
     ROTOR_TRY(rag_eval(r->r, &o, &s, err));
     *out = (rotor_rag_scores){.ndcg10 = s.ndcg10,
                               .recall100 = s.recall100,
                               .mrr10 = s.mrr10,
+                              .recall10 = s.recall10,
+                              .refused = s.refused,
+                              .refused_strangers = s.refused_strangers,
+                              .n_strangers = s.n_strangers,
                               .map100 = s.map100,
                               .n_queries = s.n_queries,
                               .query_us = s.query_us,

@@ -213,6 +213,7 @@ typedef enum cli_opt {
     OPT_QRELS,
     OPT_RUN_FILE,
     OPT_CHUNKED,
+    OPT_REFUSE,
     CLI_N_OPTS
 } cli_opt;
 

@@ -346,6 +346,8 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "eval: write what was found, for trec_eval", VERB_RAG, 0},
 [OPT_CHUNKED] = {"chunked", 0, CLI_FLAG, MEASURE, NULL, 0, 0, NULL, NULL,
     "eval: a document scores as its best passage (default: as a whole)", VERB_RAG, 0},
+[OPT_REFUSE] = {"refuse", 0, CLI_TEXT, MEASURE, "F.jsonl", 0, 0, NULL, NULL,
+    "eval: questions not answered here; says how many of them, and of the others, are refused", VERB_RAG, 0},
 [OPT_JSON] = {"json", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
     "print one JSON object",
     VERB_RUN | VERB_BENCH | VERB_INSPECT | VERB_TOKENIZE | VERB_PERPLEXITY | VERB_INFO | VERB_MODELS |

@@ -342,10 +342,12 @@ static int print_hits(const job *j, const rotor_rag_hits *h) {
         cli_log(j->a, BASE_LOG_INFO, "by words only: the store has no vectors of an open model");
     if (cli_on(j->a, OPT_EXPLAIN))
         cli_log(j->a, BASE_LOG_INFO,
-                "best cosine %.3f, words covered %.2f; embedding %.2f ms, words %.2f, vectors "
+                "best cosine %.3f, words covered %.2f, match %.2f; embedding %.2f ms, words %.2f, "
+                "vectors "
                 "%.2f, fusion %.2f",
-                (double)h->best_cosine, (double)h->coverage, (double)h->embed_us / 1e3,
-                (double)h->lex_us / 1e3, (double)h->vec_us / 1e3, (double)h->fuse_us / 1e3);
+                (double)h->best_cosine, (double)h->coverage, (double)h->match,
+                (double)h->embed_us / 1e3, (double)h->lex_us / 1e3, (double)h->vec_us / 1e3,
+                (double)h->fuse_us / 1e3);
     if (status == CLI_DONE && !h->n) return cli_fail_text(j->a, "nothing found");
     return status;
 }
@@ -380,14 +382,21 @@ static int rag_search(job *j) {
 static int print_scores(const cli_args *a, const rotor_rag_scores *s) {
     if (cli_on(a, OPT_JSON))
         return cli_json_print(
-            a, json_pack("{s:s,s:f,s:f,s:f,s:f,s:I,s:f,s:f,s:f,s:f}", "mode",
-                         cli_text(a, OPT_RAG_MODE), "ndcg@10", s->ndcg10, "recall@100",
-                         s->recall100, "mrr@10", s->mrr10, "map@100", s->map100, "queries",
-                         (json_int_t)s->n_queries, "query_ms", (double)s->query_us / 1e3,
+            a, json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:I,s:f,s:f,s:I,s:f,s:f,s:f,s:f}", "mode",
+                         cli_text(a, OPT_RAG_MODE), "ndcg@10", s->ndcg10, "recall@10", s->recall10,
+                         "recall@100", s->recall100, "mrr@10", s->mrr10, "map@100", s->map100,
+                         "queries", (json_int_t)s->n_queries, "refused", s->refused,
+                         "refused_strangers", s->refused_strangers, "strangers",
+                         (json_int_t)s->n_strangers, "query_ms", (double)s->query_us / 1e3,
                          "query_p95_ms", (double)s->worst_us / 1e3, "lexical_ms",
                          (double)s->lex_us / 1e3, "vector_ms", (double)s->vec_us / 1e3));
-    cli_outf("ndcg@10 %.4f\nrecall@100 %.4f\nmrr@10 %.4f\nmap@100 %.4f\nqueries %llu\n", s->ndcg10,
-             s->recall100, s->mrr10, s->map100, (unsigned long long)s->n_queries);
+    cli_outf(
+        "ndcg@10 %.4f\nrecall@10 %.4f\nrecall@100 %.4f\nmrr@10 %.4f\nmap@100 %.4f\nqueries %llu\n",
+        s->ndcg10, s->recall10, s->recall100, s->mrr10, s->map100,
+        (unsigned long long)s->n_queries);
+    if (s->n_strangers)
+        cli_outf("refused %.4f\nrefused_strangers %.4f\nstrangers %llu\n", s->refused,
+                 s->refused_strangers, (unsigned long long)s->n_strangers);
     cli_log(a, BASE_LOG_INFO,
             "a query without its embedding: median %.2f ms (words %.2f, vectors %.2f), 95th "
             "percentile %.2f",
@@ -406,6 +415,7 @@ static int rag_eval(job *j) {
     o.mode = mode_of(j->a);
     o.fusion = cli_int(j->a, OPT_FUSION) ? ROTOR_RAG_RRF : ROTOR_RAG_CONVEX;
     o.chunked = cli_on(j->a, OPT_CHUNKED);
+    o.refuse = cli_text(j->a, OPT_REFUSE);
     if (!o.queries || !o.qrels)
         return cli_usage(j->a, "rotor rag eval STORE needs --queries F.jsonl and --qrels F.tsv");
     rotor_status st = open_store(j, false, o.mode != ROTOR_RAG_LEXICAL, &err);

@@ -126,6 +126,7 @@ typedef struct rag_hits {
     size_t n;          /* how many */
     float best_cosine; /* of all chunks; 0 without vectors */
     float coverage;    /* share of the query's weight of words that the best chunk has */
+    float match;       /* how well it answers to them: rag_lex_match */
     bool lexical_only; /* vectors were wanted and there are none */
     bool relevant;     /* rag_is_relevant */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
@@ -140,14 +141,13 @@ void rag_hit_free(rag_hit *h); /* what it owns */
 
 /* The thresholds, the only ones there are; docs/rag.md says what they were measured on. */
 typedef struct rag_gate {
-    float cosine;     /* a best passage as near as this is enough */
-    float low_cosine; /* one as near as this is, with the next line … */
-    float coverage;   /* … so much of the question's weight of words in one passage */
-    float words_only; /* the same where there are no vectors */
+    float words_only;  /* least match of a question that has no vector */
+    float match_share; /* else the match counts so much beside the best cosine … */
+    float both;        /* … and this is the least sum */
 } rag_gate;
 extern const rag_gate rag_gate_default;
 /* Whether what was found is likely to answer; vectors: the question had one. */
-bool rag_is_relevant(const rag_gate *g, bool vectors, float best_cosine, float coverage);
+bool rag_is_relevant(const rag_gate *g, bool vectors, float best_cosine, float match);
 
 /* ---- Asking (rag_gather.c, rag_quote.c) -------------------------------------------------------
  */
@@ -227,11 +227,15 @@ typedef struct rag_eval_options {
     rag_mode mode;               /* legs */
     rag_fusion fusion;           /* how joined */
     bool chunked;                /* a document scores as its best chunk, not as a whole */
+    const char *refuse;          /* .jsonl of questions that are not answered here, or NULL */
 } rag_eval_options;
 
 typedef struct rag_scores {
     double ndcg10, recall100, mrr10, map100; /* means over judged queries */
+    double recall10;                         /* of the first ten */
     size_t n_queries;                        /* with a positive judgement */
+    double refused, refused_strangers;       /* shares that are not relevant, with opt->refuse */
+    size_t n_strangers;                      /* questions of opt->refuse */
     uint64_t query_us, lex_us, vec_us;       /* median time of one, without embedding it; legs */
     uint64_t worst_us;                       /* 95th percentile */
 } rag_scores;

@@ -2,6 +2,7 @@
  *
  * Judging a store by questions whose answers are known: nDCG@10, Recall@100, MRR@10 and MAP@100
  * over documents, as trec_eval counts them. Questions without a positive judgement are left out.
+ * With questions of another field, how many of either the threshold (rag_gate.c) turns away.
  */
 #include "rag/rag_internal.h"
 
@@ -26,6 +27,7 @@ typedef struct exam {
     const rag_eval_options *opt; /* what to do */
     question *questions;         /* [n_questions] owned */
     size_t n_questions, cap_questions;
+    size_t n_asked;        /* of them with judgements; the rest are of opt->refuse */
     judgement *judgements; /* [n_judgements] owned */
     size_t n_judgements, cap_judgements;
     base_out run;      /* with opt->run */
@@ -133,6 +135,8 @@ static int by_question(const void *a, const void *b) {
 static rotor_status read_exam(exam *e) {
     ROTOR_TRY(each_line(e, e->opt->queries, take_question));
     ROTOR_TRY(each_line(e, e->opt->qrels, take_judgement));
+    e->n_asked = e->n_questions;
+    if (e->opt->refuse) ROTOR_TRY(each_line(e, e->opt->refuse, take_question));
     if (e->n_judgements) qsort(e->judgements, e->n_judgements, sizeof *e->judgements, by_question);
     for (size_t i = 0; i < e->n_judgements; i++) {
         question *q = &e->questions[e->judgements[i].query];
@@ -183,6 +187,7 @@ static void add_scores(const exam *e, const question *q, const uint32_t *docs, s
         if (grade <= 0) continue;
         if (!hits && i < CUT) out->mrr10 += 1 / ((double)i + 1);
         hits++;
+        if (i < CUT) out->recall10 += 1 / (double)relevant;
         if (i < CUT) gain += grade / log2((double)i + 2);
         precision += (double)hits / ((double)i + 1);
     }
@@ -264,22 +269,43 @@ static uint64_t at_share(uint64_t *t, size_t n, size_t percent) {
     return t[BASE_MIN(n * percent / 100, n - 1)];
 }
 
+/* Would it be refused? */
+static rotor_status refuse(exam *e, const question *q, double *n) {
+    rag_hits h;
+    ROTOR_TRY(rag_judge(e->r, base_str_of(q->text), e->opt->mode, &h, e->err));
+    *n += !h.relevant;
+    return ROTOR_OK;
+}
+
+static rotor_status judge_strangers(exam *e, rag_scores *out) {
+    for (size_t i = e->n_asked; i < e->n_questions; i++)
+        ROTOR_TRY(refuse(e, &e->questions[i], &out->refused_strangers));
+    out->n_strangers = e->n_questions - e->n_asked;
+    if (out->n_strangers) out->refused_strangers /= (double)out->n_strangers;
+    return ROTOR_OK;
+}
+
 static rotor_status judge_all(exam *e, rag_scores *out) {
-    for (size_t i = 0; i < e->n_questions; i++)
-        if (n_relevant(e, &e->questions[i])) ROTOR_TRY(ask(e, &e->questions[i], out));
+    for (size_t i = 0; i < e->n_asked; i++) {
+        if (!n_relevant(e, &e->questions[i])) continue;
+        ROTOR_TRY(ask(e, &e->questions[i], out));
+        if (e->opt->refuse) ROTOR_TRY(refuse(e, &e->questions[i], &out->refused));
+    }
     if (!out->n_queries)
         return base_fail(e->err, ROTOR_E_FORMAT, "%s judges none of the questions of %s",
                          e->opt->qrels, e->opt->queries);
     const double n = (double)out->n_queries;
     out->ndcg10 /= n;
     out->recall100 /= n;
+    out->recall10 /= n;
+    out->refused /= n;
     out->mrr10 /= n;
     out->map100 /= n;
     out->query_us = at_share(e->times, e->n_timed, 50);
     out->worst_us = at_share(e->times, e->n_timed, 95);
     out->lex_us = at_share(e->legs[0], e->n_timed, 50);
     out->vec_us = at_share(e->legs[1], e->n_timed, 50);
-    return ROTOR_OK;
+    return judge_strangers(e, out);
 }
 
 static void exam_free(exam *e) {

@@ -92,6 +92,8 @@ float rag_lex_score(const rag_index *x, const rag_lex_query *q, bool whole, uint
 bool rag_lex_leaves_out(const rag_index *x, const rag_lex_query *q, bool whole, uint32_t unit);
 /* The part of the query's weight that stands in this passage. */
 float rag_lex_coverage(const rag_index *x, const rag_lex_query *q, uint32_t slot);
+/* How well this passage answers to the query's words, whatever their number: see rag_gate.c. */
+float rag_lex_match(const rag_index *x, const rag_lex_query *q, uint32_t slot);
 
 /* ---- Vectors (rag_vec.c) --------------------------------------------------------------------- */
 

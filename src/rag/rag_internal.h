@@ -113,6 +113,8 @@ rotor_status rag_ask_prepare(rag *r, base_str text, rag_asked *q, bool *degraded
 void rag_ask_free(rag_asked *q);
 /* Best first; out has room for RAG_MAX_CANDIDATES. */
 rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n, rotor_error *err);
+/* What a search would say of the question as a whole, without its hits; rag_sync was called. */
+rotor_status rag_judge(rag *r, base_str text, rag_mode mode, rag_hits *out, rotor_error *err);
 
 /* rag_search inside a rag_db_look of the caller's, the index in step: the hits' numbers of passages
  * hold until it ends. */

@@ -13,7 +13,7 @@
 
 #include <math.h>
 
-static const float K1 = 1.5f, B = 0.75f, HEAD = 2.0f;
+static const float K1 = 1.5f, B = 0.75f, HEAD = 2.0f, LONGER = 0.3f, SHORT = 5;
 
 /* ==== Queries ================================================================================= */
 
@@ -230,4 +230,25 @@ float rag_lex_coverage(const rag_index *x, const rag_lex_query *q, uint32_t slot
         if (at < x->at[t->id + 1] && x->slot[at] == slot) here += t->gate;
     }
     return all > 0 ? here / all : 0;
+}
+
+/* BM25's mean over the question's words by weight, a word that is there counting no less than 1
+ * (the only passage that has it may be a long one); times their number to the power of LONGER,
+ * since the longer a question, the less of it stands in any one passage, also in the one that
+ * answers it. Of three words two are enough: shorter questions count as five words. */
+float rag_lex_match(const rag_index *x, const rag_lex_query *q, uint32_t slot) {
+    const float mean = (float)x->mean_length;
+    float all = 0, here = 0, n = 0;
+    for (size_t i = 0; i < q->n; i++) {
+        const rag_lex_term *t = &q->terms[i];
+        if (t->without) continue;
+        n++;
+        all += t->gate * t->count;
+        if (t->id == UINT32_MAX) continue;
+        const uint64_t at = posting_from(x, t->id, slot);
+        if (at == x->at[t->id + 1] || x->slot[at] != slot) continue;
+        const float tf = x->body[at] + HEAD * x->head[at];
+        here += t->gate * t->count * fmaxf(1, saturate(tf, x->length[slot], mean));
+    }
+    return all > 0 ? here / all * powf(fmaxf(n, SHORT), LONGER) : 0;
 }

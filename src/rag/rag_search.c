@@ -329,13 +329,31 @@ static rotor_status read_hits(rag *r, const chosen *list, size_t n, rag_hits *ou
     return ROTOR_OK;
 }
 
+/* Of passages that are candidates; the words of the first in their leg, else of the first. */
 static void judge(rag *r, const rag_asked *q, const rag_candidate *c, size_t n, rag_hits *out) {
+    const rag_candidate *best = c;
     for (size_t i = 0; i < n; i++) {
         out->best_cosine = fmaxf(out->best_cosine, q->x ? c[i].cosine : 0);
-        if (c[i].rank_lex == 1) out->coverage = rag_lex_coverage(&r->x, &q->lex, c[i].unit);
+        if (c[i].rank_lex == 1) best = &c[i];
+    }
+    if (n) {
+        out->coverage = rag_lex_coverage(&r->x, &q->lex, best->unit);
+        out->match = rag_lex_match(&r->x, &q->lex, best->unit);
     }
     out->relevant =
-        n && rag_is_relevant(&rag_gate_default, q->x != NULL, out->best_cosine, out->coverage);
+        n && rag_is_relevant(&rag_gate_default, q->x != NULL, out->best_cosine, out->match);
+}
+
+rotor_status rag_judge(rag *r, base_str text, rag_mode mode, rag_hits *out, rotor_error *err) {
+    rag_candidate found[RAG_MAX_CANDIDATES];
+    rag_asked q = {.mode = mode};
+    size_t n = 0;
+    memset(out, 0, sizeof *out);
+    rotor_status st = rag_ask_prepare(r, text, &q, &out->lexical_only, err);
+    if (st == ROTOR_OK) st = rag_candidates(r, &q, found, &n, err);
+    if (st == ROTOR_OK) judge(r, &q, found, n, out);
+    rag_ask_free(&q);
+    return st;
 }
 
 static rotor_status search(rag *r, base_str query, const rag_query *opt, rag_asked *q,

@@ -73,10 +73,10 @@ static const char deck[] =
 static void test_the_gate(void **state) {
     (void)state;
     const rag_gate *g = &rag_gate_default;
-    assert_true(rag_is_relevant(g, true, g->cosine, 0));
-    assert_false(rag_is_relevant(g, true, g->cosine - 0.01f, g->coverage - 0.01f));
-    assert_true(rag_is_relevant(g, true, g->low_cosine, g->coverage));
-    assert_false(rag_is_relevant(g, true, g->low_cosine - 0.01f, 1));
+    assert_true(rag_is_relevant(g, true, g->both, 0));
+    assert_false(rag_is_relevant(g, true, g->both - 0.01f, 0));
+    assert_true(rag_is_relevant(g, true, g->both - g->match_share, 1));
+    assert_false(rag_is_relevant(g, true, g->both - g->match_share, 0.95f));
     assert_true(rag_is_relevant(g, false, 0, g->words_only));
     assert_false(rag_is_relevant(g, false, 1, g->words_only - 0.01f));
 }
