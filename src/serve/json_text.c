@@ -89,6 +89,8 @@ static const char *kind_of(const json_t *v) {
     case JSON_INTEGER:
     case JSON_REAL:
         return "a number";
+    case JSON_NULL:
+        return "null";
     default:
         return "true or false";
     }

@@ -243,6 +243,8 @@ bool serve_read_content(serve_call *c, serve_at at, const char *key, const char 
     json_array_foreach(v, i, part) {
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *text = json_object_get(part, "text");
+        if (type && strcmp(type, "text") == 0 && !json_is_string(text))
+            return serve_refuse(f, path, "invalid_value", "'%s[%zu]' has no text", path, i);
         if (!type || !json_is_string(text))
             return serve_refuse(f, path, type ? "unsupported_parameter" : "invalid_value",
                                 "'%s[%zu]' is %.40s: this model takes parts of type text only",

@@ -74,8 +74,9 @@ def test_a_full_queue_says_when_to_come_back():
             body = json.loads(r.read())
             statuses.append(r.status)
             if r.status == 429:
-                assert int(r.getheader("Retry-After")) >= 1 and body["error"]["code"] == "queue_full"
-                assert body["error"]["type"] == "rate_limit_error"
+                assert int(r.getheader("Retry-After")) >= 1 and r.getheader("X-Should-Retry") is None
+                assert body == {"error": {"message": "1 requests are waiting already (--max-queue); try again", "param": None,
+                                          "type": "rate_limit_error", "code": "queue_full"}}
             c.close()
         assert set(statuses) == {200, 429} and statuses.count(200) >= 2
         assert s.ask("/v1/completions", {"prompt": "Once", "max_tokens": 1})
