@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * From words to values: the command line, the environment and the configuration file, all read
- * through the option table.
- *
- * Order of strength: command line, ROTOR_<NAME>, configuration file, the table's fallback. A value
- * that does not fit fails with what was expected; an unknown name with its nearest neighbour.
- * Values point into argv, the environment or cli_args.kept.
+ * From words to values: the command line, read through the option table (settings.c reads the
+ * environment and the configuration file through the same one). A value that does not fit fails
+ * with what was expected; an unknown name with its nearest neighbour. Values point into argv.
  */
 #include "cli/cli.h"
 
@@ -187,7 +184,8 @@ static rotor_status take_option(cli_args *a, int argc, char **argv, int *at, rot
     } else {
         id = word[2] ? CLI_N_OPTS : find_letter(word[1], a->verb->bit);
     }
-    if (id == CLI_N_OPTS) return unknown_option(a, word, err);
+    if (id == CLI_N_OPTS || cli_options[id].flags & CLI_NO_DASH)
+        return unknown_option(a, word, err);
     const cli_option *o = &cli_options[id];
     char where[NAME_MAX_BYTES + 8];
     snprintf(where, sizeof where, "--%s", o->name);
@@ -230,78 +228,6 @@ void cli_args_free(cli_args *a) {
     for (int i = 0; i < CLI_N_OPTS; i++) base_free(a->many[i]);
     base_buf_free(&a->kept);
     memset(a, 0, sizeof *a);
-}
-
-/* ==== Environment and configuration file ====================================================== */
-
-static rotor_status read_environment(cli_args *a, const char *(*get_env)(const char *name),
-                                     rotor_error *err) {
-    for (int i = 0; i < CLI_N_OPTS; i++) {
-        const cli_option *o = &cli_options[i];
-        if (!(o->flags & CLI_SAVED) || !(o->verbs & a->verb->bit) || a->value[i].given) continue;
-        char name[NAME_MAX_BYTES + 8];
-        size_t n = (size_t)snprintf(name, sizeof name, "ROTOR_%s", o->name);
-        for (size_t c = 0; c < n && name[c]; c++)
-            name[c] = name[c] == '-' ? '_' : (char)toupper((unsigned char)name[c]);
-        const char *text = get_env(name);
-        if (text && *text) ROTOR_TRY(cli_set(a, (cli_opt)i, text, name, err));
-    }
-    return ROTOR_OK;
-}
-
-static char *trim(char *s) {
-    while (isspace((unsigned char)*s)) s++;
-    size_t n = strlen(s);
-    while (n && isspace((unsigned char)s[n - 1])) s[--n] = 0;
-    return s;
-}
-
-static rotor_status unknown_setting(const char *where, const char *key, rotor_error *err) {
-    uint32_t all = VERBS_ALL;
-    const char *near = cli_nearest(key, option_name_at, &all);
-    return base_fail(err, ROTOR_E_ARG, "%s: no setting '%s'%s%s%s", where, key,
-                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-}
-
-/* Is there a row of this name that may be saved, in any verb? */
-static bool can_be_saved(const char *key) {
-    for (int i = 0; i < CLI_N_OPTS; i++)
-        if (cli_options[i].flags & CLI_SAVED && strcmp(cli_options[i].name, key) == 0) return true;
-    return false;
-}
-
-static rotor_status read_setting(cli_args *a, char *line, const char *where, rotor_error *err) {
-    line = trim(line);
-    if (!*line || *line == '#') return ROTOR_OK;
-    char *equals = strchr(line, '=');
-    if (!equals)
-        return base_fail(err, ROTOR_E_ARG, "%s: expected 'name = value', got '%s'", where, line);
-    *equals = 0;
-    char *key = trim(line), *value = trim(equals + 1);
-    if (!can_be_saved(key)) return unknown_setting(where, key, err);
-    cli_opt id = cli_find_option(key, strlen(key), a->verb->bit);
-    if (id == CLI_N_OPTS || !(cli_options[id].flags & CLI_SAVED) || a->value[id].given)
-        return ROTOR_OK;
-    char full[300];
-    snprintf(full, sizeof full, "%s: %s", where, key);
-    return cli_set(a, id, value, full, err);
-}
-
-rotor_status cli_settings(cli_args *a, const char *config, const char *config_name,
-                          const char *(*get_env)(const char *name), rotor_error *err) {
-    if (get_env) ROTOR_TRY(read_environment(a, get_env, err));
-    if (!config) return ROTOR_OK;
-    if (!base_buf_puts(&a->kept, config)) return base_fail_nomem(err, "reading the settings");
-    int number = 1;
-    for (char *line = a->kept.data; line; number++) {
-        char *end = strchr(line, '\n');
-        if (end) *end = 0;
-        char where[256];
-        snprintf(where, sizeof where, "%s line %d", config_name, number);
-        ROTOR_TRY(read_setting(a, line, where, err));
-        line = end ? end + 1 : NULL;
-    }
-    return ROTOR_OK;
 }
 
 /* ==== Asking ================================================================================== */

@@ -66,6 +66,7 @@ typedef enum cli_opt {
     OPT_JSON,
     OPT_LOG_LEVEL,
     OPT_NO_PROGRESS,
+    OPT_CONFIG,
     OPT_THREADS,
     OPT_CTX,
     OPT_CTX_PPL,
@@ -87,6 +88,7 @@ typedef enum cli_opt {
     OPT_TEMPLATE,
     OPT_LORA,
     OPT_LORA_SCALE,
+    OPT_MODELS,
     OPT_HOST,
     OPT_PORT,
     OPT_ALIAS,
@@ -107,6 +109,8 @@ typedef enum cli_opt {
     OPT_MAX_BODY,
     OPT_LOG_JSON,
     OPT_LOG_PROMPTS,
+    OPT_SANDBOX,
+    OPT_IDLE_UNLOAD,
     OPT_PROMPT,
     OPT_N_PREDICT,
     OPT_ECHO,
@@ -219,9 +223,11 @@ typedef enum cli_opt {
 
 typedef enum cli_type { CLI_FLAG, CLI_INT, CLI_REAL, CLI_TEXT, CLI_CHOICE } cli_type;
 
-enum {               /* cli_option.flags */
-       CLI_MANY = 1, /* may be given several times */
-       CLI_SAVED = 2 /* may stand in the configuration file and in ROTOR_<NAME> */
+enum {                  /* cli_option.flags */
+       CLI_MANY = 1,    /* may be given several times */
+       CLI_SAVED = 2,   /* may stand in the configuration file and in ROTOR_<NAME> … */
+       CLI_NO_DASH = 4, /* … and nowhere else: on the command line it is a plain word */
+       CLI_SECRET = 8   /* nobody else may read it */
 };
 
 typedef struct cli_option {
@@ -235,7 +241,7 @@ typedef struct cli_option {
     const char *fallback; /* the default as text; NULL: none */
     const char *help;     /* one line */
     uint32_t verbs;       /* VERB_… bits it applies to */
-    unsigned flags;       /* CLI_MANY, CLI_SAVED */
+    unsigned flags;       /* CLI_MANY, CLI_SAVED … */
 } cli_option;
 
 extern const cli_option cli_options[CLI_N_OPTS];
@@ -256,14 +262,20 @@ typedef struct cli_args {
     const char **many[CLI_N_OPTS]; /* values of CLI_MANY options; owned arrays */
     size_t n_many[CLI_N_OPTS];     /* how many of each */
     base_buf kept;                 /* text of the configuration file, which values point into */
+    bool secret_in_file;           /* a CLI_SECRET option stands in it */
 } cli_args;
 
 /* argv[0] is the first word after the verb. Fills values from fallbacks, then arguments. */
 rotor_status cli_parse(cli_args *a, const cli_verb *verb, int argc, char **argv, rotor_error *err);
-/* Adds what the configuration text (name in messages) and the environment say, where the command
- * line was silent; the environment wins over the file. get_env may be NULL. */
-rotor_status cli_settings(cli_args *a, const char *config, const char *config_name,
-                          const char *(*get_env)(const char *name), rotor_error *err);
+/* Where the command line was silent: what ROTOR_<NAME> says. Values stay in the environment. */
+rotor_status cli_read_environment(cli_args *a, const char *(*get_env)(const char *name),
+                                  rotor_error *err);
+/* Where that was silent, too: what a configuration file says, config its whole text, file its name
+ * in messages (settings.c has the form). Once. */
+rotor_status cli_read_config(cli_args *a, const char *config, const char *file, rotor_error *err);
+/* "ROTOR_LOG_LEVEL" of "log-level". */
+enum { CLI_VARIABLE_MAX = 40 };
+void cli_variable_of(const cli_option *o, char out[CLI_VARIABLE_MAX]);
 /* Sets one option afterwards; where names the origin in messages. text is borrowed. */
 rotor_status cli_set(cli_args *a, cli_opt o, const char *text, const char *where, rotor_error *err);
 void cli_args_free(cli_args *a);

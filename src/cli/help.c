@@ -23,14 +23,13 @@ void cli_help_all(base_buf *out) {
              "Options of a verb: rotor help VERB\n");
 }
 
-/* One explanation wrapped at WIDTH, continued at column LEFT; the cursor stands at column LEFT. */
-static void wrapped(base_buf *out, const char *text) {
-    size_t room = WIDTH - LEFT;
+/* A text of lines of at most room bytes, all but the first moved right to column left. */
+static void wrapped(base_buf *out, const char *text, size_t room, int left) {
     while (strlen(text) > room) {
         size_t cut = room;
         while (cut && text[cut] != ' ') cut--;
         if (!cut) break;
-        base_buf_printf(out, "%.*s\n%*s", (int)cut, text, LEFT, "");
+        base_buf_printf(out, "%.*s\n%*s", (int)cut, text, left, "");
         text += cut + 1;
     }
     base_buf_printf(out, "%s\n", text);
@@ -46,13 +45,14 @@ static void describe(base_buf *out, const cli_option *o) {
     n = snprintf(text, sizeof text, "%s", o->help);
     if (o->choices) n += snprintf(text + n, sizeof text - (size_t)n, ": %s", o->choices);
     if (o->fallback) snprintf(text + n, sizeof text - (size_t)n, " (default: %s)", o->fallback);
-    wrapped(out, text);
+    wrapped(out, text, WIDTH - LEFT, LEFT);
 }
 
 static void describe_group(base_buf *out, const char *group, uint32_t verb_bit) {
     base_buf_printf(out, "\n%s\n", group);
     for (int i = 0; i < CLI_N_OPTS; i++)
-        if (cli_options[i].verbs & verb_bit && strcmp(cli_options[i].group, group) == 0)
+        if (cli_options[i].verbs & verb_bit && !(cli_options[i].flags & CLI_NO_DASH) &&
+            strcmp(cli_options[i].group, group) == 0)
             describe(out, &cli_options[i]);
 }
 
@@ -65,12 +65,32 @@ static bool group_seen(int row, uint32_t verb_bit) {
     return false;
 }
 
+/* What may not stand in the configuration file; made here so that it is always true. */
+static void describe_settings(base_buf *out, uint32_t verb_bit) {
+    base_buf text = {0};
+    for (int i = 0; i < CLI_N_OPTS; i++) {
+        const cli_option *o = &cli_options[i];
+        if (!(o->verbs & verb_bit) || o->flags & CLI_SAVED || i == OPT_HELP) continue;
+        base_buf_printf(&text, "%s--%s", text.len ? ", " : " but for ", o->name);
+    }
+    base_buf line = {0};
+    base_buf_printf(&line,
+                    "Options may also come from variables, as ROTOR_LOG_LEVEL, and from the "
+                    "configuration file (docs/configuration.md)%s.",
+                    text.data ? text.data : "");
+    base_buf_puts(out, "\n");
+    if (line.data) wrapped(out, line.data, WIDTH, 0);
+    base_buf_free(&line);
+    base_buf_free(&text);
+}
+
 void cli_help_verb(base_buf *out, const cli_verb *verb) {
     base_buf_printf(out, "usage: rotor %s %s\n\n%s\n", verb->name, verb->usage, verb->help);
     for (int i = 0; i < CLI_N_OPTS; i++)
         if (cli_options[i].verbs & verb->bit && !group_seen(i, verb->bit))
             describe_group(out, cli_options[i].group, verb->bit);
     if (verb->notes) base_buf_printf(out, "\n%s\n", verb->notes);
+    describe_settings(out, verb->bit);
 }
 
 int verb_help(const cli_args *a) {

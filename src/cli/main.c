@@ -2,6 +2,7 @@
  *
  * main: finds the verb, reads its options and settings, runs it.
  */
+#include "base/service.h"
 #include "cli/cli.h"
 
 #include <signal.h>
@@ -34,11 +35,9 @@ static int not_a_verb(const char *word) {
 
 static const char *from_environment(const char *name) { return getenv(name); }
 
-/* Path of the configuration file, which may not exist; NULL: no home. */
-static char *config_path(void) {
-    const char *own = getenv("ROTOR_CONFIG");
+/* Where the configuration file is usually, and need not be; NULL: no home. */
+static char *usual_config(void) {
     const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    if (own) return base_strdup(own);
     base_buf b = {0};
     if (xdg && *xdg)
         base_buf_printf(&b, "%s/rotor/config", xdg);
@@ -47,19 +46,39 @@ static char *config_path(void) {
     return b.data;
 }
 
-static rotor_status read_settings(cli_args *a, rotor_error *err) {
-    char *path = config_path();
-    base_file f = {.fd = -1};
+/* A key that everybody on the machine can read is none. */
+static void warn_of_secrets(const cli_args *a, const char *path) {
+    if (a->secret_in_file && base_others_can_read(path))
+        cli_log(a, BASE_LOG_WARN, "%s holds a key and others can read it: chmod 600 %s", path,
+                path);
+}
+
+static rotor_status read_config(cli_args *a, const char *path, rotor_error *err) {
+    base_file f;
     base_buf text = {0};
+    ROTOR_TRY(base_file_open(&f, path, false, err));
     rotor_status st = ROTOR_OK;
-    if (path && base_path_kind_of(path) == BASE_PATH_FILE) {
-        st = base_file_open(&f, path, false, err);
-        if (st == ROTOR_OK) base_buf_append(&text, f.data, f.size);
-    }
-    if (st == ROTOR_OK) st = cli_settings(a, text.data, path, from_environment, err);
+    if (f.size && memchr(f.data, 0, f.size))
+        st = base_fail(err, ROTOR_E_ARG, "%s: there is a zero byte in it", path);
+    else if (!base_buf_append(&text, f.data, f.size) || !base_buf_puts(&text, ""))
+        st = base_fail_nomem(err, "reading the settings");
+    if (st == ROTOR_OK) st = cli_read_config(a, text.data, path, err);
+    if (st == ROTOR_OK) warn_of_secrets(a, path);
     base_file_close(&f);
     base_buf_free(&text);
-    base_free(path);
+    return st;
+}
+
+static rotor_status read_settings(cli_args *a, rotor_error *err) {
+    ROTOR_TRY(cli_read_environment(a, from_environment, err));
+    const char *named = cli_text(a, OPT_CONFIG);
+    if (named && strcmp(named, "none") == 0) return ROTOR_OK;
+    char *usual = named ? NULL : usual_config();
+    const char *path = named ? named : usual;
+    rotor_status st = ROTOR_OK;
+    if (path && (named || base_path_kind_of(path) == BASE_PATH_FILE))
+        st = read_config(a, path, err);
+    base_free(usual);
     return st;
 }
 

@@ -2,13 +2,18 @@
  *
  * rotor serve: models over HTTP, until Ctrl-C or SIGTERM. The first one lets answers go on for a
  * moment and then ends them; a second one does not wait.
+ *
+ * Started by systemd it takes the socket it is given (LISTEN_FDS) and says when it is ready
+ * (NOTIFY_SOCKET): packaging/rotor.service.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "cli/cli.h"
+#include "cli/serve_cage.h"
 #include "serve/serve.h"
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #ifdef ROTOR_HAVE_MICROHTTPD
 
@@ -23,6 +28,8 @@ typedef struct hosted {
     const char **key;    /* [n_key] all keys, owned */
     size_t n_key;        /* how many */
     base_buf cert, priv; /* PEM texts */
+    cli_cage cage;       /* what it gives up */
+    int manager;         /* socket to who watches over it; -1: nobody does */
 } hosted;
 
 static volatile sig_atomic_t n_signals; /* that asked to end */
@@ -57,12 +64,14 @@ static char *name_of(const cli_model *m) {
 
 static rotor_status find_models(hosted *h, rotor_error *err) {
     const cli_args *a = h->a;
-    const size_t n = BASE_MAX(a->n_words, (size_t)1);
+    const size_t n = BASE_MAX(a->n_words ? a->n_words : a->n_many[OPT_MODELS], (size_t)1);
     h->models = base_alloc_array(n, sizeof *h->models);
     h->names = base_alloc_array(n, sizeof *h->names);
     if (!h->models || !h->names) return base_fail_nomem(err, "finding the models");
     for (size_t i = 0; i < n; i++) {
-        ROTOR_TRY(cli_model_find(&h->models[i], cli_word(a, i), err));
+        const char *word = cli_word(a, i);
+        if (!a->n_words && a->n_many[OPT_MODELS]) word = a->many[OPT_MODELS][i];
+        ROTOR_TRY(cli_model_find(&h->models[i], word, err));
         h->n++;
         const char *alias = i < a->n_many[OPT_ALIAS] ? a->many[OPT_ALIAS][i] : NULL;
         h->names[i] = alias ? base_strdup(alias) : name_of(&h->models[i]);
@@ -98,9 +107,17 @@ static rotor_status read_file(base_buf *out, const char *path, rotor_error *err)
     return out->failed || !out->data ? base_fail_nomem(err, "reading a file") : ROTOR_OK;
 }
 
+static void warn_if_open(const cli_args *a, const char *path) {
+    if (path && base_others_can_read(path))
+        cli_log(a, BASE_LOG_WARN, "%s holds a key and others can read it: chmod 600 %s", path,
+                path);
+}
+
 /* Those of --api-key, and each line of --api-key-file that is not empty. */
 static rotor_status read_keys(hosted *h, rotor_error *err) {
     const cli_args *a = h->a;
+    warn_if_open(a, cli_text(a, OPT_API_KEY_FILE));
+    warn_if_open(a, cli_text(a, OPT_TLS_KEY));
     ROTOR_TRY(read_file(&h->keys, cli_text(a, OPT_API_KEY_FILE), err));
     size_t lines = 0;
     for (size_t i = 0; i < h->keys.len; i++) lines += h->keys.data[i] == '\n';
@@ -118,6 +135,26 @@ static rotor_status read_keys(hosted *h, rotor_error *err) {
     if (cli_text(a, OPT_API_KEY_FILE) && !h->n_key)
         return base_fail(err, ROTOR_E_ARG, "--api-key-file %s holds no key",
                          cli_text(a, OPT_API_KEY_FILE));
+    return ROTOR_OK;
+}
+
+/* systemd's first socket; more than one is not known what for. */
+static rotor_status take_given(serve_options *o, rotor_error *err) {
+    enum { FIRST_GIVEN_FD = 3 };
+    const int n = base_count_given(getenv("LISTEN_PID"), getenv("LISTEN_FDS"));
+    if (n > 1)
+        return base_fail(err, ROTOR_E_ARG, "%d sockets were handed over: expected one (LISTEN_FDS)",
+                         n);
+    if (n) o->given_fd = FIRST_GIVEN_FD;
+    return ROTOR_OK;
+}
+
+static rotor_status plan_cage(hosted *h, serve_options *o, rotor_error *err) {
+    const char *path = o->given_fd < 0 ? serve_socket_path(o->host) : NULL;
+    ROTOR_TRY(cli_cage_plan(&h->cage, h->a, h->models, h->n, path, err));
+    if (!h->cage.off) o->cage = &h->cage.paths;
+    o->must_cage = h->cage.must;
+    o->no_cage = h->cage.off;
     return ROTOR_OK;
 }
 
@@ -155,7 +192,8 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->keep_volatile = cli_on(a, OPT_KEEP_VOLATILE);
     o->log_json = cli_on(a, OPT_LOG_JSON);
     o->log_prompts = cli_on(a, OPT_LOG_PROMPTS);
-    return ROTOR_OK;
+    ROTOR_TRY(take_given(o, err));
+    return plan_cage(h, o, err);
 }
 
 static void log_line(void *user, int level, const char *line) {
@@ -169,18 +207,30 @@ static void log_line(void *user, int level, const char *line) {
 
 /* ==== Serving ================================================================================= */
 
+static void say_ready(const serve_server *s, const hosted *h) {
+    const char *tls = h->cert.data ? "s" : "", *host = cli_text(h->a, OPT_HOST);
+    const char *path = serve_socket_path(host);
+    base_notify(h->manager, "READY=1\nSTATUS=answering\n");
+    if (!serve_port(s)) {
+        cli_log(h->a, BASE_LOG_INFO, "ready: unix:%s (curl --unix-socket PATH http%s://rotor/v1/…)",
+                path ? path : "", tls);
+        return;
+    }
+    cli_log(h->a, BASE_LOG_INFO, "web chat: http%s://%s:%u/", tls, host, serve_port(s));
+    cli_log(h->a, BASE_LOG_INFO, "ready: http%s://%s:%u/v1", tls, host, serve_port(s));
+}
+
 static rotor_status wait_for_end(serve_server *s, const hosted *h, rotor_error *err) {
     bool said = false;
     while (!n_signals) {
         if (serve_has_failed(s, err)) return err->code;
         if (!said && serve_is_ready(s)) {
-            const char *tls = h->cert.data ? "s" : "", *host = cli_text(h->a, OPT_HOST);
-            cli_log(h->a, BASE_LOG_INFO, "web chat: http%s://%s:%u/", tls, host, serve_port(s));
-            cli_log(h->a, BASE_LOG_INFO, "ready: http%s://%s:%u/v1", tls, host, serve_port(s));
+            say_ready(s, h);
             said = true;
         }
         base_sleep_us(TICK_US);
     }
+    base_notify(h->manager, "STOPPING=1\nSTATUS=ending\n");
     cli_log(h->a, BASE_LOG_INFO, "ending; once more to end at once");
     return ROTOR_OK;
 }
@@ -188,12 +238,19 @@ static rotor_status wait_for_end(serve_server *s, const hosted *h, rotor_error *
 static rotor_status run(hosted *h, rotor_error *err) {
     serve_options o;
     serve_server *s = NULL;
+    const char *manager = getenv("NOTIFY_SOCKET");
     ROTOR_TRY(find_models(h, err));
     ROTOR_TRY(read_options(h, &o, err));
+    if (manager && *manager) ROTOR_TRY(base_notify_open(manager, &h->manager, err));
     o.log = log_line;
     catch_signals();
     ROTOR_TRY(serve_start(&s, &o, err));
-    cli_log(h->a, BASE_LOG_INFO, "listening at %s port %u, loading", o.host, serve_port(s));
+    if (serve_port(s))
+        cli_log(h->a, BASE_LOG_INFO, "listening at %s port %u, loading", o.host, serve_port(s));
+    else
+        cli_log(h->a, BASE_LOG_INFO, "listening at %s, loading", o.host);
+    cli_log(h->a, BASE_LOG_INFO, "sandbox %s", serve_cage_line(s));
+    base_notify(h->manager, "STATUS=loading\n");
     const rotor_status st = wait_for_end(s, h, err);
     serve_close(&s, st == ROTOR_OK ? GRACE_US : 0, hurry);
     return st;
@@ -210,10 +267,12 @@ static void hosted_free(hosted *h) {
     base_buf_free(&h->keys);
     base_buf_free(&h->cert);
     base_buf_free(&h->priv);
+    cli_cage_free(&h->cage);
+    if (h->manager >= 0) base_close_socket(h->manager);
 }
 
 int verb_serve(const cli_args *a) {
-    hosted h = {.a = a};
+    hosted h = {.a = a, .manager = -1};
     rotor_error err = {0};
     const rotor_status st = run(&h, &err);
     hosted_free(&h);

@@ -16,6 +16,7 @@ static const marks known[] = {
     {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},
     {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},
     {"<PRE>", "<SUF>", "<MID>"},
+    {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},
     {"<|fim_begin|>", "<|fim_hole|>", "<|fim_end|>"},
 };
 

@@ -26,6 +26,7 @@ static bool host_name(const char *host, char *out, size_t cap) {
 
 bool serve_host_fits(const serve_server *s, const char *host) {
     char name[256];
+    if (s->by_path) return true; /* no name leads here */
     if (!host_name(host, name, sizeof name)) return false;
     size_t n = strlen(name);
     if (n > 1 && name[n - 1] == '.') name[--n] = 0;

@@ -11,13 +11,18 @@
 #define SERVE_H
 
 #include "base/base.h"
+#include "base/service.h"
 #include "rotor.h"
 
 typedef struct serve_server serve_server;
 
 typedef struct serve_options {
-    const char *host;           /* address or name to listen at; NULL: 127.0.0.1 */
+    const char *host;           /* address or name to listen at, or "unix:PATH"; NULL: 127.0.0.1 */
     uint16_t port;              /* 0: any free one */
+    int given_fd;               /* listens already, and host and port do not count; -1: none */
+    const base_sandbox *cage;   /* entered before anything is read from anybody; NULL: none … */
+    bool must_cage;             /* … without which it does not start */
+    const char *no_cage;        /* why there is none, for those who ask; NULL: nobody wanted one */
     const char *const *keys;    /* [n_keys] one of these must come with a request … */
     size_t n_keys;              /* … 0: nothing must */
     bool insecure;              /* listen beyond this machine without a key */
@@ -50,7 +55,11 @@ serve_options serve_options_default(void);
 /* Listens, and begins to open the models. Options are borrowed until serve_close. ROTOR_E_ARG: an
  * address beyond this machine without a key. */
 rotor_status serve_start(serve_server **out, const serve_options *opt, rotor_error *err);
-uint16_t serve_port(const serve_server *s); /* where it listens */
+uint16_t serve_port(const serve_server *s); /* where it listens; 0: at a path */
+/* "unix:PATH", or a path that ends in .sock, as llama-server takes it; NULL: an address. */
+const char *serve_socket_path(const char *host);
+/* "on: files, calls to the kernel", "off: …": the cage. */
+const char *serve_cage_line(const serve_server *s);
 bool serve_is_ready(const serve_server *s); /* all models are open */
 /* Whether a model could not be opened, and why. */
 bool serve_has_failed(serve_server *s, rotor_error *why);

@@ -76,6 +76,9 @@ struct serve_server {
     struct MHD_Daemon *daemon; /* owned */
     uint16_t port;             /* where it listens */
     base_ip reach;             /* from where it can be reached */
+    bool by_path;              /* it listens at a path: no page and no other machine gets there */
+    base_caged caged;          /* what it has given up … */
+    char cage_line[200];       /* … in words */
     serve_model *models;       /* [opt.n_models], owned; steady once ready */
     _Atomic int state;         /* serve_state */
     _Atomic uint32_t loaded;   /* models that are open */

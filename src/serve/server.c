@@ -16,6 +16,7 @@ enum { HTTP_THREADS = 3, IDLE_S = 60, HEADER_BYTES = 64 << 10 };
 serve_options serve_options_default(void) {
     return (serve_options){.host = "127.0.0.1",
                            .port = 8080,
+                           .given_fd = -1,
                            .parallel = 4,
                            .max_queue = 64,
                            .max_connections = 256,
@@ -37,15 +38,64 @@ static rotor_status hash_keys(serve_server *s, rotor_error *err) {
     return ROTOR_OK;
 }
 
+const char *serve_socket_path(const char *host) {
+    const size_t n = host ? strlen(host) : 0;
+    if (n > 5 && strncmp(host, "unix:", 5) == 0) return host + 5;
+    return n > 5 && strcmp(host + n - 5, ".sock") == 0 ? host : NULL;
+}
+
+static rotor_status open_socket(serve_server *s, int *fd, rotor_error *err) {
+    const char *path = serve_socket_path(s->opt.host);
+    base_given given;
+    if (s->opt.given_fd >= 0) {
+        ROTOR_TRY(base_take_socket(s->opt.given_fd, &given, err));
+        *fd = s->opt.given_fd;
+        s->by_path = given.path;
+        s->port = given.port;
+        s->reach = given.reach;
+        return ROTOR_OK;
+    }
+    if (!path) return base_listen(s->opt.host, s->opt.port, fd, &s->port, &s->reach, err);
+    s->by_path = true;
+    s->reach = BASE_IP_LOOPBACK;
+    return base_listen_path(path, fd, err);
+}
+
 static rotor_status listen_here(serve_server *s, int *fd, rotor_error *err) {
-    ROTOR_TRY(base_listen(s->opt.host, s->opt.port, fd, &s->port, &s->reach, err));
+    ROTOR_TRY(open_socket(s, fd, err));
     if (s->reach == BASE_IP_LOOPBACK || s->opt.n_keys || s->opt.insecure) return ROTOR_OK;
     base_close_socket(*fd);
     return base_fail(err, ROTOR_E_ARG,
-                     "--host %s can be reached from other machines: give an --api-key, or "
-                     "--insecure if everybody there may use this server",
-                     s->opt.host);
+                     "%s%s can be reached from other machines: give an --api-key, or --insecure if "
+                     "everybody there may use this server",
+                     s->opt.given_fd >= 0 ? "the socket that was handed over" : "--host ",
+                     s->opt.given_fd >= 0 ? "" : s->opt.host);
 }
+
+static void put_cage_line(serve_server *s, const char *why) {
+    const base_caged c = s->caged;
+    if (c.files || c.calls)
+        snprintf(s->cage_line, sizeof s->cage_line, "on: %s%s%s",
+                 c.files ? "reads only models and the system's folders, writes nothing" : "",
+                 c.files && c.calls ? "; " : "",
+                 c.calls ? "no other programs, no new sockets" : "");
+    else
+        snprintf(s->cage_line, sizeof s->cage_line, "off%s%.160s", why ? ": " : "", why ? why : "");
+}
+
+/* Threads that start from here on are inside. */
+static rotor_status enter_cage(serve_server *s, rotor_error *err) {
+    rotor_error why = {0};
+    put_cage_line(s, s->opt.no_cage);
+    if (!s->opt.cage) return ROTOR_OK;
+    const rotor_status st = base_sandbox_enter(s->opt.cage, &s->caged, &why);
+    put_cage_line(s, why.message);
+    if (st == ROTOR_OK || !s->opt.must_cage) return ROTOR_OK;
+    if (err) *err = why;
+    return st;
+}
+
+const char *serve_cage_line(const serve_server *s) { return s->cage_line; }
 
 static rotor_status start_daemon(serve_server *s, int fd, rotor_error *err) {
     /* Not epoll, which the library uses edge-triggered: of a client that sends half a request and
@@ -94,6 +144,9 @@ static rotor_status start(serve_server *s, rotor_error *err) {
     json_object_seed(0);
     ROTOR_TRY(hash_keys(s, err));
     ROTOR_TRY(listen_here(s, &fd, err));
+    const rotor_status st = enter_cage(s, err);
+    if (st != ROTOR_OK) base_close_socket(fd);
+    ROTOR_TRY(st);
     ROTOR_TRY(start_daemon(s, fd, err));
     if (base_thread_start(&s->worker, serve_worker_main, s) != ROTOR_OK)
         return base_fail_nomem(err, "starting the server");
@@ -155,7 +208,9 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
     int fd = -1; /* its threads may look at it until they end */
     if (s->daemon) {
         fd = MHD_quiesce_daemon(s->daemon);
-        if (fd >= 0) base_stop_listening(fd);
+        if (fd >= 0 && s->opt.given_fd < 0) base_stop_listening(fd); /* it is not ours to stop */
+        if (fd >= 0 && s->by_path && s->opt.given_fd < 0)
+            base_unlisten_path(serve_socket_path(s->opt.host), fd);
         wait_idle(s, grace_us, hurry);
     }
     if (s->worker) {

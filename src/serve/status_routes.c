@@ -94,12 +94,13 @@ void serve_get_props(serve_exchange *x) {
     const char *template = m->info.template_line ? m->info.template_line : "";
     serve_reply_json(
         x, 200,
-        json_pack("{s:{s:I, s:o}, s:i, s:o, s:o, s:o, s:o, s:b, s:{s:b, s:b}}",
+        json_pack("{s:{s:I, s:o}, s:i, s:o, s:o, s:o, s:o, s:b, s:o, s:{s:b, s:b}}",
                   "default_generation_settings", "n_ctx", (json_int_t)m->info.n_ctx, "params",
                   defaults_json(m), "total_slots", (int)x->s->opt.parallel, "model_alias",
                   text_of(m->id), "chat_template_kind", text_of(template), "build_info",
                   json_sprintf("rotor %s", rotor_version()), "device", text_of(m->info.device_why),
-                  "cached_equals_uncached", exact, "modalities", "vision", 0, "audio", 0));
+                  "cached_equals_uncached", exact, "sandbox", text_of(x->s->cage_line),
+                  "modalities", "vision", 0, "audio", 0));
 }
 
 void serve_get_version(serve_exchange *x) {

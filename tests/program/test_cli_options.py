@@ -104,9 +104,9 @@ def test_bad_settings_name_their_place(rotor, tmp_path):
     config.write_text("threads = 1\ntempp = 1\n")
     env = {"ROTOR_CONFIG": str(config)}
     r = rotor("run", "-p", "a", status=2, env=env)
-    assert "config line 2: no setting 'tempp'; did you mean 'temp'?" in r.stderr
+    assert "config:2: no setting 'tempp'; did you mean 'temp'?" in r.stderr
     config.write_text("kv = f17\n")
-    assert "config line 1: kv f17: expected one of f16|f32|q8" in rotor("run", "-p", "a", status=2, env=env).stderr
+    assert "config:1: kv f17: expected one of f16|f32|q8" in rotor("run", "-p", "a", status=2, env=env).stderr
     assert "ROTOR_TEMP hot: expected a number" in rotor("run", "-p", "a", status=2, env={"ROTOR_TEMP": "hot"}).stderr
     assert rotor("models", env={"ROTOR_TEMP": "hot"}).returncode == 0  # not an option of this verb
 

@@ -54,7 +54,8 @@ static void every_verb_has_a_function_and_help(void **state) {
         for (int o = 0; o < CLI_N_OPTS; o++) { /* each option of the verb is in its help */
             char name[64];
             snprintf(name, sizeof name, "--%s", cli_options[o].name);
-            if (cli_options[o].verbs & v->bit) assert_non_null(strstr(text.data, name));
+            const bool dashed = !(cli_options[o].flags & CLI_NO_DASH);
+            if (dashed && cli_options[o].verbs & v->bit) assert_non_null(strstr(text.data, name));
         }
         base_buf_free(&text);
     }
@@ -140,20 +141,101 @@ static void the_command_line_beats_the_environment_beats_the_file(void **state) 
     (void)state;
     cli_args a;
     rotor_error err;
-    const char *file = "# comment\n\n top-k = 12\r\nmin-p=0.25\ntemp = 0.9\nno-histori = on";
+    const char *file = "# comment\n\n top-k = 12\r\nmin-p=0.25\ntemp = 0.9\nseed = 4\n[chat]\n"
+                       "min-p = 0.5\n[run]\nseed = 5\nstop = a b\nstop = c # d\n";
     assert_int_equal(parse(&a, "run", "--temp 0.7", &err), 0);
-    assert_int_equal(cli_settings(&a, file, "config", fake_env, &err), ROTOR_E_ARG);
-    assert_non_null(
-        strstr(err.message, "config line 6: no setting 'no-histori'; did you mean 'no-history'?"));
+    assert_int_equal(cli_read_environment(&a, fake_env, &err), ROTOR_OK);
+    assert_int_equal(cli_read_config(&a, file, "config", &err), ROTOR_OK);
     assert_true(cli_real(&a, OPT_TEMP) == 0.7);
     assert_int_equal(cli_int(&a, OPT_TOP_K), 11);
     assert_true(cli_real(&a, OPT_MIN_P) == 0.25 && cli_on(&a, OPT_NO_MMAP));
+    assert_int_equal(cli_int(&a, OPT_SEED), 5); /* the verb's section beats the general part */
     assert_null(cli_text(&a, OPT_PROMPT));
+    assert_int_equal(a.n_many[OPT_STOP], 2);
+    assert_string_equal(a.many[OPT_STOP][0], "a b");
+    assert_string_equal(a.many[OPT_STOP][1], "c # d");
     cli_args_free(&a);
-    assert_int_equal(parse(&a, "models", "", &err), 0); /* settings of other verbs are no concern */
-    assert_int_equal(cli_settings(&a, "temp = 1\n", "config", NULL, &err), ROTOR_OK);
-    assert_int_equal(cli_settings(&a, "temp 1\n", "config", NULL, &err), ROTOR_E_ARG);
+    assert_int_equal(parse(&a, "run", "--stop x", &err), 0);
+    assert_int_equal(cli_read_config(&a, file, "config", &err), ROTOR_OK);
+    assert_int_equal(a.n_many[OPT_STOP], 1); /* a list is taken whole from one place */
+    assert_false(a.secret_in_file);
     cli_args_free(&a);
+    assert_int_equal(parse(&a, "run", "", &err), 0);
+    assert_int_equal(cli_read_config(&a, "[serve]\napi-key = k", "config", &err), ROTOR_OK);
+    assert_true(a.secret_in_file);
+    cli_args_free(&a);
+}
+
+static void a_wrong_line_in_the_file_names_its_place(void **state) {
+    (void)state;
+    const struct {
+        const char *text, *told;
+    } cases[] = {
+        {"temp = 1\nno-histori = on",
+         "config:2: no setting 'no-histori'; did you mean 'no-history'?"},
+        {"\ntemp 1", "config:2: expected 'name = value', got 'temp 1'"},
+        {"[serv]", "config:1: no verb 'serv'; did you mean [serve]?"},
+        {"[run", "config:1: expected '[verb]', got '[run'"},
+        {"[serve]\nprot = 1", "config:2: no setting 'prot' in [serve]; did you mean 'port'?"},
+        {"[run]\nport = 1", "config:2: no setting 'port' in [run]"},
+        {"[serve]\nport = x", "config:2: port x: expected a whole number"},
+        {"temp = 1\n\ntemp = 1", "config:3: temp is set in line 1 already"},
+        {"prompt = x", "config:1: 'prompt' belongs to one run: say it on the command line"},
+        {"all = on", "belongs to one run"},
+        {"config = x", "belongs to one run"},
+    };
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) { /* whichever verb runs */
+        cli_args a;
+        rotor_error err = {0};
+        assert_int_equal(parse(&a, "models", "", &err), ROTOR_OK);
+        assert_int_equal(cli_read_config(&a, cases[i].text, "config", &err), ROTOR_E_ARG);
+        if (!strstr(err.message, cases[i].told)) fail_msg("'%s': %s", cases[i].text, err.message);
+        cli_args_free(&a);
+    }
+}
+
+/* The text of the option's first choice, or what fits its type. */
+static const char *some_value(const cli_option *o, char out[32]) {
+    if (o->type == CLI_FLAG) return "on";
+    if (o->type == CLI_TEXT) return "text";
+    if (o->type == CLI_CHOICE)
+        snprintf(out, 32, "%.*s", (int)strcspn(o->choices, "|"), o->choices);
+    else
+        snprintf(out, 32, o->type == CLI_INT ? "%.0f" : "%g", o->min);
+    return out;
+}
+
+static char only_name[CLI_VARIABLE_MAX], only_value[32];
+static const char *only_env(const char *name) {
+    return strcmp(name, only_name) == 0 ? only_value : NULL;
+}
+
+static void every_saved_option_comes_from_variable_and_file(void **state) {
+    (void)state;
+    int n = 0;
+    for (int i = 0; i < CLI_N_OPTS; i++) {
+        const cli_option *o = &cli_options[i];
+        char value[32], text[128];
+        for (size_t v = 0; cli_verb_at(v); v++) {
+            const cli_verb *verb = cli_verb_at(v);
+            cli_args a = {.verb = verb}, b = {.verb = verb};
+            rotor_error err = {0};
+            if (!(o->flags & CLI_SAVED) || !(o->verbs & verb->bit)) continue;
+            cli_variable_of(o, only_name);
+            snprintf(only_value, sizeof only_value, "%s", some_value(o, value));
+            assert_int_equal(cli_read_environment(&a, only_env, &err), ROTOR_OK);
+            assert_true(cli_given(&a, (cli_opt)i));
+            snprintf(text, sizeof text, "[%s]\n%s = %s\n", verb->name, o->name, only_value);
+            if (i != OPT_CONFIG) {
+                assert_int_equal(cli_read_config(&b, text, "config", &err), ROTOR_OK);
+                assert_true(cli_given(&b, (cli_opt)i));
+            }
+            cli_args_free(&a);
+            cli_args_free(&b);
+            n++;
+        }
+    }
+    assert_true(n > 200);
 }
 
 static const char *word_at(const void *ctx, size_t i) { return ((const char *const *)ctx)[i]; }
@@ -192,8 +274,8 @@ static void parsing_survives_every_failed_allocation(void **state) {
         cli_args a;
         rotor_error err;
         base_fault_after(n);
-        rotor_status st = parse(&a, "run", "m -p x --stop a --stop b", &err);
-        if (st == ROTOR_OK) st = cli_settings(&a, "temp = 1\n", "config", NULL, &err);
+        rotor_status st = parse(&a, "run", "m -p x --grammar b", &err);
+        if (st == ROTOR_OK) st = cli_read_config(&a, "temp = 1\nstop = b\n", "config", &err);
         bool fired = base_fault_fired();
         base_fault_after(0);
         assert_int_equal(st, fired ? ROTOR_E_NOMEM : ROTOR_OK);
@@ -211,6 +293,8 @@ int main(void) {
         cmocka_unit_test(values_and_words_are_read),
         cmocka_unit_test(bad_lines_say_what_was_expected),
         cmocka_unit_test(the_command_line_beats_the_environment_beats_the_file),
+        cmocka_unit_test(a_wrong_line_in_the_file_names_its_place),
+        cmocka_unit_test(every_saved_option_comes_from_variable_and_file),
         cmocka_unit_test(near_misses),
         cmocka_unit_test(id_lists),
         cmocka_unit_test(parsing_survives_every_failed_allocation),

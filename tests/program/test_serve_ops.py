@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: MIT
+"""rotor serve as those who run it meet it: sockets with a path, systemd's protocols, the cage, TLS, models that sleep."""
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from serve_rig import STORY, Server, complete
+from test_cli_harmony import write_chain
+
+
+class Path(http.client.HTTPConnection):
+    """HTTP over a socket with a path."""
+
+    def __init__(self, path):
+        super().__init__("somewhere", timeout=60)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(self.path)
+
+
+class Served(Server):
+    """A server that was started in a way of its own and is ready; connect makes its connections."""
+
+    def __init__(self, *args, before=(), env=None, connect=None, **more):
+        self.log, self.port = [], 0
+        self.process = subprocess.Popen([*before, os.environ["ROTOR_BINARY"], "serve", *map(str, args)],
+                                        stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
+                                        env={**os.environ, **(env or {})}, **more)
+        for line in self.process.stderr:
+            self.log.append(line)
+            found = re.search(r"listening at \S+ port (\d+)", line)
+            self.port = int(found.group(1)) if found else self.port
+            if "ready: " in line:
+                break
+        else:
+            raise AssertionError("".join(self.log))
+        if connect:
+            self.connect = connect
+        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
+        self.reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        status = self.stop()
+        assert kind or status == 0
+
+    def say(self, **more):
+        return complete(self, **more)["choices"][0]["text"]
+
+
+def want(rotor):
+    return rotor("run", STORY, "-p", "Once upon a time", "-n", "8", "--temp", "0").stdout.rstrip("\n")
+
+
+# ---- A socket with a path -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["unix:%s", "%s"])
+def test_a_socket_with_a_path(rotor, tmp_path, form):
+    path = tmp_path / "rotor.sock"
+    with Served(STORY, "--host", form % path, connect=lambda: Path(path)) as s:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert s.say() == want(rotor)
+        body = json.dumps({"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0})
+        curl = subprocess.run(["curl", "-sS", "--unix-socket", path, "http://any-name-is-fine/v1/completions", "-H",
+                               "Content-Type: application/json", "-d", body], capture_output=True, text=True, timeout=60)
+        assert json.loads(curl.stdout)["choices"][0]["text"] == want(rotor), curl.stderr
+        second = rotor("serve", STORY, "--host", "unix:%s" % path, status=1)
+        assert "another program listens there" in second.stderr
+        assert s.say() == want(rotor)  # which did not disturb the first
+    assert not path.exists()
+    s = Served(STORY, "--host", "unix:%s" % path, connect=lambda: Path(path))
+    s.process.kill()
+    s.process.wait()
+    assert path.exists()  # what a crash leaves …
+    with Served(STORY, "--host", "unix:%s" % path, connect=lambda: Path(path)) as s:
+        assert s.say() == want(rotor)  # … is taken over
+    letter = tmp_path / "letter.sock"
+    letter.write_text("dear")
+    assert "no socket has this name" in rotor("serve", STORY, "--host", letter, status=1).stderr
+    assert letter.read_text() == "dear"
+
+
+# ---- systemd --------------------------------------------------------------------------------------------------------
+
+
+def test_readiness_and_the_end_are_told(tmp_path):
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(30)
+    with Served(STORY, "--port", "0", env={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as s:
+        assert manager.recv(999) == b"STATUS=loading\n"
+        assert b"READY=1\n" in manager.recv(999)
+        assert s.ask("/health") == {"status": "ok"}
+    assert b"STOPPING=1\n" in manager.recv(999)
+
+
+# What systemd does: descriptor 3, and the process's own number in the environment.
+HAND_OVER = """import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])"""
+
+
+def handing(sock):
+    return [sys.executable, "-c", HAND_OVER, str(sock.fileno())]
+
+
+def test_a_socket_that_is_handed_over(rotor):
+    given = socket.create_server(("127.0.0.1", 0))
+    port = given.getsockname()[1]
+    with Served(STORY, before=handing(given), pass_fds=[given.fileno()]) as s:
+        assert s.port == port and s.say() == want(rotor)
+    with socket.create_connection(("127.0.0.1", port), timeout=10):
+        pass  # the socket is not the server's to close: the next one finds it open
+    given.close()
+    with socket.create_server(("0.0.0.0", 0)) as out:
+        r = subprocess.run([*handing(out), os.environ["ROTOR_BINARY"], "serve", STORY], capture_output=True, text=True,
+                           timeout=60, pass_fds=[out.fileno()])
+    assert r.returncode != 0 and "handed over can be reached from other machines: give an --api-key" in r.stderr
+
+
+# Pages that can be written and then run are refused, as MemoryDenyWriteExecute= in the unit does it.
+NO_NEW_CODE = """import ctypes, os, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:
+    sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])"""
+
+
+def test_the_unit_may_forbid_new_code(rotor, source_root):
+    if subprocess.run([sys.executable, "-c", NO_NEW_CODE, "/bin/true"]).returncode == 77:
+        pytest.skip("this kernel cannot forbid it")
+    with Served(STORY, "--port", "0", "--device", "cpu", before=[sys.executable, "-c", NO_NEW_CODE]) as s:
+        assert s.say() == want(rotor)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+@pytest.mark.parametrize("unit", ["rotor.service", "rotor.socket"])
+def test_the_unit_files_are_well_formed(source_root, tmp_path, unit):
+    for name in ("rotor.service", "rotor.socket"):
+        text = (source_root / "packaging" / name).read_text()
+        (tmp_path / name).write_text(re.sub(r"^ExecStart=\S+", "ExecStart=" + os.environ["ROTOR_BINARY"], text, flags=re.M))
+    r = subprocess.run(["systemd-analyze", "verify", "--user", "--recursive-errors=no", tmp_path / unit], capture_output=True,
+                       text=True, timeout=60, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
+    told = [line for line in r.stderr.splitlines() if unit in line]
+    assert r.returncode == 0 and not told, r.stderr
+
+
+# ---- The cage -------------------------------------------------------------------------------------------------------
+
+
+def can_cage(s):
+    return s.ask("/props")["sandbox"].startswith("on")
+
+
+def test_the_cage_holds_every_thread_and_nothing_breaks(rotor, tmp_path):
+    with Served(STORY, "--port", "0", "--parallel", "2") as s:
+        props = s.ask("/props")
+        assert ("sandbox " + props["sandbox"]) in "".join(s.log)
+        if not can_cage(s):
+            pytest.skip(props["sandbox"])
+        assert s.say() == want(rotor)
+        for task in pathlib.Path("/proc/%d/task" % s.process.pid).iterdir():
+            status = (task / "status").read_text()
+            assert re.search(r"^Seccomp:\s*2$", status, re.M) and re.search(r"^NoNewPrivs:\s*1$", status, re.M)
+    with Served(STORY, "--port", "0", "--sandbox", "off") as s:
+        assert s.ask("/props")["sandbox"] == "off: --sandbox off"
+        status = pathlib.Path("/proc/%d/status" % s.process.pid).read_text()
+        assert re.search(r"^Seccomp:\s*0$", status, re.M)
+    told = rotor("serve", STORY, "--port", "0", "--sandbox", "on", "--device", "opencl", status=2).stderr
+    assert "--sandbox on: the driver of a device needs what it takes away" in told
+
+
+# ---- TLS ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", folder / "key.pem", "-out", folder / "cert.pem", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True, timeout=60)
+    return folder
+
+
+def test_https_with_a_real_certificate(rotor, certificate):
+    cert, key = certificate / "cert.pem", certificate / "key.pem"
+    trusting = ssl.create_default_context(cafile=cert)
+    with Served(STORY, "--port", "0", "--tls-cert", cert, "--tls-key", key) as s:
+        s.connect = lambda: http.client.HTTPSConnection("localhost", s.port, timeout=60, context=trusting)
+        assert s.say() == want(rotor)
+        url = "https://localhost:%d/v1/completions" % s.port
+        body = json.dumps({"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, "stream": True})
+        curl = ["curl", "-sS", "-N", "-H", "Content-Type: application/json", "-d", body]
+        got = subprocess.run([*curl, "--cacert", cert, url], capture_output=True, text=True, timeout=60)
+        events = [line[6:] for line in got.stdout.splitlines() if line.startswith("data: ")]
+        assert events.pop() == "[DONE]" and got.stderr == ""
+        assert "".join(c["text"] for e in events for c in json.loads(e)["choices"]) == want(rotor)
+        stranger = subprocess.run([*curl, url], capture_output=True, text=True, timeout=60)
+        assert stranger.returncode == 60  # a certificate that curl does not know
+        plain = http.client.HTTPConnection("127.0.0.1", s.port, timeout=10)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            plain.request("GET", "/health")
+            plain.getresponse()
+        large = json.dumps({"content": "word " * 200000})  # a body of many TLS records
+        c = http.client.HTTPSConnection("localhost", s.port, timeout=60, context=trusting)
+        c.request("POST", "/tokenize", large, {"Content-Type": "application/json"})
+        assert len(json.loads(c.getresponse().read())["tokens"]) >= 200000
+
+
+def test_wrong_certificates_are_told(rotor, certificate, tmp_path):
+    cert, key = certificate / "cert.pem", certificate / "key.pem"
+    other = tmp_path / "other.pem"
+    other.write_text("this is no key")
+    for words in (["--tls-cert", cert, "--tls-key", other], ["--tls-cert", other, "--tls-key", key]):
+        assert "PEM files that belong together" in rotor("serve", STORY, "--port", "0", *words, status=2).stderr
+    assert "belong together" in rotor("serve", STORY, "--port", "0", "--tls-cert", cert, status=2).stderr
+    missing = rotor("serve", STORY, "--port", "0", "--tls-cert", cert, "--tls-key", tmp_path / "none", status=None)
+    assert missing.returncode in (1, 2) and "none" in missing.stderr
+    open_key = tmp_path / "open.pem"
+    shutil.copy(key, open_key)
+    open_key.chmod(0o644)
+    with Served(STORY, "--port", "0", "--tls-cert", cert, "--tls-key", open_key) as s:
+        assert any("others can read it: chmod 600" in line for line in s.log)
+
+
+# ---- Filling gaps ---------------------------------------------------------------------------------------------------
+
+
+FIM = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|endoftext|>"]
+
+
+def test_a_gap_is_filled_by_a_model_that_can(tmp_path):
+    model = write_chain(tmp_path / "m.gguf", ["<|fim_middle|>", "return", " 42", "<|endoftext|>"], template=None, marks=FIM)
+    with Served(model, "--port", "0", "--log-prompts") as s:
+        got = s.ask("/infill", {"input_prefix": "def f():\n    ", "input_suffix": "\nprint", "temperature": 0, "n_predict": 8})
+        assert got["content"] == "return 42" and got["stop_type"] == "eos"
+        assert "prompt: <|fim_prefix|>def f():" in "".join(s.log)
+        body = {"prompt": "def f():\n    ", "suffix": "\nprint", "temperature": 0, "max_tokens": 8}
+        got = s.ask("/v1/completions", body)["choices"][0]
+        assert got["text"] == "return 42" and got["finish_reason"] == "stop"
+        # A mark in the text is text: it must not end the part in front.
+        plain = s.ask("/v1/completions", {**body, "prompt": "a<|fim_suffix|>b"})
+        ids = len(s.ask("/tokenize", {"content": "a<|fim_suffix|>b", "parse_special": False})["tokens"])
+        rest = len(s.ask("/tokenize", {"content": "\nprint", "parse_special": False})["tokens"])
+        assert ids > 3 and plain["usage"]["prompt_tokens"] == ids + rest + 3
+        assert s.ask("/api/generate", {"model": "m", "prompt": "a", "suffix": "b", "stream": False,
+                                       "options": {"temperature": 0, "num_predict": 8}})["response"] == "return 42"
