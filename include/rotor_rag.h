@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "rotor.h"
+#include "rotor_chat.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -175,6 +176,10 @@ typedef struct rotor_rag_hits {
 ROTOR_API rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,
                                         rotor_rag_hits *out, rotor_error *err);
 ROTOR_API void rotor_rag_hits_free(rotor_rag_hits *h);
+/* Where a passage is, for people: "notes/deck.md:5-7", "paper.pdf page 3", "corpus.jsonl 17";
+ * control characters in names become ?. Writes at most cap bytes, the zero included; returns the
+ * bytes there are, without it. */
+ROTOR_API size_t rotor_rag_place(const rotor_rag_hit *h, char *out, size_t cap);
 
 /* ---- Asking ----------------------------------------------------------------------------------
  *
@@ -214,10 +219,10 @@ typedef struct rotor_rag_context {
     bool relevant;     /* the sources are likely to hold the answer */
     bool followed_up;  /* what was asked before has been searched for, too */
     bool lexical_only; /* vectors were wanted, and there are none of this model */
-    float best_cosine, coverage; /* as in rotor_rag_hits */
-    uint32_t n_tok;              /* of the sources */
-    uint64_t search_us;          /* what it took */
-    void *inside;                /* the library's own */
+    float best_cosine, coverage, match; /* as in rotor_rag_hits */
+    uint32_t n_tok;                     /* of the sources */
+    uint64_t search_us;                 /* what it took */
+    void *inside;                       /* the library's own */
 } rotor_rag_context;
 /* Searches and lays out what a model is asked. Texts of documents are quoted in the user's turn,
  * where no tokenizer call of this library makes control tokens of them. ROTOR_E_FULL: the question
@@ -226,6 +231,13 @@ ROTOR_API rotor_status rotor_rag_gather(rotor_rag *r, const char *question,
                                         const rotor_rag_ask_options *opt, rotor_rag_context *out,
                                         rotor_error *err);
 ROTOR_API void rotor_rag_context_free(rotor_rag_context *c);
+/* A conversation whose last turn is the user's question, as the model is to get it: the rules join
+ * the system's text, and the last turn becomes the context's. Where the model's template has no
+ * place for a system's turn, all of it goes there. *out: [*n_out] and the texts it needs in one
+ * block, free with rotor_free; the rest is borrowed from turns and c. */
+ROTOR_API rotor_status rotor_rag_ground(const rotor_engine *e, const rotor_rag_context *c,
+                                        const rotor_turn *turns, size_t n, rotor_turn **out,
+                                        size_t *n_out, rotor_error *err);
 /* Is there anything in it to look for? Not in "thanks!". */
 ROTOR_API bool rotor_rag_asks_something(const char *question);
 
@@ -259,6 +271,13 @@ typedef struct rotor_rag_checked {
 ROTOR_API rotor_status rotor_rag_check(const rotor_rag_context *c, const char *answer,
                                        size_t n_bytes, rotor_rag_checked *out, rotor_error *err);
 ROTOR_API void rotor_rag_checked_free(rotor_rag_checked *c);
+/* All of it as a JSON object, for programs: {"relevant", "followed_up", "degraded", "best_cosine",
+ * "coverage", "sources": [{"number", "path", "place", "uri", "lines", "pages", "text", …}]} and,
+ * where checked is not NULL, "citations": [{"source", "sentence", "support", "supported",
+ * "added"}] and "removed". *json: new, rotor_free. */
+ROTOR_API rotor_status rotor_rag_describe(const rotor_rag_context *c,
+                                          const rotor_rag_checked *checked, char **json,
+                                          rotor_error *err);
 
 /* ---- Judging --------------------------------------------------------------------------------- */
 

@@ -6,6 +6,8 @@
 #include "api/api_rag.h"
 #include "cpu/cpu.h"
 
+#include <stdio.h>
+
 rotor_rag_options rotor_rag_options_default(void) {
     return (rotor_rag_options){.size = sizeof(rotor_rag_options)};
 }
@@ -312,6 +314,22 @@ void rotor_rag_hits_free(rotor_rag_hits *h) {
     base_free(h->inside);
     base_free(h->hits);
     memset(h, 0, sizeof *h);
+}
+
+/* "name:5-7", "name page 3", "name id"; to out[cap] like snprintf. */
+size_t rotor_rag_place(const rotor_rag_hit *h, char *out, size_t cap) {
+    const char *kind = h->page ? " page " : ":";
+    const unsigned from = h->page ? h->page : h->line, to = h->page ? h->last_page : h->last_line;
+    int n;
+    if (h->id[0] || !from)
+        n = snprintf(out, cap, "%s%s%s", h->path, h->id[0] ? " " : "", h->id);
+    else if (to > from)
+        n = snprintf(out, cap, "%s%s%u-%u", h->path, kind, from, to);
+    else
+        n = snprintf(out, cap, "%s%s%u", h->path, kind, from);
+    for (char *c = out; cap && *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127) *c = '?';
+    return n > 0 ? (size_t)n : 0;
 }
 
 rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *user, rotor_rag_scores *out,

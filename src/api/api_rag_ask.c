@@ -65,6 +65,7 @@ static rotor_status give_context(rotor_rag_context *out, rag_context *c, rotor_e
                                .lexical_only = c->lexical_only,
                                .best_cosine = c->best_cosine,
                                .coverage = c->coverage,
+                               .match = c->match,
                                .n_tok = (uint32_t)c->n_tok,
                                .search_us = c->search_us,
                                .inside = base_alloc(sizeof *c)};
@@ -107,6 +108,57 @@ void rotor_rag_context_free(rotor_rag_context *c) {
     base_free(c->inside);
     base_free(c->sources);
     memset(c, 0, sizeof *c);
+}
+
+/* ==== Turns =================================================================================== */
+
+static bool takes_system(const rotor_engine *e) {
+    const rotor_turn two[] = {{.role = "system", .content = "a"}, {.role = "user", .content = "b"}};
+    uint32_t *ids = NULL;
+    size_t n = 0;
+    const bool ok = rotor_chat_prompt(e, two, 2, NULL, &ids, &n, NULL, NULL) == ROTOR_OK;
+    rotor_free(ids);
+    return ok;
+}
+
+static void put_paragraphs(base_buf *out, const char *a, const char *b) {
+    if (a && *a) base_buf_printf(out, "%s\n\n", a);
+    base_buf_puts(out, b);
+}
+
+/* Turns, then text, which of the two becomes the system's, in one block. */
+static rotor_status lay_out(const rotor_turn *turns, size_t n, const base_buf *text, bool system,
+                            const char *last, rotor_turn **out, size_t *n_out, rotor_error *err) {
+    size_t count = 0;
+    const size_t room = n + 1;
+    rotor_turn *list = base_alloc(room * sizeof *list + text->len + 1);
+    if (!list) return base_fail_nomem(err, "asking");
+    char *copy = memcpy(list + room, text->data, text->len);
+    if (system) list[count++] = (rotor_turn){.role = "system", .content = copy};
+    for (size_t i = system && strcmp(turns[0].role, "system") == 0; i < n; i++)
+        list[count++] = turns[i];
+    list[count - 1] = (rotor_turn){.role = "user", .content = system ? last : copy};
+    *out = list;
+    *n_out = count;
+    return ROTOR_OK;
+}
+
+rotor_status rotor_rag_ground(const rotor_engine *e, const rotor_rag_context *c,
+                              const rotor_turn *turns, size_t n, rotor_turn **out, size_t *n_out,
+                              rotor_error *err) {
+    base_buf text = {0};
+    if (!e || !c || !c->turn || !turns || !n || !out || !n_out || !turns[n - 1].role ||
+        strcmp(turns[n - 1].role, "user") != 0)
+        return base_fail(err, ROTOR_E_ARG,
+                         "rotor_rag_ground: the last turn is to be the user's question");
+    const bool own = strcmp(turns[0].role, "system") == 0, system = takes_system(e);
+    put_paragraphs(&text, own && system ? turns[0].content : NULL, c->rules);
+    if (!system) base_buf_printf(&text, "\n\n%s", c->turn);
+    const rotor_status st = text.failed
+                                ? base_fail_nomem(err, "asking")
+                                : lay_out(turns, n, &text, system, c->turn, out, n_out, err);
+    base_buf_free(&text);
+    return st;
 }
 
 bool rotor_rag_asks_something(const char *question) {

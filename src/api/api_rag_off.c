@@ -78,6 +78,17 @@ rotor_status rotor_rag_gather(rotor_rag *r, const char *question, const rotor_ra
 void rotor_rag_context_free(rotor_rag_context *c) {
     if (c) memset(c, 0, sizeof *c);
 }
+rotor_status rotor_rag_ground(const rotor_engine *e, const rotor_rag_context *c,
+                              const rotor_turn *turns, size_t n, rotor_turn **out, size_t *n_out,
+                              rotor_error *err) {
+    (void)e, (void)c, (void)turns, (void)n, (void)out, (void)n_out;
+    return off(err);
+}
+rotor_status rotor_rag_describe(const rotor_rag_context *c, const rotor_rag_checked *checked,
+                                char **json, rotor_error *err) {
+    (void)c, (void)checked, (void)json;
+    return off(err);
+}
 bool rotor_rag_asks_something(const char *question) {
     (void)question;
     return false;
@@ -101,6 +112,11 @@ rotor_status rotor_rag_check(const rotor_rag_context *c, const char *answer, siz
 }
 void rotor_rag_checked_free(rotor_rag_checked *c) {
     if (c) memset(c, 0, sizeof *c);
+}
+size_t rotor_rag_place(const rotor_rag_hit *h, char *out, size_t cap) {
+    (void)h;
+    if (cap) out[0] = 0;
+    return 0;
 }
 rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *opt, rotor_rag_scores *out,
                             rotor_error *err) {

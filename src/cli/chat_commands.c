@@ -229,6 +229,38 @@ static void do_think(chat_talk *t, const char *argument) {
         say(t, "think: %s", choice_of(t, OPT_THINK, name));
 }
 
+/* ==== A knowledge store ======================================================================= */
+
+static void do_rag(chat_talk *t, const char *argument) {
+    if (!t->store.r) {
+        say(t, "no store: start with rotor chat --rag STORE");
+        return;
+    }
+    if (strcmp(argument, "on") == 0 || strcmp(argument, "off") == 0)
+        t->rag_off = strcmp(argument, "off") == 0;
+    else if (*argument)
+        say(t, "/rag on or /rag off");
+    say(t, "rag: %s, %s", t->rag_off ? "off" : "on", t->store.folder);
+}
+
+static void do_sources(chat_talk *t, const char *argument) {
+    base_buf b = {0};
+    (void)argument;
+    if (!t->found.n) {
+        say(t, t->store.r ? "the last answer had no sources" : "no store: start with --rag STORE");
+        return;
+    }
+    for (size_t i = 0; i < t->found.n; i++) {
+        base_buf_reset(&b);
+        base_buf_printf(&b, "[%zu] ", i + 1);
+        cli_put_place(&b, &t->found.sources[i].hit);
+        base_buf_puts(&b, "\n");
+        cli_put_plain(&b, t->found.sources[i].hit.text);
+        cli_log(&t->a, BASE_LOG_ERROR, "%s\n", b.data ? b.data : "");
+    }
+    base_buf_free(&b);
+}
+
 static void do_exit(chat_talk *t, const char *argument) {
     (void)argument;
     t->leave = true;
@@ -255,6 +287,8 @@ static const command commands[] = {
     {"ctx", "", "how much of the context is used", do_ctx},
     {"stats", "", "speed of the last answer and of all", do_stats},
     {"think", "[dim|show|hide]", "show or hide a model's reasoning", do_think},
+    {"rag", "[on|off]", "ask the knowledge store of --rag, or do not", do_rag},
+    {"sources", "", "the passages the last answer was given, whole", do_sources},
     {"exit", "", "leave (also Ctrl-D)", do_exit},
 };
 

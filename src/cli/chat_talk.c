@@ -54,6 +54,8 @@ void chat_free(chat_talk *t) {
     base_buf_free(&t->attached);
     base_buf_free(&t->edited);
     base_buf_free(&t->speed);
+    chat_forget_sources(t);
+    cli_store_close(&t->store); /* its model runs on the threads of the other */
     cli_draft_close(&t->draft);
     rotor_grammar_free(&t->grammar);
     rotor_session_free(&t->s);
@@ -63,19 +65,21 @@ void chat_free(chat_talk *t) {
 /* ==== Answering =============================================================================== */
 
 typedef struct answer {
-    chat_talk *t;          /* conversation */
-    cli_markdown md;       /* what is on its way to the terminal */
-    base_buf out;          /* scratch */
-    base_buf said;         /* the text so far, of an answer without parts */
-    rotor_reply *reply;    /* of a model that reasons, owned; else NULL */
-    bool dimmed;           /* reasoning is on its way to the terminal */
-    cli_progress progress; /* of the prompt */
-    uint32_t *ids;         /* [n_ids] prompt, owned; after a shift the shorter one */
-    size_t n_ids;          /* how many */
-    uint32_t n_said;       /* tokens of the answer so far */
+    chat_talk *t;           /* conversation */
+    cli_markdown md;        /* what is on its way to the terminal */
+    base_buf out;           /* scratch */
+    base_buf said;          /* the text so far, of an answer without parts */
+    rotor_reply *reply;     /* of a model that reasons, owned; else NULL */
+    rotor_rag_marks *marks; /* numbers of no source are taken out, owned; NULL: no sources */
+    bool dimmed;            /* reasoning is on its way to the terminal */
+    cli_progress progress;  /* of the prompt */
+    uint32_t *ids;          /* [n_ids] prompt, owned; after a shift the shorter one */
+    size_t n_ids;           /* how many */
+    uint32_t n_said;        /* tokens of the answer so far */
 } answer;
 
 static void show(answer *w, const char *text, size_t n_bytes) {
+    if (w->marks) text = rotor_rag_marks_put(w->marks, text, n_bytes, &n_bytes);
     base_buf_reset(&w->out);
     cli_markdown_put(&w->md, text, n_bytes, &w->out);
     cli_out(w->out.data, w->out.len);
@@ -83,6 +87,7 @@ static void show(answer *w, const char *text, size_t n_bytes) {
 
 /* Shows what the answer's Markdown has held back, and begins a new line. */
 static void end_block(answer *w) {
+    if (w->marks) show(w, NULL, 0);
     base_buf_reset(&w->out);
     cli_markdown_end(&w->md, &w->out);
     base_buf_puts(&w->out, "\n");
@@ -167,7 +172,12 @@ static rotor_status render(const chat_talk *t, uint32_t **ids, size_t *n, rotor_
                                      .content = t->turns[i].text,
                                      .ids = t->turns[i].ids,
                                      .n_ids = t->turns[i].n_ids};
-    rotor_status st = rotor_chat_prompt(t->e, list, count, &opt, ids, n, NULL, err);
+    rotor_turn *grounded = NULL;
+    rotor_status st = ROTOR_OK;
+    if (t->grounded) st = rotor_rag_ground(t->e, &t->found, list, count, &grounded, &count, err);
+    if (st == ROTOR_OK)
+        st = rotor_chat_prompt(t->e, grounded ? grounded : list, count, &opt, ids, n, NULL, err);
+    rotor_free(grounded);
     base_free(list);
     return st;
 }
@@ -308,11 +318,35 @@ static rotor_status keep(chat_talk *t, const answer *w, rotor_gen_result *r, rot
     return ROTOR_OK;
 }
 
+/* What the store has for the question. *refused: it has been said that there is nothing. */
+static rotor_status find_sources(answer *w, bool *refused, rotor_error *err) {
+    chat_talk *t = w->t;
+    uint32_t *ids = NULL;
+    size_t n = 0;
+    *refused = false;
+    chat_forget_sources(t);
+    if (!t->store.r || t->rag_off) return ROTOR_OK;
+    ROTOR_TRY(render(t, &ids, &n, err));
+    rotor_free(ids);
+    ROTOR_TRY(chat_find_sources(t, n, refused, err));
+    if (*refused) return chat_add(t, "assistant", cli_not_in_documents, err);
+    return t->grounded ? rotor_rag_marks_create(&w->marks, t->found.n, err) : ROTOR_OK;
+}
+
+static rotor_status check_sources(const answer *w, rotor_error *err) {
+    const char *text = w->reply ? rotor_reply_text(w->reply, ROTOR_PART_ANSWER) : w->said.data;
+    const size_t n = w->reply ? rotor_reply_bytes(w->reply, ROTOR_PART_ANSWER) : w->said.len;
+    return w->t->found.inside ? chat_check_sources(w->t, text ? text : "", n, err) : ROTOR_OK;
+}
+
 rotor_status chat_answer(chat_talk *t, rotor_error *err) {
     rotor_gen_result r = {0};
     answer w = {.t = t};
+    bool refused;
     cli_clear_interrupt();
-    rotor_status st = make_prompt(&w, err);
+    rotor_status st = find_sources(&w, &refused, err);
+    if (st == ROTOR_OK && refused) return ROTOR_OK;
+    if (st == ROTOR_OK) st = make_prompt(&w, err);
     if (st == ROTOR_OK && rotor_chat_has_parts(t->e))
         st = rotor_reply_create(&w.reply, t->e, on_piece, &w, err);
     if (st == ROTOR_OK) st = generate(&w, &r, err);
@@ -323,10 +357,12 @@ rotor_status chat_answer(chat_talk *t, rotor_error *err) {
     else if (st == ROTOR_OK)
         note_speed(t, &r);
     const bool begun = w.said.len || (w.reply && rotor_reply_bytes(w.reply, ROTOR_PART_ANSWER));
+    if (st == ROTOR_OK) st = check_sources(&w, err);
     if (st == ROTOR_OK)
         st = keep(t, &w, &r, err);
     else if (begun)
         (void)keep(t, &w, &r, NULL); /* as far as it came */
+    rotor_rag_marks_free(&w.marks);
     rotor_reply_free(&w.reply);
     base_buf_free(&w.said);
     base_buf_free(&w.out);

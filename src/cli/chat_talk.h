@@ -6,7 +6,7 @@
 #ifndef CHAT_TALK_H
 #define CHAT_TALK_H
 
-#include "cli/cli.h"
+#include "cli/store.h"
 
 typedef struct chat_turn {
     char *role;    /* "user" or "assistant", owned */
@@ -29,14 +29,19 @@ typedef struct chat_talk {
     bool told_shift;        /* that there are such, or that an answer lost its beginning */
     base_buf attached;      /* files put in front of the next message by /read */
     base_buf edited;        /* message that /edit made, to be sent next */
-    base_buf speed;         /* speed line of the last answer */
-    uint64_t n_answers;     /* given so far */
-    uint64_t n_decoded;     /* tokens in them */
-    uint64_t decode_us;     /* time for those */
-    bool styled;            /* colours and Markdown */
-    bool terminal;          /* a person is typing */
-    bool leave;             /* /exit was given */
-    bool stopped;           /* Ctrl-C ended the last answer or line */
+    cli_store store;        /* of --rag; r NULL: none */
+    bool rag_off;           /* /rag off: it is not asked */
+    rotor_rag_context found;   /* for the last question; nothing: it was not asked */
+    rotor_rag_checked checked; /* the last answer's citations */
+    bool grounded;             /* the model gets what was found */
+    base_buf speed;            /* speed line of the last answer */
+    uint64_t n_answers;        /* given so far */
+    uint64_t n_decoded;        /* tokens in them */
+    uint64_t decode_us;        /* time for those */
+    bool styled;               /* colours and Markdown */
+    bool terminal;             /* a person is typing */
+    bool leave;                /* /exit was given */
+    bool stopped;              /* Ctrl-C ended the last answer or line */
 } chat_talk;
 
 /* Drops turns from index n on. */
@@ -54,6 +59,16 @@ rotor_status chat_save_session(const chat_talk *t, const char *path, rotor_error
 rotor_status chat_load_session(chat_talk *t, const char *path, rotor_error *err);
 bool chat_is_session(const char *path); /* whether it looks like such a file */
 void chat_free(chat_talk *t);
+
+/* ---- A knowledge store (chat_rag.c) ---- */
+
+rotor_status chat_open_store(chat_talk *t, rotor_error *err);
+/* Searches for the last turn, the user's, with the earlier ones where it follows up; n_tok: tokens
+ * of the conversation as it is. *refused: nothing fits, and no answer is wanted then. */
+rotor_status chat_find_sources(chat_talk *t, size_t n_tok, bool *refused, rotor_error *err);
+/* Compares the answer with the sources, and tells them. */
+rotor_status chat_check_sources(chat_talk *t, const char *answer, size_t n_bytes, rotor_error *err);
+void chat_forget_sources(chat_talk *t);
 
 /* Runs a line that starts with '/'. */
 void chat_command(chat_talk *t, const char *line);

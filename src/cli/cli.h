@@ -218,6 +218,13 @@ typedef enum cli_opt {
     OPT_RUN_FILE,
     OPT_CHUNKED,
     OPT_REFUSE,
+    OPT_RAG,
+    OPT_RAG_STORES,
+    OPT_GATE,
+    OPT_STRICT,
+    OPT_SHOW_CONTEXT,
+    OPT_NO_ANSWER,
+    OPT_BUDGET,
     CLI_N_OPTS
 } cli_opt;
 

@@ -56,6 +56,7 @@ static rotor_status open_talk(chat_talk *t, const cli_args *a, rotor_error *err)
     ROTOR_TRY(rotor_session_create(&t->s, t->e, 0, err));
     ROTOR_TRY(cli_draft_open(&t->draft, a, t->e, t->s, err));
     ROTOR_TRY(cli_grammar_open(&t->grammar, a, t->e, err));
+    ROTOR_TRY(chat_open_store(t, err));
     if (cli_text(a, OPT_SYSTEM)) ROTOR_TRY(chat_set_system(t, cli_text(a, OPT_SYSTEM), err));
     ROTOR_TRY(resume(t, err));
     if (t->terminal)

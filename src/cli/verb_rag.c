@@ -3,126 +3,18 @@
  * rotor rag: knowledge stores. One function for each word behind it; the store is the word after
  * that: a folder's path, or a name, which is a folder under the user's data.
  */
-#include "cli/cli.h"
-#include "rotor_rag.h"
+#include "cli/store.h"
 
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-typedef struct job {
-    const cli_args *a;     /* options */
-    char *folder;          /* of the store, owned */
-    cli_model model;       /* that makes vectors */
-    rotor_engine *e;       /* of it, owned; NULL: keywords only */
-    rotor_rag *r;          /* owned */
-    cli_progress progress; /* of adding */
-} job;
 
 /* ==== Opening ================================================================================= */
 
-/* A word without a slash, where no such folder is, names a store of the user's own. */
-static char *store_folder(const char *word) {
-    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-    base_buf b = {0};
-    if (strchr(word, '/') || base_path_kind_of(word) == BASE_PATH_DIR) return base_strdup(word);
-    if (xdg && xdg[0] == '/')
-        base_buf_printf(&b, "%s/rotor/rag", xdg);
-    else if (home && home[0])
-        base_buf_printf(&b, "%s/.local/share/rotor/rag", home);
-    else
-        return base_strdup(word);
-    base_mkdirs(b.data, NULL);
-    base_buf_printf(&b, "/%s", word);
-    return b.failed ? (base_buf_free(&b), NULL) : b.data;
-}
-
-static void close_job(job *j) {
-    rotor_rag_close(&j->r);
-    rotor_engine_close(&j->e);
-    cli_model_free(&j->model);
-    base_free(j->folder);
-}
-
-/* Loading the embedding model says nothing but what went wrong. */
-static void log_trouble(void *user, int level, const char *line) {
-    if (level <= BASE_LOG_WARN) cli_log_line(user, level, line);
-}
-
-static rotor_status open_model(job *j, const char *word, rotor_error *err) {
-    rotor_engine_options opt = cli_engine_options(j->a);
-    ROTOR_TRY(cli_model_find(&j->model, word, err));
-    opt.embed = true;
-    opt.log = log_trouble;
-    return cli_engine_open(&j->e, j->a, &j->model, opt, err);
-}
-
-/* Which model makes vectors: the one asked for, else the one the store was filled with. */
-static rotor_status remembered_model(job *j, char **word, bool *asked, rotor_error *err) {
-    rotor_rag *peek = NULL;
-    rotor_rag_info info = {.size = sizeof info};
-    const char *named = cli_text(j->a, OPT_EMBED_MODEL);
-    *asked = named != NULL;
-    *word = named ? base_strdup(named) : NULL;
-    if (named) return *word ? ROTOR_OK : base_fail_nomem(err, "opening a store");
-    if (rotor_rag_open(&peek, j->folder, NULL, NULL) != ROTOR_OK) return ROTOR_OK;
-    if (rotor_rag_get_info(peek, &info, NULL) == ROTOR_OK && info.model_path[0])
-        *word = base_strdup(info.model_path);
-    rotor_rag_close(&peek);
-    return ROTOR_OK;
-}
-
-static rotor_status find_model(job *j, rotor_error *err) {
-    char *word = NULL;
-    bool asked;
-    rotor_error why = {0};
-    if (cli_on(j->a, OPT_NO_EMBED)) return ROTOR_OK;
-    ROTOR_TRY(remembered_model(j, &word, &asked, err));
-    rotor_status st = word ? open_model(j, word, &why) : ROTOR_OK;
-    if (st != ROTOR_OK && asked) st = base_fail(err, st, "%s", why.message);
-    if (st != ROTOR_OK && !asked) {
-        cli_log(j->a, BASE_LOG_WARN,
-                "rotor: the store's embedding model cannot be opened, words "
-                "only: %s",
-                why.message);
-        st = ROTOR_OK;
-    }
-    base_free(word);
-    return st;
-}
-
-/* rotor-extract lies beside this program; NULL: it does not. */
-static char *find_extract(void) {
-    char *own = base_path_absolute("/proc/self/exe"), *slash = own ? strrchr(own, '/') : NULL;
-    if (slash) *slash = 0;
-    char *path = slash ? base_path_join(own, "rotor-extract") : NULL;
-    if (path && base_path_kind_of(path) != BASE_PATH_FILE) {
-        base_free(path);
-        path = NULL;
-    }
-    base_free(own);
-    return path;
-}
+typedef cli_store job;
 
 static rotor_status open_store(job *j, bool write, bool model, rotor_error *err) {
-    rotor_rag_options opt = rotor_rag_options_default();
-    char *whole = NULL, *extract;
-    j->folder = store_folder(cli_word(j->a, 1));
-    if (!j->folder) return base_fail_nomem(err, "opening a store");
-    if (model) ROTOR_TRY(find_model(j, err));
-    if (j->e && j->model.path) whole = base_path_absolute(j->model.path);
-    opt.create = write && strcmp(cli_word(j->a, 0), "add") == 0;
-    opt.write = write;
-    opt.embedder = j->e;
-    opt.embedder_path = whole ? whole : "embedded";
-    opt.extract = extract = write ? find_extract() : NULL;
-    opt.cpu = cli_text(j->a, OPT_CPU);
-    opt.log = cli_log_line;
-    opt.log_user = (void *)(uintptr_t)j->a;
-    const rotor_status st = rotor_rag_open(&j->r, j->folder, &opt, err);
-    base_free(whole);
-    base_free(extract);
-    return st;
+    const cli_store_how how = {
+        .create = write && strcmp(cli_word(j->a, 0), "add") == 0, .write = write, .model = model};
+    return cli_store_open(j, cli_word(j->a, 1), &how, err);
 }
 
 /* ==== add, reembed, remove ==================================================================== */
@@ -226,19 +118,6 @@ static int rag_verify(job *j) {
 
 /* ==== list ==================================================================================== */
 
-/* One JSON object on one line. */
-static int print_line(const cli_args *a, json_t *v) {
-    const size_t n = v ? json_dumpb(v, NULL, 0, JSON_COMPACT) : 0;
-    char *text = base_alloc(n + 1);
-    if (!v || !text) return cli_fail_text(a, "out of memory while writing JSON");
-    json_dumpb(v, text, n, JSON_COMPACT);
-    cli_out(text, n);
-    cli_outf("\n");
-    base_free(text);
-    json_decref(v);
-    return CLI_DONE;
-}
-
 static json_t *text_of(const char *s) { return cli_json_text(s, strlen(s)); }
 
 static bool list_file(void *user, const rotor_rag_file *f) {
@@ -246,11 +125,11 @@ static bool list_file(void *user, const rotor_rag_file *f) {
     const char *only = cli_text(j->a, OPT_STATUS);
     if (only && strcmp(only, f->status) != 0) return true;
     if (cli_on(j->a, OPT_JSON))
-        return print_line(j->a,
-                          json_pack("{s:o,s:s,s:o,s:I,s:I,s:I}", "path", text_of(f->path), "status",
-                                    f->status, "message", text_of(f->message), "documents",
-                                    (json_int_t)f->n_docs, "passages", (json_int_t)f->n_chunks,
-                                    "bytes", (json_int_t)f->bytes)) == CLI_DONE;
+        return cli_json_line(j->a, json_pack("{s:o,s:s,s:o,s:I,s:I,s:I}", "path", text_of(f->path),
+                                             "status", f->status, "message", text_of(f->message),
+                                             "documents", (json_int_t)f->n_docs, "passages",
+                                             (json_int_t)f->n_chunks, "bytes",
+                                             (json_int_t)f->bytes)) == CLI_DONE;
     cli_outf("%-8s %6llu %s%s%s\n", f->status, (unsigned long long)f->n_chunks, f->path,
              f->message[0] ? "  # " : "", f->message);
     return true;
@@ -289,24 +168,11 @@ static int rag_status(job *j) {
 
 /* ==== search ================================================================================== */
 
-static void print_place(const rotor_rag_hit *h) {
-    cli_outf("%s", h->path);
-    if (h->id[0])
-        cli_outf(" %s", h->id);
-    else if (h->page)
-        cli_outf(" page %u", h->page);
-    else if (!h->line)
-        return;
-    else if (h->last_line > h->line)
-        cli_outf(":%u-%u", h->line, h->last_line);
-    else
-        cli_outf(":%u", h->line);
-}
-
 static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
-    cli_outf("%zu. ", i + 1);
-    print_place(h);
-    cli_outf("  %.3f\n", (double)h->score);
+    base_buf place = {0};
+    cli_put_place(&place, h);
+    cli_outf("%zu. %s  %.3f\n", i + 1, place.data ? place.data : "", (double)h->score);
+    base_buf_free(&place);
     if (cli_on(a, OPT_EXPLAIN))
         cli_outf("   bm25 %.3f (rank %u), cosine %.3f (rank %u)\n", (double)h->bm25, h->rank_lex,
                  (double)h->cosine, h->rank_vec);
@@ -321,7 +187,7 @@ static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
 }
 
 static int print_hit_json(const cli_args *a, size_t i, const rotor_rag_hit *h) {
-    return print_line(
+    return cli_json_line(
         a, json_pack("{s:I,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:o,s:o,s:[i,i],s:[i,i],s:[I,I],s:o}",
                      "rank", (json_int_t)i + 1, "score", (double)h->score, "bm25", (double)h->bm25,
                      "cosine", (double)h->cosine, "rank_lexical", (int)h->rank_lex, "rank_vector",
@@ -342,32 +208,20 @@ static int print_hits(const job *j, const rotor_rag_hits *h) {
         cli_log(j->a, BASE_LOG_INFO, "by words only: the store has no vectors of an open model");
     if (cli_on(j->a, OPT_EXPLAIN))
         cli_log(j->a, BASE_LOG_INFO,
-                "best cosine %.3f, words covered %.2f, match %.2f; embedding %.2f ms, words %.2f, "
-                "vectors "
-                "%.2f, fusion %.2f",
+                "best cosine %.3f, words covered %.2f, match %.2f: %s; embedding %.2f ms, words "
+                "%.2f, vectors %.2f, fusion %.2f",
                 (double)h->best_cosine, (double)h->coverage, (double)h->match,
+                h->relevant ? "likely an answer" : "not in the documents",
                 (double)h->embed_us / 1e3, (double)h->lex_us / 1e3, (double)h->vec_us / 1e3,
                 (double)h->fuse_us / 1e3);
     if (status == CLI_DONE && !h->n) return cli_fail_text(j->a, "nothing found");
     return status;
 }
 
-static rotor_rag_mode mode_of(const cli_args *a) {
-    static const rotor_rag_mode modes[] = {ROTOR_RAG_HYBRID, ROTOR_RAG_LEXICAL, ROTOR_RAG_VECTOR};
-    return modes[cli_int(a, OPT_RAG_MODE)];
-}
-
 static int rag_search(job *j) {
     rotor_error err = {0};
     rotor_rag_hits hits;
-    rotor_rag_query q = rotor_rag_query_default();
-    q.k = (uint32_t)cli_int(j->a, OPT_HITS);
-    q.mode = mode_of(j->a);
-    if (cli_on(j->a, OPT_NO_EMBED) && q.mode == ROTOR_RAG_HYBRID) q.mode = ROTOR_RAG_LEXICAL;
-    q.fusion = cli_int(j->a, OPT_FUSION) ? ROTOR_RAG_RRF : ROTOR_RAG_CONVEX;
-    q.filter = j->a->many[OPT_FILTER];
-    q.n_filter = j->a->n_many[OPT_FILTER];
-    q.plain = cli_on(j->a, OPT_PLAIN);
+    const rotor_rag_query q = cli_store_query(j->a);
     if (j->a->n_words != 3) return cli_usage(j->a, "rotor rag search STORE \"question\"");
     rotor_status st = open_store(j, false, q.mode != ROTOR_RAG_LEXICAL, &err);
     if (st == ROTOR_OK) st = rotor_rag_search(j->r, cli_word(j->a, 2), &q, &hits, &err);
@@ -412,7 +266,7 @@ static int rag_eval(job *j) {
     o.queries = cli_text(j->a, OPT_QUERIES);
     o.qrels = cli_text(j->a, OPT_QRELS);
     o.run = cli_text(j->a, OPT_RUN_FILE);
-    o.mode = mode_of(j->a);
+    o.mode = cli_store_query(j->a).mode;
     o.fusion = cli_int(j->a, OPT_FUSION) ? ROTOR_RAG_RRF : ROTOR_RAG_CONVEX;
     o.chunked = cli_on(j->a, OPT_CHUNKED);
     o.refuse = cli_text(j->a, OPT_REFUSE);
@@ -429,9 +283,9 @@ static int rag_eval(job *j) {
 static const struct {
     const char *name;  /* as typed */
     int (*run)(job *); /* exit status */
-} words[] = {{"add", rag_add},         {"search", rag_search}, {"list", rag_list},
-             {"remove", rag_remove},   {"eval", rag_eval},     {"status", rag_status},
-             {"reembed", rag_reembed}, {"verify", rag_verify}};
+} words[] = {{"add", rag_add},       {"search", rag_search},   {"ask", cli_rag_ask},
+             {"list", rag_list},     {"remove", rag_remove},   {"eval", rag_eval},
+             {"status", rag_status}, {"reembed", rag_reembed}, {"verify", rag_verify}};
 
 static const char *word_at(const void *ctx, size_t i) {
     (void)ctx;
@@ -445,12 +299,13 @@ int verb_rag(const cli_args *a) {
         if (strcmp(words[i].name, word) != 0) continue;
         if (a->n_words < 2) return cli_usage(a, "no STORE: rotor rag %s STORE", word);
         const int status = words[i].run(&j);
-        close_job(&j);
+        cli_store_close(&j);
         return status;
     }
     const char *near = cli_nearest(word, word_at, NULL);
-    return cli_usage(a,
-                     "no 'rotor rag %s'%s%s%s; there are add, search, list, remove, eval, status, "
-                     "reembed and verify",
-                     word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return cli_usage(
+        a,
+        "no 'rotor rag %s'%s%s%s; there are add, search, ask, list, remove, eval, status, "
+        "reembed and verify",
+        word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }

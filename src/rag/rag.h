@@ -177,9 +177,9 @@ typedef struct rag_context {
     bool relevant;       /* rag_is_relevant, of the question or of it with what it follows up */
     bool followed_up;    /* what was asked before has been searched for, too */
     bool lexical_only;   /* as in rag_hits */
-    float best_cosine, coverage; /* as in rag_hits, the better of both searches */
-    size_t n_tok;                /* of the sources */
-    uint64_t search_us;          /* time for all of it */
+    float best_cosine, coverage, match; /* as in rag_hits, the better of both searches */
+    size_t n_tok;                       /* of the sources */
+    uint64_t search_us;                 /* time for all of it */
 } rag_context;
 rotor_status rag_gather(rag *r, base_str question, const rag_ask *a, rag_context *out,
                         rotor_error *err);

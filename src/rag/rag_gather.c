@@ -104,6 +104,7 @@ static void take_hits(gatherer *g, rag_hits *h, float weight) {
     g->out->lexical_only |= h->lexical_only;
     g->out->best_cosine = BASE_MAX(g->out->best_cosine, h->best_cosine);
     g->out->coverage = BASE_MAX(g->out->coverage, h->coverage);
+    g->out->match = BASE_MAX(g->out->match, h->match);
 }
 
 static rotor_status search(gatherer *g, base_str query, float weight, rotor_error *err) {

@@ -70,7 +70,7 @@ typedef struct rag_lex_term {
     uint32_t id;  /* number; UINT32_MAX: in no document */
     float count;  /* in the query */
     float idf;    /* weight */
-    float gate;   /* the same as if there were a thousand passages at least */
+    float gate;   /* the same as if there were a thousand passages at least; 0: "tell" */
     bool without; /* -word: passages with it are left out */
 } rag_lex_term;
 

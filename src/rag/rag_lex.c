@@ -35,6 +35,17 @@ static float idf_of(const parser *p, uint32_t id, size_t least) {
     return (float)log(1 + (units - n + 0.5) / (n + 0.5));
 }
 
+/* Words that say what kind of answer is wanted, "how long", "tell me": no document need have them
+ * to hold it. They count in a search, and not in what part of a question is covered. Stems. */
+static bool asks(base_str t) {
+    static const char *const words[] = {"much",  "mani",    "long",    "often", "far",  "tell",
+                                        "pleas", "explain", "describ", "mean",  "know", "show",
+                                        "find",  "list",    "give",    "name"};
+    for (size_t i = 0; i < BASE_COUNT(words); i++)
+        if (base_str_is(t, words[i])) return true;
+    return false;
+}
+
 static rotor_status take_term(void *user, const rag_term *t) {
     parser *p = user;
     rag_lex_query *q = p->q;
@@ -52,7 +63,7 @@ static rotor_status take_term(void *user, const rag_term *t) {
     q->terms[q->n++] = (rag_lex_term){.id = id,
                                       .count = 1,
                                       .idf = idf_of(p, id, 0),
-                                      .gate = idf_of(p, id, 1000),
+                                      .gate = asks(t->t) ? 0 : idf_of(p, id, 1000),
                                       .without = p->without};
     return ROTOR_OK;
 }

@@ -109,9 +109,11 @@ void rag_quote(base_buf *out, size_t number, const rag_hit *h) {
     enum { HEADING = 160 };
     base_buf_printf(out, "[%zu] ", number);
     put_place(out, h);
-    if (h->title[0] || h->heading[0]) base_buf_puts(out, ": ");
-    put_line(out, h->title, HEADING);
-    if (h->title[0] && h->heading[0]) base_buf_puts(out, " › ");
+    const size_t n = strlen(h->title);
+    const bool repeated = n && strncmp(h->title, h->heading, n) == 0; /* a file's first heading */
+    if (n || h->heading[0]) base_buf_puts(out, ": ");
+    if (!repeated) put_line(out, h->title, HEADING);
+    if (n && !repeated && h->heading[0]) base_buf_puts(out, " › ");
     put_line(out, h->heading, HEADING);
     base_buf_puts(out, "\n");
     put_text(out, base_str_of(h->text));

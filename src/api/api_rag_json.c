@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * An answer's sources and citations as JSON: one form for the command line, the server and the
+ * page. Texts are of documents, any bytes: what is not UTF-8 becomes U+FFFD.
+ */
+#include "api/api_internal.h"
+#include "api/api_rag.h"
+
+#include <jansson.h>
+
+static json_t *text_json(const char *s, size_t n) {
+    base_buf b = {0};
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        const int k = base_utf8_decode(s + i, n - i, &cp);
+        base_buf_append(&b, cp < 0 ? "\xEF\xBF\xBD" : s + i, cp < 0 ? 3 : (size_t)k);
+        i += (size_t)k;
+    }
+    json_t *v = b.failed ? NULL : json_stringn(b.data ? b.data : "", b.len);
+    base_buf_free(&b);
+    return v;
+}
+
+static json_t *str(const char *s) { return text_json(s, strlen(s)); }
+
+/* "file:///home/me/deck.md#L5", "…paper.pdf#page=3". */
+static json_t *uri_json(const rotor_rag_hit *h) {
+    base_buf b = {0};
+    base_buf_puts(&b, "file://");
+    for (const char *s = h->path; *s; s++) {
+        const unsigned char c = (unsigned char)*s;
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9') || strchr("/-._~", c) != NULL;
+        base_buf_printf(&b, plain ? "%c" : "%%%02X", c);
+    }
+    if (h->page)
+        base_buf_printf(&b, "#page=%u", h->page);
+    else if (h->line)
+        base_buf_printf(&b, "#L%u", h->line);
+    json_t *v = b.failed ? NULL : json_string(b.data);
+    base_buf_free(&b);
+    return v;
+}
+
+static json_t *place_json(const rotor_rag_hit *h) {
+    const size_t n = rotor_rag_place(h, NULL, 0);
+    char *text = base_alloc(n + 1);
+    if (!text) return NULL;
+    rotor_rag_place(h, text, n + 1);
+    json_t *v = text_json(text, n);
+    base_free(text);
+    return v;
+}
+
+static json_t *source_json(const rotor_rag_context *c, size_t i) {
+    const rotor_rag_hit *h = &c->sources[i].hit;
+    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:[I,I],s:[I,I],s:[I,I],s:f,s:f,s:f,s:o,s:b}",
+                     "number", (json_int_t)i + 1, "place", place_json(h), "uri", uri_json(h),
+                     "path", str(h->path), "id", str(h->id), "title", str(h->title), "heading",
+                     str(h->heading), "lines", (json_int_t)h->line, (json_int_t)h->last_line,
+                     "pages", (json_int_t)h->page, (json_int_t)h->last_page, "bytes",
+                     (json_int_t)h->begin, (json_int_t)h->end, "score", (double)h->score, "bm25",
+                     (double)h->bm25, "cosine", (double)h->cosine, "text", str(h->text),
+                     "suspicious", (int)c->sources[i].suspicious);
+}
+
+static json_t *citation_json(const rotor_rag_checked *k, size_t i) {
+    const rotor_rag_citation *q = &k->citations[i];
+    return json_pack("{s:I,s:o,s:[I,I],s:f,s:b,s:b}", "source", (json_int_t)q->source + 1,
+                     "sentence", text_json(k->text + q->begin, q->end - q->begin), "bytes",
+                     (json_int_t)q->begin, (json_int_t)q->end, "support", (double)q->support,
+                     "supported", (int)q->supported, "added", (int)q->added);
+}
+
+static void put_checked(json_t *o, const rotor_rag_checked *k) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < k->n_citations; i++) json_array_append_new(list, citation_json(k, i));
+    json_object_set_new(o, "citations", list);
+    json_object_set_new(o, "removed", json_integer((json_int_t)k->n_removed));
+}
+
+rotor_status rotor_rag_describe(const rotor_rag_context *c, const rotor_rag_checked *checked,
+                                char **json, rotor_error *err) {
+    if (!c || !json)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_describe: a required argument is missing");
+    json_t *o = json_pack("{s:b,s:b,s:f,s:f,s:f,s:I}", "relevant", (int)c->relevant, "followed_up",
+                          (int)c->followed_up, "best_cosine", (double)c->best_cosine, "coverage",
+                          (double)c->coverage, "match", (double)c->match, "source_tokens",
+                          (json_int_t)c->n_tok);
+    json_t *sources = json_array(), *degraded = json_array();
+    if (c->lexical_only) json_array_append_new(degraded, json_string("vector"));
+    for (size_t i = 0; i < c->n; i++) json_array_append_new(sources, source_json(c, i));
+    json_object_set_new(o, "degraded", degraded);
+    json_object_set_new(o, "sources", sources);
+    if (checked) put_checked(o, checked);
+    const size_t n = o ? json_dumpb(o, NULL, 0, JSON_COMPACT) : 0;
+    char *text = n ? base_alloc(n + 1) : NULL;
+    if (text) json_dumpb(o, text, n, JSON_COMPACT);
+    json_decref(o);
+    if (!text) return base_fail_nomem(err, "writing JSON");
+    *json = text;
+    return ROTOR_OK;
+}

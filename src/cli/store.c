@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Opening a knowledge store for a verb, and telling where an answer's sources are.
+ */
+#include "cli/store.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ==== Opening ================================================================================= */
+
+/* A word without a slash, where no such folder is, names a store of the user's own. */
+static char *store_folder(const char *word) {
+    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    base_buf b = {0};
+    if (strchr(word, '/') || base_path_kind_of(word) == BASE_PATH_DIR) return base_strdup(word);
+    if (xdg && xdg[0] == '/')
+        base_buf_printf(&b, "%s/rotor/rag", xdg);
+    else if (home && home[0])
+        base_buf_printf(&b, "%s/.local/share/rotor/rag", home);
+    else
+        return base_strdup(word);
+    base_mkdirs(b.data, NULL);
+    base_buf_printf(&b, "/%s", word);
+    return b.failed ? (base_buf_free(&b), NULL) : b.data;
+}
+
+void cli_store_close(cli_store *s) {
+    rotor_rag_close(&s->r);
+    rotor_engine_close(&s->e);
+    cli_model_free(&s->model);
+    s->model = (cli_model){0};
+    base_free(s->folder);
+    s->folder = NULL;
+}
+
+/* Loading the embedding model says nothing but what went wrong. */
+static void log_trouble(void *user, int level, const char *line) {
+    if (level <= BASE_LOG_WARN) cli_log_line(user, level, line);
+}
+
+/* --ctx, --layers and --lora are about the model that writes. */
+static rotor_status open_model(cli_store *s, const char *word, const cli_store_how *how,
+                               rotor_error *err) {
+    rotor_engine_options opt = cli_engine_options(s->a);
+    ROTOR_TRY(cli_model_find(&s->model, word, err));
+    opt.embed = true;
+    opt.log = log_trouble;
+    opt.ctx = UINT32_MAX;
+    opt.max_layers = 0;
+    opt.lora = NULL;
+    opt.threads_of = how->writer;
+    if (how->one_thread) opt.threads = 1;
+    return cli_engine_open(&s->e, s->a, &s->model, opt, err);
+}
+
+/* Which model makes vectors: the one asked for, else the one the store was filled with. */
+static rotor_status remembered_model(cli_store *s, char **word, bool *asked, rotor_error *err) {
+    rotor_rag *peek = NULL;
+    rotor_rag_info info = {.size = sizeof info};
+    const char *named = cli_text(s->a, OPT_EMBED_MODEL);
+    *asked = named != NULL;
+    *word = named ? base_strdup(named) : NULL;
+    if (named) return *word ? ROTOR_OK : base_fail_nomem(err, "opening a store");
+    if (rotor_rag_open(&peek, s->folder, NULL, NULL) != ROTOR_OK) return ROTOR_OK;
+    if (rotor_rag_get_info(peek, &info, NULL) == ROTOR_OK && info.model_path[0])
+        *word = base_strdup(info.model_path);
+    rotor_rag_close(&peek);
+    return ROTOR_OK;
+}
+
+static rotor_status find_model(cli_store *s, const cli_store_how *how, rotor_error *err) {
+    char *word = NULL;
+    bool asked;
+    rotor_error why = {0};
+    if (cli_on(s->a, OPT_NO_EMBED)) return ROTOR_OK;
+    ROTOR_TRY(remembered_model(s, &word, &asked, err));
+    rotor_status st = word ? open_model(s, word, how, &why) : ROTOR_OK;
+    if (st != ROTOR_OK && asked) st = base_fail(err, st, "%s", why.message);
+    if (st != ROTOR_OK && !asked) {
+        cli_log(s->a, BASE_LOG_WARN,
+                "rotor: the store's embedding model cannot be opened, words "
+                "only: %s",
+                why.message);
+        st = ROTOR_OK;
+    }
+    base_free(word);
+    return st;
+}
+
+/* rotor-extract lies beside this program; NULL: it does not. */
+static char *find_extract(void) {
+    char *own = base_path_absolute("/proc/self/exe"), *slash = own ? strrchr(own, '/') : NULL;
+    if (slash) *slash = 0;
+    char *path = slash ? base_path_join(own, "rotor-extract") : NULL;
+    if (path && base_path_kind_of(path) != BASE_PATH_FILE) {
+        base_free(path);
+        path = NULL;
+    }
+    base_free(own);
+    return path;
+}
+
+rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how *how,
+                            rotor_error *err) {
+    rotor_rag_options opt = rotor_rag_options_default();
+    char *whole = NULL, *extract;
+    s->folder = store_folder(word);
+    if (!s->folder) return base_fail_nomem(err, "opening a store");
+    if (how->model) ROTOR_TRY(find_model(s, how, err));
+    if (s->e && s->model.path) whole = base_path_absolute(s->model.path);
+    opt.create = how->create;
+    opt.write = how->write;
+    opt.embedder = s->e;
+    opt.embedder_path = whole ? whole : "embedded";
+    opt.extract = extract = how->write ? find_extract() : NULL;
+    opt.cpu = cli_text(s->a, OPT_CPU);
+    opt.log = cli_log_line;
+    opt.log_user = (void *)(uintptr_t)s->a;
+    const rotor_status st = rotor_rag_open(&s->r, s->folder, &opt, err);
+    base_free(whole);
+    base_free(extract);
+    return st;
+}
+
+rotor_rag_query cli_store_query(const cli_args *a) {
+    static const rotor_rag_mode modes[] = {ROTOR_RAG_HYBRID, ROTOR_RAG_LEXICAL, ROTOR_RAG_VECTOR};
+    rotor_rag_query q = rotor_rag_query_default();
+    if (cli_int(a, OPT_HITS)) q.k = (uint32_t)cli_int(a, OPT_HITS);
+    q.mode = modes[cli_int(a, OPT_RAG_MODE)];
+    if (cli_on(a, OPT_NO_EMBED) && q.mode == ROTOR_RAG_HYBRID) q.mode = ROTOR_RAG_LEXICAL;
+    q.fusion = cli_int(a, OPT_FUSION) ? ROTOR_RAG_RRF : ROTOR_RAG_CONVEX;
+    q.filter = a->many[OPT_FILTER];
+    q.n_filter = a->n_many[OPT_FILTER];
+    q.plain = cli_on(a, OPT_PLAIN);
+    return q;
+}
+
+cli_gate cli_gate_of(const cli_args *a, cli_gate fallback) {
+    return cli_given(a, OPT_GATE) ? (cli_gate)cli_int(a, OPT_GATE) : fallback;
+}
+
+/* ==== Telling ================================================================================= */
+
+const char cli_not_in_documents[] = "Not in your documents: nothing there is near enough to the "
+                                    "question.";
+
+int cli_json_line(const cli_args *a, json_t *v) {
+    const size_t n = v ? json_dumpb(v, NULL, 0, JSON_COMPACT) : 0;
+    char *text = base_alloc(n + 1);
+    if (!v || !text) return cli_fail_text(a, "out of memory while writing JSON");
+    json_dumpb(v, text, n, JSON_COMPACT);
+    cli_out(text, n);
+    cli_outf("\n");
+    base_free(text);
+    json_decref(v);
+    return CLI_DONE;
+}
+
+void cli_put_plain(base_buf *out, const char *s) {
+    for (size_t n = strlen(s); n;) {
+        int32_t cp;
+        const size_t k = (size_t)base_utf8_decode(s, n, &cp);
+        const bool control = (cp < 32 && cp != '\n' && cp != '\t') || (cp >= 127 && cp < 160);
+        base_buf_append(out, control ? "?" : s, control ? 1 : k);
+        s += k;
+        n -= k;
+    }
+}
+
+void cli_put_place(base_buf *out, const rotor_rag_hit *h) {
+    const size_t n = rotor_rag_place(h, NULL, 0);
+    if (!base_buf_reserve(out, n + 1)) return;
+    rotor_rag_place(h, out->data + out->len, n + 1);
+    out->len += n;
+}
+
+static bool is_cited(const rotor_rag_checked *k, size_t source, bool *unsure) {
+    bool cited = false;
+    *unsure = true;
+    for (size_t i = 0; i < k->n_citations; i++) {
+        if (k->citations[i].source != source) continue;
+        cited = true;
+        *unsure &= !k->citations[i].supported;
+    }
+    *unsure &= cited;
+    return cited;
+}
+
+static void put_source(base_buf *out, const rotor_rag_context *c, size_t i, const char *note) {
+    const rotor_rag_hit *h = &c->sources[i].hit;
+    base_buf_printf(out, "[%zu] ", i + 1);
+    cli_put_place(out, h);
+    const size_t n = strlen(h->title);
+    const bool repeated = n && strncmp(h->title, h->heading, n) == 0; /* a file's first heading */
+    if (n || h->heading[0]) base_buf_puts(out, "  ");
+    if (!repeated) cli_put_plain(out, h->title);
+    if (n && !repeated && h->heading[0]) base_buf_puts(out, " › ");
+    cli_put_plain(out, h->heading);
+    base_buf_printf(out, "%s%s\n", note,
+                    c->sources[i].suspicious ? "  (this passage gives orders; they do not count)"
+                                             : "");
+}
+
+void cli_put_sources(base_buf *out, const rotor_rag_context *c, const rotor_rag_checked *k) {
+    bool unsure, any = false;
+    for (size_t i = 0; i < c->n; i++) any |= is_cited(k, i, &unsure);
+    base_buf_puts(out, any ? "Sources:\n" : "No source is named; consulted:\n");
+    for (size_t i = 0; i < c->n; i++)
+        if (is_cited(k, i, &unsure) || !any)
+            put_source(out, c, i, unsure ? "  (hardly a word of the sentence is there)" : "");
+    if (k->n_removed)
+        base_buf_printf(out, "(%zu number%s of no source taken out)\n", k->n_removed,
+                        k->n_removed > 1 ? "s" : "");
+}

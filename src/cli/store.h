@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Knowledge stores on the command line: opened by the verbs rag, chat and serve, and asked.
+ */
+#ifndef CLI_STORE_H
+#define CLI_STORE_H
+
+#include "cli/cli.h"
+#include "rotor_rag.h"
+
+typedef struct cli_store {
+    const cli_args *a;     /* options */
+    char *folder;          /* of the store, owned */
+    cli_model model;       /* that makes vectors */
+    rotor_engine *e;       /* of it, owned; NULL: keywords only */
+    rotor_rag *r;          /* owned */
+    cli_progress progress; /* of adding */
+} cli_store;
+
+typedef struct cli_store_how {
+    bool create, write;         /* as rotor_rag_options */
+    bool model;                 /* the one that makes vectors is wanted, too */
+    bool one_thread;            /* which gets a thread of its own: others use the processor */
+    const rotor_engine *writer; /* it runs on the threads of this one; NULL: on its own */
+} cli_store_how;
+/* word: a folder, or a name for one under the user's data. s->a is set; closed also after a
+ * failure. A remembered model that cannot be opened is a warning, one that was asked for an error.
+ */
+rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how *how,
+                            rotor_error *err);
+void cli_store_close(cli_store *s);
+/* Legs, fusion, filters and number of hits as the options say. */
+rotor_rag_query cli_store_query(const cli_args *a);
+
+/* "notes/deck.md:5-7", "paper.pdf page 3", "corpus.jsonl 17" behind what is in out. */
+void cli_put_place(base_buf *out, const rotor_rag_hit *h);
+/* Text of a document or a name: control characters, which would speak to the terminal, become ?. */
+void cli_put_plain(base_buf *out, const char *s);
+/* One JSON object on one line; releases v. */
+int cli_json_line(const cli_args *a, struct json_t *v);
+/* The sources of an answer, as a reader needs them: those it names, or all it was given. */
+void cli_put_sources(base_buf *out, const rotor_rag_context *c, const rotor_rag_checked *checked);
+/* What is said where the store holds no answer. */
+extern const char cli_not_in_documents[];
+/* When to answer without fitting sources: --gate, else what the verb does. */
+typedef enum cli_gate { CLI_GATE_STRICT, CLI_GATE_AUTO, CLI_GATE_ALWAYS } cli_gate;
+cli_gate cli_gate_of(const cli_args *a, cli_gate fallback);
+
+/* rotor rag ask */
+int cli_rag_ask(cli_store *s);
+
+#endif
