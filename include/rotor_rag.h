@@ -176,6 +176,10 @@ typedef struct rotor_rag_hits {
 ROTOR_API rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,
                                         rotor_rag_hits *out, rotor_error *err);
 ROTOR_API void rotor_rag_hits_free(rotor_rag_hits *h);
+/* The hits as a JSON array, {"number", "path", "place", "uri", "lines", "text", "score" …} each:
+ * *json: new, rotor_free. */
+ROTOR_API rotor_status rotor_rag_describe_hits(const rotor_rag_hits *h, char **json,
+                                               rotor_error *err);
 /* Where a passage is, for people: "notes/deck.md:5-7", "paper.pdf page 3", "corpus.jsonl 17";
  * control characters in names become ?. Writes at most cap bytes, the zero included; returns the
  * bytes there are, without it. */

@@ -52,16 +52,14 @@ static json_t *place_json(const rotor_rag_hit *h) {
     return v;
 }
 
-static json_t *source_json(const rotor_rag_context *c, size_t i) {
-    const rotor_rag_hit *h = &c->sources[i].hit;
-    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:[I,I],s:[I,I],s:[I,I],s:f,s:f,s:f,s:o,s:b}",
+static json_t *hit_json(const rotor_rag_hit *h, size_t i) {
+    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:[I,I],s:[I,I],s:[I,I],s:f,s:f,s:f,s:o}",
                      "number", (json_int_t)i + 1, "place", place_json(h), "uri", uri_json(h),
                      "path", str(h->path), "id", str(h->id), "title", str(h->title), "heading",
                      str(h->heading), "lines", (json_int_t)h->line, (json_int_t)h->last_line,
                      "pages", (json_int_t)h->page, (json_int_t)h->last_page, "bytes",
                      (json_int_t)h->begin, (json_int_t)h->end, "score", (double)h->score, "bm25",
-                     (double)h->bm25, "cosine", (double)h->cosine, "text", str(h->text),
-                     "suspicious", (int)c->sources[i].suspicious);
+                     (double)h->bm25, "cosine", (double)h->cosine, "text", str(h->text));
 }
 
 static json_t *citation_json(const rotor_rag_checked *k, size_t i) {
@@ -79,6 +77,17 @@ static void put_checked(json_t *o, const rotor_rag_checked *k) {
     json_object_set_new(o, "removed", json_integer((json_int_t)k->n_removed));
 }
 
+/* Releases o. */
+static rotor_status give_text(json_t *o, char **json, rotor_error *err) {
+    const size_t n = o ? json_dumpb(o, NULL, 0, JSON_COMPACT) : 0;
+    char *text = n ? base_alloc(n + 1) : NULL;
+    if (text) json_dumpb(o, text, n, JSON_COMPACT);
+    json_decref(o);
+    if (!text) return base_fail_nomem(err, "writing JSON");
+    *json = text;
+    return ROTOR_OK;
+}
+
 rotor_status rotor_rag_describe(const rotor_rag_context *c, const rotor_rag_checked *checked,
                                 char **json, rotor_error *err) {
     if (!c || !json)
@@ -89,15 +98,22 @@ rotor_status rotor_rag_describe(const rotor_rag_context *c, const rotor_rag_chec
                           (json_int_t)c->n_tok);
     json_t *sources = json_array(), *degraded = json_array();
     if (c->lexical_only) json_array_append_new(degraded, json_string("vector"));
-    for (size_t i = 0; i < c->n; i++) json_array_append_new(sources, source_json(c, i));
+    for (size_t i = 0; i < c->n; i++) {
+        json_t *one = hit_json(&c->sources[i].hit, i);
+        json_object_set_new(one, "suspicious", json_boolean(c->sources[i].suspicious));
+        json_array_append_new(sources, one);
+    }
     json_object_set_new(o, "degraded", degraded);
     json_object_set_new(o, "sources", sources);
     if (checked) put_checked(o, checked);
-    const size_t n = o ? json_dumpb(o, NULL, 0, JSON_COMPACT) : 0;
-    char *text = n ? base_alloc(n + 1) : NULL;
-    if (text) json_dumpb(o, text, n, JSON_COMPACT);
-    json_decref(o);
-    if (!text) return base_fail_nomem(err, "writing JSON");
-    *json = text;
-    return ROTOR_OK;
+    return give_text(o, json, err);
+}
+
+rotor_status rotor_rag_describe_hits(const rotor_rag_hits *h, char **json, rotor_error *err) {
+    if (!h || !json)
+        return base_fail(err, ROTOR_E_ARG,
+                         "rotor_rag_describe_hits: a required argument is missing");
+    json_t *list = json_array();
+    for (size_t i = 0; i < h->n; i++) json_array_append_new(list, hit_json(&h->hits[i], i));
+    return give_text(list, json, err);
 }

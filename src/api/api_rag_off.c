@@ -113,6 +113,10 @@ rotor_status rotor_rag_check(const rotor_rag_context *c, const char *answer, siz
 void rotor_rag_checked_free(rotor_rag_checked *c) {
     if (c) memset(c, 0, sizeof *c);
 }
+rotor_status rotor_rag_describe_hits(const rotor_rag_hits *h, char **json, rotor_error *err) {
+    (void)h, (void)json;
+    return off(err);
+}
 size_t rotor_rag_place(const rotor_rag_hit *h, char *out, size_t cap) {
     (void)h;
     if (cap) out[0] = 0;

@@ -9,6 +9,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "cli/cli.h"
 #include "cli/serve_cage.h"
+#include "cli/store.h"
 #include "serve/serve.h"
 
 #include <signal.h>
@@ -20,16 +21,19 @@
 enum { GRACE_US = 3000000, TICK_US = 50000 };
 
 typedef struct hosted {
-    const cli_args *a;   /* options */
-    cli_model *models;   /* [n] where they are, owned */
-    const char **names;  /* [n] how they are called, owned with their texts */
-    size_t n;            /* how many */
-    base_buf keys;       /* text of --api-key-file */
-    const char **key;    /* [n_key] all keys, owned */
-    size_t n_key;        /* how many */
-    base_buf cert, priv; /* PEM texts */
-    cli_cage cage;       /* what it gives up */
-    int manager;         /* socket to who watches over it; -1: nobody does */
+    const cli_args *a;    /* options */
+    cli_model *models;    /* [n] where they are, owned */
+    const char **names;   /* [n] how they are called, owned with their texts */
+    size_t n;             /* how many */
+    base_buf keys;        /* text of --api-key-file */
+    const char **key;     /* [n_key] all keys, owned */
+    size_t n_key;         /* how many */
+    cli_store *stores;    /* [n_shelves] of --rag, owned */
+    serve_shelf *shelves; /* [n_shelves] as requests name them, owned with their names */
+    size_t n_shelves;     /* how many */
+    base_buf cert, priv;  /* PEM texts */
+    cli_cage cage;        /* what it gives up */
+    int manager;          /* socket to who watches over it; -1: nobody does */
 } hosted;
 
 static volatile sig_atomic_t n_signals; /* that asked to end */
@@ -93,6 +97,51 @@ static rotor_status open_model(void *user, size_t i, bool embed, rotor_engine **
     o.max_sessions = parallel;
     o.max_logits = BASE_MAX(parallel, 16u);
     return cli_engine_open(out, h->a, &h->models[i], o, err);
+}
+
+/* "STORE" or "STORE,NAME"; the name is else the last part of the path. */
+static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
+    const cli_store_how how = {.model = !cli_on(h->a, OPT_NO_EMBED), .one_thread = true};
+    const char *comma = strrchr(word, ',');
+    char *path = base_strndup(word, comma ? (size_t)(comma - word) : strlen(word));
+    size_t n = path ? strlen(path) : 0;
+    while (n > 1 && path[n - 1] == '/') path[--n] = 0;
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    cli_store *s = &h->stores[h->n_shelves];
+    serve_shelf *shelf = &h->shelves[h->n_shelves++];
+    shelf->name = path ? base_strdup(comma               ? comma + 1
+                                     : slash && slash[1] ? slash + 1
+                                                         : path)
+                       : NULL;
+    s->a = h->a;
+    rotor_status st =
+        shelf->name ? cli_store_open(s, path, &how, err) : base_fail_nomem(err, "opening a store");
+    shelf->r = s->r;
+    base_free(path);
+    for (size_t i = 0; st == ROTOR_OK && i + 1 < h->n_shelves; i++)
+        if (strcmp(h->shelves[i].name, shelf->name) == 0)
+            st = base_fail(err, ROTOR_E_ARG,
+                           "two stores are called '%s': --rag STORE,NAME gives one another name",
+                           shelf->name);
+    return st;
+}
+
+static rotor_status open_shelves(hosted *h, rotor_error *err) {
+    const size_t n = h->a->n_many[OPT_RAG_STORES];
+    h->stores = base_alloc_array(n + 1, sizeof *h->stores);
+    h->shelves = base_alloc_array(n + 1, sizeof *h->shelves);
+    if (!h->stores || !h->shelves) return base_fail_nomem(err, "opening a store");
+    for (size_t i = 0; i < n; i++) ROTOR_TRY(open_shelf(h, h->a->many[OPT_RAG_STORES][i], err));
+    return ROTOR_OK;
+}
+
+static void close_shelves(hosted *h) {
+    for (size_t i = 0; i < h->n_shelves; i++) {
+        cli_store_close(&h->stores[i]);
+        base_free((void *)(uintptr_t)h->shelves[i].name);
+    }
+    base_free(h->stores);
+    base_free(h->shelves);
 }
 
 /* ==== Options ================================================================================= */
@@ -187,6 +236,9 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->max_connections = (uint32_t)cli_int(a, OPT_MAX_CONNECTIONS);
     o->max_body_bytes = (size_t)cli_int(a, OPT_MAX_BODY) << 20;
     o->embed = cli_on(a, OPT_EMBED);
+    o->shelves = h->shelves;
+    o->n_shelves = h->n_shelves;
+    o->rag_budget_tok = (uint32_t)cli_int(a, OPT_BUDGET);
     o->strict_model = cli_on(a, OPT_STRICT_MODEL);
     o->ping_us = (uint32_t)cli_int(a, OPT_PING_MS) * 1000;
     o->keep_volatile = cli_on(a, OPT_KEEP_VOLATILE);
@@ -240,6 +292,7 @@ static rotor_status run(hosted *h, rotor_error *err) {
     serve_server *s = NULL;
     const char *manager = getenv("NOTIFY_SOCKET");
     ROTOR_TRY(find_models(h, err));
+    ROTOR_TRY(open_shelves(h, err));
     ROTOR_TRY(read_options(h, &o, err));
     if (manager && *manager) ROTOR_TRY(base_notify_open(manager, &h->manager, err));
     o.log = log_line;
@@ -257,6 +310,7 @@ static rotor_status run(hosted *h, rotor_error *err) {
 }
 
 static void hosted_free(hosted *h) {
+    close_shelves(h);
     for (size_t i = 0; i < h->n; i++) {
         cli_model_free(&h->models[i]);
         base_free((void *)(uintptr_t)h->names[i]);

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * POST /v1/embeddings, and Ollama's /api/embed and /api/embeddings: read on the connection's
- * thread, computed by the worker some texts at a time, so that answers under way go on between
- * them.
+ * POST /v1/embeddings and /v1/rerank, and Ollama's /api/embed and /api/embeddings: read on the
+ * connection's thread, computed by the worker some texts at a time, so that answers under way go on
+ * between them.
  */
 #include "serve/serve_internal.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { INPUTS_MAX = 2048, TEXTS_PER_TURN = 16 };
 
 typedef enum shape {
     OPENAI,    /* /v1/embeddings: "input" */
     OLLAMA,    /* /api/embed: "input", cut where it is too long */
+    RERANK,    /* /v1/rerank: "query", then "documents" */
     OLLAMA_ONE /* /api/embeddings, the older one: "prompt", one text, not of length one */
 } shape;
 
@@ -28,6 +30,8 @@ typedef struct vectors {
     float *out;              /* [n][width], kept */
     uint64_t n_tokens;       /* of all texts */
     bool base64;             /* how vectors are written */
+    int64_t top_n;           /* RERANK: documents in the reply … */
+    bool with_text;          /* … with their texts */
 } vectors;
 
 /* ==== Request ================================================================================= */
@@ -80,6 +84,33 @@ static bool read_inputs(serve_call *c, serve_at top, vectors *w, serve_fault *f)
         if (!read_text(c, w->key, many ? json_array_get(v, i) : v, i, &w->texts[i], f))
             return false;
     return true;
+}
+
+/* RERANK: the query stands first among the texts. */
+static bool read_documents(serve_call *c, serve_at top, vectors *w, serve_fault *f) {
+    const json_t *query = serve_field(top, "query"), *list, *one;
+    size_t i;
+    if (!query) return serve_refuse(f, "query", "missing_required_parameter", "'query' is missing");
+    if (!serve_read_list(top, "documents", &list, f)) return false;
+    w->n = json_array_size(list) + 1;
+    if (w->n < 2 || w->n > INPUTS_MAX)
+        return serve_refuse(f, "documents", list ? "invalid_value" : "missing_required_parameter",
+                            "'documents' has %zu entries: expected 1 to %d", w->n - 1,
+                            INPUTS_MAX - 1);
+    w->texts = serve_keep(c, w->n, sizeof *w->texts);
+    if (!w->texts) return serve_no_memory(f);
+    if (!json_is_string(query) || !read_text(c, "query", query, 0, &w->texts[0], f))
+        return serve_refuse(f, "query", "invalid_value", "'query': expected a text");
+    json_array_foreach(list, i, one) {
+        const json_t *text = json_is_object(one) ? json_object_get(one, "text") : one;
+        if (!json_is_string(text))
+            return serve_refuse(f, "documents", "invalid_value",
+                                "'documents[%zu]': expected a text or {\"text\": …}", i);
+        if (!read_text(c, "documents", text, i, &w->texts[i + 1], f)) return false;
+    }
+    w->top_n = (int64_t)w->n - 1;
+    return serve_read_int(top, "top_n", 1, INPUTS_MAX, &w->top_n, f) &&
+           serve_read_bool(top, "return_documents", &w->with_text, f);
 }
 
 static bool read_form(serve_at top, vectors *w, serve_fault *f) {
@@ -139,7 +170,9 @@ static bool read_call(serve_call *c, const base_buf *body, vectors *w, serve_fau
     c->engine = m->vectors;
     rotor_engine_get_info(m->vectors, &info);
     w->width = info.n_vector;
-    if (!read_inputs(c, top, w, f) || !read_form(top, w, f)) return false;
+    if (w->shape == RERANK ? !read_documents(c, top, w, f)
+                           : !read_inputs(c, top, w, f) || !read_form(top, w, f))
+        return false;
     count_tokens(c, w);
     w->out = serve_keep(c, w->n * w->width, sizeof *w->out);
     return w->out || serve_no_memory(f);
@@ -205,6 +238,43 @@ static json_t *ollama_json(const serve_call *c, const vectors *w) {
                      "prompt_eval_count", (json_int_t)w->n_tokens);
 }
 
+/* Documents by the cosine of their vectors to the query's, as Cohere and Jina lay it out. */
+typedef struct ranked {
+    size_t i;     /* document */
+    double score; /* cosine */
+} ranked;
+
+static int by_score(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    if (x->score != y->score) return x->score < y->score ? 1 : -1;
+    return (x->i > y->i) - (x->i < y->i);
+}
+
+static json_t *rerank_json(serve_call *c, const vectors *w) {
+    ranked *list = serve_keep(c, w->n, sizeof *list);
+    json_t *results = json_array();
+    if (!list) return json_decref(results), NULL;
+    for (size_t i = 1; i < w->n; i++) {
+        list[i - 1].i = i - 1;
+        for (size_t k = 0; k < w->width; k++)
+            list[i - 1].score += (double)w->out[k] * (double)w->out[i * w->width + k];
+    }
+    qsort(list, w->n - 1, sizeof *list, by_score);
+    for (size_t i = 0; i + 1 < w->n && (int64_t)i < w->top_n; i++) {
+        const rotor_embed_text *t = &w->texts[list[i].i + 1];
+        json_t *one = json_pack("{s:I, s:o}", "index", (json_int_t)list[i].i, "relevance_score",
+                                serve_json_real(list[i].score));
+        if (w->with_text)
+            json_object_set_new(one, "document",
+                                json_pack("{s:o}", "text", serve_json_text(t->text, t->n_bytes)));
+        json_array_append_new(results, one);
+    }
+    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:{s:I, s:I}}", "object", "list", "id", c->id,
+                     "model", serve_json_text(c->model_id, strlen(c->model_id)), "method",
+                     "embedding_cosine", "results", results, "usage", "prompt_tokens",
+                     (json_int_t)w->n_tokens, "total_tokens", (json_int_t)w->n_tokens);
+}
+
 /* ==== Work ==================================================================================== */
 
 static void embed_some(serve_call *c) {
@@ -217,7 +287,10 @@ static void embed_some(serve_call *c) {
     w->done += n;
     if (st == ROTOR_OK && w->done < w->n) return;
     if (st == ROTOR_OK) {
-        serve_call_reply(c, 200, w->shape == OPENAI ? reply_json(c, w) : ollama_json(c, w));
+        serve_call_reply(c, 200,
+                         w->shape == OPENAI   ? reply_json(c, w)
+                         : w->shape == RERANK ? rerank_json(c, w)
+                                              : ollama_json(c, w));
         return;
     }
     if (st == ROTOR_E_FULL || st == ROTOR_E_ARG)
@@ -246,6 +319,11 @@ static void post(serve_exchange *x, vectors how) {
 
 void serve_post_embeddings(serve_exchange *x) {
     post(x, (vectors){.shape = OPENAI, .key = "input"});
+}
+
+/* There is no cross-encoder: the reply says "method": "embedding_cosine". */
+void serve_post_rerank(serve_exchange *x) {
+    post(x, (vectors){.shape = RERANK, .key = "documents", .flags = ROTOR_EMBED_TRUNCATE});
 }
 
 void serve_post_embed(serve_exchange *x) { post(x, (vectors){.shape = OLLAMA, .key = "input"}); }

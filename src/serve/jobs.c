@@ -98,6 +98,7 @@ static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_to
     if (token && j->c->req.logprobs && !(j->reply && (j->thinking || !n_bytes)))
         kept = serve_keep_token(j, text, n_bytes, token, top, n_top);
     if (token) j->prev = token->id;
+    text = serve_mark(j, text, &n_bytes);
     if (!base_buf_append(&ch->text, text, n_bytes)) return false;
     const serve_event e = {
         .kind = SERVE_TEXT, .choice = ch, .text = text, .n_bytes = n_bytes, .token = kept};
@@ -233,9 +234,18 @@ static void end_choice(serve_job *j) {
     if (!j->c->inside->cancelled) serve_emit(j->c, &e);
 }
 
+/* Text that no token brings. */
+static void put_text(serve_job *j, const char *text, size_t n_bytes) {
+    const serve_event e = {
+        .kind = SERVE_TEXT, .choice = j->choice, .text = text, .n_bytes = n_bytes};
+    if (n_bytes && base_buf_append(&j->choice->text, text, n_bytes)) serve_emit(j->c, &e);
+}
+
 rotor_status serve_job_skip(serve_job *j, rotor_error *err) {
+    const char *instead = serve_instead(j->c);
     if (j->c->req.echo) ROTOR_TRY(serve_echo(j, err));
-    j->choice->finish = SERVE_LENGTH;
+    if (instead) put_text(j, instead, strlen(instead));
+    j->choice->finish = instead ? SERVE_STOP : SERVE_LENGTH;
     j->choice->timing.n_prompt = (uint32_t)j->choice->of->n_tokens;
     end_choice(j);
     return ROTOR_OK;
@@ -246,8 +256,11 @@ void serve_job_end(serve_job *j) {
     rotor_gen_result r = {0};
     rotor_error err = {0};
     const rotor_status st = rotor_batch_result(j->c->inside->model->batch, j->handle, &r, &err);
+    size_t n_held = 0;
+    const char *held = serve_mark(j, NULL, &n_held);
     j->handle = 0;
     j->c->inside->n_running--;
+    put_text(j, held, n_held);
     if (st != ROTOR_OK) {
         serve_fault f = {0};
         serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
@@ -278,4 +291,7 @@ void serve_job_end(serve_job *j) {
     end_choice(j);
 }
 
-void serve_job_free(serve_job *j) { rotor_reply_free(&j->reply); }
+void serve_job_free(serve_job *j) {
+    rotor_reply_free(&j->reply);
+    rotor_rag_marks_free(&j->marks);
+}

@@ -23,7 +23,7 @@ static bool chat_read(serve_call *c, serve_fault *f) {
     const serve_at top = {.object = c->body};
     return serve_read_messages(c, top, "messages", f) && serve_read_sampling(c, top, f) &&
            serve_read_tools(c, top, f) && read_logprobs(c, top, f) &&
-           serve_read_effort(c, top, f) && serve_read_rules(c, top, f);
+           serve_read_effort(c, top, f) && serve_read_rules(c, top, f) && serve_read_rag(c, top, f);
 }
 
 /* ==== Reply =================================================================================== */
@@ -96,6 +96,12 @@ static void add_dropped(json_t *v, const serve_call *c) {
                                   "dropped_messages", (json_int_t)p->n_dropped_turns));
 }
 
+/* What a knowledge store had for the question, and the answer's citations. */
+static void add_rag(json_t *v, const serve_call *c, const serve_choice *ch) {
+    json_t *rag = serve_grounds_json(c, ch);
+    if (rag) json_object_set_new(v, "rag", rag);
+}
+
 static json_t *chat_whole(serve_call *c) {
     json_t *v = envelope(c, "chat.completion"), *choices = json_array();
     for (size_t i = 0; i < c->n_choices; i++) {
@@ -110,6 +116,7 @@ static json_t *chat_whole(serve_call *c) {
     json_object_set_new(v, "usage", serve_openai_usage(c));
     json_object_set_new(v, "timings", serve_timings(&c->choices[0].timing));
     add_dropped(v, c);
+    add_rag(v, c, &c->choices[0]);
     return v;
 }
 
@@ -127,6 +134,7 @@ static void put_chunk(serve_call *c, const serve_choice *ch, json_t *delta, json
     if (finish || c->req.timings_per_token)
         json_object_set_new(v, "timings", serve_timings(&ch->timing));
     if (finish) add_dropped(v, c);
+    if (finish) add_rag(v, c, ch);
     serve_put_sse(out, NULL, v);
 }
 

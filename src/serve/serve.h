@@ -13,8 +13,15 @@
 #include "base/base.h"
 #include "base/service.h"
 #include "rotor.h"
+#include "rotor_rag.h"
 
 typedef struct serve_server serve_server;
+
+/* A knowledge store that requests may name. */
+typedef struct serve_shelf {
+    const char *name; /* as requests name it */
+    rotor_rag *r;     /* open for reading; only the server uses it until serve_close */
+} serve_shelf;
 
 typedef struct serve_options {
     const char *host;           /* address or name to listen at, or "unix:PATH"; NULL: 127.0.0.1 */
@@ -44,6 +51,9 @@ typedef struct serve_options {
     size_t max_body_bytes;                                /* of a request */
     uint32_t ping_us;                                     /* silence after which a stream says so */
     uint32_t step_us;                                     /* rotor_batch_options.step_us */
+    const serve_shelf *shelves;                           /* [n_shelves] knowledge stores */
+    size_t n_shelves;                                     /* how many */
+    uint32_t rag_budget_tok;                              /* most tokens of passages; 0: default */
     bool embed;                                           /* models that write make vectors, too */
     bool keep_volatile;                                   /* lines for accounts stay in prompts */
     bool strict_model;                                    /* an unknown model name is an error */

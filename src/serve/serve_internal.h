@@ -31,6 +31,7 @@
 typedef struct serve_job serve_job;
 typedef struct serve_exchange serve_exchange;
 typedef struct serve_replay serve_replay;
+typedef struct serve_grounds serve_grounds;
 
 enum { SERVE_DEPTH_MAX = 256, SERVE_STOPS_MAX = 16, SERVE_N_MAX = 8, SERVE_TOP_MAX = 20 };
 
@@ -88,6 +89,7 @@ struct serve_server {
     int64_t started_s;         /* Unix time */
     uint8_t (*keys)[32];       /* [opt.n_keys] digests of the keys, owned */
     serve_store *responses;    /* that clients may come back to, owned */
+    base_mutex **shelf_locks;  /* [opt.n_shelves] one thread at a time in each; owned */
     base_thread *worker;       /* owned */
     base_mutex *lock;          /* guards what follows */
     base_cond *wake;           /* something has come for the worker */
@@ -109,6 +111,7 @@ typedef struct serve_inside {
     void **kept;                 /* [n_kept] memory that lives as long as the call; owned */
     size_t n_kept, cap_kept;     /* how many; room */
     rotor_grammar *grammar;      /* what answers are kept to; owned; NULL: nothing */
+    serve_grounds *grounds;      /* what a knowledge store had for it; owned; NULL: not asked */
     base_mutex *lock;            /* guards up to the next chapter */
     int refs;                    /* threads that hold it */
     struct MHD_Connection *conn; /* who reads; NULL: has left */
@@ -142,6 +145,7 @@ struct serve_job {
     uint32_t handle;        /* in the batch; 0: not there */
     rotor_gen_options gen;  /* with callbacks */
     rotor_reply *reply;     /* takes the answer apart; NULL: it has no parts */
+    rotor_rag_marks *marks; /* takes numbers of no source out; owned; NULL: nothing to do */
     bool thinking;          /* what comes is thought */
     bool started, prompted; /* in the batch; past its prompt */
     uint64_t token_us;      /* when its last token came */
@@ -193,6 +197,33 @@ void serve_remember(const serve_job *j, const rotor_gen_result *result);
 /* Gives answers among turns[p->n_turns], all turns of p, the ids they were generated as, where they
  * are known and all before them is the same. Makes p->said. False: out of memory. */
 bool serve_recall(serve_call *c, serve_prompt *p, rotor_turn *turns);
+
+/* ---- Knowledge (knowledge.c) ------------------------------------------------------------------
+ */
+
+rotor_status serve_open_shelves(serve_server *s, rotor_error *err);
+void serve_close_shelves(serve_server *s);
+/* The store of that name; NULL: the only one. SIZE_MAX: *f. */
+size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f);
+/* How a body wants to search: store, k, mode_of_search … `at` may have no object. */
+typedef struct serve_search {
+    size_t shelf;      /* which */
+    rotor_rag_query q; /* with k, mode, filter */
+} serve_search;
+bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_fault *f);
+/* The "rag" object of a conversation that has been read: searches, on this thread, and puts what
+ * was found into the last turn. After the sampling fields. */
+bool serve_read_rag(serve_call *c, serve_at at, serve_fault *f);
+/* The same for a question, which becomes the call's conversation. strict: without fitting sources
+ * no model is asked. */
+bool serve_ground(serve_call *c, serve_at at, const char *question, bool strict, serve_fault *f);
+/* What was found, and of an answer (NULL: none yet) its citations; NULL: nothing was asked. */
+json_t *serve_grounds_json(const serve_call *c, const serve_choice *ch);
+/* What is answered where no model is asked; NULL: it is. */
+const char *serve_instead(const serve_call *c);
+/* The answer's text as it may be sent; text NULL: the end. */
+const char *serve_mark(serve_job *j, const char *text, size_t *n_bytes);
+void serve_grounds_free(serve_grounds *g);
 
 /* ---- Exchanges (http.c) ---------------------------------------------------------------------- */
 
@@ -299,12 +330,16 @@ void serve_post_tokenize(serve_exchange *x);
 void serve_post_detokenize(serve_exchange *x);
 void serve_post_apply_template(serve_exchange *x);
 void serve_post_embeddings(serve_exchange *x);
+void serve_post_rerank(serve_exchange *x);
+void serve_get_stores(serve_exchange *x); /* rag_routes.c */
+void serve_post_search(serve_exchange *x);
 void serve_post_embed(serve_exchange *x);         /* Ollama's */
 void serve_post_one_embedding(serve_exchange *x); /* its older one */
 
 /* Dialects. */
 extern const serve_dialect serve_chat_dialect;
 extern const serve_dialect serve_text_dialect;
+extern const serve_dialect serve_rag_dialect;
 extern const serve_dialect serve_native_dialect; /* llama-server's own */
 extern const serve_dialect serve_infill_dialect; /* likewise */
 extern const serve_dialect serve_responses_dialect;

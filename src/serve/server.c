@@ -142,6 +142,7 @@ static rotor_status start(serve_server *s, rotor_error *err) {
     if (serve_store_create(&s->responses) != ROTOR_OK)
         return base_fail_nomem(err, "starting the server");
     json_object_seed(0);
+    ROTOR_TRY(serve_open_shelves(s, err));
     ROTOR_TRY(hash_keys(s, err));
     ROTOR_TRY(listen_here(s, &fd, err));
     const rotor_status st = enter_cage(s, err);
@@ -223,6 +224,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
     }
     if (fd >= 0) base_close_socket(fd);
     serve_close_models(s);
+    serve_close_shelves(s);
     serve_replay_free(&s->replay);
     base_cond_free(&s->wake);
     base_mutex_free(&s->lock);

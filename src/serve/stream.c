@@ -58,6 +58,7 @@ static void call_free(serve_call *c) {
     for (size_t i = 0; i < in->n_kept; i++) base_free(in->kept[i]);
     base_free(in->kept);
     rotor_grammar_free(&in->grammar);
+    serve_grounds_free(in->grounds);
     base_buf_free(&in->out);
     base_buf_free(&in->scratch);
     base_mutex_free(&in->lock);

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Knowledge stores behind a conversation. A request with {"rag": {"store": …}} is searched for on
+ * the connection's thread, one thread at a time per store, so that the worker goes on meanwhile;
+ * what is found joins the last turn before it becomes tokens. A store's own embedding model, on its
+ * own thread, makes the question's vector: the engines that answer are not touched.
+ */
+#include "serve/serve_internal.h"
+
+static const char not_there[] =
+    "Not in your documents: nothing there is near enough to the question.";
+
+typedef enum gate { AUTO, STRICT, ALWAYS } gate;
+
+struct serve_grounds {
+    const char *store;   /* name; borrowed */
+    rotor_rag_context c; /* what was found */
+    rotor_turn *turns;   /* with it, owned; NULL: as they were */
+    bool used;           /* the model gets it */
+    bool refused;        /* no model is asked */
+};
+
+/* ==== Stores ================================================================================== */
+
+rotor_status serve_open_shelves(serve_server *s, rotor_error *err) {
+    s->shelf_locks = base_alloc_array(s->opt.n_shelves + 1, sizeof(base_mutex *));
+    if (!s->shelf_locks) return base_fail_nomem(err, "starting the server");
+    for (size_t i = 0; i < s->opt.n_shelves; i++)
+        if (base_mutex_create(&s->shelf_locks[i]) != ROTOR_OK)
+            return base_fail_nomem(err, "starting the server");
+    return ROTOR_OK;
+}
+
+void serve_close_shelves(serve_server *s) {
+    for (size_t i = 0; s->shelf_locks && i < s->opt.n_shelves; i++)
+        base_mutex_free(&s->shelf_locks[i]);
+    base_free(s->shelf_locks);
+}
+
+size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f) {
+    if (!name && s->opt.n_shelves == 1) return 0;
+    for (size_t i = 0; name && i < s->opt.n_shelves; i++)
+        if (strcmp(name, s->opt.shelves[i].name) == 0) return i;
+    if (!s->opt.n_shelves)
+        serve_fail_with(f, 404, "not_found_error", "store_not_found",
+                        "this server has no knowledge stores: start it with --rag STORE");
+    else if (!name)
+        serve_refuse(f, "store", "missing_required_parameter",
+                     "'store' is missing: there are several (GET /v1/rag/stores)");
+    else
+        serve_fail_with(f, 404, "not_found_error", "store_not_found",
+                        "there is no store '%.100s'; GET /v1/rag/stores lists them", name);
+    return SIZE_MAX;
+}
+
+/* ==== Requests ================================================================================ */
+
+static bool read_filter(serve_call *c, serve_at at, rotor_rag_query *q, serve_fault *f) {
+    const json_t *list, *one;
+    size_t i;
+    if (!serve_read_list(at, "filter", &list, f)) return false;
+    const char **texts = serve_keep(c, json_array_size(list), sizeof *texts);
+    if (!texts) return serve_no_memory(f);
+    json_array_foreach(list, i, one) {
+        if (!json_is_string(one))
+            return serve_refuse(f, "filter", "invalid_value",
+                                "'filter': expected a list of texts as \"path=GLOB\"");
+        texts[i] = json_string_value(one);
+    }
+    q->filter = texts;
+    q->n_filter = json_array_size(list);
+    return true;
+}
+
+/* "store": a name; "stores": a list with one. */
+static bool read_store(serve_at at, const char **name, serve_fault *f) {
+    const json_t *list;
+    if (!serve_read_text(at, "store", name, f) || !serve_read_list(at, "stores", &list, f))
+        return false;
+    if (!list || *name) return true;
+    *name = json_string_value(json_array_get(list, 0));
+    return (json_array_size(list) == 1 && *name) ||
+           serve_refuse(f, "stores", "invalid_value",
+                        "'stores': expected a list with the name of one store");
+}
+
+bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_fault *f) {
+    static const char *const modes[] = {"hybrid", "lexical", "vector"};
+    const char *name = NULL, *mode = "hybrid";
+    size_t m = 0;
+    out->q = rotor_rag_query_default();
+    int64_t k = out->q.k;
+    if (!read_store(at, &name, f) || !serve_read_int(at, "k", 1, 100, &k, f) ||
+        !serve_read_text(at, "search", &mode, f) || !read_filter(c, at, &out->q, f))
+        return false;
+    while (m < BASE_COUNT(modes) && strcmp(mode, modes[m]) != 0) m++;
+    if (m == BASE_COUNT(modes))
+        return serve_refuse(f, "search", "invalid_value",
+                            "'search' is '%.40s': expected hybrid, lexical or vector", mode);
+    out->q.k = (uint32_t)k;
+    out->q.mode = (rotor_rag_mode)m;
+    out->shelf = serve_find_shelf(c->inside->s, name, f);
+    return out->shelf != SIZE_MAX;
+}
+
+static bool read_gate(serve_at at, gate *g, serve_fault *f) {
+    static const char *const names[] = {"auto", "strict", "always"};
+    const char *name = names[*g];
+    if (!serve_read_text(at, "mode", &name, f)) return false;
+    for (size_t i = 0; i < BASE_COUNT(names); i++)
+        if (strcmp(name, names[i]) == 0) return *g = (gate)i, true;
+    return serve_refuse(f, "mode", "invalid_value",
+                        "'mode' is '%.40s': expected auto, strict, always or off", name);
+}
+
+/* ==== Searching =============================================================================== */
+
+/* Tokens of the conversation as it is, so that the sources fit beside it. */
+static size_t count_tokens(const serve_call *c, const serve_prompt *p) {
+    rotor_chat_options opt = rotor_chat_options_default();
+    uint32_t *ids = NULL;
+    size_t n = 0;
+    opt.tools = c->req.tools;
+    opt.effort = c->req.effort;
+    if (rotor_chat_prompt(c->engine, p->turns, p->n_turns, &opt, &ids, &n, NULL, NULL) != ROTOR_OK)
+        n = 0;
+    rotor_free(ids);
+    return n;
+}
+
+static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serve_search *how,
+                   serve_grounds *g, serve_fault *f) {
+    serve_server *s = c->inside->s;
+    rotor_rag_ask_options o = rotor_rag_ask_options_default();
+    rotor_error err = {0};
+    if (s->opt.rag_budget_tok) o.budget_tok = s->opt.rag_budget_tok;
+    int64_t budget = o.budget_tok;
+    if (!serve_read_int(at, "budget_tokens", 32, 1048576, &budget, f)) return false;
+    const uint32_t n_ctx = c->inside->model->info.n_ctx, most = c->req.gen.max_tokens;
+    const char **earlier = serve_keep(c, p->n_turns, sizeof *earlier);
+    if (!earlier) return serve_no_memory(f);
+    for (size_t i = 0; i + 1 < p->n_turns; i++)
+        if (strcmp(p->turns[i].role, "user") == 0) earlier[o.n_earlier++] = p->turns[i].content;
+    o.budget_tok = (uint32_t)budget;
+    o.n_ctx = n_ctx;
+    o.answer_tok = most ? BASE_MIN(most, n_ctx / 4) : 0;
+    o.other_tok = (uint32_t)count_tokens(c, p);
+    o.writer = c->engine;
+    o.find = &how->q;
+    o.earlier = earlier;
+    base_mutex_lock(s->shelf_locks[how->shelf]);
+    const rotor_status st = rotor_rag_gather(s->opt.shelves[how->shelf].r,
+                                             p->turns[p->n_turns - 1].content, &o, &g->c, &err);
+    base_mutex_unlock(s->shelf_locks[how->shelf]);
+    if (st == ROTOR_OK) return true;
+    if (st == ROTOR_E_FULL)
+        return serve_fail_with(f, 413, "invalid_request_error", "context_length_exceeded", "%.500s",
+                               err.message);
+    if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
+        return serve_refuse(f, "rag", "invalid_value", "%.500s", err.message);
+    return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err.message);
+}
+
+/* The turns with what was found. */
+static bool put_turns(serve_call *c, serve_prompt *p, serve_grounds *g, serve_fault *f) {
+    rotor_turn *turns = NULL;
+    rotor_error err = {0};
+    size_t n = 0;
+    if (rotor_rag_ground(c->engine, &g->c, p->turns, p->n_turns, &turns, &n, &err) != ROTOR_OK)
+        return serve_refuse(f, "messages", "invalid_value", "%.500s", err.message);
+    p->turns = g->turns = turns;
+    p->n_turns = n;
+    return true;
+}
+
+static bool ground(serve_call *c, serve_at at, gate how, serve_fault *f) {
+    serve_prompt *p = &c->req.prompts[0];
+    serve_search search;
+    const rotor_turn *last = &p->turns[p->n_turns - 1];
+    if (!read_gate(at, &how, f) || !serve_read_search(c, at, &search, f)) return false;
+    if (strcmp(last->role, "user") != 0 || !last->content) return true; /* a tool's result, say */
+    if (how == AUTO && !rotor_rag_asks_something(last->content)) return true;
+    serve_grounds *g = base_alloc(sizeof *g);
+    if (!g) return serve_no_memory(f);
+    c->inside->grounds = g;
+    g->store = c->inside->s->opt.shelves[search.shelf].name;
+    if (!gather(c, p, at, &search, g, f)) return false;
+    g->used = g->c.n && (g->c.relevant || how == ALWAYS);
+    g->refused = !g->c.relevant && how == STRICT;
+    c->req.max_zero |= g->refused;
+    return !g->used || put_turns(c, p, g, f);
+}
+
+bool serve_read_rag(serve_call *c, serve_at top, serve_fault *f) {
+    serve_at at;
+    if (!serve_object(top, "rag", &at, f)) return false;
+    const char *mode = json_string_value(json_object_get(at.object, "mode"));
+    if (!at.object || (mode && strcmp(mode, "off") == 0)) return true;
+    return ground(c, at, AUTO, f);
+}
+
+bool serve_ground(serve_call *c, serve_at at, const char *question, bool strict, serve_fault *f) {
+    rotor_turn *turn = serve_keep(c, 1, sizeof *turn);
+    serve_prompt *p = serve_keep(c, 1, sizeof *p);
+    if (!turn || !p) return serve_no_memory(f);
+    *turn = (rotor_turn){.role = "user", .content = question};
+    p->turns = turn;
+    p->n_turns = 1;
+    c->req.prompts = p;
+    c->req.n_prompts = 1;
+    return ground(c, at, strict ? STRICT : AUTO, f);
+}
+
+/* ==== Answers ================================================================================= */
+
+void serve_grounds_free(serve_grounds *g) {
+    if (!g) return;
+    rotor_rag_context_free(&g->c);
+    rotor_free(g->turns);
+    base_free(g);
+}
+
+const char *serve_instead(const serve_call *c) {
+    const serve_grounds *g = c->inside->grounds;
+    return g && g->refused ? not_there : NULL;
+}
+
+const char *serve_mark(serve_job *j, const char *text, size_t *n_bytes) {
+    const serve_grounds *g = j->c->inside->grounds;
+    if (g && g->used && !j->marks && rotor_rag_marks_create(&j->marks, g->c.n, NULL) != ROTOR_OK)
+        j->marks = NULL; /* then they stay, and the citations say that there is nothing */
+    if (!j->marks) return text ? text : "";
+    return rotor_rag_marks_put(j->marks, text, *n_bytes, n_bytes);
+}
+
+json_t *serve_grounds_json(const serve_call *c, const serve_choice *ch) {
+    const serve_grounds *g = c->inside->grounds;
+    rotor_rag_checked checked = {0};
+    char *text = NULL;
+    if (!g) return NULL;
+    const bool check = ch && g->used &&
+                       rotor_rag_check(&g->c, ch->text.data ? ch->text.data : "", ch->text.len,
+                                       &checked, NULL) == ROTOR_OK;
+    json_t *o = NULL;
+    if (rotor_rag_describe(&g->c, check ? &checked : NULL, &text, NULL) == ROTOR_OK)
+        o = json_loads(text, 0, NULL);
+    rotor_free(text);
+    rotor_rag_checked_free(&checked);
+    if (!o) return NULL;
+    json_object_del(o, "removed"); /* they were taken out as they came */
+    json_object_set_new(o, "store", serve_json_text(g->store, strlen(g->store)));
+    json_object_set_new(o, "used", json_boolean(g->used));
+    json_object_set_new(o, "refused", json_boolean(g->refused));
+    return o;
+}
