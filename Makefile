@@ -59,7 +59,7 @@ fuzz: ## feed the parsers mutated input for SECONDS_EACH each
 	$(BOOTSTRAP) test
 	$(RUN) fuzz --seconds $(SECONDS_EACH)
 
-soak: ## the long runs, by hand: 10,000 tokens on each device, ten million executions of each fuzz target
+soak: ## the long runs, by hand: 10,000 tokens on each device, a server under load, ten million executions of each fuzz target
 	$(BOOTSTRAP) test
 	@$(MAKE) --no-print-directory configure
 	$(RUN) soak

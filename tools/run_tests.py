@@ -5,7 +5,8 @@
     tools/run_tests.py check           what `make check` runs: one build, every ordinary suite
     tools/run_tests.py all             what `make check-all` adds: other compilers and checkers
     tools/run_tests.py fuzz --seconds N | --executions N
-    tools/run_tests.py soak            thousands of tokens on every device, without growth
+    tools/run_tests.py soak            thousands of tokens on every device, and a server under load
+                                       for SOAK_SECONDS (600), without growth
 
 A tier is a list of suites; a suite is a function that returns a Result. C tests run through
 `meson test` (a cmocka case counts as one test), Python tests through pytest with ROTOR_BINARY,
@@ -423,7 +424,20 @@ def soak_tier():
     return [
         ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("devices", devices),
+        ("server", server_soak),
     ]
+
+
+def server_soak(log):
+    """1,000 calls in turn, then 64 connections at once for SOAK_SECONDS, in every protocol; some leave
+    in the middle. SOAK_MODEL is the model, else the one of the tests."""
+    seconds = os.environ.get("SOAK_SECONDS") or "600"
+    model = os.environ.get("SOAK_MODEL") or os.path.join(ROOT, "tests/data/model/stories260K.gguf")
+    status = log.run([sys.executable, "tools/serve_load.py", "soak", "build/rotor", model, "--sequential", "1000",
+                      "--connections", "64", "--seconds", seconds, "--", "--parallel", "8", "--max-queue", "256", "-c", "512"],
+                     limit_s=3600 + 2 * float(seconds))
+    figures = [line.strip() for line in log.text().splitlines() if re.match(r"  \w+ {2,}\S|soak:", line)]
+    return Result(passed=int(not status), failed=int(bool(status)), notes=figures)
 
 
 def fuzz_tier(seconds, executions):

@@ -11,8 +11,9 @@ Modes: streams  N streams against one: tokens per second in the time when all of
        prefix   time to the first token of a long prompt, cold, again, and with another ending
        overhead decode speed beside `rotor bench`, and time to the first byte beside the server's own prompt time
        models   latency of /v1/models with many names known, idle and while streams run
-       soak     many calls one after another, then many connections at once, some of whose clients leave: memory, and
-                every answer compared with the one a lone call got
+       soak     many calls one after another, then many connections at once, in every protocol, streamed and whole, some
+                of whose clients leave: memory and descriptors, and every answer compared with the one a lone call got.
+                The exit status is 1 when an answer was lost or mixed, or something grew
 
 What is behind -- goes to `rotor serve`. One thread reads all sockets and only notes when bytes came; they are taken
 apart afterwards, so that the client takes little of the processor that it measures. Prompts are lists of token ids:
@@ -74,14 +75,14 @@ class Call:
         return len(self.pieces)
 
     def finish(self):
-        """Takes the reply apart: status, and events or body."""
+        """Takes the reply apart: status, payload, and events (of OpenAI's streams) or body."""
         self.socket.close()
         raw = b"".join(self.pieces)
         head, _, rest = raw.partition(b"\r\n\r\n")
         self.status = int(head.split()[1]) if head else 0
-        self.events, self.body, self.done = [], None, False
+        self.events, self.body, self.done, self.payload = [], None, False, b""
         if b"chunked" not in head.lower():
-            self.body = rest
+            self.body = self.payload = rest
             return self
         at, pending = len(head) + 4, b""
         while at < len(raw):
@@ -91,6 +92,7 @@ class Call:
             if not size or at > len(raw):
                 break
             pending += raw[line + 2:line + 2 + size]
+            self.payload += raw[line + 2:line + 2 + size]
             when = self.times[bisect.bisect_left(self.ends, at)]
             *whole, pending = pending.split(b"\n\n")
             self.events += [(when, json.loads(e[6:])) for e in whole if e.startswith(b"data: {")]
@@ -142,7 +144,7 @@ class Server:
     """One of our own, or (url) one that runs already."""
 
     def __init__(self, program=None, models=(), more=(), url=None):
-        self.process = None
+        self.process, self.name = None, None
         if url:
             host, _, port = url.rpartition("//")[2].partition("/")[0].partition(":")
             self.address = (host, int(port or 80))
@@ -164,6 +166,16 @@ class Server:
     def call(self, prompt, tokens, leave_after=None, **more):
         body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, **more}
         return Call(self.address, body, leave_after=leave_after)
+
+    def ask(self, protocol, prompt, tokens, stream, leave_after=None):
+        """A call in one of PROTOCOLS."""
+        path, body, *_ = PROTOCOLS[protocol]
+        return Call(self.address, {**body(prompt, tokens), "model": self.model(), "stream": stream, "temperature": 0}, path, leave_after)
+
+    def model(self):
+        if not self.name:
+            self.name = self.get("/v1/models")["data"][0]["id"]
+        return self.name
 
     def get(self, path):
         c = http.client.HTTPConnection(*self.address, timeout=60)
@@ -206,6 +218,71 @@ class Prompts:
 
     def make(self, n):
         return [self.random.randrange(self.top // 8, self.top // 2) for _ in range(n)]
+
+
+    def words(self, n):
+        """A text of n words that nobody else asks for."""
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        return " ".join("".join(self.random.choices(letters, k=self.random.randrange(1, 7))) for _ in range(n))
+
+
+# ---- Protocols ------------------------------------------------------------------------------------------------------
+
+
+def chat_of(prompt):
+    return {"messages": [{"role": "user", "content": prompt}]}
+
+
+def pieces_of(payload):
+    """The JSON of every event of a stream, in the order they came; of a stream of lines, that of every line."""
+    lines = [line[6:] if line.startswith(b"data: ") else line for line in payload.split(b"\n")]
+    return [json.loads(line) for line in lines if line.startswith(b"{")]
+
+
+def joined(texts):
+    return "".join(x or "" for x in texts)
+
+
+def completion_said(payload):
+    return joined(c["text"] for e in pieces_of(payload) for c in e["choices"])
+
+
+def chat_said(payload):
+    both = [c.get("message") or c.get("delta") for e in pieces_of(payload) for c in e["choices"]]
+    return joined(m.get("reasoning_content") for m in both) + "|" + joined(m.get("content") for m in both)
+
+
+def response_said(payload):
+    got = pieces_of(payload)
+    return joined(part["text"] for item in got[-1].get("response", got[-1])["output"] for part in item.get("content", ()))
+
+
+def message_said(payload):
+    got = pieces_of(payload)
+    blocks = got[0]["content"] if "content" in got[0] else [e["delta"] for e in got if e["type"] == "content_block_delta"]
+    return joined(b.get("thinking") for b in blocks) + "|" + joined(b.get("text") for b in blocks)
+
+
+def ollama_said(payload):
+    got = [e["message"] for e in pieces_of(payload)]
+    return joined(m.get("thinking") for m in got) + "|" + joined(m.get("content") for m in got)
+
+
+# Path, body of a request, what a payload says, and what a stream that is whole has in its end.
+PROTOCOLS = {
+    "text": ("/v1/completions", lambda p, n: {"prompt": p, "max_tokens": n}, completion_said, b"data: [DONE]\n\n"),
+    "chat": ("/v1/chat/completions", lambda p, n: {**chat_of(p), "max_tokens": n}, chat_said, b"data: [DONE]\n\n"),
+    "responses": ("/v1/responses", lambda p, n: {"input": p, "max_output_tokens": n, "store": False}, response_said, b"event: response."),
+    "messages": ("/v1/messages", lambda p, n: {**chat_of(p), "max_tokens": n}, message_said, b"event: message_stop\n"),
+    "ollama": ("/api/chat", lambda p, n: {**chat_of(p), "options": {"num_predict": n, "temperature": 0}}, ollama_said, b'"done":true')}
+
+
+def is_whole(protocol, call):
+    """The reply came to its end, and is none that says what went wrong."""
+    if call.status != 200 or call.body is not None:
+        return call.status == 200 and call.body.endswith(b"\n")
+    last = call.payload[call.payload.rstrip(b"\n").rfind(b"\n\n" if protocol != "ollama" else b"\n") + 1:]
+    return PROTOCOLS[protocol][3] in last and b'"error":{' not in last
 
 
 # ---- Modes ----------------------------------------------------------------------------------------------------------
@@ -281,7 +358,7 @@ def pause(o, server, prompts):
                     own.append(b - a)
         during.sort()
         rows.append({"step_ms": 1e3 * step, "longest_before": max(before) / step, "longest": during[-1] / step,
-                     "longest_own": max(own) / step, "own_share": len(own) / len(during),
+                     "longest_own": max(own, default=float("nan")) / step, "own_share": len(own) / len(during),
                      "p95": during[int(0.95 * len(during))] / step, "median_during": statistics.median(during) / step,
                      "prompt_s": new.first(), "prompt_tps": o.prompt / new.first(), "tokens_beside": len(during)})
     return {"running": o.running, "prompt": o.prompt, "rounds": rows, "goal": "longest <= 4",
@@ -303,12 +380,17 @@ def overhead(o, server, prompts):
     """Decoding of one stream beside rotor bench, turn by turn; the first byte beside what the prompt took."""
     rows, first = [], []
     for _ in range(o.rounds):
+        first_alone = len(rows) % 2  # turn by turn, and each goes first as often
+        alone = bench(o, 16, o.tokens)["decode_tps"] if o.program and first_alone else float("nan")
         call = drive([server.call(prompts.make(16), o.tokens)])[0]
         times = call.tokens()
+        if times[-1] == times[0]:
+            raise SystemExit("overhead: all of an answer came at once; raise --tokens")
         client = (len(times) - 1) / (times[-1] - times[0])
         t = call.timings()
         own = (t["predicted_n"] - 1) / (t["predicted_ms"] / 1e3)
-        alone = bench(o, 16, o.tokens)["decode_tps"] if o.program else float("nan")
+        if o.program and not first_alone:
+            alone = bench(o, 16, o.tokens)["decode_tps"]
         rows.append((client, own, alone))
         for n in (1, 64):
             c = drive([server.call(prompts.make(n), 2)])[0]
@@ -367,34 +449,43 @@ def models(o, server, prompts):
     return out
 
 
-def reference(server, prompts, n):
-    """Prompts with the answers that lone calls got."""
-    asked = [prompts.make(prompts.random.randrange(4, 40)) for _ in range(n)]
-    return [(p, k, drive([server.call(p, k, cache_prompt=False)])[0].text())
-            for p in asked for k in [prompts.random.randrange(8, 40)]]
-
-
 class Tally:
     """What became of calls."""
 
     def __init__(self):
         self.asked = self.right = self.left = self.refused = self.lost = self.mixed = 0
+        self.of = dict.fromkeys(PROTOCOLS, 0)
         self.wrong = []
 
-    def count(self, call, want):
+    def count(self, call, protocol, want):
         self.asked += 1
+        self.of[protocol] += 1
         if call.leave_after is not None:
             self.left += 1
         elif call.status == 429:
             self.refused += 1
-        elif call.status != 200 or not call.done:
+        elif not is_whole(protocol, call):
             self.lost += 1
-            self.wrong.append((call.status, (call.body or b"")[:200].decode(errors="replace")))
-        elif call.text() != want:
+            self.wrong.append((protocol, call.status, call.payload[-200:].decode(errors="replace")))
+        elif PROTOCOLS[protocol][2](call.payload) != want:
             self.mixed += 1
-            self.wrong.append((call.text(), want))
+            self.wrong.append((protocol, PROTOCOLS[protocol][2](call.payload), want))
         else:
             self.right += 1
+
+
+def reference(server, prompts, n):
+    """(protocol, prompt, tokens, answer): what lone calls got, n of each protocol, each asked in both forms."""
+    known = []
+    for protocol in PROTOCOLS:
+        for _ in range(n):
+            prompt, tokens = prompts.words(prompts.random.randrange(2, 12)), prompts.random.randrange(8, 40)
+            whole, stream = (drive([server.ask(protocol, prompt, tokens, s)])[0] for s in (False, True))
+            said = [PROTOCOLS[protocol][2](c.payload) if is_whole(protocol, c) else None for c in (whole, stream)]
+            if said[0] is None or said[0] != said[1]:
+                raise SystemExit("soak: %s alone says %r whole and %r in a stream" % (protocol, *said))
+            known.append((protocol, prompt, tokens, said[0]))
+    return known
 
 
 def soak_at_once(o, server, known, tally, note):
@@ -403,10 +494,10 @@ def soak_at_once(o, server, known, tally, note):
     dice, next_note = random.Random(o.seed), 0
 
     def start():
-        p, k, want = dice.choice(known)
+        protocol, prompt, tokens, want = dice.choice(known)
         leaves = dice.choice((0, 1, 300, 900)) if dice.random() < 0.125 else None
-        call = server.call(p, k, leave_after=leaves)
-        wants[call] = want
+        call = server.ask(protocol, prompt, tokens, dice.random() < 0.7, leave_after=leaves)
+        wants[call] = protocol, want
         if call.left:
             close(call, False)
         else:
@@ -415,41 +506,86 @@ def soak_at_once(o, server, known, tally, note):
     def close(call, known_to_box=True):
         if known_to_box:
             box.unregister(call.socket)
-        tally.count(call.finish(), wants.pop(call))
+        tally.count(call.finish(), *wants.pop(call))
 
+    last = end + 120  # for the answers that are under way then
     while time.perf_counter() < end or wants:
         while len(wants) < o.connections and time.perf_counter() < end:
             start()
         for key, _ in box.select(0.05):
             if not key.data.take():
                 close(key.data)
+        if time.perf_counter() > last:
+            for call in list(wants):
+                close(call)  # lost: they never ended
         if time.perf_counter() > next_note:
             note()
             next_note = time.perf_counter() + max(1, o.seconds / 50)
 
 
+def half_clients(server):
+    """Clients that say nothing, half a header and half a body, and then wait."""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    out = []
+    for part in (b"", head[:30], head):
+        s = socket.create_connection(server.address, timeout=60)
+        s.sendall(part)
+        s.setblocking(False)
+        out.append(s)
+    return out
+
+
+def still_open(s):
+    try:
+        while s.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        pass
+    return False
+
+
 def soak(o, server, prompts):
-    known = reference(server, prompts, 32)
+    """Failed is a list of what must not be: empty when all went well."""
+    known = reference(server, prompts, o.prompts)
     tally, memory = Tally(), []
     start = time.perf_counter()
 
     def note():
         memory.append((round(time.perf_counter() - start, 1), server.resident(), server.files()))
 
+    dice = random.Random(o.seed)
+    note()
+    half = half_clients(server)
     for i in range(o.sequential):
-        p, k, want = known[i % len(known)]
-        tally.count(drive([server.call(p, k)])[0], want)
+        protocol, prompt, tokens, want = known[i % len(known)]
+        tally.count(drive([server.ask(protocol, prompt, tokens, dice.random() < 0.5)])[0], protocol, want)
         if i % 50 == 0:
             note()
+    settled = time.perf_counter() - start + o.seconds / 4
     soak_at_once(o, server, known, tally, note)
-    time.sleep(0.5)
+    waited = time.perf_counter() - start
+    n_half = sum(map(still_open, half))
+    for s in half:
+        s.close()
+    deadline = time.perf_counter() + 10  # those who left are noticed between steps
+    while server.files() > memory[0][2] and time.perf_counter() < deadline:
+        time.sleep(0.1)
     note()
-    early = max(m for t, m, _ in memory[:max(1, len(memory) // 4)])
+    early = max(m for t, m, _ in memory if t <= settled)
+    growth = (memory[-1][1] - early) / 1024
+    failed = [what for what, bad in (("lost answers", tally.lost), ("mixed answers", tally.mixed),
+                                     ("memory grew by %d KiB" % growth, growth > o.growth_kib),
+                                     ("descriptors grew", memory[-1][2] > memory[0][2]),
+                                     ("no call was right", not tally.right),
+                                     ("half requests kept their connection", waited > 100 and n_half)) if bad]
     return {"asked": tally.asked, "right": tally.right, "left_early": tally.left, "refused": tally.refused,
-            "lost": tally.lost, "mixed": tally.mixed, "wrong": tally.wrong[:5],
-            "seconds": time.perf_counter() - start, "rss_first_quarter": early, "rss_end": memory[-1][1],
-            "growth_kib": (memory[-1][1] - early) / 1024, "files_begin": memory[0][2], "files_end": memory[-1][2],
-            "memory": memory[::max(1, len(memory) // 12)], "goal": "growth 0, lost 0, mixed 0"}
+            "lost": tally.lost, "mixed": tally.mixed, "wrong": tally.wrong[:5], "by_protocol": tally.of,
+            "seconds": waited, "rss_settled": early, "rss_end": memory[-1][1],
+            "growth_kib": growth, "files_begin": memory[0][2], "files_end": memory[-1][2], "half_requests_open": n_half, "failed": failed,
+            "memory": memory[::max(1, len(memory) // 12)],
+            "goal": "lost 0, mixed 0, growth_kib <= %d, no more files" % o.growth_kib}
 
 
 MODES = {"streams": streams, "pause": pause, "prefix": prefix, "overhead": overhead, "models": models, "soak": soak}
@@ -484,6 +620,8 @@ def options():
     p.add_argument("--sequential", type=int, default=1000, help="calls one after another (mode soak)")
     p.add_argument("--connections", type=int, default=64, help="at once (mode soak)")
     p.add_argument("--seconds", type=float, default=60, help="of these")
+    p.add_argument("--prompts", type=int, default=8, help="of each protocol (mode soak)")
+    p.add_argument("--growth-kib", type=int, default=2048, help="memory that may come after the first quarter of --seconds (mode soak)")
     p.add_argument("--bench-args", default="", help="for rotor bench, where the server gets some behind --")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--json", help="write everything to this file")
@@ -512,7 +650,8 @@ def main():
     if o.json:
         with open(o.json, "w") as f:
             json.dump(result, f, indent=1)
+    return int(any(r.get("failed") for r in result.values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The official openai client, and every kind of reply against the schemas of OpenAI's own document."""
+import base64
 import json
 import math
+import struct
 
 import openai
 import pytest
@@ -62,11 +64,22 @@ def test_completions(client):
     assert "".join(p.choices[0].text for p in parts) == got.choices[0].text
 
 
+def test_usage_comes_last_in_a_stream(client):
+    ask = {"model": "stories260K", "max_tokens": 4, "temperature": 0, "stream": True}
+    for create, more in ((client.chat.completions.create, {"messages": ASK}), (client.completions.create, {"prompt": "Once"})):
+        parts = list(create(**ask, **more, stream_options={"include_usage": True}))
+        assert parts[-1].choices == [] and parts[-1].usage.completion_tokens == 4 and all(p.usage is None for p in parts[:-1])
+        assert parts[-1].usage.total_tokens == parts[-1].usage.prompt_tokens + 4
+        assert not any(p.usage for p in create(**ask, **more))
+
+
 def test_embeddings(client):
     got = client.embeddings.create(model="stories260K", input=["A cat", "A dog"])  # asks for base64
     plain = client.embeddings.create(model="stories260K", input=["A cat", "A dog"], encoding_format="float")
     for a, b in zip(got.data, plain.data):
         assert all(math.isclose(x, y, abs_tol=1e-6) for x, y in zip(a.embedding, b.embedding))
+    packed = client.embeddings.create(model="stories260K", input="A cat", encoding_format="base64").data[0].embedding
+    assert struct.unpack("<%df" % len(plain.data[0].embedding), base64.b64decode(packed)) == pytest.approx(plain.data[0].embedding, abs=1e-6)
     ids = client.embeddings.create(model="stories260K", input=[[5, 6, 7], [8]])
     assert len(ids.data) == 2
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Many at once: every stream says what it would have said alone, whoever leaves beside it and wherever; nothing that a
 client leaves behind stays. tools/serve_load.py does the same for hours, and with a clock."""
+import argparse
 import json
 import os
 import subprocess
@@ -109,9 +110,27 @@ def test_a_full_queue_says_so():
 def test_the_load_program(tmp_path):
     out = tmp_path / "out.json"
     subprocess.run([sys.executable, os.path.join(ROOT, "tools", "serve_load.py"), "prefix,soak", os.environ["ROTOR_BINARY"],
-                    STORY, "--vocab", "512", "--prompt", "100", "--rounds", "1", "--sequential", "20", "--seconds", "1",
+                    STORY, "--vocab", "512", "--prompt", "100", "--rounds", "1", "--sequential", "20", "--seconds", "1", "--prompts", "2",
                     "--connections", "8", "--json", str(out)], check=True, capture_output=True, timeout=60)
     result = json.loads(out.read_text())
     soak = result["soak"]
-    assert soak["lost"] == soak["mixed"] == soak["refused"] == 0 and soak["right"] > 30
+    assert soak["lost"] == soak["mixed"] == soak["refused"] == 0 and soak["right"] > 20 and soak["failed"] == []
     assert soak["files_end"] <= soak["files_begin"] and result["prefix"]["kept"] == 92
+    assert set(soak["by_protocol"]) == {"text", "chat", "responses", "messages", "ollama"} and min(soak["by_protocol"].values()) >= 4
+
+
+def test_the_soak_finds_what_is_wrong(monkeypatch):
+    """An answer of another prompt and a stream without its end do not go unseen."""
+    s = Server(STORY, "--parallel", "2")
+    o = argparse.Namespace(seconds=0, sequential=10, connections=4, prompts=1, growth_kib=1 << 20, seed=1)
+    load = serve_load.Server(url="127.0.0.1:%d" % s.port)
+    known = serve_load.reference(load, serve_load.Prompts(None, 1, 512), 1)
+    text, *others = known
+    for wrong, failed in ((known, []), ([(*text[:3], "something else"), *others], ["mixed answers"])):
+        monkeypatch.setattr(serve_load, "reference", lambda *_: wrong)
+        assert serve_load.soak(o, load, serve_load.Prompts(None, 1, 512))["failed"] == failed
+    monkeypatch.setitem(serve_load.PROTOCOLS, "messages", (*serve_load.PROTOCOLS["messages"][:3], b"never said"))
+    o.sequential = 30
+    monkeypatch.setattr(serve_load, "reference", lambda *_: known)
+    assert serve_load.soak(o, load, serve_load.Prompts(None, 1, 512))["failed"] == ["lost answers"]
+    assert s.stop() == 0
