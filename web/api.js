@@ -95,6 +95,16 @@ export async function listModels(key) {
   }));
 }
 
+/// The names of the server's knowledge stores; none where it has or knows none.
+export async function listStores(key) {
+  try {
+    const body = await (await call("v1/rag/stores", {}, key)).json();
+    return (body.data ?? []).map((row) => String(row.id));
+  } catch {
+    return [];
+  }
+}
+
 /// Tokens that fit into one session, from /props; null when the server does not say.
 export async function contextSize(key) {
   try {

@@ -55,6 +55,7 @@ export class Exchange {
     if (choice?.delta) this.takeDelta(choice.delta);
     if (choice?.finish_reason) node.finish = choice.finish_reason;
     if (chunk.model) node.model = chunk.model;
+    if (chunk.rag) node.rag = groundsOf(chunk.rag);
     if (chunk.usage) {
       const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details: details } = chunk.usage;
       node.stats = { ...node.stats, prompt_tokens, tokens: completion_tokens, used: total_tokens, cached: details?.cached_tokens ?? 0 };
@@ -79,4 +80,18 @@ export class Exchange {
       this.tokens++;
     }
   }
+}
+
+/// What the page keeps of a knowledge store's part in an answer: plain texts and numbers, whatever was sent.
+export function groundsOf(rag) {
+  const cited = new Set((rag.citations ?? []).map(({ source }) => Number(source)));
+  const doubted = (number) => (rag.citations ?? []).filter(({ source }) => Number(source) === number).every(({ supported }) => !supported);
+  return {
+    store: String(rag.store ?? ""), used: Boolean(rag.used), refused: Boolean(rag.refused),
+    sources: (rag.used ? rag.sources ?? [] : []).map((source, index) => ({
+      number: index + 1, place: String(source.place ?? source.path ?? ""), heading: String(source.heading || source.title || ""),
+      text: String(source.text ?? ""), cited: cited.has(index + 1), doubted: cited.has(index + 1) && doubted(index + 1),
+      suspicious: Boolean(source.suspicious),
+    })),
+  };
 }

@@ -8,7 +8,7 @@
 //     exchange, api, advice                  the way to the server and back
 //     markdown, dom                          text into nodes
 
-import { contextSize, listModels } from "./api.js";
+import { contextSize, listModels, listStores } from "./api.js";
 import { adviceFor } from "./advice.js";
 import { Composer } from "./composer.js";
 import { announce, byId, el, icon, placeIcons, toast } from "./dom.js";
@@ -105,8 +105,10 @@ class Page {
       const wanted = this.conversation.model || remembered.get("model", "");
       this.model = this.models.find((model) => model.id === wanted) ?? this.models[0] ?? null;
       if (this.model && !this.model.context) this.model.context = await contextSize(this.key);
+      this.knowledge = await listStores(this.key);
       this.banner("");
       this.showModel();
+      this.showKnowledge();
       if (!path(this.conversation).length) this.show();
       this.showMeter();
     } catch (error) {
@@ -128,6 +130,17 @@ class Page {
     const select = el("select", { "aria-label": "Model", onchange: () => this.pickModel(select.value) },
       this.models.map(({ id }) => el("option", { value: id, selected: id === this.model.id }, id)));
     box.replaceChildren(select);
+  }
+
+  /// Which knowledge store answers draw on; a server without any has no such choice.
+  showKnowledge() {
+    const wanted = remembered.get("knowledge", "");
+    this.from = this.knowledge.includes(wanted) ? wanted : "";
+    const select = el("select", { id: "knowledge-store", "aria-label": "Answer from documents", onchange: () => {
+      this.from = select.value;
+      remembered.set("knowledge", this.from);
+    } }, el("option", { value: "" }, "No documents"), this.knowledge.map((name) => el("option", { value: name, selected: name === this.from }, name)));
+    byId("knowledge").replaceChildren(...(this.knowledge.length ? [select] : []));
   }
 
   async pickModel(id) {
@@ -247,7 +260,8 @@ class Page {
     const conversation = this.conversation;
     const node = addNode(conversation, asked, { role: "assistant", state: "running", model: this.model?.id ?? "", from: conversation.cut });
     if (this.model) conversation.model = this.model.id;
-    const request = { model: this.model?.id ?? "default", messages: messagesFor(conversation, asked), ...samplingFields(this.settings) };
+    const request = { model: this.model?.id ?? "default", messages: messagesFor(conversation, asked), ...samplingFields(this.settings),
+      ...(this.from ? { rag: { store: this.from } } : {}) };
     let saved = performance.now();
     let drawing = false;
     this.exchange = new Exchange({

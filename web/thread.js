@@ -7,6 +7,7 @@ import { byId, copyButton, el, icon, iconButton, mark } from "./dom.js";
 import { LiveMarkdown, setCodeExtras } from "./markdown.js";
 import { path, place, userText } from "./tree.js";
 import { sizeWord } from "./composer.js";
+import { linkCitations, sourcesOf } from "./sources.js";
 
 const NEAR_END = 80; // pixels from the end that still count as reading along
 
@@ -122,7 +123,7 @@ export class Thread {
   answerTurn(node) {
     const view = {
       reasoning: el("div", { class: "reasoning-text" }), wait: el("div", { class: "wait" }), calls: el("div", { class: "calls" }),
-      body: el("div", { class: "answer", dir: "auto" }), note: el("div", { class: "note" }), stats: el("span", { class: "stats" }),
+      body: el("div", { class: "answer", dir: "auto" }), note: el("div", { class: "note" }), sources: el("div", {}), stats: el("span", { class: "stats" }),
     };
     view.summary = el("summary", {}, "Thoughts");
     view.details = el("details", { class: "reasoning", hidden: true }, view.summary, view.reasoning);
@@ -131,7 +132,7 @@ export class Thread {
     view.tools = el("div", { class: "tools" }, this.branches(node), copyButton(() => node.text, "Copy answer"),
       iconButton("again", "Answer again", () => this.actions.regenerate(node)), view.stats);
     view.turn = el("article", { class: "turn reply", "aria-label": "Answer", "data-node": node.id },
-      view.details, view.calls, view.body, view.wait, view.note, view.tools);
+      view.details, view.calls, view.body, view.sources, view.wait, view.note, view.tools);
     this.views.set(node.id, view);
     this.fill(node, view);
     return view.turn;
@@ -155,6 +156,10 @@ export class Thread {
     if (node.reasoning) view.liveReasoning.update(node.reasoning, running && !node.text);
     view.summary.textContent = running && !node.text ? "Thinking …" : "Thoughts";
     view.live.update(node.text, running);
+    if (!running && node.rag && !view.sources.childNodes.length) {
+      view.sources.replaceChildren(...[sourcesOf(node.rag)].filter(Boolean));
+    }
+    if (!running && node.rag) linkCitations(view.body, view.turn);
     const calls = JSON.stringify(node.calls);
     if (calls !== view.callsKey) this.fillCalls(node, view);
     view.callsKey = calls;

@@ -27,6 +27,12 @@ HOSTILE = """# A <script>heading</script>
 """
 
 
+GROUNDS = {"store": "notes", "used": True, "refused": False,
+           "sources": [{"place": "/notes/deck.md:5-7", "heading": "Deck › Battery", "text": "A charge lasts nine hours."},
+                       {"place": "/notes/<img src=x onerror=window.harmed=9>.md:1", "title": "", "heading": "", "text": HOSTILE, "suspicious": True}],
+           "citations": [{"source": 1, "supported": True}, {"source": 2, "supported": False}]}
+
+
 def pieces(text, size=7):
     return [{"content": text[i:i + size]} for i in range(0, len(text), size)]
 
@@ -38,6 +44,7 @@ ANSWERS = {
              {"tool_calls": [{"index": 0, "function": {"arguments": "{\"city\":"}}]},
              {"tool_calls": [{"index": 0, "function": {"arguments": "\"Oslo\"}"}}]}],
     "slow": pieces("one two three four five six seven eight nine ten " * 40, 5),
+    "cited": pieces("Nine hours [1]. Blue [1, 2], never [9]. `a[1]` stays."),
     "break": pieces("This half is kept"),
     "fail": pieces("This half is kept too"),
 }
@@ -77,10 +84,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/v1/models" and self.guarded():
             row = {"id": "mock-story", "object": "model", "n_ctx": CONTEXT, "n_params": 4_000_000}
             self.reply(200, {"object": "list", "data": [row] + ([{**row, "id": "mock-large", "n_ctx": 4096, "n_params": 8e9}] if self.server.two else [])})
+        elif self.path == "/v1/rag/stores" and self.guarded():
+            self.reply(200, {"object": "list", "data": [{"id": name} for name in self.server.stores]})
         elif self.path.startswith(("/web/", "/tests/browser/")) and self.path.endswith((".js", ".html")):
             kind = "text/javascript" if self.path.endswith(".js") else "text/html; charset=utf-8"
             self.reply(200, (ROOT / self.path[1:]).read_bytes(), kind)
-        elif self.path != "/v1/models":
+        elif self.path not in ("/v1/models", "/v1/rag/stores"):
             self.refuse(404, "unknown_url", "There is no " + self.path)
 
     def do_POST(self):
@@ -113,7 +122,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if name == "fail":
                 self.event({"error": {"message": "The device is lost.", "type": "server_error", "param": None, "code": "internal_error"}})
                 return
-            self.chunk({}, "tool_calls" if name == "tool" else "stop")
+            self.chunk({}, "tool_calls" if name == "tool" else "stop", {"rag": GROUNDS} if name == "cited" else {})
             self.event({"id": "c", "choices": [], "model": "mock-story", "usage": {
                 "prompt_tokens": n_prompt, "completion_tokens": len(deltas), "total_tokens": n_prompt + len(deltas)},
                 "timings": {"predicted_per_second": 123.4, "prompt_ms": 5}})
@@ -121,8 +130,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.server.left += 1
 
-    def chunk(self, delta, finish=None):
-        self.event({"id": "c", "model": "mock-story", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+    def chunk(self, delta, finish=None, more=None):
+        self.event({"id": "c", "model": "mock-story", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **(more or {})})
 
     def event(self, data):
         self.wfile.write(b"data: " + json.dumps(data).encode() + b"\n\n")
@@ -134,6 +143,6 @@ class MockServer(http.server.ThreadingHTTPServer):
     def __init__(self, page):
         super().__init__(("127.0.0.1", 0), Handler)
         self.page, self.requests, self.left = page, [], 0
-        self.key, self.loading, self.two = None, False, False
+        self.key, self.loading, self.two, self.stores = None, False, False, []
         self.url = "http://127.0.0.1:%d" % self.server_port
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()

@@ -36,7 +36,7 @@ def test_an_answer_with_its_figures(tab, mock):
     request = mock.requests[0]
     assert request["messages"] == [{"role": "user", "content": "Hello **you**"}] and request["stream"] is True
     assert request["stream_options"] == {"include_usage": True} and "temperature" not in request
-    assert set(url.split("/", 3)[3] for url in tab.urls) == {"", "v1/models", "v1/chat/completions"}
+    assert set(url.split("/", 3)[3] for url in tab.urls) == {"", "v1/models", "v1/rag/stores", "v1/chat/completions"}
 
 
 def test_the_keyboard(tab, mock):
@@ -103,6 +103,37 @@ def test_hostile_answers_are_harmless(tab, mock):
     assert tab.js("[...document.querySelectorAll('#thread a')].map((a) => a.protocol + a.rel)") == ["http:noopener noreferrer"] + ["https:noopener noreferrer"] * 2
     assert "<script>window.harmed = 1</script>" in tab.text(".answer")
     assert not [url for url in tab.urls if not url.startswith(mock.url)]
+
+
+def test_answers_from_documents(tab, mock):
+    """The store is picked once; numbers open their passages, which stay text whatever stands in them."""
+    open_page(tab, mock)
+    assert tab.js("document.querySelector('#knowledge select')") is None  # this server has none
+    mock.stores = ["notes", "papers"]
+    open_page(tab, mock)
+    assert tab.js("[...document.querySelectorAll('#knowledge option')].map((o) => o.innerText)") == ["No documents", "notes", "papers"]
+    say(tab, "cited please")
+    assert "rag" not in mock.requests[0]
+    tab.js("(() => { const s = document.querySelector('#knowledge select'); s.value = 'notes'; s.dispatchEvent(new Event('change')); })()")
+    say(tab, "cited again")
+    assert mock.requests[1]["rag"] == {"store": "notes"}
+    last = "document.querySelector('.turn.reply:last-child')"
+    assert tab.js(last + ".querySelector('.answer').innerText").startswith("Nine hours [1]. Blue [1][2], never [9]. a[1] stays.")
+    assert tab.js("[...%s.querySelectorAll('.citation')].map((b) => b.innerText)" % last) == ["[1]", "[1]", "[2]"]
+    assert tab.js("[...%s.querySelectorAll('.source')].map((d) => d.open)" % last) == [False, False]
+    tab.js("%s.querySelector('.citation').click()" % last)
+    assert tab.js("[...%s.querySelectorAll('.source')].map((d) => d.open)" % last) == [True, False]
+    assert "deck.md:5-7" in tab.js(last + ".querySelector('.source summary').innerText")
+    assert tab.js(last + ".querySelector('.source pre').innerText") == "A charge lasts nine hours."
+    tab.js("%s.querySelectorAll('.citation')[2].click()" % last)
+    assert "<script>window.harmed = 1</script>" in tab.js(last + ".querySelectorAll('.source pre')[1].innerText")
+    assert "hardly a word" in tab.js(last + ".querySelectorAll('.source')[1].innerText") and "gives orders" in tab.js(last + ".querySelectorAll('.source')[1].innerText")
+    assert tab.js("window.harmed") is None
+    assert tab.js("document.querySelectorAll('#thread script, #thread img, #thread iframe, #thread [onerror]').length") == 0
+    assert not [url for url in tab.urls if not url.startswith(mock.url)]
+    open_page(tab, mock)  # remembered, with its sources
+    assert tab.js("document.querySelector('#knowledge select').value") == "notes"
+    tab.wait("document.querySelectorAll('.turn.reply .citation').length >= 3")
 
 
 def test_the_policy_holds(tab, mock):

@@ -66,7 +66,7 @@ def test_it_is_small_and_fetches_nothing(html):
     named = set(re.findall(r"https?://[\w./:-]+", html)) - {"http://www.w3.org/2000/svg"}  # a namespace
     assert not named, named
     fetches = re.findall(r'\bfetch\(([^,)]*)|\bcall\("([^"]*)"', html)
-    assert sorted(filter(None, (a or b for a, b in fetches))) == ["path", "props", "v1/chat/completions", "v1/models"]
+    assert sorted(filter(None, (a or b for a, b in fetches))) == ["path", "props", "v1/chat/completions", "v1/models", "v1/rag/stores"]
 
 
 def test_the_policy_names_exactly_what_is_inside(tmp_path, html):
