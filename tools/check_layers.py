@@ -38,7 +38,7 @@ ROOMS = {
     "cli": "tool serve hub base " + PUBLIC,
 }
 # Second headers of a room, for what few others need: a change of the first compiles everything again.
-SECOND_HEADERS = {"src/base/service.h"}
+SECOND_HEADERS = {"src/base/service.h", "src/base/part.h"}
 # Rooms that are programs: they may print, exit, read the environment and use fopen.
 PROGRAMS = {"cli", "extract"}
 

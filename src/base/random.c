@@ -5,7 +5,7 @@
  * xoshiro256** (Blackman and Vigna) for everything that must repeat from a seed; a 64-bit
  * multiply-fold hash for tables; SHA-256 (FIPS 180-4) for identities of files.
  */
-#include "base/base.h"
+#include "base/part.h"
 
 #include <math.h>
 
@@ -107,18 +107,42 @@ static void sha_block(uint32_t h[8], const uint8_t *p) {
     for (int i = 0; i < 8; i++) h[i] += v[i];
 }
 
-void base_sha256(const void *data, size_t n_bytes, uint8_t out[32]) {
-    uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+void base_sha256_begin(base_sha256_run *r) {
+    static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    memset(r, 0, sizeof *r);
+    memcpy(r->h, start, sizeof start);
+}
+
+void base_sha256_add(base_sha256_run *r, const void *data, size_t n) {
     const uint8_t *p = data;
-    size_t n = n_bytes;
-    for (; n >= 64; n -= 64, p += 64) sha_block(h, p);
+    size_t held = (size_t)(r->n_bytes % 64);
+    r->n_bytes += n;
+    if (held) { /* fill the block that was begun */
+        const size_t take = BASE_MIN(n, 64 - held);
+        memcpy(r->block + held, p, take);
+        if (held + take < 64) return;
+        sha_block(r->h, r->block);
+        p += take;
+        n -= take;
+    }
+    for (; n >= 64; n -= 64, p += 64) sha_block(r->h, p);
+    if (n) memcpy(r->block, p, n);
+}
+
+void base_sha256_end(base_sha256_run *r, uint8_t out[32]) {
     uint8_t last[128] = {0};
-    if (n) memcpy(last, p, n);
+    const size_t n = (size_t)(r->n_bytes % 64), total = n < 56 ? 64 : 128;
+    memcpy(last, r->block, n);
     last[n] = 0x80;
-    size_t total = n < 56 ? 64 : 128;
-    for (int i = 0; i < 8; i++)
-        last[total - 1 - (size_t)i] = (uint8_t)((uint64_t)n_bytes * 8 >> 8 * i);
-    for (size_t at = 0; at < total; at += 64) sha_block(h, last + at);
-    for (int i = 0; i < 32; i++) out[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i % 4)));
+    for (size_t i = 0; i < 8; i++) last[total - 1 - i] = (uint8_t)(r->n_bytes * 8 >> 8 * i);
+    for (size_t at = 0; at < total; at += 64) sha_block(r->h, last + at);
+    for (int i = 0; i < 32; i++) out[i] = (uint8_t)(r->h[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+void base_sha256(const void *data, size_t n_bytes, uint8_t out[32]) {
+    base_sha256_run r;
+    base_sha256_begin(&r);
+    if (n_bytes) base_sha256_add(&r, data, n_bytes);
+    base_sha256_end(&r, out);
 }

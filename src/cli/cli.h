@@ -40,9 +40,11 @@ enum { /* bits of cli_option.verbs */
        VERB_EMBED = 1 << 17,
        VERB_SERVE = 1 << 18,
        VERB_RAG = 1 << 19,
+       VERB_PULL = 1 << 20,
+       VERB_RM = 1 << 21,
        VERBS_ENGINE =
            VERB_RUN | VERB_CHAT | VERB_BENCH | VERB_LOGITS | VERB_PERPLEXITY | VERB_SERVE,
-       VERBS_ALL = (1 << 20) - 1
+       VERBS_ALL = (1 << 22) - 1
 };
 
 struct cli_args;
@@ -225,6 +227,11 @@ typedef enum cli_opt {
     OPT_SHOW_CONTEXT,
     OPT_NO_ANSWER,
     OPT_BUDGET,
+    OPT_FORCE,
+    OPT_FORCE_RM,
+    OPT_ONLY_SAY,
+    OPT_OFFLINE,
+    OPT_CONNECTIONS,
     CLI_N_OPTS
 } cli_opt;
 
@@ -381,6 +388,32 @@ rotor_status cli_model_find(cli_model *m, const char *word, rotor_error *err);
 void cli_model_free(cli_model *m);
 /* Where the model cache lies ("~/.cache/huggingface/hub"); base_free. */
 char *cli_cache_root(void);
+/* What the environment says about where models lie; borrowed. */
+struct hub_places;
+void cli_places(struct hub_places *out);
+/* The nearest of the names one could have meant: short ones and models that are here, in a new text
+ * (base_free); NULL: none is near. */
+char *cli_nearest_model(const char *word);
+
+/* ---- Does it fit (fit.c) --------------------------------------------------------------------- */
+
+typedef struct cli_fit {
+    uint64_t n_ctx;                               /* tokens reckoned with */
+    const char *kv;                               /* type of the cache */
+    uint64_t weights_bytes, kv_bytes, work_bytes; /* what running takes */
+    uint64_t need_bytes;                          /* their sum */
+    uint64_t limit_bytes;                         /* --memory, or this machine's */
+    uint64_t free_bytes;                          /* of it now */
+    bool fits;                                    /* need <= limit */
+    const char *knob;                             /* what to turn where it does not; else "" */
+} cli_fit;
+/* By --ctx, --kv and --memory. */
+cli_fit cli_fit_of(const cli_args *a, const tool_facts *t);
+void cli_fit_text(const cli_fit *f, base_buf *out); /* one line, without its end */
+/* --memory, or what is free now. */
+uint64_t cli_memory_available(const cli_args *a);
+/* Which of what can be changed would make weights and a cache of n_ctx tokens fit; "": they do. */
+const char *cli_memory_advice(const tool_facts *t, uint64_t n_ctx, uint64_t have);
 
 /* The engine options of the command line; a verb may change them before it opens. */
 rotor_engine_options cli_engine_options(const cli_args *a);
@@ -441,6 +474,8 @@ int verb_embed(const cli_args *a);
 int verb_perplexity(const cli_args *a);
 int verb_info(const cli_args *a);
 int verb_models(const cli_args *a);
+int verb_pull(const cli_args *a);
+int verb_rm(const cli_args *a);
 int verb_rag(const cli_args *a);
 int verb_train(const cli_args *a);
 int verb_finetune(const cli_args *a);

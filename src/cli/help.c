@@ -3,6 +3,7 @@
  * Help texts, made from the option and verb tables.
  */
 #include "cli/cli.h"
+#include "hub/hub.h"
 
 #include <stdio.h>
 
@@ -109,6 +110,6 @@ int verb_help(const cli_args *a) {
 
 int verb_version(const cli_args *a) {
     (void)a;
-    cli_outf("rotor %s\n%s", rotor_version(), rotor_features());
+    cli_outf("rotor %s\n%s%s", rotor_version(), rotor_features(), hub_features());
     return CLI_DONE;
 }

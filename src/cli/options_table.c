@@ -19,6 +19,7 @@
 #define MEASURE   "Measuring"
 #define OUTPUT    "Output"
 #define NET       "Server"
+#define GET       "Download"
 #define GENERAL   "General"
 
 #define LOADS  (VERBS_ENGINE | VERB_INFO)
@@ -32,7 +33,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "threads (default: one per processor core)", LOADS | TRAINS | VERB_EMBED | VERB_RAG, CLI_SAVED},
 [OPT_CTX] = {"ctx", 'c', CLI_INT, MODEL, "N", 0, 16777216, NULL, NULL,
     "context in tokens; 0: the model's (default: the smallest of the model's, 4096 and what fits)",
-    (LOADS & ~VERB_PERPLEXITY) | VERB_RAG, CLI_SAVED},
+    (LOADS & ~VERB_PERPLEXITY) | VERB_RAG | VERB_PULL, CLI_SAVED},
 [OPT_CTX_PPL] = {"ctx", 'c', CLI_INT, MODEL, "N", 4, 16777216, NULL, "512",
     "tokens in a window", VERB_PERPLEXITY, 0},
 [OPT_CTX_EMBED] = {"ctx", 'c', CLI_INT, MODEL, "N", 1, 16777216, NULL, NULL,
@@ -50,7 +51,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "highest instruction set to use: c, avx2, avxvnni, avx512vnni, … (default: all there are)",
     LOADS | TRAINS | VERB_EMBED | VERB_RAG, CLI_SAVED},
 [OPT_KV] = {"kv", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "f16|f32|q8", "f16",
-    "type of the key and value cache", LOADS | VERB_RAG, CLI_SAVED},
+    "type of the key and value cache", LOADS | VERB_RAG | VERB_PULL, CLI_SAVED},
 [OPT_HEAD] = {"head", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "auto|file|q8|q6|exact", "auto",
     "precision of the output head; auto: q8; exact: the file's answers for fewer bytes", WRITES | VERB_RAG | VERB_BENCH | VERB_INFO, CLI_SAVED},
 [OPT_HEAD_EXACT] = {"head", 0, CLI_CHOICE, MODEL, "TYPE", 0, 0, "auto|file|q8|q6|exact", "auto",
@@ -65,7 +66,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "read the file into memory instead of mapping it", LOADS | VERB_EMBED, CLI_SAVED},
 [OPT_MEMORY] = {"memory", 0, CLI_INT, MODEL, "MIB", 1, 16777216, NULL, NULL,
     "plan for this much memory (default: what the system and its control groups leave)",
-    (LOADS & ~VERB_INFO) | VERB_INSPECT, CLI_SAVED},
+    (LOADS & ~VERB_INFO) | VERB_INSPECT | VERB_PULL, CLI_SAVED},
 [OPT_I2S] = {"i2s-layout", 0, CLI_CHOICE, MODEL, "ORDER", 0, 0, "auto|x86|arm|4row", "auto",
     "byte order of I2_S tensors, which no file states; auto: x86",
     LOADS | VERB_EMBED | VERB_INSPECT | VERB_CONVERT | VERB_QUANTIZE, CLI_SAVED},
@@ -374,10 +375,20 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "ask: only the passages that would be answered from; no model is opened", VERB_RAG, 0},
 [OPT_BUDGET] = {"budget", 0, CLI_INT, STORES, "N", 32, 1048576, NULL, "1200",
     "most tokens of passages in a prompt", VERB_RAG | VERB_CHAT | VERB_SERVE, 0},
+[OPT_FORCE] = {"force", 0, CLI_FLAG, GET, NULL, 0, 0, NULL, NULL,
+    "download what fits neither memory nor disk, too", VERB_PULL, 0},
+[OPT_FORCE_RM] = {"force", 0, CLI_FLAG, GET, NULL, 0, 0, NULL, NULL,
+    "remove what belongs to another program, too", VERB_RM, 0},
+[OPT_ONLY_SAY] = {"dry-run", 0, CLI_FLAG, GET, NULL, 0, 0, NULL, NULL,
+    "only say what would be done", VERB_PULL | VERB_RM, 0},
+[OPT_OFFLINE] = {"offline", 0, CLI_FLAG, GET, NULL, 0, 0, NULL, NULL,
+    "ask no other machine: only what is in the cache counts", VERB_PULL, 0},
+[OPT_CONNECTIONS] = {"connections", 0, CLI_INT, GET, "N", 1, 16, NULL, "4",
+    "parts of a large file that come at once", VERB_PULL, CLI_SAVED},
 [OPT_JSON] = {"json", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
     "print one JSON object",
     VERB_RUN | VERB_BENCH | VERB_INSPECT | VERB_TOKENIZE | VERB_PERPLEXITY | VERB_INFO | VERB_MODELS |
-        VERB_QUANTIZE | VERB_CONVERT | VERB_RAG, 0},
+        VERB_PULL | VERB_RM | VERB_QUANTIZE | VERB_CONVERT | VERB_RAG, 0},
 [OPT_COLOR] = {"color", 0, CLI_CHOICE, OUTPUT, "WHEN", 0, 0, "auto|always|never", "auto",
     "bold, colours and Markdown; auto: on a terminal unless NO_COLOR is set", VERB_CHAT, CLI_SAVED},
 
@@ -433,6 +444,14 @@ static const cli_verb verbs[] = {
     {"info", VERB_INFO, "[MODEL]", "this machine, this build, and what would be chosen for a model",
      NULL, 0, 1, verb_info},
     {"models", VERB_MODELS, "", "list the models found on this machine", NULL, 0, 0, verb_models},
+    {"pull", VERB_PULL, "NAME | ORG/NAME[:FILE or QUANT]", "download a model into the model cache",
+     "NAME is a short name (rotor pull alone lists them) or one of the hub: hf:ORG/NAME, ORG/NAME,\n"
+     "ORG/NAME:Q4_K_M, ORG/NAME:file.gguf. First it is said whether the model fits this machine. A pull\n"
+     "that was cut goes on where it ended. The path of the model is printed; rotor run NAME finds it.\n"
+     "HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE count as elsewhere (docs/models.md).", 0, 1,
+     verb_pull},
+    {"rm", VERB_RM, "NAME", "remove a model from the model cache",
+     "Says how much room that makes. A file that another model shares stays.", 1, 1, verb_rm},
     {"synth", VERB_SYNTH, "PRESET -o FILE", "make a model file of a published shape, random weights",
      NULL, 0, 1, verb_synth},
     {"convert", VERB_CONVERT, "IN -o OUT", "Hugging Face folder or model file to GGUF", NULL, 1, 1,

@@ -65,24 +65,9 @@ static void text_facts(const view *v, const char *name) {
                  t->pre.n ? " / " : "", (int)t->pre.n, t->pre.n ? t->pre.p : "");
 }
 
-static uint64_t available(const view *v) {
-    const uint64_t given = (uint64_t)cli_int(v->a, OPT_MEMORY) << 20;
-    return given ? given : base_available_memory_bytes();
-}
-
-/* Which of what can be changed would make it fit. */
-static const char *advice(const view *v, uint64_t n, uint64_t have) {
-    const uint64_t w = v->t->tensor_bytes;
-    if (w + tool_kv_bytes(v->t, n, 2) <= have) return "";
-    if (w + tool_kv_bytes(v->t, n, 34.0 / 32) <= have) return "  too much: --kv q8 fits";
-    if (w + tool_kv_bytes(v->t, 512, 2) <= have) return "  too much: a smaller --ctx fits";
-    return v->t->n_expert ? "  too much: experts would be read on demand"
-                          : "  too much: a file of a smaller quantisation is needed";
-}
-
 static void text_memory(const view *v) {
     char a[32], b[32], c[32], d[32];
-    const uint64_t have = available(v);
+    const uint64_t have = cli_memory_available(v->a);
     if (!v->t->n_layer || !v->t->n_head) return;
     cli_outf("\nmemory          weights      KV f16       KV q8        weights + KV f16, of %s "
              "available\n",
@@ -94,7 +79,7 @@ static void text_memory(const view *v) {
         cli_outf("%6llu tokens   %-12s %-12s %-12s %s%s\n", (unsigned long long)n,
                  cli_bytes(v->t->tensor_bytes, a), cli_bytes(kv, b),
                  cli_bytes(tool_kv_bytes(v->t, n, 34.0 / 32), c),
-                 cli_bytes(v->t->tensor_bytes + kv, d), advice(v, n, have));
+                 cli_bytes(v->t->tensor_bytes + kv, d), cli_memory_advice(v->t, n, have));
     }
 }
 
@@ -187,11 +172,13 @@ static void json_memory(const view *v) {
         set_num(one, "kv_f16_bytes", tool_kv_bytes(v->t, n, 2));
         set_num(one, "kv_q8_bytes", tool_kv_bytes(v->t, n, 34.0 / 32));
         set_num(one, "total_f16_bytes", v->t->tensor_bytes + tool_kv_bytes(v->t, n, 2));
-        json_object_set_new(one, "fits", json_boolean(*advice(v, n, available(v)) == 0));
+        json_object_set_new(
+            one, "fits",
+            json_boolean(*cli_memory_advice(v->t, n, cli_memory_available(v->a)) == 0));
         json_array_append_new(list, one);
     }
     json_object_set_new(v->root, "memory", list);
-    set_num(v->root, "available_bytes", available(v));
+    set_num(v->root, "available_bytes", cli_memory_available(v->a));
 }
 
 static void json_kvs(const view *v) {

@@ -5,7 +5,7 @@
  * A repository counts when a snapshot of it holds GGUF files (each is an entry; of a split file the
  * first part) or a config.json beside safetensors (the folder is the entry).
  */
-#include "hub/hub.h"
+#include "hub/layout.h"
 
 #include <stdlib.h>
 
@@ -23,82 +23,78 @@ char *hub_root(const hub_places *p) {
     return b.data;
 }
 
+char *hub_token_path(const hub_places *p) {
+    base_buf b = {0};
+    if (p->hf_home && *p->hf_home)
+        base_buf_printf(&b, "%s/token", p->hf_home);
+    else if (p->xdg_cache_home && *p->xdg_cache_home)
+        base_buf_printf(&b, "%s/huggingface/token", p->xdg_cache_home);
+    else if (p->home && *p->home)
+        base_buf_printf(&b, "%s/.cache/huggingface/token", p->home);
+    if (b.failed) base_buf_free(&b);
+    return b.data;
+}
+
 /* ==== Listing ================================================================================= */
 
-typedef struct list {
-    hub_entry *at; /* owned */
-    size_t n, cap; /* used, allocated */
-} list;
+static const char *const source_names[] = {"cache", "Ollama", "LM Studio", "llama.cpp"};
 
-static rotor_status push(list *l, char *name, char *path, rotor_error *err) {
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? 2 * l->cap : 16;
-        hub_entry *more = base_realloc(l->at, cap * sizeof *more);
-        if (more) {
-            l->at = more;
-            l->cap = cap;
+const char *hub_source_name(hub_source s) { return source_names[s]; }
+
+/* Appends the model files of a snapshot's folder, and of folders in it, as paths below it. */
+static rotor_status find_files(const char *dir, const char *below, hub_entry_list *found,
+                               rotor_error *err) {
+    char **names = NULL, *at = below ? hub_path(dir, below, NULL) : base_strdup(dir);
+    size_t n = 0;
+    rotor_status st = at ? ROTOR_OK : base_fail_nomem(err, "listing models");
+    if (at && base_list_dir(at, &names, &n, NULL) != ROTOR_OK) n = 0; /* a broken snapshot */
+    for (size_t i = 0; i < n && st == ROTOR_OK; i++) {
+        char *name = below ? hub_path(below, names[i], NULL) : base_strdup(names[i]);
+        char *path = hub_path(at, names[i], NULL);
+        if (path && base_path_kind_of(path) == BASE_PATH_FILE && hub_is_model(names[i])) {
+            st = hub_push(found, HUB_CACHE, name, path, err);
+            continue;
         }
-    }
-    if (!name || !path || l->n == l->cap) {
+        if (name && path && !below && base_path_kind_of(path) == BASE_PATH_DIR)
+            st = find_files(dir, name, found, err);
         base_free(name);
         base_free(path);
-        return base_fail_nomem(err, "listing models");
     }
-    l->at[l->n++] = (hub_entry){name, path};
-    return ROTOR_OK;
+    base_names_free(names, n);
+    base_free(at);
+    return st;
 }
 
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
-/* A GGUF file to open: not a later part of a split one, not a projector of another network. */
-static bool is_entry_file(const char *name) {
-    const char *of = strstr(name, "-of-");
-    bool later_part = of && of - name >= 6 && strncmp(of - 6, "-00001", 6) != 0;
-    return ends_with(name, ".gguf") && !later_part && strncmp(name, "mmproj", 6) != 0;
-}
-
-/* "models--org--name" to "org/name". */
-static char *repo_name(const char *folder) {
-    char *name = base_strdup(folder + strlen("models--"));
-    char *dashes = name ? strstr(name, "--") : NULL;
-    if (dashes) {
-        *dashes = '/';
-        memmove(dashes + 1, dashes + 2, strlen(dashes + 2) + 1);
-    }
-    return name;
-}
-
-/* Adds the GGUF files of a folder of names as "repo:file", or as "repo" if there is only one. */
-static rotor_status add_files(list *l, const char *repo, const char *dir, char **names, size_t n,
+/* Adds the GGUF files of a folder as "repo:file", or as "repo" if there is only one. */
+static rotor_status add_files(hub_entry_list *l, const char *repo, const char *dir,
                               rotor_error *err) {
-    size_t n_files = 0;
-    for (size_t i = 0; i < n; i++) n_files += is_entry_file(names[i]);
-    for (size_t i = 0; i < n; i++) {
-        if (!is_entry_file(names[i])) continue;
+    hub_entry_list found = {0};
+    rotor_status st = find_files(dir, NULL, &found, err);
+    for (size_t i = 0; i < found.n && st == ROTOR_OK; i++) {
         base_buf name = {0};
         base_buf_puts(&name, repo);
-        if (n_files > 1) base_buf_printf(&name, ":%s", names[i]);
-        ROTOR_TRY(push(l, name.data, base_path_join(dir, names[i]), err));
+        if (found.n > 1) base_buf_printf(&name, ":%s", found.at[i].name);
+        st = hub_push(l, HUB_CACHE, name.data, found.at[i].path, err);
+        found.at[i].path = NULL;
     }
-    return ROTOR_OK;
+    hub_entries_free(found.at, found.n);
+    return st;
 }
 
 static bool has(char **names, size_t n, const char *end) {
     for (size_t i = 0; i < n; i++)
-        if (ends_with(names[i], end)) return true;
+        if (hub_ends_with(names[i], end)) return true;
     return false;
 }
 
-static rotor_status add_snapshot(list *l, const char *repo, const char *dir, rotor_error *err) {
+static rotor_status add_snapshot(hub_entry_list *l, const char *repo, const char *dir,
+                                 rotor_error *err) {
     char **names = NULL;
     size_t n = 0;
     if (base_list_dir(dir, &names, &n, NULL) != ROTOR_OK) return ROTOR_OK; /* a broken snapshot */
-    rotor_status st = add_files(l, repo, dir, names, n, err);
+    rotor_status st = add_files(l, repo, dir, err);
     if (st == ROTOR_OK && has(names, n, "config.json") && has(names, n, ".safetensors"))
-        st = push(l, base_strdup(repo), base_strdup(dir), err);
+        st = hub_push(l, HUB_CACHE, base_strdup(repo), base_strdup(dir), err);
     base_names_free(names, n);
     return st;
 }
@@ -128,8 +124,9 @@ static char *current_snapshot(const char *repo_dir) {
     return dir;
 }
 
-static rotor_status add_repo(list *l, const char *root, const char *folder, rotor_error *err) {
-    char *repo_dir = base_path_join(root, folder), *repo = repo_name(folder);
+static rotor_status add_repo(hub_entry_list *l, const char *root, const char *folder,
+                             rotor_error *err) {
+    char *repo_dir = base_path_join(root, folder), *repo = hub_repo_of(folder);
     char *snapshot = repo_dir ? current_snapshot(repo_dir) : NULL;
     rotor_status st = ROTOR_OK;
     if (!repo_dir || !repo)
@@ -146,23 +143,53 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const hub_entry *)a)->name, ((const hub_entry *)b)->name);
 }
 
-rotor_status hub_list(const char *root, hub_entry **entries, size_t *n, rotor_error *err) {
-    list l = {0};
+static rotor_status list_cache(hub_entry_list *l, const char *root, rotor_error *err) {
     char **names = NULL;
     size_t n_names = 0;
     rotor_status st = ROTOR_OK;
     if (base_path_kind_of(root) == BASE_PATH_DIR) st = base_list_dir(root, &names, &n_names, err);
     for (size_t i = 0; i < n_names && st == ROTOR_OK; i++)
-        if (strncmp(names[i], "models--", 8) == 0) st = add_repo(&l, root, names[i], err);
+        if (strncmp(names[i], "models--", 8) == 0) st = add_repo(l, root, names[i], err);
     base_names_free(names, n_names);
+    return st;
+}
+
+static rotor_status give(rotor_status st, hub_entry_list *l, hub_entry **entries, size_t *n) {
     if (st != ROTOR_OK) {
-        hub_entries_free(l.at, l.n);
+        hub_entries_free(l->at, l->n);
         return st;
     }
-    if (l.n) qsort(l.at, l.n, sizeof *l.at, by_name);
-    *entries = l.at;
-    *n = l.n;
+    *entries = l->at;
+    *n = l->n;
     return ROTOR_OK;
+}
+
+static void sort(hub_entry_list *l, size_t first) {
+    if (l->n > first) qsort(l->at + first, l->n - first, sizeof *l->at, by_name);
+}
+
+rotor_status hub_list(const char *root, hub_entry **entries, size_t *n, rotor_error *err) {
+    hub_entry_list l = {0};
+    rotor_status st = list_cache(&l, root, err);
+    sort(&l, 0);
+    return give(st, &l, entries, n);
+}
+
+rotor_status hub_list_all(const hub_places *places, hub_entry **entries, size_t *n,
+                          rotor_error *err) {
+    rotor_status (*const others[])(hub_entry_list *, const hub_places *, rotor_error *) = {
+        hub_list_ollama, hub_list_lm_studio, hub_list_llama_cpp};
+    hub_entry_list l = {0};
+    char *root = hub_root(places);
+    rotor_status st = root ? list_cache(&l, root, err) : ROTOR_OK;
+    base_free(root);
+    sort(&l, 0);
+    for (size_t i = 0; i < BASE_COUNT(others) && st == ROTOR_OK; i++) {
+        const size_t first = l.n;
+        st = others[i](&l, places, err);
+        sort(&l, first);
+    }
+    return give(st, &l, entries, n);
 }
 
 void hub_entries_free(hub_entry *entries, size_t n) {
@@ -184,8 +211,10 @@ static bool fits(const hub_entry *e, const char *name) {
     size_t n_tail = n_repo - (size_t)(tail - e->name);
     bool same = (n == n_repo && memcmp(e->name, name, n) == 0) ||
                 (n == n_tail && memcmp(tail, name, n) == 0);
+    if (!same || !colon) return same;
+    const char *own = e->name[n_repo] ? e->name + n_repo + 1 : NULL;
     const char *file = strrchr(e->path, '/');
-    return same && (!colon || strstr(file ? file : e->path, colon + 1));
+    return hub_has_word(file ? file : e->path, colon + 1) || (own && hub_has_word(own, colon + 1));
 }
 
 const hub_entry *hub_match(const hub_entry *entries, size_t n, const char *name,
@@ -193,6 +222,10 @@ const hub_entry *hub_match(const hub_entry *entries, size_t n, const char *name,
     const hub_entry *found = NULL;
     *n_matches = 0;
     for (size_t i = 0; i < n; i++) {
+        if (strcmp(entries[i].name, name) == 0) {
+            *n_matches = 1;
+            return &entries[i];
+        }
         if (!fits(&entries[i], name)) continue;
         if (!found) found = &entries[i];
         ++*n_matches;

@@ -7,6 +7,7 @@
  */
 #include "tool/inspect.h"
 
+#include "base/part.h"
 #include "model/model.h"
 #include "run/run.h"
 
@@ -80,10 +81,8 @@ static uint32_t either_u32(const json_t *config, const char *key, const char *ot
     return v ? v : config_u32(config, other);
 }
 
-static void folder_facts(tool_file *tf, const file_model *f) {
+static void folder_facts(tool_file *tf, base_str text) {
     tool_facts *t = &tf->facts;
-    base_str text;
-    if (!file_side(f, "config.json", &text)) return;
     json_t *config = json_loadb(text.p, text.n, 0, NULL);
     const char *type = json_string_value(json_object_get(config, "model_type"));
     const char *name = json_string_value(json_object_get(config, "_name_or_path"));
@@ -128,16 +127,33 @@ static const char *main_type(const file_model *f) {
     return best;
 }
 
+static bool has_float_head(const file_model *f) {
+    const file_tensor *t = file_tensor_find(f, "output.weight");
+    if (!t) t = file_tensor_find(f, "token_embd.weight");
+    if (!t) return file_kind_of(f) != FILE_GGUF; /* folders: under many names, most in BF16 */
+    const uint32_t type = t->info->id;
+    return type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
+}
+
+static void derive(tool_facts *t, bool folder) {
+    if (!t->n_head_kv) t->n_head_kv = t->n_head;
+    if (!t->d_key && t->n_head) t->d_key = t->n_embd / t->n_head;
+    if (!t->d_value) t->d_value = t->d_key;
+    t->loadable = !t->adapter && model_loads(t->architecture, folder);
+}
+
 static void gather(tool_file *tf) {
     tool_facts *t = &tf->facts;
     const file_model *f = tf->f;
+    base_str config;
     bool gguf = file_kind_of(f) == FILE_GGUF;
     t->format = gguf ? "GGUF" : "safetensors";
     if (gguf)
         gguf_facts(t, f);
-    else
-        folder_facts(tf, f);
+    else if (file_side(f, "config.json", &config))
+        folder_facts(tf, config);
     t->type = main_type(f);
+    t->float_head = has_float_head(f);
     t->file_bytes = file_total_bytes(f);
     t->n_tensors = file_n_tensors(f);
     t->n_kvs = file_n_kvs(f);
@@ -146,10 +162,7 @@ static void gather(tool_file *tf) {
         t->n_params += x->rows * x->dims[0];
         t->tensor_bytes += x->bytes;
     }
-    if (!t->n_head_kv) t->n_head_kv = t->n_head;
-    if (!t->d_key && t->n_head) t->d_key = t->n_embd / t->n_head;
-    if (!t->d_value) t->d_value = t->d_key;
-    t->loadable = !t->adapter && model_loads(t->architecture, !gguf);
+    derive(t, !gguf);
 }
 
 rotor_status tool_file_open(tool_file **out, const tool_source *src, rotor_error *err) {
@@ -164,9 +177,57 @@ rotor_status tool_file_open(tool_file **out, const tool_source *src, rotor_error
     return ROTOR_OK;
 }
 
+/* The other parts of a split model are not asked for: the key that names them is hidden. */
+static void hide_split(char *head, size_t n) {
+    static const char key[] = "split.count";
+    const size_t len = sizeof key - 1;
+    for (size_t i = 0; i + len <= n; i++)
+        if (head[i] == 's' && memcmp(head + i, key, len) == 0) head[i + len - 1] = '_';
+}
+
+rotor_status tool_file_open_head(tool_file **out, const void *data, size_t n_bytes,
+                                 uint64_t file_bytes, const char *name, rotor_error *err) {
+    tool_file *tf = base_alloc(sizeof *tf);
+    char *image = n_bytes <= file_bytes && file_bytes <= SIZE_MAX / 2
+                      ? base_hole_alloc((size_t)file_bytes)
+                      : NULL;
+    if (!tf || !image) {
+        base_free(tf);
+        base_hole_free(image, (size_t)file_bytes);
+        return base_fail_nomem(err, "reading a file's header");
+    }
+    memcpy(image, data, n_bytes);
+    hide_split(image, n_bytes);
+    tf->image = image;
+    tf->image_bytes = (size_t)file_bytes;
+    rotor_status st = file_open_memory(&tf->f, image, tf->image_bytes, name, NULL, err);
+    if (st == ROTOR_OK) gather(tf);
+    if (st == ROTOR_OK)
+        *out = tf;
+    else
+        tool_file_close(&tf);
+    return st;
+}
+
+rotor_status tool_file_open_config(tool_file **out, base_str config, uint64_t weight_bytes,
+                                   rotor_error *err) {
+    tool_file *tf = base_alloc(sizeof *tf);
+    if (!tf) return base_fail_nomem(err, "opening a model file");
+    tf->facts = (tool_facts){.format = "safetensors",
+                             .type = "",
+                             .float_head = true,
+                             .file_bytes = weight_bytes,
+                             .tensor_bytes = weight_bytes};
+    folder_facts(tf, config);
+    derive(&tf->facts, true);
+    *out = tf;
+    return ROTOR_OK;
+}
+
 void tool_file_close(tool_file **f) {
     if (!f || !*f) return;
     file_close(&(*f)->f);
+    base_hole_free((*f)->image, (*f)->image_bytes);
     base_free((*f)->name);
     base_free((*f)->arch);
     base_free(*f);
@@ -200,6 +261,16 @@ uint64_t tool_kv_bytes(const tool_facts *t, uint64_t n_ctx, double bytes_per_ele
         .window = (uint32_t)t->window, .window_every = 2, .n_expert = (uint32_t)t->n_expert};
     const double kept = run_ring_positions(&hp, (uint32_t)BASE_MIN(n_ctx, UINT32_MAX), 0);
     return (uint64_t)(per_tok * (full * (double)n_ctx + windowed * kept));
+}
+
+uint64_t tool_work_bytes(const tool_facts *t) {
+    const uint64_t slots = t->n_expert ? t->n_expert_used : 1;
+    const uint64_t width = 3ull * t->n_embd + 2ull * t->n_head * t->d_key +
+                           2ull * t->n_head_kv * t->d_key +
+                           slots * (2ull * t->n_ff + (t->n_expert ? t->n_embd : 0));
+    const uint64_t head = t->float_head ? (uint64_t)t->n_vocab * t->n_embd * 34 / 32 : 0;
+    const model_hparams hp = {.n_expert = t->n_expert};
+    return run_default_chunk(&hp) * width * 6 + 16ull * t->n_vocab * 4 + head;
 }
 
 /* ==== Metadata as text ======================================================================== */

@@ -9,10 +9,12 @@
 #include "tool/tool.h"
 
 struct tool_file {
-    file_model *f;    /* owned */
-    tool_facts facts; /* gathered at open */
-    char *name;       /* owned text behind facts.name when it comes from config.json */
-    char *arch;       /* likewise facts.architecture */
+    file_model *f;      /* owned */
+    tool_facts facts;   /* gathered at open */
+    char *name;         /* owned text behind facts.name when it comes from config.json */
+    void *image;        /* owned; a beginning in a hole as large as the file; NULL: none */
+    size_t image_bytes; /* of image */
+    char *arch;         /* likewise facts.architecture */
 };
 
 /* A published file. */

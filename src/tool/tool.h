@@ -73,12 +73,20 @@ typedef struct tool_facts {
     uint64_t tensor_bytes;   /* all tensors */
     size_t n_tensors, n_kvs; /* how many */
     bool loadable;           /* the architecture is one that loads */
+    bool float_head;         /* the output head is stored in floats: running keeps a smaller copy */
     bool adapter;            /* no model but an adapter for models of the architecture */
     uint32_t lora_rank;      /* adapter: of its first pair */
     double lora_alpha;       /* adapter: alpha */
 } tool_facts;
 
 rotor_status tool_file_open(tool_file **out, const tool_source *src, rotor_error *err);
+/* The same from the first n_bytes of a GGUF file of file_bytes: facts and tensors, no contents.
+ * ROTOR_E_FORMAT: the header is longer, or wrong. Of a split file this part counts. */
+rotor_status tool_file_open_head(tool_file **out, const void *data, size_t n_bytes,
+                                 uint64_t file_bytes, const char *name, rotor_error *err);
+/* Facts of a HF folder from the text of its config.json and the size of its weights. */
+rotor_status tool_file_open_config(tool_file **out, base_str config, uint64_t weight_bytes,
+                                   rotor_error *err);
 void tool_file_close(tool_file **f);
 const tool_facts *tool_file_facts(const tool_file *f);
 tool_tensor tool_file_tensor(const tool_file *f, size_t i);
@@ -86,6 +94,8 @@ tool_tensor tool_file_tensor(const tool_file *f, size_t i);
 rotor_status tool_file_kv(const tool_file *f, size_t i, base_str *key, base_buf *value);
 /* Bytes of the key and value cache for n_ctx tokens at bytes_per_elem (4, 2, 34/32); 0: unknown. */
 uint64_t tool_kv_bytes(const tool_facts *facts, uint64_t n_ctx, double bytes_per_elem);
+/* About what running takes beside weights and cache: buffers of a step, a copy of the head. */
+uint64_t tool_work_bytes(const tool_facts *facts);
 
 typedef enum tool_i2s { TOOL_I2S_X86, TOOL_I2S_ARM, TOOL_I2S_4ROW } tool_i2s; /* as quant_i2s */
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-VERBS = ["run", "chat", "tokenize", "logits", "perplexity", "bench", "inspect", "info", "models", "synth", "convert",
+VERBS = ["run", "chat", "tokenize", "logits", "perplexity", "bench", "inspect", "info", "models", "pull", "rm", "synth", "convert",
          "quantize", "help", "version"]
 
 
