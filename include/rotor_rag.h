@@ -104,6 +104,37 @@ ROTOR_API rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, siz
  * there, and nothing is removed. n 0: everything. *n_removed may be NULL. */
 ROTOR_API rotor_status rotor_rag_remove(rotor_rag *r, const char *const *what, size_t n,
                                         uint64_t *n_removed, rotor_error *err);
+/* What became of a file, or of a folder that is watched. */
+typedef enum rotor_rag_change {
+    ROTOR_RAG_READ,     /* a file is new, or not as it was: it is found */
+    ROTOR_RAG_MOVED,    /* a file was found under another path; more: the old one */
+    ROTOR_RAG_GONE,     /* a file's documents are dropped */
+    ROTOR_RAG_LEFT_OUT, /* a file is of no kind that is read; more: why */
+    ROTOR_RAG_FAILED,   /* a file could not be read, its documents are kept; more: why */
+    ROTOR_RAG_KEPT,     /* a folder lost so much at once that its documents are kept */
+    ROTOR_RAG_LOST,     /* a folder is not there: its documents are kept, it is waited for */
+    ROTOR_RAG_WATCHED,  /* a folder is as it is in the store, and followed from here on */
+    ROTOR_RAG_EMBEDDED /* nothing is without a vector any more; path "", more: how many in digits */
+} rotor_rag_change;
+
+typedef struct rotor_rag_watch_options {
+    uint32_t size;              /* sizeof(rotor_rag_watch_options) */
+    uint32_t quiet_ms;          /* a file is read when nothing happened to it so long; 0: 500 */
+    uint32_t gone_ms;           /* and dropped when it was gone so long; 0: 3000 */
+    uint32_t rescan_s;          /* everything is looked at so often; 0: 600 */
+    rotor_rag_add_options *add; /* what to take besides what was said when a folder was added, and
+                                   whether to confirm deletes; NULL: nothing. Its progress and user
+                                   are not used */
+    bool (*go_on)(void *user);  /* false ends it; asked several times a second. NULL: for ever */
+    /* Called for each change, once it is found; strings are borrowed. NULL: none. */
+    void (*change)(void *user, rotor_rag_change what, const char *path, const char *more);
+    void *user; /* passed to both */
+} rotor_rag_watch_options;
+/* Brings folders up to date and follows what happens in them until go_on says no: files that are
+ * written, moved and deleted, folders that come and go. n 0: the folders that were added. The store
+ * can be searched, and between changes written to, by others meanwhile. opt may be NULL. */
+ROTOR_API rotor_status rotor_rag_watch(rotor_rag *r, const char *const *folders, size_t n,
+                                       const rotor_rag_watch_options *opt, rotor_error *err);
 /* Vectors of the embedder in place of another model's. An interrupted run is gone on with; until
  * the last vector is there the old ones serve. */
 ROTOR_API rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,

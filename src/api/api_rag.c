@@ -189,6 +189,36 @@ rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, size_t n_path
     return st;
 }
 
+typedef struct follower {
+    rotor_rag_watch_options opt; /* the caller's */
+} follower;
+
+static bool go_on(void *user) {
+    const follower *f = user;
+    return !f->opt.go_on || f->opt.go_on(f->opt.user);
+}
+
+static void pass_on(void *user, rag_change what, const char *path, const char *more) {
+    const follower *f = user;
+    if (f->opt.change) f->opt.change(f->opt.user, (rotor_rag_change)what, path, more);
+}
+
+rotor_status rotor_rag_watch(rotor_rag *r, const char *const *folders, size_t n,
+                             const rotor_rag_watch_options *user, rotor_error *err) {
+    follower f = {.opt.size = sizeof f.opt};
+    rag_watch_options o = {.go_on = go_on};
+    ROTOR_TRY(may_write(r, "rotor_rag_watch", err));
+    ROTOR_TRY(api_take_options(&f.opt, sizeof f.opt, user, "rotor_rag_watch_options", err));
+    ROTOR_TRY(add_options(&o.add, f.opt.add, err));
+    o.add.progress = NULL;
+    o.add.change = pass_on;
+    o.add.user = &f;
+    o.quiet_ms = f.opt.quiet_ms;
+    o.gone_ms = f.opt.gone_ms;
+    o.rescan_s = f.opt.rescan_s;
+    return rag_watch(r->r, folders, n, &o, err);
+}
+
 rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
                                rotor_rag_report *report, rotor_error *err) {
     rag_add_options o;

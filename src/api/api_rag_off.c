@@ -45,6 +45,11 @@ rotor_status rotor_rag_remove(rotor_rag *r, const char *const *what, size_t n, u
     (void)r, (void)what, (void)n, (void)n_removed;
     return off(err);
 }
+rotor_status rotor_rag_watch(rotor_rag *r, const char *const *folders, size_t n,
+                             const rotor_rag_watch_options *opt, rotor_error *err) {
+    (void)r, (void)folders, (void)n, (void)opt;
+    return off(err);
+}
 rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
                                rotor_rag_report *report, rotor_error *err) {
     (void)r, (void)opt, (void)report;

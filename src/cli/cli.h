@@ -362,6 +362,8 @@ bool cli_is_terminal(int fd);
 int cli_terminal_columns(void);
 /* From now Ctrl-C sets a flag instead of ending the program; off restores the default. */
 void cli_catch_interrupt(bool on);
+/* The same for being asked to end (SIGTERM). */
+void cli_catch_end(void);
 bool cli_interrupted(void);
 void cli_clear_interrupt(void);
 /* Ends as the shell expects after Ctrl-C: by the signal itself. */

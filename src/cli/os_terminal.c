@@ -19,12 +19,15 @@ static void on_interrupt(int sig) {
     interrupted = 1;
 }
 
-void cli_catch_interrupt(bool on) {
+static void catch_signal(int sig, bool on) {
     struct sigaction act = {0};
     act.sa_handler = on ? on_interrupt : SIG_DFL;
     sigemptyset(&act.sa_mask); /* no SA_RESTART: a read at the prompt returns */
-    sigaction(SIGINT, &act, NULL);
+    sigaction(sig, &act, NULL);
 }
+
+void cli_catch_interrupt(bool on) { catch_signal(SIGINT, on); }
+void cli_catch_end(void) { catch_signal(SIGTERM, true); }
 
 bool cli_interrupted(void) { return interrupted != 0; }
 void cli_clear_interrupt(void) { interrupted = 0; }

@@ -12,8 +12,9 @@
 typedef cli_store job;
 
 static rotor_status open_store(job *j, bool write, bool model, rotor_error *err) {
-    const cli_store_how how = {
-        .create = write && strcmp(cli_word(j->a, 0), "add") == 0, .write = write, .model = model};
+    const bool makes = strcmp(cli_word(j->a, 0), "add") == 0 ||
+                       (strcmp(cli_word(j->a, 0), "watch") == 0 && j->a->n_words > 2);
+    const cli_store_how how = {.create = write && makes, .write = write, .model = model};
     return cli_store_open(j, cli_word(j->a, 1), &how, err);
 }
 
@@ -166,6 +167,71 @@ static int rag_status(job *j) {
     return CLI_DONE;
 }
 
+/* ==== watch =================================================================================== */
+
+static const struct {
+    const char *word; /* begins the line */
+    int level;        /* in the log */
+} changes[] = {[ROTOR_RAG_READ] = {"read", BASE_LOG_INFO},
+               [ROTOR_RAG_MOVED] = {"moved", BASE_LOG_INFO},
+               [ROTOR_RAG_GONE] = {"gone", BASE_LOG_INFO},
+               [ROTOR_RAG_LEFT_OUT] = {"left_out", BASE_LOG_INFO},
+               [ROTOR_RAG_FAILED] = {"failed", BASE_LOG_WARN},
+               [ROTOR_RAG_KEPT] = {"kept", BASE_LOG_WARN},
+               [ROTOR_RAG_LOST] = {"lost", BASE_LOG_WARN},
+               [ROTOR_RAG_WATCHED] = {"watching", BASE_LOG_INFO},
+               [ROTOR_RAG_EMBEDDED] = {"embedded", BASE_LOG_INFO}};
+
+/* What a line says behind the path. */
+static const char *said_of(rotor_rag_change what) {
+    switch (what) {
+    case ROTOR_RAG_MOVED:
+        return ", it was ";
+    case ROTOR_RAG_KEPT:
+        return ": much of it is gone at once; its documents are kept until rotor rag add "
+               "--confirm-deletes says that this is meant";
+    case ROTOR_RAG_LOST:
+        return ": it is not there; its documents are kept";
+    case ROTOR_RAG_LEFT_OUT:
+    case ROTOR_RAG_FAILED:
+        return ": ";
+    default:
+        return "";
+    }
+}
+
+static void tell_change(void *user, rotor_rag_change what, const char *path, const char *more) {
+    const job *j = user;
+    if (cli_on(j->a, OPT_JSON)) {
+        cli_json_line(j->a, json_pack("{s:s,s:o,s:o}", "change", changes[what].word, "path",
+                                      text_of(path), "more", text_of(more)));
+        cli_finish(j->a, CLI_DONE); /* whoever reads along waits for it */
+        return;
+    }
+    if (what == ROTOR_RAG_EMBEDDED)
+        cli_log(j->a, BASE_LOG_INFO, "embedded %s passages", more);
+    else
+        cli_log(j->a, (base_log_level)changes[what].level, "%s %s%s%s", changes[what].word, path,
+                said_of(what), more);
+}
+
+static bool not_stopped(void *user) {
+    (void)user;
+    return !cli_interrupted();
+}
+
+static int rag_watch(job *j) {
+    rotor_error err = {0};
+    rotor_status st = open_store(j, true, true, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    rotor_rag_add_options add = add_options(j);
+    cli_catch_end();
+    const rotor_rag_watch_options o = {
+        .size = sizeof o, .add = &add, .go_on = not_stopped, .change = tell_change, .user = j};
+    st = rotor_rag_watch(j->r, j->a->words + 2, j->a->n_words - 2, &o, &err);
+    return cli_status(j->a, st, &err);
+}
+
 /* ==== search ================================================================================== */
 
 static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
@@ -285,7 +351,8 @@ static const struct {
     int (*run)(job *); /* exit status */
 } words[] = {{"add", rag_add},       {"search", rag_search},   {"ask", cli_rag_ask},
              {"list", rag_list},     {"remove", rag_remove},   {"eval", rag_eval},
-             {"status", rag_status}, {"reembed", rag_reembed}, {"verify", rag_verify}};
+             {"status", rag_status}, {"reembed", rag_reembed}, {"verify", rag_verify},
+             {"watch", rag_watch}};
 
 static const char *word_at(const void *ctx, size_t i) {
     (void)ctx;
@@ -305,7 +372,7 @@ int verb_rag(const cli_args *a) {
     const char *near = cli_nearest(word, word_at, NULL);
     return cli_usage(
         a,
-        "no 'rotor rag %s'%s%s%s; there are add, search, ask, list, remove, eval, status, "
-        "reembed and verify",
+        "no 'rotor rag %s'%s%s%s; there are add, search, ask, list, remove, watch, eval, "
+        "status, reembed and verify",
         word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }

@@ -16,6 +16,8 @@ rotor_status rag_open(rag **out, const char *folder, const rag_options *opt, rot
     rotor_status st = r->folder && (r->extract || !opt->extract)
                           ? rag_db_open(&r->db, folder, opt->create, opt->write, &r->log, err)
                           : base_fail_nomem(err, "opening a store");
+    if (st == ROTOR_OK) r->place = base_path_absolute(folder);
+    if (st == ROTOR_OK && !r->place) st = base_fail_nomem(err, "opening a store");
     if (st != ROTOR_OK)
         rag_close(&r);
     else
@@ -38,6 +40,7 @@ void rag_close(rag **p) {
     forget_index(r);
     rag_db_close(&r->db);
     base_free(r->folder);
+    base_free(r->place);
     base_free(r->extract);
     base_free(r);
     *p = NULL;

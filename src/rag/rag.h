@@ -55,6 +55,21 @@ rotor_status rag_get_facts(rag *r, rag_facts *facts, rotor_error *err);
 
 /* ---- Adding and removing --------------------------------------------------------------------- */
 
+/* What became of a file, or of a folder that is watched. */
+typedef enum rag_change {
+    RAG_CHANGE_READ,     /* new, or not as it was: its documents are in the store */
+    RAG_CHANGE_MOVED,    /* found again under another path; more: the old one */
+    RAG_CHANGE_GONE,     /* its documents are dropped */
+    RAG_CHANGE_LEFT_OUT, /* it is of no kind that is read; more: why */
+    RAG_CHANGE_FAILED,   /* it could not be read, its documents are kept; more: why */
+    RAG_CHANGE_KEPT,     /* a folder lost so much at once that its documents are kept */
+    RAG_CHANGE_LOST,     /* a folder is not there; its documents are kept */
+    RAG_CHANGE_WATCHED,  /* a folder is as it is in the store, and followed from here on */
+    RAG_CHANGE_EMBEDDED  /* whatever has no vector has got one; more: how many, in digits */
+} rag_change;
+/* more: "" or NULL where nothing else is said. */
+typedef void (*rag_change_fn)(void *user, rag_change what, const char *path, const char *more);
+
 typedef struct rag_add_options {
     const char *const *include; /* [n_include] globs: only these files, and even if hidden */
     size_t n_include;           /* how many */
@@ -63,7 +78,9 @@ typedef struct rag_add_options {
     bool confirm_deletes;       /* drop documents whose files are gone however many they are */
     /* Called with work done and left; false stops after what is committed. NULL: never. */
     bool (*progress)(void *user, uint64_t done, uint64_t total);
-    void *user; /* of progress */
+    /* Called for what a run did with each file; in place of lines in the log. NULL: lines. */
+    rag_change_fn change;
+    void *user; /* of progress and change */
 } rag_add_options;
 
 typedef struct rag_report {
@@ -80,6 +97,17 @@ rotor_status rag_add(rag *r, const char *const *paths, size_t n_paths, const rag
 rotor_status rag_remove(rag *r, const char *const *what, size_t n, size_t *n_removed,
                         rotor_error *err);
 rotor_status rag_remove_all(rag *r, size_t *n_removed, rotor_error *err);
+typedef struct rag_watch_options {
+    rag_add_options add;       /* what to take, and who hears of changes */
+    bool (*go_on)(void *user); /* false ends it; asked several times a second */
+    uint32_t quiet_ms;         /* a file is read when nothing happened to it for so long, */
+    uint32_t gone_ms;          /* or dropped when it was gone for so long; 0: 500 and 3000 */
+    uint32_t rescan_s;         /* everything is looked at so often; 0: 600 */
+} rag_watch_options;
+/* Brings the folders (none: those that were added) up to date and follows them until go_on says
+ * no. The store's lock is held only while something is written. */
+rotor_status rag_watch(rag *r, const char *const *folders, size_t n, const rag_watch_options *opt,
+                       rotor_error *err);
 /* Vectors of the embedder in place of those of another model; resumes what was interrupted. */
 rotor_status rag_reembed(rag *r, const rag_add_options *opt, rag_report *report, rotor_error *err);
 /* The whole database against itself. ROTOR_E_FORMAT: it is damaged, and where. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Adding and removing. A file that has not changed is not read; one that has is read, and of its
+ * Adding. A file that has not changed is not read; one that has is read, and of its
  * documents only those that differ are written. Changes are committed about twice a second, always
  * between two documents, so that a kill loses at most that much and never half a document. A file
  * is "pending" until its last document is in, and read again if that did not happen.
@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-enum { COMMIT_US = 500000, EMBED_TEXTS = 256, WARN_LINES = 5, GUARD_FILES = 20 };
+enum { COMMIT_US = 500000, EMBED_TEXTS = 256, WARN_LINES = 5 };
 
 typedef struct adder {
     rag *r;                     /* store */
@@ -23,7 +23,11 @@ typedef struct adder {
     base_buf bytes;             /* of the file being read */
     bool read;                  /* it has been */
     bool dropped;               /* documents of a file that has none any more */
+    bool moved;                 /* a file was found again under another path */
     bool stopped;               /* progress said so */
+    rag_rows lost;              /* files whose paths are gone … */
+    bool looked;                /* … if that was looked for */
+    size_t embed_most;          /* passages to embed at most */
 } adder;
 
 /* ==== Transactions ============================================================================ */
@@ -46,6 +50,10 @@ static rotor_status commit_now_and_then(adder *a) {
 
 static rotor_status stopped(adder *a) {
     return base_fail(a->err, ROTOR_E_CANCELLED, "stopped; what was finished is kept");
+}
+
+static void tell(const adder *a, rag_change what, const char *path, const char *was) {
+    if (a->opt->change) a->opt->change(a->opt->user, what, path, was);
 }
 
 /* ==== One file ================================================================================ */
@@ -197,7 +205,10 @@ static rotor_status note_failure(adder *a, const char *path, rag_db_file *f, rot
     const bool skip = why == ROTOR_E_UNSUPPORTED || why == ROTOR_E_NOTFOUND;
     if (why == ROTOR_E_NOTFOUND) f->pipeline = 0; /* of no reader: it is not unchanged next time */
     if (why == ROTOR_E_UNSUPPORTED && a->read) ROTOR_TRY(drop_documents(a, f));
-    base_log_printf(&a->r->log, skip ? BASE_LOG_INFO : BASE_LOG_WARN, "%s", message);
+    if (a->opt->change)
+        tell(a, skip ? RAG_CHANGE_LEFT_OUT : RAG_CHANGE_FAILED, path, message);
+    else
+        base_log_printf(&a->r->log, skip ? BASE_LOG_INFO : BASE_LOG_WARN, "%s", message);
     if (skip)
         a->report->n_skipped++;
     else
@@ -221,6 +232,36 @@ static bool of_one_file(rotor_status st) {
            st == ROTOR_E_FORMAT;
 }
 
+static bool read_alike(const char *a, const char *b) {
+    rag_form x, y;
+    return rag_reader_of(a, &x) == rag_reader_of(b, &y) && x == y;
+}
+
+/* A new file with every byte of one that is gone is that one, renamed: its passages and vectors
+ * stay. */
+static rotor_status take_up_lost(adder *a, const char *path, const uint8_t hash[RAG_HASH],
+                                 rag_db_file *f) {
+    if (!a->looked) ROTOR_TRY(rag_find_gone(a->r, &a->lost, a->err));
+    a->looked = true;
+    for (size_t i = 0; i < a->lost.n; i++) {
+        rag_row *row = &a->lost.list[i];
+        if (!row->ok || memcmp(row->hash, hash, RAG_HASH) != 0 || !read_alike(row->path, path))
+            continue;
+        const base_node node = f->node;
+        const int64_t seen_ns = f->seen_ns;
+        ROTOR_TRY(begin(a));
+        ROTOR_TRY(rag_db_rename_file(a->r->db, row->id, row->path, path, a->err));
+        ROTOR_TRY(rag_db_find_file(a->r->db, path, f, a->err));
+        f->node = node;
+        f->seen_ns = seen_ns;
+        row->ok = false; /* only once */
+        a->moved = true;
+        tell(a, RAG_CHANGE_MOVED, path, row->path);
+        return ROTOR_OK;
+    }
+    return ROTOR_OK;
+}
+
 static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_error *why) {
     rag_form form;
     uint8_t hash[RAG_HASH];
@@ -228,6 +269,7 @@ static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_
     ROTOR_TRY(rag_read_bytes(path, reader, &f->node, &a->bytes, why));
     a->read = true;
     base_sha256(a->bytes.len ? a->bytes.data : "", a->bytes.len, hash);
+    if (!f->id && a->bytes.len) ROTOR_TRY(take_up_lost(a, path, hash, f));
     const bool same = f->id && f->pipeline == RAG_PIPELINE && strcmp(f->status, "ok") == 0 &&
                       memcmp(hash, f->hash, RAG_HASH) == 0;
     memcpy(f->hash, hash, RAG_HASH);
@@ -239,6 +281,7 @@ static rotor_status read_file(adder *a, const char *path, rag_db_file *f, rotor_
     if (!a->bytes.len) return base_fail(why, ROTOR_E_UNSUPPORTED, "%s: empty", path);
     if (reader != RAG_READ_EXTRACT) ROTOR_TRY(rag_to_utf8(&a->bytes, path, why));
     const rotor_status st = index_bytes(a, path, f, reader, form);
+    if (st == ROTOR_OK) tell(a, RAG_CHANGE_READ, path, NULL);
     if (st != ROTOR_OK) {
         *why = *a->err;
         if (of_one_file(st)) a->err->code = ROTOR_OK;
@@ -271,60 +314,6 @@ static rotor_status add_file(void *user, const char *path) {
     }
     ROTOR_TRY(commit_now_and_then(a));
     return a->stopped ? stopped(a) : ROTOR_OK;
-}
-
-/* ==== Files that are gone ===================================================================== */
-
-typedef struct gone {
-    const char *root;    /* folder whose files are looked at */
-    int64_t *ids;        /* [n] rows whose files are not there, owned */
-    size_t n, cap;       /* in use; allocated */
-    size_t n_under;      /* rows under the folder */
-    const base_log *log; /* says which */
-} gone;
-
-static bool is_under(const char *path, const char *root) {
-    const size_t n = strlen(root);
-    return strncmp(path, root, n) == 0 && (path[n] == '/' || (n && root[n - 1] == '/'));
-}
-
-static rotor_status look_if_gone(void *user, int64_t id, const rag_file *f) {
-    gone *g = user;
-    base_node now;
-    if (!is_under(f->path, g->root)) return ROTOR_OK;
-    g->n_under++;
-    if (base_node_of(&now, f->path, true) || now.kind != BASE_NODE_NONE) return ROTOR_OK;
-    if (g->n == g->cap) {
-        const size_t cap = g->cap * 2 + 64;
-        int64_t *more = base_realloc(g->ids, cap * sizeof *more);
-        if (!more) return ROTOR_E_NOMEM;
-        g->ids = more;
-        g->cap = cap;
-    }
-    g->ids[g->n++] = id;
-    base_log_printf(g->log, BASE_LOG_INFO, "%s: gone", f->path);
-    return ROTOR_OK;
-}
-
-/* More than half of a folder gone at once is more likely a disk that is not mounted. */
-static rotor_status drop_gone(adder *a, const char *root) {
-    gone g = {.root = root, .log = &a->r->log};
-    rotor_status st = rag_db_each_file(a->r->db, look_if_gone, &g, a->err);
-    if (st == ROTOR_E_NOMEM) base_fail_nomem(a->err, "looking for files that are gone");
-    const bool too_many = g.n > GUARD_FILES && g.n * 2 > g.n_under && !a->opt->confirm_deletes;
-    if (st == ROTOR_OK && too_many) {
-        base_log_printf(&a->r->log, BASE_LOG_WARN,
-                        "%s: %zu of %zu files are gone; their documents are kept until rotor rag "
-                        "add --confirm-deletes says that this is meant",
-                        root, g.n, g.n_under);
-        g.n = 0;
-    }
-    if (st == ROTOR_OK && g.n) st = begin(a);
-    for (size_t i = 0; st == ROTOR_OK && i < g.n; i++)
-        st = rag_db_delete_file(a->r->db, g.ids[i], a->err);
-    a->report->n_gone += g.n;
-    base_free(g.ids);
-    return st;
 }
 
 /* ==== Vectors ================================================================================= */
@@ -373,7 +362,8 @@ static rotor_status embed_batch(adder *a, int64_t model, wanted *l, int64_t *las
     const rag_embedder *e = &a->r->embedder;
     l->n = 0;
     base_buf_reset(&l->bytes);
-    rotor_status st = rag_db_each_wanted(a->r->db, model, *last, EMBED_TEXTS, collect, l, a->err);
+    const size_t most = BASE_MIN(a->embed_most, (size_t)EMBED_TEXTS);
+    rotor_status st = rag_db_each_wanted(a->r->db, model, *last, most, collect, l, a->err);
     if (st == ROTOR_E_NOMEM) base_fail_nomem(a->err, "embedding");
     ROTOR_TRY(st);
     *last = l->n ? l->list[l->n - 1].chunk : 0;
@@ -395,6 +385,7 @@ static rotor_status embed_wanted(adder *a, int64_t model) {
                         : base_fail_nomem(a->err, "embedding");
     const size_t before = a->report->n_vectors;
     do {
+        if (a->report->n_vectors - before >= a->embed_most) break;
         if (st == ROTOR_OK && a->opt->progress &&
             !a->opt->progress(a->opt->user, a->report->n_vectors - before, total))
             st = stopped(a);
@@ -417,6 +408,20 @@ static rotor_status choose_model(adder *a, int64_t *model) {
 
 /* ==== Runs ==================================================================================== */
 
+/* What rag_watch is to follow, and by which globs. */
+static rotor_status remember_root(adder *a, const char *root) {
+    base_buf globs = {0};
+    base_buf_puts(&globs, "");
+    for (size_t i = 0; i < a->opt->n_include; i++)
+        base_buf_printf(&globs, "+%s\n", a->opt->include[i]);
+    for (size_t i = 0; i < a->opt->n_exclude; i++)
+        base_buf_printf(&globs, "-%s\n", a->opt->exclude[i]);
+    rotor_status st = globs.failed ? base_fail_nomem(a->err, "adding a folder") : begin(a);
+    if (st == ROTOR_OK) st = rag_db_put_root(a->r->db, root, globs.data, a->err);
+    base_buf_free(&globs);
+    return st;
+}
+
 static rotor_status add_path(adder *a, const char *path) {
     char *whole = base_path_absolute(path);
     if (!whole) {
@@ -426,7 +431,9 @@ static rotor_status add_path(adder *a, const char *path) {
     }
     const bool folder = base_path_kind_of(whole) == BASE_PATH_DIR;
     rotor_status st = rag_scan(a->r, whole, a->opt, add_file, a, a->err);
-    if (st == ROTOR_OK && folder) st = drop_gone(a, whole);
+    if (st == ROTOR_OK && folder) st = remember_root(a, whole);
+    if (st == ROTOR_OK && folder)
+        st = rag_drop_gone(a->r, whole, a->opt, &a->report->n_gone, a->err);
     base_free(whole);
     return st;
 }
@@ -456,6 +463,7 @@ static void start(adder *a, rag *r, const rag_add_options *opt, rag_report *repo
                  .report = report,
                  .err = err,
                  .run = (int64_t)(base_random_seed() >> 1),
+                 .embed_most = SIZE_MAX,
                  .committed_us = base_now_us()};
 }
 
@@ -468,6 +476,51 @@ rotor_status rag_add(rag *r, const char *const *paths, size_t n_paths, const rag
     const rotor_status st = run(&a, paths, n_paths);
     if (st != ROTOR_OK) rag_db_rollback(r->db);
     base_buf_free(&a.bytes);
+    rag_rows_free(&a.lost);
+    return st;
+}
+
+/* ==== Parts of a run, for rag_watch =========================================================== */
+
+static rotor_status add_some(adder *a, const char *root, const char *const *paths, size_t n,
+                             bool look) {
+    if (!paths) ROTOR_TRY(add_path(a, root));
+    for (size_t i = 0; paths && i < n; i++) {
+        if (strcmp(paths[i], root) != 0 && !rag_scan_wants(a->r, root, paths[i], a->opt)) continue;
+        if (base_path_kind_of(paths[i]) != BASE_PATH_NONE)
+            ROTOR_TRY(rag_scan_below(a->r, root, paths[i], a->opt, add_file, a, a->err));
+    }
+    if (paths && look) ROTOR_TRY(rag_drop_gone(a->r, root, a->opt, &a->report->n_gone, a->err));
+    ROTOR_TRY(begin(a));
+    if (a->report->n_indexed || a->report->n_gone || a->dropped)
+        ROTOR_TRY(rag_db_sweep(a->r->db, a->err));
+    return commit(a);
+}
+
+rotor_status rag_add_some(rag *r, const char *root, const char *const *paths, size_t n, bool look,
+                          const rag_add_options *opt, rag_report *report, rotor_error *err) {
+    adder a;
+    start(&a, r, opt, report, err);
+    a.err->code = ROTOR_OK;
+    const rotor_status st = add_some(&a, root, paths, n, look);
+    if (st != ROTOR_OK) rag_db_rollback(r->db);
+    base_buf_free(&a.bytes);
+    rag_rows_free(&a.lost);
+    return st;
+}
+
+rotor_status rag_embed_some(rag *r, size_t most, size_t *n, rotor_error *err) {
+    adder a;
+    int64_t model = 0;
+    rag_report report;
+    start(&a, r, NULL, &report, err);
+    a.embed_most = most;
+    *n = 0;
+    if (!r->embedder.embed) return ROTOR_OK;
+    rotor_status st = choose_model(&a, &model);
+    if (st == ROTOR_OK && model) st = embed_wanted(&a, model);
+    if (st != ROTOR_OK) rag_db_rollback(r->db);
+    *n = report.n_vectors;
     return st;
 }
 
@@ -488,69 +541,4 @@ rotor_status rag_reembed(rag *r, const rag_add_options *opt, rag_report *report,
     if (st == ROTOR_OK) st = commit(&a);
     if (st != ROTOR_OK) rag_db_rollback(r->db);
     return st;
-}
-
-/* ==== Removing ================================================================================ */
-
-static rotor_status match_path(void *user, int64_t id, const rag_file *f) {
-    gone *g = user;
-    if (g->root && strcmp(f->path, g->root) != 0 && !is_under(f->path, g->root)) return ROTOR_OK;
-    if (g->n == g->cap) {
-        const size_t cap = g->cap * 2 + 64;
-        int64_t *more = base_realloc(g->ids, cap * sizeof *more);
-        if (!more) return ROTOR_E_NOMEM;
-        g->ids = more;
-        g->cap = cap;
-    }
-    g->ids[g->n++] = id;
-    return ROTOR_OK;
-}
-
-/* root NULL: every file. */
-static rotor_status remove_under(rag *r, const char *root, size_t *n, rotor_error *err) {
-    gone g = {.root = root};
-    rotor_status st = rag_db_each_file(r->db, match_path, &g, err);
-    if (st == ROTOR_E_NOMEM) base_fail_nomem(err, "removing files");
-    for (size_t i = 0; st == ROTOR_OK && i < g.n; i++)
-        st = rag_db_delete_file(r->db, g.ids[i], err);
-    *n = g.n;
-    base_free(g.ids);
-    return st;
-}
-
-static rotor_status remove_one(rag *r, const char *what, size_t *n_removed, rotor_error *err) {
-    size_t n = 0;
-    char *whole = base_path_absolute(what);
-    rotor_status st = remove_under(r, whole ? whole : what, &n, err);
-    base_free(whole);
-    if (st == ROTOR_OK && !n) st = rag_db_delete_key(r->db, what, &n, err);
-    if (st == ROTOR_OK && !n)
-        st = base_fail(err, ROTOR_E_NOTFOUND,
-                       "'%s' is neither a file nor the id of a document in the store; rotor rag "
-                       "list %s shows what is there",
-                       what, r->folder);
-    *n_removed += n;
-    return st;
-}
-
-static rotor_status end_removal(rag *r, rotor_status st, rotor_error *err) {
-    if (st == ROTOR_OK) st = rag_db_sweep(r->db, err);
-    if (st == ROTOR_OK) st = rag_db_commit(r->db, err);
-    if (st != ROTOR_OK) rag_db_rollback(r->db);
-    return st;
-}
-
-rotor_status rag_remove(rag *r, const char *const *what, size_t n, size_t *n_removed,
-                        rotor_error *err) {
-    *n_removed = 0;
-    ROTOR_TRY(rag_db_begin(r->db, err));
-    rotor_status st = ROTOR_OK;
-    for (size_t i = 0; st == ROTOR_OK && i < n; i++) st = remove_one(r, what[i], n_removed, err);
-    return end_removal(r, st, err);
-}
-
-rotor_status rag_remove_all(rag *r, size_t *n_removed, rotor_error *err) {
-    *n_removed = 0;
-    ROTOR_TRY(rag_db_begin(r->db, err));
-    return end_removal(r, remove_under(r, NULL, n_removed, err), err);
 }

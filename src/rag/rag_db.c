@@ -120,8 +120,21 @@ static rotor_status look_for_notes(rag_db *db, const base_log *log, rotor_error 
     return rag_sql_run(&db->sql, "DELETE FROM job", err);
 }
 
-static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error *err) {
+static rotor_status take_lock(rag_db *db, rotor_error *err) {
     rotor_error why = {0};
+    char *lock = base_path_join(db->folder, "rag.lock");
+    if (!lock) return base_fail_nomem(err, "opening a store");
+    const rotor_status st = base_lock_take(&db->lock, lock, &why);
+    base_free(lock);
+    if (st == ROTOR_E_STATE)
+        return base_fail(err, st,
+                         "%s: another program is writing to this store; try again when "
+                         "it is done",
+                         db->folder);
+    return st == ROTOR_OK ? st : base_fail(err, st, "%s", why.message);
+}
+
+static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error *err) {
     if (create) {
         ROTOR_TRY(base_mkdir_private(db->folder, err));
     } else if (base_path_kind_of(db->path) != BASE_PATH_FILE) {
@@ -130,16 +143,7 @@ static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error
                          db->folder);
     }
     if (!write) return create ? base_make_private(db->path, err) : ROTOR_OK;
-    char *lock = base_path_join(db->folder, "rag.lock");
-    if (!lock) return base_fail_nomem(err, "opening a store");
-    rotor_status st = base_lock_take(&db->lock, lock, &why);
-    base_free(lock);
-    if (st == ROTOR_E_STATE)
-        return base_fail(err, st,
-                         "%s: another program is writing to this store; try again when "
-                         "it is done",
-                         db->folder);
-    if (st != ROTOR_OK) return base_fail(err, st, "%s", why.message);
+    ROTOR_TRY(take_lock(db, err));
     return create ? base_make_private(db->path, err) : ROTOR_OK; /* SQLite's would be for all */
 }
 
@@ -186,6 +190,16 @@ void rag_db_close(rag_db **p) {
 }
 
 bool rag_db_can_write(const rag_db *db) { return db->lock >= 0; }
+
+void rag_db_rest(rag_db *db) { base_lock_drop(&db->lock); }
+
+/* Who wrote meanwhile may have numbered terms. */
+rotor_status rag_db_resume(rag_db *db, rotor_error *err) {
+    if (db->lock >= 0) return ROTOR_OK;
+    ROTOR_TRY(take_lock(db, err));
+    forget_terms(db);
+    return ROTOR_OK;
+}
 
 uint64_t rag_db_bytes(const rag_db *db) {
     base_node n;
@@ -356,6 +370,34 @@ rotor_status rag_db_delete_file(rag_db *db, int64_t id, rotor_error *err) {
     return rag_sql_do(&db->sql, err, "DELETE FROM file WHERE id=?", "i", id);
 }
 
+rotor_status rag_db_rename_file(rag_db *db, int64_t id, const char *from, const char *to,
+                                rotor_error *err) {
+    const char *old = strrchr(from, '/'), *now = strrchr(to, '/');
+    ROTOR_TRY(rag_sql_do(&db->sql, err, "UPDATE file SET path=? WHERE id=?", "si", to, id));
+    return rag_sql_do(&db->sql, err, "UPDATE doc SET title=? WHERE file_id=? AND title=?", "sis",
+                      now ? now + 1 : to, id, old ? old + 1 : from);
+}
+
+rotor_status rag_db_each_name(rag_db *db, rotor_status (*fn)(void *user, const rag_db_name *n),
+                              void *user, rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    ROTOR_TRY(rag_sql_get(&db->sql, &s,
+                          "SELECT id,path,dev,hash,status='ok' FROM file ORDER BY path", err));
+    rotor_status st = rag_sql_step(&db->sql, s, &row, err);
+    while (st == ROTOR_OK && row) {
+        rag_db_name n = {.id = rag_col_int(s, 0),
+                         .path = rag_col_text(s, 1),
+                         .dev = (uint64_t)rag_col_int(s, 2),
+                         .ok = rag_col_int(s, 4) != 0};
+        take_hash(s, 3, n.hash);
+        st = fn(user, &n);
+        if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);
+    }
+    rag_sql_reset(s);
+    return st;
+}
+
 rotor_status rag_db_each_file(rag_db *db,
                               rotor_status (*fn)(void *user, int64_t id, const rag_file *f),
                               void *user, rotor_error *err) {
@@ -376,6 +418,39 @@ rotor_status rag_db_each_file(rag_db *db,
                             .n_docs = (size_t)rag_col_int(s, 5),
                             .n_chunks = (size_t)rag_col_int(s, 6)};
         st = fn(user, rag_col_int(s, 0), &f);
+    }
+    rag_sql_reset(s);
+    return st;
+}
+
+/* ==== Folders that were added ================================================================= */
+
+rotor_status rag_db_put_root(rag_db *db, const char *path, const char *globs, rotor_error *err) {
+    return rag_sql_do(&db->sql, err,
+                      "INSERT INTO meta(k,v) VALUES('root:'||?,?)"
+                      " ON CONFLICT(k) DO UPDATE SET v=excluded.v",
+                      "ss", path, globs);
+}
+
+rotor_status rag_db_delete_root(rag_db *db, const char *path, rotor_error *err) {
+    if (!path) return rag_sql_do(&db->sql, err, "DELETE FROM meta WHERE k LIKE 'root:%'", "");
+    return rag_sql_do(&db->sql, err,
+                      "DELETE FROM meta WHERE k='root:'||?1 OR"
+                      " substr(k,1,length(?1)+6)='root:'||?1||'/'",
+                      "s", path);
+}
+
+rotor_status rag_db_each_root(rag_db *db,
+                              rotor_status (*fn)(void *user, const char *path, const char *globs),
+                              void *user, rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    ROTOR_TRY(rag_sql_get(&db->sql, &s,
+                          "SELECT substr(k,6),v FROM meta WHERE k LIKE 'root:%' ORDER BY k", err));
+    rotor_status st = rag_sql_step(&db->sql, s, &row, err);
+    while (st == ROTOR_OK && row) {
+        st = fn(user, rag_col_text(s, 0), rag_col_text(s, 1));
+        if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);
     }
     rag_sql_reset(s);
     return st;

@@ -18,6 +18,9 @@ rotor_status rag_db_open(rag_db **out, const char *folder, bool create, bool wri
                          const base_log *log, rotor_error *err);
 void rag_db_close(rag_db **db);
 bool rag_db_can_write(const rag_db *db);
+/* Lets another program be the writer, and becomes it again: ROTOR_E_STATE where another is. */
+void rag_db_rest(rag_db *db);
+rotor_status rag_db_resume(rag_db *db, rotor_error *err);
 uint64_t rag_db_bytes(const rag_db *db);
 
 rotor_status rag_db_begin(rag_db *db, rotor_error *err);
@@ -51,12 +54,35 @@ typedef struct rag_db_file {
 } rag_db_file;
 /* f->id is 0 when there is none. */
 rotor_status rag_db_find_file(rag_db *db, const char *path, rag_db_file *f, rotor_error *err);
-/* By content, among files that are no longer under their path: for renamed ones. */
 rotor_status rag_db_put_file(rag_db *db, const char *path, rag_db_file *f, const char *message,
                              rotor_error *err);
 rotor_status rag_db_delete_file(rag_db *db, int64_t id, rotor_error *err);
+/* The same file under another path; a title that was its name follows. */
+rotor_status rag_db_rename_file(rag_db *db, int64_t id, const char *from, const char *to,
+                                rotor_error *err);
+/* All there are, in order of path, with no more than this of each. */
+typedef struct rag_db_name {
+    int64_t id;             /* row */
+    const char *path;       /* borrowed until the callback returns */
+    uint64_t dev;           /* of what it lay on */
+    uint8_t hash[RAG_HASH]; /* of its bytes */
+    bool ok;                /* it was read */
+} rag_db_name;
+rotor_status rag_db_each_name(rag_db *db, rotor_status (*fn)(void *user, const rag_db_name *n),
+                              void *user, rotor_error *err);
 rotor_status rag_db_each_file(rag_db *db,
                               rotor_status (*fn)(void *user, int64_t id, const rag_file *f),
+                              void *user, rotor_error *err);
+
+/* ---- Folders that were added ----------------------------------------------------------------- */
+
+/* globs: those of rag_add_options, a line each, + before one to include, - before one to exclude.
+ */
+rotor_status rag_db_put_root(rag_db *db, const char *path, const char *globs, rotor_error *err);
+/* NULL: all. */
+rotor_status rag_db_delete_root(rag_db *db, const char *path, rotor_error *err);
+rotor_status rag_db_each_root(rag_db *db,
+                              rotor_status (*fn)(void *user, const char *path, const char *globs),
                               void *user, rotor_error *err);
 
 /* ---- Documents ------------------------------------------------------------------------------- */

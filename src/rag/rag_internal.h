@@ -13,6 +13,7 @@
 struct rag {
     rag_db *db;            /* owned */
     char *folder;          /* of the store, owned */
+    char *place;           /* the same without links, owned */
     rag_embedder embedder; /* embed NULL: none */
     base_log log;          /* lines for the user */
     char *extract;         /* path of rotor-extract, owned; NULL: none */
@@ -69,6 +70,59 @@ rotor_status rag_extract(rag *r, const char *path, rag_extracted_fn put, void *u
 rotor_status rag_scan(const rag *r, const char *path, const rag_add_options *opt,
                       rotor_status (*fn)(void *user, const char *path), void *user,
                       rotor_error *err);
+
+/* Does the folder's owner want this path in a store? root lies above it. */
+bool rag_scan_wants(const rag *r, const char *root, const char *path, const rag_add_options *opt);
+/* Does a .rotorignore from root down leave it out? *ruled false: there is none on the way. */
+bool rag_scan_ignored(const char *root, const char *path, bool *ruled);
+/* rag_scan for a path below root, under the rules of the folders between. */
+rotor_status rag_scan_below(const rag *r, const char *root, const char *path,
+                            const rag_add_options *opt,
+                            rotor_status (*fn)(void *user, const char *path), void *user,
+                            rotor_error *err);
+
+/* rag_ignore.c: the rules of one folder, before those of the folders above it. */
+#define RAG_IGNORE_NAME ".rotorignore"
+typedef struct rag_ignore {
+    const struct rag_ignore *above; /* of the folder above; NULL: there is none */
+    const char *folder;             /* borrowed */
+    char *text;                     /* of the file, owned; NULL: there is none */
+} rag_ignore;
+rotor_status rag_ignore_read(rag_ignore *own, const rag_ignore *above, const char *folder,
+                             rotor_error *err);
+void rag_ignore_free(rag_ignore *own);
+bool rag_ignores(const rag_ignore *own, const char *path, bool folder);
+size_t rag_path_length(const char *folder); /* with the '/' behind it */
+
+/* ---- Files that are gone (rag_gone.c) -------------------------------------------------------- */
+
+typedef struct rag_row {
+    int64_t id;             /* of a file */
+    char *path;             /* owned */
+    uint8_t hash[RAG_HASH]; /* of its bytes */
+    bool ok;                /* it was read, and is not taken up again */
+} rag_row;
+typedef struct rag_rows {
+    rag_row *list; /* [n] owned */
+    size_t n, cap; /* in use; allocated */
+} rag_rows;
+void rag_rows_free(rag_rows *rows);
+bool rag_is_under(const char *path, const char *root);
+/* All whose files are not there. */
+rotor_status rag_find_gone(rag *r, rag_rows *rows, rotor_error *err);
+/* Drops those below root, and those a .rotorignore leaves out; unless that is too much at once.
+ * Adds to *n. */
+rotor_status rag_drop_gone(rag *r, const char *root, const rag_add_options *opt, size_t *n,
+                           rotor_error *err);
+
+/* ---- Parts of a run (rag_add.c) -------------------------------------------------------------- */
+
+/* Files and folders below root (paths NULL: everything) into the store, by words alone; look: for
+ * files that are gone. err is not NULL, here and below. */
+rotor_status rag_add_some(rag *r, const char *root, const char *const *paths, size_t n, bool look,
+                          const rag_add_options *opt, rag_report *report, rotor_error *err);
+/* Vectors for at most so many passages that have none; *n got one. */
+rotor_status rag_embed_some(rag *r, size_t most, size_t *n, rotor_error *err);
 
 /* ---- Documents (rag_document.c) -------------------------------------------------------------- */
 

@@ -16,7 +16,10 @@ typedef struct walk {
     const rag_add_options *opt;                       /* what to take and to leave */
     rotor_status (*fn)(void *user, const char *path); /* takes files */
     void *user;                                       /* of fn */
-    rotor_error *err;                                 /* where messages go */
+    const rag_ignore *rules;                          /* of the folders on the way */
+    bool only_rules;                                  /* of what is wanted, nothing else counts */
+    bool ruled, arrived; /* descend: there were rules; the path is wanted */
+    rotor_error *err;    /* where messages go */
 } walk;
 
 /* A pattern with a slash speaks of the path, one without of the name. */
@@ -46,17 +49,27 @@ static bool wanted(const walk *w, const char *path, const char *name) {
     return !left_out(name, false);
 }
 
+/* Is this the store itself? What is written to it would be read into it. */
+static bool is_store(const rag *r, const char *path) { return strcmp(r->place, path) == 0; }
+
+static bool folder_wanted(const walk *w, const char *path, const char *name) {
+    if (w->only_rules) return !rag_ignores(w->rules, path, true);
+    return !left_out(name, true) && !any_fits(w->opt->exclude, w->opt->n_exclude, path, name) &&
+           !rag_ignores(w->rules, path, true) && !is_store(w->r, path);
+}
+
+static bool file_wanted(const walk *w, const char *path, const char *name) {
+    return (w->only_rules || wanted(w, path, name)) && !rag_ignores(w->rules, path, false);
+}
+
 static rotor_status walk_folder(walk *w, const char *path, int depth);
 
 static rotor_status visit(walk *w, const char *path, const char *name, int depth) {
     base_node n;
     if (!base_node_of(&n, path, false)) return ROTOR_OK; /* gone meanwhile */
-    if (n.kind == BASE_NODE_DIR) {
-        if (left_out(name, true) || any_fits(w->opt->exclude, w->opt->n_exclude, path, name))
-            return ROTOR_OK;
-        return walk_folder(w, path, depth + 1);
-    }
-    if (!wanted(w, path, name)) return ROTOR_OK;
+    if (n.kind == BASE_NODE_DIR)
+        return folder_wanted(w, path, name) ? walk_folder(w, path, depth + 1) : ROTOR_OK;
+    if (!file_wanted(w, path, name)) return ROTOR_OK;
     if (n.kind == BASE_NODE_FILE) return w->fn(w->user, path);
     base_log_printf(&w->r->log, BASE_LOG_INFO, "%s: %s", path,
                     n.kind == BASE_NODE_LINK ? "a link, not followed" : "not a regular file");
@@ -78,11 +91,17 @@ static rotor_status walk_folder(walk *w, const char *path, int depth) {
         base_log_printf(&w->r->log, BASE_LOG_WARN, "%s", why.message);
         return ROTOR_OK;
     }
+    const rag_ignore *above = w->rules;
+    rag_ignore own = {0};
+    st = rag_ignore_read(&own, above, path, w->err);
+    w->rules = &own;
     for (size_t i = 0; st == ROTOR_OK && i < n; i++) {
         char *below = base_path_join(path, names[i]);
         st = below ? visit(w, below, names[i], depth) : base_fail_nomem(w->err, "listing a folder");
         base_free(below);
     }
+    w->rules = above;
+    rag_ignore_free(&own);
     base_names_free(names, n);
     return st;
 }
@@ -93,4 +112,61 @@ rotor_status rag_scan(const rag *r, const char *path, const rag_add_options *opt
     walk w = {.r = r, .opt = opt, .fn = fn, .user = user, .err = err};
     if (base_path_kind_of(path) != BASE_PATH_DIR) return fn(user, path);
     return walk_folder(&w, path, 0);
+}
+
+/* ==== From a folder down to one path ========================================================== */
+
+/* Calls fn for path under the rules of every folder between; a folder on the way that is not
+ * wanted ends it. */
+static rotor_status descend(walk *w, const char *folder, const char *path, int depth,
+                            rotor_status (*fn)(walk *w, const char *path, const char *name,
+                                               int depth)) {
+    const rag_ignore *above = w->rules;
+    rag_ignore own = {0};
+    const char *name = path + rag_path_length(folder);
+    const size_t n = strcspn(name, "/");
+    char *below = base_strndup(path, (size_t)(name - path) + n);
+    rotor_status st = below && depth <= MAX_DEPTH ? rag_ignore_read(&own, above, folder, w->err)
+                                                  : base_fail_nomem(w->err, "looking at a folder");
+    w->rules = &own;
+    w->ruled |= own.text != NULL;
+    if (st == ROTOR_OK && !name[n])
+        st = fn(w, below, below + (name - path), depth);
+    else if (st == ROTOR_OK && folder_wanted(w, below, below + (name - path)))
+        st = descend(w, below, path, depth + 1, fn);
+    rag_ignore_free(&own);
+    w->rules = above;
+    base_free(below);
+    return st;
+}
+
+static rotor_status arrive(walk *w, const char *path, const char *name, int depth) {
+    base_node n;
+    (void)depth;
+    const bool folder = base_node_of(&n, path, false) && n.kind == BASE_NODE_DIR;
+    w->arrived = folder ? folder_wanted(w, path, name) : file_wanted(w, path, name);
+    return ROTOR_OK;
+}
+
+bool rag_scan_wants(const rag *r, const char *root, const char *path, const rag_add_options *opt) {
+    rotor_error err = {0};
+    walk w = {.r = r, .opt = opt, .err = &err};
+    return rag_is_under(path, root) && descend(&w, root, path, 0, arrive) == ROTOR_OK && w.arrived;
+}
+
+bool rag_scan_ignored(const char *root, const char *path, bool *ruled) {
+    rotor_error err = {0};
+    walk w = {.only_rules = true, .err = &err};
+    const rotor_status st = descend(&w, root, path, 0, arrive);
+    *ruled = w.ruled || st != ROTOR_OK;
+    return st == ROTOR_OK && !w.arrived;
+}
+
+rotor_status rag_scan_below(const rag *r, const char *root, const char *path,
+                            const rag_add_options *opt,
+                            rotor_status (*fn)(void *user, const char *path), void *user,
+                            rotor_error *err) {
+    walk w = {.r = r, .opt = opt, .fn = fn, .user = user, .err = err};
+    if (strcmp(root, path) == 0) return walk_folder(&w, path, 0);
+    return descend(&w, root, path, 0, visit);
 }

@@ -184,7 +184,9 @@ def test_keyword_search_of_scifact(rotor, store, test_data):
     data = test_data / "retrieval" / "scifact"
     rotor("rag", "add", store, data / "corpus.jsonl", "--no-embed")
     args = ["--queries", data / "queries_train.jsonl", "--qrels", data / "qrels_train.tsv", "--mode", "lexical", "--json"]
-    whole = json.loads(rotor("rag", "eval", store, *args).stdout)
+    others = data.parent / "cranfield" / "queries.jsonl"
+    whole = json.loads(rotor("rag", "eval", store, *args, "--refuse", others).stdout)
+    assert whole["refused"] <= 0.05 and whole["refused_strangers"] >= 0.9
     passages = json.loads(rotor("rag", "eval", store, *args, "--chunked").stdout)
     assert whole["queries"] == 809 and whole["ndcg@10"] >= 0.69 and whole["recall@100"] >= 0.92
     assert passages["ndcg@10"] >= whole["ndcg@10"] - 0.01
