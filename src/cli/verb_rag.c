@@ -211,8 +211,8 @@ static void tell_change(void *user, rotor_rag_change what, const char *path, con
     if (what == ROTOR_RAG_EMBEDDED)
         cli_log(j->a, BASE_LOG_INFO, "embedded %s passages", more);
     else
-        cli_log(j->a, (base_log_level)changes[what].level, "%s %s%s%s", changes[what].word, path,
-                said_of(what), more);
+        cli_log(j->a, changes[what].level, "%s %s%s%s", changes[what].word, path, said_of(what),
+                more);
 }
 
 static bool not_stopped(void *user) {
