@@ -100,7 +100,7 @@ def test_questions_of_another_field_are_refused(rotor, tmp_path, test_data):
 
 def test_by_meaning(rotor, by_meaning):
     dense, both = judged(rotor, by_meaning, "vector"), judged(rotor, by_meaning, "hybrid")
-    assert dense["ndcg@10"] >= 0.85 and both["ndcg@10"] >= 0.9 and both["recall@10"] >= 0.97
+    assert dense["ndcg@10"] >= 0.85 and both["ndcg@10"] >= 0.915 and both["recall@10"] >= 0.97
     assert both["refused"] <= 0.05 and both["refused_strangers"] >= 0.9
 
 
