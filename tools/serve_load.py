@@ -348,6 +348,8 @@ def pause(o, server, prompts):
         first = new.tokens()[0]
         before = [g for c in running for g in gaps([t for t in c.tokens() if t < new.start])[4:]]
         step = statistics.median(before)
+        if not step:
+            raise SystemExit("pause: this client got several tokens at once; take a larger model, or a quieter machine")
         during, own = [], []
         for c in running:
             times = [t for t in c.tokens() if new.start - step < t < first]
