@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * A cage for a server that reads strangers' words: Landlock for files and ports, seccomp for calls
- * to the kernel. Both hold for the calling thread and what it starts; so the cage is entered before
- * there are other threads, and there is no way out of it.
+ * to the kernel. The first holds for the calling thread and what it starts, the second for all
+ * threads; so the cage is entered before there are others, and there is no way out of it.
  *
  *   Landlock   nothing can be opened but the system's folders and the given paths, no program can
  *              be started, no TCP socket bound or connected (from version 4 on), no process outside
@@ -184,6 +184,9 @@ static bool lock_calls(void) {
         ALLOW,
         REFUSE(EPERM),
     };
+    const struct sock_fprog program = {(unsigned short)BASE_COUNT(code), code};
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0)
+        return true; /* for threads there may be already, too */
     return set_filter(code, BASE_COUNT(code));
 }
 

@@ -130,7 +130,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "give up other files, programs and new sockets; auto: where the system can, and without a device",
     VERB_SERVE, CLI_SAVED},
 [OPT_IDLE_UNLOAD] = {"idle-unload", 0, CLI_INT, NET, "SECONDS", 0, 31536000, NULL, "0",
-    "release a model that was not used for so long, and load it again when it is; 0: never", VERB_SERVE,
+    "release a model that was not used for so long, and load it again for who asks; 0: never", VERB_SERVE,
     CLI_SAVED},
 
 [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, TEXT, "TEXT", 0, 0, NULL, NULL,

@@ -90,7 +90,17 @@ rotor_status cli_cage_plan(cli_cage *c, const cli_args *a, const cli_model *mode
     return ROTOR_OK;
 }
 
+rotor_status cli_cage_add_stores(cli_cage *c, const cli_store *stores, size_t n, rotor_error *err) {
+    c->write = base_alloc_array(n + 1, sizeof *c->write);
+    if (!c->write) return no_memory(err);
+    for (size_t i = 0; i < n; i++) c->write[i] = stores[i].folder;
+    c->paths.write = c->write;
+    c->paths.n_write = n;
+    return ROTOR_OK;
+}
+
 void cli_cage_free(cli_cage *c) {
+    base_free(c->write);
     base_names_free(c->read, c->n_read);
     base_free(c->socket_dir);
     memset(c, 0, sizeof *c);

@@ -7,6 +7,7 @@
 
 #include "base/service.h"
 #include "cli/cli.h"
+#include "cli/store.h"
 
 /* Zero-initialise; free with cli_cage_free. */
 typedef struct cli_cage {
@@ -14,6 +15,7 @@ typedef struct cli_cage {
     char **read;        /* [n_read] owned, each and all */
     size_t n_read;      /* how many */
     char *socket_dir;   /* folder of the socket, whose name goes at the end; owned; NULL: none */
+    const char **write; /* [paths.n_write] folders of stores, borrowed; owned array */
     const char *off;    /* why there is to be no cage; static; NULL: there is to be one */
     bool must;          /* --sandbox on */
 } cli_cage;
@@ -21,6 +23,8 @@ typedef struct cli_cage {
 /* Of --sandbox and [n] models; ROTOR_E_ARG: it is asked for and cannot be. */
 rotor_status cli_cage_plan(cli_cage *c, const cli_args *a, const cli_model *models, size_t n,
                            const char *socket_path, rotor_error *err);
+/* Databases keep notes beside them, also for who only reads. The stores stay open. */
+rotor_status cli_cage_add_stores(cli_cage *c, const cli_store *stores, size_t n, rotor_error *err);
 void cli_cage_free(cli_cage *c);
 
 #endif

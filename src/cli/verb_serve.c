@@ -201,6 +201,7 @@ static rotor_status take_given(serve_options *o, rotor_error *err) {
 static rotor_status plan_cage(hosted *h, serve_options *o, rotor_error *err) {
     const char *path = o->given_fd < 0 ? serve_socket_path(o->host) : NULL;
     ROTOR_TRY(cli_cage_plan(&h->cage, h->a, h->models, h->n, path, err));
+    ROTOR_TRY(cli_cage_add_stores(&h->cage, h->stores, h->n_shelves, err));
     if (!h->cage.off) o->cage = &h->cage.paths;
     o->must_cage = h->cage.must;
     o->no_cage = h->cage.off;
@@ -235,6 +236,8 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->max_queue = (uint32_t)cli_int(a, OPT_MAX_QUEUE);
     o->max_connections = (uint32_t)cli_int(a, OPT_MAX_CONNECTIONS);
     o->max_body_bytes = (size_t)cli_int(a, OPT_MAX_BODY) << 20;
+    const uint64_t idle_s = (uint64_t)cli_int(a, OPT_IDLE_UNLOAD);
+    o->idle_us = idle_s ? idle_s * 1000000 : SERVE_NEVER;
     o->embed = cli_on(a, OPT_EMBED);
     o->shelves = h->shelves;
     o->n_shelves = h->n_shelves;

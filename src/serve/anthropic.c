@@ -466,6 +466,10 @@ void serve_count_messages(serve_exchange *x) {
         c->dialect = x->route->dialect;
         ok = serve_read_call(c, &x->body, &f) && serve_make_tokens(c, &c->req.prompts[0], &f);
     }
+    if (c && c->inside->waking) {
+        serve_hand_over(x, c, false, &f);
+        return;
+    }
     if (ok)
         serve_reply_json(
             x, 200, json_pack("{s:I}", "input_tokens", (json_int_t)c->req.prompts[0].n_tokens));

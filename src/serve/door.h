@@ -230,6 +230,7 @@ struct serve_call {
 typedef struct serve_dialect {
     const char *name;        /* in metrics and logs: "chat" */
     const char *stream_type; /* Content-Type of a stream */
+    bool streams;            /* unless the body says otherwise */
     bool watches;            /* event() comes without a stream, too, and then has no `out` */
     bool (*read)(serve_call *c, serve_fault *f);
     void (*event)(serve_call *c, const serve_event *e, base_buf *out);

@@ -133,9 +133,9 @@ static bool read_form(serve_at top, vectors *w, serve_fault *f) {
 /* The named model, or the first that makes vectors. */
 static serve_model *find_model(serve_server *s, const char *name, serve_fault *f) {
     serve_model *m = serve_find_model(s, name, f);
-    for (size_t i = 0; m && !m->vectors && !name && i < s->opt.n_models; i++)
-        if (s->models[i].vectors) m = &s->models[i];
-    if (m && !m->vectors) {
+    for (size_t i = 0; m && !m->embeds && !name && i < s->opt.n_models; i++)
+        if (s->models[i].embeds) m = &s->models[i];
+    if (m && !m->embeds) {
         serve_fail_with(f, 501, "not_supported_error", "not_supported",
                         "%s makes no vectors: start the server with --embed, or with a model made "
                         "for them",
@@ -165,9 +165,10 @@ static bool read_call(serve_call *c, const base_buf *body, vectors *w, serve_fau
     if (!serve_read_text(top, "model", &c->req.model, f)) return false;
     serve_model *m = find_model(c->inside->s, c->req.model, f);
     if (!m) return false;
-    c->inside->model = m;
-    c->model_id = m->id;
+    if (!serve_hold(c, m)) return false;
     c->engine = m->vectors;
+    const bool ollama = w->shape == OLLAMA || w->shape == OLLAMA_ONE;
+    if (ollama && !serve_read_keep_alive(c, top, f)) return false;
     rotor_engine_get_info(m->vectors, &info);
     w->width = info.n_vector;
     if (w->shape == RERANK ? !read_documents(c, top, w, f)

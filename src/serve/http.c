@@ -153,16 +153,21 @@ static enum MHD_Result begin_stream(serve_exchange *x) {
     return queue(x, 200, r);
 }
 
-/* The call's whole reply, or sleep until it is there. */
+static enum MHD_Result ask_again(serve_exchange *x);
+
+/* The call's whole reply, or sleep until it is there; for one that met a sleeping model also a
+ * stream, or another try. */
 static enum MHD_Result await_reply(serve_exchange *x) {
     serve_inside *in = x->call->inside;
     base_mutex_lock(in->lock);
-    const bool ended = in->ended;
-    if (!ended && !in->asleep) {
+    const bool ended = in->ended, streaming = in->streaming, again = in->again;
+    if (!ended && !streaming && !in->asleep) {
         in->asleep = true;
         MHD_suspend_connection(x->conn);
     }
     base_mutex_unlock(in->lock);
+    if (again) return ask_again(x);
+    if (streaming) return begin_stream(x);
     if (!ended) return MHD_YES;
     reply_with(x, in->status, "application/json", in->out.data, in->out.len, in->retry_s);
     return x->replied ? MHD_YES : MHD_NO;
@@ -248,6 +253,24 @@ static void take_body(serve_exchange *x, const char *p, size_t n_bytes) {
     }
 }
 
+/* The handler has replied, or left a call to be waited for. */
+static enum MHD_Result after_handler(serve_exchange *x) {
+    if (x->replied) return MHD_YES;
+    if (!x->call) return MHD_NO;
+    const bool streams = !x->waits && x->call->req.stream && !x->call->inside->task;
+    return streams ? begin_stream(x) : await_reply(x);
+}
+
+/* The model is there now. It stays until its first holder lets go, which is after the second. */
+static enum MHD_Result ask_again(serve_exchange *x) {
+    serve_call *first = x->call;
+    x->call = NULL;
+    x->waits = false;
+    x->route->handle(x);
+    serve_call_release(first);
+    return after_handler(x);
+}
+
 static enum MHD_Result dispatch(serve_exchange *x) {
     char allow[48];
     const char *tail;
@@ -261,9 +284,7 @@ static enum MHD_Result dispatch(serve_exchange *x) {
         return answer_options(x, allow);
     }
     x->route->handle(x);
-    if (x->replied) return MHD_YES;
-    if (!x->call) return MHD_NO;
-    return x->call->req.stream && !x->call->inside->task ? begin_stream(x) : await_reply(x);
+    return after_handler(x);
 }
 
 enum MHD_Result serve_handle(void *server, struct MHD_Connection *conn, const char *url,

@@ -85,6 +85,36 @@ static void put_load(base_buf *out, const serve_metrics *m) {
                         (unsigned long long)m->requests[i]);
 }
 
+/* A served name inside a label. */
+static void put_label(base_buf *out, const char *text) {
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') base_buf_puts(out, "\\");
+        base_buf_append(out, *text == '\n' ? " " : text, 1);
+    }
+}
+
+static void put_residence(base_buf *out, serve_server *s) {
+    static const struct {
+        const char *name, *type, *help;
+    } rows[] = {{"rotor_model_loaded", "gauge", "Whether the model is in memory"},
+                {"rotor_model_loads_total", "counter", "How often the model was loaded"}};
+    for (size_t r = 0; r < BASE_COUNT(rows); r++) {
+        base_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", rows[r].name, rows[r].help,
+                        rows[r].name, rows[r].type);
+        base_mutex_lock(s->lock);
+        for (size_t i = 0; i < s->opt.n_models; i++) {
+            const serve_model *m = &s->models[i];
+            const uint64_t value = r ? m->n_loads : m->state == SERVE_AWAKE;
+            base_buf_printf(out, "%s{model=\"", rows[r].name);
+            put_label(out, m->id);
+            base_buf_printf(out, "\"} %llu\n", (unsigned long long)value);
+        }
+        base_mutex_unlock(s->lock);
+    }
+    put(out, "gauge", "rotor_resident_bytes", NULL, "Memory of the program",
+        (double)base_rss_bytes());
+}
+
 void serve_get_metrics(serve_exchange *x) {
     base_buf out = {0};
     base_mutex_lock(x->s->lock);
@@ -92,6 +122,7 @@ void serve_get_metrics(serve_exchange *x) {
     base_mutex_unlock(x->s->lock);
     put_tokens(&out, &m);
     put_load(&out, &m);
+    put_residence(&out, x->s);
     put_histogram(&out, "rotor_time_to_first_token_seconds", "From request to first token",
                   &m.first);
     put_histogram(&out, "rotor_time_between_tokens_seconds",

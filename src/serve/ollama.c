@@ -8,9 +8,11 @@
 #include "serve/serve_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct ollama {
     bool load;         /* nothing is asked: is the model there? */
+    bool unload;       /* with load: and it is not to stay */
     bool quiet;        /* what is thought is not told */
     uint64_t start_ns; /* when the call came */
 } ollama;
@@ -46,6 +48,43 @@ static bool read_options(serve_call *c, serve_at top, serve_fault *f) {
     c->req.stream = true;
     return serve_read_bool(top, "stream", &c->req.stream, f) &&
            serve_read_bool(top, "truncate", &c->req.truncate, f);
+}
+
+/* "5m", "1h30m", "300ms"; a bare number is seconds; below zero: for ever. False: no time. */
+static bool read_time(const char *text, double *seconds) {
+    static const struct {
+        const char *name;
+        double seconds;
+    } units[] = {{"ms", 1e-3}, {"us", 1e-6}, {"ns", 1e-9}, {"h", 3600}, {"m", 60}, {"s", 1}};
+    const bool below = text[0] == '-';
+    double sum = 0;
+    if (below) text++;
+    if (!*text) return false;
+    while (*text) {
+        char *end;
+        const double x = strtod(text, &end);
+        size_t u = 0;
+        if (end == text || *text == '-' || !(x >= 0 && x < 1e12)) return false;
+        while (u < BASE_COUNT(units) && strncmp(end, units[u].name, strlen(units[u].name)) != 0)
+            u++;
+        if (u == BASE_COUNT(units) && *end) return false;
+        sum += x * (*end ? units[u].seconds : 1);
+        text = *end ? end + strlen(units[u].name) : end;
+    }
+    *seconds = below ? -1 : sum;
+    return true;
+}
+
+bool serve_read_keep_alive(serve_call *c, serve_at top, serve_fault *f) {
+    const json_t *v = serve_field(top, "keep_alive");
+    double seconds = json_number_value(v);
+    if (!v) return true;
+    if (!json_is_number(v) && !(json_is_string(v) && read_time(json_string_value(v), &seconds)))
+        return serve_refuse(f, "keep_alive", "invalid_value",
+                            "'keep_alive': expected seconds, or a time like \"5m\"; -1: for ever");
+    const bool ever = seconds < 0 || seconds > 1e9;
+    serve_keep_for(c, ever ? SERVE_NEVER : (uint64_t)(seconds * 1e6));
+    return true;
 }
 
 /* think: true, false, or how much. */
@@ -87,7 +126,10 @@ static bool begin_read(serve_call *c, serve_at top, serve_fault *f) {
     ollama *o = c->state = serve_keep(c, 1, sizeof *o);
     if (!o) return serve_no_memory(f);
     o->start_ns = base_now_ns();
-    return read_options(c, top, f) && read_think(c, top, f) && read_format(c, top, f);
+    o->unload = json_number_value(serve_field(top, "keep_alive")) == 0 &&
+                json_is_number(serve_field(top, "keep_alive"));
+    return read_options(c, top, f) && serve_read_keep_alive(c, top, f) && read_think(c, top, f) &&
+           read_format(c, top, f);
 }
 
 /* Nothing is to be said: a prompt of one token that is not even evaluated. */
@@ -277,12 +319,14 @@ static void add_end(json_t *v, const serve_call *c) {
     const ollama *o = c->state;
     const serve_choice *ch = &c->choices[0];
     const serve_timing *t = &ch->timing;
-    const char *reason = o->load ? "load" : ch->finish == SERVE_LENGTH ? "length" : "stop";
+    const char *reason = o->load                      ? (o->unload ? "unload" : "load")
+                         : ch->finish == SERVE_LENGTH ? "length"
+                                                      : "stop";
     json_object_set_new(v, "done_reason", json_string(reason));
     if (o->load) return;
     const uint64_t total_ns = base_now_ns() - o->start_ns;
     json_object_set_new(v, "total_duration", json_integer((json_int_t)total_ns));
-    json_object_set_new(v, "load_duration", json_integer(0)); /* it was loaded before */
+    json_object_set_new(v, "load_duration", json_integer((json_int_t)c->inside->load_us * 1000));
     json_object_set_new(v, "prompt_eval_count", json_integer(t->n_prompt));
     json_object_set_new(v, "prompt_eval_duration", json_integer((json_int_t)t->prompt_us * 1000));
     json_object_set_new(v, "eval_count", json_integer(t->n_made));
@@ -374,12 +418,14 @@ static void generate_event(serve_call *c, const serve_event *e, base_buf *out) {
 
 const serve_dialect serve_ollama_chat_dialect = {.name = "ollama-chat",
                                                  .stream_type = "application/x-ndjson",
+                                                 .streams = true,
                                                  .read = chat_read,
                                                  .event = chat_event,
                                                  .whole = chat_whole,
                                                  .fault = serve_ollama_fault};
 const serve_dialect serve_ollama_text_dialect = {.name = "ollama-generate",
                                                  .stream_type = "application/x-ndjson",
+                                                 .streams = true,
                                                  .read = generate_read,
                                                  .event = generate_event,
                                                  .whole = generate_whole,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What Ollama's clients ask about models: which there are (/api/tags), which are in memory
- * (/api/ps: all of them, always), what one is (/api/show), the version, and for one to be fetched
+ * (/api/ps), what one is (/api/show), the version, and for one to be fetched
  * (/api/pull: it is here, or `rotor pull` has to do it; this server fetches nothing).
  */
 #include "serve/serve_internal.h"
@@ -58,13 +58,27 @@ void serve_get_tags(serve_exchange *x) {
     serve_reply_json(x, 200, json_pack("{s:o}", "models", list));
 }
 
+/* When it is released if nobody asks; false: it is not in memory. */
+static bool put_expiry(serve_server *s, const serve_model *m, char out[32]) {
+    base_mutex_lock(s->lock);
+    const bool there = m->state == SERVE_AWAKE;
+    const uint64_t us = serve_until_sleep(m);
+    base_mutex_unlock(s->lock);
+    const bool ends = us < (uint64_t)1 << 60;
+    if (ends) serve_put_time(out, base_unix_s() + (int64_t)(us / 1000000));
+    if (!ends) snprintf(out, 32, "9999-12-31T23:59:59Z");
+    return there;
+}
+
 void serve_get_ps(serve_exchange *x) {
     json_t *list = json_array();
     for (size_t i = 0; i < x->s->opt.n_models; i++) {
         const serve_model *m = &x->s->models[i];
+        char ends[32];
+        if (!put_expiry(x->s, m, ends)) continue;
         const bool cpu = !m->info.device || strcmp(m->info.device, "cpu") == 0;
         json_t *v = model_json(x->s, m);
-        json_object_set_new(v, "expires_at", json_string("9999-12-31T23:59:59Z"));
+        json_object_set_new(v, "expires_at", json_string(ends));
         json_object_set_new(v, "size_vram", json_integer(cpu ? 0 : (json_int_t)m->info.file_bytes));
         json_object_set_new(v, "context_length", json_integer(m->info.n_ctx));
         json_array_append_new(list, v);
@@ -98,12 +112,12 @@ static serve_model *named_model(serve_exchange *x, json_t **body) {
 
 static json_t *capabilities(const serve_model *m) {
     json_t *list = json_array();
-    if (m->engine) json_array_append_new(list, json_string("completion"));
-    if (m->engine && rotor_chat_has_parts(m->engine)) {
+    if (m->writes) json_array_append_new(list, json_string("completion"));
+    if (m->parts) {
         json_array_append_new(list, json_string("tools"));
         json_array_append_new(list, json_string("thinking"));
     }
-    if (m->vectors) json_array_append_new(list, json_string("embedding"));
+    if (m->embeds) json_array_append_new(list, json_string("embedding"));
     return list;
 }
 

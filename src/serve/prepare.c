@@ -38,6 +38,13 @@ serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f)
     return &s->models[0];
 }
 
+static void take_engine(serve_call *c) {
+    c->engine = c->inside->model->engine;
+    c->req.gen = rotor_gen_options_default(c->engine);
+    c->req.gen.seed = base_random_seed() >> 12;
+    c->req.n = 1;
+}
+
 static bool choose_model(serve_call *c, serve_fault *f) {
     serve_server *s = c->inside->s;
     const serve_at top = {.object = c->body};
@@ -45,17 +52,13 @@ static bool choose_model(serve_call *c, serve_fault *f) {
     serve_model *m = serve_find_model(s, c->req.model, f);
     if (!m) return false;
     const bool any = !c->req.model || !c->req.model[0]; /* the first that writes text */
-    for (size_t i = 0; any && !m->engine && i < s->opt.n_models; i++)
-        if (s->models[i].engine) m = &s->models[i];
-    if (!m->engine)
+    for (size_t i = 0; any && !m->writes && i < s->opt.n_models; i++)
+        if (s->models[i].writes) m = &s->models[i];
+    if (!m->writes)
         return serve_fail_with(f, 501, "not_supported_error", "not_supported",
                                "%s makes vectors of texts (/v1/embeddings), it writes none", m->id);
-    c->inside->model = m;
-    c->model_id = m->id;
-    c->engine = m->engine;
-    c->req.gen = rotor_gen_options_default(m->engine);
-    c->req.gen.seed = base_random_seed() >> 12;
-    c->req.n = 1;
+    if (!serve_hold(c, m)) return false;
+    take_engine(c);
     return true;
 }
 
@@ -207,6 +210,34 @@ static bool too_long(const serve_call *c, const serve_prompt *p, serve_fault *f)
     return false;
 }
 
+/* Bytes of the longest token; looked for when it first matters. */
+static uint32_t longest_token(const serve_call *c) {
+    serve_model *m = c->inside->model;
+    uint32_t longest = atomic_load(&m->longest);
+    for (uint32_t id = 0; !atomic_load(&m->longest) && id < m->info.n_vocab; id++) {
+        char *text = NULL;
+        size_t n = 0;
+        if (rotor_detokenize(c->engine, &id, 1, true, &text, &n, NULL) == ROTOR_OK)
+            longest = (uint32_t)BASE_MAX((size_t)longest, n);
+        rotor_free(text);
+    }
+    longest = BASE_MAX(longest, 1u);
+    atomic_store(&m->longest, longest);
+    return longest;
+}
+
+/* A text that cannot fit however well its tokens cover it is refused before they are made: of
+ * megabytes that would keep this connection's thread for seconds. */
+static bool cannot_fit(const serve_call *c, serve_prompt *p, size_t most) {
+    enum { SHORT_BYTES = 64 << 10 };
+    size_t n = p->text ? p->n_bytes : 0;
+    for (size_t i = 0; p->turns && i < p->n_turns; i++)
+        n += p->turns[i].content ? strlen(p->turns[i].content) : 0;
+    if (n <= SHORT_BYTES || !c->inside->generates || c->req.truncate) return false;
+    p->n_tokens = n / longest_token(c);
+    return p->n_tokens > most;
+}
+
 /* Puts the tokens before a conversation in front of its own; a second BOS is left out. */
 static bool put_before(serve_prompt *p, serve_fault *f) {
     const uint32_t *own = p->tokens;
@@ -224,6 +255,7 @@ static bool put_before(serve_prompt *p, serve_fault *f) {
 
 bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f) {
     const size_t most = c->inside->model->info.n_ctx - 1; /* room for one token of an answer */
+    if (cannot_fit(c, p, most)) return too_long(c, p, f);
     const bool ok = p->turns    ? ready_turns(c, p, f) && tokens_of_turns(c, p, 0, 0, f)
                     : p->suffix ? serve_fill_tokens(c, p, f)
                     : p->text   ? tokens_of_text(c, p, f)
@@ -272,12 +304,20 @@ bool serve_read_call(serve_call *c, const base_buf *body, serve_fault *f) {
     return serve_parse(body, &c->body, f) && choose_model(c, f) && c->dialect->read(c, f);
 }
 
-bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f) {
-    if (!serve_read_call(c, body, f)) return false;
+static bool make_prompts(serve_call *c, serve_fault *f) {
     for (size_t i = 0; i < c->req.n_prompts; i++)
         if (!serve_make_tokens(c, &c->req.prompts[i], f)) return false;
     for (size_t i = 0; i < c->req.n_prompts; i++) log_prompt(c, &c->req.prompts[i]);
     return add_template_stops(c, f) && make_choices(c, f);
+}
+
+bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f) {
+    return serve_read_call(c, body, f) && make_prompts(c, f);
+}
+
+bool serve_prepare_rest(serve_call *c, serve_fault *f) {
+    take_engine(c);
+    return c->dialect->read(c, f) && make_prompts(c, f);
 }
 
 void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f) {
@@ -287,8 +327,11 @@ void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f) 
         c->inside->conn = x->conn;
         c->inside->fd = info ? (int)info->connect_fd : -1;
     }
-    if (ok && serve_submit(c, f)) {
+    const bool waits = c && !ok && c->inside->waking;
+    if (waits) serve_wait_for_model(c);
+    if ((ok || waits) && serve_submit(c, f)) {
         x->call = c;
+        x->waits = waits;
         return;
     }
     serve_reply_fault(x, f);
@@ -301,6 +344,7 @@ void serve_generate(serve_exchange *x) {
     bool ok = c || serve_no_memory(&f);
     if (ok) {
         c->dialect = x->route->dialect;
+        c->inside->generates = true;
         ok = serve_prepare(c, &x->body, &f);
     }
     serve_hand_over(x, c, ok, &f);

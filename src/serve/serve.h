@@ -16,6 +16,7 @@
 #include "rotor_rag.h"
 
 typedef struct serve_server serve_server;
+#define SERVE_NEVER UINT64_MAX /* of times: there is no end */
 
 /* A knowledge store that requests may name. */
 typedef struct serve_shelf {
@@ -51,14 +52,15 @@ typedef struct serve_options {
     size_t max_body_bytes;                                /* of a request */
     uint32_t ping_us;                                     /* silence after which a stream says so */
     uint32_t step_us;                                     /* rotor_batch_options.step_us */
-    const serve_shelf *shelves;                           /* [n_shelves] knowledge stores */
-    size_t n_shelves;                                     /* how many */
-    uint32_t rag_budget_tok;                              /* most tokens of passages; 0: default */
-    bool embed;                                           /* models that write make vectors, too */
-    bool keep_volatile;                                   /* lines for accounts stay in prompts */
-    bool strict_model;                                    /* an unknown model name is an error */
-    bool log_json;                                        /* lines of the log are JSON objects */
-    bool log_prompts;                                     /* and tell what was asked */
+    uint64_t idle_us;           /* a model that is not used so long sleeps */
+    const serve_shelf *shelves; /* [n_shelves] knowledge stores */
+    size_t n_shelves;           /* how many */
+    uint32_t rag_budget_tok;    /* most tokens of passages; 0: default */
+    bool embed;                 /* models that write make vectors, too */
+    bool keep_volatile;         /* lines for accounts stay in prompts */
+    bool strict_model;          /* an unknown model name is an error */
+    bool log_json;              /* lines of the log are JSON objects */
+    bool log_prompts;           /* and tell what was asked */
 } serve_options;
 serve_options serve_options_default(void);
 

@@ -8,6 +8,7 @@
  *   routes.c    the route table
  *   prepare.c   a body becomes a call: model, request, tokens (connection's thread)
  *   worker.c    the one thread that owns engines and batches
+ *   sleep.c     models that are released while nobody uses them
  *   jobs.c      one answer on the worker: from the batch's callbacks to events
  *   stream.c    the bytes between worker and connection
  *   door.h   the door for protocols
@@ -36,11 +37,27 @@ typedef struct serve_grounds serve_grounds;
 enum { SERVE_DEPTH_MAX = 256, SERVE_STOPS_MAX = 16, SERVE_N_MAX = 8, SERVE_TOP_MAX = 20 };
 
 typedef struct serve_model {
-    const char *id;         /* served name; borrowed */
-    rotor_engine *engine;   /* writes text, owned; NULL: it does not */
-    rotor_engine *vectors;  /* makes vectors, owned; NULL: it does not */
-    rotor_engine_info info; /* of engine, or else of vectors */
-    rotor_batch *batch;     /* of engine; the worker's */
+    const char *id;        /* served name; borrowed */
+    rotor_engine *engine;  /* writes text, owned; NULL: it does not */
+    rotor_engine *vectors; /* makes vectors, owned; NULL: it does not */
+    rotor_batch *batch;    /* of engine; the worker's */
+    /* Known as long as the server lives, also while the engines are closed: */
+    rotor_engine_info info;   /* of engine, or else of vectors; its texts in facts */
+    base_buf facts;           /* owned */
+    rotor_gen_options usual;  /* sampling when nothing is said */
+    bool writes, embeds;      /* it has engine, vectors, when it is awake */
+    bool parts;               /* its answers have parts */
+    _Atomic uint32_t longest; /* bytes of its longest token; 0: not looked for yet */
+    /* Under server.lock: */
+    enum { SERVE_ASLEEP, SERVE_WAKING, SERVE_AWAKE, SERVE_BROKEN } state; /* of the engines */
+    uint32_t n_held;  /* calls that are not freed yet */
+    uint64_t used_us; /* when it was last asked for, or let go */
+    uint64_t keep_us; /* of not being held, until it sleeps; SERVE_NEVER */
+    uint64_t n_loads; /* how often it was opened */
+    /* The worker's, and the loader's while there is one: */
+    base_thread *loader;         /* SERVE_WAKING: opens it; owned */
+    rotor_error why;             /* SERVE_BROKEN: of what */
+    struct serve_server *server; /* for the loader */
 } serve_model;
 
 typedef enum serve_state { SERVE_LOADING, SERVE_READY, SERVE_FAILED } serve_state;
@@ -108,6 +125,7 @@ struct serve_server {
 typedef struct serve_inside {
     serve_server *s;             /* server */
     serve_model *model;          /* that answers; NULL: none yet */
+    serve_model *held;           /* that is kept awake by this call; NULL: none */
     void **kept;                 /* [n_kept] memory that lives as long as the call; owned */
     size_t n_kept, cap_kept;     /* how many; room */
     rotor_grammar *grammar;      /* what answers are kept to; owned; NULL: nothing */
@@ -120,6 +138,8 @@ typedef struct serve_inside {
     base_buf out;                /* bytes for it */
     size_t out_at;               /* of which so many are sent */
     bool ended;                  /* no more will come */
+    bool again;                  /* with ended: the handler is to be run again */
+    bool streaming;              /* it waited for a model, and what comes now is a stream */
     int status;                  /* HTTP, of a whole reply; set with ended */
     int retry_s;                 /* Retry-After; 0: none */
     /* The worker's: */
@@ -127,6 +147,10 @@ typedef struct serve_inside {
     serve_job *jobs;             /* [n_choices], kept */
     size_t n_running;            /* choices in the batch */
     size_t n_ended;              /* choices that have ended */
+    bool waking;                 /* it waits until its model is there */
+    bool generates;              /* it is read then; else the handler is run again */
+    bool may_stream;             /* what it asks for is a stream, by the looks of it */
+    uint64_t load_us;            /* how long it waited for that */
     bool begun;                  /* it has left the queue */
     bool cancelled;              /* everything is to end */
     bool failed;                 /* a fault has been told */
@@ -160,14 +184,14 @@ bool serve_call_send(serve_call *c, const void *p, size_t n_bytes, bool ends);
 /* A whole reply of status and body, which it releases. */
 void serve_call_reply(serve_call *c, int status, json_t *body);
 void serve_call_fault(serve_call *c, const serve_fault *f);
+/* What was to be a whole reply, by all that was known, is a stream. */
+void serve_begin_stream(serve_call *c);
 /* Nobody reads any more. */
 bool serve_call_left(serve_call *c);
 
 /* ---- Worker (worker.c, jobs.c) --------------------------------------------------------------- */
 
 void serve_worker_main(void *server);
-/* Once no thread looks at them any more. */
-void serve_close_models(serve_server *s);
 /* Hands the call to the worker. False: the queue is full, or the server is closing. */
 bool serve_submit(serve_call *c, serve_fault *f);
 /* Tells the call's dialect, and sends what it says. */
@@ -186,6 +210,31 @@ const serve_token *serve_keep_token(serve_job *j, const char *text, size_t n_byt
 char *serve_text_behind(const rotor_engine *e, uint32_t prev, uint32_t id);
 /* echo.c: puts the prompt in front of the answer. */
 rotor_status serve_echo(serve_job *j, rotor_error *err);
+
+/* ---- Models that sleep (sleep.c) --------------------------------------------------------------
+ */
+
+rotor_status serve_open_model(serve_server *s, serve_model *m, rotor_error *err);
+/* Once no thread looks at them any more. */
+void serve_close_models(serve_server *s);
+/* Makes m the call's, awake until the call is freed. False: it sleeps; the call is to be handed
+ * over as it is, and the handler to end. */
+bool serve_hold(serve_call *c, serve_model *m);
+void serve_let_go(serve_call *c);
+/* For so long after its use the call's model stays, instead of the usual. */
+void serve_keep_for(serve_call *c, uint64_t us);
+bool serve_is_awake(serve_server *s, const serve_model *m);
+/* Under server.lock: until m may sleep, until the first of all may. */
+uint64_t serve_until_sleep(const serve_model *m);
+uint64_t serve_next_sleep(serve_server *s);
+/* The worker's, in every turn: opens what is waited for, closes what nobody uses. */
+void serve_tend_models(serve_server *s, serve_call *calls);
+void serve_end_loading(serve_server *s);
+/* A call that is to be handed over though its model sleeps. */
+void serve_wait_for_model(serve_call *c);
+void serve_ping_waking(serve_call *c);
+/* It ends with a fault: a whole reply, or the end of a stream that has begun. */
+void serve_refuse_waiting(serve_call *c, const serve_fault *f);
 
 /* ---- Answers that come back (recall.c) --------------------------------------------------------
  */
@@ -257,6 +306,7 @@ struct serve_exchange {
     int status;                  /* of the response */
     uint64_t sent_bytes;         /* of its body, where that is known */
     serve_call *call;            /* being worked on; NULL: none */
+    bool waits;                  /* it met a sleeping model */
     uint64_t start_us;           /* when it began */
 };
 
@@ -305,6 +355,8 @@ bool serve_parse(const base_buf *text, json_t **out, serve_fault *f);
 bool serve_read_call(serve_call *c, const base_buf *body, serve_fault *f);
 /* From the body to what the worker needs, for a call whose dialect is set. */
 bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f);
+/* The same for a call whose model was asleep, once it is there. */
+bool serve_prepare_rest(serve_call *c, serve_fault *f);
 /* The prompt's tokens; *f when they do not fit. */
 bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f);
 /* gap.c: tokens of a text with a suffix. */
@@ -353,6 +405,8 @@ extern const serve_dialect serve_ollama_chat_dialect;
 extern const serve_dialect serve_ollama_text_dialect;
 extern const serve_dialect serve_ollama_dialect; /* of errors only */
 json_t *serve_ollama_fault(const serve_fault *f);
+/* keep_alive: how long the call's model stays after it, if it is said. */
+bool serve_read_keep_alive(serve_call *c, serve_at top, serve_fault *f);
 void serve_put_time(char out[32], int64_t unix_s); /* "2025-06-28T12:00:00Z" */
 void serve_get_tags(serve_exchange *x);
 void serve_get_ps(serve_exchange *x);

@@ -17,6 +17,7 @@ serve_options serve_options_default(void) {
     return (serve_options){.host = "127.0.0.1",
                            .port = 8080,
                            .given_fd = -1,
+                           .idle_us = SERVE_NEVER,
                            .parallel = 4,
                            .max_queue = 64,
                            .max_connections = 256,
@@ -75,10 +76,13 @@ static rotor_status listen_here(serve_server *s, int *fd, rotor_error *err) {
 static void put_cage_line(serve_server *s, const char *why) {
     const base_caged c = s->caged;
     if (c.files || c.calls)
-        snprintf(s->cage_line, sizeof s->cage_line, "on: %s%s%s",
-                 c.files ? "reads only models and the system's folders, writes nothing" : "",
-                 c.files && c.calls ? "; " : "",
-                 c.calls ? "no other programs, no new sockets" : "");
+        snprintf(
+            s->cage_line, sizeof s->cage_line, "on: %s%s%s",
+            !c.files               ? ""
+            : s->opt.cage->n_write ? "reads only models and the system's folders, writes only to "
+                                     "its stores"
+                                   : "reads only models and the system's folders, writes nothing",
+            c.files && c.calls ? "; " : "", c.calls ? "no other programs, no new sockets" : "");
     else
         snprintf(s->cage_line, sizeof s->cage_line, "off%s%.160s", why ? ": " : "", why ? why : "");
 }

@@ -30,13 +30,13 @@ void serve_get_health(serve_exchange *x) {
 
 static json_t *capabilities(const serve_model *m) {
     json_t *list = json_array();
-    if (m->engine) json_array_append_new(list, json_string("completion"));
-    if (m->engine) json_array_append_new(list, json_string("chat"));
-    if (m->engine && rotor_chat_has_parts(m->engine)) {
+    if (m->writes) json_array_append_new(list, json_string("completion"));
+    if (m->writes) json_array_append_new(list, json_string("chat"));
+    if (m->parts) {
         json_array_append_new(list, json_string("tools"));
         json_array_append_new(list, json_string("reasoning"));
     }
-    if (m->vectors) json_array_append_new(list, json_string("embedding"));
+    if (m->embeds) json_array_append_new(list, json_string("embedding"));
     return list;
 }
 
@@ -79,7 +79,7 @@ void serve_get_model(serve_exchange *x) {
 /* ==== Properties and sessions ================================================================= */
 
 static json_t *defaults_json(const serve_model *m) {
-    const rotor_gen_options g = rotor_gen_options_default(m->engine);
+    const rotor_gen_options g = m->usual;
     return json_pack("{s:o, s:i, s:o, s:o, s:o, s:o, s:o}", "temperature",
                      serve_json_real(g.temperature), "top_k", g.top_k, "top_p",
                      serve_json_real(g.top_p), "min_p", serve_json_real(g.min_p), "repeat_penalty",
@@ -88,18 +88,35 @@ static json_t *defaults_json(const serve_model *m) {
                      serve_json_real(g.frequency_penalty));
 }
 
+/* Which models are in memory, and what happens to them when nobody asks. */
+static json_t *residence(serve_server *s) {
+    const uint64_t us = s->opt.idle_us;
+    json_t *list = json_array();
+    base_mutex_lock(s->lock);
+    for (size_t i = 0; i < s->opt.n_models; i++) {
+        const serve_model *m = &s->models[i];
+        json_array_append_new(list,
+                              json_pack("{s:o, s:b, s:I}", "id", text_of(m->id), "loaded",
+                                        m->state == SERVE_AWAKE, "loads", (json_int_t)m->n_loads));
+    }
+    base_mutex_unlock(s->lock);
+    json_t *idle = us == SERVE_NEVER ? json_null() : json_integer((json_int_t)(us / 1000000));
+    return json_pack("{s:o, s:o}", "idle_unload_s", idle, "models", list);
+}
+
 void serve_get_props(serve_exchange *x) {
     const serve_model *m = &x->s->models[0];
     const bool exact = strcmp(m->info.device, "cpu") == 0;
     const char *template = m->info.template_line ? m->info.template_line : "";
     serve_reply_json(
         x, 200,
-        json_pack("{s:{s:I, s:o}, s:i, s:o, s:o, s:o, s:o, s:b, s:o, s:{s:b, s:b}}",
+        json_pack("{s:{s:I, s:o}, s:i, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:o, s:{s:b, s:b}}",
                   "default_generation_settings", "n_ctx", (json_int_t)m->info.n_ctx, "params",
                   defaults_json(m), "total_slots", (int)x->s->opt.parallel, "model_alias",
                   text_of(m->id), "chat_template_kind", text_of(template), "build_info",
                   json_sprintf("rotor %s", rotor_version()), "device", text_of(m->info.device_why),
                   "cached_equals_uncached", exact, "sandbox", text_of(x->s->cage_line),
+                  "is_sleeping", !serve_is_awake(x->s, m), "residence", residence(x->s),
                   "modalities", "vision", 0, "audio", 0));
 }
 

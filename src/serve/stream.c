@@ -59,6 +59,7 @@ static void call_free(serve_call *c) {
     base_free(in->kept);
     rotor_grammar_free(&in->grammar);
     serve_grounds_free(in->grounds);
+    serve_let_go(c);
     base_buf_free(&in->out);
     base_buf_free(&in->scratch);
     base_mutex_free(&in->lock);
@@ -93,6 +94,14 @@ static void wake(serve_inside *in) {
     if (!in->asleep || !in->conn) return;
     in->asleep = false;
     MHD_resume_connection(in->conn);
+}
+
+void serve_begin_stream(serve_call *c) {
+    serve_inside *in = c->inside;
+    base_mutex_lock(in->lock);
+    in->streaming = true;
+    wake(in);
+    base_mutex_unlock(in->lock);
 }
 
 bool serve_call_send(serve_call *c, const void *p, size_t n_bytes, bool ends) {

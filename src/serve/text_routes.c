@@ -20,12 +20,16 @@ static bool begin(question *q, serve_exchange *x, serve_fault *f) {
     if (!serve_read_text(q->top, "model", &name, f)) return false;
     serve_model *m = serve_find_model(x->s, name, f);
     if (!m) return false;
-    q->c->inside->model = m;
+    if (!serve_hold(q->c, m)) return false;
     q->c->engine = m->engine ? m->engine : m->vectors;
     return true;
 }
 
-static void end(question *q, json_t *reply, const serve_fault *f) {
+static void end(question *q, json_t *reply, serve_fault *f) {
+    if (q->c && q->c->inside->waking) {
+        serve_hand_over(q->x, q->c, false, f);
+        return;
+    }
     if (reply)
         serve_reply_json(q->x, 200, reply);
     else
@@ -131,7 +135,7 @@ void serve_post_detokenize(serve_exchange *x) {
 
 static bool apply_template(question *q, json_t **reply, serve_fault *f) {
     serve_call *c = q->c;
-    if (!c->inside->model->engine)
+    if (!c->inside->model->writes)
         return serve_fail_with(f, 501, "not_supported_error", "not_supported",
                                "%s makes vectors, it has no chats", c->inside->model->id);
     if (!serve_read_messages(c, q->top, "messages", f) || !serve_read_tools(c, q->top, f) ||

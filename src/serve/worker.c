@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The worker: one thread that opens the models, owns their engines and batches, and makes steps
- * while there is a job (the server closes them, when no thread is left that looks at them). Between
- * steps it takes new calls, gives waiting ones their places in the order they came, notices who has
- * left, and tells those who wait that it is still there.
+ * The worker: one thread that opens the models (again: sleep.c), owns their engines and batches,
+ * and makes steps while there is a job (the server closes them, when no thread is left that looks
+ * at them). Between steps it takes new calls, gives waiting ones their places in the order they
+ * came, notices who has left, and tells those who wait that it is still there.
  *
  * Invariants: (W1) only this thread calls into engines, but for what rotor.h calls thread-safe;
  * (W2) a call that is cancelled keeps its place until its jobs have ended; (W3) every call that was
@@ -21,38 +21,10 @@ typedef struct worker {
 
 /* ==== Models ================================================================================== */
 
-static rotor_status open_batch(serve_server *s, serve_model *m, rotor_error *err) {
-    rotor_batch_options o = rotor_batch_options_default();
-    o.max_jobs = s->opt.parallel;
-    o.step_us = s->opt.step_us;
-    return rotor_batch_create(&m->batch, m->engine, &o, err);
-}
-
-static rotor_status open_model(serve_server *s, size_t i, rotor_error *err) {
-    serve_model *m = &s->models[i];
-    rotor_engine_info info = {.size = sizeof info};
-    m->id = s->opt.models[i];
-    m->info.size = sizeof m->info;
-    rotor_status st = s->opt.open(s->opt.user, i, false, &m->engine, err);
-    if (st == ROTOR_OK) {
-        ROTOR_TRY(rotor_engine_get_info(m->engine, &m->info));
-        ROTOR_TRY(open_batch(s, m, err));
-    }
-    if (st != ROTOR_OK && st != ROTOR_E_UNSUPPORTED) return st;
-    if (st == ROTOR_OK && !s->opt.embed) return ROTOR_OK;
-    rotor_error why = {0}; /* a model that writes no text may make vectors */
-    const rotor_status other = s->opt.open(s->opt.user, i, true, &m->vectors, &why);
-    if (other != ROTOR_OK && st == ROTOR_OK && err) *err = why;
-    if (other != ROTOR_OK) return st == ROTOR_OK ? other : st;
-    ROTOR_TRY(rotor_engine_get_info(m->vectors, &info));
-    if (!m->engine) m->info = info;
-    return ROTOR_OK;
-}
-
 static bool open_models(serve_server *s) {
     for (size_t i = 0; i < s->opt.n_models; i++) {
         rotor_error err = {0};
-        if (open_model(s, i, &err) != ROTOR_OK) {
+        if (serve_open_model(s, &s->models[i], &err) != ROTOR_OK) {
             base_mutex_lock(s->lock);
             s->why = err;
             base_mutex_unlock(s->lock);
@@ -63,14 +35,6 @@ static bool open_models(serve_server *s) {
     }
     atomic_store(&s->state, SERVE_READY);
     return true;
-}
-
-void serve_close_models(serve_server *s) {
-    for (size_t i = 0; s->models && i < s->opt.n_models; i++) {
-        rotor_batch_free(&s->models[i].batch);
-        rotor_engine_close(&s->models[i].vectors);
-        rotor_engine_close(&s->models[i].engine);
-    }
 }
 
 /* ==== Coming ================================================================================== */
@@ -102,12 +66,34 @@ bool serve_submit(serve_call *c, serve_fault *f) {
     return !full && !closing;
 }
 
+/* Nothing can be done but to wait for a model. */
+static bool all_wait(const worker *w) {
+    for (const serve_call *c = w->calls; c; c = c->inside->next)
+        if (!c->inside->waking || c->inside->cancelled) return false;
+    return true;
+}
+
+/* Until something comes, a model may sleep, or (under a call that waits for one) somebody may have
+ * left. Under the lock. */
+static void wait_for_work(worker *w) {
+    enum { LOOK_US = 20000 };
+    serve_server *s = w->s;
+    while (!s->queue && !s->quit) {
+        uint64_t us = serve_next_sleep(s);
+        if (w->calls) us = BASE_MIN(us, (uint64_t)LOOK_US);
+        if (us == SERVE_NEVER)
+            base_cond_wait(s->wake, s->lock);
+        else if (!us || !base_cond_wait_us(s->wake, s->lock, us) || w->calls)
+            return;
+    }
+}
+
 /* Sleeps until there is something to do. False: the end. */
 static bool take_calls(worker *w) {
     serve_server *s = w->s;
     serve_call **last = &w->calls;
     base_mutex_lock(s->lock);
-    while (!w->calls && !s->queue && !s->quit) base_cond_wait(s->wake, s->lock);
+    if (all_wait(w)) wait_for_work(w);
     while (*last) last = &(*last)->inside->next;
     *last = s->queue;
     s->queue = NULL;
@@ -127,12 +113,14 @@ static void begin(serve_call *c) {
     base_mutex_lock(s->lock);
     s->n_waiting--;
     base_mutex_unlock(s->lock);
-    serve_emit(c, &(serve_event){.kind = SERVE_BEGIN});
+    if (!c->inside->task) serve_emit(c, &(serve_event){.kind = SERVE_BEGIN});
 }
 
 static void fault_all(serve_call *c, const serve_fault *f) {
     if (c->inside->failed) return;
-    if (c->req.stream && !c->inside->task)
+    if (c->inside->waking)
+        serve_refuse_waiting(c, f);
+    else if (c->req.stream && !c->inside->task)
         serve_emit(c, &(serve_event){.kind = SERVE_FAULT, .fault = f});
     else
         serve_call_fault(c, f);
@@ -230,9 +218,13 @@ static void look_after(worker *w) {
             w->s->metrics.cancelled += !w->s->cut;
             base_mutex_unlock(w->s->lock);
         }
+        const bool ping = now - in->last_us >= w->s->opt.ping_us;
         if (in->cancelled) {
             cancel_jobs(c);
-        } else if (c->req.stream && now - in->last_us >= w->s->opt.ping_us) {
+        } else if (in->waking && ping) {
+            in->last_us = now;
+            serve_ping_waking(c);
+        } else if (c->req.stream && !in->waking && ping) {
             in->last_us = now;
             serve_emit(c, &(serve_event){.kind = SERVE_PING, .position = in->begun ? 0 : position});
         }
@@ -286,6 +278,10 @@ static void count(serve_call *c) {
 static void sweep(worker *w) {
     for (serve_call **at = &w->calls; *at;) {
         serve_call *c = *at;
+        if (c->inside->waking && !c->inside->cancelled) {
+            at = &c->inside->next;
+            continue;
+        }
         const bool task_over = c->inside->task && (c->inside->cancelled || c->inside->ended);
         if (!task_over && (c->inside->task || c->inside->n_ended < c->n_choices)) {
             at = &c->inside->next;
@@ -307,7 +303,8 @@ static void sweep(worker *w) {
 /* One piece of the oldest task, so that those who decode do not wait for all of it. */
 static bool do_tasks(worker *w) {
     for (serve_call *c = w->calls; c; c = c->inside->next) {
-        if (!c->inside->task || c->inside->cancelled || c->inside->ended) continue;
+        if (!c->inside->task || c->inside->cancelled || c->inside->ended || c->inside->waking)
+            continue;
         begin(c);
         c->inside->task(c);
         return true;
@@ -360,6 +357,7 @@ void serve_worker_main(void *server) {
     worker w = {.s = server};
     if (!open_models(w.s)) return;
     while (take_calls(&w)) {
+        serve_tend_models(w.s, w.calls);
         give_places(&w);
         look_after(&w);
         do_tasks(&w);
@@ -367,4 +365,5 @@ void serve_worker_main(void *server) {
         sweep(&w);
         publish(&w);
     }
+    serve_end_loading(w.s);
 }

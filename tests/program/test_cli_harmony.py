@@ -27,7 +27,7 @@ def alphabet():
     return [chr(b) if b in plain else chr(next(rest)) for b in range(256)]
 
 
-def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", marks=MARKS, thought=None, slips=None):
+def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", marks=MARKS, thought=None, slips=None, n_ff=N_EMBD):
     """A model whose answer is the list `said`, every item of which is one token and said once, or
     twice: before and after the thought. slips: what it would rather say behind a token, if it may."""
     bytes_ = alphabet()
@@ -57,11 +57,11 @@ def write_chain(path, said, template="{{ '<|start|>' }}{{ '<|channel|>' }}", mar
 
     layer = {"attn_norm": ones, "ffn_norm": ones, "attn_q": zeros, "attn_k": zeros, "attn_v": seen,
              "attn_output": np.eye(N_EMBD),
-             "ffn_gate": zeros, "ffn_up": zeros, "ffn_down": zeros}
+             "ffn_gate": np.zeros((n_ff, N_EMBD)), "ffn_up": np.zeros((n_ff, N_EMBD)), "ffn_down": np.zeros((N_EMBD, n_ff))}
     tensors = {"token_embd.weight": np.eye(N_EMBD), "output_norm.weight": ones, "output.weight": head,
                **{"blk.0.%s.weight" % k: v for k, v in layer.items()}}
     meta = {"general.architecture": "llama", "general.name": "chain", "llama.block_count": 1, "llama.context_length": 4096,
-            "llama.embedding_length": N_EMBD, "llama.feed_forward_length": N_EMBD, "llama.attention.head_count": 5,
+            "llama.embedding_length": N_EMBD, "llama.feed_forward_length": n_ff, "llama.attention.head_count": 5,
             "llama.attention.head_count_kv": 5, "llama.rope.dimension_count": 64,
             "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-4o",
             "tokenizer.ggml.tokens": (g.STRING, tokens), "tokenizer.ggml.token_type": (g.I32, types),

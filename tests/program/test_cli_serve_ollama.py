@@ -151,9 +151,9 @@ def test_a_context_is_gone_on_from(server):
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
-def test_nothing_asked_loads(server, path):
+def test_nothing_asked_loads_or_unloads(server, path):
     got = server.ask(path, {"model": "stories260K", "stream": False, "keep_alive": 0})
-    assert got["done"] is True and got["done_reason"] == "load" and "eval_count" not in got
+    assert got["done"] is True and got["done_reason"] == "unload" and "eval_count" not in got
     assert got.get("response", got.get("message", {}).get("content")) == ""
     r, data = server.raw("POST", path, json.dumps({"model": "stories260K"}), {"Content-Type": "application/json"})
     assert len(data.splitlines()) == 1 and json.loads(data)["done_reason"] == "load"

@@ -265,3 +265,151 @@ def test_a_gap_is_filled_by_a_model_that_can(tmp_path):
         assert ids > 3 and plain["usage"]["prompt_tokens"] == ids + rest + 3
         assert s.ask("/api/generate", {"model": "m", "prompt": "a", "suffix": "b", "stream": False,
                                        "options": {"temperature": 0, "num_predict": 8}})["response"] == "return 42"
+
+
+# ---- Large texts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised():
+    with Served(STORY, "--port", "0") as s:
+        text = "a very long story " * 60000  # a megabyte
+        tokens = len(s.ask("/tokenize", {"content": text})["tokens"])  # here it is: the limit is --max-body
+        told = s.ask("/v1/completions", {"prompt": text}, 400)["error"]
+        assert told["code"] == "context_length_exceeded" and told["n_ctx"] < told["n_prompt_tokens"] < tokens / 2
+        chat = {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
+        assert s.ask("/v1/chat/completions", chat, 400)["error"]["n_prompt_tokens"] < tokens / 2
+        assert s.ask("/v1/messages/count_tokens", chat)["input_tokens"] >= tokens  # counting is exact
+        short = s.ask("/v1/completions", {"prompt": text[:20000]}, 400)["error"]  # as ever: counted
+        assert short["n_prompt_tokens"] >= len(s.ask("/tokenize", {"content": text[:20000]})["tokens"])
+
+
+# ---- Models that sleep ----------------------------------------------------------------------------------------------
+
+
+def resident(s):
+    return int(re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path("/proc/%d/status" % s.process.pid).read_text()).group(1)) << 10
+
+
+def wait_until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def metric(s, name):
+    r, data = s.raw("GET", "/metrics")
+    return [float(line.split()[-1]) for line in data.decode().splitlines() if re.match(name + r"[{ ]", line)]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A model whose weights can be seen among a program's memory: 31 MB of zeros in one layer."""
+    return write_chain(tmp_path_factory.mktemp("large") / "large.gguf", ["yes", "<|endoftext|>"], template=None, marks=FIM, n_ff=8000)
+
+
+def test_a_model_that_is_not_used_gives_its_memory_back(large):
+    size = large.stat().st_size
+    with Served(large, "--port", "0", "--idle-unload", "1", "--no-mmap", "--ctx", "256") as s:
+        awake = resident(s)
+        assert awake > size
+        wait_until(lambda: s.ask("/props")["is_sleeping"])
+        assert s.ask("/props")["residence"] == {"idle_unload_s": 1, "models": [{"id": "large", "loaded": False, "loads": 1}]}
+        assert s.ask("/api/ps") == {"models": []} and metric(s, "rotor_model_loaded") == [0]
+        assert s.ask("/health") == {"status": "ok"} and s.ask("/v1/models")["data"][0]["id"] == "large"
+        wait_until(lambda: resident(s) < awake - size * 0.9)
+        assert len(s.ask("/tokenize", {"content": "some words"})["tokens"]) > 0  # which wakes it
+        assert metric(s, "rotor_model_loads_total") == [2] and resident(s) > size
+        assert any("was not used and is released" in line for line in s.log)
+
+
+def test_whoever_asks_wakes_it(rotor):
+    """Every kind of route meets a model that sleeps; answers are those of one that never slept."""
+    with Served(STORY, "--port", "0", "--idle-unload", "1", "--embed") as s:
+        asleep = lambda: s.ask("/props")["is_sleeping"]  # noqa: E731
+        chat = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
+        routes = [("/v1/completions", {"prompt": "Once upon a time", "max_tokens": 4, "temperature": 0}),
+                  ("/v1/chat/completions", chat), ("/tokenize", {"content": "a b"}), ("/detokenize", {"tokens": [300, 301]}),
+                  ("/apply-template", chat), ("/v1/embeddings", {"input": "a"}), ("/api/embed", {"model": "x", "input": "a"}),
+                  ("/v1/messages", chat), ("/v1/messages/count_tokens", chat),
+                  ("/api/generate", {"model": "x", "prompt": "a", "stream": False, "options": {"num_predict": 4, "seed": 1}})]
+        varies = {"id", "created", "timings", "created_at", "total_duration", "load_duration", "eval_duration",
+                  "prompt_eval_duration", "expires_at", "eval_count", "usage"}
+        cut = lambda d: {k: v for k, v in d.items() if k not in varies}  # noqa: E731
+        said = [cut(s.ask(path, body)) for path, body in routes]
+        before = 1
+        # Waking takes a second of silence each: half of the routes here, by their way of waiting; the others are like them.
+        for i in (1, 5, 8, 9):
+            wait_until(asleep)
+            got = s.ask(*routes[i])
+            assert cut(got) == said[i], routes[i][0]
+            before += 1
+            assert metric(s, "rotor_model_loads_total") == [before]
+        assert got["load_duration"] > 0
+        wait_until(asleep)  # a request that is wrong is told so, after the model was there
+        assert s.ask("/v1/completions", {"prompt": "a", "temperature": "warm"}, 400)["error"]["param"] == "temperature"
+        wait_until(asleep)  # many at once: one load
+        loads = metric(s, "rotor_model_loads_total")[0]
+        out = []
+        crowd = [threading.Thread(target=lambda: out.append(s.say())) for _ in range(8)]
+        for t in crowd:
+            t.start()
+        for t in crowd:
+            t.join()
+        assert out == [want(rotor)] * 8 and metric(s, "rotor_model_loads_total") == [loads + 1]
+
+
+def test_a_stream_that_waits_hears_pings(large):
+    with Served(large, "--port", "0", "--idle-unload", "1", "--no-mmap", "--ctx", "256", "--ping-ms", "1") as s:
+        body = {"prompt": "a", "max_tokens": 2, "temperature": 0, "stream": True}
+        plain = s.ask("/v1/completions", {**body, "stream": False})["choices"][0]["text"]
+        wait_until(lambda: s.ask("/props")["is_sleeping"])
+        r, data = s.raw("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        assert r.status == 200 and r.getheader("Content-Type") == "text/event-stream"
+        lines = data.decode().split("\n\n")
+        assert lines[0] == ": the model is being loaded" and "data: [DONE]" in lines
+        chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+        assert "".join(c["text"] for d in chunks for c in d["choices"]) == plain
+        wait_until(lambda: s.ask("/props")["is_sleeping"])  # a fault behind a ping is an event
+        r, data = s.raw("POST", "/v1/chat/completions", json.dumps({"messages": [], "stream": True}),
+                        {"Content-Type": "application/json"})
+        assert r.status == 200 and data.startswith(b": the model is being loaded\n\n")
+        fault = data.decode().strip().split("\n\n")[-1]
+        assert fault.startswith("event: error\ndata: ") and json.loads(fault.split("data: ")[1])["error"]["type"]
+        wait_until(lambda: s.ask("/props")["is_sleeping"])  # whoever leaves meanwhile is not waited for
+        gone = s.connect()
+        gone.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        gone.close()
+        assert s.ask("/v1/completions", {**body, "stream": False})["choices"][0]["text"] == plain
+
+
+def test_keep_alive_is_obeyed(rotor):
+    with Served(STORY, "--port", "0") as s:
+        there = lambda: s.ask("/api/ps")["models"]  # noqa: E731
+        assert there()[0]["expires_at"].startswith("9999")
+        generate = {"model": "x", "prompt": "a", "stream": False, "options": {"num_predict": 2}}
+        s.ask("/api/generate", {**generate, "keep_alive": "1h30m"})
+        left = time.mktime(time.strptime(there()[0]["expires_at"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())
+        assert 5300 < left <= 5400
+        s.ask("/api/generate", {**generate, "keep_alive": -1})
+        assert there()[0]["expires_at"].startswith("9999")
+        assert s.ask("/api/generate", {"model": "x", "keep_alive": 0, "stream": False})["done_reason"] == "unload"
+        wait_until(lambda: not there())
+        assert s.say() == want(rotor) and there()[0]["expires_at"].startswith("9999")  # loaded, and to stay as usual
+        s.ask("/api/embed", {"model": "x", "input": "a", "keep_alive": "soon"}, 501)  # it makes no vectors
+        for wrong in ("soon", "5x", "", [], "-"):
+            assert "keep_alive" in s.ask("/api/chat", {"model": "x", "messages": [], "keep_alive": wrong}, 400)["error"]
+
+
+def test_a_model_that_is_gone_is_told_and_comes_back(rotor, tmp_path):
+    model = tmp_path / "m.gguf"
+    shutil.copy(STORY, model)
+    with Served(model, STORY, "--port", "0", "--idle-unload", "1") as s:
+        ask = {"model": "m", "prompt": "Once upon a time", "max_tokens": 4, "temperature": 0}
+        text = s.ask("/v1/completions", ask)["choices"][0]["text"]
+        wait_until(lambda: s.ask("/props")["is_sleeping"])
+        model.rename(tmp_path / "away")
+        assert "m cannot be loaded" in s.ask("/v1/completions", ask, 500)["error"]["message"]
+        assert s.ask("/v1/completions", {**ask, "model": "stories260K"})["choices"][0]["text"] == text
+        (tmp_path / "away").rename(model)
+        assert s.ask("/v1/completions", ask)["choices"][0]["text"] == text
