@@ -413,3 +413,26 @@ def test_a_model_that_is_gone_is_told_and_comes_back(rotor, tmp_path):
         assert s.ask("/v1/completions", {**ask, "model": "stories260K"})["choices"][0]["text"] == text
         (tmp_path / "away").rename(model)
         assert s.ask("/v1/completions", ask)["choices"][0]["text"] == text
+
+
+# ---- Knowledge stores in the cage -----------------------------------------------------------------------------------
+
+
+def test_a_store_is_read_in_the_cage_while_others_write_it(rotor, tmp_path):
+    if "sqlite: on" not in rotor("version").stdout:
+        pytest.skip("this build has no SQLite")
+    store, notes = tmp_path / "notes.store", tmp_path / "notes"
+    notes.mkdir()
+    (notes / "one.md").write_text("The harbour lies in the north.\n")
+    rotor("rag", "add", store, notes, "--no-embed")
+    with Served(STORY, "--port", "0", "--rag", store, "--no-embed", "--idle-unload", "1") as s:
+        if can_cage(s):
+            assert "writes only to its stores" in s.ask("/props")["sandbox"]
+        find = lambda word: s.ask("/v1/rag/search", {"query": word})  # noqa: E731
+        assert "harbour" in json.dumps(find("harbour"))
+        (notes / "two.md").write_text("The lighthouse stands in the south.\n")
+        rotor("rag", "add", store, notes, "--no-embed")
+        assert "lighthouse" in json.dumps(find("lighthouse"))
+        wait_until(lambda: s.ask("/props")["is_sleeping"])  # asking wakes the model, with all that was found
+        got = s.ask("/v1/rag/ask", {"question": "Where is the lighthouse?", "max_tokens": 2, "temperature": 0})
+        assert got["object"] == "rag.answer" and metric(s, "rotor_model_loads_total") == [2]
