@@ -420,11 +420,12 @@ static const cli_verb verbs[] = {
      "one: their inner product is the cosine of the angle between two texts. Many texts in a call\n"
      "share their steps. Some models want a word in front of a text, as search_query: …\n"
      "(docs/embeddings.md).", 1, 4096, verb_embed},
-    {"rag", VERB_RAG, "add|search|ask|list|remove|eval|status|reembed|verify STORE …",
+    {"rag", VERB_RAG, "add|search|ask|watch|list|remove|eval|status|reembed|verify STORE …",
      "find passages in your own documents",
      "  add STORE PATH…         files, folders, or .jsonl corpora with _id, title and text a line\n"
      "  search STORE QUESTION   the best passages, with their places\n"
      "  ask STORE [MODEL] QUESTION   an answer from them, with its sources (docs/rag.md: Asking)\n"
+     "  watch STORE [FOLDER…]   keeps it as its folders are, until Ctrl-C\n"
      "  list STORE              files, and what became of them\n"
      "  remove STORE PATH|ID…   files, folders, documents of a corpus; or --all\n"
      "  eval STORE --queries F.jsonl --qrels F.tsv   nDCG@10, recall@100, MRR@10\n"

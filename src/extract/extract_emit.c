@@ -27,14 +27,21 @@ ex_limits ex_limits_default(void) {
                        .tool_ms = 90000};
 }
 
-rotor_status ex_fail(ex *x, base_reason reason, const char *fmt, ...) {
-    char line[240];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
+enum { LINE_BYTES = 240 };
+
+/* Cut to fit; what is not printable ASCII becomes '?', since documents have a say in it. */
+static void format_line(char line[LINE_BYTES], const char *fmt, va_list args) {
+    vsnprintf(line, LINE_BYTES, fmt, args);
     for (char *p = line; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7F) *p = '?';
+}
+
+rotor_status ex_fail(ex *x, base_reason reason, const char *fmt, ...) {
+    char line[LINE_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    format_line(line, fmt, args);
+    va_end(args);
     x->reason = reason;
     return base_fail(x->err, reason == BASE_REASON_MEMORY ? ROTOR_E_NOMEM : ROTOR_E_FORMAT, "%s",
                      line);
@@ -206,13 +213,11 @@ rotor_status ex_put_meta(ex *x, const char *name, base_str value) {
 }
 
 rotor_status ex_put_note(ex *x, const char *fmt, ...) {
-    char line[240];
+    char line[LINE_BYTES];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(line, sizeof line, fmt, args);
+    format_line(line, fmt, args);
     va_end(args);
-    for (char *p = line; *p; p++)
-        if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7F) *p = '?';
     return pass(x,
                 &(base_block){.kind = BASE_BLOCK_NOTE, .page = x->page, .text = base_str_of(line)});
 }

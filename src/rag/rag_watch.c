@@ -236,6 +236,7 @@ static rotor_status look_after(watcher *w, followed *f) {
         base_watch_close(&f->w);
         forget_paths(f);
         f->all = f->look = false;
+        f->due_us = 0;
     }
     if (!there && !f->told_lost) tell(w, RAG_CHANGE_LOST, f->path, NULL);
     f->told_lost = !there;

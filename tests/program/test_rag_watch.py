@@ -183,6 +183,7 @@ def test_nothing_is_lost_with_a_folder_or_most_of_it(rotor, watch, store, tree):
     w.wait("lost", tree)
     assert chunks(store) == before
     away.rename(tree)
+    w.wait("watching", tree, 2)
     (tree / "back.txt").write_text("The stork is back.\n")
     w.wait("read", tree / "back.txt")
     for i in range(40):
