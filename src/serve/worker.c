@@ -80,7 +80,7 @@ static void wait_for_work(worker *w) {
     serve_server *s = w->s;
     while (!s->queue && !s->quit) {
         uint64_t us = serve_next_sleep(s);
-        if (w->calls) us = BASE_MIN(us, (uint64_t)LOOK_US);
+        if (w->calls) us = BASE_MIN(us, BASE_MIN((uint64_t)LOOK_US, (uint64_t)s->opt.ping_us));
         if (us == SERVE_NEVER)
             base_cond_wait(s->wake, s->lock);
         else if (!us || !base_cond_wait_us(s->wake, s->lock, us) || w->calls)

@@ -304,8 +304,8 @@ def metric(s, name):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A model whose weights can be seen among a program's memory: 31 MB of zeros in one layer."""
-    return write_chain(tmp_path_factory.mktemp("large") / "large.gguf", ["yes", "<|endoftext|>"], template=None, marks=FIM, n_ff=8000)
+    """A model whose weights can be seen among a program's memory: 62 MB of zeros in one layer."""
+    return write_chain(tmp_path_factory.mktemp("large") / "large.gguf", ["yes", "<|endoftext|>"], template=None, marks=FIM, n_ff=16000)
 
 
 def test_a_model_that_is_not_used_gives_its_memory_back(large):
