@@ -36,6 +36,13 @@ typedef struct serve_grounds serve_grounds;
 
 enum { SERVE_DEPTH_MAX = 256, SERVE_STOPS_MAX = 16, SERVE_N_MAX = 8, SERVE_TOP_MAX = 20 };
 
+/* What a model runs on; all NULL while it sleeps. */
+typedef struct serve_engines {
+    rotor_engine *engine;  /* writes text, owned; NULL: it does not */
+    rotor_engine *vectors; /* makes vectors, owned; NULL: it does not */
+    rotor_batch *batch;    /* of engine; the worker's */
+} serve_engines;
+
 typedef struct serve_model {
     const char *id;        /* served name; borrowed */
     rotor_engine *engine;  /* writes text, owned; NULL: it does not */
@@ -49,7 +56,13 @@ typedef struct serve_model {
     bool parts;               /* its answers have parts */
     _Atomic uint32_t longest; /* bytes of its longest token; 0: not looked for yet */
     /* Under server.lock: */
-    enum { SERVE_ASLEEP, SERVE_WAKING, SERVE_AWAKE, SERVE_BROKEN } state; /* of the engines */
+    enum {
+        SERVE_ASLEEP,
+        SERVE_WAKING,
+        SERVE_AWAKE,
+        SERVE_LOADED,
+        SERVE_BROKEN
+    } state;          /* of the engines */
     uint32_t n_held;  /* calls that are not freed yet */
     uint64_t used_us; /* when it was last asked for, or let go */
     uint64_t keep_us; /* of not being held, until it sleeps; SERVE_NEVER */
@@ -57,6 +70,7 @@ typedef struct serve_model {
     /* The worker's, and the loader's while there is one: */
     base_thread *loader;         /* SERVE_WAKING: opens it; owned */
     rotor_error why;             /* SERVE_BROKEN: of what */
+    serve_engines fresh;         /* SERVE_LOADED: what it opened */
     struct serve_server *server; /* for the loader */
 } serve_model;
 

@@ -4,7 +4,7 @@
  * next request that needs it has it opened again, and waits.
  *
  *     AWAKE --nobody holds it, and so long was nothing asked--> ASLEEP --a call waits--> WAKING
- *       ^------------------------------- a thread of its own opens it ----------------------'
+ *       ^---- the worker takes what was opened ---- LOADED <---- a thread of its own opens it --'
  *
  * Who uses an engine holds its model: a call from the moment it names one until it is freed.
  * Holding and closing are decided under server.lock, so that nothing is closed under anybody. What
@@ -20,30 +20,37 @@
 
 /* ==== Opening and closing ===================================================================== */
 
-static rotor_status open_batch(serve_server *s, serve_model *m, rotor_error *err) {
+static rotor_status open_batch(serve_server *s, serve_engines *e, rotor_error *err) {
     rotor_batch_options o = rotor_batch_options_default();
     o.max_jobs = s->opt.parallel;
     o.step_us = s->opt.step_us;
-    return rotor_batch_create(&m->batch, m->engine, &o, err);
+    return rotor_batch_create(&e->batch, e->engine, &o, err);
 }
 
-static rotor_status open_engines(serve_server *s, serve_model *m, rotor_error *err) {
-    const size_t i = (size_t)(m - s->models);
-    rotor_status st = s->opt.open(s->opt.user, i, false, &m->engine, err);
-    if (st == ROTOR_OK) ROTOR_TRY(open_batch(s, m, err));
+static rotor_status open_engines(serve_server *s, size_t i, serve_engines *e, rotor_error *err) {
+    rotor_status st = s->opt.open(s->opt.user, i, false, &e->engine, err);
+    if (st == ROTOR_OK) ROTOR_TRY(open_batch(s, e, err));
     if (st != ROTOR_OK && st != ROTOR_E_UNSUPPORTED) return st;
     if (st == ROTOR_OK && !s->opt.embed) return ROTOR_OK;
     rotor_error why = {0}; /* a model that writes no text may make vectors */
-    const rotor_status other = s->opt.open(s->opt.user, i, true, &m->vectors, &why);
+    const rotor_status other = s->opt.open(s->opt.user, i, true, &e->vectors, &why);
     if (other != ROTOR_OK && st == ROTOR_OK && err) *err = why;
     if (other != ROTOR_OK) return st == ROTOR_OK ? other : st;
     return ROTOR_OK;
 }
 
+static void close_engines(serve_engines *e) {
+    rotor_batch_free(&e->batch);
+    rotor_engine_close(&e->vectors);
+    rotor_engine_close(&e->engine);
+}
+
 static void close_model(serve_model *m) {
-    rotor_batch_free(&m->batch);
-    rotor_engine_close(&m->vectors);
-    rotor_engine_close(&m->engine);
+    serve_engines e = {m->engine, m->vectors, m->batch};
+    m->engine = m->vectors = NULL;
+    m->batch = NULL;
+    close_engines(&e);
+    close_engines(&m->fresh);
 }
 
 void serve_close_models(serve_server *s) {
@@ -81,22 +88,22 @@ static rotor_status keep_texts(serve_model *m, rotor_error *err) {
     return ROTOR_OK;
 }
 
-static rotor_status keep_facts(serve_model *m, rotor_error *err) {
+static rotor_status keep_facts(serve_model *m, const serve_engines *e, rotor_error *err) {
     m->info.size = sizeof m->info;
-    ROTOR_TRY(rotor_engine_get_info(m->engine ? m->engine : m->vectors, &m->info));
-    m->writes = m->engine != NULL;
-    m->embeds = m->vectors != NULL;
-    m->parts = m->engine && rotor_chat_has_parts(m->engine);
-    m->usual = rotor_gen_options_default(m->engine);
+    ROTOR_TRY(rotor_engine_get_info(e->engine ? e->engine : e->vectors, &m->info));
+    m->writes = e->engine != NULL;
+    m->embeds = e->vectors != NULL;
+    m->parts = e->engine && rotor_chat_has_parts(e->engine);
+    m->usual = rotor_gen_options_default(e->engine);
     return keep_texts(m, err);
 }
 
 /* What was promised to clients must still hold. */
-static rotor_status check_facts(const serve_model *m, rotor_error *err) {
+static rotor_status check_facts(const serve_model *m, const serve_engines *e, rotor_error *err) {
     rotor_engine_info now = {.size = sizeof now};
-    ROTOR_TRY(rotor_engine_get_info(m->engine ? m->engine : m->vectors, &now));
+    ROTOR_TRY(rotor_engine_get_info(e->engine ? e->engine : e->vectors, &now));
     if (now.n_vocab == m->info.n_vocab && now.n_ctx >= m->info.n_ctx &&
-        m->writes == (m->engine != NULL) && m->embeds == (m->vectors != NULL))
+        m->writes == (e->engine != NULL) && m->embeds == (e->vectors != NULL))
         return ROTOR_OK;
     return base_fail(
         err, ROTOR_E_STATE,
@@ -105,18 +112,24 @@ static rotor_status check_facts(const serve_model *m, rotor_error *err) {
         m->id, now.n_vocab, now.n_ctx, m->info.n_vocab, m->info.n_ctx);
 }
 
-rotor_status serve_open_model(serve_server *s, serve_model *m, rotor_error *err) {
-    const bool first = !m->facts.data;
-    rotor_status st = open_engines(s, m, err);
-    if (st == ROTOR_OK) st = first ? keep_facts(m, err) : check_facts(m, err);
-    if (st != ROTOR_OK) close_model(m);
-    if (st != ROTOR_OK) return st;
+/* From here on others may hold it. */
+static void take_fresh(serve_server *s, serve_model *m) {
+    m->engine = m->fresh.engine;
+    m->vectors = m->fresh.vectors;
+    m->batch = m->fresh.batch;
+    m->fresh = (serve_engines){0};
     base_mutex_lock(s->lock);
     m->state = SERVE_AWAKE;
     m->used_us = base_now_us();
     m->keep_us = s->opt.idle_us;
     m->n_loads++;
     base_mutex_unlock(s->lock);
+}
+
+rotor_status serve_open_model(serve_server *s, serve_model *m, rotor_error *err) {
+    ROTOR_TRY(open_engines(s, (size_t)(m - s->models), &m->fresh, err));
+    ROTOR_TRY(keep_facts(m, &m->fresh, err));
+    take_fresh(s, m);
     return ROTOR_OK;
 }
 
@@ -195,13 +208,16 @@ static void put_to_sleep(serve_server *s, serve_model *m) {
 
 /* ==== Waking up =============================================================================== */
 
+/* Touches nothing of the model that others look at. */
 static void load(void *arg) {
     serve_model *m = arg;
     serve_server *s = m->server;
     m->why = (rotor_error){0};
-    const rotor_status st = serve_open_model(s, m, &m->why);
+    rotor_status st = open_engines(s, (size_t)(m - s->models), &m->fresh, &m->why);
+    if (st == ROTOR_OK) st = check_facts(m, &m->fresh, &m->why);
+    if (st != ROTOR_OK) close_engines(&m->fresh);
     base_mutex_lock(s->lock);
-    if (st != ROTOR_OK) m->state = SERVE_BROKEN;
+    m->state = st == ROTOR_OK ? SERVE_LOADED : SERVE_BROKEN;
     base_cond_broadcast(s->wake);
     base_mutex_unlock(s->lock);
 }
@@ -278,10 +294,14 @@ static bool is_wanted(const serve_model *m, const serve_call *calls) {
 
 static void tend(serve_server *s, serve_model *m, serve_call *calls) {
     base_mutex_lock(s->lock);
-    const int state = m->state;
+    int state = m->state;
     base_mutex_unlock(s->lock);
     if (state == SERVE_WAKING) return;
     base_thread_join(&m->loader);
+    if (state == SERVE_LOADED) {
+        take_fresh(s, m);
+        state = SERVE_AWAKE;
+    }
     if (state == SERVE_AWAKE || state == SERVE_BROKEN) wake_calls(s, m, calls, state);
     if (state == SERVE_AWAKE) put_to_sleep(s, m);
     if (state == SERVE_BROKEN) { /* another request, another try */
