@@ -30,7 +30,7 @@ def server(rotor, notes, tmp_path_factory):
     s = Server(BUILT_IN, "--rag", str(store / "a.store") + ",notes", "--rag", str(store / "b.store"), "--embed")
     s.store = store / "a.store"
     yield s
-    s.stop()
+    assert s.stop() == 0
 
 
 def chat(server, content, rag, **more):
@@ -198,7 +198,7 @@ def test_a_server_without_stores(server):
         assert s.ask("/v1/rag/stores")["data"] == []
         assert "--rag STORE" in s.ask("/v1/rag/search", {"query": "x"}, 404)["error"]["message"]
     finally:
-        s.stop()
+        assert s.stop() == 0
 
 
 def test_two_stores_need_two_names(rotor, server):
