@@ -306,6 +306,9 @@ typedef struct rotor_grammar rotor_grammar;
 ROTOR_API rotor_status rotor_grammar_create(rotor_grammar **out, rotor_engine *e,
                                             rotor_grammar_kind kind, const char *text,
                                             rotor_error *err);
+/* Memory for what it has learnt so far, which grows with what is generated, within limits. By the
+ * thread that generates. */
+ROTOR_API size_t rotor_grammar_bytes(const rotor_grammar *g);
 /* After the generations that use it. NULL is fine; *g becomes NULL. */
 ROTOR_API void rotor_grammar_free(rotor_grammar **g);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * rotor_chat.h: conversations that are more than text. Models of the Harmony format (gpt-oss) think
- * before they answer and may call functions.
+ * before they answer and may call functions; other models write calls in the text of their answer.
  *
  *     rotor_chat_prompt(engine, turns, n_turns, NULL, &ids, &n, NULL, &err);
  *     rotor_reply_create(&options.reply, engine, on_piece, &me, &err);
@@ -10,9 +10,9 @@
  * What follows such a prompt keeps to the format, with a reply or without, in beams, too: an id
  * that is neither text nor has its place there is not chosen. What is read is not asked to.
  *
- * With other models rotor_chat_prompt does what rotor_chat_tokenize does, and there are no replies
- * to take apart. Rendering is safe from any thread; a reply is used by one thread at a time. Rules
- * as in rotor.h.
+ * With other models rotor_chat_prompt does what rotor_chat_tokenize does, and replies have calls
+ * and answer only (rotor_reply_create_calls). Rendering is safe from any thread; a reply is used by
+ * one thread at a time. Rules as in rotor.h.
  */
 #ifndef ROTOR_CHAT_H
 #define ROTOR_CHAT_H
@@ -25,10 +25,14 @@ extern "C" {
 
 /* Does this model's answer come in parts (rotor_reply)? */
 ROTOR_API bool rotor_chat_has_parts(const rotor_engine *e);
+/* How this model writes calls of functions: "harmony", or the family of its chat template
+ * ("hermes", "llama", "mistral", … docs/serving.md); NULL: it knows no tools. */
+ROTOR_API const char *rotor_chat_calls(const rotor_engine *e);
 
 typedef struct rotor_tool_call {
     const char *name;      /* function; of a tool that is none of the caller's "browser.search" */
     const char *arguments; /* as the model wrote them: JSON if all went well */
+    const char *id; /* of a turn: what its result names it by; may be NULL. Of a reply NULL */
 } rotor_tool_call;
 
 typedef struct rotor_turn {
@@ -41,6 +45,7 @@ typedef struct rotor_turn {
     const uint32_t *ids;          /* [n_ids] of "assistant": the answer as it was generated. It
                                      stands for all the rest and keeps the session's cache of use */
     size_t n_ids;                 /* 0: not known */
+    const char *call_id;          /* of "tool": id of the call; NULL: the oldest without a result */
 } rotor_turn;
 
 typedef enum rotor_effort {
@@ -89,6 +94,26 @@ ROTOR_API rotor_status rotor_reply_create(rotor_reply **out, const rotor_engine 
                                           void (*on_piece)(void *user, const rotor_piece *piece),
                                           void *user, rotor_error *err);
 ROTOR_API void rotor_reply_free(rotor_reply **r);
+/* Functions that may be called in the text of an answer. */
+typedef struct rotor_call_options {
+    uint32_t size;     /* sizeof(rotor_call_options) */
+    const char *tools; /* as in rotor_chat_options; a function with "strict": true must have
+                          parameters that a grammar can keep to, others that have not are kept to a
+                          JSON object */
+    bool required;     /* the answer is a call, or several; else it may be text, too */
+    bool single;       /* at most one */
+} rotor_call_options;
+ROTOR_API rotor_call_options rotor_call_options_default(void);
+/* A reply for a model that writes calls in its text (rotor_chat_calls, not "harmony"): it has
+ * answer and calls, each of which is told when it is whole. ROTOR_E_FORMAT: tools are not what they
+ * should be. */
+ROTOR_API rotor_status rotor_reply_create_calls(
+    rotor_reply **out, const rotor_engine *e, const rotor_call_options *opt,
+    void (*on_piece)(void *user, const rotor_piece *piece), void *user, rotor_error *err);
+/* Keeps calls of such a model to the parameters of their functions (rotor_gen_options.grammar):
+ * from the first token if calls are required, else from where one begins. */
+ROTOR_API rotor_status rotor_grammar_create_calls(rotor_grammar **out, rotor_engine *e,
+                                                  const rotor_call_options *opt, rotor_error *err);
 /* Where no generation does it (rotor_gen_options.reply): a generated id, in order, and last the
  * result's end_id. ROTOR_NO_ID is ignored. */
 ROTOR_API rotor_status rotor_reply_put(rotor_reply *r, uint32_t id, rotor_error *err);

@@ -545,11 +545,12 @@ def _turn(message, keep):
         value = message.get(key)
         return None if value is None else _no_zero(value, "a message")
     calls = message.get("tool_calls") or ()
-    array = (c.ToolCall * len(calls))(*[(_no_zero(one["name"], "a call"), _no_zero(one["arguments"], "a call")) for one in calls])
+    array = (c.ToolCall * len(calls))(*[(_no_zero(one["name"], "a call"), _no_zero(one["arguments"], "a call"),
+                                         None if one.get("id") is None else _no_zero(one["id"], "a call")) for one in calls])
     ids = _ids(message.get("ids") or ())
     keep += [array, ids]
     return c.Turn(_no_zero(message["role"], "a role"), text("content"), text("name"), text("reasoning"),
-                  ctypes.cast(array, ctypes.POINTER(c.ToolCall)), len(calls), _ptr(ids), len(ids))
+                  ctypes.cast(array, ctypes.POINTER(c.ToolCall)), len(calls), _ptr(ids), len(ids), text("call_id"))
 
 
 def _take_ids(ids, n):

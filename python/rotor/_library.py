@@ -89,18 +89,24 @@ class Message(ctypes.Structure):
 
 class ToolCall(ctypes.Structure):
     """rotor_tool_call"""
-    _fields_ = [("name", c_char_p), ("arguments", c_char_p)]
+    _fields_ = [("name", c_char_p), ("arguments", c_char_p), ("id", c_char_p)]
 
 
 class Turn(ctypes.Structure):
     """rotor_turn"""
     _fields_ = [("role", c_char_p), ("content", c_char_p), ("name", c_char_p), ("reasoning", c_char_p),
-                ("calls", POINTER(ToolCall)), ("n_calls", c_size_t), ("ids", POINTER(c_uint32)), ("n_ids", c_size_t)]
+                ("calls", POINTER(ToolCall)), ("n_calls", c_size_t), ("ids", POINTER(c_uint32)), ("n_ids", c_size_t),
+                ("call_id", c_char_p)]
 
 
 class ChatOptions(ctypes.Structure):
     """rotor_chat_options"""
     _fields_ = [("size", c_uint32), ("effort", c_int), ("date", c_char_p), ("tools", c_char_p)]
+
+
+class CallOptions(ctypes.Structure):
+    """rotor_call_options"""
+    _fields_ = [("size", c_uint32), ("tools", c_char_p), ("required", c_bool), ("single", c_bool)]
 
 
 class Piece(ctypes.Structure):
@@ -148,7 +154,7 @@ class GenResult(ctypes.Structure):
 STRUCTS = {"rotor_error": CError, "rotor_engine_options": EngineOptions, "rotor_engine_info": EngineInfo,
            "rotor_embed_text": EmbedText, "rotor_message": Message, "rotor_logit": Logit, "rotor_token": Token, "rotor_gen_options": GenOptions,
            "rotor_gen_result": GenResult, "rotor_tool_call": ToolCall, "rotor_turn": Turn,
-           "rotor_chat_options": ChatOptions, "rotor_piece": Piece}
+           "rotor_chat_options": ChatOptions, "rotor_call_options": CallOptions, "rotor_piece": Piece}
 
 # ---- Functions -------------------------------------------------------------------------------------------------------
 
@@ -172,10 +178,13 @@ FUNCTIONS = {
     "rotor_chat_template_name": (c_char_p, [c_size_t]),
     "rotor_embed": (c_int, [c_void_p, POINTER(EmbedText), c_size_t, c_uint, POINTER(c_float), ERR]),
     "rotor_chat_has_parts": (c_bool, [c_void_p]),
+    "rotor_chat_calls": (c_char_p, [c_void_p]),
+    "rotor_call_options_default": (CallOptions, []),
     "rotor_chat_options_default": (ChatOptions, []),
     "rotor_chat_prompt": (c_int, [c_void_p, POINTER(Turn), c_size_t, POINTER(ChatOptions), POINTER(IDS), POINTER(c_size_t),
                                   POINTER(c_void_p), ERR]),
     "rotor_reply_create": (c_int, [OUT, c_void_p, PIECE_FN, c_void_p, ERR]),
+    "rotor_reply_create_calls": (c_int, [OUT, c_void_p, POINTER(CallOptions), PIECE_FN, c_void_p, ERR]),
     "rotor_reply_free": (None, [OUT]),
     "rotor_reply_put": (c_int, [c_void_p, c_uint32, ERR]),
     "rotor_reply_end": (c_int, [c_void_p, ERR]),
@@ -183,6 +192,8 @@ FUNCTIONS = {
     "rotor_reply_bytes": (c_size_t, [c_void_p, c_int]),
     "rotor_reply_calls": (c_size_t, [c_void_p, POINTER(POINTER(ToolCall))]),
     "rotor_grammar_create": (c_int, [OUT, c_void_p, c_int, c_char_p, ERR]),
+    "rotor_grammar_create_calls": (c_int, [OUT, c_void_p, POINTER(CallOptions), ERR]),
+    "rotor_grammar_bytes": (c_size_t, [c_void_p]),
     "rotor_grammar_free": (None, [OUT]),
     "rotor_session_create": (c_int, [OUT, c_void_p, c_uint32, ERR]),
     "rotor_session_free": (None, [OUT]),

@@ -16,6 +16,7 @@ rotor_status api_choose_template(rotor_engine *e, rotor_error *err) {
     chat_hints hints = {.architecture = base_str_of(e->m->arch),
                         .model_template = e->m->chat_template};
     if (v) {
+        hints.vocab = v;
         hints.bos_text = token_text(v, text_bos(v));
         hints.eos_text = token_text(v, text_eos(v));
         hints.has_im_start = text_find(v, base_str_of("<|im_start|>")) != TEXT_NO_ID;
@@ -53,20 +54,31 @@ rotor_chat_options rotor_chat_options_default(void) {
 
 bool rotor_chat_has_parts(const rotor_engine *e) { return e && e->harmony.v; }
 
+const chat_family *api_calls_of(const rotor_engine *e) {
+    return e->tmpl ? chat_calls_of(e->tmpl) : NULL;
+}
+
+const char *rotor_chat_calls(const rotor_engine *e) {
+    if (!e || e->harmony.v) return e ? "harmony" : NULL;
+    return api_calls_of(e) ? api_calls_of(e)->name : NULL;
+}
+
 /* ==== Rendering =============================================================================== */
 
 static rotor_status check_turns(const rotor_engine *e, const rotor_turn *turns, size_t n,
                                 const rotor_chat_options *opt, rotor_error *err) {
-    if (opt->tools && !e->harmony.v)
+    const bool calls = e->harmony.v || api_calls_of(e);
+    if (opt->tools && !calls)
         return base_fail(err, ROTOR_E_UNSUPPORTED, "this model's chat template knows no tools");
     for (size_t i = 0; i < n; i++) {
         const rotor_turn *t = &turns[i];
-        bool other = t->n_ids || t->n_calls || t->reasoning;
-        if (!t->role || (!t->content && !(other && e->harmony.v)))
+        const bool other = t->n_ids || t->n_calls || t->reasoning;
+        const bool empty_call = t->n_calls && calls;
+        if (!t->role || (!t->content && !empty_call && !(other && e->harmony.v)))
             return base_fail(err, ROTOR_E_ARG, "message %zu: role or content is NULL", i);
         if ((t->n_ids && !t->ids) || (t->n_calls && !t->calls))
             return base_fail(err, ROTOR_E_ARG, "message %zu: ids or calls is NULL but counted", i);
-        if (t->n_calls && !e->harmony.v)
+        if (t->n_calls && !calls)
             return base_fail(err, ROTOR_E_UNSUPPORTED,
                              "message %zu: this model's chat template "
                              "knows no tools",
@@ -75,19 +87,65 @@ static rotor_status check_turns(const rotor_engine *e, const rotor_turn *turns, 
     return ROTOR_OK;
 }
 
+static base_str text_of(const char *s) { return s ? base_str_of(s) : (base_str){0}; }
+
+/* Turns as room chat takes them. Lists are owned by the caller. */
+typedef struct listing {
+    chat_message *messages; /* [n] */
+    chat_extra *extras;     /* [n] */
+    chat_called *calls;     /* of all turns */
+    size_t n_calls;         /* of these in use */
+} listing;
+
+static bool listing_init(listing *l, const rotor_turn *turns, size_t n) {
+    size_t n_calls = 0;
+    for (size_t i = 0; i < n; i++) n_calls += turns[i].n_calls;
+    l->messages = base_alloc_array(n, sizeof *l->messages);
+    l->extras = base_alloc_array(n, sizeof *l->extras);
+    l->calls = base_alloc_array(n_calls + 1, sizeof *l->calls);
+    return l->messages && l->extras && l->calls;
+}
+
+static void listing_free(listing *l) {
+    base_free(l->messages);
+    base_free(l->extras);
+    base_free(l->calls);
+}
+
+static void list_turn(listing *l, size_t i, const rotor_turn *t) {
+    l->messages[i] = (chat_message){base_str_of(t->role), text_of(t->content)};
+    l->extras[i] = (chat_extra){.calls = l->calls + l->n_calls,
+                                .n_calls = t->n_calls,
+                                .name = text_of(t->name),
+                                .call_id = text_of(t->call_id),
+                                .reasoning = text_of(t->reasoning)};
+    for (size_t k = 0; k < t->n_calls; k++)
+        l->calls[l->n_calls++] = (chat_called){.name = text_of(t->calls[k].name),
+                                               .arguments = text_of(t->calls[k].arguments),
+                                               .id = text_of(t->calls[k].id)};
+}
+
 static rotor_status render_template(const rotor_engine *e, const rotor_turn *turns, size_t n,
-                                    text_ids *ids, base_buf *text, rotor_error *err) {
+                                    const char *tools, text_ids *ids, base_buf *text,
+                                    rotor_error *err) {
     chat_prompt rendered = {0};
-    chat_message *list = base_alloc_array(n, sizeof *list);
-    if (!list) return base_fail_nomem(err, "rendering a conversation");
-    for (size_t i = 0; i < n; i++)
-        list[i] = (chat_message){base_str_of(turns[i].role), base_str_of(turns[i].content)};
-    rotor_status status = chat_render(e->tmpl, list, n, true, &rendered, err);
+    listing l = {0};
+    if (!listing_init(&l, turns, n)) {
+        listing_free(&l);
+        return base_fail_nomem(err, "rendering a conversation");
+    }
+    for (size_t i = 0; i < n; i++) list_turn(&l, i, &turns[i]);
+    const chat_conversation c = {.messages = l.messages,
+                                 .extras = l.extras,
+                                 .n = n,
+                                 .tools = text_of(tools),
+                                 .add_reply = true};
+    rotor_status status = chat_render_all(e->tmpl, &c, &rendered, err);
     if (status == ROTOR_OK) status = chat_encode(&rendered, e->m->vocab, ids, err);
     *text = rendered.text;
     rendered.text = (base_buf){0};
     chat_prompt_free(&rendered);
-    base_free(list);
+    listing_free(&l);
     return status;
 }
 
@@ -97,7 +155,7 @@ static rotor_status render(const rotor_engine *e, const rotor_turn *turns, size_
     rotor_chat_options opt = rotor_chat_options_default();
     ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_chat_options", err));
     ROTOR_TRY(check_turns(e, turns, n, &opt, err));
-    if (!e->harmony.v) return render_template(e, turns, n, ids, text, err);
+    if (!e->harmony.v) return render_template(e, turns, n, opt.tools, ids, text, err);
     ROTOR_TRY(api_render_harmony(e, turns, n, &opt, ids, err));
     return text_decode(e->m->vocab, ids->ids, ids->n, true, text) == ROTOR_OK
                ? ROTOR_OK

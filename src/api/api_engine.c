@@ -291,6 +291,7 @@ void rotor_engine_close(rotor_engine **pe) {
     rotor_engine *e = *pe;
     harmony_guide_free(&e->guide);
     grammar_words_free(&e->words);
+    grammar_words_free(&e->call_words);
     base_mutex_free(&e->words_lock);
     chat_template_free(&e->tmpl);
     base_free(e->rows);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * Answers in parts: the public face of Harmony's parser. Stop strings stand between the parser and
- * the caller, in the way of the answer only: what was thought is not searched.
+ * Answers in parts: the public face of Harmony's parser, and of the reader of calls in plain text.
+ * Stop strings stand between the parser and the caller, in the way of the answer only: what was
+ * thought is not searched.
  */
 #include "api/api_internal.h"
 
 struct rotor_reply {
     const rotor_engine *e;                                  /* borrowed */
-    harmony_parser *parser;                                 /* owned */
+    harmony_parser *parser;                                 /* owned; NULL: reads calls */
+    api_call_reader reader;                                 /* of calls in plain text */
     void (*on_piece)(void *user, const rotor_piece *piece); /* may be NULL */
     void *user;                                             /* passed to it */
     gen_stops *stops;                                       /* of the answer, owned; NULL: none */
@@ -18,6 +20,7 @@ struct rotor_reply {
     base_buf text[ROTOR_PART_CALL]; /* by part; the answer's as it comes, others after the end */
     rotor_tool_call *calls;         /* [n_calls], owned, after the end */
     size_t n_calls;                 /* how many */
+    bool ended;                     /* no more ids come */
 };
 
 /* What callers know a function by; other recipients keep their whole name. */
@@ -93,6 +96,75 @@ static void on_event(void *user, const harmony_event *e) {
     tell(r, &piece);
 }
 
+/* ==== Calls in plain text ===================================================================== */
+
+static void on_plain_text(void *user, base_str text) {
+    rotor_reply *r = user;
+    const size_t from = r->text[ROTOR_PART_ANSWER].len;
+    if (r->stopped) return;
+    if (put_answer(r, text) != ROTOR_OK) r->failed = true;
+    tell_answer(r, from);
+}
+
+static char *copy_of(base_str s) { return base_strndup(s.p, s.n); }
+
+static void on_plain_call(void *user, base_str name, base_str arguments) {
+    rotor_reply *r = user;
+    if (r->stopped) return;
+    rotor_tool_call *more = base_realloc(r->calls, (r->n_calls + 1) * sizeof *more);
+    if (more) r->calls = more;
+    rotor_tool_call call = {.name = more ? copy_of(name) : NULL,
+                            .arguments = more ? copy_of(arguments) : NULL};
+    if (!call.name || !call.arguments) {
+        base_free((char *)(uintptr_t)call.name);
+        base_free((char *)(uintptr_t)call.arguments);
+        r->failed = true;
+        return;
+    }
+    r->calls[r->n_calls++] = call;
+    rotor_piece piece = {.part = ROTOR_PART_CALL, .name = call.name, .text = "", .begins = true};
+    tell(r, &piece);
+    piece.begins = false;
+    piece.text = call.arguments;
+    piece.n_bytes = arguments.n;
+    tell(r, &piece);
+    tell(r, &(rotor_piece){.part = ROTOR_PART_CALL, .name = call.name, .text = "", .ends = true});
+}
+
+rotor_status rotor_reply_create_calls(rotor_reply **out, const rotor_engine *e,
+                                      const rotor_call_options *opt,
+                                      void (*on_piece)(void *user, const rotor_piece *piece),
+                                      void *user, rotor_error *err) {
+    if (!out || !e)
+        return base_fail(err, ROTOR_E_ARG, "rotor_reply_create_calls: out or engine is NULL");
+    rotor_reply *r = base_alloc(sizeof *r);
+    if (!r) return base_fail_nomem(err, "taking an answer apart");
+    r->e = e;
+    r->on_piece = on_piece;
+    r->user = user;
+    const chat_reader_hooks hooks = {on_plain_text, on_plain_call, r};
+    const rotor_status status = api_call_reader_init(&r->reader, e, opt, &hooks, err);
+    if (status == ROTOR_OK) return *out = r, ROTOR_OK;
+    rotor_reply_free(&r);
+    return status;
+}
+
+static rotor_status put_plain(rotor_reply *r, uint32_t id) {
+    const rotor_status status = api_call_reader_put(&r->reader, id);
+    if (chat_reader_is_done(r->reader.reader)) r->stopped = true;
+    return status;
+}
+
+static rotor_status end_plain(rotor_reply *r) {
+    ROTOR_TRY(api_call_reader_end(&r->reader));
+    if (!r->stopped && r->stops) {
+        const size_t from = r->text[ROTOR_PART_ANSWER].len;
+        ROTOR_TRY(gen_stops_flush(r->stops, &r->text[ROTOR_PART_ANSWER]));
+        tell_answer(r, from);
+    }
+    return r->failed ? ROTOR_E_NOMEM : ROTOR_OK;
+}
+
 /* ==== A reply ================================================================================= */
 
 rotor_status rotor_reply_create(rotor_reply **out, const rotor_engine *e,
@@ -117,9 +189,15 @@ rotor_status rotor_reply_create(rotor_reply **out, const rotor_engine *e,
 void rotor_reply_free(rotor_reply **out) {
     if (!out || !*out) return;
     rotor_reply *r = *out;
+    const bool parts = r->parser != NULL; /* whose calls are the parser's */
     harmony_parser_free(&r->parser);
     gen_stops_free(&r->stops);
     for (size_t i = 0; i < BASE_COUNT(r->text); i++) base_buf_free(&r->text[i]);
+    for (size_t i = 0; i < r->n_calls && !parts; i++) {
+        base_free((char *)(uintptr_t)r->calls[i].name);
+        base_free((char *)(uintptr_t)r->calls[i].arguments);
+    }
+    api_call_reader_free(&r->reader);
     base_free(r->calls);
     base_free(r);
     *out = NULL;
@@ -127,7 +205,8 @@ void rotor_reply_free(rotor_reply **out) {
 
 static rotor_status put(rotor_reply *r, uint32_t id) {
     r->begun = true;
-    if (harmony_parser_put(r->parser, id) != ROTOR_OK || r->failed) return ROTOR_E_NOMEM;
+    const rotor_status status = r->parser ? harmony_parser_put(r->parser, id) : put_plain(r, id);
+    if (status != ROTOR_OK || r->failed) return ROTOR_E_NOMEM;
     return ROTOR_OK;
 }
 
@@ -139,7 +218,7 @@ rotor_status rotor_reply_put(rotor_reply *r, uint32_t id, rotor_error *err) {
 
 rotor_status api_reply_begin(rotor_reply *r, const rotor_engine *e, const base_str *stops, size_t n,
                              rotor_error *err) {
-    if (r->e != e || r->begun || r->calls)
+    if (r->e != e || r->begun || r->ended)
         return base_fail(err, ROTOR_E_ARG, "rotor_gen_options: the reply is %s",
                          r->e != e ? "of another engine" : "not a new one");
     r->begun = true;
@@ -164,8 +243,8 @@ static rotor_status gather_calls(rotor_reply *r) {
     for (size_t i = 0; i < n; i++) {
         const harmony_parsed *m = harmony_parser_at(r->parser, i);
         if (m->kind != HARMONY_CALL) continue;
-        r->calls[r->n_calls++] =
-            (rotor_tool_call){name_of(m), m->content.data ? m->content.data : ""};
+        r->calls[r->n_calls++] = (rotor_tool_call){
+            .name = name_of(m), .arguments = m->content.data ? m->content.data : ""};
     }
     return ROTOR_OK;
 }
@@ -173,13 +252,15 @@ static rotor_status gather_calls(rotor_reply *r) {
 rotor_status rotor_reply_end(rotor_reply *r, rotor_error *err) {
     const harmony_kind kinds[ROTOR_PART_ANSWER] = {HARMONY_ANALYSIS, HARMONY_COMMENTARY};
     if (!r) return base_fail(err, ROTOR_E_ARG, "rotor_reply_end: reply is NULL");
-    if (r->calls) return ROTOR_OK;
-    rotor_status status = harmony_parser_end(r->parser);
-    for (size_t i = 0; i < ROTOR_PART_ANSWER && status == ROTOR_OK; i++) {
+    if (r->ended) return ROTOR_OK;
+    r->ended = true;
+    rotor_status status = r->parser ? harmony_parser_end(r->parser) : end_plain(r);
+    for (size_t i = 0; i < ROTOR_PART_ANSWER && status == ROTOR_OK && r->parser; i++) {
         base_buf_reset(&r->text[i]);
         status = harmony_parser_text(r->parser, kinds[i], &r->text[i]);
     }
-    if (status == ROTOR_OK) status = r->failed ? ROTOR_E_NOMEM : gather_calls(r);
+    if (status == ROTOR_OK) status = r->failed ? ROTOR_E_NOMEM : ROTOR_OK;
+    if (status == ROTOR_OK && r->parser) status = gather_calls(r);
     gen_stops_free(&r->stops);
     return status == ROTOR_OK ? ROTOR_OK : base_fail_nomem(err, "taking an answer apart");
 }

@@ -11,6 +11,7 @@
 #define CHAT_H
 
 #include "base/base.h"
+#include "chat/calls.h"   /* functions that are called in the text of an answer */
 #include "chat/harmony.h" /* the format of gpt-oss, which has more to it than text */
 #include "text/text.h"
 
@@ -19,6 +20,24 @@ typedef struct chat_message {
     base_str content; /* UTF-8 */
 } chat_message;
 
+/* What a message may have beside its text. */
+typedef struct chat_called {
+    base_str name, arguments, id; /* of the function; JSON; id may be empty */
+} chat_called;
+typedef struct chat_extra {
+    const chat_called *calls; /* [n_calls] of the assistant */
+    size_t n_calls;           /* how many */
+    base_str name, call_id;   /* of a tool: which function, which call; may be empty */
+    base_str reasoning;       /* what the assistant thought; p NULL: not known */
+} chat_extra;
+typedef struct chat_conversation {
+    const chat_message *messages; /* [n] */
+    const chat_extra *extras;     /* [n]; NULL: none has any */
+    size_t n;                     /* messages */
+    base_str tools;               /* JSON array of functions; empty: none */
+    bool add_reply;               /* append the opening of the assistant's turn */
+} chat_conversation;
+
 typedef struct chat_template chat_template;
 
 /* What is known about the model when choosing. */
@@ -26,6 +45,7 @@ typedef struct chat_hints {
     base_str architecture;       /* general.architecture or model_type; may be empty */
     base_str model_template;     /* Jinja text from the file; may be empty */
     base_str bos_text, eos_text; /* token texts, for the template's bos_token, eos_token */
+    const text_vocab *vocab;     /* for the marks of calls; may be NULL */
     bool has_im_start;           /* the vocabulary has <|im_start|> */
     bool has_header_id;          /* the vocabulary has <|start_header_id|> */
     int64_t (*now_s)(void); /* UTC seconds since 1970 for templates that print the date; NULL: the
@@ -63,6 +83,14 @@ void chat_prompt_free(chat_prompt *p);
  * roles are user text. A template that refuses the conversation fails with ROTOR_E_ARG. */
 rotor_status chat_render(const chat_template *t, const chat_message *messages, size_t n,
                          bool add_reply, chat_prompt *out, rotor_error *err);
+/* The same with functions and calls, for a template that knows them (chat_calls_of). Arguments that
+ * are a JSON object are given to it as one. Calls have ids of nine letters and digits there,
+ * counted from the first, and results that of their call. ROTOR_E_FORMAT: tools are no JSON array.
+ */
+rotor_status chat_render_all(const chat_template *t, const chat_conversation *talk,
+                             chat_prompt *out, rotor_error *err);
+/* How the models of a template write calls; NULL: it knows no tools. */
+const chat_family *chat_calls_of(const chat_template *t);
 /* Tokenises a rendered prompt: control tokens are found in template text only, the text between
  * them is encoded as one run, so that borders between parts do not change the ids. Exactly one BOS
  * if the vocabulary wants one or the prompt begins with its text. *out is written only on success.

@@ -13,6 +13,7 @@ typedef struct chat_builtin chat_builtin;
 struct chat_template {
     const chat_builtin *builtin; /* NULL: the Jinja tree below */
     jin_tree tree;               /* when builtin is NULL */
+    const chat_family *calls;    /* how calls are written; NULL: no tools */
     char *bos, *eos;             /* token texts, owned */
     int64_t (*now_s)(void);      /* clock of strftime_now */
     char describe[200];          /* one line for the log */
@@ -22,6 +23,12 @@ const chat_builtin *chat_builtin_find(base_str name);
 const char *chat_builtin_stop(const chat_builtin *b, size_t i);
 rotor_status chat_builtin_render(const chat_template *t, const chat_message *messages, size_t n,
                                  bool add_reply, chat_prompt *out, rotor_error *err);
+
+/* chat_values.c: the conversation and its tools as values of a template. */
+rotor_status chat_set_messages(jin_rt *rt, const chat_conversation *talk);
+
+/* Whether a text stands somewhere in another. */
+bool chat_has(base_str text, const char *what);
 
 /* Appends text to a prompt; neighbours of the same kind become one part. */
 rotor_status chat_prompt_add(chat_prompt *p, base_str text, bool literal);

@@ -12,36 +12,11 @@
 
 /* ==== Rendering =============================================================================== */
 
-/* messages as a list of mappings with role and content. */
-static rotor_status messages_value(jin_rt *rt, const chat_message *messages, size_t n,
-                                   jin_val *out) {
-    jin_list *list;
-    ROTOR_TRY(jin_list_new(rt, n, &list));
-    for (size_t i = 0; i < n; i++) {
-        base_str role = messages[i].role, content = messages[i].content;
-        const uint8_t *role_mark = chat_role_is_literal(role) ? jin_all_user : NULL;
-        jin_dict *dict = jin_take(&rt->pool, sizeof *dict);
-        if (!dict) return jin_fail_memory(rt);
-        ROTOR_TRY(jin_dict_put(rt, dict, jin_of_text(base_str_of("role")),
-                               jin_of_str((jin_str){role.p ? role.p : "", role.n, role_mark})));
-        ROTOR_TRY(jin_dict_put(
-            rt, dict, jin_of_text(base_str_of("content")),
-            jin_of_str((jin_str){content.p ? content.p : "", content.n, jin_all_user})));
-        list->v[i] = (jin_val){JIN_DICT, {.dict = dict}};
-    }
-    *out = (jin_val){JIN_LIST, {.list = list}};
-    return ROTOR_OK;
-}
-
-static rotor_status set_globals(jin_rt *rt, const chat_template *t, const chat_message *messages,
-                                size_t n, bool add_reply) {
-    jin_val list;
-    ROTOR_TRY(messages_value(rt, messages, n, &list));
-    ROTOR_TRY(jin_set_global(rt, "messages", list));
-    ROTOR_TRY(jin_set_global(rt, "add_generation_prompt", jin_of_bool(add_reply)));
+static rotor_status set_globals(jin_rt *rt, const chat_template *t, const chat_conversation *talk) {
+    ROTOR_TRY(chat_set_messages(rt, talk));
+    ROTOR_TRY(jin_set_global(rt, "add_generation_prompt", jin_of_bool(talk->add_reply)));
     ROTOR_TRY(jin_set_global(rt, "bos_token", jin_of_text(base_str_of(t->bos))));
     ROTOR_TRY(jin_set_global(rt, "eos_token", jin_of_text(base_str_of(t->eos))));
-    ROTOR_TRY(jin_set_global(rt, "tools", jin_none()));
     return jin_set_global(rt, "documents", jin_none());
 }
 
@@ -55,11 +30,11 @@ static rotor_status take_output(const jin_rt *rt, chat_prompt *out) {
     return ROTOR_OK;
 }
 
-static rotor_status render_jinja(const chat_template *t, const chat_message *messages, size_t n,
-                                 bool add_reply, chat_prompt *out, rotor_error *err) {
+static rotor_status render_jinja(const chat_template *t, const chat_conversation *talk,
+                                 chat_prompt *out, rotor_error *err) {
     jin_rt rt;
     rotor_status st = jin_rt_init(&rt, t->now_s(), err);
-    if (st == ROTOR_OK) st = set_globals(&rt, t, messages, n, add_reply);
+    if (st == ROTOR_OK) st = set_globals(&rt, t, talk);
     if (st == ROTOR_OK) st = jin_render(&rt, &t->tree);
     if (st == ROTOR_OK && take_output(&rt, out) != ROTOR_OK)
         st = base_fail_nomem(err, "rendering a conversation");
@@ -67,16 +42,25 @@ static rotor_status render_jinja(const chat_template *t, const chat_message *mes
     return st;
 }
 
-rotor_status chat_render(const chat_template *t, const chat_message *messages, size_t n,
-                         bool add_reply, chat_prompt *out, rotor_error *err) {
+rotor_status chat_render_all(const chat_template *t, const chat_conversation *talk,
+                             chat_prompt *out, rotor_error *err) {
     assert(t && out);
     chat_prompt made = {0};
-    rotor_status st = t->builtin ? chat_builtin_render(t, messages, n, add_reply, &made, err)
-                                 : render_jinja(t, messages, n, add_reply, &made, err);
+    rotor_status st =
+        t->builtin ? chat_builtin_render(t, talk->messages, talk->n, talk->add_reply, &made, err)
+                   : render_jinja(t, talk, &made, err);
     if (st != ROTOR_OK) return chat_prompt_free(&made), st;
     *out = made;
     return ROTOR_OK;
 }
+
+rotor_status chat_render(const chat_template *t, const chat_message *messages, size_t n,
+                         bool add_reply, chat_prompt *out, rotor_error *err) {
+    const chat_conversation talk = {.messages = messages, .n = n, .add_reply = add_reply};
+    return chat_render_all(t, &talk, out, err);
+}
+
+const chat_family *chat_calls_of(const chat_template *t) { return t->calls; }
 
 /* ==== Choosing ================================================================================ */
 
@@ -106,22 +90,44 @@ static rotor_status try_out(const chat_template *t, rotor_error *err) {
     return st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_NOMEM ? st : ROTOR_OK;
 }
 
+/* A template knows tools if it says the name of one. */
+static rotor_status find_calls(chat_template *t, base_str source, const text_vocab *v) {
+    const chat_message hello = {base_str_of("user"), base_str_of("Hello")};
+    const chat_conversation c = {
+        .messages = &hello,
+        .n = 1,
+        .tools = base_str_of("[{\"type\":\"function\",\"function\":{\"name\":"
+                             "\"a_function_nobody_has\",\"description\":\"\",\"parameters\":"
+                             "{\"type\":\"object\",\"properties\":{},\"required\":[]}}}]"),
+        .add_reply = true};
+    chat_prompt p = {0};
+    if (!chat_has(source, "tools")) return ROTOR_OK;
+    const rotor_status st = chat_render_all(t, &c, &p, NULL);
+    if (st == ROTOR_OK && chat_has((base_str){p.text.data, p.text.len}, "a_function_nobody_has"))
+        t->calls = chat_family_of(source, v);
+    chat_prompt_free(&p);
+    return st == ROTOR_E_NOMEM ? st : ROTOR_OK;
+}
+
 static rotor_status use_jinja(chat_template *t, base_str source, const char *whose,
-                              rotor_error *err) {
+                              const chat_hints *h, rotor_error *err) {
     rotor_status st = jin_parse(&t->tree, source, err);
     if (st == ROTOR_OK) st = try_out(t, err);
     if (st != ROTOR_OK) return st == ROTOR_E_NOMEM ? st : base_fail_in(err, st, "%s", whose);
+    if (find_calls(t, source, h->vocab) != ROTOR_OK)
+        return base_fail_nomem(err, "making a chat template");
     snprintf(t->describe, sizeof t->describe, "%s (Jinja, %zu bytes)", whose, source.n);
     return ROTOR_OK;
 }
 
-static rotor_status use_override(chat_template *t, const char *override, rotor_error *err) {
+static rotor_status use_override(chat_template *t, const chat_hints *h, const char *override,
+                                 rotor_error *err) {
     char names[200];
     size_t n = 0;
     if (chat_builtin_find(base_str_of(override)))
         return use_builtin(t, base_str_of(override), "asked for");
     if (looks_like_jinja(base_str_of(override)))
-        return use_jinja(t, base_str_of(override), "the template asked for", err);
+        return use_jinja(t, base_str_of(override), "the template asked for", h, err);
     for (size_t i = 0; chat_builtin_name(i) && n < sizeof names; i++)
         n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "",
                               chat_builtin_name(i));
@@ -132,13 +138,13 @@ static rotor_status use_override(chat_template *t, const char *override, rotor_e
 
 static rotor_status choose(chat_template *t, const chat_hints *h, const char *override,
                            rotor_error *err) {
-    if (override) return use_override(t, override, err);
+    if (override) return use_override(t, h, override, err);
     if (h->architecture.n >= 6 && memcmp(h->architecture.p, "bitnet", 6) == 0)
         return use_builtin(t, base_str_of("bitnet"),
                            h->model_template.n ? "BitNet model; its file's template is not used"
                                                : "BitNet model");
     if (h->model_template.n)
-        return use_jinja(t, h->model_template, "the model's own template", err);
+        return use_jinja(t, h->model_template, "the model's own template", h, err);
     if (h->has_im_start)
         return use_builtin(t, base_str_of("chatml"),
                            "no template; the vocabulary has <|im_start|>");

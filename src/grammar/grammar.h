@@ -26,12 +26,23 @@ rotor_status grammar_from_gbnf(grammar **out, base_str text, rotor_error *err);
 /* From a JSON schema. ROTOR_E_FORMAT: no JSON, or no schema; ROTOR_E_UNSUPPORTED: a keyword that
  * cannot be kept to. Messages name the place as a JSON pointer ("#/properties/a"). */
 rotor_status grammar_from_schema(grammar **out, base_str json, rotor_error *err);
+/* A schema whose documents are the texts of a rule. */
+typedef struct grammar_part {
+    const char *rule; /* its name, of a-z, 0-9 and -; outlives the call */
+    base_str schema;  /* JSON */
+    const char *what; /* whose it is, for messages */
+} grammar_part;
+/* From GBNF in which parts[n] are rules, too; a name may stand there once. It may also use the
+ * rules of schemas: `space`, `string`, `value`, … (schema.c). */
+rotor_status grammar_from_parts(grammar **out, base_str gbnf, const grammar_part *parts, size_t n,
+                                rotor_error *err);
 void grammar_free(grammar **g);
 
 /* ---- Words ----------------------------------------------------------------------------------- */
 
 typedef enum grammar_use {
     GRAMMAR_WRITES, /* a token that stands for its text */
+    GRAMMAR_SPELLS, /* a control token that stands for its name, which it does not write */
     GRAMMAR_ENDS,   /* one that ends the text: allowed where the rules are fulfilled */
     GRAMMAR_NEVER   /* one that may not come */
 } grammar_use;
@@ -43,6 +54,8 @@ rotor_status grammar_words_create(grammar_words **out, const text_vocab *v, size
                                   grammar_use (*use)(const void *user, uint32_t id),
                                   const void *user, rotor_error *err);
 void grammar_words_free(grammar_words **w);
+/* What a token stands for; empty: nothing. Borrowed. */
+base_str grammar_word(const grammar_words *w, uint32_t id);
 
 /* ---- Masks ----------------------------------------------------------------------------------- */
 

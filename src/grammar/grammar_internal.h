@@ -260,6 +260,5 @@ struct grammar_words {
     uint32_t n;          /* nodes */
     uint32_t longest;    /* bytes of the longest token */
 };
-base_str gram_word(const grammar_words *w, uint32_t id); /* empty: it writes nothing */
 
 #endif

@@ -462,6 +462,8 @@ rotor_status schema_write_part(schema *s, const char *key, const json_t *j, uint
 
 static rotor_status load(schema *s, base_str text) {
     json_error_t why;
+    json_decref(s->root);
+    s->root = NULL;
     if (text.n > GRAM_MAX_TEXT)
         return base_fail(s->err, ROTOR_E_FULL, "the schema has %zu bytes, at most %d", text.n,
                          GRAM_MAX_TEXT);
@@ -470,16 +472,24 @@ static rotor_status load(schema *s, base_str text) {
     if (!s->root)
         return base_fail(s->err, ROTOR_E_FORMAT, "schema line %d, column %d: %.160s", why.line,
                          why.column, why.text);
-    if (base_map_create(&s->names, 64) != ROTOR_OK || base_map_create(&s->refs, 16) != ROTOR_OK ||
-        !base_buf_puts(&s->path, "#"))
+    return ROTOR_OK;
+}
+
+/* The rules every schema may use. */
+static rotor_status begin(schema *s) {
+    if (base_map_create(&s->names, 64) != ROTOR_OK || !base_buf_puts(&s->path, "#"))
         return base_fail_nomem(s->err, "reading a schema");
     return gram_read(&s->rules, s->names, base_str_of(common_rules), false, s->err);
 }
 
-static rotor_status write_all(schema *s) {
+/* The schema in s->root, and what it refers to, as the body of a rule. */
+static rotor_status write_all(schema *s, uint32_t rule) {
     uint32_t body;
+    base_map_free(&s->refs); /* its keys are of the schema before */
+    if (base_map_create(&s->refs, 16) != ROTOR_OK)
+        return base_fail_nomem(s->err, "reading a schema");
     ROTOR_TRY(write_reference(s, "#", &body));
-    if (!s->rules.failed) s->rules.rule[0].body = body;
+    if (!s->rules.failed && !s->rules.full) s->rules.rule[rule].body = body;
     while (s->n_done < s->n_due && !s->rules.failed && !s->rules.full) {
         const schema_due due = s->due[s->n_done++];
         base_buf_reset(&s->path);
@@ -490,20 +500,56 @@ static rotor_status write_all(schema *s) {
     return ROTOR_OK;
 }
 
+/* Schemas merged from others go with the one they are of. The last first: it holds earlier ones,
+ * which so never go together, one inside the other. */
+static void forget(schema *s) {
+    for (size_t i = s->n_made; i-- > 0;) json_decref(s->made[i]);
+    s->n_made = 0;
+}
+
+static void end(schema *s) {
+    forget(s);
+    json_decref(s->root);
+    base_free(s->made);
+    base_free(s->due);
+    base_map_free(&s->names);
+    base_map_free(&s->refs);
+    base_buf_free(&s->path);
+    gram_rules_free(&s->rules);
+}
+
 rotor_status grammar_from_schema(grammar **out, base_str json, rotor_error *err) {
     static const gram_place nowhere = {.what = "schema"};
     schema s = {.err = err};
     rotor_status status = load(&s, json);
-    if (status == ROTOR_OK) status = write_all(&s);
+    if (status == ROTOR_OK) status = begin(&s);
+    if (status == ROTOR_OK) status = write_all(&s, 0);
     if (status == ROTOR_OK) status = gram_build(out, &s.rules, &nowhere, err);
-    /* The last first: it holds earlier ones, which so never go together, one inside the other. */
-    for (size_t i = s.n_made; i-- > 0;) json_decref(s.made[i]);
-    json_decref(s.root);
-    base_free(s.made);
-    base_free(s.due);
-    base_map_free(&s.names);
-    base_map_free(&s.refs);
-    base_buf_free(&s.path);
-    gram_rules_free(&s.rules);
+    end(&s);
+    return status;
+}
+
+/* One rule of a mixed grammar. */
+static rotor_status write_part(schema *s, const grammar_part *part) {
+    const uint32_t rule = gram_rule_new(&s->rules, base_str_of(part->rule), 0, 0);
+    s->depth = 0;
+    if (s->rules.failed || s->rules.full) return ROTOR_OK; /* gram_build says so */
+    if (base_map_put(s->names, base_str_of(part->rule), rule, NULL) != ROTOR_OK)
+        return base_fail_nomem(s->err, "reading a schema");
+    rotor_status status = load(s, part->schema);
+    if (status == ROTOR_OK) status = write_all(s, rule);
+    forget(s);
+    return status == ROTOR_OK ? status : base_fail_in(s->err, status, "%s", part->what);
+}
+
+rotor_status grammar_from_parts(grammar **out, base_str gbnf, const grammar_part *parts, size_t n,
+                                rotor_error *err) {
+    static const gram_place nowhere = {.what = "grammar"};
+    schema s = {.err = err};
+    rotor_status status = begin(&s);
+    for (size_t i = 0; i < n && status == ROTOR_OK; i++) status = write_part(&s, &parts[i]);
+    if (status == ROTOR_OK) status = gram_read(&s.rules, s.names, gbnf, true, err);
+    if (status == ROTOR_OK) status = gram_build(out, &s.rules, &nowhere, err);
+    end(&s);
     return status;
 }

@@ -327,7 +327,7 @@ rotor_status grammar_put(grammar_masks *m, uint32_t state, base_str text, uint32
 
 rotor_status grammar_step(grammar_masks *m, uint32_t state, uint32_t id, uint32_t *next,
                           rotor_error *err) {
-    const base_str word = m->w ? gram_word(m->w, id) : (base_str){"", 0};
+    const base_str word = m->w ? grammar_word(m->w, id) : (base_str){"", 0};
     if (word.n) return grammar_put(m, state, word, next, err);
     *next = GRAMMAR_DEAD;
     return ROTOR_OK;

@@ -28,11 +28,12 @@ static grammar_use plain_use(const text_vocab *v, uint32_t id) {
 
 /* ==== Texts =================================================================================== */
 
-static rotor_status write_word(grammar_words *w, uint32_t id) {
+static rotor_status write_word(grammar_words *w, uint32_t id, bool name) {
     text_stream s;
     text_stream_init(&s, w->v);
     s.at_start = false;
     s.raw = true;
+    s.render_special = name;
     return text_stream_put(&s, id, &w->blob);
 }
 
@@ -43,14 +44,15 @@ static rotor_status write_words(grammar_words *w, grammar_use (*use)(const void 
         const grammar_use as = use ? use(user, id) : plain_use(w->v, id);
         w->start[id] = (uint32_t)w->blob.len;
         if (as == GRAMMAR_ENDS) w->ends[w->n_ends++] = id;
-        if (as == GRAMMAR_WRITES) ROTOR_TRY(write_word(w, id));
+        if (as == GRAMMAR_WRITES || as == GRAMMAR_SPELLS)
+            ROTOR_TRY(write_word(w, id, as == GRAMMAR_SPELLS));
         w->longest = BASE_MAX(w->longest, (uint32_t)w->blob.len - w->start[id]);
     }
     for (size_t id = n; id <= w->n_ids; id++) w->start[id] = (uint32_t)w->blob.len;
     return ROTOR_OK;
 }
 
-base_str gram_word(const grammar_words *w, uint32_t id) {
+base_str grammar_word(const grammar_words *w, uint32_t id) {
     if (id >= w->n_ids || !w->blob.len) return (base_str){"", 0};
     return (base_str){w->blob.data + w->start[id], w->start[id + 1] - w->start[id]};
 }
@@ -106,7 +108,7 @@ static rotor_status make_tree(grammar_words *w) {
     uint32_t *open = base_alloc_array((size_t)w->longest + 1, sizeof *open);
     rotor_status status = list && open ? ROTOR_OK : ROTOR_E_NOMEM;
     for (uint32_t id = 0; status == ROTOR_OK && id < w->n_ids; id++) {
-        const base_str s = gram_word(w, id);
+        const base_str s = grammar_word(w, id);
         if (s.n) list[n++] = (word){s.p, (uint32_t)s.n, id};
         w->twin[id] = GRAM_NONE;
     }

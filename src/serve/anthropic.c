@@ -121,6 +121,7 @@ static bool read_result(serve_turns *t, serve_at block, serve_fault *f) {
     if (!turn) return serve_no_memory(f);
     turn->content = text ? text : "";
     turn->name = serve_turn_called(t, id);
+    turn->call_id = id;
     return true;
 }
 
@@ -223,34 +224,21 @@ static bool read_turns(serve_call *c, serve_at at, serve_fault *f) {
 
 /* ==== The rest of the request ================================================================= */
 
-/* Functions in the form of the chat protocol; tools that run elsewhere have no schema. */
-static json_t *chat_tools(const json_t *list) {
-    json_t *out = json_array();
-    const json_t *tool;
-    size_t i;
-    json_array_foreach(list, i, tool) {
-        const json_t *schema = json_object_get(tool, "input_schema");
-        const char *type = type_of(tool);
-        if (type[0] && strcmp(type, "custom") != 0) continue;
-        json_t *function = json_pack("{s:O*, s:O*}", "name", json_object_get(tool, "name"),
-                                     "description", json_object_get(tool, "description"));
-        if (schema) json_object_set(function, "parameters", (json_t *)(uintptr_t)schema);
-        json_array_append_new(out,
-                              json_pack("{s:s, s:o}", "type", "function", "function", function));
-    }
-    return out;
-}
-
+/* Tools that run elsewhere have a type of their own, and are left out. */
 static bool read_tools(serve_call *c, serve_at at, serve_fault *f) {
     const json_t *list;
     serve_at choice;
     const char *type = NULL, *name = NULL;
+    bool one = false;
     json_t *chat = json_object();
     json_object_set_new(c->body, KNOWN_TOOLS, chat);
     if (!serve_read_list(at, "tools", &list, f) || !serve_object(at, "tool_choice", &choice, f) ||
-        !serve_read_text(choice, "type", &type, f) || !serve_read_text(choice, "name", &name, f))
+        !serve_read_text(choice, "type", &type, f) || !serve_read_text(choice, "name", &name, f) ||
+        !serve_read_bool(choice, "disable_parallel_tool_use", &one, f))
         return false;
-    if (list) json_object_set_new(chat, "tools", chat_tools(list));
+    if (list)
+        json_object_set_new(chat, "tools", serve_functions(list, "custom", true, "input_schema"));
+    json_object_set_new(chat, "parallel_tool_calls", json_boolean(!one));
     if (!type || strcmp(type, "auto") == 0) {
     } else if (strcmp(type, "none") == 0) {
         json_object_set_new(chat, "tool_choice", json_string("none"));

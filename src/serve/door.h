@@ -111,6 +111,8 @@ typedef struct serve_request {
     uint32_t n;              /* answers per prompt */
     rotor_gen_options gen;   /* sampling, stops, bias, n_top; callbacks are the core's */
     bool max_zero;           /* not one token is to be made */
+    bool calls_in_text;      /* calls stand in the text of the answer */
+    bool single_call;        /* one call at most */
     const char *tools;       /* JSON array of functions; NULL: none */
     rotor_effort effort;     /* how long to think */
     bool stream;             /* events as they come */
@@ -129,6 +131,7 @@ typedef struct serve_request {
 typedef struct serve_token {
     char *text;          /* what it adds to the answer; all together are the answer */
     size_t n_bytes;      /* of text */
+    size_t at;           /* where that begins in the choice's text */
     uint32_t id;         /* vocabulary id */
     float logprob;       /* natural logarithm */
     rotor_token top[20]; /* [n_top] alternatives, likeliest first */
@@ -326,8 +329,12 @@ bool serve_read_content(serve_call *c, serve_at at, const char *key, const char 
 bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_fault *f);
 /* prompt: a text, ids, or a list of those. */
 bool serve_read_prompts(serve_call *c, serve_at at, serve_fault *f);
-/* tools and tool_choice to c->req.tools. */
+/* tools, tool_choice and parallel_tool_calls to c->req.tools. After the sampling fields, and before
+ * other rules for the answer (tool_fields.c). */
 bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f);
+/* Tools of another protocol in that form: those of a type, or (untyped) of none, whose parameters
+ * stand under `schema`. */
+json_t *serve_functions(const json_t *list, const char *type, bool untyped, const char *schema);
 /* reasoning_effort, also inside chat_template_kwargs. */
 bool serve_read_effort(serve_call *c, serve_at at, serve_fault *f);
 /* A name for an effort; false: there is none of that name. */
@@ -342,6 +349,8 @@ bool serve_keep_to(serve_call *c, rotor_grammar_kind kind, const char *text, con
                    serve_fault *f);
 bool serve_keep_to_schema(serve_call *c, json_t *schema, const char *param, serve_fault *f);
 json_t *serve_openai_usage(const serve_call *c);
+/* A token with its alternatives. */
+json_t *serve_openai_logprob(const serve_token *t);
 json_t *serve_timings(const serve_timing *t);
 const char *serve_openai_finish(serve_finish finish);
 

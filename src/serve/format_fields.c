@@ -8,17 +8,17 @@
 
 bool serve_keep_to(serve_call *c, rotor_grammar_kind kind, const char *text, const char *param,
                    serve_fault *f) {
-    serve_inside *in = c->inside;
+    const serve_rules_wish wish = {.kind = kind, .text = text};
     rotor_error err = {0};
-    if (in->grammar)
+    if (c->inside->rules)
         return serve_refuse(f, param, "invalid_value",
-                            "'%s': the answer is kept to other rules already", param);
+                            "'%s': the answer is kept to other rules already%s", param,
+                            c->req.calls_in_text ? " (this model's calls are part of it)" : "");
     if (c->req.gen.ignore_eog)
         return serve_refuse(f, param, "invalid_value",
                             "'%s' says where the answer ends: it does not go with ignore_eos",
                             param);
-    const rotor_status st = rotor_grammar_create(&in->grammar, in->model->engine, kind, text, &err);
-    c->req.gen.grammar = in->grammar;
+    const rotor_status st = serve_rules_take(c, &wish, &err);
     if (st == ROTOR_OK) return true;
     if (st == ROTOR_E_NOMEM) return serve_no_memory(f);
     return serve_refuse(f, param,

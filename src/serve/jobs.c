@@ -61,6 +61,7 @@ const serve_token *serve_keep_token(serve_job *j, const char *text, size_t n_byt
     t->text = base_strndup(text, n_bytes);
     if (!t->text) return NULL;
     t->n_bytes = n_bytes;
+    t->at = ch->text.len;
     t->id = token->id;
     t->logprob = token->logprob;
     for (size_t i = 0; i < n_top && i < SERVE_TOP_MAX && top[i].id != ROTOR_NO_ID; i++) {
@@ -162,11 +163,20 @@ static void on_piece(void *user, const rotor_piece *p) {
 
 /* ==== Beginning and end ======================================================================= */
 
+static rotor_status read_calls(serve_job *j, rotor_error *err) {
+    rotor_call_options opt = rotor_call_options_default();
+    opt.tools = j->c->req.tools;
+    opt.single = j->c->req.single_call;
+    return rotor_reply_create_calls(&j->reply, j->c->engine, &opt, on_piece, j, err);
+}
+
 rotor_status serve_job_start(serve_job *j, rotor_error *err) {
     serve_call *c = j->c;
     const serve_prompt *p = j->choice->of;
     if (p->turns && rotor_chat_has_parts(c->engine))
         ROTOR_TRY(rotor_reply_create(&j->reply, c->engine, on_piece, j, err));
+    else if (p->turns && c->req.calls_in_text)
+        ROTOR_TRY(read_calls(j, err));
     if (c->req.echo) ROTOR_TRY(serve_echo(j, err));
     j->gen.reply = j->reply;
     j->gen.on_text = on_text;
@@ -177,7 +187,7 @@ rotor_status serve_job_start(serve_job *j, rotor_error *err) {
                            c->req.fresh ? ROTOR_BATCH_FRESH : 0, &j->handle, err);
 }
 
-/* Of an answer in parts: the stop string that the last token of its text completes. */
+/* Of an answer that was taken apart: the stop string that its last token completes. */
 static const char *stop_of_parts(const serve_job *j, const rotor_gen_result *r) {
     const rotor_gen_options *g = &j->c->req.gen;
     char *whole = NULL, *before = NULL;
@@ -197,23 +207,26 @@ static const char *stop_of_parts(const serve_job *j, const rotor_gen_result *r) 
     return found;
 }
 
-/* Which stop string it was: what stands behind the text that was kept. */
-static void find_stop(serve_job *j, const rotor_gen_result *r) {
+/* Of plain text: what stands behind the text that was kept. */
+static const char *stop_of_text(const serve_job *j, const rotor_gen_result *r) {
     const rotor_gen_options *g = &j->c->req.gen;
+    const char *found = NULL;
     char *whole = NULL;
     size_t n = 0;
-    if (j->reply) {
-        j->choice->stop = r->n_ids ? stop_of_parts(j, r) : NULL;
-        return;
-    }
     if (rotor_detokenize(j->c->engine, r->ids, r->n_ids, g->special, &whole, &n, NULL) != ROTOR_OK)
-        return;
-    for (size_t i = 0; i < g->n_stops && !j->choice->stop; i++) {
+        return NULL;
+    for (size_t i = 0; i < g->n_stops && !found; i++) {
         const size_t k = strlen(g->stops[i]);
         for (size_t at = r->n_bytes ? r->n_bytes - 1 : 0; at + k <= n && at <= r->n_bytes + 1; at++)
-            if (memcmp(whole + at, g->stops[i], k) == 0) j->choice->stop = g->stops[i];
+            if (memcmp(whole + at, g->stops[i], k) == 0) found = g->stops[i];
     }
     rotor_free(whole);
+    return found;
+}
+
+/* Which stop string it was; those of the template are the model's own end. */
+static void find_stop(serve_job *j, const rotor_gen_result *r) {
+    j->choice->stop = !j->reply ? stop_of_text(j, r) : r->n_ids ? stop_of_parts(j, r) : NULL;
     for (size_t i = 0; j->choice->stop && rotor_chat_stop(j->c->engine, i); i++)
         if (j->choice->of->turns && strcmp(rotor_chat_stop(j->c->engine, i), j->choice->stop) == 0)
             j->choice->by_eos = true;
@@ -261,6 +274,7 @@ void serve_job_end(serve_job *j) {
     j->handle = 0;
     j->c->inside->n_running--;
     put_text(j, held, n_held);
+    serve_rules_review(j->c, st != ROTOR_OK);
     if (st != ROTOR_OK) {
         serve_fault f = {0};
         serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);

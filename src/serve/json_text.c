@@ -130,14 +130,21 @@ bool serve_read_bool(serve_at at, const char *key, bool *out, serve_fault *f) {
     return true;
 }
 
+/* A number as it is; *v NULL: it is absent. path: of the field. */
+static bool read_number(serve_at at, const char *key, const char *wanted, const json_t **v,
+                        char path[96], serve_fault *f) {
+    *v = serve_field(at, key);
+    serve_path(at, key, path);
+    return !*v || json_is_number(*v) || wrong(at, key, *v, wanted, f);
+}
+
 bool serve_read_real(serve_at at, const char *key, double min, double max, double *out,
                      serve_fault *f) {
     char path[96];
-    const json_t *v = serve_field(at, key);
+    const json_t *v;
+    if (!read_number(at, key, "a number", &v, path, f)) return false;
     if (!v) return true;
-    if (!json_is_number(v)) return wrong(at, key, v, "a number", f);
     const double x = json_number_value(v);
-    serve_path(at, key, path);
     if (!(x >= min && x <= max))
         return serve_refuse(f, path, "invalid_value", "'%s' is %g: expected %g to %g", path, x, min,
                             max);
@@ -148,11 +155,10 @@ bool serve_read_real(serve_at at, const char *key, double min, double max, doubl
 bool serve_read_int(serve_at at, const char *key, int64_t min, int64_t max, int64_t *out,
                     serve_fault *f) {
     char path[96];
-    const json_t *v = serve_field(at, key);
+    const json_t *v;
+    if (!read_number(at, key, "a whole number", &v, path, f)) return false;
     if (!v) return true;
-    if (!json_is_number(v)) return wrong(at, key, v, "a whole number", f);
     const double x = json_number_value(v);
-    serve_path(at, key, path);
     if (!(x >= (double)min && x <= (double)max) || x != (double)(int64_t)x)
         return serve_refuse(f, path, "invalid_value",
                             "'%s' is %.17g: expected a whole number from %lld to %lld", path, x,

@@ -78,6 +78,11 @@ static void put_load(base_buf *out, const serve_metrics *m) {
         "Longest prompt and answer so far", (double)m->longest);
     put(out, "gauge", "rotor_cache_use_ratio", NULL, "Share of the cache that holds tokens",
         m->cache_use);
+    put(out, "counter", "rotor_grammars_known_total", NULL,
+        "Grammars asked for that were there already", (double)m->rules_known);
+    put(out, "counter", "rotor_grammars_made_total", NULL, "Grammars asked for that were made anew",
+        (double)m->rules_made);
+    put(out, "gauge", "rotor_grammars_kept", NULL, "Grammars that are kept", m->rules);
     base_buf_puts(out, "# HELP rotor_http_requests_total Exchanges, by class of status\n"
                        "# TYPE rotor_http_requests_total counter\n");
     for (unsigned i = 1; i < 6; i++)

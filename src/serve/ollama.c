@@ -205,6 +205,7 @@ static bool read_message(serve_turns *t, serve_at at, serve_fault *f) {
     turn->content = text || strcmp(role, "assistant") == 0 ? text : "";
     turn->reasoning = thought;
     turn->name = strcmp(role, "tool") == 0 ? name : NULL;
+    turn->call_id = strcmp(role, "tool") == 0 ? id : NULL;
     return strcmp(role, "assistant") != 0 || read_calls(t, at, f);
 }
 
@@ -378,39 +379,34 @@ static void put_line(base_buf *out, json_t *v) {
     base_buf_puts(out, "\n");
 }
 
-static void chat_event(serve_call *c, const serve_event *e, base_buf *out) {
+/* The line of an event; NULL: it has none, or is told. What it says comes in *text or *thought. */
+static json_t *begin_line(const serve_call *c, const serve_event *e, json_t **text,
+                          json_t **thought, base_buf *out) {
     const ollama *o = c->state;
-    json_t *v;
-    if (e->kind == SERVE_FAULT) {
-        put_line(out, serve_ollama_fault(e->fault));
-        return;
-    }
-    const bool text = e->kind == SERVE_TEXT, thought = e->kind == SERVE_REASONING && !o->quiet;
-    if (!text && !thought && e->kind != SERVE_CALL_END && e->kind != SERVE_END) return;
-    v = envelope(c, e->kind == SERVE_END);
-    if (text)
-        add_message(v, serve_json_text(e->text, e->n_bytes), NULL, NULL);
-    else
-        add_message(v, json_string(""), thought ? serve_json_text(e->text, e->n_bytes) : NULL,
-                    e->kind == SERVE_CALL_END ? json_pack("[o]", call_json(e->choice, e->call))
-                                              : NULL);
+    const bool is_thought = e->kind == SERVE_REASONING && !o->quiet;
+    if (e->kind == SERVE_FAULT) put_line(out, serve_ollama_fault(e->fault));
+    if (e->kind != SERVE_TEXT && !is_thought && e->kind != SERVE_CALL_END && e->kind != SERVE_END)
+        return NULL;
+    *text = e->kind == SERVE_TEXT ? serve_json_text(e->text, e->n_bytes) : json_string("");
+    *thought = is_thought ? serve_json_text(e->text, e->n_bytes) : NULL;
+    return envelope(c, e->kind == SERVE_END);
+}
+
+static void chat_event(serve_call *c, const serve_event *e, base_buf *out) {
+    json_t *text, *thought, *v = begin_line(c, e, &text, &thought, out);
+    if (!v) return;
+    add_message(v, text, thought,
+                e->kind == SERVE_CALL_END ? json_pack("[o]", call_json(e->choice, e->call)) : NULL);
     if (e->kind == SERVE_END) add_end(v, c);
     put_line(out, v);
 }
 
 static void generate_event(serve_call *c, const serve_event *e, base_buf *out) {
-    const ollama *o = c->state;
-    json_t *v;
-    if (e->kind == SERVE_FAULT) {
-        put_line(out, serve_ollama_fault(e->fault));
-        return;
-    }
-    const bool text = e->kind == SERVE_TEXT, thought = e->kind == SERVE_REASONING && !o->quiet;
-    if (!text && !thought && e->kind != SERVE_END) return;
-    v = envelope(c, e->kind == SERVE_END);
-    json_object_set_new(v, "response",
-                        text ? serve_json_text(e->text, e->n_bytes) : json_string(""));
-    if (thought) json_object_set_new(v, "thinking", serve_json_text(e->text, e->n_bytes));
+    json_t *text, *thought, *v = NULL;
+    if (e->kind != SERVE_CALL_END) v = begin_line(c, e, &text, &thought, out); /* no tools here */
+    if (!v) return;
+    json_object_set_new(v, "response", text);
+    if (thought) json_object_set_new(v, "thinking", thought);
     if (e->kind == SERVE_END) add_end(v, c);
     if (e->kind == SERVE_END) add_context(v, c);
     put_line(out, v);

@@ -28,29 +28,9 @@ static bool chat_read(serve_call *c, serve_fault *f) {
 
 /* ==== Reply =================================================================================== */
 
-static json_t *bytes_of(const char *s, size_t n) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer((unsigned char)s[i]));
-    return list;
-}
-
-static json_t *token_json(const char *text, size_t n, float logprob) {
-    return json_pack("{s:o, s:o, s:o}", "token", serve_json_text(text, n), "logprob",
-                     serve_json_real(logprob), "bytes", bytes_of(text, n));
-}
-
-static json_t *with_top(const serve_token *t) {
-    json_t *v = token_json(t->text, t->n_bytes, t->logprob), *top = json_array();
-    for (uint32_t i = 0; i < t->n_top; i++)
-        json_array_append_new(
-            top, token_json(t->top_text[i], strlen(t->top_text[i]), t->top[i].logprob));
-    json_object_set_new(v, "top_logprobs", top);
-    return v;
-}
-
 static json_t *logprobs_json(const serve_token *t, size_t n) {
     json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) json_array_append_new(list, with_top(&t[i]));
+    for (size_t i = 0; i < n; i++) json_array_append_new(list, serve_openai_logprob(&t[i]));
     return json_pack("{s:o, s:n}", "content", list, "refusal");
 }
 

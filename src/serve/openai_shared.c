@@ -270,8 +270,9 @@ static bool read_calls(serve_call *c, serve_at at, rotor_turn *t, serve_fault *f
     if (!calls) return serve_no_memory(f);
     for (size_t i = 0; i < n; i++) {
         serve_at call, function;
-        calls[i] = (rotor_tool_call){.name = NULL, .arguments = "{}"};
+        calls[i] = (rotor_tool_call){.arguments = "{}"};
         if (!serve_item(at, "tool_calls", i, &call, f) ||
+            !serve_read_text(call, "id", &calls[i].id, f) ||
             !serve_object(call, "function", &function, f) ||
             !serve_read_text(function, "name", &calls[i].name, f) ||
             !serve_read_text(function, "arguments", &calls[i].arguments, f))
@@ -331,7 +332,6 @@ static bool read_message(serve_call *c, serve_at top, const char *key, size_t i,
                          serve_fault *f) {
     char path[96];
     serve_at at;
-    const char *id = NULL;
     if (!serve_item(top, key, i, &at, f) || !read_role(at, t, f) ||
         !serve_read_content(c, at, "content", &t->content, f))
         return false;
@@ -347,7 +347,8 @@ static bool read_message(serve_call *c, serve_at top, const char *key, size_t i,
         return serve_refuse(f, serve_path(at, "content", path), "missing_required_parameter",
                             "'%s' is missing", serve_path(at, "content", path));
     if (strcmp(t->role, "tool") != 0) return true;
-    return serve_read_text(at, "tool_call_id", &id, f) && serve_read_text(at, "name", &t->name, f);
+    return serve_read_text(at, "tool_call_id", &t->call_id, f) &&
+           serve_read_text(at, "name", &t->name, f);
 }
 
 bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_fault *f) {
@@ -372,54 +373,7 @@ bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_faul
     return true;
 }
 
-/* ==== Tools =================================================================================== */
-
-/* A list with only what is known: equal tools give equal tokens, whatever else was said. */
-static json_t *known_tools(const json_t *list, const char *only) {
-    json_t *out = json_array();
-    const json_t *tool;
-    size_t i;
-    json_array_foreach(list, i, tool) {
-        const char *type = json_string_value(json_object_get(tool, "type"));
-        const json_t *fn = json_object_get(tool, "function");
-        const char *name = json_string_value(json_object_get(fn, "name"));
-        if (!type || strcmp(type, "function") != 0 || !name) continue;
-        if (only && strcmp(only, name) != 0) continue;
-        json_t *copy = json_object();
-        json_object_set_new(copy, "name", json_string(name));
-        json_t *description = json_object_get(fn, "description");
-        if (json_is_string(description)) json_object_set(copy, "description", description);
-        json_t *parameters = json_object_get(fn, "parameters");
-        if (json_is_object(parameters)) json_object_set(copy, "parameters", parameters);
-        json_array_append_new(out, json_pack("{s:s, s:o}", "type", "function", "function", copy));
-    }
-    return out;
-}
-
-bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f) {
-    const json_t *list, *choice = serve_field(at, "tool_choice");
-    const char *word = json_string_value(choice);
-    const char *only =
-        json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
-    if (!serve_read_list(at, "tools", &list, f)) return false;
-    if (choice && !word && !json_is_object(choice))
-        return serve_refuse(f, "tool_choice", "invalid_value",
-                            "'tool_choice': expected none, auto, required or an object");
-    if (!list || (word && strcmp(word, "none") == 0)) return true;
-    json_t *tools = known_tools(list, only);
-    if (json_array_size(tools)) {
-        base_buf text = {0};
-        serve_put_json(&text, tools);
-        char *kept = text.failed ? NULL : serve_keep(c, text.len + 1, 1);
-        if (kept) memcpy(kept, text.data, text.len);
-        base_buf_free(&text);
-        if (!kept) return serve_no_memory(f);
-        c->req.tools = kept;
-    } else {
-        json_decref(tools);
-    }
-    return true;
-}
+/* ==== Effort ================================================================================== */
 
 bool serve_effort_of(const char *word, rotor_effort *out) {
     static const char *const words[] = {"", "low", "medium", "high"};
@@ -469,6 +423,26 @@ json_t *serve_timings(const serve_timing *t) {
         serve_json_real(per(n * 1e3, ms)), "predicted_n", (json_int_t)t->n_made, "predicted_ms",
         serve_json_real(made_ms), "predicted_per_token_ms", serve_json_real(per(made_ms, steps)),
         "predicted_per_second", serve_json_real(per(steps * 1e3, made_ms)));
+}
+
+static json_t *bytes_of(const char *s, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer((unsigned char)s[i]));
+    return list;
+}
+
+static json_t *one_logprob(const char *text, size_t n, float logprob) {
+    return json_pack("{s:o, s:o, s:o}", "token", serve_json_text(text, n), "logprob",
+                     serve_json_real(logprob), "bytes", bytes_of(text, n));
+}
+
+json_t *serve_openai_logprob(const serve_token *t) {
+    json_t *v = one_logprob(t->text, t->n_bytes, t->logprob), *top = json_array();
+    for (uint32_t i = 0; i < t->n_top; i++)
+        json_array_append_new(
+            top, one_logprob(t->top_text[i], strlen(t->top_text[i]), t->top[i].logprob));
+    json_object_set_new(v, "top_logprobs", top);
+    return v;
 }
 
 const char *serve_openai_finish(serve_finish finish) {

@@ -120,7 +120,7 @@ void serve_remember(const serve_job *j, const rotor_gen_result *result) {
     const size_t n = result->n_ids + (result->end_id != ROTOR_NO_ID);
     const rotor_tool_call *calls = NULL;
     uint8_t key[32];
-    if (!j->reply || !n || n > IDS_MAX / 4) return;
+    if (!j->reply || !rotor_chat_has_parts(j->c->engine) || !n || n > IDS_MAX / 4) return;
     rotor_turn answer = {.role = "assistant"};
     answer.n_calls = rotor_reply_calls(j->reply, &calls);
     answer.calls = calls;

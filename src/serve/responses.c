@@ -102,6 +102,7 @@ static bool read_output(serve_turns *t, serve_at at, serve_fault *f) {
     if (!turn) return serve_no_memory(f);
     turn->content = text;
     turn->name = serve_turn_called(t, id);
+    turn->call_id = id;
     return true;
 }
 
@@ -189,26 +190,16 @@ static bool read_turns(serve_call *c, serve_at at, serve_fault *f) {
     return serve_turns_end(&t, ok, f);
 }
 
-/* Functions in the form of the chat protocol, which is the form models know. */
-static json_t *chat_tools(const json_t *list) {
-    json_t *out = json_array();
-    const json_t *tool;
-    size_t i;
-    json_array_foreach(list, i, tool) {
-        const char *type = json_string_value(json_object_get(tool, "type"));
-        if (!type || strcmp(type, "function") != 0) continue;
-        json_array_append_new(out, json_pack("{s:s, s:O}", "type", "function", "function", tool));
-    }
-    return out;
-}
-
 static bool read_tools(serve_call *c, serve_at at, serve_fault *f) {
     const json_t *list;
     json_t *choice = serve_field(at, "tool_choice"), *chat = json_object();
     const char *type = json_string_value(json_object_get(choice, "type"));
     json_object_set_new(c->body, KNOWN_TOOLS, chat);
     if (!serve_read_list(at, "tools", &list, f)) return false;
-    if (list) json_object_set_new(chat, "tools", chat_tools(list));
+    if (list)
+        json_object_set_new(chat, "tools", serve_functions(list, "function", false, "parameters"));
+    json_t *parallel = serve_field(at, "parallel_tool_calls");
+    if (parallel) json_object_set(chat, "parallel_tool_calls", parallel);
     if (type && strcmp(type, "function") == 0)
         json_object_set_new(chat, "tool_choice",
                             json_pack("{s:s, s:{s:O*}}", "type", "function", "function", "name",
@@ -236,6 +227,22 @@ static bool read_format(serve_call *c, serve_at at, serve_fault *f) {
     return !format.object || serve_read_format(c, format, f);
 }
 
+/* Log-probabilities, which come if they are asked for by name. */
+static bool read_logprobs(serve_call *c, serve_at at, serve_fault *f) {
+    const json_t *list, *one;
+    int64_t top = 0;
+    size_t i;
+    if (!serve_read_list(at, "include", &list, f) ||
+        !serve_read_int(at, "top_logprobs", 0, SERVE_TOP_MAX, &top, f))
+        return false;
+    json_array_foreach(list, i, one) {
+        const char *what = json_string_value(one);
+        if (what && strcmp(what, "message.output_text.logprobs") == 0) c->req.logprobs = true;
+    }
+    c->req.gen.n_top = c->req.logprobs ? (uint32_t)top : 0;
+    return true;
+}
+
 /* What would change the answer and is not there. */
 static bool refuse_unknown(serve_at at, serve_fault *f) {
     static const char *const names[] = {"conversation", "prompt"};
@@ -259,7 +266,7 @@ static bool responses_read(serve_call *c, serve_fault *f) {
     if (!serve_read_bool(top, "store", &r->store, f) ||
         !serve_read_text(top, "previous_response_id", &r->previous, f) || !refuse_unknown(top, f) ||
         !read_turns(c, top, f) || !serve_read_sampling(c, top, f) || !read_tools(c, top, f) ||
-        !read_reasoning_options(c, top, f) || !read_format(c, top, f))
+        !read_reasoning_options(c, top, f) || !read_logprobs(c, top, f) || !read_format(c, top, f))
         return false;
     c->req.n = 1;
     return true;
@@ -272,12 +279,23 @@ static void name_item(serve_part *part) {
     serve_make_id(part->id, prefixes[part->kind]);
 }
 
-/* The part of content that a message or a thought has; text is taken. */
-static json_t *content_json(serve_part_kind kind, json_t *text) {
-    if (kind == SERVE_PART_REASONING)
+/* Those of a message's tokens, where they are asked for. */
+static json_t *logprobs_json(const serve_call *c, const serve_part *part) {
+    const serve_choice *ch = &c->choices[0];
+    json_t *list = json_array();
+    for (size_t i = 0; i < ch->n_tokens; i++)
+        if (ch->tokens[i].at >= part->from && ch->tokens[i].at < part->from + part->n_bytes)
+            json_array_append_new(list, serve_openai_logprob(&ch->tokens[i]));
+    return list;
+}
+
+/* The part of content that a message or a thought has, as it begins or whole. */
+static json_t *content_json(const serve_call *c, const serve_part *part, bool whole) {
+    json_t *text = whole ? serve_part_text(c, part) : json_string("");
+    if (part->kind == SERVE_PART_REASONING)
         return json_pack("{s:s, s:o}", "type", "reasoning_text", "text", text);
-    return json_pack("{s:s, s:o, s:[], s:[]}", "type", "output_text", "text", text, "annotations",
-                     "logprobs");
+    return json_pack("{s:s, s:o, s:[], s:o}", "type", "output_text", "text", text, "annotations",
+                     "logprobs", whole ? logprobs_json(c, part) : json_array());
 }
 
 /* An item as it begins (content empty) or as it has ended. */
@@ -290,8 +308,7 @@ static json_t *item_json(const serve_call *c, const serve_part *part, const char
                          serve_json_text(t->name, strlen(t->name)), "arguments",
                          whole ? serve_part_text(c, part) : json_string(""));
     }
-    json_t *content =
-        whole ? json_pack("[o]", content_json(part->kind, serve_part_text(c, part))) : json_array();
+    json_t *content = whole ? json_pack("[o]", content_json(c, part, true)) : json_array();
     if (part->kind == SERVE_PART_REASONING)
         return json_pack("{s:s, s:s, s:s, s:[], s:o}", "id", part->id, "type", "reasoning",
                          "status", status, "summary", "content", content);
@@ -355,7 +372,7 @@ static void add_settings(json_t *v, const serve_call *c) {
     echo(v, c, "reasoning", json_pack("{s:n, s:n}", "effort", "summary"));
     json_object_set_new(v, "temperature", short_real(c->req.gen.temperature));
     json_object_set_new(v, "top_p", short_real(c->req.gen.top_p));
-    json_object_set_new(v, "top_logprobs", json_integer(0));
+    json_object_set_new(v, "top_logprobs", json_integer(c->req.gen.n_top));
     json_object_set_new(v, "background", json_false());
     json_object_set_new(v, "service_tier", json_string("default"));
     json_object_set_new(v, "store", json_boolean(r->store));
@@ -422,15 +439,19 @@ static void put_item(serve_call *c, const char *name, const serve_part *part, js
         out);
 }
 
-/* An event about an item's content, with one more field; v is taken. */
-static void put_at(serve_call *c, const char *name, const serve_part *part, const char *key,
-                   json_t *v, base_buf *out) {
+/* What an event about an item's content says, with one more field; v is taken. */
+static json_t *at_item(const serve_part *part, const char *key, json_t *v) {
     json_t *e = json_pack("{s:s, s:I, s:o}", "item_id", part->id, "output_index",
                           (json_int_t)part->index, key, v);
     if (part->kind != SERVE_PART_CALL) json_object_set_new(e, "content_index", json_integer(0));
-    if (strncmp(name, "response.output_text", 20) == 0)
-        json_object_set_new(e, "logprobs", json_array());
-    if (part->kind == SERVE_PART_CALL && strcmp(key, "arguments") == 0) {
+    return e;
+}
+
+/* The same as an event; logprobs: of a text, taken; NULL: it is none. */
+static void put_at(serve_call *c, const char *name, const serve_part *part, json_t *e,
+                   json_t *logprobs, base_buf *out) {
+    if (logprobs) json_object_set_new(e, "logprobs", logprobs);
+    if (part->kind == SERVE_PART_CALL && json_object_get(e, "arguments")) {
         const char *function = c->choices[0].calls[part->call].name;
         json_object_set_new(e, "name", serve_json_text(function, strlen(function)));
     }
@@ -440,8 +461,8 @@ static void put_at(serve_call *c, const char *name, const serve_part *part, cons
 static void begin_item(serve_call *c, const serve_part *part, base_buf *out) {
     put_item(c, "response.output_item.added", part, item_json(c, part, "in_progress", false), out);
     if (part->kind == SERVE_PART_CALL) return;
-    put_at(c, "response.content_part.added", part, "part",
-           content_json(part->kind, json_string("")), out);
+    put_at(c, "response.content_part.added", part,
+           at_item(part, "part", content_json(c, part, false)), NULL, out);
 }
 
 static void more_of_item(serve_call *c, const serve_part *part, const serve_event *e,
@@ -449,17 +470,22 @@ static void more_of_item(serve_call *c, const serve_part *part, const serve_even
     static const char *const names[] = {"response.reasoning_text.delta",
                                         "response.output_text.delta",
                                         "response.function_call_arguments.delta"};
-    put_at(c, names[part->kind], part, "delta", serve_json_text(e->text, e->n_bytes), out);
+    json_t *logprobs = part->kind == SERVE_PART_TEXT ? json_array() : NULL;
+    if (logprobs && e->token) json_array_append_new(logprobs, serve_openai_logprob(e->token));
+    put_at(c, names[part->kind], part, at_item(part, "delta", serve_json_text(e->text, e->n_bytes)),
+           logprobs, out);
 }
 
 static void end_item(serve_call *c, const serve_part *part, base_buf *out) {
     static const char *const names[] = {"response.reasoning_text.done", "response.output_text.done",
                                         "response.function_call_arguments.done"};
     const bool call = part->kind == SERVE_PART_CALL;
-    put_at(c, names[part->kind], part, call ? "arguments" : "text", serve_part_text(c, part), out);
+    put_at(c, names[part->kind], part,
+           at_item(part, call ? "arguments" : "text", serve_part_text(c, part)),
+           part->kind == SERVE_PART_TEXT ? logprobs_json(c, part) : NULL, out);
     if (!call)
-        put_at(c, "response.content_part.done", part, "part",
-               content_json(part->kind, serve_part_text(c, part)), out);
+        put_at(c, "response.content_part.done", part,
+               at_item(part, "part", content_json(c, part, true)), NULL, out);
     put_item(c, "response.output_item.done", part, item_json(c, part, status_of(c, part), true),
              out);
 }

@@ -9,6 +9,7 @@
  *   prepare.c   a body becomes a call: model, request, tokens (connection's thread)
  *   worker.c    the one thread that owns engines and batches
  *   sleep.c     models that are released while nobody uses them
+ *   rules_cache.c  grammars that come again
  *   jobs.c      one answer on the worker: from the batch's callbacks to events
  *   stream.c    the bytes between worker and connection
  *   door.h   the door for protocols
@@ -33,6 +34,7 @@ typedef struct serve_job serve_job;
 typedef struct serve_exchange serve_exchange;
 typedef struct serve_replay serve_replay;
 typedef struct serve_grounds serve_grounds;
+typedef struct serve_rules serve_rules;
 
 enum { SERVE_DEPTH_MAX = 256, SERVE_STOPS_MAX = 16, SERVE_N_MAX = 8, SERVE_TOP_MAX = 20 };
 
@@ -95,6 +97,9 @@ typedef struct serve_metrics {
     uint64_t step_jobs;      /* jobs in them */
     uint64_t cancelled;      /* calls whose client left */
     uint64_t longest;        /* tokens of the longest timeline */
+    uint64_t rules_known;    /* grammars that were there already */
+    uint64_t rules_made;     /* that were not */
+    uint32_t rules;          /* that are kept */
     uint32_t running;        /* calls being worked on */
     uint32_t waiting;        /* calls in the queue */
     double cache_use;        /* share of the cache, of the fullest model */
@@ -131,6 +136,8 @@ struct serve_server {
     bool cut;                  /* end all calls now */
     bool quit;                 /* the worker ends when it has no calls */
     serve_replay *replay;      /* last answers in parts; owned */
+    serve_rules *rules[32];    /* grammars that come again; held */
+    uint64_t rules_clock;      /* how often they were asked for */
     serve_metrics metrics;     /* what has happened */
 };
 
@@ -142,8 +149,8 @@ typedef struct serve_inside {
     serve_model *held;           /* that is kept awake by this call; NULL: none */
     void **kept;                 /* [n_kept] memory that lives as long as the call; owned */
     size_t n_kept, cap_kept;     /* how many; room */
-    rotor_grammar *grammar;      /* what answers are kept to; owned; NULL: nothing */
     serve_grounds *grounds;      /* what a knowledge store had for it; owned; NULL: not asked */
+    serve_rules *rules;          /* what answers are kept to; held; NULL: nothing */
     base_mutex *lock;            /* guards up to the next chapter */
     int refs;                    /* threads that hold it */
     struct MHD_Connection *conn; /* who reads; NULL: has left */
@@ -287,6 +294,23 @@ const char *serve_instead(const serve_call *c);
 /* The answer's text as it may be sent; text NULL: the end. */
 const char *serve_mark(serve_job *j, const char *text, size_t *n_bytes);
 void serve_grounds_free(serve_grounds *g);
+
+/* ---- Rules that come again (rules_cache.c) ----------------------------------------------------
+ */
+
+typedef struct serve_rules_wish {
+    rotor_grammar_kind kind; /* of rules that are no calls */
+    const char *text;        /* the rules, or tools of calls */
+    bool calls;              /* of calls … */
+    bool required, single;   /* … see rotor_call_options */
+} serve_rules_wish;
+/* Rules for the call's answers, known or new; they go with the call. */
+rotor_status serve_rules_take(serve_call *c, const serve_rules_wish *w, rotor_error *err);
+void serve_rules_release(serve_call *c);
+/* The worker's: an answer has ended; failed: with an error. */
+void serve_rules_review(serve_call *c, bool failed);
+/* The model's engine is about to go, and nobody holds it. */
+void serve_rules_forget(serve_server *s, const serve_model *m);
 
 /* ---- Exchanges (http.c) ---------------------------------------------------------------------- */
 

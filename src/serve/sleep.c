@@ -55,6 +55,7 @@ static void close_model(serve_model *m) {
 
 void serve_close_models(serve_server *s) {
     for (size_t i = 0; s->models && i < s->opt.n_models; i++) {
+        serve_rules_forget(s, &s->models[i]);
         close_model(&s->models[i]);
         base_buf_free(&s->models[i].facts);
     }
@@ -199,6 +200,7 @@ static void put_to_sleep(serve_server *s, serve_model *m) {
     base_mutex_unlock(s->lock);
     if (!now) return;
     const uint64_t before = base_rss_bytes();
+    serve_rules_forget(s, m);
     close_model(m);
     base_give_memory_back();
     const uint64_t after = base_rss_bytes();

@@ -57,8 +57,8 @@ static void call_free(serve_call *c) {
     }
     for (size_t i = 0; i < in->n_kept; i++) base_free(in->kept[i]);
     base_free(in->kept);
-    rotor_grammar_free(&in->grammar);
     serve_grounds_free(in->grounds);
+    serve_rules_release(c);
     serve_let_go(c);
     base_buf_free(&in->out);
     base_buf_free(&in->scratch);

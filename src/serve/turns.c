@@ -49,7 +49,7 @@ bool serve_turn_call(serve_turns *t, const char *id, const char *name, const cha
     void *calls = (void *)(uintptr_t)last->calls;
     if (!grow(t->c, &calls, last->n_calls, &t->n_room, sizeof *last->calls)) return false;
     ((rotor_tool_call *)calls)[last->n_calls++] =
-        (rotor_tool_call){.name = name, .arguments = arguments};
+        (rotor_tool_call){.name = name, .arguments = arguments, .id = id};
     last->calls = calls;
     return !id || remember(t, id, name);
 }

@@ -71,7 +71,8 @@ static void turns_become_messages(void **state) {
     opt.date = "2025-06-28";
     opt.effort = ROTOR_EFFORT_HIGH;
     opt.tools = TOOLS;
-    const rotor_tool_call calls[] = {{"get", "{}"}, {"get", "{\"a\":1}"}};
+    const rotor_tool_call calls[] = {{.name = "get", .arguments = "{}"},
+                                     {.name = "get", .arguments = "{\"a\":1}"}};
     const rotor_turn turns[] = {
         {.role = "system", .content = "Be brief."},
         {.role = "developer", .content = "Be kind."},
@@ -164,7 +165,7 @@ static void bad_turns_are_refused(void **state) {
     rotor_engine *e = open_model("harmony"), *plain = open_model("plain");
     rotor_chat_options opt = rotor_chat_options_default();
     const uint32_t far = 300;
-    const rotor_tool_call call = {"f", "{}"};
+    const rotor_tool_call call = {.name = "f", .arguments = "{}"};
     const rotor_turn fine = {.role = "user", .content = "q"};
     const rotor_turn called = {.role = "assistant", .content = "", .calls = &call, .n_calls = 1};
     expect_error(e, &(rotor_turn){.content = "q"}, NULL, ROTOR_E_ARG, "role or content");
@@ -492,7 +493,7 @@ static void out_of_memory(void **state) {
     rotor_engine *e = open_model("harmony");
     rotor_chat_options opt = rotor_chat_options_default();
     opt.tools = TOOLS;
-    const rotor_tool_call call = {"f", "{}"};
+    const rotor_tool_call call = {.name = "f", .arguments = "{}"};
     const rotor_turn turns[] = {
         {.role = "system", .content = "Be brief."},
         {.role = "assistant", .reasoning = "x", .content = "y", .calls = &call, .n_calls = 1}};

@@ -370,11 +370,58 @@ static void work_is_bounded(void **state) {
                          many("}", "", 0, "")));
 }
 
+/* Schemas as rules of a grammar; references stay inside their own. */
+static void schemas_are_parts_of_grammars(void **state) {
+    static const char gbnf[] = "root ::= \"<\" one \">\" space two";
+    const grammar_part parts[] = {
+        {"one", base_str_of("{\"$ref\":\"#/$defs/v\",\"$defs\":{\"v\":{\"enum\":[\"a\"]}}}"),
+         "first"},
+        {"two", base_str_of("{\"$ref\":\"#/$defs/v\",\"$defs\":{\"v\":{\"type\":\"integer\"}}}"),
+         "second"}};
+    const grammar_part bad = {"one", base_str_of("{\"not\":{}}"), "first"};
+    static const struct {
+        const char *text;
+        bool fits;
+    } rows[] = {
+        {"<\"a\"> 12", true}, {"<\"a\">12", true}, {"<1>\"a\"", false}, {"<\"b\"> 1", false}};
+    grammar *g = NULL;
+    grammar_masks *m = NULL;
+    rotor_error err = {0};
+    (void)state;
+    assert_int_equal(grammar_from_parts(&g, base_str_of(gbnf), parts, 2, &err), ROTOR_OK);
+    assert_int_equal(grammar_masks_create(&m, g, NULL, NULL, NULL), ROTOR_OK);
+    for (size_t i = 0; i < BASE_COUNT(rows); i++) {
+        uint32_t s = grammar_start(m);
+        assert_int_equal(grammar_put(m, s, base_str_of(rows[i].text), &s, NULL), ROTOR_OK);
+        assert_int_equal(s != GRAMMAR_DEAD && grammar_may_end(m, s), rows[i].fits);
+    }
+    grammar_masks_free(&m);
+    grammar_free(&g);
+    assert_int_equal(grammar_from_parts(&g, base_str_of("root ::= one"), &bad, 1, &err),
+                     ROTOR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "first"));
+    assert_int_equal(grammar_from_parts(&g, base_str_of("root ::= three"), parts, 2, &err),
+                     ROTOR_E_FORMAT);
+    for (long n = 1;; n++) {
+        base_fault_after(n);
+        const rotor_status st = grammar_from_parts(&g, base_str_of(gbnf), parts, 2, &err);
+        const bool fired = base_fault_fired();
+        base_fault_after(0);
+        assert_true(st == ROTOR_OK || (fired && st == ROTOR_E_NOMEM));
+        if (st == ROTOR_OK) grammar_free(&g);
+        if (!fired) break;
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keywords_are_kept_to),        cmocka_unit_test(integers_are_exact),
-        cmocka_unit_test(errors_name_their_place),     cmocka_unit_test(large_schemas_are_bounded),
-        cmocka_unit_test(many_required_keys_are_read), cmocka_unit_test(work_is_bounded),
+        cmocka_unit_test(keywords_are_kept_to),
+        cmocka_unit_test(integers_are_exact),
+        cmocka_unit_test(errors_name_their_place),
+        cmocka_unit_test(large_schemas_are_bounded),
+        cmocka_unit_test(many_required_keys_are_read),
+        cmocka_unit_test(work_is_bounded),
+        cmocka_unit_test(schemas_are_parts_of_grammars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

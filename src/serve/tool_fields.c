@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Functions that a model may call: tools, tool_choice and parallel_tool_calls in the form of the
+ * chat protocol, into which the others bring theirs.
+ *
+ * Models of the Harmony format have a format of their own for calls. Others write them in the text
+ * of their answer: rules keep calls to the parameters of their functions, from the first token
+ * where a call is asked for, else from where one begins.
+ */
+#include "serve/serve_internal.h"
+
+/* A list with only what is known: equal tools give equal tokens, whatever else was said. */
+static json_t *known_tools(const json_t *list, const char *only) {
+    json_t *out = json_array();
+    const json_t *tool;
+    size_t i;
+    json_array_foreach(list, i, tool) {
+        const char *type = json_string_value(json_object_get(tool, "type"));
+        const json_t *fn = json_object_get(tool, "function");
+        const char *name = json_string_value(json_object_get(fn, "name"));
+        if (!type || strcmp(type, "function") != 0 || !name) continue;
+        if (only && strcmp(only, name) != 0) continue;
+        json_t *copy = json_object();
+        json_object_set_new(copy, "name", json_string(name));
+        json_t *description = json_object_get(fn, "description");
+        if (json_is_string(description)) json_object_set(copy, "description", description);
+        json_t *parameters = json_object_get(fn, "parameters");
+        if (json_is_object(parameters)) json_object_set(copy, "parameters", parameters);
+        if (json_is_true(json_object_get(fn, "strict")))
+            json_object_set_new(copy, "strict", json_true());
+        json_array_append_new(out, json_pack("{s:s, s:o}", "type", "function", "function", copy));
+    }
+    return out;
+}
+
+json_t *serve_functions(const json_t *list, const char *type, bool untyped, const char *schema) {
+    json_t *out = json_array();
+    const json_t *tool;
+    size_t i;
+    json_array_foreach(list, i, tool) {
+        const char *is = json_string_value(json_object_get(tool, "type"));
+        if (is && is[0] ? strcmp(is, type) != 0 : !untyped) continue;
+        json_array_append_new(out,
+                              json_pack("{s:s, s:{s:O*, s:O*, s:O*, s:O*}}", "type", "function",
+                                        "function", "name", json_object_get(tool, "name"),
+                                        "description", json_object_get(tool, "description"),
+                                        "parameters", json_object_get(tool, schema), "strict",
+                                        json_object_get(tool, "strict")));
+    }
+    return out;
+}
+
+/* ==== Choice ================================================================================== */
+
+typedef struct wish {
+    bool none, required; /* no call; at least one */
+    const char *only;    /* of this function; NULL: of any */
+} wish;
+
+static bool read_choice(serve_at at, wish *out, serve_fault *f) {
+    const json_t *choice = serve_field(at, "tool_choice");
+    const char *word = json_string_value(choice);
+    if (!choice || (word && strcmp(word, "auto") == 0)) return true;
+    if (word) {
+        out->none = strcmp(word, "none") == 0;
+        out->required = strcmp(word, "required") == 0 || strcmp(word, "any") == 0;
+        return out->none || out->required ||
+               serve_refuse(f, "tool_choice", "invalid_value",
+                            "'tool_choice' is '%.40s': expected none, auto, required or an object",
+                            word);
+    }
+    out->only = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    out->required = true;
+    return out->only || serve_refuse(f, "tool_choice", "invalid_value",
+                                     "'tool_choice': expected none, auto, required or an object "
+                                     "{\"type\": \"function\", \"function\": {\"name\": …}}");
+}
+
+/* Calls are kept to what their functions take. Where they are not asked for, rules that are too
+ * large are done without. */
+static bool keep_calls(serve_call *c, const wish *w, bool single, serve_fault *f) {
+    const serve_rules_wish rules = {
+        .text = c->req.tools, .calls = true, .required = w->required, .single = single};
+    rotor_error err = {0};
+    if (!w->required && (c->req.gen.ignore_eog || c->inside->rules)) return true;
+    if (c->req.gen.ignore_eog || c->inside->rules)
+        return serve_refuse(f, "tool_choice", "invalid_value",
+                            "'tool_choice' says what the answer is: it does not go with %s",
+                            c->inside->rules ? "other rules for it" : "ignore_eos");
+    const rotor_status st = serve_rules_take(c, &rules, &err);
+    if (st == ROTOR_OK || (!w->required && st == ROTOR_E_FULL)) return true;
+    if (st == ROTOR_E_NOMEM) return serve_no_memory(f);
+    return serve_refuse(f, "tools",
+                        st == ROTOR_E_UNSUPPORTED ? "unsupported_parameter" : "invalid_value",
+                        "'tools': %.500s", err.message);
+}
+
+static bool keep_text(serve_call *c, json_t *tools, serve_fault *f) {
+    base_buf text = {0};
+    serve_put_json(&text, tools);
+    char *kept = text.failed ? NULL : serve_keep(c, text.len + 1, 1);
+    if (kept) memcpy(kept, text.data, text.len);
+    base_buf_free(&text);
+    c->req.tools = kept;
+    return kept || serve_no_memory(f);
+}
+
+bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f) {
+    const json_t *list;
+    bool parallel = true;
+    wish w = {0};
+    if (!serve_read_list(at, "tools", &list, f) || !read_choice(at, &w, f) ||
+        !serve_read_bool(at, "parallel_tool_calls", &parallel, f))
+        return false;
+    if (w.none) return true;
+    json_t *tools = known_tools(list, w.only);
+    if (!json_array_size(tools)) {
+        json_decref(tools);
+        if (w.only)
+            return serve_refuse(f, "tool_choice", "invalid_value",
+                                "'tool_choice' names %.60s, which is not among 'tools'", w.only);
+        return !w.required || serve_refuse(f, "tool_choice", "invalid_value",
+                                           "'tool_choice' asks for a call: there are no 'tools'");
+    }
+    if (!keep_text(c, tools, f)) return false;
+    const char *how = rotor_chat_calls(c->engine);
+    c->req.calls_in_text = how && !rotor_chat_has_parts(c->engine);
+    c->req.single_call = !parallel;
+    return !c->req.calls_in_text || keep_calls(c, &w, !parallel, f);
+}
