@@ -112,7 +112,7 @@ static uint32_t shared_with(const timeline *t, const uint32_t *ids, size_t n) {
     const uint32_t most = (uint32_t)BASE_MIN((size_t)run_session_len(t->s.run), n ? n - 1 : 0);
     uint32_t i = 0;
     while (i < most && have[i] == ids[i]) i++;
-    return i;
+    return run_session_reach(t->s.run, i);
 }
 
 static void forget(timeline *t) {
@@ -159,13 +159,13 @@ static timeline *choose(rotor_batch *b, const uint32_t *ids, size_t n, unsigned 
     if (best && !best->job && (!old || run_session_len(best->s.run) - k <= SCRAP)) return best;
     if (!old) return NULL;
     forget(old);
-    if (best && run_session_fork(old->s.run, best->s.run, k, NULL) != ROTOR_OK && !best->job)
-        return best; /* layers with a window have let go of what is before k */
+    if (best) (void)run_session_fork(old->s.run, best->s.run, k, NULL); /* or it begins anew */
     return old;
 }
 
 /* Free pages, from what is only kept warm. */
 static void free_pages(rotor_batch *b, uint32_t need) {
+    run_make_ring_room(b->e->run, need);
     while (run_free_pages(b->e->run) < need || run_free_ring_pages(b->e->run) < need) {
         timeline *old = NULL;
         for (uint32_t i = 0; i < b->n_line; i++) {

@@ -341,6 +341,7 @@ static rotor_status job_advance(gen_batch *b, job *j, rotor_error *err) {
     gen_task *t = &j->task;
     if (!decoding(j)) {
         j->at += j->n_rows;
+        run_session_mark(t->s, j->at == t->r.n_prompt);
         t->r.prompt_us = base_now_us() - t->start_us;
         if (t->opt->on_prompt && !t->opt->on_prompt(t->opt->user, j->at, t->r.n_prompt))
             j->cancel = true;

@@ -85,6 +85,7 @@ static rotor_status replay_all(run_engine *e, rotor_error *err) {
  * tried again before the next step. */
 rotor_status run_come_back(run_engine *e, rotor_error *err) {
     e->adrift = true;
+    for (run_session *s = e->sessions; s; s = s->next) run_drop_marks(s, 0); /* lost with it */
     run_drop_device(e);
     ROTOR_TRY(run_set_up_device(e, err));
     ROTOR_TRY(replay_all(e, err));

@@ -79,6 +79,8 @@ uint32_t run_max_logits(const run_engine *e); /* rows with logits per step */
 uint32_t run_free_pages(const run_engine *e);
 /* Of layers that keep only their window; UINT32_MAX: there are none. */
 uint32_t run_free_ring_pages(const run_engine *e);
+/* Drops marks until n of these are free, or no mark is left. */
+void run_make_ring_room(run_engine *e, uint32_t n);
 uint64_t run_memory_bytes(const run_engine *e);     /* cache, buffers, repacked head */
 uint64_t run_step_bytes(const run_engine *e);       /* weight bytes a decode step reads */
 uint64_t run_head_bytes(const run_engine *e);       /* of these, the output head's; staged: what its
@@ -101,10 +103,16 @@ run_engine *run_session_engine(const run_session *s);
 uint32_t run_session_max(const run_session *s);
 uint32_t run_session_len(const run_session *s); /* positions in the timeline */
 const uint32_t *run_session_tokens(const run_session *s);
-/* Keeps the first n positions, gives back pages and returns n. Where layers keep only their window,
- * what is before it cannot be had back: then nothing is kept, and 0 returned. */
+/* The most positions, n at most, that can be kept in going back to n: n, unless layers keep only
+ * their window and it is no longer there. Then that of a mark before it, or 0. */
+uint32_t run_session_reach(const run_session *s, uint32_t n);
+/* Keeps the first run_session_reach(s, n) positions, gives back pages, and returns how many. */
 uint32_t run_session_rewind(run_session *s, uint32_t n);
-/* Makes dst (empty, same engine) continue from the first n positions of src, sharing pages. */
+/* Remembers how to come back here, as far as pages allow: for the end of a prompt, and (end false)
+ * in the middle of one, where that is a while since the last. A session remembers few places. */
+void run_session_mark(run_session *s, bool end);
+/* Makes dst (empty, same engine) continue from the first n positions of src, sharing pages.
+ * ROTOR_E_UNSUPPORTED: n is not run_session_reach(src, n). */
 rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t n,
                               rotor_error *err);
 

@@ -2,8 +2,8 @@
  *
  * run_internal: the structures of run's files. engine.c owns the engine, device.c makes its device
  * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head,
- * forward.c records the pass, session.c keeps timelines and pages, session_file.c puts
- * one in a file.
+ * forward.c records the pass, session.c keeps timelines and pages, marks.c what it takes to go back
+ * in them, session_file.c puts one in a file.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H
@@ -88,6 +88,15 @@ struct run_engine {
     run_row *rows;                      /* [chunk] rows of a prompt chunk */
 };
 
+enum { RUN_MARKS = 6 };
+
+/* A place to go back to (marks.c): the ring pages of the window before it. */
+typedef struct run_mark {
+    uint32_t pos;   /* positions that are kept by going back there */
+    uint32_t first; /* block of the first page */
+    uint32_t *page; /* [ceil(pos / KERN_KEYS) - first], room for run_mark_pages; borrowed */
+} run_mark;
+
 struct run_session {
     run_engine *e;            /* borrowed */
     run_session *next, *prev; /* in e->sessions */
@@ -99,6 +108,9 @@ struct run_session {
     uint32_t n_pages;         /* held: ceil(len / KERN_KEYS) */
     uint32_t *ring;           /* the same for layers with a window, of which … */
     uint32_t ring_first;      /* … [ring_first, n_pages) are held */
+    run_mark mark[RUN_MARKS]; /* places to go back to, ascending */
+    uint32_t n_marks;         /* how many */
+    uint32_t *mark_pages;     /* [RUN_MARKS, run_mark_pages] their tables, owned */
 };
 
 /* engine.c: refuses positions that a model with learned ones does not have. */
@@ -118,6 +130,19 @@ rotor_status run_extend(run_engine *e, const run_row *row, uint32_t i, rotor_err
 /* session.c: first block whose positions layers that keep `keep` of them still read for position
  * pos. */
 uint32_t run_ring_needs(uint32_t pos, uint32_t keep);
+void run_page_release(run_pages *p, uint32_t page);
+/* session.c: whether the layers with a window have all that position n reads. */
+bool run_has_window(const run_session *s, uint32_t n);
+/* marks.c: pages of a mark at most. */
+uint32_t run_mark_pages(const model_hparams *hp);
+bool run_make_marks(run_session *s); /* their tables; false: out of memory */
+void run_drop_marks(run_session *s, uint32_t beyond);
+bool run_shed_mark(run_engine *e); /* drops one, of any session; false: there is none */
+/* The ring pages with which s goes back to n = run_session_reach(s, n): returns the block of
+ * (*pages)[0]. */
+uint32_t run_ring_of(const run_session *s, uint32_t n, const uint32_t **pages);
+/* Gives dst, which has none, the marks of src up to `beyond`. */
+void run_share_marks(run_session *dst, const run_session *src, uint32_t beyond);
 /* session.c: gives an empty session pages for len positions, ring pages from block ring_first or
  * later. False, and none taken: too few are free. */
 bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first);

@@ -3,10 +3,10 @@
  * Sessions: token timelines over shared cache pages, and the step that extends them.
  *
  * Layers with a window may have pages of their own, of which a session keeps only the last: enough
- * for the rows of a step, and for going back a little.
+ * for the rows of a step, and for going back a little; marks.c is for going back further.
  *
  * Invariants: (S1) a session holds exactly the pages of its len positions, and ring pages from
- * block ring_first on; (S2) refs[p] counts the sessions that hold p, and p is on the free stack
+ * block ring_first on; (S2) refs[p] counts the sessions and marks that hold p, and p is on the free stack
  * exactly when it is 0; (S3) a page is written only while one session holds it: extending into a
  * shared page copies it first.
  */
@@ -18,7 +18,7 @@
 
 static uint32_t pages_for(uint32_t n_tok) { return n_tok / KERN_KEYS + (n_tok % KERN_KEYS != 0); }
 
-static void page_release(run_pages *p, uint32_t page) {
+void run_page_release(run_pages *p, uint32_t page) {
     assert(p->refs[page] > 0); /* S2 */
     if (--p->refs[page] == 0) p->free[p->n_free++] = page;
 }
@@ -31,6 +31,12 @@ static bool page_take(run_pages *p, uint32_t *page) {
     return true;
 }
 
+/* A ring page, of a mark if need be. */
+static bool ring_take(run_engine *e, uint32_t *page) {
+    run_make_ring_room(e, 1);
+    return page_take(&e->ring, page);
+}
+
 /* Makes table[block] a page that only this session holds: a new one, or a copy of a shared one
  * (S3).
  */
@@ -38,10 +44,10 @@ static bool own_block(run_engine *e, bool ring, uint32_t *table, uint32_t block,
     run_pages *p = ring ? &e->ring : &e->pages;
     uint32_t page;
     if (!is_new && p->refs[table[block]] == 1) return true;
-    if (!page_take(p, &page)) return false;
+    if (!(ring ? ring_take(e, &page) : page_take(p, &page))) return false;
     if (!is_new) {
         dev_copy_page(e->d, ring, page, table[block]);
-        page_release(p, table[block]);
+        run_page_release(p, table[block]);
     }
     table[block] = page;
     return true;
@@ -59,9 +65,9 @@ static bool own_pages(run_session *s) {
     if (!own_block(e, false, s->pages, block, is_new)) return false;
     if (e->ring.n) {
         for (; s->ring_first < run_ring_needs(s->len, e->ring_keep); s->ring_first++)
-            page_release(&e->ring, s->ring[s->ring_first]);
+            run_page_release(&e->ring, s->ring[s->ring_first]);
         if (!own_block(e, true, s->ring, block, is_new)) {
-            if (is_new) page_release(&e->pages, s->pages[block]);
+            if (is_new) run_page_release(&e->pages, s->pages[block]);
             return false;
         }
     }
@@ -75,6 +81,7 @@ bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first) {
     assert(s->n_pages == 0 && len <= s->max_tok);
     if (e->ring.n)
         ring_first = BASE_MAX(ring_first, BASE_MIN(n, run_ring_needs(len, e->ring_keep)));
+    if (e->ring.n) run_make_ring_room(e, n - ring_first);
     if (e->pages.n_free < n || (e->ring.n && e->ring.n_free < n - ring_first)) return false;
     for (uint32_t i = 0; i < n; i++) {
         page_take(&e->pages, &s->pages[i]);
@@ -102,7 +109,7 @@ rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_t
     s->tokens = base_alloc_array(max_tok, sizeof *s->tokens);
     s->pages = base_alloc_array(pages_for(max_tok), sizeof *s->pages);
     s->ring = e->ring.n ? base_alloc_array(pages_for(max_tok), sizeof *s->ring) : NULL;
-    if (!s->tokens || !s->pages || (e->ring.n && !s->ring)) {
+    if (!s->tokens || !s->pages || (e->ring.n && (!s->ring || !run_make_marks(s)))) {
         run_session_free(&s);
         return base_fail_nomem(err, "creating a session");
     }
@@ -121,6 +128,7 @@ void run_session_free(run_session **sp) {
     base_free(s->tokens);
     base_free(s->pages);
     base_free(s->ring);
+    base_free(s->mark_pages);
     base_free(s);
     *sp = NULL;
 }
@@ -134,21 +142,56 @@ void run_session_expect(run_session *s, uint32_t k) {
     s->expect = BASE_MIN(k, (uint32_t)DEV_STAGED_BEST);
 }
 
-/* Whether the layers with a window have all that position n reads. */
-static bool has_window(const run_session *s, uint32_t n) {
+bool run_has_window(const run_session *s, uint32_t n) {
     return !s->e->ring.n || run_ring_needs(n, s->e->m->hp.window) >= s->ring_first;
+}
+
+/* Gives back the pages beyond those of n positions. */
+static void cut(run_session *s, uint32_t n) {
+    while (s->n_pages > pages_for(n)) {
+        run_page_release(&s->e->pages, s->pages[--s->n_pages]);
+        if (s->e->ring.n && s->n_pages >= s->ring_first)
+            run_page_release(&s->e->ring, s->ring[s->n_pages]);
+    }
+    s->ring_first = BASE_MIN(s->ring_first, s->n_pages);
+    s->len = n;
+}
+
+/* Takes n positions of src, which can go back there, to the empty session dst. */
+static void share(run_session *dst, const run_session *src, uint32_t n) {
+    run_engine *e = dst->e;
+    const uint32_t *ring = NULL;
+    const uint32_t first = e->ring.n ? run_ring_of(src, n, &ring) : 0;
+    dst->n_pages = pages_for(n);
+    dst->ring_first = BASE_MIN(first, dst->n_pages);
+    for (uint32_t i = 0; i < dst->n_pages; i++) {
+        dst->pages[i] = src->pages[i];
+        e->pages.refs[dst->pages[i]]++;
+    }
+    for (uint32_t i = dst->ring_first; ring && i < dst->n_pages; i++) {
+        dst->ring[i] = ring[i - first];
+        e->ring.refs[dst->ring[i]]++;
+    }
+    dst->len = n;
+}
+
+/* Replaces the ring by that of the mark with which s goes back to n. */
+static void go_back(run_session *s, uint32_t n) {
+    run_engine *e = s->e;
+    const uint32_t *ring, first = run_ring_of(s, n, &ring), end = pages_for(n);
+    for (uint32_t i = first; i < end; i++) e->ring.refs[ring[i - first]]++;
+    for (uint32_t i = s->ring_first; i < s->n_pages; i++) run_page_release(&e->ring, s->ring[i]);
+    for (uint32_t i = first; i < end; i++) s->ring[i] = ring[i - first];
+    while (s->n_pages > end) run_page_release(&e->pages, s->pages[--s->n_pages]);
+    s->ring_first = first;
 }
 
 uint32_t run_session_rewind(run_session *s, uint32_t n) {
     assert(n <= s->len);
-    if (!has_window(s, n)) n = 0;
-    s->len = n;
-    while (s->n_pages > pages_for(n)) {
-        page_release(&s->e->pages, s->pages[--s->n_pages]);
-        if (s->e->ring.n && s->n_pages >= s->ring_first)
-            page_release(&s->e->ring, s->ring[s->n_pages]);
-    }
-    s->ring_first = BASE_MIN(s->ring_first, s->n_pages);
+    n = run_session_reach(s, n);
+    if (n && !run_has_window(s, n)) go_back(s, n);
+    cut(s, n);
+    run_drop_marks(s, n);
     return n;
 }
 
@@ -159,23 +202,14 @@ rotor_status run_session_fork(run_session *dst, const run_session *src, uint32_t
         return base_fail(err, ROTOR_E_FULL,
                          "the session holds %u tokens at most, %u were to be shared", dst->max_tok,
                          n);
-    if (!has_window(src, n))
+    if (run_session_reach(src, n) != n)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "the first %u tokens of a session cannot be shared: layers with a window "
                          "keep only that, of its %u tokens",
                          n, src->len);
     memcpy(dst->tokens, src->tokens, n * sizeof *src->tokens);
-    for (uint32_t i = 0; i < pages_for(n); i++) {
-        dst->pages[i] = src->pages[i];
-        dst->e->pages.refs[dst->pages[i]]++;
-    }
-    dst->n_pages = pages_for(n);
-    dst->ring_first = BASE_MIN(src->ring_first, dst->n_pages);
-    for (uint32_t i = dst->ring_first; dst->e->ring.n && i < dst->n_pages; i++) {
-        dst->ring[i] = src->ring[i];
-        dst->e->ring.refs[dst->ring[i]]++;
-    }
-    dst->len = n;
+    share(dst, src, n);
+    run_share_marks(dst, src, n);
     return ROTOR_OK;
 }
 
@@ -278,6 +312,7 @@ static rotor_status eval_chunk(run_session *s, const uint32_t *tokens, uint32_t 
 rotor_status run_session_sync(run_session *s, const uint32_t *tokens, uint32_t n,
                               run_progress progress, void *user, uint32_t *n_reused,
                               rotor_error *err) {
+    enum { TEXT = 8 };
     assert(n >= 1);
     if (n > s->max_tok)
         return base_fail(err, ROTOR_E_FULL,
@@ -289,12 +324,14 @@ rotor_status run_session_sync(run_session *s, const uint32_t *tokens, uint32_t n
     const uint32_t chunk = s->e->opt.chunk;
     at = run_session_rewind(s, at);
     if (n_reused) *n_reused = at;
+    const bool text = n - at >= TEXT; /* not the next token of somebody who feeds one at a time */
     while (at < n) {
         if (progress && !progress(user, at, n))
             return base_fail(err, ROTOR_E_CANCELLED, "stopped after %u of %u prompt tokens", at, n);
         uint32_t k = BASE_MIN(chunk, n - at);
         ROTOR_TRY(eval_chunk(s, tokens + at, k, at + k == n, err));
         at += k;
+        if (text) run_session_mark(s, at == n);
     }
     if (progress) progress(user, n, n);
     return ROTOR_OK;

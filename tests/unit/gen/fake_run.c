@@ -103,6 +103,11 @@ uint32_t run_session_rewind(run_session *s, uint32_t n) {
     return s->n = n;
 }
 
+void run_session_mark(run_session *s, bool end) {
+    (void)s;
+    (void)end;
+}
+
 void run_session_free(run_session **s) {
     if (!s || !*s) return;
     run_session_rewind(*s, 0);

@@ -30,7 +30,8 @@ typedef struct world {
     base_rng rng;       /* of the operations */
     unsigned full, bad; /* how often a step was refused, by reason */
     unsigned split;  /* steps of few rows with one beyond KERN_SPAN: threads share its attention */
-    unsigned gone;   /* how often a window was no longer there */
+    unsigned gone;   /* how often a window was no longer there … */
+    unsigned marked; /* … and how often a mark had it */
     unsigned copied; /* how often a step took more pages than borders were crossed */
 } world;
 
@@ -60,6 +61,12 @@ static void pages_add_up(const world *w, bool ring) {
         assert_int_equal(s->n_pages, (s->len + KERN_KEYS - 1) / KERN_KEYS);
         for (uint32_t b = ring ? s->ring_first : 0; b < s->n_pages; b++)
             refs[(ring ? s->ring : s->pages)[b]]++;
+        for (uint32_t m = 0; ring && m < s->n_marks; m++) {
+            const run_mark *k = &s->mark[m];
+            assert_true(k->pos <= s->len && (m == 0 || s->mark[m - 1].pos < k->pos)); /* M1 */
+            for (uint32_t b = k->first; b < (k->pos + KERN_KEYS - 1) / KERN_KEYS; b++)
+                refs[k->page[b - k->first]]++;
+        }
     }
     for (uint32_t i = 0; i < p->n_free; i++) on_stack[p->free[i]]++;
     for (uint32_t i = 0; i < p->n; i++) {
@@ -115,14 +122,20 @@ static void extend(world *w) {
     w->copied += st == ROTOR_OK && free_before - w->e->pages.n_free > borders;
 }
 
-/* What a step added can always be taken back, and some more; further back all is gone, or nothing.
- */
+/* What a step added can always be taken back, and some more; further back what is kept ends at a
+ * mark, or there is none. */
 static void rewind_some(world *w, run_session *s) {
     const uint32_t len = s->len, n = len - base_rng_below(&w->rng, len / 2 + 1);
+    const bool within = run_has_window(s, n);
+    uint32_t at_mark = 0;
+    for (uint32_t m = 0; m < s->n_marks; m++)
+        if (s->mark[m].pos <= n) at_mark = s->mark[m].pos;
+    assert_true(within || len - n > CHUNK);
     const uint32_t kept = run_session_rewind(s, n);
-    assert_true(kept == n || (kept == 0 && w->e->ring.n && len - n > CHUNK));
+    assert_true(kept == n || (!within && kept >= at_mark && kept < n));
     assert_int_equal(s->len, kept);
     w->gone += kept != n;
+    w->marked += !within && kept > 0;
 }
 
 static void one_step(world *w) {
@@ -133,10 +146,11 @@ static void one_step(world *w) {
         const run_session *src = any(w);
         if (src && src != w->s[i] && src->len) {
             uint32_t n = base_rng_below(&w->rng, src->len + 1);
+            const bool reached = run_session_reach(src, n) == n;
             rotor_status st = run_session_fork(w->s[i], src, n, NULL);
-            const bool gone = src->ring_first > 0 && st == ROTOR_E_UNSUPPORTED;
-            assert_true(gone || st == (n > max ? ROTOR_E_FULL : ROTOR_OK));
-            w->gone += gone;
+            assert_int_equal(st, n > max ? ROTOR_E_FULL : reached ? ROTOR_OK : ROTOR_E_UNSUPPORTED);
+            w->gone += !reached;
+            w->marked += st == ROTOR_OK && !run_has_window(src, n);
         }
     } else if (what == 0)
         run_session_free(&w->s[i]);
@@ -144,8 +158,10 @@ static void one_step(world *w) {
         rewind_some(w, w->s[i]);
     else if (what <= 6)
         answers_like_alone(w, w->s[i]);
-    else
+    else {
         extend(w);
+        if (w->s[i]->len % 8 == 0) run_session_mark(w->s[i], true);
+    }
 }
 
 static void live(tiny_kind kind, uint32_t n_layer) {
@@ -169,9 +185,10 @@ static void live(tiny_kind kind, uint32_t n_layer) {
     for (int i = 0; i < N; i++) run_session_free(&w.s[i]);
     assert_int_equal(run_free_pages(w.e), PAGES);
     assert_int_equal(w.e->ring.n_free, w.e->ring.n);
-    print_message("%u full, %u bad, %u copied, %u split, %u gone\n", w.full, w.bad, w.copied,
-                  w.split, w.gone);
+    print_message("%u full, %u bad, %u copied, %u split, %u gone, %u marked\n", w.full, w.bad,
+                  w.copied, w.split, w.gone, w.marked);
     assert_int_equal(w.gone > 5, kind == TINY_GPT_OSS);
+    assert_int_equal(w.marked > 0, kind == TINY_GPT_OSS);
     assert_true(w.full > 20 && w.bad > 20 && w.copied > 15 &&
                 w.split > 20); /* every border was visited */
     run_free(&w.e);
@@ -191,8 +208,79 @@ static void layers_with_a_window_keep_only_that(void **state) {
     live(TINY_GPT_OSS, 3);
 }
 
+/* Two timelines of the same tokens, of which only one had a window; and, from here on, the same
+ * logits. */
+static void same_from(run_session *s, run_session *whole, uint32_t n) {
+    const size_t bytes = 97 * sizeof(float);
+    assert_int_equal(s->len, n);
+    run_session_rewind(whole, n);
+    for (uint32_t i = 0; i < 2 * KERN_KEYS; i++) {
+        const run_row a = {s, (n + i * 5) % 97, true}, b = {whole, (n + i * 5) % 97, true};
+        assert_int_equal(run_eval(s->e, &a, 1, NULL), ROTOR_OK);
+        assert_int_equal(run_eval(whole->e, &b, 1, NULL), ROTOR_OK);
+        assert_memory_equal(run_logits(s->e, 0), run_logits(whole->e, 0), bytes);
+    }
+}
+
+static run_session *long_one(run_engine *e, uint32_t n) {
+    uint32_t line[MAX_TOK];
+    run_session *s = NULL;
+    for (uint32_t i = 0; i < n; i++) line[i] = (i * 31 + i / 5) % 97;
+    assert_int_equal(run_session_create(&s, e, MAX_TOK, NULL), ROTOR_OK);
+    for (uint32_t at = 100; at < n; at += 150) /* prompts, and answers between them */
+        assert_int_equal(run_session_sync(s, line, at, NULL, NULL, NULL, NULL), ROTOR_OK);
+    assert_int_equal(run_session_sync(s, line, n, NULL, NULL, NULL, NULL), ROTOR_OK);
+    return s;
+}
+
+/* Far beyond the window there is a way back to each end of a prompt that is remembered: by this
+ * session, by one that shares it, after pages have run short. */
+static void marks_are_ways_back(void **state) {
+    (void)state;
+    char path[96];
+    world w = {0};
+    const model_options mo = {.i2s = -1};
+    const tiny_shape small = {3, 64, 2, 1, 64, 97, 512};
+    tiny_write(tiny_path(path, "marks.gguf"), TINY_GPT_OSS, small, 3, NULL);
+    assert_int_equal(par_create(&w.pool, 2, false, NULL), ROTOR_OK);
+    assert_int_equal(model_open(&w.m, path, &mo, NULL), ROTOR_OK);
+    unlink(path);
+    w.e = engine(&w, 2 * PAGES, 2);
+    w.alone = engine(&w, MAX_TOK / KERN_KEYS + 1, 0);
+    run_session *a = long_one(w.e, 850), *whole = long_one(w.alone, 850), *b = NULL;
+    assert_int_equal(run_session_create(&b, w.e, MAX_TOK, NULL), ROTOR_OK);
+    assert_int_equal(run_session_reach(a, 845), 845);         /* the ring has it */
+    assert_int_equal(run_session_reach(a, 420), 400);         /* of 100, 250, 400 and so on */
+    assert_int_equal(run_session_reach(a, 399), 399);         /* the prompt once more */
+    assert_int_equal(run_session_reach(a, 99), 99);           /* all the way to the first */
+    assert_int_equal(run_session_fork(b, a, 420, NULL), ROTOR_E_UNSUPPORTED);
+    assert_int_equal(run_session_fork(b, a, 399, NULL), ROTOR_OK);
+    same_from(b, whole, 399);
+    assert_int_equal(run_session_reach(b, 300), 300); /* its ring goes back that far */
+    assert_int_equal(run_session_rewind(b, 102), 100); /* a mark that came with the share */
+    same_from(b, whole, 100);
+    run_session_free(&whole);
+    whole = long_one(w.alone, 850);
+    assert_int_equal(run_session_rewind(a, 420), 400);
+    same_from(a, whole, 400);
+    assert_true(run_session_reach(a, 251) > 0);
+    while (run_shed_mark(w.e)) {
+    }
+    assert_int_equal(run_session_reach(a, 101), 0); /* nothing is kept, and nothing is wrong */
+    assert_int_equal(run_session_rewind(a, 101), 0);
+    run_session_free(&a);
+    run_session_free(&b);
+    run_session_free(&whole);
+    assert_int_equal(w.e->ring.n_free, w.e->ring.n);
+    run_free(&w.e);
+    run_free(&w.alone);
+    model_close(&w.m);
+    par_free(&w.pool);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(marks_are_ways_back),
         cmocka_unit_test(a_random_life_keeps_pages_and_answers),
         cmocka_unit_test(layers_with_a_window_keep_only_that),
     };
