@@ -43,7 +43,10 @@ typedef struct rotor_turn {
     const rotor_tool_call *calls; /* [n_calls] of "assistant", behind its content */
     size_t n_calls;               /* how many */
     const uint32_t *ids;          /* [n_ids] of "assistant": the answer as it was generated. It
-                                     stands for all the rest and keeps the session's cache of use */
+                                     stands for all the rest and keeps the session's cache of use.
+                                     In a format without parts it stands for content, without the
+                                     id that ended it, and only where the template writes content
+                                     unchanged and a control token behind it */
     size_t n_ids;                 /* 0: not known */
     const char *call_id;          /* of "tool": id of the call; NULL: the oldest without a result */
 } rotor_turn;

@@ -125,6 +125,14 @@ static void list_turn(listing *l, size_t i, const rotor_turn *t) {
                                                .id = text_of(t->calls[k].id)};
 }
 
+/* Answers among the turns as the ids they were generated as. */
+static void put_known(chat_prompt *p, const rotor_turn *turns, size_t n) {
+    size_t part = 0;
+    for (size_t i = 0; i < n; i++)
+        part =
+            chat_prompt_known(p, part, text_of(turns[i].content), turns[i].ids, turns[i].n_ids);
+}
+
 static rotor_status render_template(const rotor_engine *e, const rotor_turn *turns, size_t n,
                                     const char *tools, text_ids *ids, base_buf *text,
                                     rotor_error *err) {
@@ -141,6 +149,7 @@ static rotor_status render_template(const rotor_engine *e, const rotor_turn *tur
                                  .tools = text_of(tools),
                                  .add_reply = true};
     rotor_status status = chat_render_all(e->tmpl, &c, &rendered, err);
+    put_known(&rendered, turns, n);
     if (status == ROTOR_OK) status = chat_encode(&rendered, e->m->vocab, ids, err);
     *text = rendered.text;
     rendered.text = (base_buf){0};

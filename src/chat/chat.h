@@ -68,8 +68,10 @@ const char *chat_builtin_name(size_t i);
 
 /* A prompt in parts; owned by the caller, freed by chat_prompt_free. */
 typedef struct chat_part {
-    size_t begin, end; /* byte range in text */
-    bool literal;      /* user text: control tokens are not parsed in it */
+    size_t begin, end;   /* byte range in text */
+    bool literal;        /* user text: control tokens are not parsed in it */
+    const uint32_t *ids; /* [n_ids] that it was generated as, borrowed */
+    size_t n_ids;        /* 0: not known */
 } chat_part;
 typedef struct chat_prompt {
     base_buf text;    /* the rendered prompt */
@@ -91,10 +93,15 @@ rotor_status chat_render_all(const chat_template *t, const chat_conversation *ta
                              chat_prompt *out, rotor_error *err);
 /* How the models of a template write calls; NULL: it knows no tools. */
 const chat_family *chat_calls_of(const chat_template *t);
+/* A text that was generated: where it stands in the prompt as it is, the first time at or behind
+ * part `from`, its ids are known. Returns the part behind it; `from`: it is not there. */
+size_t chat_prompt_known(chat_prompt *p, size_t from, base_str text, const uint32_t *ids,
+                         size_t n_ids);
 /* Tokenises a rendered prompt: control tokens are found in template text only, the text between
  * them is encoded as one run, so that borders between parts do not change the ids. Exactly one BOS
- * if the vocabulary wants one or the prompt begins with its text. *out is written only on success.
- */
+ * if the vocabulary wants one or the prompt begins with its text. A part whose ids are known is
+ * these, if a control token follows it: then what stands before it is encoded as it was when it was
+ * the whole prompt. *out is written only on success. */
 rotor_status chat_encode(const chat_prompt *p, const text_vocab *v, text_ids *out,
                          rotor_error *err);
 /* Texts that end an answer beside the end-of-generation ids ("\nUser:" for plain); i from 0. */

@@ -99,6 +99,23 @@ static rotor_status encode_part(encoder *e, const chat_part *part) {
     return ROTOR_OK;
 }
 
+/* A control token begins where part i ends. */
+static bool ends_at_control(const encoder *e, const chat_prompt *p, size_t i) {
+    const chat_part *next = i + 1 < p->n_parts ? &p->parts[i + 1] : NULL;
+    uint32_t id = TEXT_NO_ID;
+    return next && !next->literal && next->end > next->begin &&
+           match(&e->find, e->text, next->begin, next->end, &id) && is_control(e->find.v, id);
+}
+
+static rotor_status put_known(encoder *e, const chat_part *part) {
+    ROTOR_TRY(end_run(e, part->begin));
+    for (size_t i = 0; i < part->n_ids; i++)
+        if (text_ids_push(&e->ids, part->ids[i]) != ROTOR_OK)
+            return base_fail_nomem(e->err, "encoding a prompt");
+    e->run = part->end;
+    return ROTOR_OK;
+}
+
 static rotor_status append(text_ids *out, bool bos, uint32_t bos_id, const text_ids *ids) {
     size_t before = out->n;
     rotor_status st = bos ? text_ids_push(out, bos_id) : ROTOR_OK;
@@ -116,7 +133,10 @@ rotor_status chat_encode(const chat_prompt *p, const text_vocab *v, text_ids *ou
         base_fail_nomem(err, "encoding a prompt");
         goto fail;
     }
-    for (size_t i = 0; i < p->n_parts && st == ROTOR_OK; i++) st = encode_part(&e, &p->parts[i]);
+    for (size_t i = 0; i < p->n_parts && st == ROTOR_OK; i++) {
+        const bool known = p->parts[i].n_ids && ends_at_control(&e, p, i);
+        st = known ? put_known(&e, &p->parts[i]) : encode_part(&e, &p->parts[i]);
+    }
     if (st == ROTOR_OK) st = end_run(&e, p->text.len);
     if (st != ROTOR_OK) goto fail;
     bool add_bos = text_adds_bos(v) && text_bos(v) != TEXT_NO_ID && !e.begins_bos;

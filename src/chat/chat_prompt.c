@@ -31,7 +31,8 @@ rotor_status chat_prompt_add(chat_prompt *p, base_str text, bool literal) {
     if (extend)
         p->parts[p->n_parts - 1].end = p->text.len;
     else
-        p->parts[p->n_parts++] = (chat_part){begin, p->text.len, literal};
+        p->parts[p->n_parts++] =
+            (chat_part){.begin = begin, .end = p->text.len, .literal = literal};
     return ROTOR_OK;
 }
 
@@ -43,4 +44,17 @@ bool chat_role_is_literal(base_str role) {
     for (size_t i = 0; i < BASE_COUNT(known); i++)
         if (base_str_is(role, known[i])) return false;
     return true;
+}
+
+size_t chat_prompt_known(chat_prompt *p, size_t from, base_str text, const uint32_t *ids,
+                         size_t n_ids) {
+    for (size_t i = from; i < p->n_parts; i++) {
+        chat_part *part = &p->parts[i];
+        if (!part->literal || part->end - part->begin != text.n) continue;
+        if (text.n && memcmp(p->text.data + part->begin, text.p, text.n) != 0) continue;
+        part->ids = ids;
+        part->n_ids = n_ids;
+        return i + 1;
+    }
+    return from;
 }

@@ -108,7 +108,7 @@ static bool ready_turns(serve_call *c, serve_prompt *p, serve_fault *f) {
     for (size_t i = 0; i < p->n_turns; i++) turns[i] = p->turns[i];
     for (size_t i = 0; i < p->n_turns && strcmp(turns[i].role, "system") == 0; i++)
         turns[i].content = without_billing(c->inside->s, turns[i].content);
-    if (rotor_chat_has_parts(c->engine) && !serve_recall(c, p, turns)) return serve_no_memory(f);
+    if (!serve_recall(c, p, turns)) return serve_no_memory(f);
     p->turns = turns;
     return true;
 }

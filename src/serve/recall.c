@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * The last answers in parts, as the ids they were generated as. A client sends back an answer as
- * text and calls; written anew it would often be other tokens (spaces in the arguments of a call,
- * which many clients parse and write again, are enough), and everything behind them would have to
- * be evaluated again. What comes back unchanged is found here by its digest and goes into the
- * prompt as it was.
+ * The last answers, as the ids they were generated as. A client sends back an answer as text and
+ * calls; written anew it would often be other tokens (a model need not write a word as the
+ * vocabulary would; spaces in the arguments of a call, which many clients parse and write again,
+ * are enough), and everything behind them would have to be evaluated again. What comes back
+ * unchanged is found here by its digest and goes into the prompt as it was.
+ *
+ * An answer in parts is all its ids. One without parts is what stands for its text: it is only
+ * remembered when the model ended it by itself, and goes in only where the template writes it
+ * unchanged in front of a control token (rotor_turn.ids).
  *
  * The key is a digest of the whole conversation: the model, the tools and every turn before the
  * answer, then its text and calls. Ids hold what was thought, so they go to nobody but who has the
@@ -117,12 +121,15 @@ static void drop_oldest(serve_replay *r) {
 void serve_remember(const serve_job *j, const rotor_gen_result *result) {
     serve_server *s = j->c->inside->s;
     const serve_choice *ch = j->choice;
-    const size_t n = result->n_ids + (result->end_id != ROTOR_NO_ID);
+    const bool parts = j->reply && rotor_chat_has_parts(j->c->engine);
+    const bool ends = parts && result->end_id != ROTOR_NO_ID; /* part of the answer */
+    const size_t n = result->n_ids + ends;
     const rotor_tool_call *calls = NULL;
     uint8_t key[32];
-    if (!j->reply || !rotor_chat_has_parts(j->c->engine) || !n || n > IDS_MAX / 4) return;
+    if (!ch->of->turns || !n || n > IDS_MAX / 4) return;
+    if (!parts && (j->reply || result->finish != ROTOR_FINISH_END)) return; /* ids of a stop string */
     rotor_turn answer = {.role = "assistant"};
-    answer.n_calls = rotor_reply_calls(j->reply, &calls);
+    answer.n_calls = j->reply ? rotor_reply_calls(j->reply, &calls) : 0;
     answer.calls = calls;
     memcpy(key, ch->of->said, sizeof key);
     if (!add_turn(key, &answer, (base_str){ch->text.data ? ch->text.data : "", ch->text.len}))
@@ -130,7 +137,7 @@ void serve_remember(const serve_job *j, const rotor_gen_result *result) {
     uint32_t *ids = base_alloc_array(n, sizeof *ids);
     if (!ids) return;
     memcpy(ids, result->ids, result->n_ids * sizeof *ids);
-    if (n > result->n_ids) ids[n - 1] = result->end_id;
+    if (ends) ids[n - 1] = result->end_id;
     base_mutex_lock(s->lock);
     serve_answer *a = place_for(s->replay, key);
     drop(s->replay, a);

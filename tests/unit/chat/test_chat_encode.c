@@ -96,6 +96,29 @@ static void words_merge_across_parts(void **state) {
     text_vocab_free(&v);
 }
 
+/* What was generated stays what it was, where a control token follows; elsewhere it is text. */
+static void known_answers_keep_their_ids(void **state) {
+    (void)state;
+    text_vocab *v = small_vocab(0);
+    const char *texts[] = {"U: ", "Hi", "<|eot|>A: ", "Hi", "<|eot|>U: ", "Hi", "\n"};
+    static const uint32_t made[] = {'H', 'i'};
+    const uint32_t plain[] = {'U', ':',    MERGED_HI, 'i', EOT_ID,    'A', ':', MERGED_HI,
+                              'i', EOT_ID, 'U',       ':', MERGED_HI, 'i', '\n'};
+    const uint32_t known[] = {'U', ':', MERGED_HI, 'i', EOT_ID, 'A',       ':', ' ',
+                              'H', 'i', EOT_ID,    'U', ':',    MERGED_HI, 'i', '\n'};
+    chat_prompt p = prompt_of(texts, BASE_COUNT(texts));
+    size_t at = chat_prompt_known(&p, 0, base_str_of("Hi"), NULL, 0); /* the question */
+    assert_int_equal(at, 2);
+    assert_int_equal(chat_prompt_known(&p, at, base_str_of("Ho"), made, 2), at);
+    at = chat_prompt_known(&p, at, base_str_of("Hi"), made, 2);
+    assert_int_equal(at, 4);
+    assert_ids(v, p, known, BASE_COUNT(known));
+    p = prompt_of(texts, BASE_COUNT(texts));
+    assert_int_equal(chat_prompt_known(&p, 4, base_str_of("Hi"), made, 2), 6); /* no token behind */
+    assert_ids(v, p, plain, BASE_COUNT(plain));
+    text_vocab_free(&v);
+}
+
 static void user_text_never_becomes_control(void **state) {
     (void)state;
     text_vocab *v = small_vocab(0);
@@ -317,6 +340,7 @@ static void parts_leave_no_seams(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_merge_across_parts),
+        cmocka_unit_test(known_answers_keep_their_ids),
         cmocka_unit_test(user_text_never_becomes_control),
         cmocka_unit_test(the_longest_control_token_wins),
         cmocka_unit_test(there_is_exactly_one_bos),
