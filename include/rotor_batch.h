@@ -34,10 +34,24 @@ typedef struct rotor_batch_options {
     uint32_t zero;     /* 0 */
     uint64_t step_us;  /* how long a step should last at most, in microseconds, when a prompt is
                           evaluated while jobs decode; 0: two and a half times a step without */
+    const char *prefix_dir; /* folder in which what the cache forgets is kept in files, made if
+                               need be (copied); NULL: none */
+    uint64_t prefix_bytes;  /* of these files together; 0: 8 GiB */
+    uint32_t prefix_min;    /* tokens of the shortest that is kept or read; 0: as far as reading
+                               costs less than evaluating */
+    uint32_t zero2;         /* 0 */
 } rotor_batch_options;
 ROTOR_API rotor_batch_options rotor_batch_options_default(void);
 
-/* opt may be NULL. The engine needs room for logits of all jobs (max_logits) to decode them in one
+/* With prefix_dir, a session that is forgotten to make room is written to a file there, and so are
+ * all at the end (rotor_batch_free) and those with a long prompt at rotor_batch_tidy. A job added
+ * later, in this process or another, begins with the longest beginning that a session or a file
+ * has: with the same bits as if it had been evaluated. Files of other models are left alone, but
+ * count; damaged ones are removed. Neither that nor a full disk fails anything: the engine's log
+ * has a line. Who can write in the folder decides what the model remembers; it is made with mode
+ * 0700, files with 0600. They hold what was said, as token ids.
+ *
+ * opt may be NULL. The engine needs room for logits of all jobs (max_logits) to decode them in one
  * step, and outlives the batch. */
 ROTOR_API rotor_status rotor_batch_create(rotor_batch **out, rotor_engine *e,
                                           const rotor_batch_options *opt, rotor_error *err);
@@ -80,6 +94,22 @@ ROTOR_API bool rotor_batch_get_session(const rotor_batch *b, size_t i, const uin
 /* Forgets sessions that are only kept warm, those that were not used for longest first, until the
  * engine's cache has room for n_tok tokens of a session beside the batch, or none is left. */
 ROTOR_API void rotor_batch_make_room(rotor_batch *b, size_t n_tok);
+/* Writes what can wait until answers are sent: call it between steps, when convenient. */
+ROTOR_API void rotor_batch_tidy(rotor_batch *b);
+
+typedef struct rotor_batch_prefixes {
+    uint64_t hits;          /* files read, and gone on from */
+    uint64_t misses;        /* prompts of which no file had more than the cache, or not enough */
+    uint64_t loaded_bytes;  /* of files read */
+    uint64_t written;       /* files written … */
+    uint64_t written_bytes; /* … and their bytes */
+    uint64_t evicted;       /* files removed to keep to prefix_bytes */
+    uint64_t refused;       /* files removed because they were damaged */
+    uint64_t bytes;         /* of all files in the folder, when it was last looked at */
+    uint64_t n_files;       /* of this model */
+} rotor_batch_prefixes;
+/* What prefix_dir has been good for; false: there is none. */
+ROTOR_API bool rotor_batch_get_prefixes(const rotor_batch *b, rotor_batch_prefixes *out);
 /* Share of the engine's cache in use, 0 to 1. */
 ROTOR_API double rotor_batch_cache_use(const rotor_batch *b);
 

@@ -20,6 +20,7 @@ typedef struct timeline {
     rotor_session s;   /* run is owned */
     uint64_t used;     /* when a job last took it, in jobs; 0: never */
     struct place *job; /* that uses it; NULL: none */
+    bool unsaved;      /* much was evaluated for it, and no file has it */
 } timeline;
 
 typedef struct place {
@@ -33,14 +34,16 @@ typedef struct place {
 } place;
 
 struct rotor_batch {
-    rotor_engine *e;  /* borrowed */
-    gen_batch *gen;   /* owned */
-    place *places;    /* [max_jobs], owned */
-    uint32_t n_place; /* how many */
-    timeline *lines;  /* [n_line], owned */
-    uint32_t n_line;  /* how many */
-    uint32_t last;    /* newest handle */
-    uint64_t clock;   /* jobs added */
+    rotor_engine *e;   /* borrowed */
+    gen_batch *gen;    /* owned */
+    place *places;     /* [max_jobs], owned */
+    uint32_t n_place;  /* how many */
+    timeline *lines;   /* [n_line], owned */
+    uint32_t n_line;   /* how many */
+    uint32_t last;     /* newest handle */
+    uint64_t clock;    /* jobs added */
+    run_store *store;  /* of beginnings in files, owned; NULL: none */
+    uint32_t long_tok; /* evaluated for one prompt: it is written soon */
 };
 
 rotor_batch_options rotor_batch_options_default(void) {
@@ -49,7 +52,14 @@ rotor_batch_options rotor_batch_options_default(void) {
 
 /* ==== Creating ================================================================================ */
 
-enum { MAX_JOBS = 4096 };
+enum { MAX_JOBS = 4096, LONG_TOK = 1024 };
+
+static rotor_status open_store(rotor_batch *b, const rotor_batch_options *o, rotor_error *err) {
+    const run_store_options s = {
+        .dir = o->prefix_dir, .max_bytes = o->prefix_bytes, .min_tok = o->prefix_min};
+    b->long_tok = o->prefix_min ? o->prefix_min : LONG_TOK;
+    return o->prefix_dir ? run_store_open(&b->store, b->e->run, &s, err) : ROTOR_OK;
+}
 
 static rotor_status create(rotor_batch *b, const rotor_batch_options *o, rotor_error *err) {
     b->n_place = o->max_jobs ? o->max_jobs : b->e->opt.max_sessions;
@@ -63,7 +73,7 @@ static rotor_status create(rotor_batch *b, const rotor_batch_options *o, rotor_e
     }
     ROTOR_TRY(gen_batch_create(&b->gen, b->e->run, b->n_place, err));
     gen_batch_wish(b->gen, o->step_us);
-    return ROTOR_OK;
+    return open_store(b, o, err);
 }
 
 rotor_status rotor_batch_create(rotor_batch **out, rotor_engine *e, const rotor_batch_options *user,
@@ -87,6 +97,22 @@ rotor_status rotor_batch_create(rotor_batch **out, rotor_engine *e, const rotor_
     return st;
 }
 
+/* At the end: every session, what was used last being written last. */
+static void keep_all(rotor_batch *b) {
+    for (uint64_t after = 0; b->store && b->lines;) {
+        const timeline *next = NULL;
+        for (uint32_t i = 0; i < b->n_line; i++) {
+            const timeline *t = &b->lines[i];
+            if (!t->s.run || t->used <= after || (t->job && t->job->flags & ROTOR_BATCH_FORGET))
+                continue;
+            if (!next || t->used < next->used) next = t;
+        }
+        if (!next) return;
+        run_store_keep(b->store, next->s.run);
+        after = next->used;
+    }
+}
+
 static void place_clear(place *p) {
     if (p->job) api_call_end(&p->call);
     gen_result_free(&p->r);
@@ -97,7 +123,9 @@ void rotor_batch_free(rotor_batch **pb) {
     if (!pb || !*pb) return;
     rotor_batch *b = *pb;
     gen_batch_free(&b->gen);
+    keep_all(b);
     for (uint32_t i = 0; b->places && i < b->n_place; i++) place_clear(&b->places[i]);
+    run_store_close(&b->store);
     for (uint32_t i = 0; b->lines && i < b->n_line; i++) run_session_free(&b->lines[i].s.run);
     base_free(b->places);
     base_free(b->lines);
@@ -118,6 +146,13 @@ static uint32_t shared_with(const timeline *t, const uint32_t *ids, size_t n) {
 static void forget(timeline *t) {
     run_session_rewind(t->s.run, 0);
     t->used = 0;
+    t->unsaved = false;
+}
+
+/* Its pages are wanted: what it knows may go on in a file. */
+static void evict(rotor_batch *b, timeline *t) {
+    if (b->store) run_store_keep(b->store, t->s.run);
+    forget(t);
 }
 
 /* The idle session that was used longest ago, but not `keep`; empty ones first. */
@@ -150,19 +185,6 @@ static timeline *best_match(rotor_batch *b, const uint32_t *ids, size_t n, uint3
     return best;
 }
 
-/* The session a new job continues. What it holds of the prompt is found again by room gen. */
-static timeline *choose(rotor_batch *b, const uint32_t *ids, size_t n, unsigned flags) {
-    enum { SCRAP = 64 }; /* tokens behind the beginning that are not worth a session of their own */
-    uint32_t k = 0;
-    timeline *best = flags & ROTOR_BATCH_FRESH ? NULL : best_match(b, ids, n, &k);
-    timeline *old = oldest(b, best);
-    if (best && !best->job && (!old || run_session_len(best->s.run) - k <= SCRAP)) return best;
-    if (!old) return NULL;
-    forget(old);
-    if (best) (void)run_session_fork(old->s.run, best->s.run, k, NULL); /* or it begins anew */
-    return old;
-}
-
 /* Free pages, from what is only kept warm. */
 static void free_pages(rotor_batch *b, uint32_t need) {
     run_make_ring_room(b->e->run, need);
@@ -174,8 +196,36 @@ static void free_pages(rotor_batch *b, uint32_t need) {
             if (!old || t->used < old->used) old = t;
         }
         if (!old) return;
-        forget(old);
+        evict(b, old);
     }
+}
+
+/* A session with what a file has of the prompt, where that is more than any session has. */
+static timeline *from_store(rotor_batch *b, const uint32_t *ids, size_t n) {
+    uint32_t k;
+    if (!b->store) return NULL;
+    best_match(b, ids, n, &k);
+    const uint32_t len = run_store_find(b->store, ids, (uint32_t)n, k);
+    timeline *t = len ? oldest(b, NULL) : NULL;
+    if (!t) return NULL;
+    evict(b, t);
+    free_pages(b, (len + KERN_KEYS - 1) / KERN_KEYS);
+    return run_store_load(b->store, t->s.run) ? t : NULL;
+}
+
+/* The session a new job continues. What it holds of the prompt is found again by room gen. */
+static timeline *choose(rotor_batch *b, const uint32_t *ids, size_t n, unsigned flags) {
+    enum { SCRAP = 64 }; /* tokens behind the beginning that are not worth a session of their own */
+    uint32_t k = 0;
+    timeline *known = flags & ROTOR_BATCH_FRESH ? NULL : from_store(b, ids, n);
+    if (known) return known;
+    timeline *best = flags & ROTOR_BATCH_FRESH ? NULL : best_match(b, ids, n, &k);
+    timeline *old = oldest(b, best);
+    if (best && !best->job && (!old || run_session_len(best->s.run) - k <= SCRAP)) return best;
+    if (!old) return NULL;
+    evict(b, old);
+    if (best) (void)run_session_fork(old->s.run, best->s.run, k, NULL); /* or it begins anew */
+    return old;
 }
 
 /* Pages for one more step of every job. */
@@ -251,6 +301,14 @@ rotor_status rotor_batch_add(rotor_batch *b, const uint32_t *ids, size_t n,
     return ROTOR_OK;
 }
 
+/* What its prompt has cost; and much that was evaluated is not to be lost. */
+static void learn(rotor_batch *b, const place *p) {
+    const uint32_t n = p->r.n_prompt - p->r.n_reused;
+    if (!b->store || p->r.finish == GEN_FINISH_ERROR || p->r.finish == GEN_FINISH_CANCEL) return;
+    run_store_learn(b->store, n, p->r.prompt_us);
+    p->line->unsaved |= n >= b->long_tok;
+}
+
 /* The job has ended: its session is warm. */
 static void leave(rotor_batch *b, place *p) {
     if (p->r.finish == GEN_FINISH_ERROR) p->err = p->r.why;
@@ -258,6 +316,7 @@ static void leave(rotor_batch *b, place *p) {
     end_reply(p);
     p->line->job = NULL;
     p->line->used = ++b->clock;
+    learn(b, p);
     if (p->flags & ROTOR_BATCH_FORGET) forget(p->line);
     p->line = NULL;
 }
@@ -279,6 +338,14 @@ rotor_status rotor_batch_step(rotor_batch *b, uint32_t *n_live, rotor_error *err
     if (st == ROTOR_OK || blamed) return ROTOR_OK;
     if (err) *err = why;
     return st;
+}
+
+void rotor_batch_tidy(rotor_batch *b) {
+    for (uint32_t i = 0; b && b->store && i < b->n_line; i++) {
+        timeline *t = &b->lines[i];
+        if (t->unsaved && !t->job) run_store_keep(b->store, t->s.run);
+        if (!t->job) t->unsaved = false;
+    }
 }
 
 void rotor_batch_cancel(rotor_batch *b, uint32_t job) {
@@ -320,4 +387,19 @@ double rotor_batch_cache_use(const rotor_batch *b) {
     if (!b) return 0;
     const uint32_t all = b->e->opt.max_sessions * ((b->e->n_ctx + KERN_KEYS - 1) / KERN_KEYS);
     return all ? 1 - (double)run_free_pages(b->e->run) / all : 0;
+}
+
+bool rotor_batch_get_prefixes(const rotor_batch *b, rotor_batch_prefixes *out) {
+    if (!b || !b->store || !out) return false;
+    const run_store_facts f = run_store_get_facts(b->store);
+    *out = (rotor_batch_prefixes){.hits = f.hits,
+                                  .misses = f.misses,
+                                  .loaded_bytes = f.loaded_bytes,
+                                  .written = f.written,
+                                  .written_bytes = f.written_bytes,
+                                  .evicted = f.evicted,
+                                  .refused = f.refused,
+                                  .bytes = f.bytes,
+                                  .n_files = f.n_files};
+    return true;
 }

@@ -299,6 +299,9 @@ rotor_status base_out_open(base_out *o, const char *path, rotor_error *err) {
         return base_fail_nomem(err, "opening a file for writing");
     }
     o->fd = open(o->tmp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    struct stat old; /* that is replaced: who could not read it cannot read the new one */
+    if (o->fd >= 0 && stat(path, &old) == 0 && S_ISREG(old.st_mode))
+        (void)fchmod(o->fd, old.st_mode & 0777);
     if (o->fd >= 0) return ROTOR_OK;
     rotor_status st = base_fail(err, ROTOR_E_IO, "%s: cannot write: %s", path, strerror(errno));
     base_out_abort(o);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * What rotor serve reads after its start: the folders of its models (again, when one was released),
- * an adapter, a template. Names in them may be links, as in the cache of downloads: the folders
- * they lead to count, too. Drivers of devices open files, start threads of their own and run
- * compilers: with a device there is no cage.
+ * an adapter, a template; and it writes in the folder of --prefix-store. Names in them may be
+ * links, as in the cache of downloads: the folders they lead to count, too. Drivers of devices open
+ * files, start threads of their own and run compilers: with a device there is no cage.
  */
 #include "cli/serve_cage.h"
 
@@ -74,6 +74,7 @@ rotor_status cli_cage_plan(cli_cage *c, const cli_args *a, const cli_model *mode
     enum { AUTO, ON, OFF };
     const char *more[] = {cli_text(a, OPT_LORA), cli_text(a, OPT_TEMPLATE)};
     const int64_t when = cli_int(a, OPT_SANDBOX);
+    c->prefixes = cli_text(a, OPT_PREFIX_STORE);
     c->must = when == ON;
     c->off = when == OFF ? "--sandbox off" : obstacle(a);
     if (c->must && c->off) return base_fail(err, ROTOR_E_ARG, "--sandbox on: %s", c->off);
@@ -82,6 +83,7 @@ rotor_status cli_cage_plan(cli_cage *c, const cli_args *a, const cli_model *mode
     for (size_t i = 0; i < BASE_COUNT(more); i++)
         if (more[i] && base_path_kind_of(more[i]) == BASE_PATH_FILE)
             ROTOR_TRY(keep(c, base_strdup(more[i]), err));
+    if (c->prefixes) ROTOR_TRY(base_mkdir_private(c->prefixes, err)); /* has to be there by then */
     if (socket_path && !(c->socket_dir = folder_of(socket_path))) return no_memory(err);
     c->paths = (base_sandbox){.read = (const char *const *)c->read,
                               .n_read = c->n_read,
@@ -94,8 +96,9 @@ rotor_status cli_cage_add_stores(cli_cage *c, const cli_store *stores, size_t n,
     c->write = base_alloc_array(n + 1, sizeof *c->write);
     if (!c->write) return no_memory(err);
     for (size_t i = 0; i < n; i++) c->write[i] = stores[i].folder;
+    if (c->prefixes) c->write[n] = c->prefixes;
     c->paths.write = c->write;
-    c->paths.n_write = n;
+    c->paths.n_write = n + (c->prefixes ? 1 : 0);
     return ROTOR_OK;
 }
 

@@ -11,13 +11,14 @@
 
 /* Zero-initialise; free with cli_cage_free. */
 typedef struct cli_cage {
-    base_sandbox paths; /* of what is below */
-    char **read;        /* [n_read] owned, each and all */
-    size_t n_read;      /* how many */
-    char *socket_dir;   /* folder of the socket, whose name goes at the end; owned; NULL: none */
-    const char **write; /* [paths.n_write] folders of stores, borrowed; owned array */
-    const char *off;    /* why there is to be no cage; static; NULL: there is to be one */
-    bool must;          /* --sandbox on */
+    base_sandbox paths;   /* of what is below */
+    char **read;          /* [n_read] owned, each and all */
+    size_t n_read;        /* how many */
+    char *socket_dir;     /* folder of the socket, whose name goes at the end; owned; NULL: none */
+    const char **write;   /* [paths.n_write] folders to write in, borrowed; owned array */
+    const char *prefixes; /* folder of --prefix-store; borrowed; NULL: none */
+    const char *off;      /* why there is to be no cage; static; NULL: there is to be one */
+    bool must;            /* --sandbox on */
 } cli_cage;
 
 /* Of --sandbox and [n] models; ROTOR_E_ARG: it is asked for and cannot be. */

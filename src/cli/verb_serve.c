@@ -245,6 +245,9 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->strict_model = cli_on(a, OPT_STRICT_MODEL);
     o->ping_us = (uint32_t)cli_int(a, OPT_PING_MS) * 1000;
     o->keep_volatile = cli_on(a, OPT_KEEP_VOLATILE);
+    o->prefix_dir = cli_text(a, OPT_PREFIX_STORE);
+    o->prefix_bytes = (uint64_t)cli_int(a, OPT_PREFIX_SIZE) << 20;
+    o->prefix_min = cli_given(a, OPT_PREFIX_MIN) ? (uint32_t)cli_int(a, OPT_PREFIX_MIN) : 0;
     o->log_json = cli_on(a, OPT_LOG_JSON);
     o->log_prompts = cli_on(a, OPT_LOG_PROMPTS);
     ROTOR_TRY(take_given(o, err));

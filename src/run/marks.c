@@ -85,8 +85,8 @@ void run_session_mark(run_session *s, bool end) {
     }
 }
 
-/* The mark from which position n can be gone on from, or else most before it. NULL: none. *pos: that
- * position. */
+/* The mark from which position n can be gone on from, or else most before it. NULL: none. *pos:
+ * that position. */
 static const run_mark *mark_for(const run_session *s, uint32_t n, uint32_t *pos) {
     const run_mark *best = NULL;
     *pos = 0;

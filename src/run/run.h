@@ -125,6 +125,46 @@ rotor_status run_session_save(run_session *s, const char *path, base_str note, r
  * NULL) receives the note. */
 rotor_status run_session_load(run_session *s, const char *path, base_buf *note, rotor_error *err);
 
+/* ---- Sessions kept in a folder (prefix_store.c) ------------------------------------------------
+ * Files of sessions, found again by the tokens they begin with, in this process or a later one.
+ * Nothing here fails: what cannot be written or read is told in one line of the log. */
+
+typedef struct run_store run_store;
+
+typedef struct run_store_options {
+    const char *dir;    /* the folder, made if need be (0700); copied */
+    uint64_t max_bytes; /* of all its files together; 0: 8 GiB */
+    uint32_t min_tok;   /* shortest beginning that is kept or loaded; 0: as far as it pays, measured
+                           by what its tokens and its bytes have cost so far */
+} run_store_options;
+
+typedef struct run_store_facts {
+    uint64_t hits, misses;  /* beginnings that were loaded; that no file had more of */
+    uint64_t loaded_bytes;  /* of files read */
+    uint64_t written;       /* files … */
+    uint64_t written_bytes; /* … and their bytes */
+    uint64_t evicted;       /* files removed to keep to max_bytes */
+    uint64_t refused;       /* files removed because they were damaged */
+    uint64_t bytes;         /* in the folder now */
+    uint32_t n_files;       /* of this model, known now */
+} run_store_facts;
+
+/* Fails only where the folder cannot be made or listed. e is borrowed. */
+rotor_status run_store_open(run_store **out, run_engine *e, const run_store_options *opt,
+                            rotor_error *err);
+void run_store_close(run_store **s);
+/* The file that holds more than `have` of tokens[n], and is worth loading: positions it has in all;
+ * 0: there is none. It is remembered for run_store_load. */
+uint32_t run_store_find(run_store *s, const uint32_t *tokens, uint32_t n, uint32_t have);
+/* Loads it. False: `to` is empty. */
+bool run_store_load(run_store *s, run_session *to);
+/* Writes the session, as far as it can be gone on from, unless a file has it already or it is too
+ * short. */
+void run_store_keep(run_store *s, const run_session *from);
+/* What a prompt has cost: so many tokens evaluated in so many microseconds. */
+void run_store_learn(run_store *s, uint32_t n_tok, uint64_t us);
+run_store_facts run_store_get_facts(const run_store *s);
+
 /* Of the logits of its rows the best k are going to be asked for (run_candidates), and no others if
  * that can be helped: a device looks for them in the same step. 0, as at first: nobody
  * knows. */

@@ -3,7 +3,7 @@
  * run_internal: the structures of run's files. engine.c owns the engine, device.c makes its device
  * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head,
  * forward.c records the pass, session.c keeps timelines and pages, marks.c what it takes to go back
- * in them, session_file.c puts one in a file.
+ * in them, session_file.c puts one in a file, prefix_store.c many in a folder.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H
@@ -146,6 +146,24 @@ void run_share_marks(run_session *dst, const run_session *src, uint32_t beyond);
 /* session.c: gives an empty session pages for len positions, ring pages from block ring_first or
  * later. False, and none taken: too few are free. */
 bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first);
+/* session_file.c: of all that keys and values depend on; how the model is run (threads, chunk,
+ * head, device) is not among it. */
+rotor_status run_fingerprint(const run_engine *e, uint64_t *out, rotor_error *err);
+/* Bytes of the file that run_session_save would write. */
+uint64_t run_session_bytes(const run_session *s, size_t note_bytes);
+/* What a session file says it is; whether that is true is known when it has been loaded. */
+typedef struct run_peek {
+    uint32_t *tokens;    /* [len], owned */
+    uint32_t len;        /* positions */
+    uint32_t ring_first; /* blocks that layers with a window no longer have */
+    uint64_t bytes;      /* of the file */
+    char note[64];       /* beginning of the note, ends with NUL */
+} run_peek;
+/* Reads head, tokens and note, and checks the head as run_session_load does. ROTOR_E_FORMAT: it is
+ * no whole session. */
+rotor_status run_session_peek(const run_engine *e, const char *path, run_peek *out,
+                              rotor_error *err);
+void run_peek_free(run_peek *p);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
 uint32_t run_head_type(const run_engine *e); /* the type it will have (KERN_Q8X16: as Q8_0) */

@@ -6,9 +6,9 @@
  * for the rows of a step, and for going back a little; marks.c is for going back further.
  *
  * Invariants: (S1) a session holds exactly the pages of its len positions, and ring pages from
- * block ring_first on; (S2) refs[p] counts the sessions and marks that hold p, and p is on the free stack
- * exactly when it is 0; (S3) a page is written only while one session holds it: extending into a
- * shared page copies it first.
+ * block ring_first on; (S2) refs[p] counts the sessions and marks that hold p, and p is on the free
+ * stack exactly when it is 0; (S3) a page is written only while one session holds it: extending
+ * into a shared page copies it first.
  */
 #include "run/run_internal.h"
 

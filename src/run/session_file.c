@@ -94,7 +94,7 @@ static uint64_t hash_adapter(const run_engine *e, uint64_t h) {
 
 /* Of all that keys and values depend on; how the model is run (threads, chunk, head, device) is not
  * among it. */
-static rotor_status fingerprint(const run_engine *e, uint64_t *out, rotor_error *err) {
+rotor_status run_fingerprint(const run_engine *e, uint64_t *out, rotor_error *err) {
     const model *m = e->m;
     const model_hparams *hp = &m->hp;
     const uint32_t numbers[] = {
@@ -165,6 +165,11 @@ static head head_of(const run_session *s, uint64_t made_with, size_t note_bytes)
     return h;
 }
 
+uint64_t run_session_bytes(const run_session *s, size_t note_bytes) {
+    const head h = head_of(s, 0, note_bytes);
+    return file_bytes(s->e, &h);
+}
+
 /* ==== Saving ================================================================================== */
 
 typedef struct saving {
@@ -211,7 +216,7 @@ rotor_status run_session_save(run_session *s, const char *path, base_str note, r
                          note.n, NOTE_BYTES);
     s->e->n_rows = 0; /* nobody repeats the last step: all positions are computed anew */
     if (s->e->adrift) ROTOR_TRY(run_come_back(s->e, err));
-    ROTOR_TRY(fingerprint(s->e, &made_with, err));
+    ROTOR_TRY(run_fingerprint(s->e, &made_with, err));
     const head h = head_of(s, made_with, note.n);
     uint8_t *page = base_alloc((size_t)layer_page_bytes(s->e));
     if (!page) return base_fail_nomem(err, "saving a session");
@@ -240,24 +245,19 @@ static rotor_status refuse(const base_file *f, rotor_error *err, const char *why
 }
 
 /* Whether the file is a session of this model, as it is being run. */
-static rotor_status check_fits(const run_session *s, const base_file *f, const head *h,
+static rotor_status check_fits(const run_engine *e, const base_file *f, const head *h,
                                rotor_error *err) {
-    const run_engine *e = s->e;
     uint64_t made_with;
     if (h->kv != (uint32_t)e->opt.kv)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "%s: the session's cache is %s, this one is %s; run with --kv %s", f->path,
                          kv_names[h->kv], kv_names[e->opt.kv], kv_names[h->kv]);
-    ROTOR_TRY(fingerprint(e, &made_with, err));
+    ROTOR_TRY(run_fingerprint(e, &made_with, err));
     if (h->made_with != made_with)
         return refuse(
             f, err,
             "the session was made with another model, adapter, --layers, --act, --yarn or (where "
             "rotation depends on it) --ctx; it only goes on with the same");
-    if (h->len > s->max_tok)
-        return base_fail(err, ROTOR_E_FULL,
-                         "%s: the session has %u tokens, the context %u; a larger --ctx takes it",
-                         f->path, h->len, s->max_tok);
     if (h->ring_first && !e->ring.n)
         return refuse(
             f, err,
@@ -266,16 +266,20 @@ static rotor_status check_fits(const run_session *s, const base_file *f, const h
     return ROTOR_OK;
 }
 
-static rotor_status check_head(const run_session *s, const base_file *f, const head *h,
-                               rotor_error *err) {
-    const model_hparams *hp = &s->e->m->hp;
+static rotor_status check_head(const run_engine *e, uint32_t max_tok, const base_file *f,
+                               const head *h, rotor_error *err) {
+    const model_hparams *hp = &e->m->hp;
     if (memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
         return base_fail(err, ROTOR_E_FORMAT, "%s: not a session file", f->path);
     if (h->version != VERSION)
         return base_fail(err, ROTOR_E_UNSUPPORTED, "%s: version %u, this program knows %d", f->path,
                          h->version, VERSION);
     if (h->kv >= BASE_COUNT(kv_names)) return bad(f, err, "cache type", KERN_KV_F16, h->kv);
-    ROTOR_TRY(check_fits(s, f, h, err));
+    ROTOR_TRY(check_fits(e, f, h, err));
+    if (h->len > max_tok)
+        return base_fail(err, ROTOR_E_FULL,
+                         "%s: the session has %u tokens, the context %u; a larger --ctx takes it",
+                         f->path, h->len, max_tok);
     if (h->n_layer != hp->n_layer) return bad(f, err, "layers", hp->n_layer, h->n_layer);
     if (h->n_head_kv != hp->n_head_kv) return bad(f, err, "KV heads", hp->n_head_kv, h->n_head_kv);
     if (h->d_head != hp->d_head) return bad(f, err, "head size", hp->d_head, h->d_head);
@@ -283,7 +287,7 @@ static rotor_status check_head(const run_session *s, const base_file *f, const h
     if (h->note_bytes > NOTE_BYTES) return bad(f, err, "note", NOTE_BYTES, h->note_bytes);
     const uint32_t most = run_ring_needs(h->len, hp->window);
     if (h->ring_first > most) return bad(f, err, "first block of the window", most, h->ring_first);
-    if (f->size != file_bytes(s->e, h)) return bad(f, err, "size", file_bytes(s->e, h), f->size);
+    if (f->size != file_bytes(e, h)) return bad(f, err, "size", file_bytes(e, h), f->size);
     return ROTOR_OK;
 }
 
@@ -305,7 +309,7 @@ static rotor_status check(const run_session *s, const base_file *f, head *h, rot
         return base_fail(err, ROTOR_E_FORMAT, "%s: %zu bytes are no session file", f->path,
                          f->size);
     memcpy(h, f->data, sizeof *h);
-    ROTOR_TRY(check_head(s, f, h, err));
+    ROTOR_TRY(check_head(s->e, s->max_tok, f, h, err));
     memcpy(&sum, f->data + f->size - HASH_BYTES, HASH_BYTES);
     if (sum != hash_file(s->e, f, h))
         return base_fail(err, ROTOR_E_FORMAT, "%s: damaged: the sum at its end does not agree",
@@ -319,6 +323,46 @@ static rotor_status check(const run_session *s, const base_file *f, head *h, rot
     }
     return ROTOR_OK;
 }
+
+/* ==== Looking at one ========================================================================== */
+
+static rotor_status peek(const run_engine *e, const base_file *f, run_peek *out, rotor_error *err) {
+    head h;
+    if (f->size < sizeof h + HASH_BYTES)
+        return base_fail(err, ROTOR_E_FORMAT, "%s: cut short", f->path);
+    memcpy(&h, f->data, sizeof h);
+    ROTOR_TRY(check_head(e, e->opt.n_ctx, f, &h, err));
+    out->tokens = base_alloc_array((size_t)h.len + 1, sizeof *out->tokens);
+    if (!out->tokens) return base_fail_nomem(err, "looking at a session");
+    memcpy(out->tokens, f->data + sizeof h, h.len * sizeof *out->tokens);
+    memcpy(out->note, f->data + sizeof h + 4ull * h.len,
+           BASE_MIN((size_t)h.note_bytes, sizeof out->note - 1));
+    out->len = h.len;
+    out->ring_first = h.ring_first;
+    out->bytes = f->size;
+    return ROTOR_OK;
+}
+
+/* Mapped, so that the pages behind are not read. */
+rotor_status run_session_peek(const run_engine *e, const char *path, run_peek *out,
+                              rotor_error *err) {
+    base_node node;
+    base_file f;
+    memset(out, 0, sizeof *out);
+    if (!base_node_of(&node, path, false) || node.kind != BASE_NODE_FILE)
+        return base_fail(err, ROTOR_E_IO, "%s: no file", path);
+    ROTOR_TRY(base_file_open(&f, path, true, err));
+    const rotor_status st = peek(e, &f, out, err);
+    base_file_close(&f);
+    return st;
+}
+
+void run_peek_free(run_peek *p) {
+    base_free(p->tokens);
+    p->tokens = NULL;
+}
+
+/* ==== Taking one ============================================================================== */
 
 static rotor_status take_pages(run_session *s, const base_file *f, const head *h,
                                rotor_error *err) {

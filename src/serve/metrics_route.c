@@ -120,6 +120,25 @@ static void put_residence(base_buf *out, serve_server *s) {
         (double)base_rss_bytes());
 }
 
+/* Of --prefix-store; zeros without. */
+static void put_prefixes(base_buf *out, const rotor_batch_prefixes *p) {
+    put(out, "counter", "rotor_prefix_hits_total", NULL, "Prompts that began with a file's tokens",
+        (double)p->hits);
+    put(out, "counter", "rotor_prefix_misses_total", NULL,
+        "Prompts for which no file was worth reading", (double)p->misses);
+    put(out, "counter", "rotor_prefix_read_bytes_total", NULL, "Bytes of files read",
+        (double)p->loaded_bytes);
+    put(out, "counter", "rotor_prefix_written_total", NULL, "Files written", (double)p->written);
+    put(out, "counter", "rotor_prefix_written_bytes_total", NULL, "Bytes of files written",
+        (double)p->written_bytes);
+    put(out, "counter", "rotor_prefix_evicted_total", NULL, "Files removed to keep to the limit",
+        (double)p->evicted);
+    put(out, "counter", "rotor_prefix_refused_total", NULL, "Files removed as damaged",
+        (double)p->refused);
+    put(out, "gauge", "rotor_prefix_bytes", NULL, "Bytes in the folder", (double)p->bytes);
+    put(out, "gauge", "rotor_prefix_files", NULL, "Files of the models served", (double)p->n_files);
+}
+
 void serve_get_metrics(serve_exchange *x) {
     base_buf out = {0};
     base_mutex_lock(x->s->lock);
@@ -128,6 +147,7 @@ void serve_get_metrics(serve_exchange *x) {
     put_tokens(&out, &m);
     put_load(&out, &m);
     put_residence(&out, x->s);
+    put_prefixes(&out, &m.prefixes);
     put_histogram(&out, "rotor_time_to_first_token_seconds", "From request to first token",
                   &m.first);
     put_histogram(&out, "rotor_time_between_tokens_seconds",

@@ -56,6 +56,9 @@ typedef struct serve_options {
     const serve_shelf *shelves; /* [n_shelves] knowledge stores */
     size_t n_shelves;           /* how many */
     uint32_t rag_budget_tok;    /* most tokens of passages; 0: default */
+    const char *prefix_dir;     /* rotor_batch_options.prefix_dir … */
+    uint64_t prefix_bytes;      /* … _bytes … */
+    uint32_t prefix_min;        /* … and _min */
     bool embed;                 /* models that write make vectors, too */
     bool keep_volatile;         /* lines for accounts stay in prompts */
     bool strict_model;          /* an unknown model name is an error */

@@ -86,26 +86,27 @@ typedef struct serve_histogram {
 } serve_histogram;
 
 typedef struct serve_metrics {
-    uint64_t requests[8];    /* by the first digit of the status */
-    uint64_t prompt_tokens;  /* evaluated */
-    uint64_t cached_tokens;  /* found in the cache */
-    uint64_t made_tokens;    /* generated */
-    uint64_t dropped_tokens; /* by truncation */
-    uint64_t prompt_us;      /* time for prompts, sum over calls */
-    uint64_t made_us;        /* time for generated tokens, sum over calls */
-    uint64_t steps;          /* of batches */
-    uint64_t step_jobs;      /* jobs in them */
-    uint64_t cancelled;      /* calls whose client left */
-    uint64_t longest;        /* tokens of the longest timeline */
-    uint64_t rules_known;    /* grammars that were there already */
-    uint64_t rules_made;     /* that were not */
-    uint32_t rules;          /* that are kept */
-    uint32_t running;        /* calls being worked on */
-    uint32_t waiting;        /* calls in the queue */
-    double cache_use;        /* share of the cache, of the fullest model */
-    serve_histogram first;   /* to the first token */
-    serve_histogram between; /* from one token to the next */
-    serve_histogram whole;   /* whole calls */
+    uint64_t requests[8];          /* by the first digit of the status */
+    uint64_t prompt_tokens;        /* evaluated */
+    uint64_t cached_tokens;        /* found in the cache */
+    uint64_t made_tokens;          /* generated */
+    uint64_t dropped_tokens;       /* by truncation */
+    uint64_t prompt_us;            /* time for prompts, sum over calls */
+    uint64_t made_us;              /* time for generated tokens, sum over calls */
+    uint64_t steps;                /* of batches */
+    uint64_t step_jobs;            /* jobs in them */
+    uint64_t cancelled;            /* calls whose client left */
+    uint64_t longest;              /* tokens of the longest timeline */
+    uint64_t rules_known;          /* grammars that were there already */
+    uint64_t rules_made;           /* that were not */
+    uint32_t rules;                /* that are kept */
+    uint32_t running;              /* calls being worked on */
+    uint32_t waiting;              /* calls in the queue */
+    double cache_use;              /* share of the cache, of the fullest model */
+    rotor_batch_prefixes prefixes; /* of all models */
+    serve_histogram first;         /* to the first token */
+    serve_histogram between;       /* from one token to the next */
+    serve_histogram whole;         /* whole calls */
 } serve_metrics;
 
 struct serve_server {
@@ -135,7 +136,7 @@ struct serve_server {
     uint32_t n_waiting;        /* … of which not begun */
     bool cut;                  /* end all calls now */
     bool quit;                 /* the worker ends when it has no calls */
-    serve_replay *replay;      /* last answers in parts; owned */
+    serve_replay *replay;      /* last answers; owned */
     serve_rules *rules[32];    /* grammars that come again; held */
     uint64_t rules_clock;      /* how often they were asked for */
     serve_metrics metrics;     /* what has happened */
@@ -262,7 +263,7 @@ void serve_refuse_waiting(serve_call *c, const serve_fault *f);
 
 serve_replay *serve_replay_create(void); /* NULL: out of memory */
 void serve_replay_free(serve_replay **r);
-/* An answer in parts has ended. */
+/* An answer has ended by itself. */
 void serve_remember(const serve_job *j, const rotor_gen_result *result);
 /* Gives answers among turns[p->n_turns], all turns of p, the ids they were generated as, where they
  * are known and all before them is the same. Makes p->said. False: out of memory. */

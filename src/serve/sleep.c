@@ -24,6 +24,9 @@ static rotor_status open_batch(serve_server *s, serve_engines *e, rotor_error *e
     rotor_batch_options o = rotor_batch_options_default();
     o.max_jobs = s->opt.parallel;
     o.step_us = s->opt.step_us;
+    o.prefix_dir = s->opt.prefix_dir;
+    o.prefix_bytes = s->opt.prefix_bytes;
+    o.prefix_min = s->opt.prefix_min;
     return rotor_batch_create(&e->batch, e->engine, &o, err);
 }
 

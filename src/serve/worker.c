@@ -337,25 +337,43 @@ static void step(worker *w, serve_model *m) {
     base_mutex_unlock(w->s->lock);
 }
 
+static void add_prefixes(rotor_batch_prefixes *sum, const rotor_batch *b) {
+    rotor_batch_prefixes p;
+    if (!rotor_batch_get_prefixes(b, &p)) return;
+    sum->hits += p.hits;
+    sum->misses += p.misses;
+    sum->loaded_bytes += p.loaded_bytes;
+    sum->written += p.written;
+    sum->written_bytes += p.written_bytes;
+    sum->evicted += p.evicted;
+    sum->refused += p.refused;
+    sum->bytes = BASE_MAX(sum->bytes, p.bytes); /* one folder for all */
+    sum->n_files += p.n_files;
+}
+
 static void publish(worker *w) {
     serve_metrics *m = &w->s->metrics;
+    rotor_batch_prefixes prefixes = {0};
     uint32_t running = 0;
     double use = 0;
     for (serve_call *c = w->calls; c; c = c->inside->next) running += c->inside->begun;
     for (size_t i = 0; i < w->s->opt.n_models; i++) {
         const double u = rotor_batch_cache_use(w->s->models[i].batch);
         use = BASE_MAX(use, u);
+        add_prefixes(&prefixes, w->s->models[i].batch);
     }
     base_mutex_lock(w->s->lock);
     m->running = running;
     m->waiting = w->s->n_waiting;
     m->cache_use = use;
+    m->prefixes = prefixes;
     base_mutex_unlock(w->s->lock);
 }
 
 void serve_worker_main(void *server) {
     worker w = {.s = server};
     if (!open_models(w.s)) return;
+    publish(&w);
     while (take_calls(&w)) {
         serve_tend_models(w.s, w.calls);
         give_places(&w);
@@ -363,6 +381,7 @@ void serve_worker_main(void *server) {
         do_tasks(&w);
         for (size_t i = 0; i < w.s->opt.n_models; i++) step(&w, &w.s->models[i]);
         sweep(&w);
+        for (size_t i = 0; i < w.s->opt.n_models; i++) rotor_batch_tidy(w.s->models[i].batch);
         publish(&w);
     }
     serve_end_loading(w.s);

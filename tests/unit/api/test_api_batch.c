@@ -7,6 +7,9 @@
 #include "api_rig.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "rotor_batch.h"
@@ -294,8 +297,67 @@ static void refused(void **state) {
     rotor_batch_free(NULL);
 }
 
+/* ==== Beginnings in files ===================================================================== */
+
+static void remove_folder(const char *dir) {
+    char **names, path[512];
+    size_t n;
+    OK(base_list_dir(dir, &names, &n, &api_err));
+    for (size_t i = 0; i < n; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        unlink(path);
+    }
+    base_names_free(names, n);
+    rmdir(dir);
+}
+
+/* Another batch, or this one after its cache was full, knows what a batch has evaluated. */
+static void files_outlive_the_batch(void **state) {
+    (void)state;
+    rig g;
+    char dir[] = "/tmp/rotor_batch_XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    rotor_batch_options b = rotor_batch_options_default();
+    rotor_batch_prefixes p;
+    rig_up(&g, 2, 1, 1);
+    rotor_gen_options o = settings(&g, 20, 0.9f, 3);
+    char *want = alone(&g, beginnings[0], &o);
+    assert_false(rotor_batch_get_prefixes(g.b, &p)); /* it has no folder */
+    rotor_batch_tidy(g.b);
+    b.max_jobs = 1;
+    b.prefix_dir = dir;
+    b.prefix_min = 8;
+    for (int round = 0; round < 2; round++) {
+        rotor_batch_free(&g.b);
+        OK(rotor_batch_create(&g.b, g.e, &b, &api_err));
+        await(&g, add(&g, beginnings[0], &o, 0));
+        assert_string_equal(g.r.text, want);
+        assert_int_equal(g.r.n_reused, round ? g.r.n_prompt - 1 : 0);
+        assert_true(rotor_batch_get_prefixes(g.b, &p));
+        assert_int_equal(p.hits, round);
+        assert_int_equal(p.n_files, round);
+        rotor_batch_tidy(g.b); /* what was long enough is written; what is known is not again */
+        assert_true(rotor_batch_get_prefixes(g.b, &p));
+        assert_int_equal(p.written, !round);
+        assert_int_equal(p.n_files, 1);
+    }
+    for (size_t i = 1; i < BASE_COUNT(beginnings); i++) /* two fit into memory */
+        await(&g, add(&g, beginnings[i], &o, i == 2 ? ROTOR_BATCH_FORGET : 0));
+    await(&g, add(&g, beginnings[0], &o, 0));
+    assert_string_equal(g.r.text, want);
+    assert_int_equal(g.r.n_reused, g.r.n_prompt - 1);
+    await(&g, add(&g, beginnings[0], &o, ROTOR_BATCH_FRESH));
+    assert_int_equal(g.r.n_reused, 0);
+    await(&g, add(&g, beginnings[2], &o, 0));
+    assert_true(g.r.n_reused < 8); /* it was to leave no trace */
+    base_free(want);
+    rig_down(&g);
+    remove_folder(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files_outlive_the_batch),
         cmocka_unit_test(together_as_alone),
         cmocka_unit_test(shares_with_a_job_that_runs),
         cmocka_unit_test(two_conversations_keep_their_own),

@@ -249,14 +249,14 @@ static void marks_are_ways_back(void **state) {
     w.alone = engine(&w, MAX_TOK / KERN_KEYS + 1, 0);
     run_session *a = long_one(w.e, 850), *whole = long_one(w.alone, 850), *b = NULL;
     assert_int_equal(run_session_create(&b, w.e, MAX_TOK, NULL), ROTOR_OK);
-    assert_int_equal(run_session_reach(a, 845), 845);         /* the ring has it */
-    assert_int_equal(run_session_reach(a, 420), 400);         /* of 100, 250, 400 and so on */
-    assert_int_equal(run_session_reach(a, 399), 399);         /* the prompt once more */
-    assert_int_equal(run_session_reach(a, 99), 99);           /* all the way to the first */
+    assert_int_equal(run_session_reach(a, 845), 845); /* the ring has it */
+    assert_int_equal(run_session_reach(a, 420), 400); /* of 100, 250, 400 and so on */
+    assert_int_equal(run_session_reach(a, 399), 399); /* the prompt once more */
+    assert_int_equal(run_session_reach(a, 99), 99);   /* all the way to the first */
     assert_int_equal(run_session_fork(b, a, 420, NULL), ROTOR_E_UNSUPPORTED);
     assert_int_equal(run_session_fork(b, a, 399, NULL), ROTOR_OK);
     same_from(b, whole, 399);
-    assert_int_equal(run_session_reach(b, 300), 300); /* its ring goes back that far */
+    assert_int_equal(run_session_reach(b, 300), 300);  /* its ring goes back that far */
     assert_int_equal(run_session_rewind(b, 102), 100); /* a mark that came with the share */
     same_from(b, whole, 100);
     run_session_free(&whole);

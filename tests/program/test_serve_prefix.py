@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""What rotor serve knows of a prompt already: from files after a restart (--prefix-store), behind a window that has moved on,
+and of an answer that comes back as text. Whatever it is, the answer and its probabilities are the bits of a cold prompt."""
+import os
+import random
+import re
+import signal
+import stat
+import time
+
+import pytest
+
+from serve_rig import STORY, Server
+from test_cli_harmony import write_chain
+
+WORDS = "Lily and Tom went to the park with a big red ball and a small dog that liked to run and jump over the old tree".split()
+SMALL = ["--prefix-store-min", "16"]  # tokens are cheaper than files in a model this small
+
+
+def tale(seed, n=150):
+    rng = random.Random(seed)
+    return " ".join(rng.choice(WORDS) for _ in range(n))
+
+
+def ask(server, prompt, **more):
+    return server.ask("/v1/completions", {"prompt": prompt, "max_tokens": 12, "temperature": 0, "logprobs": 3, **more})
+
+
+def chat(server, messages, **more):
+    return server.ask("/v1/chat/completions", {"messages": messages, "max_tokens": 12, "temperature": 0, "logprobs": True,
+                                               "top_logprobs": 3, **more})
+
+
+def cached(got):
+    assert got["usage"]["prompt_tokens_details"]["cached_tokens"] == got["timings"]["cache_n"]
+    return got["timings"]["cache_n"]
+
+
+def counter(server, name, at_least=0):
+    """It is published, and files are written, once the answer is on its way."""
+    for _ in range(200):
+        text = server.raw("GET", "/metrics")[1].decode()
+        got = int(re.search(r"^rotor_prefix_%s (\d+)$" % name, text, re.M).group(1))
+        if got >= at_least:
+            break
+        time.sleep(0.02)
+    return got
+
+
+def start(folder, *more, model=STORY):
+    return Server(str(model), "--prefix-store", str(folder), *SMALL, *more)
+
+
+def test_after_a_restart_a_prompt_is_known(tmp_path):
+    folder = tmp_path / "prefixes"
+    s = start(folder, "--parallel", "2")
+    warm = {"temperature": 0.9, "seed": 5}
+    first, drawn = ask(s, tale(1)), ask(s, tale(1), **warm)
+    assert cached(first) == 0 and counter(s, "hits_total") == 0
+    assert s.stop() == 0
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(f.stat().st_mode) for f in folder.iterdir()] == [0o600]
+    s = start(folder, "--parallel", "2")
+    assert counter(s, "files") == 1 and counter(s, "bytes") == sum(f.stat().st_size for f in folder.iterdir())
+    again = ask(s, tale(1))
+    assert cached(again) == again["usage"]["prompt_tokens"] - 1
+    assert counter(s, "hits_total", 1) == 1 and counter(s, "read_bytes_total") > 0
+    assert again["choices"] == first["choices"] and ask(s, tale(1), **warm)["choices"] == drawn["choices"]
+    longer = ask(s, tale(1) + " One day they")
+    assert cached(longer) >= first["usage"]["prompt_tokens"] - 2  # the last word may go on otherwise
+    fresh = ask(s, tale(1) + " One day they", cache_prompt=False)
+    assert cached(fresh) == 0 and fresh["choices"] == longer["choices"]
+    assert s.stop() == 0
+
+
+def test_what_memory_forgets_is_read_again(tmp_path):
+    s = start(tmp_path / "p", "--parallel", "1", "-c", "512")
+    first = [ask(s, tale(i)) for i in range(4)]  # two fit into memory
+    again = [ask(s, tale(i)) for i in range(4)]
+    assert all(cached(a) == a["usage"]["prompt_tokens"] - 1 for a in again)
+    assert [a["choices"] for a in again] == [a["choices"] for a in first]
+    assert counter(s, "hits_total", 2) >= 2
+    assert s.stop() == 0
+
+
+def test_the_folder_keeps_to_its_limit(tmp_path):
+    folder = tmp_path / "p"
+    s = start(folder, "--parallel", "1", "--prefix-store-size", "1")
+    for i in range(12):
+        ask(s, tale(i), max_tokens=1)
+    assert counter(s, "evicted_total", 1) > 0 and counter(s, "written_bytes_total") > 1 << 20
+    assert s.stop() == 0
+    assert 0 < sum(f.stat().st_size for f in folder.iterdir()) <= 1 << 20
+
+
+def test_damaged_files_are_told_and_removed(tmp_path):
+    folder = tmp_path / "p"
+    s = start(folder)
+    want = [ask(s, tale(i))["choices"] for i in range(3)]
+    assert s.stop() == 0
+    files = sorted(folder.iterdir())
+    assert len(files) == 3
+    whole = [f.read_bytes() for f in files]
+    files[0].write_bytes(whole[0][:-1000])
+    files[1].write_bytes(whole[1][:5000] + bytes([whole[1][5000] ^ 1]) + whole[1][5001:])  # in a page: seen when it is read
+    files[2].write_bytes(b"")
+    (folder / "notes.txt").write_text("not ours")
+    s = start(folder)
+    assert [ask(s, tale(i))["choices"] for i in range(3)] == want
+    assert counter(s, "refused_total", 3) == 3 and counter(s, "hits_total") == 0
+    assert s.stop() == 0
+    assert len([line for line in s.log if "prefix store" in line and "removed" in line]) == 3
+    assert (folder / "notes.txt").read_text() == "not ours"
+
+
+def test_files_of_another_model_or_cache_are_left(tmp_path):
+    folder = tmp_path / "p"
+    s = start(folder)
+    want = ask(s, tale(1))
+    assert s.stop() == 0
+    names = {f.name for f in folder.iterdir()}
+    s = start(folder, "--kv", "f32")
+    assert cached(ask(s, tale(1))) == 0 and counter(s, "files", 1) == 1  # its own, by now
+    assert s.stop() == 0
+    assert names < {f.name for f in folder.iterdir()} and not [line for line in s.log if "prefix store" in line]
+    s = start(folder)
+    again = ask(s, tale(1))
+    assert cached(again) > 0 and again["choices"] == want["choices"]
+    assert s.stop() == 0
+
+
+def test_killed_while_it_writes(tmp_path):
+    """Whenever that is: the folder opens again, and nothing that is served is wrong."""
+    folder = tmp_path / "p"
+    rng = random.Random(3)
+    s = start(folder, "--parallel", "2")
+    want = {i: ask(s, tale(i))["choices"] for i in range(4)}
+    for _ in range(5):
+        s.process.kill() if rng.random() < 0.5 else os.kill(s.process.pid, signal.SIGKILL)
+        s.process.wait(timeout=20)
+        s.reader.join(timeout=20)
+        s.process.stderr.close()
+        s = start(folder, "--parallel", "2")
+        for i in rng.sample(range(4), 3):
+            assert ask(s, tale(i))["choices"] == want[i]
+        c = s.connect()
+        body = '{"prompt": "%s", "max_tokens": 1}' % tale(rng.random())  # is written when it has been answered
+        c.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        time.sleep(rng.random() * 0.05)
+        c.close()
+    whole = [f for f in folder.iterdir() if f.name.endswith(".prefix")]
+    half = folder / (whole[0].name + ".part-1")
+    half.write_bytes(whole[0].read_bytes()[:3000])  # as a crash leaves it
+    os.utime(half, (time.time() - 7200,) * 2)
+    assert s.stop() == 0
+    s = start(folder, "--parallel", "2")
+    assert not half.exists()  # an hour later
+    assert all(ask(s, tale(i))["choices"] == want[i] for i in range(4))
+    assert s.stop() == 0
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    wrapper = tmp_path / "rotor"
+    wrapper.write_text("#!/bin/bash\ntrap '' XFSZ\nulimit -f 20\nexec %s \"$@\"\n" % os.environ["ROTOR_BINARY"])
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("ROTOR_BINARY", str(wrapper))
+    s = start(tmp_path / "p")
+    answers = [ask(s, tale(i)) for i in range(3)]
+    assert all(a["choices"][0]["text"] for a in answers)
+    assert s.stop() == 0
+    assert len([line for line in s.log if "prefix store" in line]) == 1
+    assert not list((tmp_path / "p").iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, rotor):
+    r = rotor("serve", STORY, "--port", "0", "--prefix-store", tmp_path / "no" / "folder", status=1)
+    assert "no/folder" in r.stderr
+
+
+# ---- Windows --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def oss(rotor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("oss") / "oss.gguf"
+    rotor("synth", "gpt-oss-tiny", "-o", path)
+    return path
+
+
+WINDOWS = ["-c", "4096", "--chunk", "64", "--parallel", "2"]  # a ring of little more than the window
+
+
+def turns(server, n_answer):
+    """Two turns of a chat whose thoughts are long; what was thought is not sent back."""
+    talk = [{"role": "system", "content": tale(7, 60)}, {"role": "user", "content": tale(8, 60)}]
+    first = chat(server, talk, max_tokens=n_answer, ignore_eos=True, temperature=1, seed=3)
+    assert first["usage"]["completion_tokens"] == n_answer
+    talk += [{"role": "assistant", "content": "Yes."},
+             {"role": "user", "content": "And what else?"}]
+    return first, talk
+
+
+def test_a_conversation_goes_back_behind_its_window(oss):
+    """The second turn is not evaluated from nothing, though the first answer was longer than what the ring keeps."""
+    s = Server(str(oss), *WINDOWS)
+    first, talk = turns(s, 700)
+    drawn = {"temperature": 1, "seed": 4, "max_tokens": 60}
+    second = chat(s, talk, **drawn)
+    assert cached(second) >= first["usage"]["prompt_tokens"] - 1
+    fresh = chat(s, talk, cache_prompt=False, **drawn)
+    assert cached(fresh) == 0 and fresh["choices"] == second["choices"]
+    assert len(second["choices"][0]["logprobs"]["content"]) > 20
+    again = chat(s, talk[:2], **drawn)  # and once more the first question
+    assert cached(again) == first["usage"]["prompt_tokens"] - 1
+    assert again["choices"] == chat(s, talk[:2], cache_prompt=False, **drawn)["choices"]
+    assert s.stop() == 0
+
+
+def test_windows_after_a_restart(oss, tmp_path):
+    s = start(tmp_path / "p", *WINDOWS, model=oss)
+    first, talk = turns(s, 700)
+    assert s.stop() == 0
+    s = start(tmp_path / "p", *WINDOWS, model=oss)
+    second = chat(s, talk)
+    assert cached(second) >= first["usage"]["prompt_tokens"] - 1 and counter(s, "hits_total", 1) == 1
+    assert second["choices"] == chat(s, talk, cache_prompt=False)["choices"]
+    assert s.stop() == 0
+
+
+# ---- Answers that come back -----------------------------------------------------------------------------------------
+
+PLAIN = ("{% for m in messages %}<|im_start|>{{ m.role }}{{ m.content }}<|im_end|>{% endfor %}"
+         "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}")
+MARKS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+
+
+def test_an_answer_is_known_by_its_text(tmp_path):
+    """The model writes "Hello you" as three tokens where the vocabulary, which has no merges, would write nine."""
+    model = write_chain(tmp_path / "plain.gguf", ["Hel", "lo", " you", "<|im_end|>"], template=PLAIN, marks=MARKS)
+    s = Server(str(model))
+    talk = [{"role": "user", "content": "Hi"}]
+    first = chat(s, talk)
+    assert first["choices"][0]["message"]["content"] == "Hello you" and first["choices"][0]["finish_reason"] == "stop"
+    talk += [{"role": "assistant", "content": "Hello you"}, {"role": "user", "content": "More"}]
+    second = chat(s, talk)
+    asked = first["usage"]["prompt_tokens"]
+    assert cached(second) == asked + 3
+    other = chat(s, [talk[0], {"role": "assistant", "content": "Hello  you"}, talk[2]])  # not what was said
+    assert cached(other) == asked
+    assert other["usage"]["prompt_tokens"] == second["usage"]["prompt_tokens"] + 7
+    other = chat(s, [{"role": "user", "content": "Ho"}, *talk[1:]])  # another conversation
+    assert other["usage"]["prompt_tokens"] == second["usage"]["prompt_tokens"] + 6
+    fresh = chat(s, talk, cache_prompt=False)
+    assert cached(fresh) == 0 and fresh["choices"] == second["choices"]
+    assert s.stop() == 0
