@@ -4,6 +4,7 @@
  * change nothing, jobs end in the middle of a prompt, a full cache forgets, a failing job fails
  * alone, and what is refused.
  */
+#define _GNU_SOURCE
 #include "api_rig.h"
 
 #include <math.h>
