@@ -129,8 +129,7 @@ static void list_turn(listing *l, size_t i, const rotor_turn *t) {
 static void put_known(chat_prompt *p, const rotor_turn *turns, size_t n) {
     size_t part = 0;
     for (size_t i = 0; i < n; i++)
-        part =
-            chat_prompt_known(p, part, text_of(turns[i].content), turns[i].ids, turns[i].n_ids);
+        part = chat_prompt_known(p, part, text_of(turns[i].content), turns[i].ids, turns[i].n_ids);
 }
 
 static rotor_status render_template(const rotor_engine *e, const rotor_turn *turns, size_t n,

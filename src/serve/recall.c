@@ -118,6 +118,12 @@ static void drop_oldest(serve_replay *r) {
     if (old) drop(r, old);
 }
 
+/* The ids are those of the text, all of it and nothing else: no stop string, no mark taken out. */
+static bool is_its_text(const serve_choice *ch, const rotor_gen_result *r) {
+    return r->finish == ROTOR_FINISH_END && ch->text.len == r->n_bytes &&
+           (!r->n_bytes || memcmp(ch->text.data, r->text, r->n_bytes) == 0);
+}
+
 void serve_remember(const serve_job *j, const rotor_gen_result *result) {
     serve_server *s = j->c->inside->s;
     const serve_choice *ch = j->choice;
@@ -127,7 +133,7 @@ void serve_remember(const serve_job *j, const rotor_gen_result *result) {
     const rotor_tool_call *calls = NULL;
     uint8_t key[32];
     if (!ch->of->turns || !n || n > IDS_MAX / 4) return;
-    if (!parts && (j->reply || result->finish != ROTOR_FINISH_END)) return; /* ids of a stop string */
+    if (!parts && (j->reply || !is_its_text(ch, result))) return;
     rotor_turn answer = {.role = "assistant"};
     answer.n_calls = j->reply ? rotor_reply_calls(j->reply, &calls) : 0;
     answer.calls = calls;
