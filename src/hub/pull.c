@@ -475,7 +475,7 @@ static rotor_status make_parent(const char *path, rotor_error *err) {
 }
 
 /* snapshots/COMMIT/a/b points to ../../../blobs/ETAG; without links the file moves there. */
-static rotor_status link_file(const hub_pull *p, const hub_file *f, rotor_error *err) {
+static rotor_status link_file(hub_pull *p, hub_file *f, rotor_error *err) {
     char *named = hub_path(p->snapshot, f->path, NULL), *blob = blob_path(p, f);
     base_buf text = {0};
     base_buf_puts(&text, "../../");
@@ -486,6 +486,9 @@ static rotor_status link_file(const hub_pull *p, const hub_file *f, rotor_error 
         named && blob && !text.failed ? ROTOR_OK : base_fail_nomem(err, "installing a file");
     if (st == ROTOR_OK && size_of(named) != f->bytes) {
         st = make_parent(named, err);
+        if (st == ROTOR_OK &&
+            size_of(blob) != f->bytes) /* moved to another name, as has its twin */
+            st = fetch_blob(p, f, err);
         if (st == ROTOR_OK)
             st = p->opt.no_links ? ROTOR_E_UNSUPPORTED : base_symlink(text.data, named, err);
         if (st == ROTOR_E_UNSUPPORTED) st = base_rename(blob, named, err);

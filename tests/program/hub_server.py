@@ -111,7 +111,7 @@ class Hub:
         if repo in self.renamed:
             return self.send(h, 307, Location="/%s/resolve/%s/%s" % (self.renamed[repo], commit, name))
         data = self.repos.get(repo, {}).get(name)
-        if data is None or commit != COMMIT:
+        if data is None or commit not in (COMMIT, "main"):
             return self.send(h, 404, X_Error_Code="EntryNotFound")
         if len(data) < self.large:
             return self.send_file(h, data, ETag='"%s"' % self.etag(data), X_Repo_Commit=COMMIT)

@@ -338,6 +338,13 @@ def test_files_instead_of_links(machine):
     assert machine("rm", "tiny").stdout.startswith("removed tiny: 1.01 MiB freed")
 
 
+def test_twins_without_links(machine):
+    files = {"config.json": b"{}", "generation_config.json": b"{}", "model.safetensors": STORIES}
+    machine.hub.repos["org/twins"] = files
+    there = pathlib.Path(machine("pull", "org/twins", HF_HUB_DISABLE_SYMLINKS="1").stdout.strip())
+    assert {p.name: p.read_bytes() for p in there.iterdir()} == files
+
+
 # ---- Does it fit ----
 
 def test_what_cannot_fit_is_not_downloaded(machine):
