@@ -4,7 +4,7 @@
 tools/run_tests.py sets ROTOR_BINARY and ROTOR_SOURCE_ROOT and, for runs under one CPU level,
 ROTOR_CPU, which the program reads itself. By hand, `pytest tests/program` works too: the defaults
 are build/rotor and this tree. Markers: `threads` is run again under the thread checker, `cpu` again
-for each --cpu level.
+for each --cpu level, `kills` with more kills.
 """
 import os
 import pathlib
@@ -20,6 +20,7 @@ os.environ.setdefault("ROTOR_BINARY", str(ROOT / "build" / "rotor"))
 def pytest_configure(config):
     config.addinivalue_line("markers", "threads: run again under the thread checker")
     config.addinivalue_line("markers", "cpu: run again for each --cpu level")
+    config.addinivalue_line("markers", "kills: run again with more kills")
 
 
 # The model of tests that name none: its stories are known word for word, which those of the built-in model are not.

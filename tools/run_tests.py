@@ -383,6 +383,7 @@ def all_tier():
         ("tsan program", python_tests("tests/program", binary="build-tsan/rotor",
                                       marker="threads", env=NO_DRIVERS)),
         *[("--cpu " + mask, mask_suite(mask)) for mask in cpu_masks()],
+        ("kills", kills_suite(50)),
         ("browser", python_tests("tests/browser")),
         ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),
@@ -416,6 +417,13 @@ def clients(log):
     return pytest_suite(log, "tests/clients", python=python)
 
 
+def kills_suite(n):
+    """Writers of a knowledge store, killed n times."""
+    def suite(log):
+        return pytest_suite(log, "tests/program", marker="kills", env={"ROTOR_TEST_KILLS": str(n)})
+    return suite
+
+
 def soak_tier():
     def devices(log):
         result = meson_suite(log, "build", ["soak"])
@@ -425,6 +433,7 @@ def soak_tier():
         ("build", lambda log: build(log, "build", {"tests": "enabled", "werror": werror()})),
         ("devices", devices),
         ("server", server_soak),
+        ("kills", kills_suite(1000)),
     ]
 
 
