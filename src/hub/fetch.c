@@ -65,6 +65,7 @@ typedef struct transfer {
     uint64_t got_before;             /* when this try began */
     uint64_t skip;                   /* bytes to drop: the answer begins earlier than asked */
     uint64_t wake_us;                /* WAITING: until then */
+    uint64_t heard_us;               /* RUNNING: when something last came, or it began */
     base_buf ready;                  /* received and not yet in the sink */
     answer a;                        /* of this try */
     phase phase;                     /* state */
@@ -174,6 +175,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *user) {
     base_str v;
     uint64_t number;
     (void)size;
+    t->heard_us = base_now_us();
     if (n > 5 && strncmp(line, "HTTP/", 5) == 0) {
         *a = (answer){.retry_after_s = -1, .first_byte = UINT64_MAX};
         return n;
@@ -224,6 +226,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *user) {
     const long status = status_of(t);
     (void)size;
     t->f->reached = true;
+    t->heard_us = base_now_us();
     if (status != 200 && status != 206) return n; /* the text of a refusal */
     if (!t->begun && !body_begins(t)) return 0;
     const size_t drop = (size_t)BASE_MIN(t->skip, (uint64_t)n);
@@ -257,8 +260,6 @@ static void set_limits(const transfer *t) {
     curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* one piece each */
     curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, (long)o->connect_s);
-    curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, (long)o->stall_s);
 #if LIBCURL_VERSION_NUM >= 0x075500
     curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
 #else
@@ -296,6 +297,7 @@ static rotor_status start(transfer *t) {
     curl_easy_setopt(h, CURLOPT_PRIVATE, t);
     if (curl_multi_add_handle(t->f->multi, h) != CURLM_OK)
         return base_fail_nomem(&t->err, "downloading");
+    t->heard_us = base_now_us();
     t->phase = RUNNING;
     return ROTOR_OK;
 }
@@ -424,7 +426,8 @@ static void settle(transfer *t, CURLcode code) {
         give_up(t, ROTOR_E_FORMAT, "the server sent another range than was asked for");
     } else {
         const char *why = *t->curl_says ? t->curl_says : curl_easy_strerror(code);
-        if (code == CURLE_OPERATION_TIMEDOUT && status) why = "nothing came any more";
+        if (code == CURLE_OPERATION_TIMEDOUT && (status || !*t->curl_says))
+            why = "nothing came any more";
         if (t->end == UINT64_MAX) { /* not a range: from the start */
             base_buf_reset(&t->ready);
             t->got = 0;
@@ -500,6 +503,17 @@ static void collect(fetch *f) {
     }
 }
 
+/* The library's own limit is an average over seconds; this one is punctual. */
+static void end_silent(fetch *f, transfer *all, size_t n) {
+    const uint64_t now = base_now_us();
+    for (size_t i = 0; i < n; i++) {
+        transfer *t = &all[i];
+        const uint64_t s = f->opt.stall_s + (status_of(t) ? 0 : f->opt.connect_s);
+        if (t->phase == RUNNING && now > t->heard_us && now - t->heard_us > s * 1000000u)
+            settle(t, CURLE_OPERATION_TIMEDOUT);
+    }
+}
+
 static rotor_status drive(fetch *f, transfer *all, want *w, rotor_error *err) {
     while (w->front < w->end) {
         int running;
@@ -510,6 +524,7 @@ static rotor_status drive(fetch *f, transfer *all, want *w, rotor_error *err) {
         if (curl_multi_perform(f->multi, &running) != CURLM_OK)
             return base_fail_nomem(err, "downloading");
         collect(f);
+        end_silent(f, all, w->n_transfers);
         ROTOR_TRY(flush_front(all, w, err));
         if (w->head && all[0].phase == DONE) return ROTOR_OK;
         if (w->front < w->end) curl_multi_poll(f->multi, NULL, 0, 50, NULL);
