@@ -43,6 +43,13 @@
 #define REFUSE_CALL(name) IF(SYS_##name), REFUSE(EPERM)
 #define ALLOW_CALL(name)  IF(SYS_##name), ALLOW
 
+/* Other processes, other views of the system, ways around the filter: nobody here needs them. */
+#define REFUSE_PRYING                                                                              \
+    REFUSE_CALL(ptrace), REFUSE_CALL(process_vm_readv), REFUSE_CALL(process_vm_writev),            \
+        REFUSE_CALL(io_uring_setup), REFUSE_CALL(mount), REFUSE_CALL(umount2), REFUSE_CALL(setns), \
+        REFUSE_CALL(unshare), REFUSE_CALL(bpf), REFUSE_CALL(perf_event_open),                      \
+        REFUSE_CALL(userfaultfd), REFUSE_CALL(keyctl)
+
 /* Calls of our own numbering go on with their number in hand. */
 #define HEAD                                                                                       \
     LOAD(arch), UNLESS(OUR_ARCH), REFUSE(EPERM), LOAD(nr), BELOW(OTHER_NUMBERING), REFUSE(EPERM)
