@@ -16,7 +16,8 @@ SCALARS = {"uint32_t": ctypes.c_uint32, "int32_t": ctypes.c_int32, "uint64_t": c
            "size_t": ctypes.c_size_t, "bool": ctypes.c_bool, "int": ctypes.c_int, "unsigned": ctypes.c_uint,
            "rotor_status": ctypes.c_int, "int64_t": ctypes.c_int64, "rotor_mlp_act": ctypes.c_int,
            "rotor_ternary_layout": ctypes.c_int, "rotor_engine_options": c.EngineOptions, "rotor_gen_options": c.GenOptions,
-           "rotor_part": ctypes.c_int, "rotor_effort": ctypes.c_int, "rotor_grammar_kind": ctypes.c_int, "rotor_chat_options": c.ChatOptions}
+           "rotor_part": ctypes.c_int, "rotor_effort": ctypes.c_int, "rotor_grammar_kind": ctypes.c_int, "rotor_chat_options": c.ChatOptions,
+           "rotor_call_options": c.CallOptions}
 
 
 @pytest.fixture(scope="module")
