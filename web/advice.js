@@ -21,7 +21,7 @@ function overflow(error) {
 }
 
 const KINDS = [
-  [(e) => e.code === "context_length_exceeded" || e.code === "exceed_context_size_error", overflow],
+  [(e) => e.code === "context_length_exceeded" || e.code === "exceed_context_size_error" || e.code === "no_room_for_sources", overflow],
   [(e) => e.status === 401, () => ({
     title: "The server asks for a key.",
     advice: "It is the value of --api-key, which whoever started the server knows.", actions: ["key"],

@@ -100,8 +100,12 @@ static rotor_status bring_up(rag_db *db, rotor_error *err) {
     return migrate(db, schema, err);
 }
 
+/* What a statement must sort stays in memory: a server in its cage may open no file for it. */
 static rotor_status tune(rag_db *db, rotor_error *err) {
-    ROTOR_TRY(rag_sql_run(&db->sql, "PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON;", err));
+    ROTOR_TRY(rag_sql_run(&db->sql,
+                          "PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON;"
+                          "PRAGMA temp_store=MEMORY;",
+                          err));
     if (db->lock < 0) return ROTOR_OK;
     return rag_sql_run(&db->sql,
                        "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;"
@@ -797,9 +801,11 @@ rotor_status rag_db_each_vector(rag_db *db, int64_t model,
                                 void *user, rotor_error *err) {
     rag_stmt *s;
     bool row;
+    /* CROSS: passages outside, in the order of their index. The other way round all vectors would
+     * be sorted, which takes as much memory as they do. */
     ROTOR_TRY(rag_sql_get(&db->sql, &s,
-                          "SELECT c.id,v.scale,v.high,v.low FROM chunk c JOIN vec v ON v.model_id=?"
-                          " AND v.hash=c.hash ORDER BY c.doc_id,c.ord",
+                          "SELECT c.id,v.scale,v.high,v.low FROM chunk c CROSS JOIN vec v"
+                          " ON v.model_id=? AND v.hash=c.hash ORDER BY c.doc_id,c.ord",
                           err));
     rotor_status st = rag_sql_bind(&db->sql, s, err, "i", model);
     if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);

@@ -79,6 +79,7 @@ typedef struct gatherer {
     found list[LISTS * RAG_LEG]; /* [n] what the searches found */
     size_t n;                    /* how many */
     size_t left_tok;             /* of the budget */
+    bool cut;                    /* the first source is a passage's beginning only */
     rag_context *out;            /* what is being made */
 } gatherer;
 
@@ -173,12 +174,20 @@ static size_t cut_before(const char *s, size_t n) {
     return 0;
 }
 
-/* Cuts the best passage behind a sentence until it fits. False: not even its first one does. */
+static uint32_t count_lines(const char *s) {
+    uint32_t n = 0;
+    while ((s = strchr(s, '\n'))) n++, s++;
+    return n;
+}
+
+/* Cuts the best passage behind a sentence until it fits. False: not even its first one does. Its
+ * last page stays what it was: where in the text a page ends is not known here. */
 static bool shorten(gatherer *g, rag_hit *h) {
     for (size_t n = cut_before(h->text, strlen(h->text)); n; n = cut_before(h->text, n)) {
         h->text[n] = 0;
         h->end = BASE_MIN(h->end, h->begin + n);
-        if (count_quoted(g, 1, h) <= g->left_tok) return true;
+        h->last_line = BASE_MIN(h->last_line, h->line + count_lines(h->text));
+        if (count_quoted(g, 1, h) <= g->left_tok) return g->cut = true;
     }
     return false;
 }
@@ -251,7 +260,7 @@ static rotor_status widen(gatherer *g, rag_hit *h, bool behind, rotor_error *err
 static rotor_status widen_all(gatherer *g, rotor_error *err) {
     for (size_t i = 0; i < g->out->n; i++) {
         rag_hit *h = &g->out->sources[i].hit;
-        if (h->end - h->begin != strlen(h->text)) continue; /* it was cut */
+        if (g->cut && !i) continue; /* there was no room for all of it */
         ROTOR_TRY(widen(g, h, true, err));
         ROTOR_TRY(widen(g, h, false, err));
     }

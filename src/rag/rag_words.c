@@ -195,6 +195,7 @@ static rotor_status take_wide(reader *r) {
 }
 
 rotor_status rag_terms_of(base_str text, rag_term_fn fn, void *user) {
+    if (!text.n) return ROTOR_OK; /* p may be NULL */
     reader r = {.at = text.p, .end = text.p + text.n, .fn = fn, .user = user};
     while (r.at < r.end) {
         int n;

@@ -18,6 +18,7 @@ struct serve_grounds {
     rotor_turn *turns;   /* with it, owned; NULL: as they were */
     bool used;           /* the model gets it */
     bool refused;        /* no model is asked */
+    bool no_room;        /* it was not searched: the conversation leaves no tokens for sources */
 };
 
 /* ==== Stores ================================================================================== */
@@ -128,8 +129,9 @@ static size_t count_tokens(const serve_call *c, const serve_prompt *p) {
     return n;
 }
 
+/* gate: where nothing is left for sources, a conversation that may do without goes on without. */
 static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serve_search *how,
-                   serve_grounds *g, serve_fault *f) {
+                   gate gate, serve_grounds *g, serve_fault *f) {
     serve_server *s = c->inside->s;
     rotor_rag_ask_options o = rotor_rag_ask_options_default();
     rotor_error err = {0};
@@ -153,8 +155,10 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
                                              p->turns[p->n_turns - 1].content, &o, &g->c, &err);
     base_mutex_unlock(s->shelf_locks[how->shelf]);
     if (st == ROTOR_OK) return true;
+    g->no_room = st == ROTOR_E_FULL;
+    if (st == ROTOR_E_FULL && gate == AUTO) return true;
     if (st == ROTOR_E_FULL)
-        return serve_fail_with(f, 413, "invalid_request_error", "context_length_exceeded", "%.500s",
+        return serve_fail_with(f, 413, "invalid_request_error", "no_room_for_sources", "%.500s",
                                err.message);
     if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
         return serve_refuse(f, "rag", "invalid_value", "%.500s", err.message);
@@ -184,7 +188,7 @@ static bool ground(serve_call *c, serve_at at, gate how, serve_fault *f) {
     if (!g) return serve_no_memory(f);
     c->inside->grounds = g;
     g->store = c->inside->s->opt.shelves[search.shelf].name;
-    if (!gather(c, p, at, &search, g, f)) return false;
+    if (!gather(c, p, at, &search, how, g, f)) return false;
     g->used = g->c.n && (g->c.relevant || how == ALWAYS);
     g->refused = !g->c.relevant && how == STRICT;
     c->req.max_zero |= g->refused;
@@ -251,5 +255,6 @@ json_t *serve_grounds_json(const serve_call *c, const serve_choice *ch) {
     json_object_set_new(o, "store", serve_json_text(g->store, strlen(g->store)));
     json_object_set_new(o, "used", json_boolean(g->used));
     json_object_set_new(o, "refused", json_boolean(g->refused));
+    if (g->no_room) json_object_set_new(o, "no_room", json_true());
     return o;
 }

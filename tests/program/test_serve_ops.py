@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import socket
+import sqlite3
 import ssl
 import stat
 import subprocess
@@ -416,6 +417,26 @@ def test_a_model_that_is_gone_is_told_and_comes_back(rotor, tmp_path):
 
 
 # ---- Knowledge stores in the cage -----------------------------------------------------------------------------------
+
+
+def test_more_vectors_than_a_sort_keeps_in_memory_are_read_in_the_cage(rotor, tmp_path):
+    """Read in another order than they lie in, they would be sorted, by way of a file that the cage does not allow."""
+    if "sqlite: on" not in rotor("version").stdout:
+        pytest.skip("this build has no SQLite")
+    store, notes, dims = tmp_path / "notes.store", tmp_path / "notes.md", 384
+    notes.write_text("".join("# Part %d\n\nThe harbour of part %d lies in the north.\n\n" % (i, i) for i in range(10500)))
+    rotor("rag", "add", store, notes, "--no-embed")
+    with sqlite3.connect(store / "rag.db") as db:
+        db.execute("INSERT INTO model(id,fingerprint,name,path,dims) VALUES(1,?,'m','m.gguf',?)", (b"f" * 32, dims))
+        db.execute("INSERT OR REPLACE INTO meta(k,v) VALUES('model',1)")
+        db.execute("INSERT INTO vec SELECT DISTINCT 1,hash,0.01,zeroblob(?1),zeroblob(?1) FROM chunk", (dims,))
+        assert db.execute("SELECT count(*) FROM vec").fetchone()[0] > 3000
+    db.close()
+    with Served(STORY, "--port", "0", "--rag", store, "--no-embed") as s:
+        if not can_cage(s):
+            pytest.skip(s.ask("/props")["sandbox"])
+        got = s.ask("/v1/rag/search", {"query": "harbour of part 7"})
+        assert got["relevant"] and s.ask("/v1/rag/stores")["data"][0]["vectors"] > 3000
 
 
 def test_a_store_is_read_in_the_cage_while_others_write_it(rotor, tmp_path):

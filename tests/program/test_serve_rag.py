@@ -100,7 +100,18 @@ def test_what_is_not_there_is_refused(server):
     r = server.ask("/v1/rag/ask", {"store": "notes", "question": "who composed the charge?", "mode": "always", "max_tokens": 2})
     assert r["used"] and not r["refused"] and r["usage"]["completion_tokens"] == 2
     assert "missing" in server.ask("/v1/rag/ask", {"store": "notes"}, 400)["error"]["message"]
-    assert server.ask("/v1/rag/ask", {"store": "notes", "question": "word " * 900}, 413)["error"]["code"] == "context_length_exceeded"
+
+
+def test_no_room_for_sources(server):
+    """A conversation that may do without goes on without; one that may not says why, with a code of its own."""
+    long = "word " * 900
+    assert server.ask("/v1/rag/ask", {"store": "notes", "question": long}, 413)["error"]["code"] == "no_room_for_sources"
+    turns = {"messages": [{"role": "user", "content": "how long? " + "word " * 200}], "max_tokens": 1}
+    r = server.ask("/v1/chat/completions", {**turns, "rag": {"store": "notes"}})["rag"]
+    assert r["no_room"] and not r["used"] and not r["refused"] and r["sources"] == []
+    for mode in ("strict", "always"):
+        error = server.ask("/v1/chat/completions", {**turns, "rag": {"store": "notes", "mode": mode}}, 413)["error"]
+        assert error["code"] == "no_room_for_sources" and "shorter" in error["message"]
 
 
 # ---- Conversations ---------------------------------------------------------------------------------------------------

@@ -157,6 +157,42 @@ static void test_neighbours_come_along(void **state) {
     base_buf_free(&text);
 }
 
+/* Cut behind a short sentence; a passage behind it would fit into what is left. */
+static void assert_stays_cut(int n, size_t budget, size_t *n_cut) {
+    base_buf text = {0}, quoted = {0};
+    base_buf_puts(&text, "A walrus sleeps here.\nIt");
+    for (int i = 0; i < 200; i++) base_buf_puts(&text, " lies");
+    base_buf_puts(&text, ".\n\n");
+    fill(&text, n);
+    char name[2][16];
+    snprintf(name[0], sizeof name[0], "cut%d.store", n);
+    snprintf(name[1], sizeof name[1], "cut%d.txt", n);
+    rag *r = open_with(name[0], name[1], text.data);
+    const rag_ask a = {.query = {.k = 1}, .max_sources = 1, .count = bytes, .budget_tok = budget};
+    rag_context c = gather(r, "walrus", a);
+    assert_int_equal(c.n, 1);
+    const rag_hit *h = &c.sources[0].hit;
+    rag_quote(&quoted, 1, h);
+    assert_in_range(quoted.len, 0, budget);
+    assert_in_range(c.n_tok, 0, budget);
+    assert_int_equal(h->end - h->begin, strlen(h->text));
+    if (strcmp(h->text, "A walrus sleeps here.") == 0) {
+        assert_int_equal(h->last_line, 1);
+        ++*n_cut;
+    }
+    base_buf_free(&quoted);
+    base_buf_free(&text);
+    rag_context_free(&c);
+    rag_close(&r);
+}
+
+static void test_a_cut_passage_stays_cut(void **state) {
+    (void)state;
+    size_t n_cut = 0;
+    for (int n = 1; n < 12; n++) assert_stays_cut(n, 800, &n_cut);
+    assert_true(n_cut > 3);
+}
+
 static void test_the_best_stands_last(void **state) {
     (void)state;
     rag *r = open_with("order.store", "deck2.md", deck);
@@ -314,6 +350,10 @@ static void test_citations_are_compared(void **state) {
     assert_true(c.list[1].source == 1 && !c.list[1].supported);
     rag_checked_free(&c);
 
+    c = check("[1]"); /* and nothing else */
+    assert_true(c.n == 1 && c.list[0].support == 0 && !c.list[0].supported);
+    rag_checked_free(&c);
+
     c = check("It costs 300 crowns in the shop.\nNobody knows.\nBoth are true [1, 2].");
     assert_int_equal(c.n, 3);
     assert_true(c.list[0].source == 1 && c.list[0].added && c.list[0].supported);
@@ -377,6 +417,7 @@ int main(void) {
         cmocka_unit_test(test_strangers_are_refused),
         cmocka_unit_test(test_the_budget_holds),
         cmocka_unit_test(test_neighbours_come_along),
+        cmocka_unit_test(test_a_cut_passage_stays_cut),
         cmocka_unit_test(test_the_best_stands_last),
         cmocka_unit_test(test_questions_that_follow_up),
         cmocka_unit_test(test_a_document_stays_a_quotation),
