@@ -59,6 +59,12 @@ rotor_status base_part_sync(base_part *p, rotor_error *err) {
     return base_fail(err, ROTOR_E_IO, "%s: cannot finish writing: %s", p->path, strerror(errno));
 }
 
+bool base_part_in_place(const base_part *p) {
+    struct stat open, named;
+    return fstat(p->fd, &open) == 0 && stat(p->path, &named) == 0 && open.st_dev == named.st_dev &&
+           open.st_ino == named.st_ino;
+}
+
 void base_part_close(base_part *p) {
     if (p->fd >= 0) close(p->fd);
     base_free(p->path);

@@ -33,6 +33,8 @@ rotor_status base_part_open(base_part *p, const char *path, rotor_error *err); /
 rotor_status base_part_add(base_part *p, const void *data, size_t n_bytes, rotor_error *err);
 rotor_status base_part_cut(base_part *p, uint64_t size, rotor_error *err);
 rotor_status base_part_sync(base_part *p, rotor_error *err); /* to the disk */
+/* False: its name leads to another file by now, or to none. */
+bool base_part_in_place(const base_part *p);
 void base_part_close(base_part *p);
 
 /* ---- Names and disks (os_part.c) ---------------------------------------------------------------

@@ -386,7 +386,7 @@ const cli_option cli_options[CLI_N_OPTS] = {
 [OPT_FORCE] = {"force", 0, CLI_FLAG, GET, NULL, 0, 0, NULL, NULL,
     "download what fits neither memory nor disk, too", VERB_PULL, 0},
 [OPT_FORCE_RM] = {"force", 0, CLI_FLAG, GET, NULL, 0, 0, NULL, NULL,
-    "remove what belongs to another program, too", VERB_RM, 0},
+    "remove what belongs to others, and whole files of half a download, too", VERB_RM, 0},
 [OPT_ONLY_SAY] = {"dry-run", 0, CLI_FLAG, GET, NULL, 0, 0, NULL, NULL,
     "only say what would be done", VERB_PULL | VERB_RM, 0},
 [OPT_OFFLINE] = {"offline", 0, CLI_FLAG, GET, NULL, 0, 0, NULL, NULL,

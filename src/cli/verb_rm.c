@@ -9,16 +9,18 @@
 
 #include <jansson.h>
 
-/* The repository's folder where no model is in it, only the beginning of one. */
-static rotor_status remove_beginning(const hub_places *places, const char *word, bool dry,
+/* The repository's folder where no model is in it, only the beginning of one. Who names a part of
+ * it means that part, never the folder; a short name's part is not the user's word. */
+static rotor_status remove_beginning(const cli_args *a, const hub_places *places, const char *word,
                                      hub_removal *r, rotor_error *err) {
-    hub_ref ref;
+    hub_ref ref = {0};
     char *root = hub_root(places), *near = NULL;
     rotor_status st = root ? hub_ref_parse(&ref, word, err) : ROTOR_E_NOTFOUND;
-    if (st == ROTOR_OK) {
-        st = hub_remove_repo(root, ref.repo, dry, r, err);
-        hub_ref_free(&ref);
-    }
+    if (st == ROTOR_OK && ref.part && !hub_short_find(word)) st = ROTOR_E_NOTFOUND;
+    if (st == ROTOR_OK)
+        st = hub_remove_beginning(root, ref.repo, cli_on(a, OPT_FORCE_RM), cli_on(a, OPT_ONLY_SAY),
+                                  r, err);
+    hub_ref_free(&ref);
     if (st == ROTOR_E_NOTFOUND) {
         near = cli_nearest_model(word);
         if (near && strcmp(near, word) != 0)
@@ -75,7 +77,7 @@ static rotor_status remove_named(const cli_args *a, const char *word, const char
     else if (st == ROTOR_OK && e)
         st = remove_entry(a, &places, e, r, err);
     else if (st == ROTOR_OK)
-        st = remove_beginning(&places, word, cli_on(a, OPT_ONLY_SAY), r, err);
+        st = remove_beginning(a, &places, word, r, err);
     *name = word;
     hub_entries_free(entries, n);
     base_free(text);

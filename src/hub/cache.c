@@ -104,15 +104,13 @@ static char *current_snapshot(const char *repo_dir) {
     char *ref = base_path_join(repo_dir, "refs/main"),
          *snapshots = base_path_join(repo_dir, "snapshots");
     char *dir = NULL;
-    base_file f;
-    if (ref && snapshots && base_path_kind_of(ref) == BASE_PATH_FILE &&
-        base_file_open(&f, ref, false, NULL) == ROTOR_OK) {
-        size_t n = f.data ? strcspn((const char *)f.data, " \r\n") : 0;
-        char *commit = f.size ? base_strndup((const char *)f.data, BASE_MIN(n, f.size)) : NULL;
-        dir = commit ? base_path_join(snapshots, commit) : NULL;
-        base_free(commit);
-        base_file_close(&f);
+    base_buf commit = {0};
+    if (ref && snapshots && hub_read_small(ref, 256, &commit) && commit.len) {
+        commit.data[strcspn(commit.data, " \r\n")] = 0; /* a NUL stands behind the last byte */
+        if (hub_is_safe_path(commit.data) && !strchr(commit.data, '/'))
+            dir = base_path_join(snapshots, commit.data);
     }
+    base_buf_free(&commit);
     char **names = NULL;
     size_t n = 0;
     if (!dir && snapshots && base_list_dir(snapshots, &names, &n, NULL) == ROTOR_OK) {
@@ -213,6 +211,8 @@ static bool fits(const hub_entry *e, const char *name) {
                 (n == n_tail && memcmp(tail, name, n) == 0);
     if (!same || !colon) return same;
     const char *own = e->name[n_repo] ? e->name + n_repo + 1 : NULL;
+    if (e->source == HUB_OLLAMA) /* its files are called by digests, in which "8b" is no word */
+        return own && strcmp(own, colon + 1) == 0;
     const char *file = strrchr(e->path, '/');
     return hub_has_word(file ? file : e->path, colon + 1) || (own && hub_has_word(own, colon + 1));
 }

@@ -347,7 +347,8 @@ static void follow(transfer *t) {
     if (has_scheme(t->url, "https://") && has_scheme(to, "http://"))
         return give_up(t, ROTOR_E_FORMAT, "a redirect leads from https to http; not followed");
     if (++t->hops > MAX_HOPS) return give_up(t, ROTOR_E_FORMAT, "redirects lead in circles");
-    if (t->head && !at_home(t->f, to)) {
+    /* A file's digest stands beside the link to it; where the link leads, nobody knows it. */
+    if (t->head && (t->a.linked_etag || !at_home(t->f, to))) {
         if (!t->a.linked_bytes) t->a.facts.has_bytes = false; /* that was of the redirect's text */
         t->phase = DONE;
         return;

@@ -136,11 +136,13 @@ typedef struct hub_removal {
     uint64_t kept_bytes;  /* of the model, but others use them, too */
     size_t n_files;       /* removed */
 } hub_removal;
-/* Removes an entry, or with dry only counts. */
+/* Removes an entry, or with dry only counts. STATE: a download into its repository is under way. */
 rotor_status hub_remove(const hub_places *places, const hub_entry *e, bool dry, hub_removal *out,
                         rotor_error *err);
-/* A repository's folder with all that is in it, such as unfinished downloads. NOTFOUND: none. */
-rotor_status hub_remove_repo(const char *root, const char *repo, bool dry, hub_removal *out,
-                             rotor_error *err);
+/* The beginning of a download: a repository's folder without snapshots. Whole blobs in it, and a
+ * folder with snapshots in which rotor finds no model, need force. NOTFOUND: no such repository;
+ * STATE: force is needed, or another program holds it. */
+rotor_status hub_remove_beginning(const char *root, const char *repo, bool force, bool dry,
+                                  hub_removal *out, rotor_error *err);
 
 #endif

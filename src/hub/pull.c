@@ -398,6 +398,9 @@ static rotor_status grow_blob(hub_pull *p, const hub_file *f, const char *blob, 
         const uint64_t was = f->have, is = BASE_MIN(g.part.size, f->bytes);
         p->done = p->done + is - was; /* another program may have gone on with it */
         st = fill(&g, f, err);
+        if (st == ROTOR_OK && !base_part_in_place(&g.part))
+            st = base_fail(err, ROTOR_E_STATE,
+                           "%s: another program removed it while it grew; pull again", part.data);
         base_part_close(&g.part);
     }
     if (st == ROTOR_OK) st = base_rename(part.data, blob, err);

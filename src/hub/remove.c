@@ -127,14 +127,30 @@ static rotor_status gather(items *l, const char *dir, const char *rel, const tar
     return st;
 }
 
+/* A folder, and not a link to one: what lies behind a link belongs to somebody else. */
+static bool is_own_folder(const char *path) {
+    base_node n;
+    return path && base_node_of(&n, path, false) && n.kind == BASE_NODE_DIR;
+}
+
 static rotor_status gather_snapshots(items *l, const char *repo_dir, const target *t,
                                      rotor_error *err) {
     char **names = NULL, *snapshots = hub_path(repo_dir, "snapshots", NULL);
     size_t n = 0;
-    rotor_status st = snapshots ? base_list_dir(snapshots, &names, &n, err) : no_memory(err);
+    rotor_status st = ROTOR_OK;
+    if (!snapshots)
+        st = no_memory(err);
+    else if (!is_own_folder(repo_dir) || !is_own_folder(snapshots))
+        st = base_fail(err, ROTOR_E_STATE,
+                       "%s: a link to a folder elsewhere, which is not rotor's; not removed",
+                       is_own_folder(repo_dir) ? snapshots : repo_dir);
+    if (st == ROTOR_OK) st = base_list_dir(snapshots, &names, &n, err);
     for (size_t i = 0; i < n && st == ROTOR_OK; i++) {
         char *dir = hub_path(snapshots, names[i], NULL);
-        st = dir ? gather(l, dir, "", t, 0, err) : no_memory(err);
+        if (!dir)
+            st = no_memory(err);
+        else if (is_own_folder(dir))
+            st = gather(l, dir, "", t, 0, err);
         base_free(dir);
     }
     base_names_free(names, n);
@@ -175,14 +191,43 @@ static rotor_status drop_doomed(const items *l, const char *repo_dir, bool dry, 
     return ROTOR_OK;
 }
 
-static rotor_status drop_repo(const char *repo_dir, bool dry, hub_removal *r, rotor_error *err) {
+/* The locks of a repository's blobs. They are held, so that no download is under way, and they stay
+ * when all else goes: who waits for a lock file that was removed waits for nothing. */
+typedef struct locks {
+    int *at;  /* owned */
+    size_t n; /* held */
+} locks;
+
+static void drop_locks(locks *l) {
+    for (size_t i = 0; i < l->n; i++) base_lock_drop(&l->at[i]);
+    base_free(l->at);
+    *l = (locks){0};
+}
+
+static rotor_status take_one(locks *l, const char *dir, const char *name, rotor_error *err) {
+    char *path = hub_path(dir, name, NULL);
+    rotor_status st = path ? base_lock_take(&l->at[l->n], path, err) : no_memory(err);
+    if (st == ROTOR_OK)
+        l->n++;
+    else if (st == ROTOR_E_STATE)
+        base_fail(err, st, "%s: another program downloads this now; end it, then remove", path);
+    base_free(path);
+    return st;
+}
+
+static rotor_status take_locks(locks *l, const char *repo_dir, rotor_error *err) {
     const char *slash = strrchr(repo_dir, '/');
-    char *root = base_strndup(repo_dir, (size_t)(slash - repo_dir));
-    char *locks = hub_path(root, ".locks", slash + 1);
-    rotor_status st = locks ? drop_tree(repo_dir, 0, dry, r, err) : no_memory(err);
-    if (st == ROTOR_OK) st = drop_tree(locks, 0, dry, r, err);
+    char *root = base_strndup(repo_dir, (size_t)(slash - repo_dir)), **names = NULL;
+    char *dir = hub_path(root, ".locks", slash + 1);
+    size_t n = 0;
+    rotor_status st = dir ? ROTOR_OK : no_memory(err);
+    if (dir && base_path_kind_of(dir) == BASE_PATH_DIR) st = base_list_dir(dir, &names, &n, err);
+    if (st == ROTOR_OK && !(l->at = base_alloc_array(n + 1, sizeof *l->at))) st = no_memory(err);
+    for (size_t i = 0; i < n && st == ROTOR_OK; i++)
+        if (hub_ends_with(names[i], ".lock")) st = take_one(l, dir, names[i], err);
+    base_names_free(names, n);
     base_free(root);
-    base_free(locks);
+    base_free(dir);
     return st;
 }
 
@@ -196,20 +241,65 @@ static rotor_status remove_cached(const hub_entry *e, bool dry, hub_removal *r, 
     items l = {0};
     char *repo_dir = base_strndup(e->path, (size_t)(at - e->path));
     if (t.rel) t.n_parts = hub_split_count(t.rel, &t.number_at);
-    rotor_status st = repo_dir ? gather_snapshots(&l, repo_dir, &t, err) : no_memory(err);
+    locks held = {0};
+    rotor_status st = !repo_dir ? no_memory(err)
+                      : dry     ? ROTOR_OK
+                                : take_locks(&held, repo_dir, err);
+    if (st == ROTOR_OK) st = gather_snapshots(&l, repo_dir, &t, err);
     size_t n_doomed = 0;
     for (size_t i = 0; i < l.n; i++) n_doomed += l.at[i].doomed;
-    if (st == ROTOR_OK)
-        st = n_doomed == l.n ? drop_repo(repo_dir, dry, r, err)
+    if (st == ROTOR_OK && !n_doomed)
+        st = base_fail(err, ROTOR_E_STATE, "%s: it lies behind a link; not removed", e->path);
+    else if (st == ROTOR_OK)
+        st = n_doomed == l.n ? drop_tree(repo_dir, 0, dry, r, err)
                              : drop_doomed(&l, repo_dir, dry, r, err);
     r->n_files = n_doomed;
+    drop_locks(&held);
     items_free(&l);
     base_free(repo_dir);
     return st;
 }
 
-rotor_status hub_remove_repo(const char *root, const char *repo, bool dry, hub_removal *out,
-                             rotor_error *err) {
+/* How many names in a folder do not end so; 0 where there is no folder. */
+static size_t count_others(const char *repo_dir, const char *folder, const char *end) {
+    char **names = NULL, *dir = hub_path(repo_dir, folder, NULL);
+    size_t n = 0, others = 0;
+    if (dir && base_path_kind_of(dir) == BASE_PATH_DIR) base_list_dir(dir, &names, &n, NULL);
+    for (size_t i = 0; i < n; i++) others += !end || !hub_ends_with(names[i], end);
+    base_names_free(names, n);
+    base_free(dir);
+    return others;
+}
+
+/* Nothing in it but what a download of ours would go on with? */
+static rotor_status check_beginning(const char *dir, bool force, rotor_error *err) {
+    if (!is_own_folder(dir))
+        return base_fail(err, ROTOR_E_STATE, "%s: a link to a folder elsewhere; not removed", dir);
+    if (force) return ROTOR_OK;
+    if (count_others(dir, "snapshots", NULL))
+        return base_fail(err, ROTOR_E_STATE,
+                         "%s: no model that rotor knows, but other files; --force removes them all",
+                         dir);
+    const size_t n = count_others(dir, "blobs", ".incomplete");
+    if (!n) return ROTOR_OK;
+    return base_fail(err, ROTOR_E_STATE,
+                     "%s: %zu whole file%s of a download that did not end; pull goes on with it, "
+                     "--force removes it",
+                     dir, n, n == 1 ? "" : "s");
+}
+
+static rotor_status drop_beginning(const char *dir, bool force, bool dry, hub_removal *r,
+                                   rotor_error *err) {
+    locks held = {0};
+    rotor_status st = dry ? ROTOR_OK : take_locks(&held, dir, err);
+    if (st == ROTOR_OK) st = check_beginning(dir, force, err);
+    if (st == ROTOR_OK) st = drop_tree(dir, 0, dry, r, err);
+    drop_locks(&held);
+    return st;
+}
+
+rotor_status hub_remove_beginning(const char *root, const char *repo, bool force, bool dry,
+                                  hub_removal *out, rotor_error *err) {
     *out = (hub_removal){0};
     char *folder = hub_folder_of(repo), *dir = folder ? hub_path(root, folder, NULL) : NULL;
     rotor_status st;
@@ -218,7 +308,7 @@ rotor_status hub_remove_repo(const char *root, const char *repo, bool dry, hub_r
     else if (base_path_kind_of(dir) != BASE_PATH_DIR)
         st = base_fail(err, ROTOR_E_NOTFOUND, "%s: not in the model cache", repo);
     else
-        st = drop_repo(dir, dry, out, err);
+        st = drop_beginning(dir, force, dry, out, err);
     base_free(folder);
     base_free(dir);
     return st;

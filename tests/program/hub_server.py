@@ -54,6 +54,7 @@ class Hub:
     def serve(self, answer):
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # a body does not wait until its header lines are acknowledged
 
             def do_GET(self):
                 try:
@@ -73,7 +74,7 @@ class Hub:
                 pass
 
         server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return server
 
     def note(self, host, h):
@@ -106,6 +107,8 @@ class Hub:
         path = urllib.parse.unquote(urllib.parse.urlsplit(h.path).path).strip("/")
         if path.startswith("api/models/"):
             return self.listing(h, path[len("api/models/"):].split("/revision/")[0])
+        if path == "file":  # a link that did not lead to the other host
+            return self.answer_store(h)
         repo, _, rest = path.partition("/resolve/")
         commit, _, name = rest.partition("/")
         if repo in self.renamed:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """rotor pull, rm and names, against a server that behaves like the hub (hub_server.py)."""
+import fcntl
 import hashlib
 import json
 import os
@@ -132,7 +133,16 @@ def test_redirects_lead_to_web_addresses_only(machine):
     machine.hub.faults.redirect_to = "file:///etc/passwd"
     assert "no web address" in machine.fails("pull", "org/tiny")
     machine.hub.faults.redirect_to = machine.hub.url + "/org/tiny/resolve/%s/tiny.gguf" % COMMIT
-    assert "circles" in machine.fails("pull", "org/tiny")
+    assert machine("pull", "org/tiny", status=1).stderr.count("redirects lead in circles") == 2  # header, download
+
+
+def test_a_link_that_stays_at_home_is_checked_all_the_same(machine):
+    machine.hub.faults.redirect_to = machine.hub.url + "/file?signed=0"
+    machine.hub.faults.wrong = True
+    assert "SHA-256" in machine.fails("pull", "org/tiny")
+    machine.hub.faults.wrong = False
+    machine("pull", "org/tiny")
+    assert (machine.repo() / "blobs" / SHA).read_bytes() == STORIES
 
 
 # ---- What goes wrong on the way ----
@@ -385,7 +395,8 @@ def test_rm_frees_what_nobody_else_uses(machine):
     gone = json.loads(machine("rm", "two:c.gguf", "--json").stdout)
     assert (gone["freed_bytes"], gone["kept_bytes"], gone["files"]) == (len(STORIES) + 1, 0, 1)
     machine("rm", "org/two")
-    assert machine.tree() == ["CACHEDIR.TAG"]
+    assert not machine.repo("org/two").exists()
+    assert all(name == "CACHEDIR.TAG" or name.endswith(".lock") for name in machine.tree())
     assert "no model 'org/two' here" in machine.fails("rm", "org/two")
 
 
@@ -393,8 +404,70 @@ def test_rm_takes_the_beginning_of_a_download(machine):
     blobs = machine.repo() / "blobs"
     blobs.mkdir(parents=True)
     (blobs / (SHA + ".incomplete")).write_bytes(STORIES[:1000])
+    assert "no model 'org/tiny:tiny.gguf' here" in machine.fails("rm", "org/tiny:tiny.gguf")
     assert json.loads(machine("rm", "org/tiny", "--json").stdout)["freed_bytes"] == 1000
     assert not machine.repo().exists()
+
+
+def put(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def test_rm_of_a_part_that_is_not_there_removes_nothing(machine):
+    for name in ("a", "b"):
+        put(machine.repo("org/two") / "snapshots" / COMMIT / (name + ".gguf"), STORIES)
+    before = machine.tree()
+    for words in (["org/two:zzz"], ["org/two:zzz", "--force"], ["two:zzz"], ["hf:org/two:zzz"]):
+        assert "no model" in machine.fails("rm", *words)
+    assert machine.tree() == before
+
+
+@pytest.mark.parametrize("there", ["snapshots/%s/tokenizer.json" % COMMIT, "blobs/" + SHA])
+def test_rm_of_files_that_are_no_model_is_told_to(machine, there):
+    put(machine.repo() / there, b"{}")
+    put(machine.repo() / "blobs/more.incomplete", b"x")
+    before = machine.tree()
+    for words in ([], ["--dry-run"]):
+        assert "--force" in machine.fails("rm", "org/tiny", *words)
+    assert machine.tree() == before
+    machine("rm", "org/tiny", "--force")
+    assert not machine.repo().exists()
+
+
+def test_rm_leaves_a_download_under_way_alone(machine):
+    machine("pull", "org/tiny")
+    lock, = machine.root.rglob("*.lock")
+    with open(lock) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "another program downloads" in machine.fails("rm", "org/tiny")
+        assert (machine.repo() / "blobs" / SHA).exists()
+    machine("rm", "org/tiny")
+    assert lock.exists() and not machine.repo().exists()
+
+
+def test_rm_does_not_go_behind_links(machine):
+    path = pathlib.Path(machine("pull", "org/tiny").stdout.strip())
+    mine = machine.home / "mine"
+    put(mine / "tiny.gguf", STORIES)
+    (path.parent.parent / "away").symlink_to(mine)
+    (machine.repo() / "refs/main").write_text("away")
+    machine("rm", "org/tiny")  # the model as a whole; of what is behind the link only the link
+    assert not machine.repo().exists() and (mine / "tiny.gguf").read_bytes() == STORIES
+    put(mine / "snapshots" / COMMIT / "tiny.gguf", STORIES)
+    machine.repo().symlink_to(mine)
+    assert "link to a folder elsewhere" in machine.fails("rm", "org/tiny")
+    assert (mine / "snapshots" / COMMIT / "tiny.gguf").exists()
+
+
+@pytest.mark.parametrize("ref", ["../../models--other--m/snapshots/1", "..", "", "x" * 5000, "a/b"],
+                         ids=["elsewhere", "up", "empty", "long", "deep"])
+def test_a_reference_that_leads_astray_is_none(machine, ref):
+    machine("pull", "org/tiny")
+    put(machine.root / "models--other--m/snapshots/1/other.gguf", STORIES)
+    (machine.repo() / "refs/main").write_text(ref)
+    listed = {m["name"]: m["path"] for m in json.loads(machine("models", "--json").stdout)}
+    assert listed["org/tiny"].endswith("/snapshots/%s/tiny.gguf" % COMMIT)
 
 
 # ---- What other programs keep ----
@@ -423,6 +496,13 @@ def test_models_of_other_programs_are_found_where_they_lie(others):
     for name in ("story:1b", "maker/story-GGUF", "story-GGUF:Q4_0", "org_story_old.gguf"):
         assert others("run", name, "-p", "Once", "-n", "2", "--temp", "0").stdout
     assert "Ollama" in others("models").stdout
+
+
+def test_a_tag_is_no_word_in_a_digest(others):
+    for word in [SHA[:2], SHA[10:12], "b", "sha256"]:
+        assert "no model" in others.fails("inspect", "story:" + word)
+        assert "no model" in others.fails("rm", "story:" + word, "--force")
+    assert (others.home / ".ollama/models/blobs" / ("sha256-" + SHA)).exists()
 
 
 def test_rm_leaves_them_alone_unless_told(others):
