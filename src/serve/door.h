@@ -17,8 +17,9 @@
  *   3. whole(): without a stream. All choices have ended; c->choices says what came.
  *   4. fault(): the body of an error in your protocol.
  *
- * Threading: read() runs on a connection's thread, the rest later on the worker's; never two at
- * once for a call. Formatting should be quick: the engine waits meanwhile.
+ * Threading: read() runs on a connection's thread, or the librarian's where a store is searched,
+ * the rest later on the worker's; never two at once for a call. Formatting should be quick: the
+ * engine waits meanwhile.
  */
 #ifndef SERVE_DIALECT_H
 #define SERVE_DIALECT_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Knowledge stores behind a conversation. A request with {"rag": {"store": …}} is searched for on
- * the connection's thread, one thread at a time per store, so that the worker goes on meanwhile;
- * what is found joins the last turn before it becomes tokens. A store's own embedding model, on its
- * own thread, makes the question's vector: the engines that answer are not touched.
+ * Knowledge stores behind a conversation. A request with {"rag": {"store": …}} is searched for by
+ * the librarian (librarian.c), so that the worker and the other connections go on meanwhile; what
+ * is found joins the last turn before it becomes tokens. A store's own embedding model, on its own
+ * thread, makes the question's vector: the engines that answer are not touched.
  */
 #include "serve/serve_internal.h"
 
@@ -22,21 +22,6 @@ struct serve_grounds {
 };
 
 /* ==== Stores ================================================================================== */
-
-rotor_status serve_open_shelves(serve_server *s, rotor_error *err) {
-    s->shelf_locks = base_alloc_array(s->opt.n_shelves + 1, sizeof(base_mutex *));
-    if (!s->shelf_locks) return base_fail_nomem(err, "starting the server");
-    for (size_t i = 0; i < s->opt.n_shelves; i++)
-        if (base_mutex_create(&s->shelf_locks[i]) != ROTOR_OK)
-            return base_fail_nomem(err, "starting the server");
-    return ROTOR_OK;
-}
-
-void serve_close_shelves(serve_server *s) {
-    for (size_t i = 0; s->shelf_locks && i < s->opt.n_shelves; i++)
-        base_mutex_free(&s->shelf_locks[i]);
-    base_free(s->shelf_locks);
-}
 
 size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f) {
     if (!name && s->opt.n_shelves == 1) return 0;
@@ -150,10 +135,8 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
     o.writer = c->engine;
     o.find = &how->q;
     o.earlier = earlier;
-    base_mutex_lock(s->shelf_locks[how->shelf]);
     const rotor_status st = rotor_rag_gather(s->opt.shelves[how->shelf].r,
                                              p->turns[p->n_turns - 1].content, &o, &g->c, &err);
-    base_mutex_unlock(s->shelf_locks[how->shelf]);
     if (st == ROTOR_OK) return true;
     g->no_room = st == ROTOR_E_FULL;
     if (st == ROTOR_E_FULL && gate == AUTO) return true;
@@ -195,11 +178,22 @@ static bool ground(serve_call *c, serve_at at, gate how, serve_fault *f) {
     return !g->used || put_turns(c, p, g, f);
 }
 
+/* The "rag" object, unless it is off; false: there is none. */
+static bool is_on(const json_t *rag) {
+    const char *mode = json_string_value(json_object_get(rag, "mode"));
+    return json_is_object(rag) && !(mode && strcmp(mode, "off") == 0);
+}
+
+bool serve_wants_search(const serve_call *c) {
+    if (!c->inside->s->opt.n_shelves) return false;
+    return c->dialect == &serve_rag_dialect ||
+           (c->dialect == &serve_chat_dialect && is_on(json_object_get(c->body, "rag")));
+}
+
 bool serve_read_rag(serve_call *c, serve_at top, serve_fault *f) {
     serve_at at;
     if (!serve_object(top, "rag", &at, f)) return false;
-    const char *mode = json_string_value(json_object_get(at.object, "mode"));
-    if (!at.object || (mode && strcmp(mode, "off") == 0)) return true;
+    if (!is_on(at.object)) return true;
     return ground(c, at, AUTO, f);
 }
 

@@ -312,7 +312,9 @@ static bool make_prompts(serve_call *c, serve_fault *f) {
 }
 
 bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f) {
-    return serve_read_call(c, body, f) && make_prompts(c, f);
+    if (!serve_parse(body, &c->body, f) || !choose_model(c, f)) return false;
+    c->inside->searches = serve_wants_search(c);
+    return !c->inside->searches && c->dialect->read(c, f) && make_prompts(c, f);
 }
 
 bool serve_prepare_rest(serve_call *c, serve_fault *f) {
@@ -327,8 +329,9 @@ void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f) 
         c->inside->conn = x->conn;
         c->inside->fd = info ? (int)info->connect_fd : -1;
     }
-    const bool waits = c && !ok && c->inside->waking;
-    if (waits) serve_wait_for_model(c);
+    const bool sleeps = c && !ok && c->inside->waking;
+    const bool waits = sleeps || (c && !ok && c->inside->searches);
+    if (sleeps) serve_wait_for_model(c);
     if ((ok || waits) && serve_submit(c, f)) {
         x->call = c;
         x->waits = waits;

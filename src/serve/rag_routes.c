@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * GET /v1/rag/stores, POST /v1/rag/search and POST /v1/rag/ask: knowledge stores for programs that
- * want no conversation. Searching is done on the connection's thread; asking is a call like others.
+ * want no conversation. The first two are the librarian's; asking is a call like others.
  */
 #include "serve/serve_internal.h"
 
@@ -11,9 +11,7 @@ static json_t *text_of(const char *s) { return serve_json_text(s, strlen(s)); }
 
 static json_t *store_json(const serve_server *s, size_t i) {
     rotor_rag_info info = {.size = sizeof info};
-    base_mutex_lock(s->shelf_locks[i]);
     const rotor_status st = rotor_rag_get_info(s->opt.shelves[i].r, &info, NULL);
-    base_mutex_unlock(s->shelf_locks[i]);
     json_t *o =
         json_pack("{s:o, s:s}", "id", text_of(s->opt.shelves[i].name), "object", "rag.store");
     if (st != ROTOR_OK) return o;
@@ -25,11 +23,27 @@ static json_t *store_json(const serve_server *s, size_t i) {
     return o;
 }
 
-void serve_get_stores(serve_exchange *x) {
+/* A task: the librarian's where there are shelves, else the worker's, who has nothing to read. */
+static void hand_task(serve_exchange *x, serve_call *c, void (*task)(serve_call *), bool ok,
+                      serve_fault *f) {
+    if (ok) {
+        c->inside->task = task;
+        c->inside->searches = x->s->opt.n_shelves > 0;
+    }
+    serve_hand_over(x, c, ok, f);
+}
+
+static void list_stores(serve_call *c) {
+    const serve_server *s = c->inside->s;
     json_t *data = json_array();
-    for (size_t i = 0; i < x->s->opt.n_shelves; i++)
-        json_array_append_new(data, store_json(x->s, i));
-    serve_reply_json(x, 200, json_pack("{s:s, s:o}", "object", "list", "data", data));
+    for (size_t i = 0; i < s->opt.n_shelves; i++) json_array_append_new(data, store_json(s, i));
+    serve_call_reply(c, 200, json_pack("{s:s, s:o}", "object", "list", "data", data));
+}
+
+void serve_get_stores(serve_exchange *x) {
+    serve_fault f = {0};
+    serve_call *c = serve_call_create(x->s);
+    hand_task(x, c, list_stores, c || serve_no_memory(&f), &f);
 }
 
 /* ==== Searching =============================================================================== */
@@ -48,42 +62,50 @@ static json_t *hits_json(const serve_server *s, const serve_search *how, const r
         serve_json_real((double)(h->embed_us + h->lex_us + h->vec_us + h->fuse_us) / 1e3));
 }
 
-static json_t *search(serve_exchange *x, serve_call *c, serve_fault *f) {
+enum { QUERY_MAX = 8 << 10 }; /* bytes; a model's context ends long before */
+
+static json_t *search(serve_call *c, serve_fault *f) {
+    const serve_server *s = c->inside->s;
+    const serve_at top = {.object = c->body};
     serve_search how;
     const char *query = NULL;
     rotor_rag_hits h;
     rotor_error err = {0};
-    if (!serve_parse(&x->body, &c->body, f)) return NULL;
-    const serve_at top = {.object = c->body};
     if (!serve_read_text(top, "query", &query, f) || !serve_read_search(c, top, &how, f))
         return NULL;
     if (!query || !*query)
         return serve_refuse(f, "query", "missing_required_parameter", "'query' is missing"), NULL;
-    base_mutex_lock(x->s->shelf_locks[how.shelf]);
-    const rotor_status st =
-        rotor_rag_search(x->s->opt.shelves[how.shelf].r, query, &how.q, &h, &err);
-    base_mutex_unlock(x->s->shelf_locks[how.shelf]);
+    if (strlen(query) > QUERY_MAX)
+        return serve_refuse(f, "query", "invalid_value",
+                            "'query' has %zu bytes: expected at most %d", strlen(query), QUERY_MAX),
+               NULL;
+    const rotor_status st = rotor_rag_search(s->opt.shelves[how.shelf].r, query, &how.q, &h, &err);
     if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
         return serve_refuse(f, NULL, "invalid_value", "%.500s", err.message), NULL;
     if (st != ROTOR_OK)
         return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err.message),
                NULL;
-    json_t *reply = hits_json(x->s, &how, &h);
+    json_t *reply = hits_json(s, &how, &h);
     rotor_rag_hits_free(&h);
     if (!reply) serve_no_memory(f);
     return reply;
 }
 
+static void do_search(serve_call *c) {
+    serve_fault f = {0};
+    json_t *reply = search(c, &f);
+    if (reply)
+        serve_call_reply(c, 200, reply);
+    else
+        serve_call_fault(c, &f);
+}
+
 void serve_post_search(serve_exchange *x) {
     serve_fault f = {0};
-    serve_call *c = serve_call_create(x->s); /* keeps memory; never submitted */
-    json_t *reply = c ? search(x, c, &f) : NULL;
-    if (!c) serve_no_memory(&f);
-    if (reply)
-        serve_reply_json(x, 200, reply);
-    else
-        serve_reply_fault(x, &f);
-    if (c) serve_call_release(c);
+    serve_call *c = serve_call_create(x->s);
+    bool ok = c || serve_no_memory(&f);
+    ok = ok && serve_parse(&x->body, &c->body, &f);
+    hand_task(x, c, do_search, ok, &f);
 }
 
 /* ==== Asking ================================================================================== */

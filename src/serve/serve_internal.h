@@ -8,16 +8,18 @@
  *   routes.c    the route table
  *   prepare.c   a body becomes a call: model, request, tokens (connection's thread)
  *   worker.c    the one thread that owns engines and batches
+ *   librarian.c  the one thread that reads knowledge stores
  *   sleep.c     models that are released while nobody uses them
  *   rules_cache.c  grammars that come again
  *   jobs.c      one answer on the worker: from the batch's callbacks to events
  *   stream.c    the bytes between worker and connection
  *   door.h   the door for protocols
  *
- * A call belongs to two threads: its connection's and, once submitted, the worker's. What both
- * touch is under inside->lock: bytes that wait to be sent, and who is still interested. The
- * connection sleeps (MHD suspends it) while there is nothing to send. Whoever lets go last frees.
- * Lock order: server.lock is never held together with a call's.
+ * A call belongs to two threads: its connection's and, once submitted, the worker's (before that,
+ * of one that searches, the librarian's). What both touch is under inside->lock: bytes that wait to
+ * be sent, and who is still interested. The connection sleeps (MHD suspends it) while there is
+ * nothing to send. Whoever lets go last frees. Lock order: server.lock is never held together with
+ * a call's.
  */
 #ifndef SERVE_INTERNAL_H
 #define SERVE_INTERNAL_H
@@ -126,12 +128,14 @@ struct serve_server {
     int64_t started_s;         /* Unix time */
     uint8_t (*keys)[32];       /* [opt.n_keys] digests of the keys, owned */
     serve_store *responses;    /* that clients may come back to, owned */
-    base_mutex **shelf_locks;  /* [opt.n_shelves] one thread at a time in each; owned */
+    base_thread *librarian;    /* reads the shelves; owned; NULL: there are none */
     base_thread *worker;       /* owned */
     base_mutex *lock;          /* guards what follows */
     base_cond *wake;           /* something has come for the worker */
     rotor_error why;           /* SERVE_FAILED: of what */
     serve_call *queue;         /* submitted, not yet seen by the worker; oldest first */
+    serve_call *searches;      /* submitted, not yet seen by the librarian; oldest first */
+    bool quit_searching;       /* the librarian ends */
     uint32_t n_calls;          /* submitted, and not ended … */
     uint32_t n_waiting;        /* … of which not begun */
     bool cut;                  /* end all calls now */
@@ -164,7 +168,8 @@ typedef struct serve_inside {
     bool streaming;              /* it waited for a model, and what comes now is a stream */
     int status;                  /* HTTP, of a whole reply; set with ended */
     int retry_s;                 /* Retry-After; 0: none */
-    /* The worker's: */
+    bool searches;               /* it goes by way of the librarian; set before it is submitted */
+    /* The worker's (before, the librarian's): */
     serve_call *next;            /* in its list */
     serve_job *jobs;             /* [n_choices], kept */
     size_t n_running;            /* choices in the batch */
@@ -214,7 +219,8 @@ bool serve_call_left(serve_call *c);
 /* ---- Worker (worker.c, jobs.c) --------------------------------------------------------------- */
 
 void serve_worker_main(void *server);
-/* Hands the call to the worker. False: the queue is full, or the server is closing. */
+/* Hands the call to the worker, or first to the librarian. False: the queue is full, or the server
+ * is closing. */
 bool serve_submit(serve_call *c, serve_fault *f);
 /* Tells the call's dialect, and sends what it says. */
 void serve_emit(serve_call *c, const serve_event *e);
@@ -272,8 +278,11 @@ bool serve_recall(serve_call *c, serve_prompt *p, rotor_turn *turns);
 /* ---- Knowledge (knowledge.c) ------------------------------------------------------------------
  */
 
-rotor_status serve_open_shelves(serve_server *s, rotor_error *err);
-void serve_close_shelves(serve_server *s);
+/* librarian.c: the thread that searches. Its end: what still waits is refused. */
+rotor_status serve_start_librarian(serve_server *s, rotor_error *err);
+void serve_end_librarian(serve_server *s);
+/* Whether a call whose body is parsed reads a store: then it is prepared by the librarian. */
+bool serve_wants_search(const serve_call *c);
 /* The store of that name; NULL: the only one. SIZE_MAX: *f. */
 size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f);
 /* How a body wants to search: store, k, mode_of_search … `at` may have no object. */
@@ -282,8 +291,8 @@ typedef struct serve_search {
     rotor_rag_query q; /* with k, mode, filter */
 } serve_search;
 bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_fault *f);
-/* The "rag" object of a conversation that has been read: searches, on this thread, and puts what
- * was found into the last turn. After the sampling fields. */
+/* The "rag" object of a conversation that has been read: searches, on this thread, which is the
+ * librarian's, and puts what was found into the last turn. After the sampling fields. */
 bool serve_read_rag(serve_call *c, serve_at at, serve_fault *f);
 /* The same for a question, which becomes the call's conversation. strict: without fitting sources
  * no model is asked. */
@@ -345,7 +354,7 @@ struct serve_exchange {
     int status;                  /* of the response */
     uint64_t sent_bytes;         /* of its body, where that is known */
     serve_call *call;            /* being worked on; NULL: none */
-    bool waits;                  /* it met a sleeping model */
+    bool waits;                  /* it met a sleeping model, or goes by way of the librarian */
     uint64_t start_us;           /* when it began */
 };
 
@@ -392,9 +401,10 @@ serve_model *serve_find_model(serve_server *s, const char *name, serve_fault *f)
 bool serve_parse(const base_buf *text, json_t **out, serve_fault *f);
 /* What the body asks for, by the call's dialect. */
 bool serve_read_call(serve_call *c, const base_buf *body, serve_fault *f);
-/* From the body to what the worker needs, for a call whose dialect is set. */
+/* From the body to what the worker needs, for a call whose dialect is set. False without *f: its
+ * model sleeps, or it is the librarian's (inside->waking, searches); it is to be handed over. */
 bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f);
-/* The same for a call whose model was asleep, once it is there. */
+/* The same for a call whose model was asleep, once it is there; or for the librarian. */
 bool serve_prepare_rest(serve_call *c, serve_fault *f);
 /* The prompt's tokens; *f when they do not fit. */
 bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f);

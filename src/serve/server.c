@@ -2,10 +2,10 @@
  *
  * The socket, the threads, beginning and end.
  *
- * Few threads of libmicrohttpd serve all connections; one more is the worker. At the end the
- * listening socket is closed first; what is being answered may go on for a while; then the worker
- * is told to end all calls, which wakes every connection that sleeps, as libmicrohttpd demands
- * before it stops.
+ * Few threads of libmicrohttpd serve all connections; one more is the worker, and one the librarian
+ * where there are stores. At the end the listening socket is closed first; what is being answered
+ * may go on for a while; then the librarian ends, and the worker is told to end all calls, which
+ * wakes every connection that sleeps, as libmicrohttpd demands before it stops.
  */
 #include "serve/serve_internal.h"
 
@@ -146,13 +146,13 @@ static rotor_status start(serve_server *s, rotor_error *err) {
     if (serve_store_create(&s->responses) != ROTOR_OK)
         return base_fail_nomem(err, "starting the server");
     json_object_seed(0);
-    ROTOR_TRY(serve_open_shelves(s, err));
     ROTOR_TRY(hash_keys(s, err));
     ROTOR_TRY(listen_here(s, &fd, err));
     const rotor_status st = enter_cage(s, err);
     if (st != ROTOR_OK) base_close_socket(fd);
     ROTOR_TRY(st);
     ROTOR_TRY(start_daemon(s, fd, err));
+    ROTOR_TRY(serve_start_librarian(s, err));
     if (base_thread_start(&s->worker, serve_worker_main, s) != ROTOR_OK)
         return base_fail_nomem(err, "starting the server");
     return ROTOR_OK;
@@ -218,6 +218,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
             base_unlisten_path(serve_socket_path(s->opt.host), fd);
         wait_idle(s, grace_us, hurry);
     }
+    serve_end_librarian(s);
     if (s->worker) {
         tell_worker(s, true, true);
         base_thread_join(&s->worker);
@@ -228,7 +229,6 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
     }
     if (fd >= 0) base_close_socket(fd);
     serve_close_models(s);
-    serve_close_shelves(s);
     serve_replay_free(&s->replay);
     base_cond_free(&s->wake);
     base_mutex_free(&s->lock);

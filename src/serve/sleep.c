@@ -338,9 +338,9 @@ static void run_again(serve_call *c) {
 void serve_wait_for_model(serve_call *c) {
     serve_inside *in = c->inside;
     const json_t *stream = json_object_get(c->body, "stream");
-    if (!in->generates) in->task = run_again;
+    if (!in->generates || serve_wants_search(c)) in->task = run_again;
     in->may_stream =
-        in->generates && (json_is_true(stream) || (c->dialect->streams && !json_is_false(stream)));
+        !in->task && (json_is_true(stream) || (c->dialect->streams && !json_is_false(stream)));
 }
 
 void serve_ping_waking(serve_call *c) {

@@ -41,12 +41,12 @@ static bool open_models(serve_server *s) {
 
 bool serve_submit(serve_call *c, serve_fault *f) {
     serve_server *s = c->inside->s;
-    serve_call **last = &s->queue;
+    serve_call **last = c->inside->searches ? &s->searches : &s->queue;
     bool full = false, closing = atomic_load(&s->closing);
     c->inside->submitted_us = c->inside->last_us = base_now_us();
     base_mutex_lock(s->lock);
     full = s->n_calls >= s->opt.max_queue + s->opt.parallel * s->opt.n_models;
-    closing = closing || s->cut || s->quit;
+    closing = closing || s->cut || s->quit || s->quit_searching;
     if (!full && !closing) {
         while (*last) last = &(*last)->inside->next;
         *last = c;

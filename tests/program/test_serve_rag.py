@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Knowledge stores over HTTP: /v1/rag/*, "rag" in a conversation, /v1/rerank."""
+import fcntl
 import json
 import os
+import re
 import threading
 
 import pytest
-from serve_rig import STORY, Server
+from serve_rig import STORY, Server, complete
 
 SAYS = 'root ::= "Nine hours [1]. Blue herons sing [1]. So [7]."'
 BUILT_IN = os.path.join(os.environ.get("ROTOR_SOURCE_ROOT", "."), "assets", "embedded.gguf")
@@ -185,6 +187,37 @@ def test_many_at_once(server):
     for t in threads:
         t.join()
     assert not wrong
+
+
+def test_a_search_that_waits_keeps_nobody_waiting(server):
+    """The store's file is locked against readers, so that searches wait, more than there are threads for connections."""
+    done = []
+
+    def one(path, body):
+        done.append(server.ask(path, body))
+
+    search = {"store": "notes", "query": QUESTION}
+    ask = {"store": "notes", "question": QUESTION, "max_tokens": 1}
+    threads = [threading.Thread(target=one, args=work) for work in
+               [("/v1/rag/search", search)] * 3 + [("/v1/rag/ask", ask)] * 2 + [("/v1/rag/stores", None)]]
+    with open(server.store / "rag.db-shm", "r+b") as shm:
+        fcntl.lockf(shm, fcntl.LOCK_EX, 5, 123)  # the marks of readers in a database with a write-ahead log
+        for t in threads:
+            t.start()
+        for _ in range(1000):
+            complete(server, max_tokens=1)  # the worker goes on, and tells how many wait
+            if re.search(r"^rotor_requests_waiting [4-6]$", server.raw("GET", "/metrics")[1].decode(), re.M):
+                break
+        assert server.ask("/health")["status"] == "ok" and not done
+    for t in threads:
+        t.join()
+    assert len(done) == 6
+
+
+def test_a_query_is_bounded(server):
+    assert server.ask("/v1/rag/search", {"store": "notes", "query": "x " * 4096})["object"] == "rag.hits"
+    told = server.ask("/v1/rag/search", {"store": "notes", "query": "x " * 4097}, 400)["error"]["message"]
+    assert "8194 bytes" in told and "8192" in told
 
 
 # ---- Reranking -------------------------------------------------------------------------------------------------------

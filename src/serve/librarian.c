@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The librarian: one thread that reads the knowledge stores, for all connections. A search may load
+ * an index and run an embedding model; on a connection's thread it would keep the others that this
+ * thread serves waiting, and on the worker those who decode. So a call that searches waits in a
+ * queue of its own while its connection sleeps, is made ready here, and goes on to the worker.
+ *
+ * Invariants: (L1) no other thread touches a shelf between start and end; (L2) a call in its queue
+ * counts as waiting like the worker's, so that --max-queue bounds both; (L3) it ends before the
+ * worker does, and every call it has taken was answered or handed on.
+ */
+#include "serve/serve_internal.h"
+
+/* It is answered, or nobody is left to read an answer. */
+static void end(serve_call *c) {
+    serve_server *s = c->inside->s;
+    base_mutex_lock(s->lock);
+    s->n_calls--;
+    s->n_waiting--;
+    base_mutex_unlock(s->lock);
+    serve_call_send(c, NULL, 0, true);
+    serve_call_release(c);
+}
+
+/* The worker takes it over, with its place among those who wait. */
+static void hand_on(serve_call *c) {
+    serve_server *s = c->inside->s;
+    serve_call **last = &s->queue;
+    base_mutex_lock(s->lock);
+    while (*last) last = &(*last)->inside->next;
+    *last = c;
+    base_cond_broadcast(s->wake);
+    base_mutex_unlock(s->lock);
+}
+
+static void make_ready(serve_call *c) {
+    serve_fault f = {0};
+    if (!serve_prepare_rest(c, &f)) {
+        serve_call_fault(c, &f);
+        end(c);
+        return;
+    }
+    if (c->req.stream) serve_begin_stream(c);
+    hand_on(c);
+}
+
+static void refuse(serve_call *c, bool closing) {
+    serve_server *s = c->inside->s;
+    serve_fault f = {0};
+    if (closing) {
+        serve_fail_with(&f, 503, "unavailable_error", "shutting_down", "the server is ending");
+        f.retry_s = 5;
+    } else {
+        serve_fail_with(&f, 503, "unavailable_error", "cancelled",
+                        "the search was given up: nobody waited for it");
+        base_mutex_lock(s->lock);
+        s->metrics.cancelled++;
+        base_mutex_unlock(s->lock);
+    }
+    serve_call_fault(c, &f);
+    end(c);
+}
+
+static void serve_one(serve_call *c, bool closing) {
+    if (closing || serve_call_left(c)) {
+        refuse(c, closing);
+    } else if (c->inside->task) {
+        c->inside->task(c);
+        end(c);
+    } else {
+        make_ready(c);
+    }
+}
+
+/* The oldest; NULL: the end. */
+static serve_call *take(serve_server *s, bool *closing) {
+    base_mutex_lock(s->lock);
+    while (!s->searches && !s->quit_searching) base_cond_wait(s->wake, s->lock);
+    serve_call *c = s->searches;
+    if (c) {
+        s->searches = c->inside->next;
+        c->inside->next = NULL;
+    }
+    *closing = s->quit_searching;
+    base_mutex_unlock(s->lock);
+    return c;
+}
+
+static void run(void *server) {
+    bool closing;
+    for (serve_call *c; (c = take(server, &closing));) serve_one(c, closing);
+}
+
+rotor_status serve_start_librarian(serve_server *s, rotor_error *err) {
+    if (!s->opt.n_shelves || base_thread_start(&s->librarian, run, s) == ROTOR_OK) return ROTOR_OK;
+    return base_fail_nomem(err, "starting the server");
+}
+
+void serve_end_librarian(serve_server *s) {
+    if (!s->librarian) return;
+    base_mutex_lock(s->lock);
+    s->quit_searching = true;
+    base_cond_broadcast(s->wake);
+    base_mutex_unlock(s->lock);
+    base_thread_join(&s->librarian);
+}
