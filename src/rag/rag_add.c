@@ -309,7 +309,7 @@ static rotor_status add_file(void *user, const char *path) {
     if (st != ROTOR_OK) {
         const bool missing = st == ROTOR_E_IO && !rag_db_in_change(a->r->db) && !there;
         if (!of_one_file(st) && !missing && !(st == ROTOR_E_IO && there && !a->err->code))
-            return base_fail(a->err, st, "%s", why.message);
+            return a->err->code ? st : base_fail(a->err, st, "%s", why.message);
         ROTOR_TRY(note_failure(a, path, &f, st, why.message));
     }
     ROTOR_TRY(commit_now_and_then(a));
