@@ -398,13 +398,15 @@ typedef void (*base_change_fn)(void *user, const base_change *c);
 /* Globs with a '/' are held against the path below the root, others against the last name. They
  * stay borrowed. What is excluded is not looked into; folders need not be included. */
 typedef struct base_watch_options {
-    const char *const *include; /* [n_include] files that count; none: all */
-    size_t n_include;           /* how many */
-    const char *const *exclude; /* [n_exclude] files and folders that do not */
-    size_t n_exclude;           /* how many */
-    uint32_t quiet_ms;          /* a path is told when nothing has happened to it for so long, */
-    uint32_t most_ms;           /* or when its first event is so old; */
-    uint32_t gone_ms;           /* and one that went away, when it has not come back for so long */
+    const char *const *include;         /* [n_include] files that count; none: all */
+    size_t n_include;                   /* how many */
+    const char *const *exclude;         /* [n_exclude] files and folders that do not */
+    size_t n_exclude;                   /* how many */
+    const char *const *exclude_folders; /* [n_exclude_folders] folders that do not */
+    size_t n_exclude_folders;           /* how many */
+    uint32_t quiet_ms; /* a path is told when nothing has happened to it for so long, */
+    uint32_t most_ms;  /* or when its first event is so old; */
+    uint32_t gone_ms;  /* and one that went away, when it has not come back for so long */
 } base_watch_options;
 base_watch_options base_watch_default(void); /* 500 ms, 10 s, 5 s */
 

@@ -82,6 +82,8 @@ static const char *relative_to_root(const base_watch *w, const char *path) {
 static bool is_wanted(const base_watch *w, const char *path, bool folder) {
     const char *relative = relative_to_root(w, path);
     if (*relative && matches(w->opt.exclude, w->opt.n_exclude, relative)) return false;
+    if (*relative && folder && matches(w->opt.exclude_folders, w->opt.n_exclude_folders, relative))
+        return false;
     return folder || w->opt.n_include == 0 || matches(w->opt.include, w->opt.n_include, relative);
 }
 

@@ -54,6 +54,7 @@ struct rag_db {
     char *path;    /* of the database, owned */
     int lock;      /* -1: a reader */
     bool change;   /* between begin and commit */
+    uint64_t n;    /* commits since it was opened */
     bool look;     /* between look and look_end */
     base_map *ids; /* numbers of terms, owned; NULL: not read yet */
     base_buf *bag; /* [n_bag] memory of their names, owned, never moved */
@@ -221,6 +222,7 @@ rotor_status rag_db_begin(rag_db *db, rotor_error *err) {
 rotor_status rag_db_commit(rag_db *db, rotor_error *err) {
     ROTOR_TRY(rag_sql_run(&db->sql, "COMMIT", err));
     db->change = false;
+    db->n++;
     return ROTOR_OK;
 }
 
@@ -232,6 +234,8 @@ void rag_db_rollback(rag_db *db) {
 }
 
 bool rag_db_in_change(const rag_db *db) { return db->change; }
+
+uint64_t rag_db_commits(const rag_db *db) { return db->n; }
 
 rotor_status rag_db_look(rag_db *db, rotor_error *err) {
     if (db->change || db->look) return ROTOR_OK;

@@ -27,6 +27,7 @@ rotor_status rag_db_begin(rag_db *db, rotor_error *err);
 rotor_status rag_db_commit(rag_db *db, rotor_error *err);
 void rag_db_rollback(rag_db *db); /* nothing begun: nothing happens */
 bool rag_db_in_change(const rag_db *db);
+uint64_t rag_db_commits(const rag_db *db); /* since it was opened */
 /* What is read until look_end is of one state of the database, whoever changes it meanwhile. Inside
  * a change it is anyway: nothing happens then. look_end without a look is fine. */
 rotor_status rag_db_look(rag_db *db, rotor_error *err);

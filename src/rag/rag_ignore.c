@@ -13,26 +13,35 @@
 
 #include <fnmatch.h>
 
-enum { MOST_BYTES = 1 << 16 }; /* of one .rotorignore; what is behind is not read */
+enum { MOST_BYTES = 1 << 16 }; /* of one .rotorignore */
+
+/* False: it is no text, or more than anybody writes by hand. */
+static bool is_text(const base_file *f) {
+    return f->size <= MOST_BYTES && (!f->size || !memchr(f->data, 0, f->size));
+}
+
+static rotor_status read_rules(rag_ignore *own, const char *path, rotor_error *err) {
+    base_file f;
+    base_node n;
+    base_node_of(&n, path, true);
+    own->unread = n.kind != BASE_NODE_FILE || base_file_open(&f, path, false, NULL) != ROTOR_OK;
+    if (own->unread) return ROTOR_OK;
+    own->unread = !is_text(&f);
+    if (!own->unread) own->text = base_strndup((const char *)f.data, f.size);
+    base_file_close(&f);
+    return own->text || own->unread ? ROTOR_OK : base_fail_nomem(err, "listing a folder");
+}
 
 rotor_status rag_ignore_read(rag_ignore *own, const rag_ignore *above, const char *folder,
                              rotor_error *err) {
-    base_file f;
     base_node n;
     char *path = base_path_join(folder, RAG_IGNORE_NAME);
     *own = (rag_ignore){.above = above, .folder = folder};
     if (!path) return base_fail_nomem(err, "listing a folder");
-    const bool there = base_node_of(&n, path, true) && n.kind == BASE_NODE_FILE;
-    if (there && base_file_open(&f, path, false, NULL) == ROTOR_OK) {
-        own->text = base_strndup((const char *)f.data, BASE_MIN(f.size, (size_t)MOST_BYTES));
-        base_file_close(&f);
-        if (!own->text) {
-            base_free(path);
-            return base_fail_nomem(err, "listing a folder");
-        }
-    }
+    base_node_of(&n, path, false);
+    const rotor_status st = n.kind == BASE_NODE_NONE ? ROTOR_OK : read_rules(own, path, err);
     base_free(path);
-    return ROTOR_OK;
+    return st;
 }
 
 void rag_ignore_free(rag_ignore *own) {

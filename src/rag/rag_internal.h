@@ -87,7 +87,9 @@ typedef struct rag_ignore {
     const struct rag_ignore *above; /* of the folder above; NULL: there is none */
     const char *folder;             /* borrowed */
     char *text;                     /* of the file, owned; NULL: there is none */
+    bool unread;                    /* there is one, and what it says is not known */
 } rag_ignore;
+/* Rules that cannot be read whole are no failure: whoever walks leaves the folder out. */
 rotor_status rag_ignore_read(rag_ignore *own, const rag_ignore *above, const char *folder,
                              rotor_error *err);
 void rag_ignore_free(rag_ignore *own);

@@ -64,6 +64,14 @@ static bool file_wanted(const walk *w, const char *path, const char *name) {
 
 static rotor_status walk_folder(walk *w, const char *path, int depth);
 
+/* Who knows what its owner did not want read: nothing below is. What the store has of it stays. */
+static void say_unread(const walk *w, const char *folder) {
+    base_log_printf(&w->r->log, BASE_LOG_WARN,
+                    "%s: left out with all below it: its %s cannot be read, or is no text of at "
+                    "most 64 KiB; mend or remove it",
+                    folder, RAG_IGNORE_NAME);
+}
+
 static rotor_status visit(walk *w, const char *path, const char *name, int depth) {
     base_node n;
     if (!base_node_of(&n, path, false)) return ROTOR_OK; /* gone meanwhile */
@@ -95,7 +103,8 @@ static rotor_status walk_folder(walk *w, const char *path, int depth) {
     rag_ignore own = {0};
     st = rag_ignore_read(&own, above, path, w->err);
     w->rules = &own;
-    for (size_t i = 0; st == ROTOR_OK && i < n; i++) {
+    if (own.unread) say_unread(w, path);
+    for (size_t i = 0; st == ROTOR_OK && i < n && !own.unread; i++) {
         char *below = base_path_join(path, names[i]);
         st = below ? visit(w, below, names[i], depth) : base_fail_nomem(w->err, "listing a folder");
         base_free(below);
@@ -129,10 +138,12 @@ static rotor_status descend(walk *w, const char *folder, const char *path, int d
     rotor_status st = below && depth <= MAX_DEPTH ? rag_ignore_read(&own, above, folder, w->err)
                                                   : base_fail_nomem(w->err, "looking at a folder");
     w->rules = &own;
-    w->ruled |= own.text != NULL;
-    if (st == ROTOR_OK && !name[n])
+    w->ruled |= own.text != NULL || own.unread;
+    const bool out = own.unread && !w->only_rules, on = st == ROTOR_OK && !out;
+    if (out) say_unread(w, folder);
+    if (on && !name[n])
         st = fn(w, below, below + (name - path), depth);
-    else if (st == ROTOR_OK && folder_wanted(w, below, below + (name - path)))
+    else if (on && folder_wanted(w, below, below + (name - path)))
         st = descend(w, below, path, depth + 1, fn);
     rag_ignore_free(&own);
     w->rules = above;

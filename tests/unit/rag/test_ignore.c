@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * .rotorignore: each form of a rule against paths it speaks of and paths it does not, rules of a
- * folder further down before those above, and files that are no list of rules.
+ * folder further down before those above, and rules that cannot be read.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "rag/rag_internal.h"
 
@@ -91,19 +92,54 @@ static void test_nearer_rules_count_first(void **state) {
     assert_false(ruled);
 }
 
-static void test_files_that_are_no_rules(void **state) {
+static rotor_status count(void *user, const char *path) {
+    (void)path;
+    ++*(int *)user;
+    return ROTOR_OK;
+}
+
+/* What cannot be read may say anything: nothing is taken from the folder, and nothing dropped. */
+static void folder_is_left_out(void) {
+    char place[] = "/nowhere";
+    rag r = {.place = place};
+    const rag_add_options all = {0};
+    rotor_error err = {0};
+    bool ruled;
+    int n = 0;
+    rag_ignore own;
+    assert_int_equal(rag_ignore_read(&own, NULL, at("odd"), NULL), ROTOR_OK);
+    assert_true(own.unread);
+    rag_ignore_free(&own);
+    assert_int_equal(rag_scan(&r, at("odd"), &all, count, &n, &err), ROTOR_OK);
+    assert_int_equal(n, 0);
+    assert_false(rag_scan_wants(&r, top, at("odd/a.md"), &all));
+    assert_false(rag_scan_ignored(at("odd"), at("odd/a.md"), &ruled));
+    assert_true(ruled);
+}
+
+static void test_rules_that_cannot_be_read(void **state) {
     (void)state;
     static char long_rule[70000];
+    const char *rules = "odd/" RAG_IGNORE_NAME;
     memset(long_rule, 'x', sizeof long_rule);
-    write_rules(RAG_IGNORE_NAME, long_rule, sizeof long_rule);
-    rag_ignore own;
-    assert_int_equal(rag_ignore_read(&own, NULL, top, NULL), ROTOR_OK);
-    assert_false(rag_ignores(&own, at("x"), false));
-    rag_ignore_free(&own);
-    write_rules(RAG_IGNORE_NAME, "a\0b\n", 4);
-    assert_int_equal(rag_ignore_read(&own, NULL, top, NULL), ROTOR_OK);
-    assert_true(rag_ignores(&own, at("a"), false)); /* what is behind a zero byte is not read */
-    rag_ignore_free(&own);
+    assert_int_equal(unlink(at(RAG_IGNORE_NAME)), 0);
+    assert_int_equal(mkdir(at("odd"), 0700), 0);
+    write_rules("odd/a.md", "a", 1);
+    write_rules(rules, long_rule, sizeof long_rule);
+    folder_is_left_out();
+    write_rules(rules, "a\0b\n", 4);
+    folder_is_left_out();
+    assert_int_equal(unlink(at(rules)), 0);
+    assert_int_equal(symlink("nowhere", at(rules)), 0);
+    folder_is_left_out();
+    assert_int_equal(unlink(at(rules)), 0);
+    assert_int_equal(mkdir(at(rules), 0700), 0);
+    folder_is_left_out();
+    assert_int_equal(rmdir(at(rules)), 0);
+    write_rules(rules, "", 0);
+    char place[] = "/nowhere";
+    rag r = {.place = place};
+    assert_true(rag_scan_wants(&r, top, at("odd/a.md"), &(rag_add_options){0}));
 }
 
 int main(void) {
@@ -111,7 +147,7 @@ int main(void) {
     if (!mkdtemp(top)) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_of_rules),
                                        cmocka_unit_test(test_nearer_rules_count_first),
-                                       cmocka_unit_test(test_files_that_are_no_rules)};
+                                       cmocka_unit_test(test_rules_that_cannot_be_read)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     snprintf(command, sizeof command, "rm -rf '%s'", top);
     return system(command) || failed;
