@@ -314,21 +314,36 @@ static bool step_text(chat_reader *r, bool end) {
     return false;
 }
 
-/* Behind calls: what belonged to them goes, the rest is text. */
-static void leave(chat_reader *r) {
+/* Behind what ends calls, and what stands between them if they go on. */
+static size_t skip_ends(const chat_reader *r, bool go_on) {
+    const base_str s = held(r);
     size_t at = 0;
     for (;;) {
-        const base_str s = held(r);
         const size_t begin = at;
         at = skip_space(s, at);
-        if (at < s.n && s.p[at] == ']') at++;
+        if (at < s.n && (s.p[at] == ']' || (go_on && (s.p[at] == ',' || s.p[at] == ';')))) at++;
         if (match(s, at, r->f->close) == YES) at += strlen(r->f->close);
-        if (at == begin) break;
+        if (at == begin) return at;
     }
-    drop(r, at);
+}
+
+/* Behind calls: what belonged to them goes, the rest is text. */
+static void leave(chat_reader *r) {
+    drop(r, skip_ends(r, false));
     r->mode = TEXT;
     r->at = 0;
     r->blank = true;
+}
+
+/* An object begins at held[at]. What ended the call before it is no text, whatever comes of it. */
+static void begin_object(chat_reader *r, size_t at) {
+    const size_t ends = r->more ? skip_ends(r, true) : 0;
+    drop(r, ends);
+    if (r->n_name) r->name -= ends;
+    r->object = r->at = at - ends;
+    r->depth = 0;
+    r->in_string = r->escaped = false;
+    r->mode = CALL;
 }
 
 /* A name, perhaps an id, and the mark of arguments: what stands at s[at]. YES: *at is behind it. */
@@ -381,10 +396,7 @@ static bool step_open(chat_reader *r, bool end) {
         v = step_between(r, s, &at);
     }
     if (at < s.n && s.p[at] == '{' && v == YES) {
-        r->object = r->at = at;
-        r->depth = 0;
-        r->in_string = r->escaped = false;
-        r->mode = CALL;
+        begin_object(r, at);
         return true;
     }
     if (v == YES) r->at = at;

@@ -114,6 +114,7 @@ static rotor_status tools_value(jin_rt *rt, base_str text, jin_val *out) {
 /* Calls of a conversation, counted through. */
 typedef struct counter {
     const chat_conversation *talk; /* whose */
+    base_map *by_id;               /* owned; the newest call with an id */
     size_t n_calls;                /* seen so far */
     size_t n_results;              /* likewise */
 } counter;
@@ -121,15 +122,8 @@ typedef struct counter {
 /* The call whose result message i is: the newest with its id, else the oldest without a result. */
 static size_t call_of(const counter *c, size_t i) {
     const base_str id = c->talk->extras[i].call_id;
-    size_t n = c->n_calls;
-    for (size_t k = i; k-- > 0 && id.n;) {
-        const chat_extra *x = &c->talk->extras[k];
-        for (size_t j = x->n_calls; j-- > 0;) {
-            n--;
-            if (base_str_eq(x->calls[j].id, id)) return n;
-        }
-    }
-    return c->n_results;
+    uint32_t n;
+    return id.n && base_map_get(c->by_id, id, &n) ? n : c->n_results;
 }
 
 static rotor_status id_value(jin_rt *rt, size_t i, jin_val *out) {
@@ -166,8 +160,11 @@ static rotor_status put_calls(jin_rt *rt, jin_dict *d, const chat_extra *x, coun
     jin_list *list;
     if (!x->n_calls) return ROTOR_OK;
     ROTOR_TRY(jin_list_new(rt, x->n_calls, &list));
-    for (size_t i = 0; i < x->n_calls; i++)
-        ROTOR_TRY(call_value(rt, &x->calls[i], c->n_calls++, &list->v[i]));
+    for (size_t i = 0; i < x->n_calls; i++) {
+        const uint32_t n = (uint32_t)c->n_calls++;
+        ROTOR_TRY(call_value(rt, &x->calls[i], n, &list->v[i]));
+        if (base_map_put(c->by_id, x->calls[i].id, n, NULL) != ROTOR_OK) return jin_fail_memory(rt);
+    }
     return put(rt, d, "tool_calls", (jin_val){JIN_LIST, {.list = list}});
 }
 
@@ -197,13 +194,21 @@ static rotor_status message_value(jin_rt *rt, counter *c, size_t i, jin_val *out
     return put_calls(rt, d, x, c);
 }
 
-rotor_status chat_set_messages(jin_rt *rt, const chat_conversation *talk) {
-    counter c = {.talk = talk};
+static rotor_status set_messages(jin_rt *rt, counter *c) {
+    const chat_conversation *talk = c->talk;
     jin_list *list;
     jin_val tools = jin_none();
     ROTOR_TRY(jin_list_new(rt, talk->n, &list));
-    for (size_t i = 0; i < talk->n; i++) ROTOR_TRY(message_value(rt, &c, i, &list->v[i]));
+    for (size_t i = 0; i < talk->n; i++) ROTOR_TRY(message_value(rt, c, i, &list->v[i]));
     ROTOR_TRY(jin_set_global(rt, "messages", (jin_val){JIN_LIST, {.list = list}}));
     if (talk->tools.n) ROTOR_TRY(tools_value(rt, talk->tools, &tools));
     return jin_set_global(rt, "tools", tools);
+}
+
+rotor_status chat_set_messages(jin_rt *rt, const chat_conversation *talk) {
+    counter c = {.talk = talk};
+    if (base_map_create(&c.by_id, 0) != ROTOR_OK) return jin_fail_memory(rt);
+    const rotor_status status = set_messages(rt, &c);
+    base_map_free(&c.by_id);
+    return status;
 }

@@ -9,6 +9,31 @@
  */
 #include "serve/serve_internal.h"
 
+/* A name that every form of calls can carry: some end it at white space or a bracket. */
+static bool is_name(const char *name) {
+    enum { NAME_MAX_BYTES = 64 };
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    const size_t n = strlen(name);
+    return n && n <= NAME_MAX_BYTES && strspn(name, letters) == n;
+}
+
+static bool check_names(const json_t *list, serve_fault *f) {
+    const json_t *tool;
+    size_t i;
+    json_array_foreach(list, i, tool) {
+        const char *type = json_string_value(json_object_get(tool, "type"));
+        const json_t *fn = json_object_get(tool, "function");
+        const char *name = json_string_value(json_object_get(fn, "name"));
+        if (!type || strcmp(type, "function") != 0 || !name || is_name(name)) continue;
+        return serve_refuse(f, "tools", "invalid_value",
+                            "'tools': function %zu is named '%.80s': expected 1 to 64 letters, "
+                            "digits, '_', '-' and '.'",
+                            i, name);
+    }
+    return true;
+}
+
 /* A list with only what is known: equal tools give equal tokens, whatever else was said. */
 static json_t *known_tools(const json_t *list, const char *only) {
     json_t *out = json_array();
@@ -113,6 +138,7 @@ bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f) {
         !serve_read_bool(at, "parallel_tool_calls", &parallel, f))
         return false;
     if (w.none) return true;
+    if (!check_names(list, f)) return false;
     json_t *tools = known_tools(list, w.only);
     if (!json_array_size(tools)) {
         json_decref(tools);

@@ -73,12 +73,20 @@ static bool all_wait(const worker *w) {
     return true;
 }
 
-/* Until something comes, a model may sleep, or (under a call that waits for one) somebody may have
- * left. Under the lock. */
+/* A loader has ended: tending the models settles it, though the call that wanted it may have left.
+ */
+static bool is_loaded(const serve_server *s) {
+    for (size_t i = 0; i < s->opt.n_models; i++)
+        if (s->models[i].state == SERVE_LOADED || s->models[i].state == SERVE_BROKEN) return true;
+    return false;
+}
+
+/* Until something comes, a model was loaded or may sleep, or (under a call that waits for one)
+ * somebody may have left. Under the lock. */
 static void wait_for_work(worker *w) {
     enum { LOOK_US = 20000 };
     serve_server *s = w->s;
-    while (!s->queue && !s->quit) {
+    while (!s->queue && !s->quit && !is_loaded(s)) {
         uint64_t us = serve_next_sleep(s);
         if (w->calls) us = BASE_MIN(us, BASE_MIN((uint64_t)LOOK_US, (uint64_t)s->opt.ping_us));
         if (us == SERVE_NEVER)

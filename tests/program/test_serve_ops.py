@@ -309,19 +309,39 @@ def large(tmp_path_factory):
     return write_chain(tmp_path_factory.mktemp("large") / "large.gguf", ["yes", "<|endoftext|>"], template=None, marks=FIM, n_ff=16000)
 
 
-def test_a_model_that_is_not_used_gives_its_memory_back(large):
-    size = large.stat().st_size
-    with Served(large, "--port", "0", "--idle-unload", "1", "--no-mmap", "--ctx", "256") as s:
+def unload(s):
+    """Has the models asleep, without waiting for silence."""
+    assert s.ask("/api/generate", {"model": "x", "keep_alive": 0, "stream": False})["done_reason"] == "unload"
+    wait_until(lambda: s.ask("/props")["is_sleeping"])
+
+
+def test_a_model_that_is_not_used_gives_its_memory_back(large, checked_build):
+    size = large.stat().st_size if not checked_build else 0  # a checker keeps what is freed
+    with Served(large, "--port", "0", "--idle-unload", "600", "--no-mmap", "--ctx", "256") as s:
         awake = resident(s)
         assert awake > size
+        unload(s)
         wait_until(lambda: s.ask("/props")["is_sleeping"])
-        assert s.ask("/props")["residence"] == {"idle_unload_s": 1, "models": [{"id": "large", "loaded": False, "loads": 1}]}
+        assert s.ask("/props")["residence"] == {"idle_unload_s": 600, "models": [{"id": "large", "loaded": False, "loads": 1}]}
         assert s.ask("/api/ps") == {"models": []} and metric(s, "rotor_model_loaded") == [0]
         assert s.ask("/health") == {"status": "ok"} and s.ask("/v1/models")["data"][0]["id"] == "large"
-        wait_until(lambda: resident(s) < awake - size * 0.9)
+        wait_until(lambda: not size or resident(s) < awake - size * 0.9)
         assert len(s.ask("/tokenize", {"content": "some words"})["tokens"]) > 0  # which wakes it
         assert metric(s, "rotor_model_loads_total") == [2] and resident(s) > size
         assert any("was not used and is released" in line for line in s.log)
+
+
+def test_a_load_that_nobody_waits_for_is_taken(large):
+    """Its only client leaves; the model is there all the same, and is known to be."""
+    with Served(large, "--port", "0", "--no-mmap", "--ctx", "256") as s:
+        for n in (1, 2):
+            unload(s)
+            gone = s.connect()
+            gone.request("POST", "/v1/completions", '{"prompt": "a", "max_tokens": 1}', {"Content-Type": "application/json"})
+            wait_until(lambda: sum("being loaded" in line for line in s.log) == n)
+            gone.close()
+            wait_until(lambda: not s.ask("/props")["is_sleeping"])
+            assert metric(s, "rotor_model_loads_total") == [n + 1]
 
 
 def test_whoever_asks_wakes_it(rotor):

@@ -84,7 +84,10 @@ static const sample samples[] = {
     {"hermes", "<tool_call>" W_PARIS "</tool_call>\n<tool_call>" W_ROME "</tool_call>", PARIS, 1,
      0},
     {"hermes", "<tool_call>" W_PARIS "</tool_call>\nDone.", PARIS "Done.", 0, 0},
-    {"hermes", "<tool_call>\n" W_PARIS, PARIS, 0, 0}, /* no closing mark */
+    {"hermes", "<tool_call>" W_PARIS "</tool_call>\n{\"x\":1}", PARIS "{\"x\":1}", 0, 0},
+    {"hermes", "<tool_call>" W_PARIS "</tool_call>\n<tool_call>{\"name\":\"add\",\"arg",
+     PARIS "<tool_call>{\"name\":\"add\",\"arg", 0, 1}, /* cut: nothing of the first is told */
+    {"hermes", "<tool_call>\n" W_PARIS, PARIS, 0, 0},   /* no closing mark */
     {"hermes", "<tool_call>\n{\"name\": \"now\"}\n</tool_call>", CALL("now", "{}"), 0, 0},
     {"hermes", "<tool_call>{\"name\": \"now\", \"arguments\": null}</tool_call>", CALL("now", "{}"),
      0, 0},
@@ -125,6 +128,7 @@ static const sample samples[] = {
     /* Mistral */
     {"mistral", "[TOOL_CALLS][" W_PARIS "]", PARIS, 0, 0},
     {"mistral", "[TOOL_CALLS] [" W_PARIS ", " W_ROME "]", PARIS ROME, 0, 0},
+    {"mistral", "[TOOL_CALLS][" W_PARIS ", {\"x\":1}", PARIS "{\"x\":1}", 0, 0},
     {"mistral", "[TOOL_CALLS][{\"arguments\": {}, \"name\": \"now\", \"id\": \"abcdefghi\"}]",
      CALL("now", "{}"), 0, 0},
     {"mistral", "Well.[TOOL_CALLS][" W_PARIS, "Well." PARIS, 0, 0},
