@@ -357,6 +357,17 @@ static rotor_status store_vectors(adder *a, int64_t model, const wanted *l, cons
     return st;
 }
 
+/* Takes the store's lock, where it was not held while the model was at work. */
+static rotor_status still_of(adder *a, int64_t model) {
+    int64_t now = model;
+    if (rag_db_can_write(a->r->db)) return ROTOR_OK;
+    ROTOR_TRY(rag_db_resume(a->r->db, a->err));
+    ROTOR_TRY(rag_check_model(a->r, &now, a->err));
+    return now == model ? ROTOR_OK
+                        : base_fail(a->err, ROTOR_E_STATE,
+                                    "%s: its vectors were made anew meanwhile", a->r->folder);
+}
+
 /* One batch; *last: its last passage, 0 when nothing is wanted any more. */
 static rotor_status embed_batch(adder *a, int64_t model, wanted *l, int64_t *last) {
     const rag_embedder *e = &a->r->embedder;
@@ -372,20 +383,20 @@ static rotor_status embed_batch(adder *a, int64_t model, wanted *l, int64_t *las
         l->texts[i] = (base_str){l->bytes.data + l->at[i], l->at[i + 1] - l->at[i]};
     float *v = base_alloc_array(l->n * e->dims, sizeof *v);
     st = v ? e->embed(e->user, l->texts, l->n, v, a->err) : base_fail_nomem(a->err, "embedding");
+    if (st == ROTOR_OK) st = still_of(a, model);
     if (st == ROTOR_OK) st = store_vectors(a, model, l, v);
     base_free(v);
     return st == ROTOR_OK ? commit(a) : st;
 }
 
 static rotor_status embed_wanted(adder *a, int64_t model) {
-    size_t total;
+    size_t total = 0;
     int64_t last = 0;
     wanted *l = base_alloc(sizeof *l);
-    rotor_status st = l ? rag_db_count_wanted(a->r->db, model, &total, a->err)
-                        : base_fail_nomem(a->err, "embedding");
+    rotor_status st = l ? ROTOR_OK : base_fail_nomem(a->err, "embedding");
+    if (l && a->opt->progress) st = rag_db_count_wanted(a->r->db, model, &total, a->err);
     const size_t before = a->report->n_vectors;
     do {
-        if (a->report->n_vectors - before >= a->embed_most) break;
         if (st == ROTOR_OK && a->opt->progress &&
             !a->opt->progress(a->opt->user, a->report->n_vectors - before, total))
             st = stopped(a);
@@ -509,7 +520,16 @@ rotor_status rag_add_some(rag *r, const char *root, const char *const *paths, si
     return st;
 }
 
-rotor_status rag_embed_some(rag *r, size_t most, size_t *n, rotor_error *err) {
+/* A look whether it can be had, so that the model does not work for nothing. */
+static rotor_status take_model(adder *a, int64_t *model) {
+    ROTOR_TRY(rag_db_resume(a->r->db, a->err));
+    const rotor_status st = choose_model(a, model);
+    if (st != ROTOR_OK) rag_db_rollback(a->r->db);
+    rag_db_rest(a->r->db);
+    return st;
+}
+
+rotor_status rag_embed_some(rag *r, size_t most, int64_t *last, size_t *n, rotor_error *err) {
     adder a;
     int64_t model = 0;
     rag_report report;
@@ -517,10 +537,14 @@ rotor_status rag_embed_some(rag *r, size_t most, size_t *n, rotor_error *err) {
     a.embed_most = most;
     *n = 0;
     if (!r->embedder.embed) return ROTOR_OK;
-    rotor_status st = choose_model(&a, &model);
-    if (st == ROTOR_OK && model) st = embed_wanted(&a, model);
+    ROTOR_TRY(take_model(&a, &model));
+    wanted *l = base_alloc(sizeof *l);
+    rotor_status st = l ? embed_batch(&a, model, l, last) : base_fail_nomem(err, "embedding");
     if (st != ROTOR_OK) rag_db_rollback(r->db);
-    *n = report.n_vectors;
+    rag_db_rest(r->db);
+    if (l) base_buf_free(&l->bytes);
+    base_free(l);
+    *n = st == ROTOR_OK ? report.n_vectors : 0;
     return st;
 }
 

@@ -63,6 +63,9 @@ typedef struct watcher {
     uint64_t commits;             /* of the store, when the first of them came */
     bool wants_vectors;           /* there may be passages without */
     size_t n_vectors;             /* made since that was told */
+    int64_t last;                 /* passage that got one last; 0: from the first on */
+    uint64_t retry_us;            /* after a failure: no vectors before */
+    bool told_model;              /* its owner knows that the vectors are another model's */
     rotor_error *err;             /* where messages go */
 } watcher;
 
@@ -384,35 +387,54 @@ static rotor_status write_changes(watcher *w, followed *f) {
     return ROTOR_OK;
 }
 
+/* Another program has given the store another model: nothing to do until it has ours again. */
+static bool has_our_model(watcher *w) {
+    int64_t model;
+    const rotor_status st = rag_check_model(w->r, &model, w->err);
+    if (st == ROTOR_E_STATE && !w->told_model)
+        base_log_printf(&w->r->log, BASE_LOG_WARN, "%s; until then, by words alone",
+                        w->err->message);
+    w->told_model = st == ROTOR_E_STATE;
+    return st != ROTOR_E_STATE;
+}
+
+static void tell_vectors(watcher *w) {
+    char digits[24];
+    snprintf(digits, sizeof digits, "%zu", w->n_vectors);
+    if (w->n_vectors) tell(w, RAG_CHANGE_EMBEDDED, "", digits);
+    w->n_vectors = 0;
+}
+
+/* Once through all passages, and once more from the first, until that finds none without. */
 static rotor_status write_vectors(watcher *w) {
     size_t n = 0;
-    char digits[24];
-    rotor_status st = rag_db_resume(w->r->db, w->err);
-    if (st == ROTOR_OK) st = rag_embed_some(w->r, EMBED_FEW, &n, w->err);
-    rag_db_rest(w->r->db);
+    const int64_t from = w->last;
+    if (base_now_us() < w->retry_us) return ROTOR_OK;
+    w->wants_vectors = has_our_model(w);
+    if (!w->wants_vectors) return ROTOR_OK;
+    const rotor_status st = rag_embed_some(w->r, EMBED_FEW, &w->last, &n, w->err);
     if (may_pass(st)) {
-        base_sleep_us(SLICE_MS * 1000);
+        w->last = 0;
+        w->retry_us = base_now_us() + RETRY_S * SECOND_US;
         return ROTOR_OK;
     }
     ROTOR_TRY(st);
     w->n_vectors += n;
-    w->wants_vectors = n > 0;
-    if (n || !w->n_vectors) return ROTOR_OK;
-    snprintf(digits, sizeof digits, "%zu", w->n_vectors);
-    tell(w, RAG_CHANGE_EMBEDDED, "", digits);
-    w->n_vectors = 0;
+    w->wants_vectors = n > 0 || from > 0;
+    if (!w->wants_vectors) tell_vectors(w);
     return ROTOR_OK;
 }
 
 static rotor_status turn(watcher *w) {
     const uint32_t slice = (uint32_t)(SLICE_MS / w->n) + 1;
+    const bool now = w->wants_vectors && base_now_us() >= w->retry_us;
     for (size_t i = 0; i < w->n; i++) {
         followed *f = &w->list[i];
         ROTOR_TRY(look_after(w, f));
         ROTOR_TRY(write_changes(w, f));
         if (f->w)
-            ROTOR_TRY(base_watch_wait(f->w, w->wants_vectors ? 0 : slice, on_change, f, w->err));
-        else
+            ROTOR_TRY(base_watch_wait(f->w, now ? 0 : slice, on_change, f, w->err));
+        else if (!now)
             base_sleep_us(slice * 1000);
     }
     return w->wants_vectors ? write_vectors(w) : ROTOR_OK;

@@ -148,6 +148,20 @@ def test_vectors_follow_and_only_for_what_changed(rotor, watch, store, tree):
     assert all(json.loads(h)["rank_vector"] for h in hits)
 
 
+def test_vectors_of_another_model(rotor, watch, store, tree):
+    w = watch(store, tree, "--embed-model", STORY)
+    w.wait("embedded")
+    with sqlite3.connect(store / "rag.db") as db:
+        db.execute("UPDATE model SET fingerprint=zeroblob(32)")
+    for i, animal in enumerate(("lynx", "ibex")):
+        (tree / "a.txt").write_text("The %s is new here.\n" % animal)
+        w.wait("read", tree / "a.txt", 2 + i)
+        w.wait_said("by words alone")
+        assert found(rotor, store, animal) == ["a.txt"]
+    assert w.says().count("by words alone") == 1
+    w.stop()
+
+
 def test_what_its_owner_does_not_want(rotor, watch, store, tree):
     (tree / ".rotorignore").write_text("# not these\nsecret*\n/sub/\n!secret-but-not.txt\n")
     for name in ("secret.txt", "secret-but-not.txt", ".hidden.txt", "x.log"):
