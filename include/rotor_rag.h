@@ -302,7 +302,8 @@ typedef struct rotor_rag_checked {
     void *inside;                        /* the library's own */
 } rotor_rag_checked;
 /* Which sources an answer names, and whether they speak of the same things. Words are compared, not
- * what they say. Safe from any thread. */
+ * what they say. An empty context ({0}) stands for an answer without sources: every number goes.
+ * Safe from any thread. */
 ROTOR_API rotor_status rotor_rag_check(const rotor_rag_context *c, const char *answer,
                                        size_t n_bytes, rotor_rag_checked *out, rotor_error *err);
 ROTOR_API void rotor_rag_checked_free(rotor_rag_checked *c);

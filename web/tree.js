@@ -11,8 +11,8 @@
 //
 //     {id, title, created_ms, changed_ms, system, model, next, cut, nodes: {"0": node, "1": …}}
 //     node: {id, parent, role, text, children: [id], pick: id or null, time_ms, and for users files:
-//            [{name, text}], for answers reasoning, calls, state, finish, stats, model, error, and
-//            from: what `cut` was when it was asked for}
+//            [{name, text}], for answers reasoning, calls, state, finish, stats, model, error, rag
+//            (what groundsOf in exchange.js keeps of a store's part), and from: what `cut` was when it was asked for}
 //
 // `cut` names the oldest message that is still sent; null: all of them.
 
@@ -123,6 +123,18 @@ export function leaveOutOldest(conversation, share) {
 const text = (value) => (typeof value === "string" ? value : "");
 const number = (value) => (Number.isFinite(value) ? value : 0);
 
+/// What groundsOf keeps, of what a file says it kept.
+function checkedGrounds(raw) {
+  const sources = Array.isArray(raw.sources) ? raw.sources.filter((source) => source && typeof source === "object") : [];
+  return {
+    store: text(raw.store), used: raw.used === true, refused: raw.refused === true,
+    sources: sources.map((source, index) => ({
+      number: index + 1, place: text(source.place), heading: text(source.heading), text: text(source.text),
+      cited: source.cited === true, doubted: source.doubted === true, suspicious: source.suspicious === true,
+    })),
+  };
+}
+
 function checkedFields(raw) {
   const node = { role: raw.role, text: text(raw.text), time_ms: number(raw.time_ms) };
   if (Array.isArray(raw.files)) {
@@ -137,6 +149,7 @@ function checkedFields(raw) {
   if (raw.stats && typeof raw.stats === "object") {
     node.stats = Object.fromEntries(Object.entries(raw.stats).filter(([, value]) => Number.isFinite(value)));
   }
+  if (raw.rag && typeof raw.rag === "object") node.rag = checkedGrounds(raw.rag);
   if (raw.error && typeof raw.error === "object") node.error = { title: text(raw.error.title), advice: text(raw.error.advice) };
   if (node.state === "running") node.state = "stopped"; // it was, when the file was written
   return node;

@@ -225,10 +225,11 @@ static rotor_status give_checked(rotor_rag_checked *out, rag_checked *c, rotor_e
 
 rotor_status rotor_rag_check(const rotor_rag_context *c, const char *answer, size_t n_bytes,
                              rotor_rag_checked *out, rotor_error *err) {
+    static const rag_context none = {0};
     rag_checked checked;
-    if (!c || !c->inside || !out || (!answer && n_bytes))
+    if (!c || !out || (!answer && n_bytes))
         return base_fail(err, ROTOR_E_ARG, "rotor_rag_check: a required argument is missing");
-    ROTOR_TRY(rag_check(c->inside, (base_str){answer, n_bytes}, &checked, err));
+    ROTOR_TRY(rag_check(c->inside ? c->inside : &none, (base_str){answer, n_bytes}, &checked, err));
     return give_checked(out, &checked, err);
 }
 

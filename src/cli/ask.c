@@ -134,7 +134,9 @@ static rotor_status answer(asking *k, rotor_error *err) {
     ROTOR_TRY(generate(k, err));
     show(k, NULL, 0);
     if (k->said.failed) return base_fail_nomem(err, "keeping the answer");
-    return rotor_rag_check(&k->c, k->said.data, k->said.len, &k->checked, err);
+    const rotor_rag_context none = {0}; /* what was found and not shown cannot be named */
+    return rotor_rag_check(k->grounded ? &k->c : &none, k->said.data, k->said.len, &k->checked,
+                           err);
 }
 
 /* ==== Telling ================================================================================= */

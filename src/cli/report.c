@@ -4,7 +4,7 @@
  * terminal. A failed write to standard output (a full disk, a closed pipe) is remembered here and
  * becomes an exit status of 1 at the end.
  */
-#include "cli/cli.h"
+#include "cli/store.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,8 +65,12 @@ void cli_log(const cli_args *a, int level, const char *fmt, ...) {
     fputc('\n', stderr);
 }
 
+/* A file's name may stand in it, which is not to speak to the terminal. */
 void cli_log_line(void *user, int level, const char *line) {
-    cli_log(user, level, level <= BASE_LOG_WARN ? "rotor: %s" : "%s", line);
+    base_buf plain = {0};
+    cli_put_plain(&plain, line);
+    cli_log(user, level, level <= BASE_LOG_WARN ? "rotor: %s" : "%s", plain.data ? plain.data : "");
+    base_buf_free(&plain);
 }
 
 /* ==== Standard output ========================================================================= */

@@ -121,6 +121,14 @@ static int rag_verify(job *j) {
 
 static json_t *text_of(const char *s) { return cli_json_text(s, strlen(s)); }
 
+/* A name in a line: no file's name ends it, or speaks to the terminal. */
+static void put_name(base_buf *out, const char *name) {
+    const size_t from = out->len;
+    cli_put_plain(out, name);
+    for (size_t i = from; i < out->len; i++)
+        if (out->data[i] == '\n' || out->data[i] == '\t') out->data[i] = '?';
+}
+
 static bool list_file(void *user, const rotor_rag_file *f) {
     const job *j = user;
     const char *only = cli_text(j->a, OPT_STATUS);
@@ -131,8 +139,14 @@ static bool list_file(void *user, const rotor_rag_file *f) {
                                              "documents", (json_int_t)f->n_docs, "passages",
                                              (json_int_t)f->n_chunks, "bytes",
                                              (json_int_t)f->bytes)) == CLI_DONE;
-    cli_outf("%-8s %6llu %s%s%s\n", f->status, (unsigned long long)f->n_chunks, f->path,
-             f->message[0] ? "  # " : "", f->message);
+    base_buf line = {0};
+    base_buf_printf(&line, "%-8s %6llu ", f->status, (unsigned long long)f->n_chunks);
+    put_name(&line, f->path);
+    if (f->message[0]) base_buf_puts(&line, "  # ");
+    put_name(&line, f->message);
+    base_buf_puts(&line, "\n");
+    cli_out(line.data, line.len);
+    base_buf_free(&line);
     return true;
 }
 
@@ -208,11 +222,16 @@ static void tell_change(void *user, rotor_rag_change what, const char *path, con
         cli_finish(j->a, CLI_DONE); /* whoever reads along waits for it */
         return;
     }
-    if (what == ROTOR_RAG_EMBEDDED)
+    if (what == ROTOR_RAG_EMBEDDED) {
         cli_log(j->a, BASE_LOG_INFO, "embedded %s passages", more);
-    else
-        cli_log(j->a, changes[what].level, "%s %s%s%s", changes[what].word, path, said_of(what),
-                more);
+        return;
+    }
+    base_buf line = {0};
+    put_name(&line, path);
+    base_buf_puts(&line, said_of(what));
+    put_name(&line, more);
+    cli_log(j->a, changes[what].level, "%s %s", changes[what].word, line.data ? line.data : "");
+    base_buf_free(&line);
 }
 
 static bool not_stopped(void *user) {
@@ -234,6 +253,24 @@ static int rag_watch(job *j) {
 
 /* ==== search ================================================================================== */
 
+/* What a document says is shown, and does nothing. */
+static void print_text(const rotor_rag_hit *h) {
+    base_buf head = {0}, text = {0};
+    put_name(&head, h->title);
+    if (h->title[0] && h->heading[0]) base_buf_puts(&head, " › ");
+    put_name(&head, h->heading);
+    if (head.len) cli_outf("   %s\n", head.data);
+    cli_put_plain(&text, h->text);
+    for (const char *at = text.data ? text.data : ""; *at;) {
+        const size_t n = strcspn(at, "\n");
+        cli_outf("   %.*s\n", (int)n, at);
+        at += n + (at[n] == '\n');
+    }
+    cli_outf("\n");
+    base_buf_free(&head);
+    base_buf_free(&text);
+}
+
 static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
     base_buf place = {0};
     cli_put_place(&place, h);
@@ -242,14 +279,7 @@ static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
     if (cli_on(a, OPT_EXPLAIN))
         cli_outf("   bm25 %.3f (rank %u), cosine %.3f (rank %u)\n", (double)h->bm25, h->rank_lex,
                  (double)h->cosine, h->rank_vec);
-    if (h->title[0] || h->heading[0])
-        cli_outf("   %s%s%s\n", h->title, h->title[0] && h->heading[0] ? " › " : "", h->heading);
-    for (const char *at = h->text; *at;) {
-        const size_t n = strcspn(at, "\n");
-        cli_outf("   %.*s\n", (int)n, at);
-        at += n + (at[n] == '\n');
-    }
-    cli_outf("\n");
+    print_text(h);
 }
 
 static int print_hit_json(const cli_args *a, size_t i, const rotor_rag_hit *h) {

@@ -220,11 +220,18 @@ bool rag_asks_something(base_str question);
  */
 
 /* Takes numbers of sources that do not exist, [9], out of a text as it comes. Not in `code`. */
+typedef struct rag_code { /* where a text is code: between backticks of a line, or in a fence */
+    size_t run;           /* backticks just seen */
+    bool span, fence;     /* in which of them */
+    bool begun;           /* the line has more than spaces */
+} rag_code;
 typedef struct rag_marks {
     size_t n_sources; /* set by the caller; the rest 0 */
     char held[24];    /* the beginning of what may be a mark, and the space before it */
     size_t n_held;    /* bytes of it */
-    bool code;        /* between backticks */
+    char open[24];    /* the beginning of what may be one around the last, which is out already */
+    size_t n_open;    /* bytes of it */
+    rag_code code;    /* where the text is code */
     size_t n_removed; /* numbers so far */
 } rag_marks;
 void rag_marks_put(rag_marks *m, base_str text, base_buf *out);

@@ -13,11 +13,22 @@
 
 /* ==== Marks =================================================================================== */
 
-enum { MARK_NUMBERS = 8, MARK_DIGITS = 4 };
+enum { MARK_NUMBERS = 24, MARK_DIGITS = 4 }; /* there are never so many sources */
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* The numbers of a mark "[1]", "[1, 3]" or "[2-4]"; 0: it is none. */
+/* True behind a mark's opening bracket, in what a mark may have. */
+static bool is_inside(char c) { return is_digit(c) || c == ',' || c == ' ' || c == '-'; }
+
+static void add_number(size_t out[MARK_NUMBERS], size_t *n, size_t i) {
+    if (*n < MARK_NUMBERS)
+        out[(*n)++] = i;
+    else
+        out[MARK_NUMBERS - 1] = SIZE_MAX;
+}
+
+/* The numbers of a mark "[1]", "[1, 3]" or "[2-4]"; 0: it is none. Where they do not fit, the last
+ * is that of no source. */
 static size_t read_mark(base_str s, size_t out[MARK_NUMBERS]) {
     size_t n = 0, from = 0;
     for (size_t at = 1; at + 1 < s.n;) {
@@ -26,7 +37,7 @@ static size_t read_mark(base_str s, size_t out[MARK_NUMBERS]) {
         for (; is_digit(s.p[at]) && digits < MARK_DIGITS; at++, digits++)
             value = 10 * value + (size_t)(s.p[at] - '0');
         if (!digits || !value) return 0; /* [0] is no citation, nobody counts so */
-        for (size_t i = from ? from + 1 : value; i <= value && n < MARK_NUMBERS; i++) out[n++] = i;
+        for (size_t i = from ? from + 1 : value; i <= value; i++) add_number(out, &n, i);
         while (at < s.n && s.p[at] == ' ') at++;
         from = s.p[at] == '-' ? value : 0;
         if (s.p[at] == ']') return at + 1 == s.n ? n : 0;
@@ -41,6 +52,17 @@ static void flush(rag_marks *m, base_buf *out) {
     m->n_held = 0;
 }
 
+/* "[1, 2, 5-8]": ranges keep it as short as a mark may be. */
+static void put_numbers(base_buf *out, const size_t *numbers, size_t n) {
+    for (size_t i = 0, last; i < n; i = last + 1) {
+        for (last = i; last + 1 < n && numbers[last + 1] == numbers[last] + 1;) last++;
+        if (last - i < 2) last = i;
+        base_buf_printf(out, "%s%zu", i ? ", " : "[", numbers[i]);
+        if (last > i) base_buf_printf(out, "-%zu", numbers[last]);
+    }
+    if (n) base_buf_puts(out, "]");
+}
+
 /* A whole mark is held, perhaps behind a space. */
 static void end_mark(rag_marks *m, base_buf *out) {
     const size_t skip = m->held[0] == ' ';
@@ -50,35 +72,87 @@ static void end_mark(rag_marks *m, base_buf *out) {
         if (numbers[i] <= m->n_sources) numbers[kept++] = numbers[i];
     if (kept == n) { /* all of them exist, or it is no mark */
         flush(m, out);
+        m->n_open = 0;
         return;
     }
     m->n_removed += n - kept;
-    for (size_t i = 0; i < kept; i++)
-        base_buf_printf(out, "%s%zu", i ? ", " : skip ? " [" : "[", numbers[i]);
-    if (kept) base_buf_puts(out, "]");
+    if (kept && skip) base_buf_puts(out, " ");
+    if (kept) m->n_open = 0;
+    put_numbers(out, numbers, kept);
     m->n_held = 0;
 }
 
+/* A character behind the beginning of a mark that is out already, "[" of "[[9]7]": when the mark
+ * within was taken out, both sides of it become one. False: they do not. */
+static bool put_behind(rag_marks *m, char c, base_buf *out) {
+    size_t numbers[MARK_NUMBERS];
+    if (!m->n_open || m->n_held || m->n_open == sizeof m->open || !(is_inside(c) || c == ']'))
+        return false;
+    m->open[m->n_open++] = c;
+    const size_t n = c == ']' ? read_mark((base_str){m->open, m->n_open}, numbers) : 0;
+    if (c == ']') m->n_open = 0;
+    for (size_t i = 0; i < n; i++)
+        if (numbers[i] > m->n_sources) return ++m->n_removed; /* without its end it is none */
+    base_buf_append(out, &c, 1);
+    return true;
+}
+
+/* A mark begins; one that has begun before may go on behind it. */
+static void begin_mark(rag_marks *m, bool in_mark, base_buf *out) {
+    const size_t skip = m->n_held && m->held[0] == ' ';
+    if (in_mark) {
+        m->n_open = m->n_held - skip;
+        memcpy(m->open, m->held + skip, m->n_open);
+    } else if (m->n_held) {
+        m->n_open = 0; /* a space that was not one's inside */
+    }
+    if (in_mark || !skip) flush(m, out);
+    m->held[m->n_held++] = '[';
+}
+
+/* ==== Code ==================================================================================== */
+
+static void end_run(rag_code *k) {
+    if (k->run >= 3 && !k->begun)
+        k->fence = !k->fence;
+    else if (k->run && !k->fence)
+        k->span = !k->span;
+    k->begun |= k->run != 0;
+    k->run = 0;
+}
+
+/* Is the next character code? A backtick alone in its line makes none of the lines behind it. */
+static bool is_code(rag_code *k, char c) {
+    if (c == '`') {
+        k->run++;
+    } else {
+        end_run(k);
+        k->begun = c != '\n' && (k->begun || c != ' ');
+        k->span &= c != '\n';
+    }
+    return k->fence || k->span;
+}
+
 static void put_char(rag_marks *m, char c, base_buf *out) {
+    const bool code = is_code(&m->code, c);
     const bool in_mark = m->n_held > 1 || (m->n_held == 1 && m->held[0] == '[');
+    if (put_behind(m, c, out)) return;
     if (in_mark && c == ']') {
         m->held[m->n_held++] = c;
         end_mark(m, out);
         return;
     }
-    if (in_mark && (is_digit(c) || c == ',' || c == ' ' || c == '-') &&
-        m->n_held + 1 < sizeof m->held) {
+    if (in_mark && is_inside(c) && m->n_held + 1 < sizeof m->held) {
         m->held[m->n_held++] = c;
         return;
     }
-    if (c == '[' && !m->code) {
-        if (m->n_held != 1 || m->held[0] != ' ') flush(m, out);
-        m->held[m->n_held++] = c;
+    if (c == '[' && !code) {
+        begin_mark(m, in_mark, out);
         return;
     }
     flush(m, out);
-    if (c == '`') m->code = !m->code;
-    if (c == ' ' && !m->code)
+    m->n_open = 0;
+    if (c == ' ' && !code)
         m->held[m->n_held++] = c;
     else
         base_buf_append(out, &c, 1);
@@ -100,10 +174,10 @@ typedef struct checker {
     base_buf *words;      /* [n] hashes of the stems of each, uint64_t, sorted; owned */
     rag_checked *out;     /* result */
     /* The sentence: */
-    size_t begin, end; /* bytes in the text */
-    base_buf plain;    /* its text without marks */
-    size_t cited[16];  /* [n_cited] sources from 0 */
-    size_t n_cited;    /* how many */
+    size_t begin, end;          /* bytes in the text */
+    base_buf plain;             /* its text without marks */
+    size_t cited[MARK_NUMBERS]; /* [n_cited] sources from 0 */
+    size_t n_cited;             /* how many */
 } checker;
 
 static uint64_t hash_of(const rag_term *t) { return base_hash64(t->t.p, t->t.n, 1); }
@@ -223,9 +297,11 @@ static bool ends_at(base_str s, size_t i) {
 /* Sentences of the text; marks that stand behind the end of one belong to it. */
 static rotor_status walk(checker *k, base_str s, rotor_error *err) {
     size_t numbers[MARK_NUMBERS], n;
-    bool over = false, code = false; /* the sentence has ended, but for marks; in `code` */
+    bool over = false; /* the sentence has ended, but for marks */
+    rag_code code = {0};
     for (size_t i = 0; i < s.n;) {
-        const size_t mark = code ? 0 : mark_at((base_str){s.p + i, s.n - i}, numbers, &n);
+        const bool plain = !is_code(&code, s.p[i]);
+        const size_t mark = plain ? mark_at((base_str){s.p + i, s.n - i}, numbers, &n) : 0;
         if (mark) {
             cite(k, numbers, n);
             i += mark;
@@ -237,7 +313,6 @@ static rotor_status walk(checker *k, base_str s, rotor_error *err) {
             k->begin = i;
             over = false;
         }
-        code ^= s.p[i] == '`';
         if (s.p[i] != ' ' && s.p[i] != '\n') k->end = i + 1;
         if (!base_buf_append(&k->plain, s.p + i, 1))
             return base_fail_nomem(err, "checking citations");

@@ -114,9 +114,9 @@ static size_t count_tokens(const serve_call *c, const serve_prompt *p) {
     return n;
 }
 
-/* gate: where nothing is left for sources, a conversation that may do without goes on without. */
+/* mode: where nothing is left for sources, a conversation that may do without goes on without. */
 static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serve_search *how,
-                   gate gate, serve_grounds *g, serve_fault *f) {
+                   gate mode, serve_grounds *g, serve_fault *f) {
     serve_server *s = c->inside->s;
     rotor_rag_ask_options o = rotor_rag_ask_options_default();
     rotor_error err = {0};
@@ -139,7 +139,7 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
                                              p->turns[p->n_turns - 1].content, &o, &g->c, &err);
     if (st == ROTOR_OK) return true;
     g->no_room = st == ROTOR_E_FULL;
-    if (st == ROTOR_E_FULL && gate == AUTO) return true;
+    if (st == ROTOR_E_FULL && mode == AUTO) return true;
     if (st == ROTOR_E_FULL)
         return serve_fail_with(f, 413, "invalid_request_error", "no_room_for_sources", "%.500s",
                                err.message);

@@ -290,6 +290,17 @@ checks.hostile_exports_are_refused_or_harmless = () => {
   equal(path(checkedConversation(deep)).length, 30_000);
 };
 
+checks.sources_come_back_with_an_import = () => {
+  const source = { number: 1, place: "a.md:1", heading: "A", text: "x", cited: true, doubted: false, suspicious: false };
+  const rag = { store: "notes", used: true, refused: false, sources: [source] };
+  const imported = (given) => path(checkedConversation({ id: "r", nodes: { 0: { children: ["1"], pick: "1" }, 1: { role: "assistant", children: [], rag: given } } }))[0].rag;
+  equal(imported(rag), rag);
+  equal(imported({ store: 5, used: "yes", sources: [null, 7, { place: {}, cited: 1, number: "<b>" }] }),
+    { store: "", used: false, refused: false, sources: [{ number: 1, place: "", heading: "", text: "", cited: false, doubted: false, suspicious: false }] });
+  equal(imported({}), { store: "", used: false, refused: false, sources: [] });
+  equal(imported("x"), undefined);
+};
+
 checks.search_looks_into_every_branch = async () => {
   const store = new Store();
   await store.put(grown().c);

@@ -331,3 +331,15 @@ def test_a_store_in_use_can_be_searched_but_not_changed(rotor, store, notes, tmp
     finally:
         child.kill()
         child.wait()
+
+
+def test_names_do_not_speak_to_the_terminal(rotor, tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "a\x1b[2J\nfake.md").write_text("# Heron\n\nA heron stands.\n")
+    store = tmp_path / "s.store"
+    told = [rotor("rag", "add", store, notes, "--no-embed"), rotor("rag", "list", store), rotor("rag", "search", store, "heron")]
+    for r in told:
+        assert "\x1b" not in r.stdout + r.stderr
+    assert "a?[2J?fake.md" in told[1].stdout and len(told[1].stdout.splitlines()) == 1
+    assert "A heron" in told[2].stdout

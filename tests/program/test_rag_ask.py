@@ -96,6 +96,9 @@ def test_what_is_not_there_is_refused(rotor, store):
     assert j["refused"] and j["answer"] is None and j["code"] == "not_in_documents" and "prompt_tokens" not in j
     j = ask(rotor, store, "who composed the lamp of Seville?", "--gate", "auto", "-n", "2")
     assert not j["refused"] and not j["grounded"] and j["answer"] and j["citations"] == []
+    says = tuple(["--grammar", 'root ::= "A charge lasts nine hours [1]."'])
+    j = ask(rotor, store, "who composed the lamp of Seville?", "--gate", "auto", *says)  # what it was not shown it cannot name
+    assert not j["grounded"] and j["citations"] == [] and j["removed"] == 1 and "[1]" not in j["answer"]
     j = ask(rotor, store, "who composed the lamp of Seville?", "--gate", "always", "-n", "2")
     assert j["grounded"] and not j["relevant"] and j["sources"]
 

@@ -309,6 +309,14 @@ static void test_numbers_of_no_source_go(void **state) {
     assert_marks(0, "[1] a  [2]", " a ", 2);
     assert_marks(1, "a[0] [x] [] [1 [ [1", "a[0] [x] [] [1 [ [1", 0);
     assert_marks(1, "`a[7]` and a[7]", "`a[7]` and a", 1);
+    assert_marks(1, "``a[7]`` and a[7]", "``a[7]`` and a", 1);
+    assert_marks(1, "Press ` once.\nThen [9].", "Press ` once.\nThen.", 1);
+    assert_marks(1, "```c\nx = a[9];\n\n  ```\nSo [9].", "```c\nx = a[9];\n\n  ```\nSo.", 1);
+    assert_marks(2, "[[9]7] [[9]1] [[1]7]", "[7 [1] [[1]7]", 3);
+    assert_marks(2, "[[9][8]7] [1, [9] 7] [[9]x] [[9]", "[7 [1,  7 [x] [", 7);
+    assert_marks(8, "So [1-9999].", "So [1-8].", 16);
+    assert_marks(20, "So [1-20], [2-22].", "So [1-20], [2-20].", 2);
+    assert_marks(4, "[1-9999,1-9999]", "[1-4]", 20);
     assert_marks(1, "[12345678901234567890123456789]", "[12345678901234567890123456789]", 0);
 }
 
