@@ -257,11 +257,14 @@ def opened(path, seconds):
     fd = libc.inotify_init1(os.O_NONBLOCK)
     try:
         assert fd >= 0 and libc.inotify_add_watch(fd, os.fsencode(path), 0x20) >= 0     # IN_OPEN
-        time.sleep(seconds)
-        try:
-            return len(os.read(fd, 1 << 16)) // 16
-        except BlockingIOError:
-            return 0
+        n, end = 0, time.monotonic() + seconds
+        while time.monotonic() < end:                                   # events alike that wait become one
+            time.sleep(0.05)
+            try:
+                n += len(os.read(fd, 1 << 16)) // 16
+            except BlockingIOError:
+                pass
+        return n
     finally:
         os.close(fd)
 
