@@ -272,7 +272,7 @@ def ollama_said(payload):
 PROTOCOLS = {
     "text": ("/v1/completions", lambda p, n: {"prompt": p, "max_tokens": n}, completion_said, b"data: [DONE]\n\n"),
     "chat": ("/v1/chat/completions", lambda p, n: {**chat_of(p), "max_tokens": n}, chat_said, b"data: [DONE]\n\n"),
-    "responses": ("/v1/responses", lambda p, n: {"input": p, "max_output_tokens": n, "store": False}, response_said, b"event: response."),
+    "responses": ("/v1/responses", lambda p, n: {"input": p, "max_output_tokens": n, "store": False}, response_said, (b"event: response.completed\n", b"event: response.incomplete\n")),
     "messages": ("/v1/messages", lambda p, n: {**chat_of(p), "max_tokens": n}, message_said, b"event: message_stop\n"),
     "ollama": ("/api/chat", lambda p, n: {**chat_of(p), "options": {"num_predict": n, "temperature": 0}}, ollama_said, b'"done":true')}
 
@@ -282,7 +282,8 @@ def is_whole(protocol, call):
     if call.status != 200 or call.body is not None:
         return call.status == 200 and call.body.endswith(b"\n")
     last = call.payload[call.payload.rstrip(b"\n").rfind(b"\n\n" if protocol != "ollama" else b"\n") + 1:]
-    return PROTOCOLS[protocol][3] in last and b'"error":{' not in last
+    ends = PROTOCOLS[protocol][3]
+    return any(end in last for end in (ends if isinstance(ends, tuple) else (ends,))) and b'"error":{' not in last
 
 
 # ---- Modes ----------------------------------------------------------------------------------------------------------

@@ -160,7 +160,8 @@ uint64_t base_now_ns(void);      /* the same clock, finer */
 int64_t base_unix_s(void);       /* wall clock: seconds since 1970-01-01 UTC */
 uint64_t base_random_seed(void); /* from the kernel; never fails */
 uint64_t base_total_memory_bytes(void);
-size_t base_page_bytes(void); /* of the smallest piece of memory the OS maps */
+uint64_t base_memory_limit_bytes(void); /* of them, what this program's control group may use */
+size_t base_page_bytes(void);           /* of the smallest piece of memory the OS maps */
 /* For this program now: what the system has free, file cache included, and what is left of the
  * limits of its control groups. */
 uint64_t base_available_memory_bytes(void);

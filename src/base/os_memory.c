@@ -24,10 +24,12 @@ static uint64_t number_in(const char *folder, const char *name, const char *key)
     return n;
 }
 
-/* What a group leaves: its limit, less what is used and is not file cache. */
+/* What a group leaves: its limit, less what is used and is not file cache. used NULL: its limit. */
 static uint64_t left_in(const char *folder, const char *limit, const char *used) {
-    const uint64_t most = number_in(folder, limit, ""), now = number_in(folder, used, "");
-    if (most == UINT64_MAX || now == UINT64_MAX) return UINT64_MAX;
+    const uint64_t most = number_in(folder, limit, "");
+    const uint64_t now = used ? number_in(folder, used, "") : 0;
+    if (!used || most == UINT64_MAX) return most;
+    if (now == UINT64_MAX) return UINT64_MAX;
     uint64_t cache = number_in(folder, "memory.stat", "file ");
     if (cache == UINT64_MAX) cache = number_in(folder, "memory.stat", "total_cache ");
     if (cache == UINT64_MAX) cache = 0;
@@ -50,28 +52,34 @@ static uint64_t left_along(const char *root, const char *group, const char *limi
     return left;
 }
 
-static uint64_t group_bytes(void) {
+static uint64_t group_bytes(bool left_only) {
     char line[320];
-    uint64_t left = UINT64_MAX, here;
+    uint64_t least = UINT64_MAX, here;
     FILE *f = fopen("/proc/self/cgroup", "re");
     while (f && fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = 0;
         const char *memory = strstr(line, ":memory:");
         if (strncmp(line, "0::", 3) == 0)
-            here = left_along("/sys/fs/cgroup", line + 3, "memory.max", "memory.current");
+            here = left_along("/sys/fs/cgroup", line + 3, "memory.max",
+                              left_only ? "memory.current" : NULL);
         else if (memory)
             here = left_along("/sys/fs/cgroup/memory", memory + 8, "memory.limit_in_bytes",
-                              "memory.usage_in_bytes");
+                              left_only ? "memory.usage_in_bytes" : NULL);
         else
             continue;
-        left = BASE_MIN(left, here);
+        least = BASE_MIN(least, here);
     }
     if (f) fclose(f);
-    return left;
+    return least;
+}
+
+uint64_t base_memory_limit_bytes(void) {
+    const uint64_t system = base_total_memory_bytes(), group = group_bytes(false);
+    return BASE_MIN(system, group);
 }
 
 uint64_t base_available_memory_bytes(void) {
-    const uint64_t kib = number_in("/proc", "meminfo", "MemAvailable:"), group = group_bytes();
+    const uint64_t kib = number_in("/proc", "meminfo", "MemAvailable:"), group = group_bytes(true);
     const uint64_t system = kib == UINT64_MAX ? base_total_memory_bytes() / 2 : kib * 1024u;
     return BASE_MIN(system, group);
 }

@@ -8,8 +8,8 @@
  *              be started, no TCP socket bound or connected (from version 4 on), no process outside
  *              be looked into
  *   seccomp    a list of what is refused, with EPERM: other programs and processes, new sockets,
- *              tracing, mounts, keys, what loads code into the kernel. What is left over is what
- *              threads, memory, open sockets and files need
+ *              tracing, mounts, keys, what loads code into the kernel, typing into a terminal.
+ *              What is left over is what threads, memory, open sockets and files need
  *
  * A thread and a process are made by the same call; its flags tell them apart. clone3 hides them in
  * memory, where a filter cannot look: it answers "no such call", and libraries go back to clone.
@@ -21,6 +21,7 @@
 #include "base/service.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -164,6 +165,13 @@ static bool lock_calls(void) {
         REFUSE_CALL(fork),
         REFUSE_CALL(vfork),
 #endif
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 6),
+        ARG_LOW(1), /* typing into the terminal it was started from, or pasting there */
+        IF(TIOCSTI),
+        REFUSE(EPERM),
+        IF(TIOCLINUX),
+        REFUSE(EPERM),
+        ALLOW,
         IF(SYS_clone3),
         REFUSE(ENOSYS),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 1, 0),
@@ -174,9 +182,8 @@ static bool lock_calls(void) {
         REFUSE(EPERM),
     };
     const struct sock_fprog program = {(unsigned short)BASE_COUNT(code), code};
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0)
-        return true; /* for threads there may be already, too */
-    return set_filter(code, BASE_COUNT(code));
+    /* For threads there may be already, too; a filter of one thread would be none. */
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
 }
 
 rotor_status base_sandbox_enter(const base_sandbox *s, base_caged *what, rotor_error *err) {

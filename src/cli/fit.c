@@ -46,7 +46,7 @@ cli_fit cli_fit_of(const cli_args *a, const tool_facts *t) {
     f.kv_bytes = tool_kv_bytes(t, f.n_ctx, kv_bytes_of[kv >= 0 && kv < 3 ? kv : 0]);
     f.work_bytes = tool_work_bytes(t);
     f.need_bytes = f.weights_bytes + f.kv_bytes + f.work_bytes;
-    f.limit_bytes = given ? given : base_total_memory_bytes();
+    f.limit_bytes = given ? given : base_memory_limit_bytes();
     f.free_bytes = given ? given : base_available_memory_bytes();
     f.fits = f.need_bytes <= f.limit_bytes;
     f.knob = f.fits ? "" : knob(&f, t, kv == 0);

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * What rotor serve reads after its start: the folders of its models (again, when one was released),
- * an adapter, a template; and it writes in the folder of --prefix-store. Names in them may be
- * links, as in the cache of downloads: the folders they lead to count, too. Drivers of devices open
- * files, start threads of their own and run compilers: with a device there is no cage.
+ * What rotor serve reads after its start: its models (again, when one was released), an adapter, a
+ * template; and it writes in the folder of --prefix-store. Of a GGUF file it is the file with its
+ * other parts, not the folder: that may be somebody's home. Of a model that is a folder it is the
+ * folder; names in it may be links, as in the cache of downloads: the folders they lead to count,
+ * too. Drivers of devices open files, start threads of their own and run compilers: with a device
+ * there is no cage.
  */
 #include "cli/serve_cage.h"
+
+#include "hub/hub.h"
+
+#include <stdio.h>
 
 static rotor_status no_memory(rotor_error *err) { return base_fail_nomem(err, "planning a cage"); }
 
@@ -51,9 +57,25 @@ static rotor_status keep_entries(cli_cage *c, const char *folder, rotor_error *e
     return st;
 }
 
+/* A rule for a name that is a link is one for the file it leads to. */
+static rotor_status keep_parts(cli_cage *c, const char *path, rotor_error *err) {
+    size_t at;
+    const uint32_t n = hub_split_count(path, &at);
+    rotor_status st = keep(c, base_strdup(path), err);
+    for (uint32_t i = 1; i <= n && st == ROTOR_OK; i++) {
+        char number[16], *part = base_strdup(path);
+        snprintf(number, sizeof number, "%05u", i);
+        if (part) memcpy(part + at, number, 5);
+        st = keep(c, part, err);
+    }
+    return st;
+}
+
 static rotor_status keep_model(cli_cage *c, const char *path, rotor_error *err) {
+    const size_t n = strlen(path);
     if (base_path_kind_of(path) == BASE_PATH_DIR) return keep_entries(c, path, err);
-    ROTOR_TRY(keep(c, folder_of(path), err));
+    if (n < 12 || strcmp(path + n - 12, ".safetensors") != 0) return keep_parts(c, path, err);
+    ROTOR_TRY(keep(c, folder_of(path), err)); /* its config.json stands beside it */
     return keep_target(c, path, err);
 }
 

@@ -153,6 +153,9 @@ static rotor_status fit_of_gguf(pulling *w, rotor_error *err) {
         }
         st = tool_file_open_head(&f, head.data, head.len, first->bytes, first->path, err);
         if (st == ROTOR_OK) set_fit(w, f, others);
+        if (st == ROTOR_E_NOMEM) /* of addresses: it could still be read where there are more */
+            st =
+                base_fail(err, ROTOR_E_UNSUPPORTED, "no room for the addresses of %s", first->path);
         tool_file_close(&f);
         if (st == ROTOR_OK || n >= first->bytes) break; /* cut short, it reads as malformed */
     }
@@ -320,6 +323,15 @@ static int pull_offline(const pulling *w, const hub_ref *ref) {
     return status;
 }
 
+/* Small files have no SHA-256 on the hub; of them only the size is compared. */
+static const char *what_was_checked(const hub_pull *p) {
+    size_t sums = 0;
+    const size_t n = hub_pull_n_files(p);
+    for (size_t i = 0; i < n; i++) sums += hub_pull_file(p, i)->hashed;
+    if (sums == n) return ", checked";
+    return sums ? ", the large files checked" : "";
+}
+
 static rotor_status download(pulling *w, rotor_error *err) {
     char bytes[32], took[64] = "";
     const uint64_t missing = hub_pull_missing(w->p);
@@ -332,7 +344,8 @@ static rotor_status download(pulling *w, rotor_error *err) {
     const double s = w->start_us ? (double)(base_now_us() - w->start_us) / 1e6 : 0;
     if (s > 1) snprintf(took, sizeof took, " in %.0f s", s);
     if (missing)
-        cli_log(w->a, BASE_LOG_INFO, "downloaded %s%s, checked", cli_bytes(missing, bytes), took);
+        cli_log(w->a, BASE_LOG_INFO, "downloaded %s%s%s", cli_bytes(missing, bytes), took,
+                what_was_checked(w->p));
     else
         cli_log(w->a, BASE_LOG_INFO, "all of it is here already");
     return ROTOR_OK;

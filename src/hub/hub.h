@@ -57,6 +57,9 @@ void hub_entries_free(hub_entry *entries, size_t n);
  * this name fits alone. */
 const hub_entry *hub_match(const hub_entry *entries, size_t n, const char *name, size_t *n_matches);
 
+/* "x-00001-of-00003.gguf": how many parts there are, and where the number stands; 0: not split. */
+uint32_t hub_split_count(const char *path, size_t *number_at);
+
 /* ---- Names of models to pull (names.c) ------------------------------------------------------- */
 
 /* A short name and what it stands for. */
@@ -100,8 +103,10 @@ typedef struct hub_file {
     char *etag;     /* name of its blob; owned; NULL: not asked yet */
     uint64_t bytes; /* its size */
     uint64_t have;  /* bytes of it that are here already */
-    bool whole;     /* all of them, checked */
+    bool whole;     /* all of them, checked if hashed */
     bool hashed;    /* etag is its SHA-256 */
+    bool sized;     /* the hub has said how large it is */
+    bool fresh;     /* its blob was made by this pull */
 } hub_file;
 
 /* "libcurl: on (rotor pull)\n", or off and why. */

@@ -24,8 +24,6 @@ char *hub_repo_of(const char *folder);
 /* Of a file's last name: a GGUF file to open: not a later part of a split one, not a projector of
  * another network. */
 bool hub_is_model(const char *name);
-/* "x-00001-of-00003.gguf": how many parts there are, and where the number stands; 0: not split. */
-uint32_t hub_split_count(const char *path, size_t *number_at);
 /* A relative path of plain names, none of them "." or "..". */
 bool hub_is_safe_path(const char *path);
 /* Grows a list of owned entries; name and path are taken, also on failure. */

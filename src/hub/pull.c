@@ -58,8 +58,10 @@ static rotor_status read_siblings(const json_t *list, hub_file **files, size_t *
             files_free(at, k);
             return base_fail_nomem(err, "listing a repository");
         }
-        const json_int_t size = json_integer_value(json_object_get(one, "size"));
-        at[k++].bytes = size > 0 ? (uint64_t)size : 0;
+        const json_t *size = json_object_get(one, "size");
+        at[k].sized = json_is_integer(size) && json_integer_value(size) >= 0;
+        at[k].bytes = at[k].sized ? (uint64_t)json_integer_value(size) : 0;
+        k++;
     }
     *files = at;
     *n = k;
@@ -139,6 +141,8 @@ static rotor_status ask_about(hub_pull *p, hub_file *f, rotor_error *err) {
     if (!*facts.etag)
         return base_fail(err, ROTOR_E_FORMAT, "%s: the hub names no ETag for it", f->path);
     if (facts.has_bytes) f->bytes = facts.bytes;
+    if (!facts.has_bytes && !f->sized)
+        return base_fail(err, ROTOR_E_FORMAT, "%s: the hub names no size for it", f->path);
     f->hashed = is_hex(facts.etag, SHA256_HEX);
     f->etag = base_strdup(facts.etag);
     return f->etag ? ROTOR_OK : base_fail_nomem(err, "asking for a file");
@@ -309,7 +313,9 @@ static rotor_status head_from_here(const hub_pull *p, const hub_file *f, uint64_
 rotor_status hub_pull_head(hub_pull *p, size_t i, uint64_t n, base_buf *out, rotor_error *err) {
     const hub_file *f = &p->files[i];
     n = BASE_MIN(n, f->bytes);
-    if (f->have > out->len) ROTOR_TRY(head_from_here(p, f, BASE_MIN(n, f->have), out, err));
+    /* Another program may have finished it by now, under another name: then the hub is asked. */
+    if (f->have > out->len && head_from_here(p, f, BASE_MIN(n, f->have), out, err) == ROTOR_E_NOMEM)
+        return ROTOR_E_NOMEM;
     char *url = file_url(p, f);
     rotor_status st = url ? fetch_bytes(p->f, url, out->len, n, to_buf, out, err)
                           : base_fail_nomem(err, "reading a file's header");
@@ -431,7 +437,10 @@ static rotor_status fetch_blob(hub_pull *p, hub_file *f, rotor_error *err) {
     rotor_status st =
         folder && blob && lock_path ? base_mkdirs(locks, err) : base_fail_nomem(err, "downloading");
     if (st == ROTOR_OK) st = take_lock(p, lock_path, &lock, err);
-    if (st == ROTOR_OK && size_of(blob) != f->bytes) st = grow_blob(p, f, blob, err);
+    if (st == ROTOR_OK && size_of(blob) != f->bytes) {
+        st = grow_blob(p, f, blob, err);
+        f->fresh = st == ROTOR_OK;
+    }
     if (st == ROTOR_OK) {
         f->have = f->bytes;
         f->whole = true;
@@ -477,7 +486,36 @@ static rotor_status make_parent(const char *path, rotor_error *err) {
     return st;
 }
 
-/* snapshots/COMMIT/a/b points to ../../../blobs/ETAG; without links the file moves there. */
+static rotor_status copy_file(const char *from, const char *to, rotor_error *err) {
+    base_file f;
+    base_out o;
+    ROTOR_TRY(base_file_open(&f, from, true, err));
+    rotor_status st = base_out_open(&o, to, err);
+    if (st == ROTOR_OK) {
+        st = f.size ? base_out_write(&o, f.data, f.size, err) : ROTOR_OK;
+        if (st == ROTOR_OK)
+            st = base_out_commit(&o, err);
+        else
+            base_out_abort(&o);
+    }
+    base_file_close(&f);
+    return st;
+}
+
+/* A blob may move to its name if this pull made it and no file behind f has the same bytes: what
+ * was there before, names of other snapshots lead to. */
+static bool may_move(const hub_pull *p, const hub_file *f) {
+    bool fresh = false;
+    for (size_t i = 0; i < p->n_files; i++) {
+        const hub_file *x = &p->files[i];
+        if (strcmp(x->etag, f->etag) != 0) continue;
+        if (x > f) return false;
+        fresh = fresh || x->fresh;
+    }
+    return fresh;
+}
+
+/* snapshots/COMMIT/a/b points to ../../../blobs/ETAG; without links the file itself is there. */
 static rotor_status link_file(hub_pull *p, hub_file *f, rotor_error *err) {
     char *named = hub_path(p->snapshot, f->path, NULL), *blob = blob_path(p, f);
     base_buf text = {0};
@@ -494,7 +532,8 @@ static rotor_status link_file(hub_pull *p, hub_file *f, rotor_error *err) {
             st = fetch_blob(p, f, err);
         if (st == ROTOR_OK)
             st = p->opt.no_links ? ROTOR_E_UNSUPPORTED : base_symlink(text.data, named, err);
-        if (st == ROTOR_E_UNSUPPORTED) st = base_rename(blob, named, err);
+        if (st == ROTOR_E_UNSUPPORTED)
+            st = may_move(p, f) ? base_rename(blob, named, err) : copy_file(blob, named, err);
     }
     base_free(named);
     base_free(blob);

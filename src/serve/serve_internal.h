@@ -117,6 +117,7 @@ struct serve_server {
     uint16_t port;             /* where it listens */
     base_ip reach;             /* from where it can be reached */
     bool by_path;              /* it listens at a path: no page and no other machine gets there */
+    base_node socket;          /* by_path: which file our socket's name was given to */
     base_caged caged;          /* what it has given up … */
     char cage_line[200];       /* … in words */
     serve_model *models;       /* [opt.n_models], owned; steady once ready */

@@ -59,7 +59,17 @@ static rotor_status open_socket(serve_server *s, int *fd, rotor_error *err) {
     if (!path) return base_listen(s->opt.host, s->opt.port, fd, &s->port, &s->reach, err);
     s->by_path = true;
     s->reach = BASE_IP_LOOPBACK;
-    return base_listen_path(path, fd, err);
+    ROTOR_TRY(base_listen_path(path, fd, err));
+    base_node_of(&s->socket, path, false);
+    return ROTOR_OK;
+}
+
+/* The name of our socket goes at the end, unless it is another program's socket by then. */
+static void remove_socket(const serve_server *s, int fd) {
+    const char *path = serve_socket_path(s->opt.host);
+    base_node now;
+    if (base_node_of(&now, path, false) && now.dev == s->socket.dev && now.ino == s->socket.ino)
+        base_unlisten_path(path, fd);
 }
 
 static rotor_status listen_here(serve_server *s, int *fd, rotor_error *err) {
@@ -94,7 +104,10 @@ static rotor_status enter_cage(serve_server *s, rotor_error *err) {
     if (!s->opt.cage) return ROTOR_OK;
     const rotor_status st = base_sandbox_enter(s->opt.cage, &s->caged, &why);
     put_cage_line(s, why.message);
-    if (st == ROTOR_OK || !s->opt.must_cage) return ROTOR_OK;
+    if (!s->opt.must_cage || (s->caged.files && s->caged.calls)) return ROTOR_OK;
+    if (st == ROTOR_OK)
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "this kernel has no %s, half of the sandbox",
+                         s->caged.files ? "seccomp filter for all threads" : "Landlock");
     if (err) *err = why;
     return st;
 }
@@ -214,8 +227,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
     if (s->daemon) {
         fd = MHD_quiesce_daemon(s->daemon);
         if (fd >= 0 && s->opt.given_fd < 0) base_stop_listening(fd); /* it is not ours to stop */
-        if (fd >= 0 && s->by_path && s->opt.given_fd < 0)
-            base_unlisten_path(serve_socket_path(s->opt.host), fd);
+        if (fd >= 0 && s->by_path && s->opt.given_fd < 0) remove_socket(s, fd);
         wait_idle(s, grace_us, hurry);
     }
     serve_end_librarian(s);

@@ -36,6 +36,7 @@ class Hub:
         self.asked = []           # (host, method, path, headers, Range or None)
         self.renamed = {}         # old repository: new one
         self.extra = []           # further file names of the listing
+        self.size_of = len        # what it says how large a file is; None: nothing
         self.large = 1000         # bytes from which a file lies on the other host
         self.links = {}
         self.lock = threading.Lock()
@@ -121,14 +122,16 @@ class Hub:
         with self.lock:
             self.links["%d" % len(self.links)] = [data, self.faults.link_uses]
             link = self.faults.redirect_to or "%s/file?signed=%d" % (self.store_url, len(self.links) - 1)
+        size = self.size_of(data)
+        sized = {} if size is None else {"X_Linked_Size": str(size)}
         self.send(h, 302, b"Found. Redirecting", Location=link, X_Linked_Etag='"%s"' % self.etag(data),
-                  X_Linked_Size=str(len(data)), ETag='"of-the-redirect"', X_Repo_Commit=COMMIT)
+                  ETag='"of-the-redirect"', X_Repo_Commit=COMMIT, **sized)
 
     def listing(self, h, repo):
         repo = self.renamed.get(repo, repo)
         if repo not in self.repos:
             return self.send(h, 404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
-        files = [{"rfilename": name, "size": len(data)} for name, data in self.repos[repo].items()]
+        files = [{"rfilename": name, "size": self.size_of(data)} for name, data in self.repos[repo].items()]
         files += [{"rfilename": name, "size": 1} for name in self.extra]
         self.send(h, 200, json.dumps({"id": repo, "sha": COMMIT, "siblings": files}).encode(),
                   Content_Type="application/json")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -134,3 +135,10 @@ def test_the_soak_finds_what_is_wrong(monkeypatch):
     monkeypatch.setattr(serve_load, "reference", lambda *_: known)
     assert serve_load.soak(o, load, serve_load.Prompts(None, 1, 512))["failed"] == ["lost answers"]
     assert s.stop() == 0
+
+
+@pytest.mark.parametrize("last, whole", [("created", False), ("output_text.delta", False), ("completed", True), ("incomplete", True)])
+def test_a_cut_stream_of_responses_is_not_whole(last, whole):
+    payload = b'event: response.created\ndata: {}\n\nevent: response.%s\ndata: {"output": []}\n\n' % last.encode()
+    call = types.SimpleNamespace(status=200, body=None, payload=payload)
+    assert serve_load.is_whole("responses", call) == whole

@@ -14,6 +14,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -175,6 +176,8 @@ static int first_fault(const base_caged *c) {
         if (errno != EPERM) return 5;
         if (ptrace(PTRACE_TRACEME, 0, 0, 0) == 0 || errno != EPERM) return 6;
         if (syscall(SYS_io_uring_setup, 1, NULL) >= 0 || errno != EPERM) return 7;
+        if (ioctl(-1, TIOCSTI, "x") == 0 || errno != EPERM) return 8;
+        if (ioctl(-1, TIOCGWINSZ, NULL) == 0 || errno != EBADF) return 9;
     }
     if (c->files) {
         if (open(in_folder("letter"), O_RDONLY) >= 0 || errno != EACCES) return 10;
