@@ -10,7 +10,7 @@
 static const char not_there[] =
     "Not in your documents: nothing there is near enough to the question.";
 
-typedef enum gate { AUTO, STRICT, ALWAYS } gate;
+typedef enum strictness { AUTO, STRICT, ALWAYS } strictness;
 
 struct serve_grounds {
     const char *store;   /* name; borrowed */
@@ -89,12 +89,12 @@ bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_faul
     return out->shelf != SIZE_MAX;
 }
 
-static bool read_gate(serve_at at, gate *g, serve_fault *f) {
+static bool read_strictness(serve_at at, strictness *g, serve_fault *f) {
     static const char *const names[] = {"auto", "strict", "always"};
     const char *name = names[*g];
     if (!serve_read_text(at, "mode", &name, f)) return false;
     for (size_t i = 0; i < BASE_COUNT(names); i++)
-        if (strcmp(name, names[i]) == 0) return *g = (gate)i, true;
+        if (strcmp(name, names[i]) == 0) return *g = (strictness)i, true;
     return serve_refuse(f, "mode", "invalid_value",
                         "'mode' is '%.40s': expected auto, strict, always or off", name);
 }
@@ -116,7 +116,7 @@ static size_t count_tokens(const serve_call *c, const serve_prompt *p) {
 
 /* mode: where nothing is left for sources, a conversation that may do without goes on without. */
 static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serve_search *how,
-                   gate mode, serve_grounds *g, serve_fault *f) {
+                   strictness mode, serve_grounds *g, serve_fault *f) {
     serve_server *s = c->inside->s;
     rotor_rag_ask_options o = rotor_rag_ask_options_default();
     rotor_error err = {0};
@@ -160,11 +160,11 @@ static bool put_turns(serve_call *c, serve_prompt *p, serve_grounds *g, serve_fa
     return true;
 }
 
-static bool ground(serve_call *c, serve_at at, gate how, serve_fault *f) {
+static bool ground(serve_call *c, serve_at at, strictness how, serve_fault *f) {
     serve_prompt *p = &c->req.prompts[0];
     serve_search search;
     const rotor_turn *last = &p->turns[p->n_turns - 1];
-    if (!read_gate(at, &how, f) || !serve_read_search(c, at, &search, f)) return false;
+    if (!read_strictness(at, &how, f) || !serve_read_search(c, at, &search, f)) return false;
     if (strcmp(last->role, "user") != 0 || !last->content) return true; /* a tool's result, say */
     if (how == AUTO && !rotor_rag_asks_something(last->content)) return true;
     serve_grounds *g = base_alloc(sizeof *g);
