@@ -230,6 +230,8 @@ typedef struct base_out {
     size_t buf_len; /* bytes waiting in buf */
 } base_out;
 rotor_status base_out_open(base_out *o, const char *path, rotor_error *err);
+/* 0600 whatever stood there, under a name of its own: other machines may write the same file. */
+rotor_status base_out_open_private(base_out *o, const char *path, rotor_error *err);
 rotor_status base_out_write(base_out *o, const void *p, size_t n_bytes, rotor_error *err);
 rotor_status base_out_zeros(base_out *o, uint64_t n_bytes, rotor_error *err);
 /* Leaves a hole of n bytes (reads as zeros, takes no disk). */

@@ -286,26 +286,46 @@ static rotor_status flush(base_out *o, rotor_error *err) {
     return write_fd(o, o->buf, n, err);
 }
 
-rotor_status base_out_open(base_out *o, const char *path, rotor_error *err) {
+/* The name beside the last one, and what is written to. False: out of memory. */
+static bool begin_out(base_out *o, const char *path, const char *ending) {
     base_buf tmp = {0};
     memset(o, 0, sizeof *o);
     o->fd = -1;
-    base_buf_printf(&tmp, "%s.part-%ld", path, (long)getpid());
+    base_buf_printf(&tmp, "%s.part-%s", path, ending);
     o->tmp_path = tmp.data;
     o->path = base_strdup(path);
     o->buf = base_alloc(OUT_BUF);
-    if (!o->path || tmp.failed || !o->buf) {
-        base_out_abort(o);
-        return base_fail_nomem(err, "opening a file for writing");
-    }
+    if (o->path && !tmp.failed && o->buf) return true;
+    base_out_abort(o);
+    return false;
+}
+
+static rotor_status fail_out(base_out *o, rotor_error *err) {
+    const rotor_status st =
+        base_fail(err, ROTOR_E_IO, "%s: cannot write: %s", o->path, strerror(errno));
+    base_free(o->tmp_path); /* whatever has that name is not ours */
+    o->tmp_path = NULL;
+    base_out_abort(o);
+    return st;
+}
+
+rotor_status base_out_open_private(base_out *o, const char *path, rotor_error *err) {
+    char ending[17];
+    snprintf(ending, sizeof ending, "%016llx", (unsigned long long)base_random_seed());
+    if (!begin_out(o, path, ending)) return base_fail_nomem(err, "opening a file for writing");
+    o->fd = open(o->tmp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return o->fd >= 0 ? ROTOR_OK : fail_out(o, err);
+}
+
+rotor_status base_out_open(base_out *o, const char *path, rotor_error *err) {
+    char ending[24];
+    snprintf(ending, sizeof ending, "%ld", (long)getpid());
+    if (!begin_out(o, path, ending)) return base_fail_nomem(err, "opening a file for writing");
     o->fd = open(o->tmp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     struct stat old; /* that is replaced: who could not read it cannot read the new one */
     if (o->fd >= 0 && stat(path, &old) == 0 && S_ISREG(old.st_mode))
         (void)fchmod(o->fd, old.st_mode & 0777);
-    if (o->fd >= 0) return ROTOR_OK;
-    rotor_status st = base_fail(err, ROTOR_E_IO, "%s: cannot write: %s", path, strerror(errno));
-    base_out_abort(o);
-    return st;
+    return o->fd >= 0 ? ROTOR_OK : fail_out(o, err);
 }
 
 rotor_status base_out_write(base_out *o, const void *p, size_t n_bytes, rotor_error *err) {

@@ -385,8 +385,7 @@ static rotor_status write_file(run_store *s, run_session *from, const char *note
                                rotor_error *err) {
     const uint64_t bytes = run_session_bytes(from, strlen(note));
     make_room(s, bytes);
-    ROTOR_TRY(base_make_private(path, err)); /* what replaces it is as private */
-    ROTOR_TRY(run_session_save(from, path, base_str_of(note), err));
+    ROTOR_TRY(run_session_write(from, path, base_str_of(note), true, err));
     s->facts.written++;
     s->facts.written_bytes += bytes;
     s->facts.bytes += bytes;
@@ -402,10 +401,11 @@ static void keep(run_store *s, run_session *from) {
     char *path = base_path_join(s->dir, name);
     rotor_status st =
         path ? write_file(s, from, note, path, &err) : base_fail_nomem(&err, "writing a session");
-    if (st == ROTOR_OK) st = run_session_peek(s->e, path, &is, &err);
+    const bool is_written = st == ROTOR_OK;
+    if (is_written) st = run_session_peek(s->e, path, &is, &err);
     base_free(path);
     if (st != ROTOR_OK) {
-        remove_named(s, name); /* what stands there is no session */
+        if (is_written) remove_named(s, name); /* what stands there is no session */
         s->pause_s = base_unix_s() + PAUSE_S;
         say(s, BASE_LOG_WARN, &err, "nothing is written for a minute");
         return;

@@ -149,6 +149,9 @@ bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first);
 /* session_file.c: of all that keys and values depend on; how the model is run (threads, chunk,
  * head, device) is not among it. */
 rotor_status run_fingerprint(const run_engine *e, uint64_t *out, rotor_error *err);
+/* run_session_save; a private file is 0600 whatever stood there (base_out_open_private). */
+rotor_status run_session_write(run_session *s, const char *path, base_str note, bool is_private,
+                               rotor_error *err);
 /* Bytes of the file that run_session_save would write. */
 uint64_t run_session_bytes(const run_session *s, size_t note_bytes);
 /* What a session file says it is; whether that is true is known when it has been loaded. */

@@ -207,7 +207,8 @@ static rotor_status put_all(saving *w, const run_session *s, const head *h, cons
     return base_out_write(&w->out, &w->hash, sizeof w->hash, err);
 }
 
-rotor_status run_session_save(run_session *s, const char *path, base_str note, rotor_error *err) {
+rotor_status run_session_write(run_session *s, const char *path, base_str note, bool is_private,
+                               rotor_error *err) {
     uint64_t made_with;
     saving w = {.hash = 0};
     assert(s->e->n_ahead == 0);
@@ -220,7 +221,8 @@ rotor_status run_session_save(run_session *s, const char *path, base_str note, r
     const head h = head_of(s, made_with, note.n);
     uint8_t *page = base_alloc((size_t)layer_page_bytes(s->e));
     if (!page) return base_fail_nomem(err, "saving a session");
-    rotor_status st = base_out_open(&w.out, path, err);
+    rotor_status st =
+        is_private ? base_out_open_private(&w.out, path, err) : base_out_open(&w.out, path, err);
     if (st == ROTOR_OK) {
         st = put_all(&w, s, &h, note.n ? note.p : "", page, err);
         if (st == ROTOR_OK)
@@ -230,6 +232,10 @@ rotor_status run_session_save(run_session *s, const char *path, base_str note, r
     }
     base_free(page);
     return st;
+}
+
+rotor_status run_session_save(run_session *s, const char *path, base_str note, rotor_error *err) {
+    return run_session_write(s, path, note, false, err);
 }
 
 /* ==== Loading ================================================================================= */

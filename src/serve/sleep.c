@@ -20,19 +20,35 @@
 
 /* ==== Opening and closing ===================================================================== */
 
-static rotor_status open_batch(serve_server *s, serve_engines *e, rotor_error *err) {
+/* A store that cannot be opened ends the start; later, answers go on without it. */
+static rotor_status create_batch(serve_server *s, serve_engines *e, rotor_batch_options *o,
+                                 bool again, rotor_error *err) {
+    rotor_error why = {0};
+    const rotor_status st = rotor_batch_create(&e->batch, e->engine, o, again ? &why : err);
+    if (!again || st == ROTOR_OK) return st;
+    if (st == ROTOR_E_IO && o->prefix_dir) {
+        serve_log(s, BASE_LOG_WARN, "prefix store: %s; answers go on without it", why.message);
+        o->prefix_dir = NULL;
+        return rotor_batch_create(&e->batch, e->engine, o, err);
+    }
+    if (err) *err = why;
+    return st;
+}
+
+static rotor_status open_batch(serve_server *s, serve_engines *e, bool again, rotor_error *err) {
     rotor_batch_options o = rotor_batch_options_default();
     o.max_jobs = s->opt.parallel;
     o.step_us = s->opt.step_us;
     o.prefix_dir = s->opt.prefix_dir;
     o.prefix_bytes = s->opt.prefix_bytes;
     o.prefix_min = s->opt.prefix_min;
-    return rotor_batch_create(&e->batch, e->engine, &o, err);
+    return create_batch(s, e, &o, again, err);
 }
 
-static rotor_status open_engines(serve_server *s, size_t i, serve_engines *e, rotor_error *err) {
+static rotor_status open_engines(serve_server *s, size_t i, serve_engines *e, bool again,
+                                 rotor_error *err) {
     rotor_status st = s->opt.open(s->opt.user, i, false, &e->engine, err);
-    if (st == ROTOR_OK) ROTOR_TRY(open_batch(s, e, err));
+    if (st == ROTOR_OK) ROTOR_TRY(open_batch(s, e, again, err));
     if (st != ROTOR_OK && st != ROTOR_E_UNSUPPORTED) return st;
     if (st == ROTOR_OK && !s->opt.embed) return ROTOR_OK;
     rotor_error why = {0}; /* a model that writes no text may make vectors */
@@ -131,7 +147,7 @@ static void take_fresh(serve_server *s, serve_model *m) {
 }
 
 rotor_status serve_open_model(serve_server *s, serve_model *m, rotor_error *err) {
-    ROTOR_TRY(open_engines(s, (size_t)(m - s->models), &m->fresh, err));
+    ROTOR_TRY(open_engines(s, (size_t)(m - s->models), &m->fresh, false, err));
     ROTOR_TRY(keep_facts(m, &m->fresh, err));
     take_fresh(s, m);
     return ROTOR_OK;
@@ -218,7 +234,7 @@ static void load(void *arg) {
     serve_model *m = arg;
     serve_server *s = m->server;
     m->why = (rotor_error){0};
-    rotor_status st = open_engines(s, (size_t)(m - s->models), &m->fresh, &m->why);
+    rotor_status st = open_engines(s, (size_t)(m - s->models), &m->fresh, true, &m->why);
     if (st == ROTOR_OK) st = check_facts(m, &m->fresh, &m->why);
     if (st != ROTOR_OK) close_engines(&m->fresh);
     base_mutex_lock(s->lock);

@@ -4,6 +4,7 @@ and of an answer that comes back as text. Whatever it is, the answer and its pro
 import os
 import random
 import re
+import shutil
 import signal
 import stat
 import time
@@ -129,34 +130,93 @@ def test_files_of_another_model_or_cache_are_left(tmp_path):
     assert s.stop() == 0
 
 
+def put_to_sleep(s):
+    s.ask("/api/generate", {"model": "x", "keep_alive": 0, "stream": False})
+    end = time.monotonic() + 60
+    while not s.ask("/props")["is_sleeping"]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_folder_that_is_gone_when_a_model_wakes(tmp_path):
+    """Answers go on without it."""
+    (tmp_path / "above").mkdir()
+    s = start(tmp_path / "above" / "p")
+    want = ask(s, tale(1))["choices"]
+    put_to_sleep(s)
+    shutil.rmtree(tmp_path / "above")
+    assert ask(s, tale(1))["choices"] == want
+    assert s.stop() == 0
+    assert len([line for line in s.log if "prefix store" in line and "without it" in line]) == 1
+
+
+def test_files_are_private(tmp_path):
+    """Whatever the umask says, and without an empty file under the name."""
+    folder = tmp_path / "p"
+    before = os.umask(0)
+    try:
+        s = start(folder)
+    finally:
+        os.umask(before)
+    ask(s, tale(1))
+    assert s.stop() == 0
+    files = list(folder.iterdir())
+    assert files and all(f.stat().st_mode & 0o777 == 0o600 and f.stat().st_size for f in files)
+
+
+def halves(folder):
+    return [f for f in folder.iterdir() if ".part-" in f.name]
+
+
+def kill_in_a_write(s, folder, rng):
+    """Asks until the server is caught with a half-written file; stopped there, so that it cannot end it, it is killed."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        c = s.connect()
+        body = '{"prompt": "%s", "max_tokens": 1}' % tale(rng.random())  # is written when it has been answered
+        c.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        whole = len(list(folder.glob("*.prefix")))
+        while not halves(folder) and len(list(folder.glob("*.prefix"))) == whole and time.monotonic() < end:
+            pass
+        s.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, s.process.pid, os.WSTOPPED | os.WNOWAIT)
+        caught = halves(folder)
+        s.process.send_signal(signal.SIGKILL if caught else signal.SIGCONT)
+        if caught:
+            c.close()
+            s.process.wait(timeout=60)
+            s.reader.join(timeout=60)
+            s.process.stderr.close()
+            return caught
+        c.getresponse().read()
+        c.close()
+    raise AssertionError("never caught while it wrote")
+
+
 def test_killed_while_it_writes(tmp_path):
-    """Whenever that is: the folder opens again, and nothing that is served is wrong."""
+    """In the middle of a file: the folder opens again, nothing is damaged, and nothing that is served is wrong."""
     folder = tmp_path / "p"
     rng = random.Random(3)
     s = start(folder, "--parallel", "2")
     want = {i: ask(s, tale(i))["choices"] for i in range(4)}
-    for _ in range(5):
-        s.process.kill() if rng.random() < 0.5 else os.kill(s.process.pid, signal.SIGKILL)
-        s.process.wait(timeout=20)
-        s.reader.join(timeout=20)
-        s.process.stderr.close()
+    log, half = [], []
+    for _ in range(3):
+        half += kill_in_a_write(s, folder, rng)
+        log += s.log
+        assert all(f.exists() for f in half)  # what others write at the moment is left
         s = start(folder, "--parallel", "2")
         for i in rng.sample(range(4), 3):
             assert ask(s, tale(i))["choices"] == want[i]
-        c = s.connect()
-        body = '{"prompt": "%s", "max_tokens": 1}' % tale(rng.random())  # is written when it has been answered
-        c.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-        time.sleep(rng.random() * 0.05)
-        c.close()
-    whole = [f for f in folder.iterdir() if f.name.endswith(".prefix")]
-    half = folder / (whole[0].name + ".part-1")
-    half.write_bytes(whole[0].read_bytes()[:3000])  # as a crash leaves it
-    os.utime(half, (time.time() - 7200,) * 2)
     assert s.stop() == 0
+    log += s.log
+    for f in half:
+        os.utime(f, (time.time() - 7200,) * 2)
     s = start(folder, "--parallel", "2")
-    assert not half.exists()  # an hour later
+    assert not halves(folder)  # an hour later
     assert all(ask(s, tale(i))["choices"] == want[i] for i in range(4))
     assert s.stop() == 0
+    log += s.log
+    assert not [line for line in log if "prefix store" in line or "damaged" in line]
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
