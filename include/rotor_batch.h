@@ -55,6 +55,8 @@ ROTOR_API rotor_batch_options rotor_batch_options_default(void);
  * step, and outlives the batch. */
 ROTOR_API rotor_status rotor_batch_create(rotor_batch **out, rotor_engine *e,
                                           const rotor_batch_options *opt, rotor_error *err);
+/* Writes what is known now, as rotor_batch_free does; so that its facts may be read before that. */
+ROTOR_API void rotor_batch_keep(rotor_batch *b);
 /* Ends all jobs. NULL is fine; *b becomes NULL. */
 ROTOR_API void rotor_batch_free(rotor_batch **b);
 

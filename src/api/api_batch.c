@@ -97,9 +97,9 @@ rotor_status rotor_batch_create(rotor_batch **out, rotor_engine *e, const rotor_
     return st;
 }
 
-/* At the end: every session, what was used last being written last. */
-static void keep_all(rotor_batch *b) {
-    for (uint64_t after = 0; b->store && b->lines;) {
+/* Every session, what was used last being written last. */
+void rotor_batch_keep(rotor_batch *b) {
+    for (uint64_t after = 0; b && b->store && b->lines;) {
         const timeline *next = NULL;
         for (uint32_t i = 0; i < b->n_line; i++) {
             const timeline *t = &b->lines[i];
@@ -123,7 +123,7 @@ void rotor_batch_free(rotor_batch **pb) {
     if (!pb || !*pb) return;
     rotor_batch *b = *pb;
     gen_batch_free(&b->gen);
-    keep_all(b);
+    rotor_batch_keep(b);
     for (uint32_t i = 0; b->places && i < b->n_place; i++) place_clear(&b->places[i]);
     run_store_close(&b->store);
     for (uint32_t i = 0; b->lines && i < b->n_line; i++) run_session_free(&b->lines[i].s.run);

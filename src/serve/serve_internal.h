@@ -105,7 +105,8 @@ typedef struct serve_metrics {
     uint32_t running;              /* calls being worked on */
     uint32_t waiting;              /* calls in the queue */
     double cache_use;              /* share of the cache, of the fullest model */
-    rotor_batch_prefixes prefixes; /* of all models */
+    rotor_batch_prefixes prefixes; /* of all models … */
+    rotor_batch_prefixes slept;    /* … with the counters of batches that were closed */
     serve_histogram first;         /* to the first token */
     serve_histogram between;       /* from one token to the next */
     serve_histogram whole;         /* whole calls */
@@ -220,6 +221,8 @@ bool serve_call_left(serve_call *c);
 /* ---- Worker (worker.c, jobs.c) --------------------------------------------------------------- */
 
 void serve_worker_main(void *server);
+/* What a batch has counted, onto sum; b may be NULL. */
+void serve_add_prefixes(rotor_batch_prefixes *sum, const rotor_batch *b);
 /* Hands the call to the worker, or first to the librarian. False: the queue is full, or the server
  * is closing. */
 bool serve_submit(serve_call *c, serve_fault *f);

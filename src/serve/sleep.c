@@ -211,6 +211,15 @@ uint64_t serve_next_sleep(serve_server *s) {
 
 /* ==== Going to sleep ========================================================================== */
 
+/* Counters never fall: what its batch has counted stays, but for what is in the folder now. */
+static void keep_counters(serve_server *s, serve_model *m) {
+    rotor_batch_keep(m->batch);
+    base_mutex_lock(s->lock);
+    serve_add_prefixes(&s->metrics.slept, m->batch);
+    s->metrics.slept.bytes = s->metrics.slept.n_files = 0;
+    base_mutex_unlock(s->lock);
+}
+
 /* The worker's: no call of its list has the model, or it would be held. */
 static void put_to_sleep(serve_server *s, serve_model *m) {
     base_mutex_lock(s->lock);
@@ -220,6 +229,7 @@ static void put_to_sleep(serve_server *s, serve_model *m) {
     if (!now) return;
     const uint64_t before = base_rss_bytes();
     serve_rules_forget(s, m);
+    keep_counters(s, m);
     close_model(m);
     base_give_memory_back();
     const uint64_t after = base_rss_bytes();

@@ -345,7 +345,7 @@ static void step(worker *w, serve_model *m) {
     base_mutex_unlock(w->s->lock);
 }
 
-static void add_prefixes(rotor_batch_prefixes *sum, const rotor_batch *b) {
+void serve_add_prefixes(rotor_batch_prefixes *sum, const rotor_batch *b) {
     rotor_batch_prefixes p;
     if (!rotor_batch_get_prefixes(b, &p)) return;
     sum->hits += p.hits;
@@ -361,14 +361,14 @@ static void add_prefixes(rotor_batch_prefixes *sum, const rotor_batch *b) {
 
 static void publish(worker *w) {
     serve_metrics *m = &w->s->metrics;
-    rotor_batch_prefixes prefixes = {0};
+    rotor_batch_prefixes prefixes = m->slept; /* nobody else writes it */
     uint32_t running = 0;
     double use = 0;
     for (serve_call *c = w->calls; c; c = c->inside->next) running += c->inside->begun;
     for (size_t i = 0; i < w->s->opt.n_models; i++) {
         const double u = rotor_batch_cache_use(w->s->models[i].batch);
         use = BASE_MAX(use, u);
-        add_prefixes(&prefixes, w->s->models[i].batch);
+        serve_add_prefixes(&prefixes, w->s->models[i].batch);
     }
     base_mutex_lock(w->s->lock);
     m->running = running;

@@ -138,6 +138,29 @@ def put_to_sleep(s):
         time.sleep(0.05)
 
 
+def counters(s):
+    """Of files, all that are called totals."""
+    text = s.raw("GET", "/metrics")[1].decode()
+    return {name: int(n) for name, n in re.findall(r"^(rotor_prefix_\w+_total) (\d+)$", text, re.M)}
+
+
+def test_counters_do_not_fall_when_a_model_sleeps(tmp_path):
+    s = start(tmp_path / "p")
+    ask(s, tale(1))
+    assert counter(s, "written_total", 1) == 1
+    before = counters(s)
+    assert len(before) == 7 and before["rotor_prefix_misses_total"] == 1
+    for hits in (1, 2):
+        put_to_sleep(s)
+        assert counter(s, "misses_total", 1) == 1
+        asleep = counters(s)
+        assert all(asleep[k] >= before[k] for k in before)
+        assert cached(ask(s, tale(1))) > 0 and counter(s, "hits_total", hits) == hits
+        before = counters(s)
+        assert all(before[k] >= asleep[k] for k in before)
+    assert s.stop() == 0
+
+
 def test_a_folder_that_is_gone_when_a_model_wakes(tmp_path):
     """Answers go on without it."""
     (tmp_path / "above").mkdir()
