@@ -249,7 +249,8 @@ serve_usage serve_usage_of(const serve_call *c);
 
 /* ---- Writing JSON ---------------------------------------------------------------------------- */
 
-/* Text as a JSON string; what is not UTF-8 becomes U+FFFD. */
+/* Text as a JSON string; what is not UTF-8 becomes U+FFFD, and so does U+0000: many who get texts
+ * (databases, C programs) cannot keep it, and one that comes back could not be taken. */
 json_t *serve_json_text(const char *s, size_t n_bytes);
 /* A number, to nine digits; null for what is none. */
 json_t *serve_json_real(double x);

@@ -227,12 +227,13 @@ bool serve_parse(const base_buf *text, json_t **out, serve_fault *f) {
 
 json_t *serve_json_text(const char *s, size_t n_bytes) {
     base_buf clean = {0};
-    json_t *v = json_stringn(n_bytes ? s : "", n_bytes);
+    const bool zero = n_bytes && memchr(s, 0, n_bytes);
+    json_t *v = zero ? NULL : json_stringn(n_bytes ? s : "", n_bytes);
     if (v || !base_buf_reserve(&clean, n_bytes)) return v;
     for (size_t at = 0; at < n_bytes;) {
         int32_t cp;
         const int n = base_utf8_decode(s + at, n_bytes - at, &cp);
-        if (cp < 0)
+        if (cp <= 0)
             base_buf_puts(&clean, "\xEF\xBF\xBD");
         else
             base_buf_append(&clean, s + at, (size_t)n);

@@ -118,10 +118,25 @@ static void drop_oldest(serve_replay *r) {
     if (old) drop(r, old);
 }
 
+/* No control token among them: one writes nothing, or what would be plain text in a prompt. */
+static bool is_plain(const rotor_engine *e, const rotor_gen_result *r) {
+    char *bare = NULL, *all = NULL;
+    size_t n_bare = 0, n_all = 0;
+    const bool ok =
+        rotor_detokenize(e, r->ids, r->n_ids, false, &bare, &n_bare, NULL) == ROTOR_OK &&
+        rotor_detokenize(e, r->ids, r->n_ids, true, &all, &n_all, NULL) == ROTOR_OK &&
+        n_bare == n_all;
+    rotor_free(bare);
+    rotor_free(all);
+    return ok;
+}
+
 /* The ids are those of the text, all of it and nothing else: no stop string, no mark taken out. */
-static bool is_its_text(const serve_choice *ch, const rotor_gen_result *r) {
-    return r->finish == ROTOR_FINISH_END && ch->text.len == r->n_bytes &&
-           (!r->n_bytes || memcmp(ch->text.data, r->text, r->n_bytes) == 0);
+static bool is_its_text(const serve_job *j, const rotor_gen_result *r) {
+    const base_buf *text = &j->choice->text;
+    return r->finish == ROTOR_FINISH_END && text->len == r->n_bytes &&
+           (!r->n_bytes || memcmp(text->data, r->text, r->n_bytes) == 0) &&
+           is_plain(j->c->engine, r);
 }
 
 void serve_remember(const serve_job *j, const rotor_gen_result *result) {
@@ -133,7 +148,7 @@ void serve_remember(const serve_job *j, const rotor_gen_result *result) {
     const rotor_tool_call *calls = NULL;
     uint8_t key[32];
     if (!ch->of->turns || !n || n > IDS_MAX / 4) return;
-    if (!parts && (j->reply || !is_its_text(ch, result))) return;
+    if (!parts && (j->reply || !is_its_text(j, result))) return;
     rotor_turn answer = {.role = "assistant"};
     answer.n_calls = j->reply ? rotor_reply_calls(j->reply, &calls) : 0;
     answer.calls = calls;

@@ -336,3 +336,30 @@ def test_an_answer_is_known_by_its_text(tmp_path):
     fresh = chat(s, talk, cache_prompt=False)
     assert cached(fresh) == 0 and fresh["choices"] == second["choices"]
     assert s.stop() == 0
+
+
+def test_control_tokens_inside_do_not_come_back(tmp_path):
+    """The model writes one in the middle of "Hello you", where it shows nothing: who sends the text back gets the text."""
+    model = write_chain(tmp_path / "plain.gguf", ["Hel", "<|im_start|>", "lo", " you", "<|im_end|>"], template=PLAIN, marks=MARKS)
+    s = Server(str(model))
+    talk = [{"role": "user", "content": "Hi"}]
+    first = chat(s, talk)
+    assert first["choices"][0]["message"]["content"] == "Hello you" and first["usage"]["completion_tokens"] == 4
+    back = {text: chat(s, [*talk, {"role": "assistant", "content": text}, {"role": "user", "content": "More"}])["usage"]["prompt_tokens"]
+            for text in ("Hello you", "Hullo you")}  # the second was never said
+    assert back["Hello you"] == back["Hullo you"]
+    assert s.stop() == 0
+
+
+def test_a_zero_in_an_answer_can_be_sent_back(tmp_path):
+    model = write_chain(tmp_path / "zero.gguf", ["a", "b\0c", "<|im_end|>"], template=PLAIN, marks=MARKS)
+    s = Server(str(model))
+    talk = [{"role": "user", "content": "Hi"}]
+    first = chat(s, talk)["choices"][0]
+    assert first["message"]["content"] == "ab\ufffdc"
+    told = first["logprobs"]["content"]
+    assert "".join(t["token"] for t in told) == "ab\ufffdc" and told[1]["bytes"] == [98, 0, 99]
+    chunks = s.stream("/v1/chat/completions", {"messages": talk, "temperature": 0})
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]) == "ab\ufffdc"
+    assert chat(s, [*talk, first["message"], {"role": "user", "content": "More"}])["choices"]
+    assert s.stop() == 0

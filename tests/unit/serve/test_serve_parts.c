@@ -137,6 +137,10 @@ static void any_bytes_become_json(void **state) {
     json_t *v = serve_json_text("a\xff\xed\xa0\x80z", 6);
     assert_string_equal(json_string_value(v), "a\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBDz");
     json_decref(v);
+    v = serve_json_text("a\0z", 3); /* not every reader can keep one */
+    assert_string_equal(json_string_value(v), "a\xEF\xBF\xBDz");
+    assert_int_equal(json_string_length(v), 5);
+    json_decref(v);
     v = serve_json_text(NULL, 0);
     assert_string_equal(json_string_value(v), "");
     json_decref(v);
