@@ -154,10 +154,16 @@ def test_wrong_wishes_are_refused(server, more, param, word):
     assert error["param"] == param and word in error["message"]
 
 
-def test_parameters_that_no_grammar_keeps_to(server):
-    """Strict ones are refused; of others only an object is asked."""
+def test_parameters_that_no_grammar_keeps_to(server, chains):
+    """Strict ones are refused; of others only an object is asked, of a call that begins by itself, too."""
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "not": {}}}}]
-    server.ask(CHAT, user("Hi", tools=tools, tool_choice="auto", max_tokens=4))
+    ask = {**user("Hi", tools=tools, tool_choice="auto", max_tokens=400, parallel_tool_calls=False), "model": "begins"}
+    got = chains.ask(CHAT, ask)
+    (call,) = calls_of(got)  # the model would go on with nonsense
+    assert call["name"] == "f" and isinstance(json.loads(call["arguments"]), dict)
+    assert got["choices"][0]["message"]["content"] == "Well" and got["choices"][0]["finish_reason"] == "tool_calls"
+    got = chains.ask(CHAT, {**ask, "model": "talker"})["choices"][0]
+    assert got["message"]["content"] == "Use <tool_box> for it." and "tool_calls" not in got["message"] and got["finish_reason"] == "stop"
     got = server.ask(CHAT, user("Hi", tools=tools, tool_choice="required", temperature=0, max_tokens=400, parallel_tool_calls=False))
     (call,) = calls_of(got)
     assert call["name"] == "f" and isinstance(json.loads(call["arguments"]), dict)
