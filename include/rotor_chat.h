@@ -120,6 +120,9 @@ ROTOR_API rotor_status rotor_grammar_create_calls(rotor_grammar **out, rotor_eng
 /* Where no generation does it (rotor_gen_options.reply): a generated id, in order, and last the
  * result's end_id. ROTOR_NO_ID is ignored. */
 ROTOR_API rotor_status rotor_reply_put(rotor_reply *r, uint32_t id, rotor_error *err);
+/* Of a reply that reads calls: what the last id has written, calls and all; in whole characters, so
+ * that one which is cut short comes with a later id. Valid until the next. */
+ROTOR_API const char *rotor_reply_wrote(const rotor_reply *r, size_t *n_bytes);
 /* No more ids. */
 ROTOR_API rotor_status rotor_reply_end(rotor_reply *r, rotor_error *err);
 /* After the end: all text of a part (not ROTOR_PART_CALL), never NULL; lives as long as the reply.

@@ -187,6 +187,7 @@ FUNCTIONS = {
     "rotor_reply_create_calls": (c_int, [OUT, c_void_p, POINTER(CallOptions), PIECE_FN, c_void_p, ERR]),
     "rotor_reply_free": (None, [OUT]),
     "rotor_reply_put": (c_int, [c_void_p, c_uint32, ERR]),
+    "rotor_reply_wrote": (c_void_p, [c_void_p, POINTER(c_size_t)]),
     "rotor_reply_end": (c_int, [c_void_p, ERR]),
     "rotor_reply_text": (c_void_p, [c_void_p, c_int]),
     "rotor_reply_bytes": (c_size_t, [c_void_p, c_int]),

@@ -216,6 +216,12 @@ rotor_status rotor_reply_put(rotor_reply *r, uint32_t id, rotor_error *err) {
     return base_fail_nomem(err, "taking an answer apart");
 }
 
+const char *rotor_reply_wrote(const rotor_reply *r, size_t *n_bytes) {
+    const base_buf *piece = &r->reader.piece;
+    *n_bytes = piece->len;
+    return piece->len ? piece->data : "";
+}
+
 rotor_status api_reply_begin(rotor_reply *r, const rotor_engine *e, const base_str *stops, size_t n,
                              rotor_error *err) {
     if (r->e != e || r->begun || r->ended)

@@ -89,22 +89,32 @@ static bool in_time(const serve_job *j) {
     return !limit || j->choice->timing.made_us < limit;
 }
 
-static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
-                    const rotor_token *top, size_t n_top) {
-    serve_job *j = user;
+bool serve_put_text(serve_job *j, const char *text, size_t n_bytes, const serve_token *kept) {
     serve_choice *ch = j->choice;
-    const serve_token *kept = NULL;
-    if (token) note_token(j);
-    if (token && j->thinking) ch->n_reasoning++;
-    if (token && j->c->req.logprobs && !(j->reply && (j->thinking || !n_bytes)))
-        kept = serve_keep_token(j, text, n_bytes, token, top, n_top);
-    if (token) j->prev = token->id;
     text = serve_mark(j, text, &n_bytes);
     if (!base_buf_append(&ch->text, text, n_bytes)) return false;
     const serve_event e = {
         .kind = SERVE_TEXT, .choice = ch, .text = text, .n_bytes = n_bytes, .token = kept};
     if (n_bytes || kept) serve_emit(j->c, &e);
-    return !j->c->inside->cancelled && in_time(j);
+    return true;
+}
+
+static bool on_text(void *user, const char *text, size_t n_bytes, const rotor_token *token,
+                    const rotor_token *top, size_t n_top) {
+    serve_job *j = user;
+    const serve_token *kept = NULL;
+    bool ok;
+    if (token) note_token(j);
+    if (token && j->thinking) j->choice->n_reasoning++;
+    if (j->held) {
+        ok = serve_hold_back(j, (base_str){text, n_bytes}, token, top, n_top);
+    } else {
+        if (token && j->c->req.logprobs && !(j->reply && (j->thinking || !n_bytes)))
+            kept = serve_keep_token(j, text, n_bytes, token, top, n_top);
+        ok = serve_put_text(j, text, n_bytes, kept);
+    }
+    if (token) j->prev = token->id;
+    return ok && !j->c->inside->cancelled && in_time(j);
 }
 
 static bool on_prompt(void *user, uint32_t done, uint32_t total) {
@@ -167,6 +177,8 @@ static rotor_status read_calls(serve_job *j, rotor_error *err) {
     rotor_call_options opt = rotor_call_options_default();
     opt.tools = j->c->req.tools;
     opt.single = j->c->req.single_call;
+    if (j->c->req.logprobs && !(j->held = serve_held_create()))
+        return base_fail_nomem(err, "starting an answer");
     return rotor_reply_create_calls(&j->reply, j->c->engine, &opt, on_piece, j, err);
 }
 
@@ -273,6 +285,7 @@ void serve_job_end(serve_job *j) {
     const char *held = serve_mark(j, NULL, &n_held);
     j->handle = 0;
     j->c->inside->n_running--;
+    (void)serve_hold_end(j); /* what memory was short for is missing */
     put_text(j, held, n_held);
     serve_rules_review(j->c, st != ROTOR_OK);
     if (st != ROTOR_OK) {
@@ -307,5 +320,6 @@ void serve_job_end(serve_job *j) {
 
 void serve_job_free(serve_job *j) {
     rotor_reply_free(&j->reply);
+    serve_held_free(&j->held);
     rotor_rag_marks_free(&j->marks);
 }

@@ -11,6 +11,7 @@
  *   librarian.c  the one thread that reads knowledge stores
  *   sleep.c     models that are released while nobody uses them
  *   rules_cache.c  grammars that come again
+ *   held.c      tokens whose text the reader of calls holds back
  *   jobs.c      one answer on the worker: from the batch's callbacks to events
  *   stream.c    the bytes between worker and connection
  *   door.h   the door for protocols
@@ -37,6 +38,7 @@ typedef struct serve_exchange serve_exchange;
 typedef struct serve_replay serve_replay;
 typedef struct serve_grounds serve_grounds;
 typedef struct serve_rules serve_rules;
+typedef struct serve_held serve_held;
 
 enum { SERVE_DEPTH_MAX = 256, SERVE_STOPS_MAX = 16, SERVE_N_MAX = 8, SERVE_TOP_MAX = 20 };
 
@@ -198,6 +200,7 @@ struct serve_job {
     uint32_t handle;        /* in the batch; 0: not there */
     rotor_gen_options gen;  /* with callbacks */
     rotor_reply *reply;     /* takes the answer apart; NULL: it has no parts */
+    serve_held *held;       /* tokens of which text may still come; owned; NULL: nobody asks */
     rotor_rag_marks *marks; /* takes numbers of no source out; owned; NULL: nothing to do */
     bool thinking;          /* what comes is thought */
     bool started, prompted; /* in the batch; past its prompt */
@@ -237,6 +240,15 @@ void serve_job_free(serve_job *j);
 /* A token with its alternatives, kept with the choice; NULL: out of memory. */
 const serve_token *serve_keep_token(serve_job *j, const char *text, size_t n_bytes,
                                     const rotor_token *token, const rotor_token *top, size_t n_top);
+/* More of the answer, with its token (NULL: of another one, or none). False: out of memory. */
+bool serve_put_text(serve_job *j, const char *text, size_t n_bytes, const serve_token *kept);
+/* held.c: the same where calls are looked for and log-probabilities asked for: text that has been
+ * let go, and a token that has been read (NULL: the end). */
+serve_held *serve_held_create(void); /* NULL: out of memory */
+void serve_held_free(serve_held **out);
+bool serve_hold_back(serve_job *j, base_str text, const rotor_token *token, const rotor_token *top,
+                     size_t n_top);
+bool serve_hold_end(serve_job *j); /* no more text comes */
 /* What id adds behind the token before it (ROTOR_NO_ID: there is none), free with rotor_free; NULL:
  * out of memory. */
 char *serve_text_behind(const rotor_engine *e, uint32_t prev, uint32_t id);

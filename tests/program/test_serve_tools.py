@@ -77,6 +77,7 @@ def chains(tmp_path_factory):
                chain(folder, "marker", ["Well. ", "[TOOL_CALLS]", "[" + CALL + "]"], "mistral", control),
                chain(folder, "bare", ['{"name": "roll"', ', "arguments": {"sides": ', "sixty"], "generic"),
                chain(folder, "json", ['{"name": ', '"Bob"}'], "generic"),
+               chain(folder, "glued", ["One", ".<tool_call>", CALL, "</tool_call>"]),
                "--parallel", "2")
     yield s
     assert s.stop() == 0
@@ -229,6 +230,26 @@ def test_a_cut_call_is_text_and_says_so(chains):
     ask = {**user("Hi", tools=TOOLS, max_tokens=2), "model": "caller"}
     got = chains.ask(CHAT, ask)["choices"][0]
     assert got["finish_reason"] == "length" and got["message"]["content"] == "I see. <tool_call>\n"
+
+
+@pytest.mark.parametrize("name,more,texts", [
+    ("caller", {}, ["I see."]),
+    ("caller", {"max_tokens": 2}, ["I see. ", "<tool_call>\n"]),
+    ("talker", {}, ["Use ", "<tool", "_box>", " for it."]),
+    ("json", {}, ['{"name": ', '"Bob"}']),
+    ("begins", {"max_tokens": 2}, ["Well ", "<tool"]),
+    ("marker", {}, ["Well."]),
+    ("glued", {}, ["One", "."])])
+def test_logprobs_are_those_of_the_text(chains, name, more, texts):
+    """Each token that the reader of calls has held back, with its own text; none of those that became a call."""
+    ask = {**user("Hi", tools=TOOLS, max_tokens=60, logprobs=True, top_logprobs=2), "model": name, **more}
+    got = chains.ask(CHAT, ask)["choices"][0]
+    told = got["logprobs"]["content"]
+    assert [t["token"] for t in told] == texts and got["message"]["content"] == "".join(texts)
+    assert all(t["logprob"] == t["top_logprobs"][0]["logprob"] and len(t["top_logprobs"]) == 2 for t in told)
+    parts = [c["choices"][0] for c in chains.stream(CHAT, ask)]
+    assert "".join(p["delta"].get("content") or "" for p in parts) == "".join(texts)
+    assert [t for p in parts if p["logprobs"] for t in p["logprobs"]["content"]] == told
 
 
 # ---- Other protocols -------------------------------------------------------------------------------------------------
