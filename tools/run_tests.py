@@ -233,8 +233,10 @@ def count_pytest(report):
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         name = "%s::%s" % (case.get("classname", ""), case.get("name"))
         skip = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
-            result.add(Result(failed=1, notes=["failed: " + name]))
+        fault = next((found for found in map(case.find, ("failure", "error")) if found is not None), None)
+        if fault is not None:
+            why = (fault.get("message") or "").splitlines() or [""]
+            result.add(Result(failed=1, notes=["failed: %s: %s" % (name, why[0][:300])]))
         elif skip is not None:
             result.add(Result(skipped=1, notes=["skipped: " + (skip.get("message") or "")]))
         else:
@@ -524,6 +526,10 @@ def summary(rows):
         total.add(result)
     print("%-16s %26s %9.1f %9.1f\n" % ("all of them", "", sum(row[2] for row in rows),
                                         sum(row[3] for row in rows)))
+    for name, result, _, _ in rows:  # once more at the end, where a cut log still shows it
+        for note in dict.fromkeys(result.notes if result.failed else ()):
+            if not note.startswith("skipped: "):
+                print("FAILED in %s: %s" % (name, note))
     print("%d passed, %d failed, %d skipped" % (total.passed, total.failed, total.skipped))
     return 1 if total.failed or not total.passed else 0
 

@@ -46,6 +46,7 @@ export class Store {
     if (!this.kept) return;
     const transaction = this.database.transaction(TABLE, "readwrite");
     change(transaction.objectStore(TABLE));
+    transaction.commit?.(); // now, not when the browser has answered: the page may be left before
     await new Promise((resolve, reject) => {
       transaction.oncomplete = resolve;
       transaction.onerror = transaction.onabort = () => reject(transaction.error);

@@ -27,7 +27,9 @@ FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-u
          "--disable-sync", "--disable-default-apps", "--no-proxy-server",
          "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",  # a mouse
          "--remote-debugging-port=0", "--lang=en-US"]
-START_S, STEP_S = 60, 30
+START_S, STEP_S = 120, 60
+# What vanishes by itself after some seconds stays for minutes: the machine may stall at any moment.
+PATIENCE = "(() => { const later = setTimeout; window.setTimeout = (run, ms, ...rest) => later(run, ms > 4000 ? 300000 : ms, ...rest); })()"
 KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "ArrowUp": ("", 38), "Tab": ("", 9)}
 CTRL, SHIFT = 2, 8
 
@@ -151,6 +153,7 @@ class Chromium:
         self.tabs[session] = tab = Tab(self, session, target, context)
         for domain in ("Page", "Runtime", "Network", "Log"):
             tab.call(domain + ".enable")
+        tab.call("Page.addScriptToEvaluateOnNewDocument", source=PATIENCE)
         tab.size(width, height, mobile)
         return tab
 

@@ -43,7 +43,7 @@ ANSWERS = {
     "tool": [{"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}]},
              {"tool_calls": [{"index": 0, "function": {"arguments": "{\"city\":"}}]},
              {"tool_calls": [{"index": 0, "function": {"arguments": "\"Oslo\"}"}}]}],
-    "slow": pieces("one two three four five six seven eight nine ten " * 40, 5),
+    "slow": pieces("one two three four five six seven eight nine ten " * 400, 5),
     "cited": pieces("Nine hours [1]. Blue [1, 2], never [9]. `a[1]` stays."),
     "break": pieces("This half is kept"),
     "fail": pieces("This half is kept too"),
@@ -94,6 +94,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.server.gone:  # a connection that was kept from before
+            self.close_connection = True
+            return
         if not self.guarded():
             return
         self.server.requests.append(body)
@@ -129,6 +132,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"data: [DONE]\n\n")
         except (BrokenPipeError, ConnectionResetError):
             self.server.left += 1
+            self.server.someone_left.set()
 
     def chunk(self, delta, finish=None, more=None):
         self.event({"id": "c", "model": "mock-story", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **(more or {})})
@@ -142,7 +146,12 @@ class MockServer(http.server.ThreadingHTTPServer):
 
     def __init__(self, page):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.page, self.requests, self.left = page, [], 0
-        self.key, self.loading, self.two, self.stores = None, False, False, []
+        self.page, self.requests = page, []
+        self.left, self.someone_left = 0, threading.Event()
+        self.key, self.loading, self.two, self.gone, self.stores = None, False, False, False, []
         self.url = "http://127.0.0.1:%d" % self.server_port
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def server_close(self):
+        self.gone = True
+        super().server_close()

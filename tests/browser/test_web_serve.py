@@ -13,7 +13,7 @@ sys.path.append(str(HERE.parent / "program"))
 from serve_rig import Server  # noqa: E402
 
 
-SLOW = 25_000  # bytes a second
+SLOW, SLOWER = 12_000, 1_500  # bytes a second: a story takes some five seconds, or forty
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_visit(tab, server):
     assert len(turns(tab)[1].split()) > 20 and tab.text(".turn.user .branches") == "2 / 2"
     tab.click("#new-chat")
     tab.js("new MutationObserver(() => { if (%s.length > 5) document.querySelector('.send.stops')?.click(); }).observe(document.querySelector('#thread'), { subtree: true, childList: true })" % ANSWER)
-    tab.throughput(SLOW)
+    tab.throughput(SLOWER)
     say(tab, "Tell me a story about a bird.", wait=False)
     tab.wait("document.querySelector('.note')?.innerText.includes('Stopped here')")
     tab.throughput(-1)

