@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The servers that several files of tests ask; each file starts its own."""
+"""What several files of tests need: servers, of which each file starts its own, and parts that a build may lack."""
 import pytest
 
 pytest.register_assert_rewrite("serve_rig")  # what it asserts is explained as in a test
 
 from serve_rig import KEY, STORY, Server  # noqa: E402
 from test_cli_harmony import write_chain  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def sqlite_is_there(rotor):
+    if "sqlite: on" not in rotor("version").stdout:
+        pytest.skip("this build has no SQLite")
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,7 @@ import pytest
 STORY = os.environ["ROTOR_MODEL"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sqlite_is_there(rotor):
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
+pytestmark = pytest.mark.usefixtures("sqlite_is_there")
 
 
 @pytest.fixture

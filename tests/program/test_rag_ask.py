@@ -15,10 +15,7 @@ import pytest
 SAYS = 'root ::= "A charge lasts nine hours [1]. Herons are blue [1]. So it is [7]."'
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sqlite_is_there(rotor):
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
+pytestmark = pytest.mark.usefixtures("sqlite_is_there")
 
 
 @pytest.fixture

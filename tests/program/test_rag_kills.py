@@ -55,9 +55,7 @@ def change(rng, tree):
             name.unlink()
 
 
-def test_a_store_whose_writers_are_killed(rotor, tmp_path):
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
+def test_a_store_whose_writers_are_killed(rotor, sqlite_is_there, tmp_path):
     rng, tree, store = random.Random(11), tmp_path / "tree", tmp_path / "a.store"
     for i in range(4):
         (tree / str(i)).mkdir(parents=True)

@@ -12,10 +12,7 @@ import pytest
 SET = os.path.join(os.environ["ROTOR_SOURCE_ROOT"], "tests", "data", "retrieval")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sqlite_is_there(rotor):
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
+pytestmark = pytest.mark.usefixtures("sqlite_is_there")
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,7 @@ ROTOR = os.environ["ROTOR_BINARY"]
 PATIENCE_S = 30
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sqlite_is_there(rotor):
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
+pytestmark = pytest.mark.usefixtures("sqlite_is_there")
 
 
 @pytest.fixture

@@ -450,10 +450,8 @@ def test_a_model_that_is_gone_is_told_and_comes_back(rotor, tmp_path):
 # ---- Knowledge stores in the cage -----------------------------------------------------------------------------------
 
 
-def test_more_vectors_than_a_sort_keeps_in_memory_are_read_in_the_cage(rotor, tmp_path):
+def test_more_vectors_than_a_sort_keeps_in_memory_are_read_in_the_cage(rotor, sqlite_is_there, tmp_path):
     """Read in another order than they lie in, they would be sorted, by way of a file that the cage does not allow."""
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
     store, notes, dims = tmp_path / "notes.store", tmp_path / "notes.md", 384
     notes.write_text("".join("# Part %d\n\nThe harbour of part %d lies in the north.\n\n" % (i, i) for i in range(10500)))
     rotor("rag", "add", store, notes, "--no-embed")
@@ -470,9 +468,7 @@ def test_more_vectors_than_a_sort_keeps_in_memory_are_read_in_the_cage(rotor, tm
         assert got["relevant"] and s.ask("/v1/rag/stores")["data"][0]["vectors"] > 3000
 
 
-def test_a_store_is_read_in_the_cage_while_others_write_it(rotor, tmp_path):
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
+def test_a_store_is_read_in_the_cage_while_others_write_it(rotor, sqlite_is_there, tmp_path):
     store, notes = tmp_path / "notes.store", tmp_path / "notes"
     notes.mkdir()
     (notes / "one.md").write_text("The harbour lies in the north.\n")

@@ -23,9 +23,7 @@ def notes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(rotor, notes, tmp_path_factory):
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
+def server(rotor, sqlite_is_there, notes, tmp_path_factory):
     store = tmp_path_factory.mktemp("stores")
     rotor("rag", "add", store / "a.store", notes, "--no-embed")
     rotor("rag", "add", store / "b.store", notes / "evil.md", "--no-embed")
