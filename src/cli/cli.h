@@ -399,6 +399,13 @@ void cli_places(struct hub_places *out);
 /* The nearest of the names one could have meant: short ones and models that are here, in a new text
  * (base_free); NULL: none is near. */
 char *cli_nearest_model(const char *word);
+/* A short name as the cache knows it, another without "hf:"; base_free. NULL: no memory. */
+char *cli_cache_name(const char *word);
+/* ROTOR_E_ARG: the word fits several of the entries, which the message lists; sources: and whose
+ * each is. */
+struct hub_entry;
+rotor_status cli_several_models(const struct hub_entry *entries, size_t n, const char *word,
+                                bool sources, rotor_error *err);
 
 /* ---- Does it fit (fit.c) --------------------------------------------------------------------- */
 

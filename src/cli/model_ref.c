@@ -54,13 +54,14 @@ char *cli_nearest_model(const char *word) {
     return copy;
 }
 
-static rotor_status several(const hub_entry *entries, size_t n, const char *word,
-                            rotor_error *err) {
+rotor_status cli_several_models(const hub_entry *entries, size_t n, const char *word, bool sources,
+                                rotor_error *err) {
     base_buf names = {0};
     for (size_t i = 0; i < n; i++) {
         size_t fits;
-        if (hub_match(&entries[i], 1, word, &fits))
-            base_buf_printf(&names, "%s%s", names.len ? ", " : "", entries[i].name);
+        if (!hub_match(&entries[i], 1, word, &fits)) continue;
+        base_buf_printf(&names, "%s%s", names.len ? ", " : "", entries[i].name);
+        if (sources) base_buf_printf(&names, " (%s)", hub_source_name(entries[i].source));
     }
     base_fail(err, ROTOR_E_ARG, "'%s' may be %s; name one", word,
               names.data ? names.data : "several");
@@ -95,8 +96,7 @@ static rotor_status not_found(const char *word, const char *root, rotor_error *e
     return st;
 }
 
-/* A short name as the cache knows it, another without "hf:"; base_free. */
-static char *cache_name(const char *word) {
+char *cli_cache_name(const char *word) {
     hub_ref ref;
     const bool is_short = hub_short_find(word) != NULL;
     if (!is_short && strncmp(word, "hf:", 3) != 0) return base_strdup(word);
@@ -111,12 +111,12 @@ static rotor_status find_in_cache(char **path, const char *word, rotor_error *er
     size_t n = 0, fits = 0;
     hub_places places;
     cli_places(&places);
-    char *root = hub_root(&places), *name = cache_name(word);
+    char *root = hub_root(&places), *name = cli_cache_name(word);
     rotor_status st =
         name ? hub_list_all(&places, &entries, &n, err) : base_fail_nomem(err, "finding a model");
     const hub_entry *found = name ? hub_match(entries, n, name, &fits) : NULL;
     if (st == ROTOR_OK && fits > 1)
-        st = several(entries, n, name, err);
+        st = cli_several_models(entries, n, name, false, err);
     else if (st == ROTOR_OK && !found)
         st = not_found(word, root, err);
     else if (st == ROTOR_OK && !(*path = base_strdup(found->path)))

@@ -33,21 +33,6 @@ static rotor_status remove_beginning(const cli_args *a, const hub_places *places
     return st;
 }
 
-static rotor_status several(const hub_entry *entries, size_t n, const char *word,
-                            rotor_error *err) {
-    base_buf names = {0};
-    for (size_t i = 0; i < n; i++) {
-        size_t fits;
-        if (hub_match(&entries[i], 1, word, &fits))
-            base_buf_printf(&names, "%s%s (%s)", names.len ? ", " : "", entries[i].name,
-                            hub_source_name(entries[i].source));
-    }
-    base_fail(err, ROTOR_E_ARG, "'%s' may be %s; name one", word,
-              names.data ? names.data : "several");
-    base_buf_free(&names);
-    return ROTOR_E_ARG;
-}
-
 static rotor_status remove_entry(const cli_args *a, const hub_places *places, const hub_entry *e,
                                  hub_removal *r, rotor_error *err) {
     const bool dry = cli_on(a, OPT_ONLY_SAY);
@@ -61,19 +46,15 @@ static rotor_status remove_entry(const cli_args *a, const hub_places *places, co
 static rotor_status remove_named(const cli_args *a, const char *word, const char **name,
                                  hub_removal *r, rotor_error *err) {
     hub_places places;
-    hub_ref ref = {0};
     hub_entry *entries = NULL;
     size_t n = 0, fits = 0;
     cli_places(&places);
-    if (hub_short_find(word) || strncmp(word, "hf:", 3) == 0)
-        ROTOR_TRY(hub_ref_parse(&ref, word, err));
-    char *text = ref.repo ? hub_ref_text(&ref) : base_strdup(word);
-    hub_ref_free(&ref);
+    char *text = cli_cache_name(word);
     if (!text) return base_fail_nomem(err, "removing a model");
     rotor_status st = hub_list_all(&places, &entries, &n, err);
     const hub_entry *e = hub_match(entries, n, text, &fits);
     if (st == ROTOR_OK && fits > 1)
-        st = several(entries, n, text, err);
+        st = cli_several_models(entries, n, text, true, err);
     else if (st == ROTOR_OK && e)
         st = remove_entry(a, &places, e, r, err);
     else if (st == ROTOR_OK)
