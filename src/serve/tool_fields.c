@@ -18,14 +18,20 @@ static bool is_name(const char *name) {
     return n && n <= NAME_MAX_BYTES && strspn(name, letters) == n;
 }
 
+/* The name of a function, and what else is said of it; NULL: it is none, or has no name. */
+static const char *name_of(const json_t *tool, const json_t **fn) {
+    const char *type = json_string_value(json_object_get(tool, "type"));
+    *fn = json_object_get(tool, "function");
+    return type && strcmp(type, "function") == 0 ? json_string_value(json_object_get(*fn, "name"))
+                                                 : NULL;
+}
+
 static bool check_names(const json_t *list, serve_fault *f) {
-    const json_t *tool;
+    const json_t *tool, *fn;
     size_t i;
     json_array_foreach(list, i, tool) {
-        const char *type = json_string_value(json_object_get(tool, "type"));
-        const json_t *fn = json_object_get(tool, "function");
-        const char *name = json_string_value(json_object_get(fn, "name"));
-        if (!type || strcmp(type, "function") != 0 || !name || is_name(name)) continue;
+        const char *name = name_of(tool, &fn);
+        if (!name || is_name(name)) continue;
         return serve_refuse(f, "tools", "invalid_value",
                             "'tools': function %zu is named '%.80s': expected 1 to 64 letters, "
                             "digits, '_', '-' and '.'",
@@ -37,14 +43,11 @@ static bool check_names(const json_t *list, serve_fault *f) {
 /* A list with only what is known: equal tools give equal tokens, whatever else was said. */
 static json_t *known_tools(const json_t *list, const char *only) {
     json_t *out = json_array();
-    const json_t *tool;
+    const json_t *tool, *fn;
     size_t i;
     json_array_foreach(list, i, tool) {
-        const char *type = json_string_value(json_object_get(tool, "type"));
-        const json_t *fn = json_object_get(tool, "function");
-        const char *name = json_string_value(json_object_get(fn, "name"));
-        if (!type || strcmp(type, "function") != 0 || !name) continue;
-        if (only && strcmp(only, name) != 0) continue;
+        const char *name = name_of(tool, &fn);
+        if (!name || (only && strcmp(only, name) != 0)) continue;
         json_t *copy = json_object();
         json_object_set_new(copy, "name", json_string(name));
         json_t *description = json_object_get(fn, "description");
