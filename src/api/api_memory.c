@@ -8,20 +8,11 @@
 
 #include <stdio.h>
 
-/* Buffers of a step and the head's copy, about: what run is going to allocate. */
 static uint64_t work_bytes(const rotor_engine *e) {
-    const model_hparams *hp = &e->m->hp;
-    const uint64_t rows = e->opt.chunk ? e->opt.chunk : run_default_chunk(&e->m->hp);
-    const uint64_t picked = e->opt.max_logits ? e->opt.max_logits : 16;
-    const uint64_t slots = hp->n_expert ? hp->n_used : 1;
-    const uint64_t width =
-        3ull * hp->n_embd + 2ull * hp->n_head * hp->d_head + 2ull * hp->n_head_kv * hp->d_head +
-        slots * (2ull * hp->n_ff + (hp->n_expert ? hp->n_embd : 0)) + 2ull * hp->n_ff_shared;
     const uint32_t type = e->m->head.type;
     const bool is_float = type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
-    const bool copy = is_float && e->opt.head != ROTOR_HEAD_FILE;
-    const uint64_t head = copy ? (uint64_t)hp->n_vocab * hp->n_embd * 34 / 32 : 0;
-    return rows * width * 6 + picked * hp->n_vocab * 4 + head; /* floats and their int8 forms */
+    return run_work_bytes(&e->m->hp, e->opt.chunk, e->opt.max_logits,
+                          is_float && e->opt.head != ROTOR_HEAD_FILE);
 }
 
 /* Bytes of the file that are mapped and not in use yet. */

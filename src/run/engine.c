@@ -11,13 +11,25 @@
 #include <math.h>
 
 /* Positions a session can go back by, beside the rows of a step, without losing its window. */
-enum { RING_SLACK = 128 };
+enum { RING_SLACK = 128, DEFAULT_LOGITS = 16 };
 
 /* ==== Creation ================================================================================ */
 
 /* An expert's rows are unpacked once for all the tokens that a step sends to it, which are few:
  * twice the rows make such prompts a tenth faster. */
 uint32_t run_default_chunk(const model_hparams *hp) { return hp->n_expert ? 512 : 256; }
+
+uint64_t run_work_bytes(const model_hparams *hp, uint32_t chunk, uint32_t max_logits,
+                        bool copies_head) {
+    const uint64_t rows = chunk ? chunk : run_default_chunk(hp);
+    const uint64_t picked = max_logits ? max_logits : DEFAULT_LOGITS;
+    const uint64_t slots = hp->n_expert ? hp->n_used : 1;
+    const uint64_t width =
+        3ull * hp->n_embd + 2ull * hp->n_head * hp->d_head + 2ull * hp->n_head_kv * hp->d_head +
+        slots * (2ull * hp->n_ff + (hp->n_expert ? hp->n_embd : 0)) + 2ull * hp->n_ff_shared;
+    const uint64_t head = copies_head ? (uint64_t)hp->n_vocab * hp->n_embd * 34 / 32 : 0;
+    return rows * width * 6 + picked * hp->n_vocab * 4 + head; /* floats and their int8 forms */
+}
 
 /* What a row of the largest step reads, and a page more, since the first is begun anywhere. */
 uint32_t run_ring_positions(const model_hparams *hp, uint32_t n_tok, uint32_t chunk) {
@@ -90,7 +102,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
     if (e->opt.n_ctx == 0)
         e->opt.n_ctx = BASE_MIN(opt->n_pages, UINT32_MAX / KERN_KEYS) * KERN_KEYS;
     if (m->hp.n_pos && !opt->n_ctx) e->opt.n_ctx = BASE_MIN(e->opt.n_ctx, m->hp.n_pos);
-    if (e->opt.max_logits == 0) e->opt.max_logits = 16;
+    if (e->opt.max_logits == 0) e->opt.max_logits = DEFAULT_LOGITS;
     if (e->opt.solo_bytes == 0) e->opt.solo_bytes = 4 << 20;
     e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);
     kern_init(&e->k, opt->cpu);

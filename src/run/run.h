@@ -66,6 +66,10 @@ typedef struct run_options {
 
 /* Rows per step where nobody asks for a number: 256, for mixtures of experts 512. */
 uint32_t run_default_chunk(const model_hparams *hp);
+/* Bytes of a step's buffers and of the head's copy where there is one, about; 0 as in run_options.
+ */
+uint64_t run_work_bytes(const model_hparams *hp, uint32_t chunk, uint32_t max_logits,
+                        bool copies_head);
 /* Positions a session of n_tok keeps in layers with a window, where other layers have none: a whole
  * number of pages; n_tok, where that is fewer. chunk as in run_options. */
 uint32_t run_ring_positions(const model_hparams *hp, uint32_t n_tok, uint32_t chunk);

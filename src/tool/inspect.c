@@ -264,13 +264,15 @@ uint64_t tool_kv_bytes(const tool_facts *t, uint64_t n_ctx, double bytes_per_ele
 }
 
 uint64_t tool_work_bytes(const tool_facts *t) {
-    const uint64_t slots = t->n_expert ? t->n_expert_used : 1;
-    const uint64_t width = 3ull * t->n_embd + 2ull * t->n_head * t->d_key +
-                           2ull * t->n_head_kv * t->d_key +
-                           slots * (2ull * t->n_ff + (t->n_expert ? t->n_embd : 0));
-    const uint64_t head = t->float_head ? (uint64_t)t->n_vocab * t->n_embd * 34 / 32 : 0;
-    const model_hparams hp = {.n_expert = t->n_expert};
-    return run_default_chunk(&hp) * width * 6 + 16ull * t->n_vocab * 4 + head;
+    const model_hparams hp = {.n_embd = t->n_embd,
+                              .n_head = t->n_head,
+                              .n_head_kv = t->n_head_kv,
+                              .d_head = t->d_key,
+                              .n_ff = t->n_ff,
+                              .n_vocab = t->n_vocab,
+                              .n_expert = t->n_expert,
+                              .n_used = t->n_expert_used};
+    return run_work_bytes(&hp, 0, 0, t->float_head);
 }
 
 /* ==== Metadata as text ======================================================================== */
