@@ -3,7 +3,8 @@
  * run_internal: the structures of run's files. engine.c owns the engine, device.c makes its device
  * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head,
  * forward.c records the pass, session.c keeps timelines and pages, marks.c what it takes to go back
- * in them, session_file.c puts one in a file, prefix_store.c many in a folder.
+ * in them, session_file.c puts one in a file, prefix_store.c many in a folder, of a model that
+ * fingerprint.c knows again.
  */
 #ifndef RUN_INTERNAL_H
 #define RUN_INTERNAL_H
@@ -86,6 +87,8 @@ struct run_engine {
     const uint32_t **table;             /* [chunk] page table of each row's session */
     const uint32_t **ring_table;        /* [chunk] the same for ring pages */
     run_row *rows;                      /* [chunk] rows of a prompt chunk */
+    bool has_print;                     /* fingerprint is known … */
+    uint64_t fingerprint;               /* … of what it does not change */
 };
 
 enum { RUN_MARKS = 6 };
@@ -146,9 +149,10 @@ void run_share_marks(run_session *dst, const run_session *src, uint32_t beyond);
 /* session.c: gives an empty session pages for len positions, ring pages from block ring_first or
  * later. False, and none taken: too few are free. */
 bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first);
-/* session_file.c: of all that keys and values depend on; how the model is run (threads, chunk,
- * head, device) is not among it. */
-rotor_status run_fingerprint(const run_engine *e, uint64_t *out, rotor_error *err);
+/* fingerprint.c: of all that keys and values depend on; how the model is run (threads, chunk,
+ * head, device) is not among it. The first time reads all weights. */
+rotor_status run_fingerprint(run_engine *e, uint64_t *out, rotor_error *err);
+/* session_file.c: */
 /* run_session_save; a private file is 0600 whatever stood there (base_out_open_private). */
 rotor_status run_session_write(run_session *s, const char *path, base_str note, bool is_private,
                                rotor_error *err);
@@ -164,8 +168,7 @@ typedef struct run_peek {
 } run_peek;
 /* Reads head, tokens and note, and checks the head as run_session_load does. ROTOR_E_FORMAT: it is
  * no whole session. */
-rotor_status run_session_peek(const run_engine *e, const char *path, run_peek *out,
-                              rotor_error *err);
+rotor_status run_session_peek(run_engine *e, const char *path, run_peek *out, rotor_error *err);
 void run_peek_free(run_peek *p);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);

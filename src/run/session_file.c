@@ -19,7 +19,7 @@
 
 #define MAGIC "RotorSes"
 
-enum { VERSION = 1, SAMPLE_BYTES = 512, HASH_BYTES = 8, NOTE_BYTES = 1 << 26 };
+enum { VERSION = 2, HASH_BYTES = 8, NOTE_BYTES = 1 << 26 };
 
 typedef struct head {
     char magic[8];       /* MAGIC */
@@ -39,86 +39,6 @@ _Static_assert(sizeof(head) == 56, "layout of the file");
 
 static const char *const kv_names[] = {
     [KERN_KV_F32] = "f32", [KERN_KV_F16] = "f16", [KERN_KV_Q8] = "q8"};
-
-/* ==== The fingerprint ========================================================================= */
-
-/* A matrix by its shape and type and a little of its start, middle and end: a file of gigabytes is
- * not read for this. */
-static uint64_t hash_mat(const model_mat *w, uint64_t h) {
-    const uint64_t shape[] = {w->type, w->rows, w->cols, w->row_bytes};
-    if (!w->data) return base_hash64("none", 4, h);
-    const size_t bytes = w->rows * w->row_bytes, n = BASE_MIN(bytes, (size_t)SAMPLE_BYTES);
-    h = base_hash64(shape, sizeof shape, h);
-    h = base_hash64(&w->scale, sizeof w->scale, h);
-    if (w->row_scale) h = base_hash64(w->row_scale, w->rows * sizeof(float), h);
-    h = base_hash64(w->data, n, h);
-    h = base_hash64(w->data + (bytes - n) / 2, n, h);
-    return base_hash64(w->data + bytes - n, n, h);
-}
-
-static uint64_t hash_vec(const float *v, size_t n, uint64_t h) {
-    return v ? base_hash64(v, n * sizeof *v, h) : base_hash64("none", 4, h);
-}
-
-static uint64_t hash_layer(const model *m, uint32_t l, uint64_t h) {
-    const model_layer *w = &m->layers[l];
-    const model_hparams *hp = &m->hp;
-    const size_t e = BASE_MAX(hp->n_expert, 1u), d = hp->n_embd, ff = e * hp->n_ff;
-    const model_mat *const mats[] = {
-        &w->q,    &w->k,      &w->v,           &w->o,         &w->gate,        &w->up,
-        &w->down, &w->router, &w->shared_gate, &w->shared_up, &w->shared_down, &w->shared_by};
-    const struct {
-        const float *v;
-        size_t n;
-    } vecs[] = {
-        {w->attn_norm, d},       {w->attn_norm_bias, d},        {w->ffn_norm, d},
-        {w->ffn_norm_bias, d},   {w->q_bias, w->q.rows},        {w->k_bias, w->k.rows},
-        {w->v_bias, w->v.rows},  {w->o_bias, w->o.rows},        {w->q_norm, hp->d_head},
-        {w->k_norm, hp->d_head}, {w->sinks, hp->n_head},        {w->gate_bias, ff},
-        {w->up_bias, ff},        {w->down_bias, e * d},         {w->post_attn_norm, d},
-        {w->post_ffn_norm, d},   {w->attn_sub_norm, w->o.cols}, {w->ffn_sub_norm, hp->n_ff}};
-    for (size_t i = 0; i < BASE_COUNT(mats); i++) h = hash_mat(mats[i], h);
-    for (size_t i = 0; i < BASE_COUNT(vecs); i++) h = hash_vec(vecs[i].v, vecs[i].n, h);
-    return h;
-}
-
-static uint64_t hash_adapter(const run_engine *e, uint64_t h) {
-    const model_adapter *a = e->opt.adapter;
-    if (!a) return h;
-    h = base_hash64(&e->opt.adapter_strength, sizeof e->opt.adapter_strength, h);
-    h = base_hash64(&a->alpha, sizeof a->alpha, h);
-    for (uint32_t i = 0; i < e->m->hp.n_layer * MODEL_N_PROJ; i++)
-        h = hash_mat(&a->at[i].b, hash_mat(&a->at[i].a, h));
-    return h;
-}
-
-/* Of all that keys and values depend on; how the model is run (threads, chunk, head, device) is not
- * among it. */
-rotor_status run_fingerprint(const run_engine *e, uint64_t *out, rotor_error *err) {
-    const model *m = e->m;
-    const model_hparams *hp = &m->hp;
-    const uint32_t numbers[] = {
-        hp->n_vocab,          hp->n_embd,       hp->n_layer,   hp->n_head,      hp->n_head_kv,
-        hp->d_head,           hp->n_ff,         hp->n_rot,     hp->window,      hp->window_every,
-        hp->still_every,      hp->n_expert,     hp->n_used,    hp->n_ff_shared, (uint32_t)hp->glu,
-        hp->rope_interleaved, hp->route_of_all, hp->sub_norms, hp->qk_norm,     hp->w1a8,
-        e->opt.float_act,     hp->n_pos,        hp->centred};
-    const float reals[] = {hp->eps, hp->rope_gain, hp->attn_scale, hp->attn_cap, hp->embd_scale};
-    const size_t n_freq = hp->n_rot / 2 * (hp->rope_base_local != 0 ? 2 : 1);
-    double *freq = base_alloc_array(n_freq + 1, sizeof *freq);
-    if (!freq) return base_fail_nomem(err, "identifying the model");
-    model_rope_freqs(hp, e->opt.n_ctx, false, freq);
-    if (hp->rope_base_local != 0) model_rope_freqs(hp, e->opt.n_ctx, true, freq + hp->n_rot / 2);
-    uint64_t h = base_hash64(numbers, sizeof numbers, VERSION);
-    h = base_hash64(reals, sizeof reals, h);
-    h = base_hash64(freq, n_freq * sizeof *freq, h);
-    base_free(freq);
-    h = hash_mat(&m->embd, h);
-    h = hash_vec(m->pos_embd, (size_t)hp->n_pos * hp->n_embd, h);
-    for (uint32_t l = 0; l < hp->n_layer; l++) h = hash_layer(m, l, h);
-    *out = hash_adapter(e, h);
-    return ROTOR_OK;
-}
 
 /* ==== Sizes =================================================================================== */
 
@@ -251,8 +171,7 @@ static rotor_status refuse(const base_file *f, rotor_error *err, const char *why
 }
 
 /* Whether the file is a session of this model, as it is being run. */
-static rotor_status check_fits(const run_engine *e, const base_file *f, const head *h,
-                               rotor_error *err) {
+static rotor_status check_fits(run_engine *e, const base_file *f, const head *h, rotor_error *err) {
     uint64_t made_with;
     if (h->kv != (uint32_t)e->opt.kv)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
@@ -272,8 +191,8 @@ static rotor_status check_fits(const run_engine *e, const base_file *f, const he
     return ROTOR_OK;
 }
 
-static rotor_status check_head(const run_engine *e, uint32_t max_tok, const base_file *f,
-                               const head *h, rotor_error *err) {
+static rotor_status check_head(run_engine *e, uint32_t max_tok, const base_file *f, const head *h,
+                               rotor_error *err) {
     const model_hparams *hp = &e->m->hp;
     if (memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
         return base_fail(err, ROTOR_E_FORMAT, "%s: not a session file", f->path);
@@ -332,7 +251,7 @@ static rotor_status check(const run_session *s, const base_file *f, head *h, rot
 
 /* ==== Looking at one ========================================================================== */
 
-static rotor_status peek(const run_engine *e, const base_file *f, run_peek *out, rotor_error *err) {
+static rotor_status peek(run_engine *e, const base_file *f, run_peek *out, rotor_error *err) {
     head h;
     if (f->size < sizeof h + HASH_BYTES)
         return base_fail(err, ROTOR_E_FORMAT, "%s: cut short", f->path);
@@ -350,8 +269,7 @@ static rotor_status peek(const run_engine *e, const base_file *f, run_peek *out,
 }
 
 /* Mapped, so that the pages behind are not read. */
-rotor_status run_session_peek(const run_engine *e, const char *path, run_peek *out,
-                              rotor_error *err) {
+rotor_status run_session_peek(run_engine *e, const char *path, run_peek *out, rotor_error *err) {
     base_node node;
     base_file f;
     memset(out, 0, sizeof *out);
