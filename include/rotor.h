@@ -166,6 +166,8 @@ typedef struct rotor_engine_info {
     uint64_t available_bytes; /* memory there was for cache, work and mapped weights then */
     uint64_t on_demand;       /* 1: that is too little, and experts are read as they are needed */
     uint64_t wanted_bytes;    /* of experts asked for ahead of their use, since opening */
+    uint64_t file_id;         /* which files it was opened from, and when they were written: another
+                                 where one was exchanged since; 0: from memory */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
 

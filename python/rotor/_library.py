@@ -69,7 +69,8 @@ class EngineInfo(ctypes.Structure):
                 ("device_name", c_char_p), ("device_why", c_char_p), ("device_steps", c_uint64), ("device_dependent", c_uint64),
                 ("device_up", c_uint64), ("device_down", c_uint64), ("device_layers", c_uint64),
                 ("device_imported", c_uint64), ("device_prompt", c_char_p), ("pool", c_int), ("n_vector", c_uint32), ("work_bytes", c_uint64),
-                ("available_bytes", c_uint64), ("on_demand", c_uint64), ("wanted_bytes", c_uint64)]
+                ("available_bytes", c_uint64), ("on_demand", c_uint64), ("wanted_bytes", c_uint64),
+                ("file_id", c_uint64)]
 
 
 class EmbedText(ctypes.Structure):

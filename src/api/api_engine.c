@@ -356,6 +356,7 @@ rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *inf
                              .available_bytes = e->have_bytes,
                              .on_demand = e->on_demand,
                              .wanted_bytes = counters.wanted,
+                             .file_id = m->file ? file_id(m->file) : 0,
                              .device_down = counters.bytes_down,
                              .device_layers = on_cpu ? 0 : run_device_layers(e->run)};
     dev_staged_stats st;

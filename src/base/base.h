@@ -199,6 +199,7 @@ typedef struct base_file {
     const uint8_t *data; /* NULL when the file is empty */
     size_t size;         /* bytes, fixed at open */
     int64_t mtime_ns;    /* modification time at open */
+    uint64_t id;         /* hash of which file it was, its size and when it was written, at open */
     char *path;          /* owned copy */
     bool mapped;         /* data is a mapping (else heap) */
     int fd;              /* kept open while mapped, -1 otherwise */

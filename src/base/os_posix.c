@@ -175,6 +175,9 @@ static rotor_status open_regular(base_file *f, int fd, bool map, rotor_error *er
         return base_fail(err, ROTOR_E_IO, "%s: too large for this machine", f->path);
     f->size = (size_t)st.st_size;
     f->mtime_ns = mtime_ns(&st);
+    const uint64_t id[] = {(uint64_t)st.st_dev, (uint64_t)st.st_ino, f->size,
+                           (uint64_t)f->mtime_ns};
+    f->id = base_hash64(id, sizeof id, 0);
     if (f->size == 0) return ROTOR_OK;
     return map ? map_all(f, fd, err) : read_all(f, fd, err);
 }

@@ -35,6 +35,8 @@ void file_close(file_model **m);
 file_kind file_kind_of(const file_model *m);
 const char *file_path(const file_model *m);
 uint64_t file_total_bytes(const file_model *m); /* of all shards */
+/* Of which files it was opened from, and when they were written; 0: from memory. */
+uint64_t file_id(const file_model *m);
 /* Fails when a mapped file was cut or changed since open. */
 rotor_status file_unchanged(const file_model *m, rotor_error *err);
 /* Whole mapped files, to release pages (i in [0, n)). */

@@ -315,6 +315,13 @@ uint64_t file_total_bytes(const file_model *m) {
     return total;
 }
 
+uint64_t file_id(const file_model *m) {
+    uint64_t h = 0;
+    for (size_t i = 0; i < m->n_shards; i++) h = base_hash64(&m->shards[i].id, sizeof h, h);
+    for (size_t i = 0; i < m->n_sides; i++) h = base_hash64(&m->sides[i].file.id, sizeof h, h);
+    return m->borrowed ? 0 : h;
+}
+
 rotor_status file_unchanged(const file_model *m, rotor_error *err) {
     for (size_t i = 0; i < m->n_shards; i++) ROTOR_TRY(base_file_unchanged(&m->shards[i], err));
     return ROTOR_OK;

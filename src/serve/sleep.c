@@ -118,18 +118,23 @@ static rotor_status keep_facts(serve_model *m, const serve_engines *e, rotor_err
     return keep_texts(m, err);
 }
 
-/* What was promised to clients must still hold. */
+/* What was promised to clients must still hold, and what was said in a conversation belong to the
+ * model that goes on with it. */
 static rotor_status check_facts(const serve_model *m, const serve_engines *e, rotor_error *err) {
     rotor_engine_info now = {.size = sizeof now};
     ROTOR_TRY(rotor_engine_get_info(e->engine ? e->engine : e->vectors, &now));
+    if (now.file_id != m->info.file_id)
+        return base_fail(err, ROTOR_E_STATE,
+                         "its file was exchanged or written while it was released; start the "
+                         "server again to serve what is there now");
     if (now.n_vocab == m->info.n_vocab && now.n_ctx >= m->info.n_ctx &&
         m->writes == (e->engine != NULL) && m->embeds == (e->vectors != NULL))
         return ROTOR_OK;
     return base_fail(
         err, ROTOR_E_STATE,
-        "%s is not what it was: %u tokens in its vocabulary and a context of %u, before "
+        "it is not what it was: %u tokens in its vocabulary and a context of %u, before "
         "%u and %u; start the server again",
-        m->id, now.n_vocab, now.n_ctx, m->info.n_vocab, m->info.n_ctx);
+        now.n_vocab, now.n_ctx, m->info.n_vocab, m->info.n_ctx);
 }
 
 /* From here on others may hold it. */
@@ -302,19 +307,28 @@ static void go_on(serve_call *c) {
     if (c->req.stream) serve_begin_stream(c);
 }
 
+/* Why it is not there, for who waits and for the log. */
+static void tell_broken(const serve_server *s, const serve_model *m, serve_fault *f) {
+    static const char hint[] = "; a file that has taken the place of another is not let in by the "
+                               "sandbox: start the server again";
+    const bool changed = m->why.code == ROTOR_E_STATE;
+    serve_fail_with(f, changed ? 503 : 500, changed ? "unavailable_error" : "server_error",
+                    changed ? "model_changed" : "internal_error", "%s cannot be loaded: %.400s%s",
+                    m->id, m->why.message, m->why.code == ROTOR_E_IO && s->caged.files ? hint : "");
+    serve_log(s, BASE_LOG_ERROR, "%s", f->message);
+}
+
 static void wake_calls(serve_server *s, serve_model *m, serve_call *calls, int state) {
     serve_fault f = {0};
+    if (state == SERVE_BROKEN) tell_broken(s, m, &f);
     for (serve_call *c = calls; c; c = c->inside->next) {
         if (!c->inside->waking || c->inside->model != m || c->inside->cancelled) continue;
         if (state == SERVE_AWAKE) {
             go_on(c);
             continue;
         }
-        serve_fail_with(&f, 500, "server_error", "internal_error", "%s cannot be loaded: %.400s",
-                        m->id, m->why.message);
         serve_refuse_waiting(c, &f);
     }
-    if (state == SERVE_BROKEN) serve_log(s, BASE_LOG_ERROR, "%s: %s", m->id, m->why.message);
 }
 
 static bool is_wanted(const serve_model *m, const serve_call *calls) {

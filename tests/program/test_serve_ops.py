@@ -447,6 +447,36 @@ def test_a_model_that_is_gone_is_told_and_comes_back(rotor, tmp_path):
         assert s.ask("/v1/completions", ask)["choices"][0]["text"] == text
 
 
+def test_a_model_whose_file_was_exchanged_is_not_served(rotor, tmp_path):
+    """Even where everything that is told about it is the same."""
+    model, other = tmp_path / "m.gguf", tmp_path / "other.gguf"
+    ask = {"prompt": "Once upon a time", "max_tokens": 4, "temperature": 0}
+    for how, cage in (("written", "auto"), ("exchanged", "off"), ("exchanged", "auto")):
+        shutil.copy(STORY, model)
+        shutil.copy(STORY, other)
+        with Served(model, "--port", "0", "--sandbox", cage) as s:
+            text = s.ask("/v1/completions", ask)["choices"][0]["text"]
+            before = model.stat()
+            s.ask("/api/generate", {"model": "m", "keep_alive": 0, "stream": False})
+            wait_until(lambda: s.ask("/props")["is_sleeping"])
+            if how == "written":
+                with open(model, "r+b") as f:
+                    f.seek(-1, 2)
+                    f.write(b"x")
+            else:
+                model.rename(tmp_path / "away")
+                other.rename(model)
+            caged = how == "exchanged" and s.ask("/props")["sandbox"].startswith("on: reads")
+            error = s.ask("/v1/completions", ask, 500 if caged else 503)["error"]
+            assert "m cannot be loaded: " in error["message"] and "start the server again" in error["message"]
+            assert ("sandbox" if caged else "exchanged or written while it was released") in error["message"]
+            assert caged or error["code"] == "model_changed"
+            wait_until(lambda: error["message"] in "".join(s.log))
+            if how == "exchanged":  # what was there comes back
+                (tmp_path / "away").rename(model)
+                assert model.stat().st_ino == before.st_ino and s.ask("/v1/completions", ask)["choices"][0]["text"] == text
+
+
 # ---- Knowledge stores in the cage -----------------------------------------------------------------------------------
 
 
