@@ -55,7 +55,8 @@ ROTOR_API rotor_batch_options rotor_batch_options_default(void);
  * step, and outlives the batch. */
 ROTOR_API rotor_status rotor_batch_create(rotor_batch **out, rotor_engine *e,
                                           const rotor_batch_options *opt, rotor_error *err);
-/* Writes what is known now, as rotor_batch_free does; so that its facts may be read before that. */
+/* Begins to write all that is known now, as rotor_batch_free does; it is written when
+ * rotor_batch_tidy says so. */
 ROTOR_API void rotor_batch_keep(rotor_batch *b);
 /* Ends all jobs. NULL is fine; *b becomes NULL. */
 ROTOR_API void rotor_batch_free(rotor_batch **b);
@@ -96,8 +97,10 @@ ROTOR_API bool rotor_batch_get_session(const rotor_batch *b, size_t i, const uin
 /* Forgets sessions that are only kept warm, those that were not used for longest first, until the
  * engine's cache has room for n_tok tokens of a session beside the batch, or none is left. */
 ROTOR_API void rotor_batch_make_room(rotor_batch *b, size_t n_tok);
-/* Writes what can wait until answers are sent: call it between steps, when convenient. */
-ROTOR_API void rotor_batch_tidy(rotor_batch *b);
+/* Writes what can wait until answers are sent: call it between steps, when convenient. Files are
+ * written on a thread of the batch's own, from copies of at most 256 MiB or one session. True: some
+ * are under way; they are found and counted when it has been called again. */
+ROTOR_API bool rotor_batch_tidy(rotor_batch *b);
 
 typedef struct rotor_batch_prefixes {
     uint64_t hits;          /* files read, and gone on from */

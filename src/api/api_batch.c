@@ -340,12 +340,14 @@ rotor_status rotor_batch_step(rotor_batch *b, uint32_t *n_live, rotor_error *err
     return st;
 }
 
-void rotor_batch_tidy(rotor_batch *b) {
-    for (uint32_t i = 0; b && b->store && i < b->n_line; i++) {
+bool rotor_batch_tidy(rotor_batch *b) {
+    if (!b || !b->store) return false;
+    for (uint32_t i = 0; i < b->n_line; i++) {
         timeline *t = &b->lines[i];
         if (t->unsaved && !t->job) run_store_keep(b->store, t->s.run);
         if (!t->job) t->unsaved = false;
     }
+    return run_store_is_writing(b->store);
 }
 
 void rotor_batch_cancel(rotor_batch *b, uint32_t job) {

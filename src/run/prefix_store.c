@@ -18,6 +18,11 @@
  * is only forgotten. A file appears under its name when it is whole; what a crash has left half
  * written is removed by whoever opens the folder an hour later.
  *
+ * Files are written and removed on a thread of its own (chores.c), in the order in which that was
+ * asked for, from a copy of the session in memory: to copy costs what a step costs, to write to a
+ * disk and to wait for it may take seconds. The index learns of a file when it is whole; who wants
+ * what is still being written waits for it. What waits is bounded: then keeping waits, too.
+ *
  * Loading has to pay: bytes times what bytes have cost, against tokens times what tokens have cost,
  * here or, before anything was evaluated, when the file was written.
  */
@@ -33,13 +38,37 @@
 #define FIRST_US 0.004 /* to load a byte, before one was: 250 MB a second */
 #define MOST_US  1e7   /* a token costs less, whatever a file says */
 
-enum { NAME_CHARS = 16 + 1 + 16 + sizeof SUFFIX - 1, PAUSE_S = 60, STALE_S = 3600 };
+enum {
+    NAME_CHARS = 16 + 1 + 16 + sizeof SUFFIX - 1,
+    PAUSE_S = 60,
+    STALE_S = 3600,
+    WAITING_MAX = 256 << 20 /* bytes that wait to be written, or one file */
+};
 
 typedef struct entry {
     char name[NAME_CHARS + 1]; /* of the file */
     run_peek is;               /* what it holds, owned */
     double us_per_tok;         /* what a token had cost when it was written; 0: not known */
 } entry;
+
+/* Names of files. */
+typedef struct name_list {
+    char (*list)[NAME_CHARS + 1]; /* [n], owned */
+    size_t n;                     /* how many */
+} name_list;
+
+/* Work for the thread: a file, or (without an image) names to remove. */
+typedef struct errand {
+    run_chore chore;   /* first */
+    run_store *s;      /* whose folder and limit */
+    entry it;          /* what is written, owned until the index has it */
+    run_image image;   /* its bytes, owned */
+    name_list gone;    /* removed: for room, or as the errand says; owned */
+    uint64_t left;     /* bytes in the folder after making room */
+    rotor_status st;   /* of writing */
+    rotor_error err;   /* why it failed */
+    rotor_error stays; /* why a file could not be removed */
+} errand;
 
 struct run_store {
     run_engine *e;              /* borrowed */
@@ -53,6 +82,8 @@ struct run_store {
     double us_per_byte;         /* of loading */
     int64_t pause_s;            /* nothing is written before: the last time it failed */
     run_store_facts facts;      /* what has happened */
+    run_chores *chores;         /* errands, owned; NULL: none yet */
+    uint64_t waiting;           /* bytes of images among them */
 };
 
 /* ==== Names =================================================================================== */
@@ -96,16 +127,28 @@ static size_t index_of(const run_store *s, const char *name) {
     return i;
 }
 
-static void remove_named(run_store *s, const char *name) {
-    rotor_error err = {0};
-    char *path = path_of(s, name, ""), *used = path_of(s, name, USED);
+/* Out of the index, and of what is counted. */
+static void lose(run_store *s, const char *name) {
     const size_t i = index_of(s, name);
-    if (path && base_remove_file(path, &err) != ROTOR_OK) say(s, BASE_LOG_WARN, &err, "it stays");
+    if (i == s->n) return;
+    s->facts.bytes -= BASE_MIN(s->facts.bytes, s->list[i].is.bytes);
+    forget(s, i);
+}
+
+/* The file and the mark of its use. Any thread. */
+static rotor_status unlink_named(const run_store *s, const char *name, rotor_error *err) {
+    char *path = path_of(s, name, ""), *used = path_of(s, name, USED);
+    const rotor_status st = path ? base_remove_file(path, err) : ROTOR_OK;
     if (used) (void)base_remove_file(used, NULL);
     base_free(used);
-    if (i < s->n) s->facts.bytes -= BASE_MIN(s->facts.bytes, s->list[i].is.bytes);
-    if (i < s->n) forget(s, i);
     base_free(path);
+    return st;
+}
+
+static void remove_named(run_store *s, const char *name) {
+    rotor_error err = {0};
+    if (unlink_named(s, name, &err) != ROTOR_OK) say(s, BASE_LOG_WARN, &err, "it stays");
+    lose(s, name);
 }
 
 /* What a token had cost; anything but a sensible number means nothing. */
@@ -202,18 +245,34 @@ static aged *list_aged(const run_store *s, size_t *n, uint64_t *bytes) {
     return list;
 }
 
-/* Removes what was used longest ago until there is room for so many bytes. */
-static void make_room(run_store *s, uint64_t bytes) {
+/* False: out of memory. */
+static bool add_name(name_list *to, const char *name) {
+    char(*more)[NAME_CHARS + 1] = base_realloc(to->list, (to->n + 1) * sizeof *more);
+    if (!more) return false;
+    to->list = more;
+    memcpy(to->list[to->n++], name, NAME_CHARS + 1);
+    return true;
+}
+
+/* Removes what was used longest ago until there is room for so many bytes. Any thread. */
+static void make_room(errand *w, uint64_t bytes) {
     size_t n;
-    uint64_t all;
-    aged *list = list_aged(s, &n, &all);
-    for (size_t i = 0; i < n && all + bytes > s->opt.max_bytes; i++) {
-        remove_named(s, list[i].name);
-        all -= list[i].bytes;
-        s->facts.evicted++;
+    aged *list = list_aged(w->s, &n, &w->left);
+    for (size_t i = 0; i < n && w->left + bytes > w->s->opt.max_bytes; i++) {
+        if (!add_name(&w->gone, list[i].name)) break;
+        (void)unlink_named(w->s, list[i].name, &w->stays);
+        w->left -= list[i].bytes;
     }
-    s->facts.bytes = all;
     base_free(list);
+}
+
+/* What making room has done. */
+static void note_room(run_store *s, errand *w) {
+    for (size_t i = 0; i < w->gone.n; i++) lose(s, w->gone.list[i]);
+    if (w->stays.message[0]) say(s, BASE_LOG_WARN, &w->stays, "it stays");
+    s->facts.evicted += w->gone.n;
+    s->facts.bytes = w->left;
+    base_free(w->gone.list);
 }
 
 /* ==== Opening ================================================================================= */
@@ -252,7 +311,9 @@ static rotor_status open_store(run_store *s, rotor_error *err) {
     if (!s->dir) return base_fail_nomem(err, "opening a prefix store");
     if (base_path_kind_of(s->dir) != BASE_PATH_DIR) ROTOR_TRY(base_mkdir_private(s->dir, err));
     ROTOR_TRY(scan(s, err));
-    make_room(s, 0); /* the limit may be another one now */
+    errand room = {.s = s};
+    make_room(&room, 0); /* the limit may be another one now */
+    note_room(s, &room);
     return ROTOR_OK;
 }
 
@@ -275,6 +336,8 @@ rotor_status run_store_open(run_store **out, run_engine *e, const run_store_opti
 void run_store_close(run_store **sp) {
     if (!sp || !*sp) return;
     run_store *s = *sp;
+    run_store_flush(s);
+    run_chores_free(&s->chores);
     while (s->n) forget(s, s->n - 1);
     base_free(s->list);
     base_free(s->dir);
@@ -282,7 +345,7 @@ void run_store_close(run_store **sp) {
     *sp = NULL;
 }
 
-/* ==== Finding and loading ===================================================================== */
+/* ==== Worth =================================================================================== */
 
 /* How much of tokens[n] a session loaded from the file could go on from. */
 static uint32_t shared_with(const run_store *s, const entry *it, const uint32_t *tokens,
@@ -303,9 +366,110 @@ static bool pays(const run_store *s, const entry *it, uint32_t n_tok, uint64_t b
     return s->opt.min_tok || (double)n_tok * us > (double)bytes * s->us_per_byte;
 }
 
+/* ==== Errands ================================================================================= */
+
+/* The thread's part. */
+static void do_errand(run_chore *chore) {
+    errand *w = (errand *)chore;
+    if (!w->image.data) {
+        for (size_t i = 0; i < w->gone.n; i++) (void)unlink_named(w->s, w->gone.list[i], &w->stays);
+        return;
+    }
+    make_room(w, w->image.bytes);
+    char *path = base_path_join(w->s->dir, w->it.name);
+    w->st = path ? run_image_save(&w->image, path, &w->err)
+                 : base_fail_nomem(&w->err, "writing a session");
+    base_free(path);
+    base_free(w->image.data);
+}
+
+/* The next that writes a file, behind w (NULL: the first). */
+static const errand *next_errand(const run_store *s, const errand *w) {
+    const run_chore *c = w ? w->chore.next : s->chores ? run_chores_first(s->chores) : NULL;
+    while (c && !((const errand *)c)->it.is.tokens) c = c->next;
+    return (const errand *)c;
+}
+
+/* Files that the new one makes superfluous go, in their turn. */
+static void drop_shorter(run_store *s, const char *name) {
+    errand *w = base_alloc(sizeof *w);
+    for (size_t i = s->n; w && index_of(s, name) < s->n && i-- > 0;) {
+        const entry *it = &s->list[index_of(s, name)], *old = &s->list[i];
+        if (old == it || old->is.len >= it->is.len) continue;
+        if (shared_with(s, it, old->is.tokens, old->is.len) < old->is.len) continue;
+        if (add_name(&w->gone, old->name)) lose(s, w->gone.list[w->gone.n - 1]);
+    }
+    if (w && w->gone.n) {
+        w->s = s;
+        run_chores_add(s->chores, &w->chore);
+    } else {
+        base_free(w);
+    }
+}
+
+/* The file is there, or is not. */
+static void settle_file(run_store *s, errand *w) {
+    s->waiting -= w->image.bytes;
+    note_room(s, w);
+    if (w->st != ROTOR_OK) {
+        if (base_unix_s() >= s->pause_s)
+            say(s, BASE_LOG_WARN, &w->err, "nothing is written for a minute");
+        s->pause_s = base_unix_s() + PAUSE_S;
+        run_peek_free(&w->it.is);
+        return;
+    }
+    s->facts.written++;
+    s->facts.written_bytes += w->image.bytes;
+    s->facts.bytes += w->image.bytes;
+    if (index_of(s, w->it.name) < s->n) forget(s, index_of(s, w->it.name));
+    if (!add(s, w->it.name, &w->it.is))
+        run_peek_free(&w->it.is);
+    else
+        drop_shorter(s, w->it.name);
+}
+
+/* False: none is done. */
+static bool settle_one(run_store *s, bool wait) {
+    errand *w = s->chores ? (errand *)run_chores_take(s->chores, wait) : NULL;
+    if (!w) return false;
+    if (w->it.is.tokens) {
+        settle_file(s, w);
+    } else {
+        if (w->stays.message[0]) say(s, BASE_LOG_WARN, &w->stays, "it stays");
+        base_free(w->gone.list);
+    }
+    base_free(w);
+    return true;
+}
+
+bool run_store_is_writing(run_store *s) {
+    while (settle_one(s, false)) {
+    }
+    return s->chores && run_chores_first(s->chores);
+}
+
+void run_store_flush(run_store *s) {
+    while (settle_one(s, true)) {
+    }
+}
+
+/* ==== Finding and loading ===================================================================== */
+
+/* Somebody asks for what is still being written. */
+static bool is_coming(const run_store *s, const uint32_t *tokens, uint32_t n, uint32_t have) {
+    for (const errand *w = next_errand(s, NULL); n && w; w = next_errand(s, w)) {
+        const uint32_t k = shared_with(s, &w->it, tokens, n - 1);
+        if (k > have && k >= s->opt.min_tok && pays(s, &w->it, k - have, w->it.is.bytes))
+            return true;
+    }
+    return false;
+}
+
 uint32_t run_store_find(run_store *s, const uint32_t *tokens, uint32_t n, uint32_t have) {
     const entry *best = NULL;
     uint32_t most = have;
+    (void)run_store_is_writing(s);
+    if (is_coming(s, tokens, n, have)) run_store_flush(s);
     s->found[0] = 0;
     for (size_t i = 0; n && i < s->n; i++) {
         const entry *it = &s->list[i];
@@ -348,7 +512,8 @@ bool run_store_load(run_store *s, run_session *to) {
     }
     run_session_rewind(to, 0);
     if (gone) {
-        forget(s, i); /* somebody else's limit */
+        (void)unlink_named(s, s->found, &err); /* the mark of its use: somebody had another limit */
+        forget(s, i);
     } else if (st == ROTOR_E_FORMAT) {
         say(s, BASE_LOG_WARN, &err, "removed");
         s->facts.refused++;
@@ -361,58 +526,50 @@ bool run_store_load(run_store *s, run_session *to) {
 
 /* ==== Keeping ================================================================================= */
 
-/* A file has all of the session, but for a little that is not worth another. */
+/* A file has all of the session, but for a little that is not worth another; or will have. */
 static bool is_kept(const run_store *s, const run_session *from) {
     enum { LITTLE = 64 };
     const uint32_t most = from->len - BASE_MIN(from->len / 8, (uint32_t)LITTLE);
     for (size_t i = 0; i < s->n; i++)
         if (shared_with(s, &s->list[i], from->tokens, from->len) >= most) return true;
+    for (const errand *w = next_errand(s, NULL); w; w = next_errand(s, w))
+        if (shared_with(s, &w->it, from->tokens, from->len) >= most) return true;
     return false;
 }
 
-/* Files that the new one makes superfluous. */
-static void drop_shorter(run_store *s, const char *name) {
-    const size_t at = index_of(s, name);
-    for (size_t i = s->n; at < s->n && i-- > 0;) {
-        const entry *it = &s->list[index_of(s, name)], *old = &s->list[i];
-        if (old == it || old->is.len >= it->is.len) continue;
-        if (shared_with(s, it, old->is.tokens, old->is.len) == old->is.len)
-            remove_named(s, old->name);
-    }
+/* Everything of it is known before it is written. False: out of memory. */
+static bool describe(run_store *s, const run_session *from, entry *it) {
+    *it = (entry){.us_per_tok = s->us_per_tok};
+    name_of(it->name, s->whose, from->tokens, from->len);
+    it->is = (run_peek){.len = from->len, .ring_first = s->e->ring.n ? from->ring_first : 0};
+    if (s->us_per_tok > 0) snprintf(it->is.note, sizeof it->is.note, NOTE "%.3f", s->us_per_tok);
+    it->is.bytes = run_session_bytes(from, strlen(it->is.note));
+    it->is.tokens = base_alloc_array((size_t)from->len + 1, sizeof *it->is.tokens);
+    if (it->is.tokens) memcpy(it->is.tokens, from->tokens, from->len * sizeof *it->is.tokens);
+    return it->is.tokens != NULL;
 }
 
-static rotor_status write_file(run_store *s, run_session *from, const char *note, const char *path,
-                               rotor_error *err) {
-    const uint64_t bytes = run_session_bytes(from, strlen(note));
-    make_room(s, bytes);
-    ROTOR_TRY(run_session_write(from, path, base_str_of(note), true, err));
-    s->facts.written++;
-    s->facts.written_bytes += bytes;
-    s->facts.bytes += bytes;
-    return ROTOR_OK;
+static rotor_status prepare(run_store *s, run_session *from, errand *w, rotor_error *err) {
+    if (!s->chores) ROTOR_TRY(run_chores_create(&s->chores, do_errand, err));
+    if (!describe(s, from, &w->it)) return base_fail_nomem(err, "keeping a session");
+    while (s->waiting && s->waiting + w->it.is.bytes > WAITING_MAX) settle_one(s, true);
+    return run_session_image(from, base_str_of(w->it.is.note), &w->image, err);
 }
 
 static void keep(run_store *s, run_session *from) {
-    char name[NAME_CHARS + 1], note[64] = "";
-    run_peek is;
     rotor_error err = {0};
-    name_of(name, s->whose, from->tokens, from->len);
-    if (s->us_per_tok > 0) snprintf(note, sizeof note, NOTE "%.3f", s->us_per_tok);
-    char *path = base_path_join(s->dir, name);
-    rotor_status st =
-        path ? write_file(s, from, note, path, &err) : base_fail_nomem(&err, "writing a session");
-    const bool is_written = st == ROTOR_OK;
-    if (is_written) st = run_session_peek(s->e, path, &is, &err);
-    base_free(path);
+    errand *w = base_alloc(sizeof *w);
+    const rotor_status st =
+        w ? prepare(s, from, w, &err) : base_fail_nomem(&err, "keeping a session");
     if (st != ROTOR_OK) {
-        if (is_written) remove_named(s, name); /* what stands there is no session */
-        s->pause_s = base_unix_s() + PAUSE_S;
-        say(s, BASE_LOG_WARN, &err, "nothing is written for a minute");
+        say(s, BASE_LOG_WARN, &err, "not kept");
+        if (w) run_peek_free(&w->it.is);
+        base_free(w);
         return;
     }
-    if (index_of(s, name) < s->n) forget(s, index_of(s, name));
-    if (!add(s, name, &is)) run_peek_free(&is);
-    drop_shorter(s, name);
+    w->s = s;
+    s->waiting += w->image.bytes;
+    run_chores_add(s->chores, &w->chore);
 }
 
 /* Where the session can be gone on from: its end; or, where the window at its last mark is not in
@@ -426,6 +583,7 @@ void run_store_keep(run_store *s, const run_session *from) {
     rotor_error err = {0};
     run_session *copy = NULL;
     const uint32_t n = best_place(from);
+    (void)run_store_is_writing(s);
     if (!n || n < s->opt.min_tok || base_unix_s() < s->pause_s) return;
     if (run_session_create(&copy, s->e, from->max_tok, &err) != ROTOR_OK ||
         run_session_fork(copy, from, n, &err) != ROTOR_OK) {

@@ -167,6 +167,11 @@ bool run_store_load(run_store *s, run_session *to);
 void run_store_keep(run_store *s, const run_session *from);
 /* What a prompt has cost: so many tokens evaluated in so many microseconds. */
 void run_store_learn(run_store *s, uint32_t n_tok, uint64_t us);
+/* Files are written on a thread of the store's own: settles what has been written. True: something
+ * is under way, or waits; ask again. */
+bool run_store_is_writing(run_store *s);
+/* Waits until all is written. */
+void run_store_flush(run_store *s);
 run_store_facts run_store_get_facts(const run_store *s);
 
 /* Of the logits of its rows the best k are going to be asked for (run_candidates), and no others if

@@ -152,10 +152,15 @@ bool run_session_take_pages(run_session *s, uint32_t len, uint32_t ring_first);
 /* fingerprint.c: of all that keys and values depend on; how the model is run (threads, chunk,
  * head, device) is not among it. The first time reads all weights. */
 rotor_status run_fingerprint(run_engine *e, uint64_t *out, rotor_error *err);
-/* session_file.c: */
-/* run_session_save; a private file is 0600 whatever stood there (base_out_open_private). */
-rotor_status run_session_write(run_session *s, const char *path, base_str note, bool is_private,
-                               rotor_error *err);
+/* session_file.c: the bytes that run_session_save would write, but for the sum at their end. */
+typedef struct run_image {
+    uint8_t *data;  /* [bytes], owned: base_free */
+    uint64_t bytes; /* of the file */
+    uint64_t step;  /* of a layer's page */
+} run_image;
+rotor_status run_session_image(run_session *s, base_str note, run_image *out, rotor_error *err);
+/* Writes them with their sum (base_out_open_private). Any thread: it needs no engine. */
+rotor_status run_image_save(run_image *i, const char *path, rotor_error *err);
 /* Bytes of the file that run_session_save would write. */
 uint64_t run_session_bytes(const run_session *s, size_t note_bytes);
 /* What a session file says it is; whether that is true is known when it has been loaded. */
@@ -170,6 +175,21 @@ typedef struct run_peek {
  * no whole session. */
 rotor_status run_session_peek(run_engine *e, const char *path, run_peek *out, rotor_error *err);
 void run_peek_free(run_peek *p);
+/* chores.c: work that is done in order on a thread of its own. A chore is the beginning of a
+ * structure with what it needs. */
+typedef struct run_chore {
+    struct run_chore *next; /* of those that were not taken */
+    bool done;              /* it may be taken */
+} run_chore;
+typedef struct run_chores run_chores;
+rotor_status run_chores_create(run_chores **out, void (*work)(run_chore *), rotor_error *err);
+void run_chores_add(run_chores *c, run_chore *one);
+/* The oldest, if it is done; wait: until it is. NULL: there is none, or it is not. */
+run_chore *run_chores_take(run_chores *c, bool wait);
+/* The oldest that was not taken, from which `next` leads through the rest; NULL: none. */
+run_chore *run_chores_first(const run_chores *c);
+/* When all are done; what was not taken is lost. */
+void run_chores_free(run_chores **c);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
 uint32_t run_head_type(const run_engine *e); /* the type it will have (KERN_Q8X16: as Q8_0) */

@@ -127,22 +127,27 @@ static rotor_status put_all(saving *w, const run_session *s, const head *h, cons
     return base_out_write(&w->out, &w->hash, sizeof w->hash, err);
 }
 
-rotor_status run_session_write(run_session *s, const char *path, base_str note, bool is_private,
-                               rotor_error *err) {
+/* What stands in front of its file. */
+static rotor_status begin(run_session *s, size_t note_bytes, head *h, rotor_error *err) {
     uint64_t made_with;
-    saving w = {.hash = 0};
     assert(s->e->n_ahead == 0);
-    if (note.n > NOTE_BYTES)
-        return base_fail(err, ROTOR_E_ARG, "%s: a note of %zu bytes, expected at most %d", path,
-                         note.n, NOTE_BYTES);
     s->e->n_rows = 0; /* nobody repeats the last step: all positions are computed anew */
     if (s->e->adrift) ROTOR_TRY(run_come_back(s->e, err));
     ROTOR_TRY(run_fingerprint(s->e, &made_with, err));
-    const head h = head_of(s, made_with, note.n);
+    *h = head_of(s, made_with, note_bytes);
+    return ROTOR_OK;
+}
+
+rotor_status run_session_save(run_session *s, const char *path, base_str note, rotor_error *err) {
+    head h;
+    saving w = {.hash = 0};
+    if (note.n > NOTE_BYTES)
+        return base_fail(err, ROTOR_E_ARG, "%s: a note of %zu bytes, expected at most %d", path,
+                         note.n, NOTE_BYTES);
+    ROTOR_TRY(begin(s, note.n, &h, err));
     uint8_t *page = base_alloc((size_t)layer_page_bytes(s->e));
     if (!page) return base_fail_nomem(err, "saving a session");
-    rotor_status st =
-        is_private ? base_out_open_private(&w.out, path, err) : base_out_open(&w.out, path, err);
+    rotor_status st = base_out_open(&w.out, path, err);
     if (st == ROTOR_OK) {
         st = put_all(&w, s, &h, note.n ? note.p : "", page, err);
         if (st == ROTOR_OK)
@@ -154,8 +159,59 @@ rotor_status run_session_write(run_session *s, const char *path, base_str note, 
     return st;
 }
 
-rotor_status run_session_save(run_session *s, const char *path, base_str note, rotor_error *err) {
-    return run_session_write(s, path, note, false, err);
+/* The sum at the end of a file, made in the pieces in which it is written; step: bytes of a layer's
+ * page. */
+static uint64_t sum_of(const uint8_t *data, uint64_t size, const head *h, uint64_t step) {
+    const uint64_t tokens = sizeof *h, note = tokens + 4ull * h->len, zeros = note + h->note_bytes;
+    const uint64_t end = size - HASH_BYTES;
+    uint64_t sum = base_hash64(data, sizeof *h, 0), at = pages_at(h);
+    sum = base_hash64(data + tokens, note - tokens, sum);
+    sum = base_hash64(data + note, zeros - note, sum);
+    sum = base_hash64(data + zeros, at - zeros, sum);
+    for (; at < end; at += step) sum = base_hash64(data + at, step, sum);
+    return sum;
+}
+
+/* ==== In memory =============================================================================== */
+
+static rotor_status fill_pages(const run_session *s, const head *h, uint8_t *to, rotor_error *err) {
+    const run_engine *e = s->e;
+    for (uint32_t l = 0; l < h->n_layer; l++)
+        for (uint32_t b = (uint32_t)first_block(e, h, l); b < s->n_pages; b++) {
+            const bool ring = e->ring.n && windowed(e, l);
+            ROTOR_TRY(dev_get_page(e->d, ring ? s->ring[b] : s->pages[b], l, to, err));
+            to += layer_page_bytes(e);
+        }
+    return ROTOR_OK;
+}
+
+rotor_status run_session_image(run_session *s, base_str note, run_image *out, rotor_error *err) {
+    head h;
+    ROTOR_TRY(begin(s, note.n, &h, err));
+    const run_image i = {.bytes = file_bytes(s->e, &h), .step = layer_page_bytes(s->e)};
+    uint8_t *data = base_alloc((size_t)i.bytes);
+    if (!data) return base_fail_nomem(err, "keeping a session");
+    memcpy(data, &h, sizeof h);
+    memcpy(data + sizeof h, s->tokens, h.len * sizeof *s->tokens);
+    if (note.n) memcpy(data + sizeof h + 4ull * h.len, note.p, note.n);
+    const rotor_status st = fill_pages(s, &h, data + pages_at(&h), err);
+    if (st != ROTOR_OK) return base_free(data), st;
+    *out = i;
+    out->data = data;
+    return ROTOR_OK;
+}
+
+rotor_status run_image_save(run_image *i, const char *path, rotor_error *err) {
+    head h;
+    base_out out;
+    memcpy(&h, i->data, sizeof h);
+    const uint64_t sum = sum_of(i->data, i->bytes, &h, i->step);
+    memcpy(i->data + i->bytes - HASH_BYTES, &sum, sizeof sum);
+    ROTOR_TRY(base_out_open_private(&out, path, err));
+    const rotor_status st = base_out_write(&out, i->data, (size_t)i->bytes, err);
+    if (st == ROTOR_OK) return base_out_commit(&out, err);
+    base_out_abort(&out);
+    return st;
 }
 
 /* ==== Loading ================================================================================= */
@@ -216,18 +272,6 @@ static rotor_status check_head(run_engine *e, uint32_t max_tok, const base_file 
     return ROTOR_OK;
 }
 
-/* The sums are made in the pieces in which the file was written. */
-static uint64_t hash_file(const run_engine *e, const base_file *f, const head *h) {
-    const uint64_t tokens = sizeof *h, note = tokens + 4ull * h->len, zeros = note + h->note_bytes;
-    const uint64_t step = layer_page_bytes(e), end = f->size - HASH_BYTES;
-    uint64_t sum = base_hash64(f->data, sizeof *h, 0), at = pages_at(h);
-    sum = base_hash64(f->data + tokens, note - tokens, sum);
-    sum = base_hash64(f->data + note, zeros - note, sum);
-    sum = base_hash64(f->data + zeros, at - zeros, sum);
-    for (; at < end; at += step) sum = base_hash64(f->data + at, step, sum);
-    return sum;
-}
-
 static rotor_status check(const run_session *s, const base_file *f, head *h, rotor_error *err) {
     uint64_t sum;
     if (f->size < sizeof *h + HASH_BYTES)
@@ -236,7 +280,7 @@ static rotor_status check(const run_session *s, const base_file *f, head *h, rot
     memcpy(h, f->data, sizeof *h);
     ROTOR_TRY(check_head(s->e, s->max_tok, f, h, err));
     memcpy(&sum, f->data + f->size - HASH_BYTES, HASH_BYTES);
-    if (sum != hash_file(s->e, f, h))
+    if (sum != sum_of(f->data, f->size, h, layer_page_bytes(s->e)))
         return base_fail(err, ROTOR_E_FORMAT, "%s: damaged: the sum at its end does not agree",
                          f->path);
     for (uint32_t i = 0; i < h->len; i++) {

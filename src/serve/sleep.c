@@ -217,16 +217,26 @@ uint64_t serve_next_sleep(serve_server *s) {
 /* ==== Going to sleep ========================================================================== */
 
 /* Counters never fall: what its batch has counted stays, but for what is in the folder now. */
-static void keep_counters(serve_server *s, serve_model *m) {
-    rotor_batch_keep(m->batch);
+static void keep_counters(serve_server *s, const serve_model *m) {
     base_mutex_lock(s->lock);
     serve_add_prefixes(&s->metrics.slept, m->batch);
     s->metrics.slept.bytes = s->metrics.slept.n_files = 0;
     base_mutex_unlock(s->lock);
 }
 
-/* The worker's: no call of its list has the model, or it would be held. */
+static bool may_sleep(serve_server *s, const serve_model *m) {
+    base_mutex_lock(s->lock);
+    const bool may = !m->n_held && serve_until_sleep(m) == 0;
+    base_mutex_unlock(s->lock);
+    return may;
+}
+
+/* The worker's: no call of its list has the model, or it would be held. First all it knows is
+ * written, while other models go on; then it sleeps, if nobody has come meanwhile. */
 static void put_to_sleep(serve_server *s, serve_model *m) {
+    if (!may_sleep(s, m)) return;
+    rotor_batch_keep(m->batch);
+    if (rotor_batch_tidy(m->batch)) return;
     base_mutex_lock(s->lock);
     const bool now = !m->n_held && serve_until_sleep(m) == 0;
     if (now) m->state = SERVE_ASLEEP;

@@ -17,6 +17,7 @@ typedef struct worker {
     serve_server *s;   /* server */
     serve_call *calls; /* under way and waiting, oldest first */
     bool scored;       /* a prompt was scored in this turn */
+    bool writes;       /* files of prompts are under way: they are settled between steps */
 } worker;
 
 /* ==== Models ================================================================================== */
@@ -89,9 +90,10 @@ static void wait_for_work(worker *w) {
     while (!s->queue && !s->quit && !is_loaded(s)) {
         uint64_t us = serve_next_sleep(s);
         if (w->calls) us = BASE_MIN(us, BASE_MIN((uint64_t)LOOK_US, (uint64_t)s->opt.ping_us));
+        if (w->writes) us = LOOK_US; /* nor does a model sleep before that */
         if (us == SERVE_NEVER)
             base_cond_wait(s->wake, s->lock);
-        else if (!us || !base_cond_wait_us(s->wake, s->lock, us) || w->calls)
+        else if (!us || !base_cond_wait_us(s->wake, s->lock, us) || w->calls || w->writes)
             return;
     }
 }
@@ -359,6 +361,12 @@ void serve_add_prefixes(rotor_batch_prefixes *sum, const rotor_batch *b) {
     sum->n_files += p.n_files;
 }
 
+static void tidy(worker *w) {
+    w->writes = false;
+    for (size_t i = 0; i < w->s->opt.n_models; i++)
+        w->writes |= rotor_batch_tidy(w->s->models[i].batch);
+}
+
 static void publish(worker *w) {
     serve_metrics *m = &w->s->metrics;
     rotor_batch_prefixes prefixes = m->slept; /* nobody else writes it */
@@ -389,7 +397,7 @@ void serve_worker_main(void *server) {
         do_tasks(&w);
         for (size_t i = 0; i < w.s->opt.n_models; i++) step(&w, &w.s->models[i]);
         sweep(&w);
-        for (size_t i = 0; i < w.s->opt.n_models; i++) rotor_batch_tidy(w.s->models[i].batch);
+        tidy(&w);
         publish(&w);
     }
     serve_end_loading(w.s);

@@ -337,7 +337,9 @@ static void files_outlive_the_batch(void **state) {
         assert_true(rotor_batch_get_prefixes(g.b, &p));
         assert_int_equal(p.hits, round);
         assert_int_equal(p.n_files, round);
-        rotor_batch_tidy(g.b); /* what was long enough is written; what is known is not again */
+        while (
+            rotor_batch_tidy(g.b)) { /* what was long enough is written; what is known not again */
+        }
         assert_true(rotor_batch_get_prefixes(g.b, &p));
         assert_int_equal(p.written, !round);
         assert_int_equal(p.n_files, 1);

@@ -2,16 +2,20 @@
  *
  * Sessions in a folder: what was kept is found by the longest beginning, after a restart, and goes
  * on with the bits it would have had, with windows too; the least used goes when room is short;
- * what does not pay is left out; and damaged, foreign, missing and unwritable files do no harm.
+ * what does not pay is left out; a slow disk is
+ * waited for by nobody else; and damaged, foreign, missing and unwritable files do no harm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cpu/cpu.h"
@@ -47,6 +51,49 @@ static void rig_up(rig *g, tiny_kind kind) {
     if (model_open(&g->m, path, &mo, &err) != ROTOR_OK) fail_msg("%s", err.message);
     unlink(path);
     tiny_path(g->dir, "prefixes");
+}
+
+/* The disk: while it is shut, who waits for it waits, at most a minute. */
+static pthread_mutex_t disk = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t disk_news = PTHREAD_COND_INITIALIZER;
+static bool disk_shut, disk_asked, disk_late;
+
+int fsync(int fd) {
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 60;
+    pthread_mutex_lock(&disk);
+    disk_asked = true;
+    pthread_cond_broadcast(&disk_news);
+    while (disk_shut && !disk_late)
+        disk_late = pthread_cond_timedwait(&disk_news, &disk, &end) != 0;
+    pthread_mutex_unlock(&disk);
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static void set_disk(bool shut) {
+    pthread_mutex_lock(&disk);
+    disk_shut = shut;
+    disk_asked = false;
+    pthread_cond_broadcast(&disk_news);
+    pthread_mutex_unlock(&disk);
+}
+
+static bool disk_is_asked(void) {
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 60;
+    pthread_mutex_lock(&disk);
+    while (!disk_asked && pthread_cond_timedwait(&disk_news, &disk, &end) == 0) {
+    }
+    const bool asked = disk_asked;
+    pthread_mutex_unlock(&disk);
+    return asked;
+}
+
+static void keep_now(run_store *st, const run_session *s) {
+    run_store_keep(st, s);
+    run_store_flush(st);
 }
 
 static size_t files(const rig *g, char out[LINES][256]) {
@@ -120,7 +167,7 @@ static void keep_text(run_store *st, run_engine *e, uint32_t n, uint32_t same, u
     uint32_t line[MAX_TOK];
     text(line, n, same, kind);
     run_session *s = with(e, line, n);
-    run_store_keep(st, s);
+    keep_now(st, s);
     run_session_free(&s);
 }
 
@@ -203,7 +250,7 @@ static void windows_are_kept_where_turns_begin(void **state) {
         assert_int_equal(run_eval(e, &row, 1, NULL), ROTOR_OK);
     }
     assert_false(run_has_window(s, 300));
-    run_store_keep(st, s);
+    keep_now(st, s);
     run_session_free(&s);
     run_store_close(&st);
     st = store(&g, e, 0, 8);
@@ -399,7 +446,7 @@ static void memory_that_ends_is_no_harm(void **state) {
         run_store *st = NULL;
         base_fault_after(n);
         if (run_store_open(&st, e, &o, NULL) == ROTOR_OK) {
-            run_store_keep(st, s);
+            keep_now(st, s);
             if (run_store_find(st, line, 90, 0)) (void)run_store_load(st, to);
         }
         const bool fired = base_fault_fired();
@@ -419,10 +466,46 @@ static void memory_that_ends_is_no_harm(void **state) {
     rig_down(&g);
 }
 
+/* Answers go on while a file is written; who wants what is in it waits. */
+static void a_slow_disk_holds_nobody_up(void **state) {
+    (void)state;
+    rig g;
+    uint32_t line[MAX_TOK], other[MAX_TOK];
+    char names[LINES][256];
+    rig_up(&g, TINY_BITNET);
+    run_engine *e = engine(&g, 3);
+    run_store *st = store(&g, e, 0, 8);
+    text(line, 200, 0, 1);
+    text(other, 300, 0, 2);
+    set_disk(true);
+    run_session *s = with(e, line, 200);
+    run_store_keep(st, s);
+    assert_true(disk_is_asked());
+    run_session_rewind(s, 150); /* what is written is a copy */
+    run_session *t = with(e, other, 300);
+    assert_true(run_store_is_writing(st));
+    run_store_keep(st, s); /* it is on its way */
+    assert_int_equal(run_store_find(st, other, 300, 0), 0);
+    assert_int_equal(run_store_get_facts(st).written, 0);
+    assert_int_equal(files(&g, names), 1);
+    assert_non_null(strstr(names[0], ".part-"));
+    set_disk(false);
+    assert_int_equal(run_store_find(st, line, 200, 0), 200);
+    assert_false(disk_late);
+    assert_int_equal(run_store_get_facts(st).written, 1);
+    same_as_without(st, e, line, 200, 199);
+    run_session_free(&s);
+    run_session_free(&t);
+    run_store_close(&st);
+    run_free(&e);
+    rig_down(&g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_kept_is_found_again),
         cmocka_unit_test(windows_are_kept_where_turns_begin),
+        cmocka_unit_test(a_slow_disk_holds_nobody_up),
         cmocka_unit_test(the_least_used_goes),
         cmocka_unit_test(only_what_pays),
         cmocka_unit_test(damaged_files_are_removed),
