@@ -139,6 +139,30 @@ ROTOR_API rotor_status rotor_rag_watch(rotor_rag *r, const char *const *folders,
  * the last vector is there the old ones serve. */
 ROTOR_API rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
                                          rotor_rag_report *report, rotor_error *err);
+/* A note becomes a document, as Markdown: text is UTF-8, or what else a text file may be. path
+ * [ROTOR_RAG_NOTE_PATH] gets what it is called from then on, "mem:" and digits made of title and
+ * text, so that the same note twice is one; rotor_rag_remove takes it. title NULL or "": its first
+ * line. report may be NULL. ROTOR_E_ARG: there is nothing in it. */
+#define ROTOR_RAG_NOTE_PATH 32
+ROTOR_API rotor_status rotor_rag_note(rotor_rag *r, const char *title, const char *text,
+                                      size_t n_bytes, char *path, rotor_rag_report *report,
+                                      rotor_error *err);
+/* Everything but the folders to watch into one file, which appears when it is whole and is for its
+ * owner alone; and from there into a store, whose documents of the same files it takes the place
+ * of. An import is read into memory first; damaged or cut (ROTOR_E_FORMAT), nothing of it is taken.
+ * Vectors of another model than the store's are left out. In report n_indexed are files, then
+ * n_docs, n_chunks and n_vectors (after an import: those the store has); it may be NULL. */
+ROTOR_API rotor_status rotor_rag_export(rotor_rag *r, const char *path, rotor_rag_report *report,
+                                        rotor_error *err);
+ROTOR_API rotor_status rotor_rag_import(rotor_rag *r, const char *path, rotor_rag_report *report,
+                                        rotor_error *err);
+typedef struct rotor_rag_gc_report {
+    uint64_t n_vectors;    /* dropped: no passage had them */
+    uint64_t before_bytes; /* of the database, before */
+    uint64_t after_bytes;  /* and after */
+} rotor_rag_gc_report;
+/* Drops what nothing uses, and gives the room to the disk. report may be NULL. */
+ROTOR_API rotor_status rotor_rag_gc(rotor_rag *r, rotor_rag_gc_report *report, rotor_error *err);
 /* Reads the whole database. ROTOR_E_FORMAT: it is damaged, and where. */
 ROTOR_API rotor_status rotor_rag_verify(rotor_rag *r, rotor_error *err);
 
@@ -203,7 +227,8 @@ typedef struct rotor_rag_hits {
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
     void *inside;                               /* the library's own */
 } rotor_rag_hits;
-/* Words between spaces; -word: not this one. opt may be NULL. */
+/* Words between spaces; "words in quotation marks": just these, in this order; - before a word or
+ * quotation: not this one. opt may be NULL. */
 ROTOR_API rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,
                                         rotor_rag_hits *out, rotor_error *err);
 ROTOR_API void rotor_rag_hits_free(rotor_rag_hits *h);

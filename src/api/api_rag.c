@@ -241,6 +241,49 @@ rotor_status rotor_rag_remove(rotor_rag *r, const char *const *what, size_t n, u
     return ROTOR_OK;
 }
 
+rotor_status rotor_rag_note(rotor_rag *r, const char *title, const char *text, size_t n_bytes,
+                            char *path, rotor_rag_report *report, rotor_error *err) {
+    rag_report done;
+    ROTOR_TRY(may_write(r, "rotor_rag_note", err));
+    if (!path || (!text && n_bytes))
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_note: a required argument is missing");
+    const rotor_status st = rag_note(r->r, title, (base_str){text, n_bytes}, path, &done, err);
+    give_report(report, &done);
+    return st;
+}
+
+rotor_status rotor_rag_export(rotor_rag *r, const char *path, rotor_rag_report *report,
+                              rotor_error *err) {
+    rag_report done;
+    if (!r || !path)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_export: a required argument is missing");
+    const rotor_status st = rag_export(r->r, path, &done, err);
+    give_report(report, &done);
+    return st;
+}
+
+rotor_status rotor_rag_import(rotor_rag *r, const char *path, rotor_rag_report *report,
+                              rotor_error *err) {
+    rag_report done;
+    ROTOR_TRY(may_write(r, "rotor_rag_import", err));
+    if (!path)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_import: a required argument is missing");
+    const rotor_status st = rag_import(r->r, path, &done, err);
+    give_report(report, &done);
+    return st;
+}
+
+rotor_status rotor_rag_gc(rotor_rag *r, rotor_rag_gc_report *report, rotor_error *err) {
+    rag_gc_report done;
+    ROTOR_TRY(may_write(r, "rotor_rag_gc", err));
+    const rotor_status st = rag_gc(r->r, &done, err);
+    if (report)
+        *report = (rotor_rag_gc_report){.n_vectors = done.n_vectors,
+                                        .before_bytes = done.before_bytes,
+                                        .after_bytes = done.after_bytes};
+    return st;
+}
+
 rotor_status rotor_rag_verify(rotor_rag *r, rotor_error *err) {
     if (!r) return base_fail(err, ROTOR_E_ARG, "rotor_rag_verify: a required argument is missing");
     return rag_verify(r->r, err);

@@ -23,11 +23,12 @@ static json_t *text_json(const char *s, size_t n) {
 
 static json_t *str(const char *s) { return text_json(s, strlen(s)); }
 
-/* "file:///home/me/deck.md#L5", "…paper.pdf#page=3". */
+/* "file:///home/me/deck.md#L5", "…paper.pdf#page=3"; a note is in no file: "mem:4f…#L1". */
 static json_t *uri_json(const rotor_rag_hit *h) {
     base_buf b = {0};
-    base_buf_puts(&b, "file://");
-    for (const char *s = h->path; *s; s++) {
+    const bool note = strncmp(h->path, RAG_NOTE_PREFIX, strlen(RAG_NOTE_PREFIX)) == 0;
+    base_buf_puts(&b, note ? RAG_NOTE_PREFIX : "file://");
+    for (const char *s = h->path + (note ? strlen(RAG_NOTE_PREFIX) : 0); *s; s++) {
         const unsigned char c = (unsigned char)*s;
         const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                            (c >= '0' && c <= '9') || strchr("/-._~", c) != NULL;

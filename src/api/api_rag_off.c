@@ -55,6 +55,25 @@ rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
     (void)r, (void)opt, (void)report;
     return off(err);
 }
+rotor_status rotor_rag_note(rotor_rag *r, const char *title, const char *text, size_t n_bytes,
+                            char *path, rotor_rag_report *report, rotor_error *err) {
+    (void)r, (void)title, (void)text, (void)n_bytes, (void)path, (void)report;
+    return off(err);
+}
+rotor_status rotor_rag_export(rotor_rag *r, const char *path, rotor_rag_report *report,
+                              rotor_error *err) {
+    (void)r, (void)path, (void)report;
+    return off(err);
+}
+rotor_status rotor_rag_import(rotor_rag *r, const char *path, rotor_rag_report *report,
+                              rotor_error *err) {
+    (void)r, (void)path, (void)report;
+    return off(err);
+}
+rotor_status rotor_rag_gc(rotor_rag *r, rotor_rag_gc_report *report, rotor_error *err) {
+    (void)r, (void)report;
+    return off(err);
+}
 rotor_status rotor_rag_verify(rotor_rag *r, rotor_error *err) {
     (void)r;
     return off(err);

@@ -39,6 +39,7 @@ static rotor_status open_writer(asking *k, rotor_error *err) {
     if (cli_on(k->a, OPT_NO_ANSWER)) return ROTOR_OK;
     ROTOR_TRY(cli_model_find(&m, k->writer, err));
     const rotor_status st = cli_engine_open(&k->e, k->a, &m, cli_engine_options(k->a), err);
+    if (st == ROTOR_OK) cli_say_story_model(k->a, &m);
     cli_model_free(&m);
     if (st == ROTOR_OK) ROTOR_TRY(rotor_session_create(&k->s, k->e, 0, err));
     return st == ROTOR_OK ? cli_grammar_open(&k->grammar, k->a, k->e, err) : st;

@@ -218,6 +218,7 @@ typedef enum cli_opt {
     OPT_EXPLAIN,
     OPT_STATUS,
     OPT_ALL_DOCS,
+    OPT_NOTE_TITLE,
     OPT_QUERIES,
     OPT_QRELS,
     OPT_RUN_FILE,

@@ -358,6 +358,8 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "list: only files of this status", VERB_RAG, 0},
 [OPT_ALL_DOCS] = {"all", 0, CLI_FLAG, STORES, NULL, 0, 0, NULL, NULL,
     "remove: everything", VERB_RAG, 0},
+[OPT_NOTE_TITLE] = {"title", 0, CLI_TEXT, STORES, "TEXT", 0, 0, NULL, NULL,
+    "note: what it is called (default: its first line)", VERB_RAG, 0},
 [OPT_QUERIES] = {"queries", 0, CLI_TEXT, MEASURE, "F.jsonl", 0, 0, NULL, NULL,
     "eval: questions, _id and text a line", VERB_RAG, 0},
 [OPT_QRELS] = {"qrels", 0, CLI_TEXT, MEASURE, "F.tsv", 0, 0, NULL, NULL,
@@ -428,14 +430,18 @@ static const cli_verb verbs[] = {
      "one: their inner product is the cosine of the angle between two texts. Many texts in a call\n"
      "share their steps. Some models want a word in front of a text, as search_query: …\n"
      "(docs/embeddings.md).", 1, 4096, verb_embed},
-    {"rag", VERB_RAG, "add|search|ask|watch|list|remove|eval|status|reembed|verify STORE …",
+    {"rag", VERB_RAG, "add|search|ask|note|watch|list|remove|export|import|gc|eval|status|reembed|verify STORE …",
      "find passages in your own documents",
-     "  add STORE PATH…         files, folders, or .jsonl corpora with _id, title and text a line\n"
+     "  add STORE PATH…         files, folders, or .jsonl corpora with _id, title and text a line;\n"
+     "                          a folder keeps its --include and --exclude until new ones are given\n"
      "  search STORE QUESTION   the best passages, with their places\n"
      "  ask STORE [MODEL] QUESTION   an answer from them, with its sources (docs/rag.md: Asking)\n"
+     "  note STORE [TEXT]       a note of your own, given or from standard input; prints its name\n"
      "  watch STORE [FOLDER…]   keeps it as its folders are, until Ctrl-C\n"
      "  list STORE              files, and what became of them\n"
-     "  remove STORE PATH|ID…   files, folders, documents of a corpus; or --all\n"
+     "  remove STORE PATH|ID…   files, folders, notes, documents of a corpus; or --all\n"
+     "  export STORE FILE       all documents and vectors in one file, for import STORE FILE\n"
+     "  gc STORE                drops what no passage uses and shrinks the database\n"
      "  eval STORE --queries F.jsonl --qrels F.tsv   nDCG@10, recall@100, MRR@10\n"
      "  status STORE            counts, and whose vectors they are\n"
      "  reembed STORE --embed-model MODEL            vectors of another model\n"

@@ -146,6 +146,13 @@ cli_gate cli_gate_of(const cli_args *a, cli_gate fallback) {
 const char cli_not_in_documents[] = "Not in your documents: nothing there is near enough to the "
                                     "question.";
 
+void cli_say_story_model(const cli_args *a, const cli_model *m) {
+    if (m->path) return;
+    cli_log(a, BASE_LOG_WARN,
+            "rotor: the built-in model tells stories, and does not answer from documents; "
+            "rotor pull bitnet-2b4t (1.2 GB) gets one that can, to be named as MODEL");
+}
+
 int cli_json_line(const cli_args *a, json_t *v) {
     const size_t n = v ? json_dumpb(v, NULL, 0, JSON_COMPACT) : 0;
     char *text = base_alloc(n + 1);

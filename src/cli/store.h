@@ -46,6 +46,9 @@ extern const char cli_not_in_documents[];
 typedef enum cli_gate { CLI_GATE_STRICT, CLI_GATE_AUTO, CLI_GATE_ALWAYS } cli_gate;
 cli_gate cli_gate_of(const cli_args *a, cli_gate fallback);
 
+/* Says once that the model inside the program tells stories and answers nothing, and what does. */
+void cli_say_story_model(const cli_args *a, const cli_model *m);
+
 /* rotor rag ask */
 int cli_rag_ask(cli_store *s);
 

@@ -49,6 +49,7 @@ static rotor_status open_talk(chat_talk *t, const cli_args *a, rotor_error *err)
                                  getenv("TERM"));
     ROTOR_TRY(cli_model_find(&m, cli_word(a, 0), err));
     rotor_status st = cli_engine_open(&t->e, a, &m, cli_engine_options(a), err);
+    if (st == ROTOR_OK && cli_text(a, OPT_RAG)) cli_say_story_model(a, &m);
     cli_model_free(&m);
     if (st != ROTOR_OK) return st;
     t->info.size = sizeof t->info;

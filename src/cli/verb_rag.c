@@ -11,9 +11,13 @@
 
 typedef cli_store job;
 
+static json_t *text_of(const char *s) { return cli_json_text(s, strlen(s)); }
+
 static rotor_status open_store(job *j, bool write, bool model, rotor_error *err) {
-    const bool makes = strcmp(cli_word(j->a, 0), "add") == 0 ||
-                       (strcmp(cli_word(j->a, 0), "watch") == 0 && j->a->n_words > 2);
+    const char *word = cli_word(j->a, 0);
+    const bool makes = strcmp(word, "add") == 0 || strcmp(word, "note") == 0 ||
+                       strcmp(word, "import") == 0 ||
+                       (strcmp(word, "watch") == 0 && j->a->n_words > 2);
     const cli_store_how how = {.create = write && makes, .write = write, .model = model};
     return cli_store_open(j, cli_word(j->a, 1), &how, err);
 }
@@ -108,6 +112,94 @@ static int rag_remove(job *j) {
     return CLI_DONE;
 }
 
+/* ==== note, export, import, gc ================================================================ */
+
+/* The word behind the store, or standard input. */
+static rotor_status note_text(const job *j, base_buf *out, rotor_error *err) {
+    const char *given = cli_word(j->a, 2);
+    if (!given || strcmp(given, "-") == 0) return cli_read_stdin(out, err);
+    base_buf_puts(out, given);
+    return out->failed ? base_fail_nomem(err, "reading a note") : ROTOR_OK;
+}
+
+static int end_note(job *j, const char *path, const rotor_rag_report *r) {
+    if (cli_on(j->a, OPT_JSON))
+        return cli_json_print(j->a, json_pack("{s:s,s:I,s:I}", "path", path, "passages",
+                                              (json_int_t)r->n_chunks, "vectors",
+                                              (json_int_t)r->n_vectors));
+    cli_outf("%s\n", path);
+    return CLI_DONE;
+}
+
+static int rag_note(job *j) {
+    rotor_error err = {0};
+    rotor_rag_report report = {0};
+    base_buf text = {0};
+    char path[ROTOR_RAG_NOTE_PATH];
+    if (j->a->n_words > 3) return cli_usage(j->a, "rotor rag note STORE [TEXT]");
+    rotor_status st = note_text(j, &text, &err);
+    if (st == ROTOR_OK) st = open_store(j, true, true, &err);
+    if (st == ROTOR_OK)
+        st = rotor_rag_note(j->r, cli_text(j->a, OPT_NOTE_TITLE), text.data, text.len, path,
+                            &report, &err);
+    base_buf_free(&text);
+    return st == ROTOR_OK ? end_note(j, path, &report) : cli_status(j->a, st, &err);
+}
+
+static int end_move(const job *j, const char *file, const char *done, const rotor_rag_report *r) {
+    if (cli_on(j->a, OPT_JSON))
+        return cli_json_print(
+            j->a, json_pack("{s:o,s:I,s:I,s:I,s:I}", "file", text_of(file), "files",
+                            (json_int_t)r->n_indexed, "documents", (json_int_t)r->n_docs,
+                            "passages", (json_int_t)r->n_chunks, "vectors",
+                            (json_int_t)r->n_vectors));
+    cli_log(j->a, BASE_LOG_INFO, "%s: %llu files, %llu documents, %llu passages and %llu vectors %s",
+            file, (unsigned long long)r->n_indexed, (unsigned long long)r->n_docs,
+            (unsigned long long)r->n_chunks, (unsigned long long)r->n_vectors, done);
+    return CLI_DONE;
+}
+
+static int rag_export(job *j) {
+    rotor_error err = {0};
+    rotor_rag_report report = {0};
+    if (j->a->n_words != 3) return cli_usage(j->a, "rotor rag export STORE FILE");
+    rotor_status st = open_store(j, false, false, &err);
+    if (st == ROTOR_OK) st = rotor_rag_export(j->r, cli_word(j->a, 2), &report, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    return end_move(j, cli_word(j->a, 2), "written", &report);
+}
+
+static int rag_import(job *j) {
+    rotor_error err = {0};
+    rotor_rag_report report = {0};
+    if (j->a->n_words != 3) return cli_usage(j->a, "rotor rag import STORE FILE");
+    const char *file = cli_word(j->a, 2);
+    if (base_path_kind_of(file) != BASE_PATH_FILE) /* before a store is made for it */
+        return cli_fail_text(j->a, "there is no such file to import");
+    rotor_status st = open_store(j, true, false, &err);
+    if (st == ROTOR_OK) st = rotor_rag_import(j->r, file, &report, &err);
+    return st == ROTOR_OK ? end_move(j, file, "taken", &report) : cli_status(j->a, st, &err);
+}
+
+static int rag_gc(job *j) {
+    rotor_error err = {0};
+    rotor_rag_gc_report r;
+    char before[32], after[32];
+    if (j->a->n_words != 2) return cli_usage(j->a, "rotor rag gc STORE");
+    rotor_status st = open_store(j, true, false, &err);
+    if (st == ROTOR_OK) st = rotor_rag_gc(j->r, &r, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    if (cli_on(j->a, OPT_JSON))
+        return cli_json_print(j->a, json_pack("{s:I,s:I,s:I}", "vectors_dropped",
+                                              (json_int_t)r.n_vectors, "bytes_before",
+                                              (json_int_t)r.before_bytes, "bytes",
+                                              (json_int_t)r.after_bytes));
+    cli_log(j->a, BASE_LOG_INFO, "%llu vectors of no passage dropped; %s, it was %s",
+            (unsigned long long)r.n_vectors, cli_bytes(r.after_bytes, after),
+            cli_bytes(r.before_bytes, before));
+    return CLI_DONE;
+}
+
 static int rag_verify(job *j) {
     rotor_error err = {0};
     rotor_status st = open_store(j, false, false, &err);
@@ -118,8 +210,6 @@ static int rag_verify(job *j) {
 }
 
 /* ==== list ==================================================================================== */
-
-static json_t *text_of(const char *s) { return cli_json_text(s, strlen(s)); }
 
 /* A name in a line: no file's name ends it, or speaks to the terminal. */
 static void put_name(base_buf *out, const char *name) {
@@ -382,7 +472,8 @@ static const struct {
 } words[] = {{"add", rag_add},       {"search", rag_search},   {"ask", cli_rag_ask},
              {"list", rag_list},     {"remove", rag_remove},   {"eval", rag_eval},
              {"status", rag_status}, {"reembed", rag_reembed}, {"verify", rag_verify},
-             {"watch", rag_watch}};
+             {"watch", rag_watch},   {"note", rag_note},       {"export", rag_export},
+             {"import", rag_import}, {"gc", rag_gc}};
 
 static const char *word_at(const void *ctx, size_t i) {
     (void)ctx;
@@ -402,7 +493,7 @@ int verb_rag(const cli_args *a) {
     const char *near = cli_nearest(word, word_at, NULL);
     return cli_usage(
         a,
-        "no 'rotor rag %s'%s%s%s; there are add, search, ask, list, remove, watch, eval, "
-        "status, reembed and verify",
+        "no 'rotor rag %s'%s%s%s; there are add, search, ask, note, list, remove, watch, export, "
+        "import, gc, eval, status, reembed and verify",
         word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }

@@ -113,6 +113,25 @@ rotor_status rag_reembed(rag *r, const rag_add_options *opt, rag_report *report,
 /* The whole database against itself. ROTOR_E_FORMAT: it is damaged, and where. */
 rotor_status rag_verify(rag *r, rotor_error *err);
 
+/* A note of the user's becomes a document: UTF-8 or what rag_add takes for text, as Markdown. Its
+ * path is made of its title and text: the same note twice is one. title NULL: its first line. */
+#define RAG_NOTE_PREFIX "mem:"
+enum { RAG_NOTE_PATH = 32 };
+rotor_status rag_note(rag *r, const char *title, base_str text, char path[RAG_NOTE_PATH],
+                      rag_report *report, rotor_error *err);
+/* The store's documents, passages and vectors into one file, and from there into a store, where
+ * they take the place of what it has of the same files. Of report n_indexed and what was written is
+ * set; n_vectors of an import: that the store has then. ROTOR_E_FORMAT: the file is damaged, and
+ * nothing is taken. Folders to watch do not come with it. */
+rotor_status rag_export(rag *r, const char *path, rag_report *report, rotor_error *err);
+rotor_status rag_import(rag *r, const char *path, rag_report *report, rotor_error *err);
+typedef struct rag_gc_report {
+    size_t n_vectors;                   /* that were dropped: no passage had them */
+    uint64_t before_bytes, after_bytes; /* of the database */
+} rag_gc_report;
+/* Drops what nothing uses, and gives the room to the disk. */
+rotor_status rag_gc(rag *r, rag_gc_report *report, rotor_error *err);
+
 /* One file of the store. */
 typedef struct rag_file {
     const char *path, *status, *message; /* "ok", "skipped", "error" …; why; borrowed */
@@ -133,6 +152,7 @@ typedef struct rag_query {
     size_t k;                  /* hits wanted */
     const char *const *filter; /* [n_filter] "path=GLOB", "id=…", "title=GLOB", "name=value" */
     size_t n_filter;           /* how many; all must hold */
+    bool quoted;               /* "these words" must stand there so; else they weigh more */
     bool plain;                /* best first: nothing left out as a repetition, nothing joined */
 } rag_query;
 

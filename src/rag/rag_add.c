@@ -124,12 +124,15 @@ static char *title_of(const char *path, base_str text, const rag_blocks *b, rag_
     return base_strdup(name_of(path));
 }
 
-static rotor_status add_text(adder *a, int64_t file, const char *path, rag_form form) {
+/* named NULL: by its own title. */
+static rotor_status add_text(adder *a, int64_t file, const char *path, const char *named,
+                             rag_form form) {
     rag_blocks blocks = {0};
     size_t front = 0;
     const base_str text = {a->bytes.data, a->bytes.len};
     rotor_status st = rag_blocks_of(text, form, &blocks, &front);
-    char *title = st == ROTOR_OK ? title_of(path, text, &blocks, form) : NULL;
+    char *title = NULL;
+    if (st == ROTOR_OK) title = named ? base_strdup(named) : title_of(path, text, &blocks, form);
     rag_document d = {.row = {.file = file, .key = "", .title = title, .meta = "", .line = 1},
                       .text = text,
                       .blocks = &blocks,
@@ -180,7 +183,7 @@ static rotor_status index_bytes(adder *a, const char *path, rag_db_file *f, rag_
         ROTOR_TRY(add_extracted(a, f->id, path));
     else
         ROTOR_TRY(reader == RAG_READ_CORPUS ? add_corpus(a, f->id, path)
-                                            : add_text(a, f->id, path, form));
+                                            : add_text(a, f->id, path, NULL, form));
     if (a->stopped) return stopped(a);
     ROTOR_TRY(begin(a));
     ROTOR_TRY(rag_db_drop_stale(a->r->db, f->id, a->run, &gone, a->err));
@@ -422,13 +425,37 @@ static rotor_status choose_model(adder *a, int64_t *model) {
 /* What rag_watch is to follow, and by which globs. */
 static rotor_status remember_root(adder *a, const char *root) {
     base_buf globs = {0};
-    base_buf_puts(&globs, "");
-    for (size_t i = 0; i < a->opt->n_include; i++)
-        base_buf_printf(&globs, "+%s\n", a->opt->include[i]);
-    for (size_t i = 0; i < a->opt->n_exclude; i++)
-        base_buf_printf(&globs, "-%s\n", a->opt->exclude[i]);
-    rotor_status st = globs.failed ? base_fail_nomem(a->err, "adding a folder") : begin(a);
+    rotor_status st = rag_globs_put(&globs, a->opt);
+    st = st == ROTOR_OK ? begin(a) : base_fail_nomem(a->err, "adding a folder");
     if (st == ROTOR_OK) st = rag_db_put_root(a->r->db, root, globs.data, a->err);
+    base_buf_free(&globs);
+    return st;
+}
+
+static rotor_status add_folder(adder *a, const char *root) {
+    ROTOR_TRY(rag_scan(a->r, root, a->opt, add_file, a, a->err));
+    ROTOR_TRY(remember_root(a, root));
+    return rag_drop_gone(a->r, root, a->opt, &a->report->n_gone, a->err);
+}
+
+/* By the globs it was added with, where there are no new ones. */
+static rotor_status add_folder_as_before(adder *a, const char *root) {
+    base_buf globs = {0};
+    rag_add_options o = *a->opt;
+    const rag_add_options *given = a->opt;
+    base_buf_puts(&globs, "");
+    ROTOR_TRY(rag_db_get_root(a->r->db, root, &globs, a->err));
+    const char **include = rag_globs_of(globs.data, '+', NULL, &o.n_include);
+    const char **exclude = rag_globs_of(globs.data, '-', NULL, &o.n_exclude);
+    rotor_status st = include && exclude ? ROTOR_OK : base_fail_nomem(a->err, "adding a folder");
+    rag_globs_cut(globs.data);
+    o.include = include;
+    o.exclude = exclude;
+    a->opt = &o;
+    if (st == ROTOR_OK) st = add_folder(a, root);
+    a->opt = given;
+    base_free(include);
+    base_free(exclude);
     base_buf_free(&globs);
     return st;
 }
@@ -440,11 +467,13 @@ static rotor_status add_path(adder *a, const char *path) {
         a->report->n_failed++;
         return ROTOR_OK;
     }
-    const bool folder = base_path_kind_of(whole) == BASE_PATH_DIR;
-    rotor_status st = rag_scan(a->r, whole, a->opt, add_file, a, a->err);
-    if (st == ROTOR_OK && folder) st = remember_root(a, whole);
-    if (st == ROTOR_OK && folder)
-        st = rag_drop_gone(a->r, whole, a->opt, &a->report->n_gone, a->err);
+    rotor_status st;
+    if (base_path_kind_of(whole) != BASE_PATH_DIR)
+        st = rag_scan(a->r, whole, a->opt, add_file, a, a->err);
+    else if (a->opt->n_include || a->opt->n_exclude)
+        st = add_folder(a, whole);
+    else
+        st = add_folder_as_before(a, whole);
     base_free(whole);
     return st;
 }
@@ -488,6 +517,72 @@ rotor_status rag_add(rag *r, const char *const *paths, size_t n_paths, const rag
     if (st != ROTOR_OK) rag_db_rollback(r->db);
     base_buf_free(&a.bytes);
     rag_rows_free(&a.lost);
+    return st;
+}
+
+/* ==== Notes =================================================================================== */
+
+/* The first line with something in it, without the marks of a heading, at most 80 bytes. */
+static char *first_line(base_str text) {
+    enum { MOST = 80 };
+    size_t begin = 0;
+    while (begin < text.n && strchr("# \t\r\n", text.p[begin])) begin++;
+    const char *nl = memchr(text.p + begin, '\n', text.n - begin);
+    size_t n = (nl ? (size_t)(nl - text.p) : text.n) - begin;
+    if (n > MOST)
+        for (n = MOST; n && ((unsigned char)text.p[begin + n] & 0xC0) == 0x80;) n--;
+    while (n && strchr(" \t\r", text.p[begin + n - 1])) n--;
+    return base_strndup(text.p + begin, n);
+}
+
+static void name_note(char path[RAG_NOTE_PATH], const uint8_t hash[RAG_HASH]) {
+    size_t n = (size_t)snprintf(path, RAG_NOTE_PATH, RAG_NOTE_PREFIX);
+    for (size_t i = 0; i < 8; i++)
+        n += (size_t)snprintf(path + n, RAG_NOTE_PATH - n, "%02x", hash[i]);
+}
+
+static rotor_status put_note(adder *a, const char *title, rag_db_file *f,
+                             char path[RAG_NOTE_PATH]) {
+    base_buf all = {0};
+    base_buf_puts(&all, title);
+    base_buf_append(&all, "", 1);
+    base_buf_append(&all, a->bytes.data, a->bytes.len);
+    if (all.failed) return base_fail_nomem(a->err, "adding a note");
+    base_sha256(all.data, all.len, f->hash);
+    base_buf_free(&all);
+    name_note(path, f->hash);
+    ROTOR_TRY(put_row(a, path, f, "ok", ""));
+    return add_text(a, f->id, path, title, RAG_FORM_MARKDOWN);
+}
+
+static rotor_status note(adder *a, const char *title, base_str text, char path[RAG_NOTE_PATH]) {
+    int64_t model = 0;
+    rag_db_file f = {.node = {.kind = BASE_NODE_FILE, .size = text.n}, .pipeline = RAG_PIPELINE};
+    f.node.mtime_ns = f.node.ctime_ns = f.seen_ns = base_unix_s() * 1000000000;
+    base_buf_append(&a->bytes, text.n ? text.p : "", text.n);
+    if (a->bytes.failed) return base_fail_nomem(a->err, "adding a note");
+    ROTOR_TRY(rag_to_utf8(&a->bytes, "the note", a->err));
+    char *own = title && *title ? base_strdup(title)
+                                : first_line((base_str){a->bytes.data, a->bytes.len});
+    if (!own) return base_fail_nomem(a->err, "adding a note");
+    rotor_status st = *own ? choose_model(a, &model)
+                           : base_fail(a->err, ROTOR_E_ARG, "the note has nothing in it");
+    if (st == ROTOR_OK) st = put_note(a, own, &f, path);
+    if (st == ROTOR_OK) st = commit(a);
+    base_free(own);
+    a->report->n_indexed++;
+    return st == ROTOR_OK && model && a->r->embedder.embed ? embed_wanted(a, model) : st;
+}
+
+rotor_status rag_note(rag *r, const char *title, base_str text, char path[RAG_NOTE_PATH],
+                      rag_report *report, rotor_error *err) {
+    adder a;
+    rotor_error own = {0};
+    start(&a, r, NULL, report, err ? err : &own);
+    a.err->code = ROTOR_OK;
+    const rotor_status st = note(&a, title, text, path);
+    if (st != ROTOR_OK) rag_db_rollback(r->db);
+    base_buf_free(&a.bytes);
     return st;
 }
 

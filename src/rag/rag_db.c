@@ -440,6 +440,17 @@ rotor_status rag_db_put_root(rag_db *db, const char *path, const char *globs, ro
                       "ss", path, globs);
 }
 
+rotor_status rag_db_get_root(rag_db *db, const char *path, base_buf *globs, rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    ROTOR_TRY(rag_sql_get(&db->sql, &s, "SELECT v FROM meta WHERE k='root:'||?", err));
+    ROTOR_TRY(rag_sql_bind(&db->sql, s, err, "s", path));
+    ROTOR_TRY(rag_sql_step(&db->sql, s, &row, err));
+    if (row) base_buf_puts(globs, rag_col_text(s, 0));
+    rag_sql_reset(s);
+    return globs->failed ? base_fail_nomem(err, "reading a store") : ROTOR_OK;
+}
+
 rotor_status rag_db_delete_root(rag_db *db, const char *path, rotor_error *err) {
     if (!path) return rag_sql_do(&db->sql, err, "DELETE FROM meta WHERE k LIKE 'root:%'", "");
     return rag_sql_do(&db->sql, err,
@@ -517,6 +528,32 @@ rotor_status rag_db_delete_key(rag_db *db, const char *key, size_t *n, rotor_err
     ROTOR_TRY(rag_sql_do(&db->sql, err, "DELETE FROM doc WHERE key=? AND key<>''", "s", key));
     *n = rag_sql_changed(&db->sql);
     return ROTOR_OK;
+}
+
+rotor_status rag_db_each_doc_of(rag_db *db, int64_t file,
+                                rotor_status (*fn)(void *user, const rag_db_doc *doc,
+                                                   base_str text),
+                                void *user, rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    ROTOR_TRY(rag_sql_get(&db->sql, &s,
+                          "SELECT d.id,d.key,d.title,d.meta,d.line,d.hash,t.text FROM doc d"
+                          " JOIN doc_text t ON t.doc_id=d.id WHERE d.file_id=? ORDER BY d.id",
+                          err));
+    rotor_status st = rag_sql_bind(&db->sql, s, err, "i", file);
+    if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);
+    for (; st == ROTOR_OK && row; st = st == ROTOR_OK ? rag_sql_step(&db->sql, s, &row, err) : st) {
+        rag_db_doc d = {.id = rag_col_int(s, 0),
+                        .file = file,
+                        .key = rag_col_text(s, 1),
+                        .title = rag_col_text(s, 2),
+                        .meta = rag_col_text(s, 3),
+                        .line = (uint32_t)rag_col_int(s, 4)};
+        take_hash(s, 5, d.hash);
+        st = fn(user, &d, rag_col_blob(s, 6));
+    }
+    rag_sql_reset(s);
+    return st;
 }
 
 rotor_status
@@ -644,6 +681,35 @@ rotor_status rag_db_each_chunk(rag_db *db, rotor_status (*fn)(void *user, const 
                                 .ord = (uint32_t)rag_col_int(s, 2),
                                 .n_words = (uint32_t)rag_col_int(s, 3),
                                 .terms = rag_col_blob(s, 4)};
+        st = fn(user, &c);
+    }
+    rag_sql_reset(s);
+    return st;
+}
+
+rotor_status rag_db_each_chunk_of(rag_db *db, int64_t doc,
+                                  rotor_status (*fn)(void *user, const rag_db_chunk *c), void *user,
+                                  rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    ROTOR_TRY(rag_sql_get(&db->sql, &s,
+                          "SELECT id,ord,heading,byte_begin,byte_end,line,last_line,page,last_page,"
+                          "n_tok FROM chunk WHERE doc_id=? ORDER BY ord",
+                          err));
+    rotor_status st = rag_sql_bind(&db->sql, s, err, "i", doc);
+    if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);
+    for (; st == ROTOR_OK && row; st = st == ROTOR_OK ? rag_sql_step(&db->sql, s, &row, err) : st) {
+        const rag_db_chunk c = {.id = rag_col_int(s, 0),
+                                .doc = doc,
+                                .ord = (uint32_t)rag_col_int(s, 1),
+                                .heading = rag_col_text(s, 2),
+                                .begin = (uint64_t)rag_col_int(s, 3),
+                                .end = (uint64_t)rag_col_int(s, 4),
+                                .line = (uint32_t)rag_col_int(s, 5),
+                                .last_line = (uint32_t)rag_col_int(s, 6),
+                                .page = (uint32_t)rag_col_int(s, 7),
+                                .last_page = (uint32_t)rag_col_int(s, 8),
+                                .n_tok = (uint32_t)rag_col_int(s, 9)};
         st = fn(user, &c);
     }
     rag_sql_reset(s);
@@ -818,6 +884,42 @@ rotor_status rag_db_each_vector(rag_db *db, int64_t model,
                 rag_col_blob(s, 3));
     rag_sql_reset(s);
     return st;
+}
+
+rotor_status rag_db_add_vector(rag_db *db, int64_t model, const uint8_t hash[RAG_HASH], float scale,
+                               base_str high, base_str low, rotor_error *err) {
+    const base_str name = {(const char *)hash, RAG_HASH};
+    return rag_sql_do(&db->sql, err,
+                      "INSERT OR IGNORE INTO vec(model_id,hash,scale,high,low) VALUES(?,?,?,?,?)",
+                      "ibdbb", model, &name, (double)scale, &high, &low);
+}
+
+rotor_status rag_db_each_vector_of(rag_db *db, int64_t model,
+                                   rotor_status (*fn)(void *user, const uint8_t hash[RAG_HASH],
+                                                      float scale, base_str high, base_str low),
+                                   void *user, rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    uint8_t hash[RAG_HASH];
+    ROTOR_TRY(rag_sql_get(&db->sql, &s,
+                          "SELECT hash,scale,high,low FROM vec WHERE model_id=?"
+                          " AND hash IN (SELECT hash FROM chunk)",
+                          err));
+    rotor_status st = rag_sql_bind(&db->sql, s, err, "i", model);
+    if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);
+    for (; st == ROTOR_OK && row; st = st == ROTOR_OK ? rag_sql_step(&db->sql, s, &row, err) : st) {
+        take_hash(s, 0, hash);
+        st = fn(user, hash, (float)rag_col_real(s, 1), rag_col_blob(s, 2), rag_col_blob(s, 3));
+    }
+    rag_sql_reset(s);
+    return st;
+}
+
+size_t rag_db_changes(rag_db *db) { return (size_t)rag_sql_changes(&db->sql); }
+
+rotor_status rag_db_shrink(rag_db *db, rotor_error *err) {
+    return rag_sql_run(&db->sql, "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);",
+                       err);
 }
 
 rotor_status rag_db_sweep(rag_db *db, rotor_error *err) {

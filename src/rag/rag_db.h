@@ -80,6 +80,8 @@ rotor_status rag_db_each_file(rag_db *db,
 /* globs: those of rag_add_options, a line each, + before one to include, - before one to exclude.
  */
 rotor_status rag_db_put_root(rag_db *db, const char *path, const char *globs, rotor_error *err);
+/* Appends its globs; nothing where it is no such folder. */
+rotor_status rag_db_get_root(rag_db *db, const char *path, base_buf *globs, rotor_error *err);
 /* NULL: all. */
 rotor_status rag_db_delete_root(rag_db *db, const char *path, rotor_error *err);
 rotor_status rag_db_each_root(rag_db *db,
@@ -104,6 +106,11 @@ rotor_status rag_db_touch_doc(rag_db *db, int64_t id, uint32_t line, int64_t run
 /* Documents of a file that were neither put nor touched in this run. */
 rotor_status rag_db_drop_stale(rag_db *db, int64_t file, int64_t run, size_t *n, rotor_error *err);
 rotor_status rag_db_delete_key(rag_db *db, const char *key, size_t *n, rotor_error *err);
+/* All documents of a file with their texts, for an export. */
+rotor_status rag_db_each_doc_of(rag_db *db, int64_t file,
+                                rotor_status (*fn)(void *user, const rag_db_doc *doc,
+                                                   base_str text),
+                                void *user, rotor_error *err);
 /* In order of id. */
 rotor_status
 rag_db_each_doc(rag_db *db, rotor_status (*fn)(void *user, const rag_db_doc *doc, const char *path),
@@ -131,6 +138,10 @@ rotor_status rag_db_each_term(rag_db *db, rotor_status (*fn)(void *user, uint32_
 /* In order of document and place: id, doc, ord, n_words and terms only. */
 rotor_status rag_db_each_chunk(rag_db *db, rotor_status (*fn)(void *user, const rag_db_chunk *c),
                                void *user, rotor_error *err);
+/* All of a document, in order: everything but n_words, hash and terms. */
+rotor_status rag_db_each_chunk_of(rag_db *db, int64_t doc,
+                                  rotor_status (*fn)(void *user, const rag_db_chunk *c), void *user,
+                                  rotor_error *err);
 /* Places and text of one; the strings of hit are new. */
 rotor_status rag_db_read_hit(rag_db *db, int64_t chunk, rag_hit *hit, rotor_error *err);
 /* The document's text from byte begin to end, appended. */
@@ -164,8 +175,20 @@ rotor_status rag_db_each_vector(rag_db *db, int64_t model,
                                 rotor_status (*fn)(void *user, int64_t chunk, float scale,
                                                    base_str high, base_str low),
                                 void *user, rotor_error *err);
+/* The same where that name has none yet. */
+rotor_status rag_db_add_vector(rag_db *db, int64_t model, const uint8_t hash[RAG_HASH], float scale,
+                               base_str high, base_str low, rotor_error *err);
+/* Each vector that a chunk has, once. */
+rotor_status rag_db_each_vector_of(rag_db *db, int64_t model,
+                                   rotor_status (*fn)(void *user, const uint8_t hash[RAG_HASH],
+                                                      float scale, base_str high, base_str low),
+                                   void *user, rotor_error *err);
 /* Vectors no chunk has, and those of models the store does not use. */
 rotor_status rag_db_sweep(rag_db *db, rotor_error *err);
+size_t rag_db_changes(rag_db *db); /* rows written or deleted since it was opened */
+/* Gives what is free in the file back to the disk, not inside a change; what others are reading
+ * just now is given back later. */
+rotor_status rag_db_shrink(rag_db *db, rotor_error *err);
 
 /* ---- Work under way -------------------------------------------------------------------------- */
 

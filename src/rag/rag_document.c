@@ -136,6 +136,9 @@ static rotor_status write_document(writer *w, int64_t run) {
     ROTOR_TRY(rag_db_put_doc(w->r->db, &d->row, d->text, run, w->err));
     w->line = d->row.line;
     w->report->n_docs++;
+    for (size_t i = 0; d->is_cut && i < d->n_passages; i++)
+        ROTOR_TRY(put_passage(w, &d->passages[i]));
+    if (d->is_cut) return ROTOR_OK;
     rotor_status st = rag_chunk(d->text, d->blocks, put_passage, w);
     if (st == ROTOR_E_NOMEM) base_fail_nomem(w->err, "cutting a document into passages");
     return st;
@@ -146,7 +149,7 @@ static rotor_status put_document(rag *r, rag_document *d, int64_t run, rag_repor
     uint8_t before[RAG_HASH];
     int64_t id;
     writer w = {.r = r, .d = d, .report = report, .err = err};
-    ROTOR_TRY(hash_document(d, err));
+    if (!d->is_cut) ROTOR_TRY(hash_document(d, err));
     ROTOR_TRY(rag_db_find_doc(r->db, d->row.file, d->row.key, &id, before, err));
     if (id && memcmp(before, d->row.hash, RAG_HASH) == 0)
         return rag_db_touch_doc(r->db, id, d->row.line, run, err);

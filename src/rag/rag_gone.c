@@ -69,6 +69,8 @@ static rotor_status look(void *user, const rag_db_name *n) {
     base_node now;
     const bool own = l->root && strcmp(n->path, l->root) == 0;
     if (l->root && !rag_is_under(n->path, l->root) && !(own && l->matching)) return ROTOR_OK;
+    if (!l->matching && strncmp(n->path, RAG_NOTE_PREFIX, strlen(RAG_NOTE_PREFIX)) == 0)
+        return ROTOR_OK; /* a note is in no file: it is not gone */
     l->n_under++;
     l->n_here += n->dev == l->dev;
     if (l->matching) return push(l->rows, n);
@@ -171,6 +173,21 @@ static rotor_status remove_one(rag *r, const char *what, size_t *n_removed, roto
                        "list %s shows what is there",
                        what, r->folder);
     *n_removed += n;
+    return st;
+}
+
+rotor_status rag_gc(rag *r, rag_gc_report *report, rotor_error *err) {
+    *report = (rag_gc_report){0};
+    ROTOR_TRY(rag_db_shrink(r->db, err)); /* what is in the log belongs to its size */
+    report->before_bytes = rag_db_bytes(r->db);
+    ROTOR_TRY(rag_db_begin(r->db, err));
+    const size_t before = rag_db_changes(r->db);
+    rotor_status st = rag_db_sweep(r->db, err);
+    report->n_vectors = rag_db_changes(r->db) - before;
+    if (st == ROTOR_OK) st = rag_db_commit(r->db, err);
+    if (st != ROTOR_OK) rag_db_rollback(r->db);
+    if (st == ROTOR_OK) st = rag_db_shrink(r->db, err);
+    report->after_bytes = rag_db_bytes(r->db);
     return st;
 }
 

@@ -40,8 +40,11 @@ typedef struct loader {
     uint64_t *packed_at;                    /* [n_chunks + 1] where each one's begin */
     base_buf names;                         /* bytes of terms */
     uint64_t *name_at; /* [n_terms + 1] where each name begins; equal to the next: no such number */
+    size_t n_named;    /* terms so far */
     size_t next;       /* vectors: slot to look at */
 } loader;
+
+enum { TERM_GAPS = 16, MISSING_TERMS = 1 << 16 }; /* numbers per term; and beside these */
 
 static bool grow(void *array, size_t n, size_t elem) {
     void **p = array;
@@ -72,8 +75,10 @@ static rotor_status take_doc(void *user, const rag_db_doc *d, const char *path) 
 static rotor_status take_term(void *user, uint32_t id, base_str t) {
     loader *l = user;
     rag_index *x = l->x;
-    if (id < x->n_terms || id >= (1u << 30)) /* numbers rise */
-        return base_fail(l->err, ROTOR_E_FORMAT, "a term has the number %u", id);
+    /* Numbers rise and are given one after another: memory is taken for few that are missing. */
+    if (id < x->n_terms || id > ++l->n_named * TERM_GAPS + MISSING_TERMS)
+        return base_fail(l->err, ROTOR_E_FORMAT, "the store is damaged: a term has the number %u",
+                         id);
     if (id + 2 > l->cap_terms) {
         l->cap_terms = (size_t)id * 2 + 1024;
         if (!grow(&l->name_at, l->cap_terms, sizeof *l->name_at))

@@ -96,6 +96,15 @@ void rag_ignore_free(rag_ignore *own);
 bool rag_ignores(const rag_ignore *own, const char *path, bool folder);
 size_t rag_path_length(const char *folder); /* with the '/' behind it */
 
+/* ---- Globs that are remembered (rag_globs.c) ------------------------------------------------- */
+
+/* Those of o, as rag_db_put_root takes them, behind what is in out. */
+rotor_status rag_globs_put(base_buf *out, const rag_add_options *o);
+/* first[*n], then those of the text that have this sign and are not among them: [*n], new, words
+ * borrowed. NULL: no memory. They are words once both lists are made and the text is cut. */
+const char **rag_globs_of(const char *text, char sign, const char *const *first, size_t *n);
+void rag_globs_cut(char *text);
+
 /* ---- Files that are gone (rag_gone.c) -------------------------------------------------------- */
 
 typedef struct rag_row {
@@ -135,6 +144,9 @@ typedef struct rag_document {
     base_str text;            /* UTF-8 */
     const rag_blocks *blocks; /* of it */
     bool own_lines;           /* its lines are the file's lines; else all are row.line */
+    bool is_cut;              /* into these passages, and row.hash is known: blocks are not used */
+    const rag_passage *passages; /* [n_passages] in order */
+    size_t n_passages;           /* how many */
 } rag_document;
 /* Puts it in place of the one of that file and key, unless nothing has changed. */
 rotor_status rag_put_document(rag *r, rag_document *d, int64_t run, rag_report *report,
@@ -177,6 +189,17 @@ rotor_status rag_judge(rag *r, base_str text, rag_mode mode, rag_hits *out, roto
  * hold until it ends. */
 rotor_status rag_search_here(rag *r, base_str query, const rag_query *opt, rag_hits *out,
                              rotor_error *err);
+
+/* rag_phrase.c: "these words" of a query, or -"these words". */
+typedef struct rag_phrase {
+    size_t begin, end; /* bytes of the query, with its marks */
+    base_str words;    /* between them */
+    bool without;      /* they are not to be there */
+} rag_phrase;
+/* The next one from byte `from` on; false: there is none. */
+bool rag_next_phrase(base_str query, size_t from, rag_phrase *out);
+/* Of *allowed (new where it is NULL) only the passages that every phrase of the query leaves. */
+rotor_status rag_keep_phrases(rag *r, base_str query, uint8_t **allowed, rotor_error *err);
 
 /* rag_filter.c: which passages the conditions leave; new array of n_chunks, or NULL for all. */
 rotor_status rag_filter(const rag_index *x, const char *const *filter, size_t n, uint8_t **out,

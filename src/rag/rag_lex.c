@@ -8,12 +8,13 @@
  * A document's tf is the sum over its passages; title and headings, which every passage carries,
  * count once.
  */
-#include "rag/rag_index.h"
+#include "rag/rag_internal.h"
 #include "rag/rag_words.h"
 
 #include <math.h>
 
 static const float K1 = 1.5f, B = 0.75f, HEAD = 2.0f, LONGER = 0.3f, SHORT = 5;
+static const float QUOTED = 1.5f; /* a quoted word counts so often */
 static const float CHANCE = 0.1f, CHANCE_FIRST = 0.9f, FEW = 100; /* of rag_lex_match */
 
 /* ==== Queries ================================================================================= */
@@ -25,6 +26,7 @@ typedef struct parser {
     bool whole;         /* of documents */
     bool without;       /* in a -word */
     bool keep_stops;    /* nothing else is left */
+    float count;        /* that a word adds */
 } parser;
 
 /* Among at least so many units. */
@@ -57,12 +59,12 @@ static rotor_status take_term(void *user, const rag_term *t) {
     if (id == UINT32_MAX && t->extra) return ROTOR_OK; /* its parts stand for it */
     for (size_t i = 0; id != UINT32_MAX && i < q->n; i++)
         if (q->terms[i].id == id && q->terms[i].without == p->without) {
-            q->terms[i].count += 1;
+            q->terms[i].count += p->count;
             return ROTOR_OK;
         }
     if (q->n == RAG_MAX_QUERY_TERMS) return ROTOR_OK;
     q->terms[q->n++] = (rag_lex_term){.id = id,
-                                      .count = 1,
+                                      .count = p->count,
                                       .idf = idf_of(p, id, 0),
                                       .gate = asks(t->t) ? 0 : idf_of(p, id, 1000),
                                       .without = p->without};
@@ -95,6 +97,19 @@ static rotor_status parse(parser *p, base_str text) {
     return ROTOR_OK;
 }
 
+/* What stands in quotation marks is no -word, and counts more. */
+static rotor_status parse_phrases(parser *p, base_str text) {
+    rag_phrase f;
+    size_t at = 0;
+    for (; rag_next_phrase(text, at, &f); at = f.end) {
+        ROTOR_TRY(parse(p, (base_str){text.p + at, f.begin - at}));
+        p->count = QUOTED;
+        if (!f.without) ROTOR_TRY(rag_terms_of(f.words, take_term, p));
+        p->count = 1;
+    }
+    return parse(p, (base_str){text.p + at, text.n - at});
+}
+
 static bool wants_something(const rag_lex_query *q) {
     for (size_t i = 0; i < q->n; i++)
         if (!q->terms[i].without) return true;
@@ -102,14 +117,14 @@ static bool wants_something(const rag_lex_query *q) {
 }
 
 rotor_status rag_lex_parse(rag_lex_query *q, const rag_index *x, base_str text, bool whole) {
-    parser p = {.q = q, .x = x, .units = whole ? x->n_docs : x->n_chunks, .whole = whole};
+    parser p = {.q = q, .x = x, .units = whole ? x->n_docs : x->n_chunks, .whole = whole, .count = 1};
     q->n = 0;
     q->has_code = false;
-    ROTOR_TRY(parse(&p, text));
+    ROTOR_TRY(parse_phrases(&p, text));
     if (wants_something(q)) return ROTOR_OK;
     q->n = 0;
     p.keep_stops = true;
-    return parse(&p, text);
+    return parse_phrases(&p, text);
 }
 
 /* ==== Scores ================================================================================== */

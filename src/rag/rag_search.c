@@ -382,6 +382,7 @@ rotor_status rag_search_here(rag *r, base_str query, const rag_query *opt, rag_h
     memset(out, 0, sizeof *out);
     limited.k = BASE_MIN(opt->k, (size_t)RAG_LEG);
     rotor_status st = rag_filter(&r->x, opt->filter, opt->n_filter, &allowed, err);
+    if (st == ROTOR_OK && opt->quoted) st = rag_keep_phrases(r, query, &allowed, err);
     q.allowed = allowed;
     if (st == ROTOR_OK) st = search(r, query, &limited, &q, out, err);
     rag_ask_free(&q);
@@ -393,10 +394,12 @@ rotor_status rag_search_here(rag *r, base_str query, const rag_query *opt, rag_h
 /* All that is read is of one state of the database, whoever changes it meanwhile. */
 rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *out,
                         rotor_error *err) {
+    rag_query exact = *opt;
+    exact.quoted = true;
     memset(out, 0, sizeof *out);
     rotor_status st = rag_db_look(r->db, err);
     if (st == ROTOR_OK) st = rag_sync(r, err);
-    if (st == ROTOR_OK) st = rag_search_here(r, query, opt, out, err);
+    if (st == ROTOR_OK) st = rag_search_here(r, query, &exact, out, err);
     rag_db_look_end(r->db);
     return st;
 }

@@ -136,29 +136,12 @@ static void forget(followed *f) {
     base_free(f->list[1]);
 }
 
-static bool named(const char *const *list, size_t n, const char *word, size_t length) {
-    for (size_t i = 0; i < n; i++)
-        if (strncmp(list[i], word, length) == 0 &&
-            (list[i][length] == 0 || list[i][length] == '\n'))
-            return true;
-    return false;
-}
-
-/* Words of the caller, then those remembered with a sign before them; f->globs is cut into lines.
- */
+/* Words of the caller, then those remembered with a sign before them. */
 static rotor_status take_globs(watcher *w, followed *f, int which, char sign) {
     const rag_add_options *o = &w->opt->add;
-    const char *const *more = which ? o->exclude : o->include;
-    size_t n = which ? o->n_exclude : o->n_include, cap = n;
-    for (const char *at = f->globs; *at; at++) cap += *at == '\n';
-    const char **list = base_alloc_array(cap + 1, sizeof *list);
+    size_t n = which ? o->n_exclude : o->n_include;
+    const char **list = rag_globs_of(f->globs, sign, which ? o->exclude : o->include, &n);
     if (!list) return base_fail_nomem(w->err, "watching");
-    for (size_t i = 0; i < n; i++) list[i] = more[i];
-    for (char *at = f->globs; *at;) {
-        const size_t length = strcspn(at, "\n");
-        if (*at == sign && !named(list, n, at + 1, length - 1)) list[n++] = at + 1;
-        at += length + (at[length] == '\n');
-    }
     f->list[which] = list;
     if (which)
         f->opt.exclude = list, f->opt.n_exclude = n;
@@ -185,8 +168,7 @@ static rotor_status follow(watcher *w, const char *path, const char *globs) {
     if (!f->path || !f->remembered || !f->globs) return base_fail_nomem(w->err, "watching");
     ROTOR_TRY(take_globs(w, f, 0, '+'));
     ROTOR_TRY(take_globs(w, f, 1, '-'));
-    for (char *at = f->globs; *at; at++)
-        if (*at == '\n') *at = 0; /* for the lists; their words lie between */
+    rag_globs_cut(f->globs);
     return ROTOR_OK;
 }
 

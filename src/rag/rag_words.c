@@ -94,13 +94,14 @@ typedef struct reader {
     rag_term_fn fn;       /* takes the terms */
     void *user;           /* of fn */
     uint32_t word;        /* number of the next word */
+    bool as_written;      /* not stemmed */
 } reader;
 
 static rotor_status give(reader *r, pen *p, bool extra) {
     rag_term t = {.word = r->word, .extra = extra};
     if (!p->n) return ROTOR_OK;
     t.stop = p->plain && !extra && is_stop(p->s, p->n);
-    if (p->plain && !extra && p->n >= 3) p->n = rag_stem(p->s, p->n);
+    if (p->plain && !extra && p->n >= 3 && !r->as_written) p->n = rag_stem(p->s, p->n);
     t.t = (base_str){p->s, p->n};
     return r->fn(r->user, &t);
 }
@@ -194,9 +195,13 @@ static rotor_status take_wide(reader *r) {
     return ROTOR_OK;
 }
 
-rotor_status rag_terms_of(base_str text, rag_term_fn fn, void *user) {
+static rotor_status read_words(base_str text, bool as_written, rag_term_fn fn, void *user) {
     if (!text.n) return ROTOR_OK; /* p may be NULL */
-    reader r = {.at = text.p, .end = text.p + text.n, .fn = fn, .user = user};
+    reader r = {.at = text.p,
+                .end = text.p + text.n,
+                .fn = fn,
+                .user = user,
+                .as_written = as_written};
     while (r.at < r.end) {
         int n;
         const letter k = kind_of(peek(&r, r.at, &n));
@@ -208,6 +213,14 @@ rotor_status rag_terms_of(base_str text, rag_term_fn fn, void *user) {
             r.at += n;
     }
     return ROTOR_OK;
+}
+
+rotor_status rag_terms_of(base_str text, rag_term_fn fn, void *user) {
+    return read_words(text, false, fn, user);
+}
+
+rotor_status rag_words_of(base_str text, rag_term_fn fn, void *user) {
+    return read_words(text, true, fn, user);
 }
 
 /* ==== Lengths ================================================================================= */

@@ -21,6 +21,9 @@ typedef rotor_status (*rag_term_fn)(void *user, const rag_term *term);
 /* Calls fn for every term; ends early with what fn fails with. Any bytes are fine. */
 rotor_status rag_terms_of(base_str text, rag_term_fn fn, void *user);
 
+/* The same words as they are written, but for case and accents: none is stemmed. */
+rotor_status rag_words_of(base_str text, rag_term_fn fn, void *user);
+
 /* Tokens a WordPiece vocabulary makes of a text, about; no vocabulary is asked, so that chunks do
  * not depend on the model they are embedded with. */
 size_t rag_tokens_about(base_str text);

@@ -340,3 +340,56 @@ def test_names_do_not_speak_to_the_terminal(rotor, tmp_path):
         assert "\x1b" not in r.stdout + r.stderr
     assert "a?[2J?fake.md" in told[1].stdout and len(told[1].stdout.splitlines()) == 1
     assert "A heron" in told[2].stdout
+
+
+def test_a_folder_keeps_its_globs_until_there_are_new_ones(rotor, store, notes):
+    add = lambda *more: rotor("rag", "add", store, notes, "--no-embed", *more)
+    paths = lambda: [os.path.basename(r["path"]) for r in rows(rotor("rag", "list", store, "--json").stdout)]
+    kept = lambda: sqlite3.connect(store / "rag.db").execute("SELECT v FROM meta WHERE k LIKE 'root:%'").fetchone()[0]
+    add("--exclude", "*.txt", "--exclude", "x*")
+    assert paths() == ["deck.md"] and kept() == "-*.txt\n-x*\n"
+    (notes / "more.md").write_text("More of it.\n")
+    (notes / "xylophone.md").write_text("Not this.\n")
+    add()
+    assert paths() == ["deck.md", "more.md"] and kept() == "-*.txt\n-x*\n"
+    add("--include", "*.txt")                                           # in place of both
+    assert paths() == ["deck.md", "keeper.txt", "more.md"] and kept() == "+*.txt\n"
+
+
+@pytest.mark.parametrize("number", [2**20 + 2**10, 2**30 - 2, 2**31, 2**33, -1])
+def test_a_term_with_a_number_that_cannot_be(rotor, store, notes, number):
+    """Memory is asked for as many numbers as there may be: one of the database's that is far off is damage."""
+    rotor("rag", "add", store, notes, "--no-embed")
+    with sqlite3.connect(store / "rag.db") as db:
+        db.execute("UPDATE term SET id=? WHERE id=(SELECT max(id) FROM term)", (number,))
+    r = rotor("rag", "search", store, "keeper", "--no-embed", status=1)
+    assert "damaged" in r.stderr and "number %d" % number in r.stderr
+
+
+def test_quoted_words_stand_there_in_order(rotor, store, notes):
+    (notes / "other.md").write_text("# The battery of guns\n\nKeeper, old as he is, climbs.\n\nIt lasts: nine, hours ten. ŽLUŤOUČKÝ kůň!\n")
+    (notes / "cans.txt").write_text("The old keepers climb. Charge lasts nine hour. A 5\" x 7\" screen, keeper old.\n")
+    rotor("rag", "add", store, notes, "--no-embed")
+    names = lambda q: sorted(os.path.basename(h["path"]) for h in found(rotor, store, q, "--plain", status=None))
+    assert names("old keeper") == ["cans.txt", "keeper.txt", "other.md"]
+    assert names('"old keeper"') == ["keeper.txt"] == names('“old keeper”') == names('the "Old KEEPER" of deck')
+    assert names('"keeper old"') == ["cans.txt", "other.md"]             # what stands between counts for nothing
+    assert names('"nine hours"') == ["deck.md", "other.md"] and names('"nine hour"') == ["cans.txt"]
+    assert names('"battery of guns"') == ["other.md"]                    # a heading; and stop words count inside
+    assert names('"zlutoucky kun"') == ["other.md"] and names('"E-4012"') == ["keeper.txt"] == names('"code E-4012"')
+    assert names('keeper -"old keeper"') == ["cans.txt", "other.md"]
+    assert names('"old keeper" "lights the lamp"') == ["keeper.txt"] and names('"old keeper" "nine hours"') == []
+    assert names('"old keeper" -lamp') == [] == names('"no such thing"') == names('"keeper zebra"')
+    for unclosed in ('"old keeper', 'old keeper"', '5" keeper 7"', '"" keeper', '" " keeper', '"', '-"'):
+        assert set(names(unclosed)) >= ({"keeper.txt"} if "keeper" in unclosed else set()), unclosed
+
+
+def test_quoted_words_hold_for_meaning_too(rotor, store, notes):
+    """A passage without them is not let in by its vector; a question that is asked may be answered without."""
+    rotor("rag", "add", store, notes, "--embed-model", STORY)
+    both = found_by_meaning = [h["path"] for h in rows(rotor("rag", "search", store, '"old keeper"', "--json").stdout)]
+    assert both == [str(notes / "keeper.txt")]
+    found_by_meaning = rows(rotor("rag", "search", store, '"old keeper"', "--json", "--mode", "vector").stdout)
+    assert [h["path"] for h in found_by_meaning] == [str(notes / "keeper.txt")]
+    r = json.loads(rotor("rag", "ask", store, 'what does "battery charging" say?', "--no-answer", "--gate", "always", "--json").stdout)
+    assert r["sources"]

@@ -37,6 +37,16 @@ def ask(rotor, store, question, *more, status=0, **env):
     return json.loads(rotor("rag", "ask", store, question, "--json", *more, status=status, env=env).stdout)
 
 
+def test_the_model_for_stories_says_what_it_is(rotor, store, notes):
+    """The one inside the program answers nothing; one that was named is not spoken of."""
+    question, inside = "how long does a charge last?", {"ROTOR_MODEL": ""}
+    said = rotor("rag", "ask", store, question, "-n", "1", env=inside).stderr
+    assert said.count("tells stories") == 1 and "rotor pull bitnet-2b4t" in said
+    assert "tells stories" not in rotor("rag", "ask", store, question, "-n", "1").stderr
+    assert "tells stories" not in rotor("rag", "ask", store, question, "--no-answer", env=inside).stderr
+    assert rotor("chat", "--rag", store, "-n", "1", input="charge?\n", env=inside).stderr.count("tells stories") == 1
+
+
 # ---- Answers ---------------------------------------------------------------------------------------------------------
 
 
