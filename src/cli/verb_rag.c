@@ -148,13 +148,14 @@ static int rag_note(job *j) {
 
 static int end_move(const job *j, const char *file, const char *done, const rotor_rag_report *r) {
     if (cli_on(j->a, OPT_JSON))
-        return cli_json_print(
-            j->a, json_pack("{s:o,s:I,s:I,s:I,s:I}", "file", text_of(file), "files",
-                            (json_int_t)r->n_indexed, "documents", (json_int_t)r->n_docs,
-                            "passages", (json_int_t)r->n_chunks, "vectors",
-                            (json_int_t)r->n_vectors));
-    cli_log(j->a, BASE_LOG_INFO, "%s: %llu files, %llu documents, %llu passages and %llu vectors %s",
-            file, (unsigned long long)r->n_indexed, (unsigned long long)r->n_docs,
+        return cli_json_print(j->a,
+                              json_pack("{s:o,s:I,s:I,s:I,s:I}", "file", text_of(file), "files",
+                                        (json_int_t)r->n_indexed, "documents",
+                                        (json_int_t)r->n_docs, "passages", (json_int_t)r->n_chunks,
+                                        "vectors", (json_int_t)r->n_vectors));
+    cli_log(j->a, BASE_LOG_INFO,
+            "%s: %llu files, %llu documents, %llu passages and %llu vectors %s", file,
+            (unsigned long long)r->n_indexed, (unsigned long long)r->n_docs,
             (unsigned long long)r->n_chunks, (unsigned long long)r->n_vectors, done);
     return CLI_DONE;
 }
@@ -190,10 +191,10 @@ static int rag_gc(job *j) {
     if (st == ROTOR_OK) st = rotor_rag_gc(j->r, &r, &err);
     if (st != ROTOR_OK) return cli_status(j->a, st, &err);
     if (cli_on(j->a, OPT_JSON))
-        return cli_json_print(j->a, json_pack("{s:I,s:I,s:I}", "vectors_dropped",
-                                              (json_int_t)r.n_vectors, "bytes_before",
-                                              (json_int_t)r.before_bytes, "bytes",
-                                              (json_int_t)r.after_bytes));
+        return cli_json_print(j->a,
+                              json_pack("{s:I,s:I,s:I}", "vectors_dropped", (json_int_t)r.n_vectors,
+                                        "bytes_before", (json_int_t)r.before_bytes, "bytes",
+                                        (json_int_t)r.after_bytes));
     cli_log(j->a, BASE_LOG_INFO, "%llu vectors of no passage dropped; %s, it was %s",
             (unsigned long long)r.n_vectors, cli_bytes(r.after_bytes, after),
             cli_bytes(r.before_bytes, before));
@@ -469,10 +470,12 @@ static int rag_eval(job *j) {
 static const struct {
     const char *name;  /* as typed */
     int (*run)(job *); /* exit status */
-} words[] = {{"add", rag_add},       {"search", rag_search},   {"ask", cli_rag_ask},
-             {"list", rag_list},     {"remove", rag_remove},   {"eval", rag_eval},
-             {"status", rag_status}, {"reembed", rag_reembed}, {"verify", rag_verify},
-             {"watch", rag_watch},   {"note", rag_note},       {"export", rag_export},
+} words[] = {{"add", rag_add},       {"search", rag_search},
+             {"ask", cli_rag_ask},   {"list", rag_list},
+             {"remove", rag_remove}, {"eval", rag_eval},
+             {"status", rag_status}, {"reembed", rag_reembed},
+             {"verify", rag_verify}, {"watch", rag_watch},
+             {"note", rag_note},     {"export", rag_export},
              {"import", rag_import}, {"gc", rag_gc}};
 
 static const char *word_at(const void *ctx, size_t i) {

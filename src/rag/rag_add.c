@@ -562,8 +562,8 @@ static rotor_status note(adder *a, const char *title, base_str text, char path[R
     base_buf_append(&a->bytes, text.n ? text.p : "", text.n);
     if (a->bytes.failed) return base_fail_nomem(a->err, "adding a note");
     ROTOR_TRY(rag_to_utf8(&a->bytes, "the note", a->err));
-    char *own = title && *title ? base_strdup(title)
-                                : first_line((base_str){a->bytes.data, a->bytes.len});
+    char *own =
+        title && *title ? base_strdup(title) : first_line((base_str){a->bytes.data, a->bytes.len});
     if (!own) return base_fail_nomem(a->err, "adding a note");
     rotor_status st = *own ? choose_model(a, &model)
                            : base_fail(a->err, ROTOR_E_ARG, "the note has nothing in it");

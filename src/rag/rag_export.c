@@ -7,12 +7,12 @@
 #include "rag/rag_move.h"
 
 typedef struct writer {
-    rag *r;               /* store */
-    rag_report *report;   /* counts */
-    base_out out;         /* the file */
-    base_sha256_run sum;  /* of what is written */
-    base_buf body;        /* of the record at hand */
-    rotor_error *err;     /* where messages go */
+    rag *r;              /* store */
+    rag_report *report;  /* counts */
+    base_out out;        /* the file */
+    base_sha256_run sum; /* of what is written */
+    base_buf body;       /* of the record at hand */
+    rotor_error *err;    /* where messages go */
 } writer;
 
 static rotor_status put_bytes(writer *w, const void *p, size_t n) {

@@ -117,7 +117,8 @@ static bool wants_something(const rag_lex_query *q) {
 }
 
 rotor_status rag_lex_parse(rag_lex_query *q, const rag_index *x, base_str text, bool whole) {
-    parser p = {.q = q, .x = x, .units = whole ? x->n_docs : x->n_chunks, .whole = whole, .count = 1};
+    parser p = {
+        .q = q, .x = x, .units = whole ? x->n_docs : x->n_chunks, .whole = whole, .count = 1};
     q->n = 0;
     q->has_code = false;
     ROTOR_TRY(parse_phrases(&p, text));

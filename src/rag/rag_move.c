@@ -213,8 +213,8 @@ rotor_status rag_move_read(base_str bytes, const rag_move_sink *to, rotor_error 
     if (bytes.n < RAG_MOVE_HEAD + RAG_HASH)
         return base_fail(err, ROTOR_E_FORMAT, "damaged: it is too short");
     reader r = {.to = to, .err = err};
-    const rotor_status st = records(
-        &r, (base_str){bytes.p + RAG_MOVE_HEAD, bytes.n - RAG_MOVE_HEAD - RAG_HASH});
+    const rotor_status st =
+        records(&r, (base_str){bytes.p + RAG_MOVE_HEAD, bytes.n - RAG_MOVE_HEAD - RAG_HASH});
     base_free(r.list);
     return r.why ? base_fail(err, ROTOR_E_FORMAT, "damaged: %s", r.why) : st;
 }

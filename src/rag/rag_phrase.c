@@ -13,7 +13,8 @@
 
 /* Bytes of the quotation mark that stands there; 0: none. Typographic ones say what they are. */
 static size_t mark_at(base_str s, size_t at, bool *opens, bool *closes) {
-    static const char *const open[] = {"\xE2\x80\x9C", "\xE2\x80\x9E"}, *const close = "\xE2\x80\x9D";
+    static const char *const open[] = {"\xE2\x80\x9C", "\xE2\x80\x9E"}, *const close =
+                                                                            "\xE2\x80\x9D";
     *opens = *closes = s.p[at] == '"';
     if (*opens) return 1;
     if (s.n - at < 3) return 0;
@@ -68,14 +69,14 @@ bool rag_next_phrase(base_str s, size_t from, rag_phrase *out) {
 /* ==== In a passage ============================================================================ */
 
 typedef struct sought {
-    rag *r;             /* store */
-    base_buf words;     /* "\nold\nkeeper\n" */
-    rag_lex_query stem; /* one of its words, for rag_lex_leaves_out */
+    rag *r;                            /* store */
+    base_buf words;                    /* "\nold\nkeeper\n" */
+    rag_lex_query stem;                /* one of its words, for rag_lex_leaves_out */
     uint32_t ids[RAG_MAX_QUERY_TERMS]; /* [n] of their terms */
-    size_t n;           /* how many; the words behind them are looked at in the text alone */
-    bool nowhere;       /* one of them is in no passage */
-    base_buf text;      /* of the passage, likewise */
-    rotor_error *err;   /* where messages go */
+    size_t n;         /* how many; the words behind them are looked at in the text alone */
+    bool nowhere;     /* one of them is in no passage */
+    base_buf text;    /* of the passage, likewise */
+    rotor_error *err; /* where messages go */
 } sought;
 
 static rotor_status put_word(void *user, const rag_term *t) {

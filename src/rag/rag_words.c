@@ -197,11 +197,8 @@ static rotor_status take_wide(reader *r) {
 
 static rotor_status read_words(base_str text, bool as_written, rag_term_fn fn, void *user) {
     if (!text.n) return ROTOR_OK; /* p may be NULL */
-    reader r = {.at = text.p,
-                .end = text.p + text.n,
-                .fn = fn,
-                .user = user,
-                .as_written = as_written};
+    reader r = {
+        .at = text.p, .end = text.p + text.n, .fn = fn, .user = user, .as_written = as_written};
     while (r.at < r.end) {
         int n;
         const letter k = kind_of(peek(&r, r.at, &n));

@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     rag_corpus_line l;
     rotor_error err = {0};
-    const rotor_status st = rag_read_line((base_str){size ? (const char *)data : "", size}, &l, &err);
+    const rotor_status st =
+        rag_read_line((base_str){size ? (const char *)data : "", size}, &l, &err);
     must(st == ROTOR_OK || (st == ROTOR_E_FORMAT && err.message[0]) || st == ROTOR_E_NOMEM);
     if (st != ROTOR_OK) return 0;
     must(l.key && l.title && l.text && l.meta);

@@ -10,8 +10,8 @@
 #include "rag/rag_words.h"
 
 typedef struct checker {
-    base_str text;  /* that is cut */
-    size_t at;      /* end of the last passage */
+    base_str text; /* that is cut */
+    size_t at;     /* end of the last passage */
 } checker;
 
 static void must(bool ok) {
