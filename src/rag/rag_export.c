@@ -142,14 +142,11 @@ static rotor_status put_store(writer *w) {
 rotor_status rag_export(rag *r, const char *path, rag_report *report, rotor_error *err) {
     writer w = {.r = r, .report = report, .err = err};
     memset(report, 0, sizeof *report);
-    const bool is_new = base_path_kind_of(path) == BASE_PATH_NONE;
-    if (is_new) ROTOR_TRY(base_make_private(path, err)); /* what replaces it is like it */
-    rotor_status st = base_out_open(&w.out, path, err);
+    rotor_status st = base_out_open_private(&w.out, path, err);
     if (st == ROTOR_OK) st = rag_db_look(r->db, err);
     if (st == ROTOR_OK) st = put_store(&w);
     rag_db_look_end(r->db);
     base_out_abort(&w.out);
     base_buf_free(&w.body);
-    if (st != ROTOR_OK && is_new) base_remove_file(path, NULL);
     return st;
 }

@@ -17,10 +17,7 @@ ROTOR = os.environ["ROTOR_BINARY"]
 QUESTIONS = ("how long does a charge last", "E-4012", "herons", "\"old keeper\" lamp", "price -deck")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sqlite_is_there(rotor):
-    if "sqlite: on" not in rotor("version").stdout:
-        pytest.skip("this build has no SQLite")
+pytestmark = pytest.mark.usefixtures("sqlite_is_there")
 
 
 @pytest.fixture
