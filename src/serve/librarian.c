@@ -5,6 +5,10 @@
  * thread serves waiting, and on the worker those who decode. So a call that searches waits in a
  * queue of its own while its connection sleeps, is made ready here, and goes on to the worker.
  *
+ * Streams that wait for it hear a comment now and then from a thread of its own, the ringer: what
+ * the librarian has in hand is in server.searching, and the ringer sends only under server.lock, so
+ * that a call which is no longer there is not touched.
+ *
  * Invariants: (L1) no other thread touches a shelf between start and end; (L2) a call in its queue
  * counts as waiting like the worker's, so that --max-queue bounds both; (L3) it ends before the
  * worker does, and every call it has taken was answered or handed on.
@@ -33,13 +37,32 @@ static void hand_on(serve_call *c) {
     base_mutex_unlock(s->lock);
 }
 
+/* The ringer does not touch it any more. */
+static void put_down(serve_call *c) {
+    serve_server *s = c->inside->s;
+    base_mutex_lock(s->lock);
+    s->searching = NULL;
+    base_mutex_unlock(s->lock);
+}
+
+/* A whole reply, or the end of a stream that the ringer has begun. */
+static void tell_fault(serve_call *c, const serve_fault *f) {
+    if (c->inside->streaming)
+        serve_refuse_waiting(c, f);
+    else
+        serve_call_fault(c, f);
+}
+
 static void make_ready(serve_call *c) {
     serve_fault f = {0};
-    if (!serve_prepare_rest(c, &f)) {
-        serve_call_fault(c, &f);
+    const bool ready = serve_prepare_rest(c, &f);
+    put_down(c);
+    if (!ready) {
+        tell_fault(c, &f);
         end(c);
         return;
     }
+    if (c->inside->streaming) c->req.stream = true;
     if (c->req.stream) serve_begin_stream(c);
     hand_on(c);
 }
@@ -57,15 +80,17 @@ static void refuse(serve_call *c, bool closing) {
         s->metrics.cancelled++;
         base_mutex_unlock(s->lock);
     }
-    serve_call_fault(c, &f);
+    tell_fault(c, &f);
     end(c);
 }
 
 static void serve_one(serve_call *c, bool closing) {
     if (closing || serve_call_left(c)) {
+        put_down(c);
         refuse(c, closing);
     } else if (c->inside->task) {
         c->inside->task(c);
+        put_down(c);
         end(c);
     } else {
         make_ready(c);
@@ -81,6 +106,7 @@ static serve_call *take(serve_server *s, bool *closing) {
         s->searches = c->inside->next;
         c->inside->next = NULL;
     }
+    s->searching = c;
     *closing = s->quit_searching;
     base_mutex_unlock(s->lock);
     return c;
@@ -91,8 +117,36 @@ static void run(void *server) {
     for (serve_call *c; (c = take(server, &closing));) serve_one(c, closing);
 }
 
+/* ==== The ringer ============================================================================== */
+
+static void ring(serve_call *c, uint64_t now) {
+    if (now - c->inside->last_us < c->inside->s->opt.ping_us) return;
+    c->inside->last_us = now;
+    serve_ping_early(c, ": searching\n\n");
+}
+
+static void ring_all(void *server) {
+    serve_server *s = server;
+    base_mutex_lock(s->lock);
+    while (!s->quit_searching) {
+        const uint64_t now = base_now_us();
+        if (s->searching) ring(s->searching, now);
+        for (serve_call *c = s->searches; c; c = c->inside->next) ring(c, now);
+        if (s->searching || s->searches)
+            base_cond_wait_us(s->wake, s->lock, s->opt.ping_us);
+        else
+            base_cond_wait(s->wake, s->lock);
+    }
+    base_mutex_unlock(s->lock);
+}
+
+/* ==== Beginning and end ======================================================================= */
+
 rotor_status serve_start_librarian(serve_server *s, rotor_error *err) {
-    if (!s->opt.n_shelves || base_thread_start(&s->librarian, run, s) == ROTOR_OK) return ROTOR_OK;
+    if (!s->opt.n_shelves) return ROTOR_OK;
+    if (base_thread_start(&s->librarian, run, s) == ROTOR_OK &&
+        base_thread_start(&s->ringer, ring_all, s) == ROTOR_OK)
+        return ROTOR_OK;
     return base_fail_nomem(err, "starting the server");
 }
 
@@ -103,4 +157,5 @@ void serve_end_librarian(serve_server *s) {
     base_cond_broadcast(s->wake);
     base_mutex_unlock(s->lock);
     base_thread_join(&s->librarian);
+    base_thread_join(&s->ringer);
 }

@@ -332,6 +332,7 @@ void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f) 
     const bool sleeps = c && !ok && c->inside->waking;
     const bool waits = sleeps || (c && !ok && c->inside->searches);
     if (sleeps) serve_wait_for_model(c);
+    if (waits) c->inside->may_stream = serve_may_stream(c);
     if ((ok || waits) && serve_submit(c, f)) {
         x->call = c;
         x->waits = waits;

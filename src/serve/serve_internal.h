@@ -19,8 +19,8 @@
  * A call belongs to two threads: its connection's and, once submitted, the worker's (before that,
  * of one that searches, the librarian's). What both touch is under inside->lock: bytes that wait to
  * be sent, and who is still interested. The connection sleeps (MHD suspends it) while there is
- * nothing to send. Whoever lets go last frees. Lock order: server.lock is never held together with
- * a call's.
+ * nothing to send. Whoever lets go last frees. Lock order: who holds a call's does not take
+ * server.lock.
  */
 #ifndef SERVE_INTERNAL_H
 #define SERVE_INTERNAL_H
@@ -133,12 +133,14 @@ struct serve_server {
     uint8_t (*keys)[32];       /* [opt.n_keys] digests of the keys, owned */
     serve_store *responses;    /* that clients may come back to, owned */
     base_thread *librarian;    /* reads the shelves; owned; NULL: there are none */
+    base_thread *ringer;       /* pings for those who wait for that; owned; NULL likewise */
     base_thread *worker;       /* owned */
     base_mutex *lock;          /* guards what follows */
     base_cond *wake;           /* something has come for the worker */
     rotor_error why;           /* SERVE_FAILED: of what */
     serve_call *queue;         /* submitted, not yet seen by the worker; oldest first */
     serve_call *searches;      /* submitted, not yet seen by the librarian; oldest first */
+    serve_call *searching;     /* what the librarian has in hand; NULL: nothing */
     bool quit_searching;       /* the librarian ends */
     uint32_t n_calls;          /* submitted, and not ended … */
     uint32_t n_waiting;        /* … of which not begun */
@@ -276,7 +278,10 @@ void serve_tend_models(serve_server *s, serve_call *calls);
 void serve_end_loading(serve_server *s);
 /* A call that is to be handed over though its model sleeps. */
 void serve_wait_for_model(serve_call *c);
-void serve_ping_waking(serve_call *c);
+/* Whether what it asks for is a stream, by the looks of its body. */
+bool serve_may_stream(const serve_call *c);
+/* A comment, where it is (may_stream), before anybody knows what will come. */
+void serve_ping_early(serve_call *c, const char *comment);
 /* It ends with a fault: a whole reply, or the end of a stream that has begun. */
 void serve_refuse_waiting(serve_call *c, const serve_fault *f);
 

@@ -387,17 +387,19 @@ static void run_again(serve_call *c) {
 
 void serve_wait_for_model(serve_call *c) {
     serve_inside *in = c->inside;
-    const json_t *stream = json_object_get(c->body, "stream");
     if (!in->generates || serve_wants_search(c)) in->task = run_again;
-    in->may_stream =
-        !in->task && (json_is_true(stream) || (c->dialect->streams && !json_is_false(stream)));
 }
 
-void serve_ping_waking(serve_call *c) {
+bool serve_may_stream(const serve_call *c) {
+    const json_t *stream = json_object_get(c->body, "stream");
+    return !c->inside->task &&
+           (json_is_true(stream) || (c->dialect->streams && !json_is_false(stream)));
+}
+
+void serve_ping_early(serve_call *c, const char *comment) {
     serve_inside *in = c->inside;
-    static const char comment[] = ": the model is being loaded\n\n";
     if (!in->may_stream) return;
     if (!in->streaming) serve_begin_stream(c);
     if (strcmp(c->dialect->stream_type, "text/event-stream") == 0)
-        serve_call_send(c, comment, sizeof comment - 1, false);
+        serve_call_send(c, comment, strlen(comment), false);
 }

@@ -233,7 +233,7 @@ static void look_after(worker *w) {
             cancel_jobs(c);
         } else if (in->waking && ping) {
             in->last_us = now;
-            serve_ping_waking(c);
+            serve_ping_early(c, ": the model is being loaded\n\n");
         } else if (c->req.stream && !in->waking && ping) {
             in->last_us = now;
             serve_emit(c, &(serve_event){.kind = SERVE_PING, .position = in->begun ? 0 : position});

@@ -212,6 +212,31 @@ def test_a_search_that_waits_keeps_nobody_waiting(server):
     assert len(done) == 6
 
 
+def test_streams_that_wait_for_a_search_say_so(server):
+    """The store is locked, as above; what comes behind the comments is an answer or an event with a fault, as ever."""
+    s = Server(BUILT_IN, "--rag", str(server.store) + ",notes", "--ping-ms", "20")
+    there, more = [], {"rag": {"store": "notes"}, "max_tokens": 4, "stream": True}
+    turns = [{"role": "user", "content": QUESTION}]
+    with open(server.store / "rag.db-shm", "r+b") as shm:
+        fcntl.lockf(shm, fcntl.LOCK_EX, 5, 123)
+        for path, body in (("/v1/rag/ask", {**more, "store": "notes", "question": QUESTION}),
+                           ("/v1/chat/completions", {**more, "messages": turns}),
+                           ("/v1/chat/completions", {**more, "messages": turns, "max_tokens": "many"})):
+            c = s.connect()
+            c.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            r = c.getresponse()  # while the search, or one before it, waits
+            assert r.status == 200 and r.getheader("Content-Type") == "text/event-stream"
+            assert r.read(26) == 2 * b": searching\n\n"
+            there.append((c, r))
+    asked, chatted, wrong = [r.read() for c, r in there]
+    assert list(events(asked)) and b"event: error" not in asked
+    assert chatted.endswith(b"data: [DONE]\n\n") and b"event: error" not in chatted
+    assert wrong.count(b"event: error\n") == 1 and b"max_tokens" in wrong
+    for c, r in there:
+        c.close()
+    assert s.stop() == 0
+
+
 def test_a_query_is_bounded(server):
     assert server.ask("/v1/rag/search", {"store": "notes", "query": "x " * 4096})["object"] == "rag.hits"
     told = server.ask("/v1/rag/search", {"store": "notes", "query": "x " * 4097}, 400)["error"]["message"]
