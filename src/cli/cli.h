@@ -102,6 +102,7 @@ typedef enum cli_opt {
     OPT_PREFIX_SIZE,
     OPT_PREFIX_MIN,
     OPT_PING_MS,
+    OPT_REQUEST_S,
     OPT_API_KEY,
     OPT_API_KEY_FILE,
     OPT_INSECURE,

@@ -244,6 +244,7 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->rag_budget_tok = (uint32_t)cli_int(a, OPT_BUDGET);
     o->strict_model = cli_on(a, OPT_STRICT_MODEL);
     o->ping_us = (uint32_t)cli_int(a, OPT_PING_MS) * 1000;
+    o->request_us = (uint64_t)cli_int(a, OPT_REQUEST_S) * 1000000;
     o->keep_volatile = cli_on(a, OPT_KEEP_VOLATILE);
     o->prefix_dir = cli_text(a, OPT_PREFIX_STORE);
     o->prefix_bytes = (uint64_t)cli_int(a, OPT_PREFIX_SIZE) << 20;

@@ -224,6 +224,7 @@ static serve_exchange *begin(serve_server *s, struct MHD_Connection *conn, const
     x->s = s;
     x->conn = conn;
     x->start_us = base_now_us();
+    serve_expect_body(x);
     serve_make_id(x->id, "req_");
     snprintf(x->method, sizeof x->method, "%s", method);
     serve_normal_path(url, x->path, sizeof x->path);
@@ -242,6 +243,7 @@ static bool refuse_at_once(const serve_exchange *x) {
 
 static void take_body(serve_exchange *x, const char *p, size_t n_bytes) {
     serve_fault f = {0};
+    serve_note_body(x, n_bytes);
     if (x->refused) return;
     if (x->body.len + n_bytes > x->s->opt.max_body_bytes) {
         too_large(x, &f);
@@ -275,6 +277,7 @@ static enum MHD_Result dispatch(serve_exchange *x) {
     char allow[48];
     const char *tail;
     x->dispatched = true;
+    serve_expect_nothing(x);
     if (x->refused) {
         serve_reply_fault(x, &x->fault);
         return x->replied ? MHD_YES : MHD_NO;
@@ -313,6 +316,7 @@ void serve_done(void *server, struct MHD_Connection *conn, void **exchange,
     (void)conn;
     if (!x) return;
     *exchange = NULL;
+    serve_expect_next(x);
     bool left = why != MHD_REQUEST_TERMINATED_COMPLETED_OK;
     if (x->call) {
         serve_inside *in = x->call->inside;

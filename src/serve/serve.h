@@ -50,9 +50,10 @@ typedef struct serve_options {
     uint32_t max_queue;                                   /* requests that wait for a place */
     uint32_t max_connections;                             /* sockets */
     size_t max_body_bytes;                                /* of a request */
-    uint32_t ping_us;                                     /* silence after which a stream says so */
-    uint32_t step_us;                                     /* rotor_batch_options.step_us */
-    uint64_t idle_us;           /* a model that is not used so long sleeps */
+    uint64_t request_us; /* for a request's headers to come, and for a body beside its size */
+    uint32_t ping_us;    /* silence after which a stream says so */
+    uint32_t step_us;    /* rotor_batch_options.step_us */
+    uint64_t idle_us;    /* a model that is not used so long sleeps */
     const serve_shelf *shelves; /* [n_shelves] knowledge stores */
     size_t n_shelves;           /* how many */
     uint32_t rag_budget_tok;    /* most tokens of passages; 0: default */

@@ -4,6 +4,7 @@
  *
  *   server.c    the socket, the threads, beginning and end
  *   http.c      one exchange: reads the body, finds the route, sends the reply
+ *   patience.c  how long a request may take to arrive
  *   guard.c     who may ask: Host, Origin, key, content type
  *   routes.c    the route table
  *   prepare.c   a body becomes a call: model, request, tokens (connection's thread)
@@ -39,8 +40,11 @@ typedef struct serve_replay serve_replay;
 typedef struct serve_grounds serve_grounds;
 typedef struct serve_rules serve_rules;
 typedef struct serve_held serve_held;
+typedef struct serve_visitor serve_visitor;
+typedef struct serve_patience serve_patience;
 
 enum { SERVE_DEPTH_MAX = 256, SERVE_STOPS_MAX = 16, SERVE_N_MAX = 8, SERVE_TOP_MAX = 20 };
+enum { SERVE_SILENT_S = 60 }; /* a connection on which nothing moves is closed */
 
 /* What a model runs on; all NULL while it sleeps. */
 typedef struct serve_engines {
@@ -134,6 +138,7 @@ struct serve_server {
     serve_store *responses;    /* that clients may come back to, owned */
     base_thread *librarian;    /* reads the shelves; owned; NULL: there are none */
     base_thread *ringer;       /* pings for those who wait for that; owned; NULL likewise */
+    serve_patience *patience;  /* watches who sends; owned */
     base_thread *worker;       /* owned */
     base_mutex *lock;          /* guards what follows */
     base_cond *wake;           /* something has come for the worker */
@@ -367,7 +372,8 @@ struct serve_exchange {
     char method[12];             /* as asked for */
     char id[40];                 /* x-request-id */
     const char *origin;          /* page that asks and may; NULL: none does */
-    base_buf body;               /* what was sent */
+    base_buf body;               /* what was sent … */
+    uint64_t body_bytes;         /* … and how much, with what was not kept */
     bool refused;                /* fault tells why */
     serve_fault fault;           /* with refused */
     bool dispatched;             /* the handler has run */
@@ -379,6 +385,17 @@ struct serve_exchange {
     uint64_t start_us;           /* when it began */
 };
 
+/* patience.c: us for headers, and for a body beside what its size takes. */
+rotor_status serve_patience_begin(serve_patience **out, uint64_t us, rotor_error *err);
+void serve_patience_end(serve_patience **out);
+/* Called by libmicrohttpd when a connection begins and ends. */
+void serve_visit(void *server, struct MHD_Connection *conn, void **socket,
+                 enum MHD_ConnectionNotificationCode what);
+/* The headers are there, more of the body, all of it; the exchange is over. */
+void serve_expect_body(serve_exchange *x);
+void serve_note_body(serve_exchange *x, size_t n_bytes);
+void serve_expect_nothing(serve_exchange *x);
+void serve_expect_next(serve_exchange *x);
 /* Called by libmicrohttpd. */
 enum MHD_Result serve_handle(void *server, struct MHD_Connection *conn, const char *url,
                              const char *method, const char *version, const char *upload_data,

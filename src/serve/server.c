@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-enum { HTTP_THREADS = 3, IDLE_S = 60, HEADER_BYTES = 64 << 10 };
+enum { HTTP_THREADS = 3, HEADER_BYTES = 64 << 10 };
 
 serve_options serve_options_default(void) {
     return (serve_options){.host = "127.0.0.1",
@@ -22,6 +22,7 @@ serve_options serve_options_default(void) {
                            .max_queue = 64,
                            .max_connections = 256,
                            .max_body_bytes = 8 << 20,
+                           .request_us = 60000000,
                            .ping_us = 5000000};
 }
 
@@ -124,7 +125,8 @@ static rotor_status start_daemon(serve_server *s, int fd, rotor_error *err) {
     MORE(MHD_OPTION_LISTEN_SOCKET, fd, NULL);
     MORE(MHD_OPTION_THREAD_POOL_SIZE, HTTP_THREADS, NULL);
     MORE(MHD_OPTION_CONNECTION_LIMIT, BASE_MAX(s->opt.max_connections, HTTP_THREADS), NULL);
-    MORE(MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, NULL);
+    MORE(MHD_OPTION_CONNECTION_TIMEOUT, SERVE_SILENT_S, NULL);
+    MORE(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)serve_visit, s);
     MORE(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_BYTES, NULL);
     if (s->opt.tls_cert) {
         flags |= MHD_USE_TLS;
@@ -164,6 +166,7 @@ static rotor_status start(serve_server *s, rotor_error *err) {
     const rotor_status st = enter_cage(s, err);
     if (st != ROTOR_OK) base_close_socket(fd);
     ROTOR_TRY(st);
+    ROTOR_TRY(serve_patience_begin(&s->patience, s->opt.request_us, err));
     ROTOR_TRY(start_daemon(s, fd, err));
     ROTOR_TRY(serve_start_librarian(s, err));
     if (base_thread_start(&s->worker, serve_worker_main, s) != ROTOR_OK)
@@ -239,6 +242,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
         wait_idle(s, LAST_BYTES_US, NULL);
         MHD_stop_daemon(s->daemon);
     }
+    serve_patience_end(&s->patience);
     if (fd >= 0) base_close_socket(fd);
     serve_close_models(s);
     serve_replay_free(&s->replay);

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -191,6 +192,44 @@ def test_silent_ones_leave_room(server):
     assert server.ask(TEXT, ASK)["choices"][0]["text"] == server.alone
     for s in idle + deaf:
         s.close()
+
+
+def is_cut(server, begins, more):
+    """Whether the server ends a connection on which a little comes again and again."""
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    s.sendall(begins)
+    s.settimeout(0.05)
+    end = time.monotonic() + 55  # silence would be cut after 60 s
+    try:
+        while time.monotonic() < end:
+            s.sendall(more)
+            try:
+                if not s.recv(4096):
+                    return True
+            except socket.timeout:
+                pass
+        return False
+    except OSError:
+        return True
+    finally:
+        s.close()
+
+
+def test_requests_that_come_byte_by_byte_end():
+    s = Server(STORY, "--request-seconds", "1")
+    kept = s.connect()
+    kept.request("GET", "/health")
+    assert kept.getresponse().read()
+    post = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    slow = [(b"GET /heal", b"t"), (post + b"X-More: ", b"x"), (post + b"Content-Length: 100000\r\n\r\n", b" "),
+            (post + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+            (post.replace(b"/v1/", b"/no/") + b"Content-Length: 60000\r\n\r\n", b" ")]  # refused, and read all the same
+    with ThreadPoolExecutor(len(slow)) as pool:
+        assert all(pool.map(lambda what: is_cut(s, *what), slow))
+    kept.request("GET", "/health")  # has longer to begin another
+    assert kept.getresponse().status == 200
+    kept.close()
+    assert s.stop() == 0
 
 
 # ---- Fields ---------------------------------------------------------------------------------------------------------
