@@ -2,9 +2,10 @@
  *
  * Sessions in a folder: what was kept is found by the longest beginning, after a restart, and goes
  * on with the bits it would have had, with windows too; the least used goes when room is short;
- * what does not pay is left out; a slow disk is
- * waited for by nobody else; and damaged, foreign, missing and unwritable files do no harm.
+ * what does not pay is left out; a slow disk is waited for by nobody else; and damaged, foreign,
+ * missing and unwritable files do no harm.
  */
+#define _GNU_SOURCE /* syscall */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
