@@ -237,6 +237,9 @@ typedef enum cli_opt {
     OPT_ONLY_SAY,
     OPT_OFFLINE,
     OPT_CONNECTIONS,
+    OPT_MAN,
+    OPT_COMPLETIONS,
+    OPT_COMPLETE,
     CLI_N_OPTS
 } cli_opt;
 
@@ -320,6 +323,19 @@ rotor_status cli_parse_ids(const char *text, uint32_t **ids, size_t *n, rotor_er
 
 void cli_help_all(base_buf *out);
 void cli_help_verb(base_buf *out, const cli_verb *verb);
+/* What it does, its choices and its default. */
+void cli_option_text(base_buf *out, const cli_option *o);
+/* The options of a verb under their headings, in the order of the table. */
+void cli_list_options(base_buf *out, uint32_t verb_bit,
+                      void (*group)(base_buf *out, const char *name),
+                      void (*option)(base_buf *out, const cli_option *o));
+/* The manual page of a verb, NULL: of the program, in the language of man(7) (manual.c). */
+void cli_manual(base_buf *out, const cli_verb *verb);
+/* The script with which bash, zsh or fish completes a command line (complete.c) … */
+void cli_completions(base_buf *out, const char *shell);
+/* … and what it asks: what may stand in place of the last of the words behind "rotor", one a line,
+ * a tab before what is said about it; ":files" stands for the names of files. */
+void cli_complete(base_buf *out, const char *const *words, size_t n);
 
 /* ---- Speaking (report.c) --------------------------------------------------------------------- */
 

@@ -36,25 +36,29 @@ static void wrapped(base_buf *out, const char *text, size_t room, int left) {
     base_buf_printf(out, "%s\n", text);
 }
 
+void cli_option_text(base_buf *out, const cli_option *o) {
+    base_buf_puts(out, o->help);
+    if (o->choices) base_buf_printf(out, ": %s", o->choices);
+    if (o->fallback) base_buf_printf(out, " (default: %s)", o->fallback);
+}
+
 static void describe(base_buf *out, const cli_option *o) {
-    char left[96], text[400];
+    char left[96];
+    base_buf text = {0};
     int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name)
                       : snprintf(left, sizeof left, "      --%s", o->name);
     if (o->value) snprintf(left + n, sizeof left - (size_t)n, " %s", o->value);
     base_buf_printf(out, "%-*s", LEFT, left);
     if (strlen(left) >= LEFT) base_buf_printf(out, "\n%*s", LEFT, "");
-    n = snprintf(text, sizeof text, "%s", o->help);
-    if (o->choices) n += snprintf(text + n, sizeof text - (size_t)n, ": %s", o->choices);
-    if (o->fallback) snprintf(text + n, sizeof text - (size_t)n, " (default: %s)", o->fallback);
-    wrapped(out, text, WIDTH - LEFT, LEFT);
+    cli_option_text(&text, o);
+    wrapped(out, text.data ? text.data : "", WIDTH - LEFT, LEFT);
+    base_buf_free(&text);
 }
 
-static void describe_group(base_buf *out, const char *group, uint32_t verb_bit) {
-    base_buf_printf(out, "\n%s\n", group);
-    for (int i = 0; i < CLI_N_OPTS; i++)
-        if (cli_options[i].verbs & verb_bit && !(cli_options[i].flags & CLI_NO_DASH) &&
-            strcmp(cli_options[i].group, group) == 0)
-            describe(out, &cli_options[i]);
+static void heading(base_buf *out, const char *group) { base_buf_printf(out, "\n%s\n", group); }
+
+static bool is_dashed(const cli_option *o, uint32_t verb_bit) {
+    return o->verbs & verb_bit && !(o->flags & CLI_NO_DASH);
 }
 
 /* Does an earlier row of this verb have the same heading? */
@@ -85,11 +89,22 @@ static void describe_settings(base_buf *out, uint32_t verb_bit) {
     base_buf_free(&text);
 }
 
+void cli_list_options(base_buf *out, uint32_t verb_bit,
+                      void (*group)(base_buf *out, const char *name),
+                      void (*option)(base_buf *out, const cli_option *o)) {
+    for (int i = 0; i < CLI_N_OPTS; i++) {
+        if (!(cli_options[i].verbs & verb_bit) || group_seen(i, verb_bit)) continue;
+        group(out, cli_options[i].group);
+        for (int k = i; k < CLI_N_OPTS; k++)
+            if (is_dashed(&cli_options[k], verb_bit) &&
+                strcmp(cli_options[k].group, cli_options[i].group) == 0)
+                option(out, &cli_options[k]);
+    }
+}
+
 void cli_help_verb(base_buf *out, const cli_verb *verb) {
     base_buf_printf(out, "usage: rotor %s %s\n\n%s\n", verb->name, verb->usage, verb->help);
-    for (int i = 0; i < CLI_N_OPTS; i++)
-        if (cli_options[i].verbs & verb->bit && !group_seen(i, verb->bit))
-            describe_group(out, cli_options[i].group, verb->bit);
+    cli_list_options(out, verb->bit, heading, describe);
     if (verb->notes) base_buf_printf(out, "\n%s\n", verb->notes);
     describe_settings(out, verb->bit);
 }
@@ -98,12 +113,21 @@ int verb_help(const cli_args *a) {
     base_buf text = {0};
     const char *name = cli_word(a, 0);
     const cli_verb *verb = name ? cli_verb_find(name) : NULL;
-    if (name && !verb) return cli_usage(a, "no verb '%s'; rotor help lists them", name);
-    if (verb)
+    const bool asked = cli_on(a, OPT_COMPLETE);
+    if (!asked && a->n_words > 1)
+        return cli_usage(a, "unexpected word '%s'; usage: rotor help [VERB]", cli_word(a, 1));
+    if (!asked && name && !verb) return cli_usage(a, "no verb '%s'; rotor help lists them", name);
+    if (asked)
+        cli_complete(&text, a->words, a->n_words);
+    else if (cli_given(a, OPT_COMPLETIONS))
+        cli_completions(&text, cli_text(a, OPT_COMPLETIONS));
+    else if (cli_on(a, OPT_MAN))
+        cli_manual(&text, verb);
+    else if (verb)
         cli_help_verb(&text, verb);
     else
         cli_help_all(&text);
-    cli_out(text.data, text.len);
+    cli_out(text.data ? text.data : "", text.len);
     base_buf_free(&text);
     return CLI_DONE;
 }

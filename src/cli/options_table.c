@@ -398,6 +398,13 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "ask no other machine: only what is in the cache counts", VERB_PULL, 0},
 [OPT_CONNECTIONS] = {"connections", 0, CLI_INT, GET, "N", 1, 16, NULL, "4",
     "parts of a large file that come at once", VERB_PULL, CLI_SAVED},
+[OPT_MAN] = {"man", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
+    "the manual page instead, rotor(1) or of the verb: rotor help --man run | man -l -", VERB_HELP, 0},
+[OPT_COMPLETIONS] = {"completions", 0, CLI_CHOICE, OUTPUT, "SHELL", 0, 0, "bash|zsh|fish", NULL,
+    "the script instead with which this shell completes command lines", VERB_HELP, 0},
+[OPT_COMPLETE] = {"complete", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
+    "what those scripts ask: what may stand in place of the last word: rotor help --complete -- run --kv f",
+    VERB_HELP, 0},
 [OPT_JSON] = {"json", 0, CLI_FLAG, OUTPUT, NULL, 0, 0, NULL, NULL,
     "print one JSON object",
     VERB_RUN | VERB_BENCH | VERB_INSPECT | VERB_TOKENIZE | VERB_PERPLEXITY | VERB_INFO | VERB_MODELS |
@@ -496,7 +503,7 @@ static const cli_verb verbs[] = {
      "model as it runs, and OUT.gguf an adapter for it: rotor run MODEL --lora OUT.gguf. Defaults:\n"
      "200 steps of 8 rows, rate 5e-4 (--lora: 2e-3); the rest is as in rotor train\n"
      "(docs/training.md).", 1, 4096, verb_finetune},
-    {"help", VERB_HELP, "[VERB]", "this list, or the options of a verb", NULL, 0, 1, verb_help},
+    {"help", VERB_HELP, "[VERB]", "this list, or the options of a verb", NULL, 0, 4096, verb_help},
     {"version", VERB_VERSION, "", "version and features of this build", NULL, 0, 0, verb_version},
 };
 /* clang-format on */

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What several files of tests need: servers, of which each file starts its own, and parts that a build may lack."""
+"""What several files of tests need: servers, of which each file starts its own, an installed copy, and parts that a build
+may lack."""
+import os
+import pathlib
+import shutil
+import subprocess
+
 import pytest
 
 pytest.register_assert_rewrite("serve_rig")  # what it asserts is explained as in a test
@@ -55,3 +61,18 @@ def parts(tmp_path_factory):
     s = Server(*map(str, (thinker, caller, planner, two_calls, constrained, slips)))
     yield s
     assert s.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory, checked_build):
+    """The folder into which everything was installed, as DESTDIR."""
+    if not shutil.which("meson"):
+        pytest.skip("no meson")
+    if checked_build:
+        pytest.skip("a checker's build is not for installing: its programs need the checker too")
+    folder = tmp_path_factory.mktemp("installed")
+    build = pathlib.Path(os.environ["ROTOR_BINARY"]).resolve().parent
+    result = subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--destdir", folder], capture_output=True,
+                            text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
