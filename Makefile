@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all bench bench-kernels fuzz soak format lint install clean help core configure
+.PHONY: program demo check check-all bench bench-kernels fuzz soak format lint install packages clean help core configure
 
 program: core configure ## build the program: build/rotor (also plain `make`)
 	@$(NINJA) rotor
@@ -77,6 +77,10 @@ install: core configure ## install into DESTDIR/PREFIX (default /usr/local)
 	@meson configure build -Dprefix=$(abspath $(PREFIX))
 	@$(NINJA)
 	DESTDIR=$(DESTDIR) meson install -C build --no-rebuild
+
+packages: core configure ## an archive that runs from any folder, a Debian package, SHA256SUMS: build/packages
+	@$(NINJA)
+	packaging/make_packages.py all
 
 clean: ## remove every build folder
 	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz

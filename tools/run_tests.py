@@ -393,8 +393,18 @@ def all_tier():
         ("old processor", old_processor),
         ("aarch64", aarch64),
         ("valgrind", valgrind),
+        ("packages", packages),
         ("clients", clients),
     ]
+
+
+def packages(log):
+    """The archive, the Debian package and the installing script, made from the ordinary build."""
+    tools = ["meson", "strip", "patchelf", "dpkg-deb", "dpkg-shlibdeps", "man", "curl"]
+    absent = [tool for tool in tools if not shutil.which(tool)]
+    if absent:
+        return missing(", ".join(absent))
+    return pytest_suite(log, "tests/packages")
 
 
 def clients(log):

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""The archive and the Debian package: what is in them, and whether it runs on a system that has nothing else."""
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+STORY = ["run", "--config", "none", "-p", "Once upon a time", "-n", "8", "--temp", "0"]
+
+
+def run(*command, **more):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300, **more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tree(tarball, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any where")  # a name that careless scripts trip over
+    run("tar", "-xzf", tarball, "-C", folder)
+    (only,) = folder.iterdir()
+    return only
+
+
+def state(folder):
+    return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in folder.rglob("*")}
+
+
+def test_sums_are_of_the_archive(tarball):
+    (line,) = (tarball.parent / "SHA256SUMS").read_text().splitlines()
+    assert line == "%s  %s" % (hashlib.sha256(tarball.read_bytes()).hexdigest(), tarball.name)
+    assert (tarball.parent / "install.sh").exists()
+
+
+def test_libraries_come_from_the_archive_or_belong_to_every_system(tree):
+    every = re.compile(r"(ld-linux.*|linux-vdso|lib(c|m|pthread|dl|rt|resolv|util|gcc_s|stdc\+\+|z|zstd|expat|drm|tinfo))\.so")
+    for program in ("rotor", "rotor-extract"):
+        loaded = re.findall(r"^\s*(\S+)(?: => (.+))? \(0x", run("ldd", tree / "bin" / program), re.M)
+        assert len(loaded) > 5
+        for name, path in loaded:
+            assert str(tree) in path or every.match(os.path.basename(name)), (name, path)
+
+
+def test_each_bundled_library_has_a_licence(tree):
+    licences = tree / "share" / "doc" / "rotor" / "libraries"
+    assert (tree / "share" / "doc" / "rotor" / "LICENSE").exists()
+    assert any("jansson" in p.name for p in licences.iterdir())
+    assert all(p.stat().st_size > 100 for p in licences.iterdir())
+
+
+def smallest_system(tree, root):
+    """A root with the C library, the archive under /opt/rotor and nothing else."""
+    (root / "opt").mkdir(parents=True)
+    shutil.copytree(tree, root / "opt" / "rotor", symlinks=True)
+    own = set()
+    for name, path in re.findall(r"(\S+) => (/\S+) \(", run("ldd", tree / "bin" / "rotor")):
+        if str(tree) not in path:
+            own.add(path)
+    own |= set(re.findall(r"^\s*(/\S*ld-linux\S*) \(", run("ldd", tree / "bin" / "rotor"), re.M))
+    for path in own:
+        at = root / path.lstrip("/")
+        at.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, at)
+    for folder in ("proc", "dev", "tmp", "home"):
+        (root / folder).mkdir()
+
+
+def test_runs_on_a_bare_read_only_system(tree, tmp_path):
+    """SteamOS in small: nothing may be written, and only the C library is there."""
+    root = tmp_path / "root"
+    smallest_system(tree, root)
+    inside = ["bwrap", "--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev", "--clearenv", "--setenv", "HOME", "/home"]
+    if not shutil.which("bwrap") or subprocess.run([*map(str, inside), "/opt/rotor/bin/rotor", "version"],
+                                                   capture_output=True).returncode in (1, 126):
+        if os.geteuid() != 0 or subprocess.run(["chroot", root, "/opt/rotor/bin/rotor", "version"], capture_output=True).returncode:
+            pytest.skip("neither bubblewrap nor chroot works here")
+        inside = ["env", "-i", "HOME=/home", "chroot", root]
+    before = state(root)
+    assert run(*inside, "/opt/rotor/bin/rotor", "version").startswith("rotor 0.")
+    assert len(run(*inside, "/opt/rotor/bin/rotor", *STORY)) > 8
+    assert state(root) == before
+
+
+def test_the_program_runs_from_there_and_writes_nothing(tree, tmp_path):
+    before = state(tree)
+    home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    assert len(run(tree / "bin" / "rotor", *STORY, env=home)) > 8
+    link = tmp_path / "rotor"
+    link.symlink_to(tree / "bin" / "rotor")
+    assert run(link, "version", env=home).startswith("rotor 0.")
+    assert state(tree) == before
+
+
+def test_the_library_of_the_archive_is_found_by_pkg_config(tree, source_root, tmp_path):
+    (pc,) = tree.rglob("rotor.pc")
+    said = run("pkg-config", "--cflags-only-I", "rotor", env={**os.environ, "PKG_CONFIG_PATH": str(pc.parent)})
+    folder = said.strip()[len("-I"):].replace("\\ ", " ")
+    assert os.path.samefile(folder, tree / "include")
+
+
+def test_the_archive_is_the_same_every_time(tarball, source_root, tmp_path):
+    from conftest import make
+    assert make(source_root, "tarball", tmp_path).read_bytes() == tarball.read_bytes()
+
+
+# ---- Debian --------------------------------------------------------------------------------------
+
+
+def test_the_debian_package_is_well_formed(deb, rotor):
+    fields = dict(re.findall(r"^ ?(\S+?): (.*)", run("dpkg-deb", "-I", deb), re.M))
+    assert fields["Package"] == "rotor" and "libjansson4" in fields["Depends"] and "libc6 (>= " in fields["Depends"]
+    listed = run("dpkg-deb", "-c", deb).splitlines()
+    names = [line.split()[5] for line in listed if "->" not in line]
+    for name in ("./usr/bin/rotor", "./usr/bin/rotor-extract", "./usr/share/man/man1/rotor-run.1.gz", "./usr/share/doc/rotor/copyright",
+                 "./usr/share/bash-completion/completions/rotor", "./usr/lib/systemd/user/rotor.service", "./usr/include/rotor.h"):
+        assert name in names
+    assert all(line.split()[1] == "root/root" for line in listed)
+    assert not [name for name in names if not name.startswith("./usr/") and name not in ("./", "./usr/")]
+
+
+def test_the_debian_package_installs_into_a_clean_root_and_leaves_it(deb, tmp_path):
+    if not shutil.which("dpkg"):
+        pytest.skip("no dpkg")
+    root = tmp_path / "root"
+    for folder in ("var/lib/dpkg/updates", "var/lib/dpkg/info", "var/log"):
+        (root / folder).mkdir(parents=True)
+    for name in ("status", "available"):
+        (root / "var/lib/dpkg" / name).touch()
+    # Without its libraries, which that root has not: the program is run with those of this system.
+    dpkg = ["dpkg", "--root=%s" % root, "--log=%s" % (root / "log"), "--force-not-root", "--force-depends", "--force-bad-path"]
+    run(*dpkg, "-i", deb)
+    assert "Status: install ok installed" in run("dpkg-query", "--admindir=%s" % (root / "var/lib/dpkg"), "-s", "rotor")
+    assert run(*dpkg, "--verify", "rotor") == ""
+    assert run(root / "usr/bin/rotor", "version").startswith("rotor 0.")
+    unit = (root / "usr/lib/systemd/user/rotor.service").read_text()
+    assert "ExecStart=/usr/bin/rotor serve" in unit
+    assert "prefix=/usr\n" in next(root.rglob("rotor.pc")).read_text()
+    run(*dpkg, "--purge", "rotor")
+    assert [p for p in (root / "usr").rglob("*") if not p.is_dir()] == [] if (root / "usr").exists() else True
