@@ -113,7 +113,8 @@ bool serve_call_send(serve_call *c, const void *p, size_t n_bytes, bool ends) {
         in->out_at = 0;
     }
     const bool full = in->out.len - in->out_at + n_bytes > UNREAD_MAX;
-    if (ok && !ends && c->req.stream && full) ok = false; /* how it ends is told always */
+    /* How it ends is told always. What the request says is looked at when it has been read. */
+    if (ok && !ends && full && (in->streaming || c->req.stream)) ok = false;
     if (ok && n_bytes && !base_buf_append(&in->out, p, n_bytes)) ok = false;
     if (ends) in->ended = true;
     wake(in);
