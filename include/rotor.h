@@ -377,6 +377,10 @@ typedef struct rotor_gen_options {
      * ignore_eog. ROTOR_E_FULL while generating: so ambiguous, or so deeply nested, that the work
      * exceeds a limit. NULL: none */
     const rotor_grammar *grammar;
+    /* With a model of the Harmony format: rules of its calls (rotor_grammar_create_calls in
+     * rotor_chat.h), which bind the headers of messages and the arguments of calls. They go with a
+     * grammar for the answer, and in a conversation only. NULL: none */
+    const rotor_grammar *calls;
 } rotor_gen_options;
 /* The model's own sampling settings over Rotor's defaults. e may be NULL. */
 ROTOR_API rotor_gen_options rotor_gen_options_default(const rotor_engine *e);

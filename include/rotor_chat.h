@@ -103,7 +103,8 @@ typedef struct rotor_call_options {
     const char *tools; /* as in rotor_chat_options; a function with "strict": true must have
                           parameters that a grammar can keep to, others that have not are kept to a
                           JSON object */
-    bool required;     /* the answer is a call, or several; else it may be text, too */
+    bool required;     /* the answer is a call, or several; else it may be text, too. With the
+                          Harmony format the model may think before it */
     bool single;       /* at most one */
 } rotor_call_options;
 ROTOR_API rotor_call_options rotor_call_options_default(void);
@@ -113,8 +114,9 @@ ROTOR_API rotor_call_options rotor_call_options_default(void);
 ROTOR_API rotor_status rotor_reply_create_calls(
     rotor_reply **out, const rotor_engine *e, const rotor_call_options *opt,
     void (*on_piece)(void *user, const rotor_piece *piece), void *user, rotor_error *err);
-/* Keeps calls of such a model to the parameters of their functions (rotor_gen_options.grammar):
- * from the first token if calls are required, else from where one begins. */
+/* Keeps calls to the parameters of their functions: from the first token if calls are required,
+ * else from where one begins. For rotor_gen_options.grammar, with a model of the Harmony format for
+ * rotor_gen_options.calls. */
 ROTOR_API rotor_status rotor_grammar_create_calls(rotor_grammar **out, rotor_engine *e,
                                                   const rotor_call_options *opt, rotor_error *err);
 /* Where no generation does it (rotor_gen_options.reply): a generated id, in order, and last the

@@ -141,7 +141,7 @@ class GenOptions(ctypes.Structure):
                 ("on_text", TEXT_FN), ("on_prompt", PROMPT_FN), ("on_logits", LOGITS_FN), ("user", c_void_p),
                 ("lookup", c_uint32), ("draft_max", c_uint32), ("draft", c_void_p), ("reply", c_void_p),
                 ("full", c_int), ("keep", c_uint32), ("on_shorten", SHORTEN_FN), ("on_shift", SHIFT_FN),
-                ("grammar", c_void_p)]
+                ("grammar", c_void_p), ("calls", c_void_p)]
 
 
 class GenResult(ctypes.Structure):

@@ -10,6 +10,8 @@
  *        |  without a mark, something else
  *        +---------------------------------------------------------------------> OFF
  *
+ * With the Harmony format a call is a message: see there (harmony_calls.c, api_grammar.c).
+ *
  * A watch is immutable but for what its grammars learn, and is used by the engine's thread. Marks
  * may be control tokens, which write nothing: words and readers take them for their names.
  */
@@ -37,7 +39,7 @@ static rotor_status read_options(rotor_call_options *opt, const rotor_engine *e,
     *opt = rotor_call_options_default();
     ROTOR_TRY(api_take_options(opt, sizeof *opt, user, "rotor_call_options", err));
     if (!opt->tools) return base_fail(err, ROTOR_E_ARG, "rotor_call_options: tools is NULL");
-    if (api_calls_of(e)) return ROTOR_OK;
+    if (api_calls_of(e) || e->harmony.v) return ROTOR_OK;
     return base_fail(err, ROTOR_E_UNSUPPORTED, "this model's chat template knows no tools");
 }
 
@@ -124,9 +126,10 @@ static rotor_status schema_of(const chat_tool *t, base_str *out, rotor_error *er
     return base_fail(err, status, "parameters of %.60s: %.300s", t->name, why.message);
 }
 
-static rotor_status make_rules(grammar **out, const chat_calls_rules *text, const chat_tools *t,
-                               rotor_error *err) {
-    grammar_part *parts = base_alloc_array(t->n + 1, sizeof *parts);
+/* n_marks: how many of Harmony's are parts, too. */
+static rotor_status make_rules(grammar **out, const base_buf *text, const chat_tools *t,
+                               size_t n_marks, rotor_error *err) {
+    grammar_part *parts = base_alloc_array(t->n + n_marks + 1, sizeof *parts);
     char(*names)[32] = base_alloc_array(t->n + 1, sizeof *names);
     rotor_status status = parts && names ? ROTOR_OK : base_fail_nomem(err, "reading tools");
     for (size_t i = 0; status == ROTOR_OK && i < t->n; i++) {
@@ -134,9 +137,11 @@ static rotor_status make_rules(grammar **out, const chat_calls_rules *text, cons
         parts[i] = (grammar_part){.rule = names[i], .what = t->list[i].name};
         status = schema_of(&t->list[i], &parts[i].schema, err);
     }
+    for (size_t i = 0; status == ROTOR_OK && i < n_marks; i++)
+        parts[t->n + i] = (grammar_part){.rule = harmony_rule_mark_name(i), .mark = (uint32_t)i};
     if (status == ROTOR_OK)
         status =
-            grammar_from_parts(out, (base_str){text->text.data, text->text.len}, parts, t->n, err);
+            grammar_from_parts(out, (base_str){text->data, text->len}, parts, t->n + n_marks, err);
     base_free(parts);
     base_free(names);
     return status;
@@ -153,13 +158,26 @@ static rotor_status make_watch(api_watch *w, const chat_family *f, const chat_ca
     return grammar_masks_create(&w->beginning, w->rules, NULL, NULL, err);
 }
 
+static rotor_status make_headers(rotor_grammar *g, const rotor_call_options *opt,
+                                 const chat_tools *t, rotor_error *err) {
+    base_buf text = {0};
+    g->headers = true;
+    g->required = opt->required;
+    rotor_status status = harmony_write_rules(t, opt->required, opt->single, &text);
+    if (status != ROTOR_OK) base_fail_nomem(err, "reading tools");
+    if (status == ROTOR_OK) status = make_rules(&g->g, &text, t, HARMONY_RULE_MARKS, err);
+    base_buf_free(&text);
+    if (status != ROTOR_OK) return status;
+    return grammar_masks_create(&g->m, g->g, g->words, NULL, err);
+}
+
 static rotor_status make_grammar(rotor_grammar *g, const rotor_call_options *opt,
                                  const chat_tools *t, rotor_error *err) {
     const chat_family *f = api_calls_of(g->e);
     chat_calls_rules text = {0};
     rotor_status status = chat_calls_write(f, t, opt->single, &text);
     if (status != ROTOR_OK) base_fail_nomem(err, "reading tools");
-    if (status == ROTOR_OK) status = make_rules(&g->g, &text, t, err);
+    if (status == ROTOR_OK) status = make_rules(&g->g, &text.text, t, 0, err);
     if (status == ROTOR_OK && !opt->required) {
         g->watch = base_alloc(sizeof *g->watch);
         status = g->watch ? make_watch(g->watch, f, &text, g->words, err)
@@ -184,7 +202,9 @@ rotor_status rotor_grammar_create_calls(rotor_grammar **out, rotor_engine *e,
     if (status == ROTOR_OK && !tools.n)
         status = base_fail(err, ROTOR_E_ARG, "rotor_call_options: there are no tools");
     if (status == ROTOR_OK) status = api_words_of(e, true, &g->words, err);
-    if (status == ROTOR_OK) status = make_grammar(g, &opt, &tools, err);
+    if (status == ROTOR_OK)
+        status =
+            e->harmony.v ? make_headers(g, &opt, &tools, err) : make_grammar(g, &opt, &tools, err);
     chat_tools_free(&tools);
     if (status == ROTOR_OK) return *out = g, ROTOR_OK;
     rotor_grammar_free(&g);
@@ -198,6 +218,9 @@ rotor_status api_call_reader_init(api_call_reader *r, const rotor_engine *e,
                                   rotor_error *err) {
     rotor_call_options opt;
     ROTOR_TRY(read_options(&opt, e, user, err));
+    if (e->harmony.v)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "this model's calls are no text: they come with rotor_reply_create");
     ROTOR_TRY(chat_tools_read(&r->tools, base_str_of(opt.tools), err));
     r->e = e;
     text_stream_init(&r->stream, e->m->vocab);

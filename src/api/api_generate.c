@@ -162,7 +162,7 @@ rotor_status api_call_format(api_call *c, const rotor_session *s, const uint32_t
                              rotor_error *err) {
     const rotor_gen_options *o = &c->opt;
     ROTOR_TRY(api_check_grammar(o, s->e, err));
-    c->gen.guide = api_guide_for(&c->guide, s->e, ids, n, o);
+    ROTOR_TRY(api_guide_for(&c->guide, s->e, ids, n, o, &c->gen.guide, err));
     return o->reply ? api_reply_begin(o->reply, s->e, c->stops, o->n_stops, err) : ROTOR_OK;
 }
 
@@ -286,10 +286,8 @@ rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n
     uint64_t start_us = base_now_us();
     api_guide guide;
     const rotor_gen_options none = {.size = sizeof none};
-    const gen_beam_options opt = {.width = width,
-                                  .max_new_tok = max_tokens,
-                                  .alpha = 1,
-                                  .guide = api_guide_for(&guide, s->e, ids, n, &none)};
+    gen_beam_options opt = {.width = width, .max_new_tok = max_tokens, .alpha = 1};
+    ROTOR_TRY(api_guide_for(&guide, s->e, ids, n, &none, &opt.guide, err));
     ROTOR_TRY(gen_beam_search(s->run, ids, (uint32_t)n, &opt, &beams, err));
     gen_result r = {
         .n_prompt = (uint32_t)n, .decode_us = base_now_us() - start_us, .end_id = TEXT_NO_ID};

@@ -60,6 +60,8 @@ struct rotor_grammar {
     const grammar_words *words; /* of the engine */
     grammar_masks *m;           /* owned; used by the engine's thread */
     api_watch *watch;           /* it counts from a call on, owned; NULL: from the start */
+    bool headers;               /* of messages of the Harmony format: rotor_gen_options.calls … */
+    bool required;              /* … which a call must end */
 };
 
 /* Copies an option struct of any version over *dst, which holds the defaults: what the caller's
@@ -81,12 +83,14 @@ typedef struct api_guide {
     gen_guide guide;             /* for room gen */
     const harmony_guide *format; /* of the conversation; NULL: none */
     grammar_masks *masks;        /* of a grammar; NULL: none */
+    grammar_masks *calls;        /* of headers and calls; NULL: none */
+    uint32_t opening;            /* their state where a header begins */
     const api_watch *watch;      /* it counts from a call on; NULL: from the start */
     harmony_ends ends;           /* what may end the turn */
 } api_guide;
-/* api_grammar.c: what follows a prompt with these options; NULL: anything may. */
-const gen_guide *api_guide_for(api_guide *g, const rotor_engine *e, const uint32_t *ids, size_t n,
-                               const rotor_gen_options *o);
+/* api_grammar.c: what follows a prompt with these options; *out NULL: anything may. */
+rotor_status api_guide_for(api_guide *g, const rotor_engine *e, const uint32_t *ids, size_t n,
+                           const rotor_gen_options *o, const gen_guide **out, rotor_error *err);
 /* Words of the engine's vocabulary; calls: with the marks of calls among them. */
 rotor_status api_words_of(rotor_engine *e, bool calls, const grammar_words **out, rotor_error *err);
 rotor_status api_check_grammar(const rotor_gen_options *o, const rotor_engine *e, rotor_error *err);

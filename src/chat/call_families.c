@@ -86,6 +86,19 @@ static bool put_json(base_buf *out, const json_t *v) {
     return v && json_dump_callback(v, append, out, JSON_ENCODE_ANY | JSON_COMPACT) == 0;
 }
 
+/* Arguments are an object, also where a schema says nothing of that. */
+static bool put_schema(base_buf *out, const json_t *schema) {
+    static const char *const shapes[] = {"type",  "$ref", "anyOf", "oneOf",
+                                         "allOf", "enum", "const"};
+    for (size_t i = 0; i < BASE_COUNT(shapes); i++)
+        if (json_object_get(schema, shapes[i])) return put_json(out, schema);
+    json_t *typed = json_copy((json_t *)(uintptr_t)schema);
+    const bool ok =
+        json_object_set_new(typed, "type", json_string("object")) == 0 && put_json(out, typed);
+    json_decref(typed);
+    return ok;
+}
+
 /* A function without parameters takes none. */
 static rotor_status read_tool(chat_tool *t, const json_t *tool, size_t i, rotor_error *err) {
     const json_t *fn = json_object_get(tool, "function");
@@ -95,7 +108,7 @@ static rotor_status read_tool(chat_tool *t, const json_t *tool, size_t i, rotor_
     if (!name || !name[0])
         return base_fail(err, ROTOR_E_FORMAT, "tools[%zu] is no function with a name", i);
     const bool ok = json_is_object(schema)
-                        ? put_json(&text, schema)
+                        ? put_schema(&text, schema)
                         : base_buf_puts(&text, "{\"type\":\"object\",\"properties\":{}}");
     t->strict = json_is_true(json_object_get(fn ? fn : tool, "strict"));
     t->name = base_strdup(name);
@@ -138,8 +151,7 @@ void chat_tools_free(chat_tools *t) {
 
 /* ==== Rules =================================================================================== */
 
-/* A text in quotes of GBNF. */
-static void put_literal(base_buf *out, const char *s) {
+void chat_put_literal(base_buf *out, const char *s) {
     base_buf_puts(out, "\"");
     for (; *s; s++) {
         const unsigned char c = (unsigned char)*s;
@@ -158,7 +170,7 @@ static bool put_name(base_buf *out, const char *name, bool json) {
     json_t *v = json ? json_string(name) : NULL;
     base_buf text = {0};
     const bool ok = !json || put_json(&text, v);
-    if (ok) put_literal(out, json ? text.data : name);
+    if (ok) chat_put_literal(out, json ? text.data : name);
     json_decref(v);
     base_buf_free(&text);
     return ok;
@@ -173,7 +185,7 @@ static bool put_call(base_buf *out, const chat_family *f, const chat_tools *t) {
         if (!f->args) base_buf_puts(out, "\"{\" space \"\\\"name\\\":\" space ");
         ok = put_name(out, t->list[i].name, !f->args) && ok;
         if (f->args) {
-            put_literal(out, f->args);
+            chat_put_literal(out, f->args);
             base_buf_printf(out, "args-%zu ", i);
         } else {
             base_buf_printf(out, "\",\" space \"\\\"%s\\\":\" space args-%zu space \"}\" ", f->key,
@@ -189,7 +201,7 @@ static void put_root(base_buf *out, const chat_family *f, bool single) {
     const char *again = single || f->one ? "" : "*";
     base_buf_puts(out, "root ::= ");
     if (f->list) {
-        put_literal(out, f->open);
+        chat_put_literal(out, f->open);
         base_buf_puts(out, "space \"[\" space call ");
         if (*again) base_buf_puts(out, "(\",\" space call)* ");
         base_buf_puts(out, "space \"]\" ");
@@ -200,12 +212,12 @@ static void put_root(base_buf *out, const chat_family *f, bool single) {
     }
     base_buf_puts(out, "\nmarked ::= ");
     if (f->open && f->bare) base_buf_puts(out, "(");
-    if (f->open) put_literal(out, f->open);
+    if (f->open) chat_put_literal(out, f->open);
     if (f->open && f->bare) base_buf_puts(out, ")? ");
     base_buf_puts(out, f->args || f->bare ? "call " : "space call space ");
     if (f->close && !f->list) base_buf_puts(out, "close");
     base_buf_puts(out, "\nclose ::= ");
-    put_literal(out, f->close ? f->close : "");
+    chat_put_literal(out, f->close ? f->close : "");
     base_buf_puts(out, "\n");
 }
 
@@ -214,7 +226,7 @@ static bool put_watch(base_buf *out, const chat_family *f, const chat_tools *t) 
     bool ok = true;
     base_buf_puts(out, "root ::= (");
     if (f->open) {
-        put_literal(out, f->open);
+        chat_put_literal(out, f->open);
         base_buf_puts(out, "| ");
     }
     base_buf_puts(out, "\"{\" space \"\\\"name\\\":\" space (");

@@ -10,12 +10,13 @@
  *     llama    {"name": …, "parameters": {…}}, also behind <|python_tag|>
  *     generic  {"name": …, "arguments": {…}}
  *
- * Harmony has its own parser (harmony.h).
+ * Harmony has its own parser (harmony.h); its calls are messages, whose rules are here.
  */
 #ifndef CALLS_H
 #define CALLS_H
 
 #include "base/base.h"
+#include "chat/harmony.h"
 #include "text/text.h"
 
 /* ---- Families -------------------------------------------------------------------------------- */
@@ -68,6 +69,25 @@ typedef struct chat_calls_rules {
 rotor_status chat_calls_write(const chat_family *f, const chat_tools *t, bool single,
                               chat_calls_rules *out);
 void chat_calls_rules_free(chat_calls_rules *r);
+
+/* Marks of Harmony in the following rules, numbered as grammars want them. */
+typedef enum harmony_rule_mark {
+    HARMONY_RULE_CHANNEL,   /* <|channel|> */
+    HARMONY_RULE_MESSAGE,   /* <|message|> */
+    HARMONY_RULE_CONSTRAIN, /* <|constrain|> */
+    HARMONY_RULE_CALL,      /* <|call|> */
+    HARMONY_RULE_END,       /* <|end|> */
+    HARMONY_RULE_MARKS      /* how many; an id that is none of these */
+} harmony_rule_mark;
+harmony_rule_mark harmony_rule_mark_of(const harmony *h, uint32_t id);
+const char *harmony_rule_mark_name(size_t i); /* the rule that stands for it, for i below MARKS */
+/* GBNF of one message of the assistant's, from behind its role: up to <|message|> where that is all
+ * that is bound, up to <|call|> where it calls a function, whose parameters are the rule "args-i".
+ * In front of it stands HARMONY_RULE_FIRST, or HARMONY_RULE_LATER for messages behind the first.
+ * required: thinking comes first, if at all, then a call. Fails for want of memory only. */
+#define HARMONY_RULE_FIRST "1"
+#define HARMONY_RULE_LATER "2"
+rotor_status harmony_write_rules(const chat_tools *t, bool required, bool single, base_buf *out);
 
 /* ---- Reading answers ------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #ifndef CHAT_INTERNAL_H
 #define CHAT_INTERNAL_H
 
+#include "chat/calls.h"
 #include "chat/chat.h"
 #include "chat/jinja_internal.h"
 
@@ -29,6 +30,9 @@ rotor_status chat_set_messages(jin_rt *rt, const chat_conversation *talk);
 
 /* Whether a text stands somewhere in another. */
 bool chat_has(base_str text, const char *what);
+
+/* A text in quotes of GBNF. */
+void chat_put_literal(base_buf *out, const char *s);
 
 /* Appends text to a prompt; neighbours of the same kind become one part. */
 rotor_status chat_prompt_add(chat_prompt *p, base_str text, bool literal);

@@ -74,6 +74,9 @@ typedef enum harmony_ends {
 harmony_allowed harmony_guide_may(const harmony_guide *g, uint32_t state, harmony_ends ends);
 /* In the text of the final channel: the answer. */
 bool harmony_guide_answers(uint32_t state);
+bool harmony_guide_speaks(uint32_t state); /* in the text of any channel */
+bool harmony_guide_opens(uint32_t state);  /* right behind <|start|>assistant … */
+bool harmony_guide_heads(uint32_t state);  /* … or further on in that header */
 
 /* ---- Rendering ------------------------------------------------------------------------------- */
 

@@ -199,7 +199,14 @@ uint32_t harmony_guide_begin(const harmony_guide *g, const uint32_t *ids, size_t
     return (state & 255) == FOREIGN ? HARMONY_UNGUIDED : state;
 }
 
-bool harmony_guide_answers(uint32_t state) { return (state & 255) == CONTENT && state & IN_FINAL; }
+bool harmony_guide_speaks(uint32_t state) { return (state & 255) == CONTENT; }
+bool harmony_guide_answers(uint32_t state) {
+    return harmony_guide_speaks(state) && state & IN_FINAL;
+}
+bool harmony_guide_opens(uint32_t state) { return (state & 255) == NAMED; }
+bool harmony_guide_heads(uint32_t state) {
+    return (state & 255) >= NAMED && (state & 255) <= AFTER;
+}
 
 /* ==== What may come =========================================================================== */
 

@@ -26,11 +26,12 @@ rotor_status grammar_from_gbnf(grammar **out, base_str text, rotor_error *err);
 /* From a JSON schema. ROTOR_E_FORMAT: no JSON, or no schema; ROTOR_E_UNSUPPORTED: a keyword that
  * cannot be kept to. Messages name the place as a JSON pointer ("#/properties/a"). */
 rotor_status grammar_from_schema(grammar **out, base_str json, rotor_error *err);
-/* A schema whose documents are the texts of a rule. */
+/* A schema whose documents are the texts of a rule, or a mark (see grammar_use). */
 typedef struct grammar_part {
     const char *rule; /* its name, of a-z, 0-9 and -; outlives the call */
-    base_str schema;  /* JSON */
+    base_str schema;  /* JSON; p NULL: a mark */
     const char *what; /* whose it is, for messages */
+    uint32_t mark;    /* which */
 } grammar_part;
 /* From GBNF in which parts[n] are rules, too; a name may stand there once. It may also use the
  * rules of schemas: `space`, `string`, `value`, … (schema.c). */
@@ -44,8 +45,12 @@ typedef enum grammar_use {
     GRAMMAR_WRITES, /* a token that stands for its text */
     GRAMMAR_SPELLS, /* a control token that stands for its name, which it does not write */
     GRAMMAR_ENDS,   /* one that ends the text: allowed where the rules are fulfilled */
-    GRAMMAR_NEVER   /* one that may not come */
+    GRAMMAR_NEVER,  /* one that may not come */
+    GRAMMAR_MARKS   /* from here on: mark 0, 1, … of GRAMMAR_MAX_MARKS */
 } grammar_use;
+/* A mark is a byte that no text in UTF-8 has, so that rules can ask for a token and never mean its
+ * name. Where there are marks, tokens with such bytes write nothing. */
+enum { GRAMMAR_MAX_MARKS = 8 };
 
 typedef struct grammar_words grammar_words;
 /* v outlives the words. n_ids: rows of the output head; tokens beyond them are left out. use NULL:

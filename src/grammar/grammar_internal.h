@@ -16,6 +16,7 @@ enum {
     GRAM_MAX_EXPRS = 1 << 20,  /* parts of rules */
     GRAM_MAX_NODES = 1 << 19,  /* nodes they become */
     GRAM_LAST_CHAR = 0x10FFFF, /* of Unicode */
+    GRAM_MARK = 0xF8,          /* the byte of mark 0 */
 };
 #define GRAM_NONE UINT32_MAX
 

@@ -536,6 +536,12 @@ static rotor_status write_part(schema *s, const grammar_part *part) {
     if (s->rules.failed || s->rules.full) return ROTOR_OK; /* gram_build says so */
     if (base_map_put(s->names, base_str_of(part->rule), rule, NULL) != ROTOR_OK)
         return base_fail_nomem(s->err, "reading a schema");
+    if (!part->schema.p) {
+        const char byte = (char)(GRAM_MARK + part->mark);
+        const uint32_t body = gram_text(&s->rules, (base_str){&byte, 1});
+        if (!s->rules.failed && !s->rules.full) s->rules.rule[rule].body = body;
+        return ROTOR_OK;
+    }
     rotor_status status = load(s, part->schema);
     if (status == ROTOR_OK) status = write_all(s, rule);
     forget(s);

@@ -14,6 +14,7 @@
  */
 #include "grammar/grammar_internal.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 typedef struct word {
@@ -37,15 +38,35 @@ static rotor_status write_word(grammar_words *w, uint32_t id, bool name) {
     return text_stream_put(&s, id, &w->blob);
 }
 
+/* Would the token be taken for a mark, or for a part of one? */
+static bool looks_like_mark(base_str s) {
+    for (size_t i = 0; i < s.n; i++)
+        if ((uint8_t)s.p[i] >= GRAM_MARK) return true;
+    return false;
+}
+
+static rotor_status write_mark(grammar_words *w, grammar_use as) {
+    const char byte = (char)(GRAM_MARK + (as - GRAMMAR_MARKS));
+    assert(as - GRAMMAR_MARKS < GRAMMAR_MAX_MARKS);
+    return base_buf_append(&w->blob, &byte, 1) ? ROTOR_OK : ROTOR_E_NOMEM;
+}
+
 static rotor_status write_words(grammar_words *w, grammar_use (*use)(const void *user, uint32_t id),
                                 const void *user) {
     const size_t n = BASE_MIN(w->n_ids, text_n_tokens(w->v));
+    bool marks = false;
+    for (uint32_t id = 0; use && id < n && !marks; id++) marks = use(user, id) >= GRAMMAR_MARKS;
     for (uint32_t id = 0; id < n; id++) {
         const grammar_use as = use ? use(user, id) : plain_use(w->v, id);
-        w->start[id] = (uint32_t)w->blob.len;
+        const size_t at = w->blob.len;
+        w->start[id] = (uint32_t)at;
         if (as == GRAMMAR_ENDS) w->ends[w->n_ends++] = id;
         if (as == GRAMMAR_WRITES || as == GRAMMAR_SPELLS)
             ROTOR_TRY(write_word(w, id, as == GRAMMAR_SPELLS));
+        if (marks && w->blob.len > at &&
+            looks_like_mark((base_str){w->blob.data + at, w->blob.len - at}))
+            w->blob.len = at;
+        if (as >= GRAMMAR_MARKS) ROTOR_TRY(write_mark(w, as));
         w->longest = BASE_MAX(w->longest, (uint32_t)w->blob.len - w->start[id]);
     }
     for (size_t id = n; id <= w->n_ids; id++) w->start[id] = (uint32_t)w->blob.len;

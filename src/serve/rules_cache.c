@@ -99,24 +99,31 @@ rotor_status serve_rules_take(serve_call *c, const serve_rules_wish *w, rotor_er
         base_mutex_unlock(s->lock);
         free_rules(old);
     }
-    c->inside->rules = r;
-    c->req.gen.grammar = r->grammar;
+    if (w->calls && !c->req.calls_in_text) {
+        c->inside->call_rules = r;
+        c->req.gen.calls = r->grammar;
+    } else {
+        c->inside->rules = r;
+        c->req.gen.grammar = r->grammar;
+    }
     return ROTOR_OK;
 }
 
-void serve_rules_release(serve_call *c) {
-    serve_server *s = c->inside->s;
-    if (!c->inside->rules) return;
+static void release(serve_server *s, serve_rules **r) {
+    if (!*r) return;
     base_mutex_lock(s->lock);
-    serve_rules *last = let_go(c->inside->rules);
+    serve_rules *last = let_go(*r);
     base_mutex_unlock(s->lock);
     free_rules(last);
-    c->inside->rules = NULL;
+    *r = NULL;
 }
 
-void serve_rules_review(serve_call *c, bool failed) {
-    serve_server *s = c->inside->s;
-    const serve_rules *r = c->inside->rules;
+void serve_rules_release(serve_call *c) {
+    release(c->inside->s, &c->inside->rules);
+    release(c->inside->s, &c->inside->call_rules);
+}
+
+static void review(serve_server *s, const serve_rules *r, bool failed) {
     if (!r || (!failed && rotor_grammar_bytes(r->grammar) <= GROWN_BYTES)) return;
     base_mutex_lock(s->lock);
     for (size_t i = 0; i < BASE_COUNT(s->rules); i++) {
@@ -126,6 +133,11 @@ void serve_rules_review(serve_call *c, bool failed) {
         s->metrics.rules--;
     }
     base_mutex_unlock(s->lock);
+}
+
+void serve_rules_review(serve_call *c, bool failed) {
+    review(c->inside->s, c->inside->rules, failed);
+    review(c->inside->s, c->inside->call_rules, failed);
 }
 
 void serve_rules_forget(serve_server *s, const serve_model *m) {

@@ -167,6 +167,7 @@ typedef struct serve_inside {
     size_t n_kept, cap_kept;     /* how many; room */
     serve_grounds *grounds;      /* what a knowledge store had for it; owned; NULL: not asked */
     serve_rules *rules;          /* what answers are kept to; held; NULL: nothing */
+    serve_rules *call_rules;     /* and calls that are no part of them; likewise */
     base_mutex *lock;            /* guards up to the next chapter */
     int refs;                    /* threads that hold it */
     struct MHD_Connection *conn; /* who reads; NULL: has left */

@@ -3,9 +3,10 @@
  * Functions that a model may call: tools, tool_choice and parallel_tool_calls in the form of the
  * chat protocol, into which the others bring theirs.
  *
- * Models of the Harmony format have a format of their own for calls. Others write them in the text
- * of their answer: rules keep calls to the parameters of their functions, from the first token
- * where a call is asked for, else from where one begins.
+ * Rules keep calls to the parameters of their functions, from the first token where a call is asked
+ * for, else from where one begins. Most models write calls in the text of their answer, which other
+ * rules can then not bind; those of the Harmony format in messages of their own, which they do not
+ * touch, and may think before them.
  */
 #include "serve/serve_internal.h"
 
@@ -109,12 +110,13 @@ static bool read_choice(serve_at at, wish *out, serve_fault *f) {
 static bool keep_calls(serve_call *c, const wish *w, bool single, serve_fault *f) {
     const serve_rules_wish rules = {
         .text = c->req.tools, .calls = true, .required = w->required, .single = single};
+    const bool taken = c->req.calls_in_text && c->inside->rules;
     rotor_error err = {0};
-    if (!w->required && (c->req.gen.ignore_eog || c->inside->rules)) return true;
-    if (c->req.gen.ignore_eog || c->inside->rules)
+    if (!w->required && (c->req.gen.ignore_eog || taken)) return true;
+    if (c->req.gen.ignore_eog || taken)
         return serve_refuse(f, "tool_choice", "invalid_value",
                             "'tool_choice' says what the answer is: it does not go with %s",
-                            c->inside->rules ? "other rules for it" : "ignore_eos");
+                            taken ? "other rules for it" : "ignore_eos");
     const rotor_status st = serve_rules_take(c, &rules, &err);
     if (st == ROTOR_OK || (!w->required && st == ROTOR_E_FULL)) return true;
     if (st == ROTOR_E_NOMEM) return serve_no_memory(f);
@@ -155,5 +157,5 @@ bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f) {
     const char *how = rotor_chat_calls(c->engine);
     c->req.calls_in_text = how && !rotor_chat_has_parts(c->engine);
     c->req.single_call = !parallel;
-    return !c->req.calls_in_text || keep_calls(c, &w, !parallel, f);
+    return !how || keep_calls(c, &w, !parallel, f);
 }

@@ -45,14 +45,14 @@ def parts(tmp_path_factory):
                           ["<|channel|>", "analysis", "<|message|>", "Two and two.", "<|end|>", "<|start|>", "assistant",
                            "<|channel|>", "final", "<|message|>", "**Four**.", "<|return|>"], thought="Two and two.")
     caller = write_chain(folder / "caller.gguf",
-                         [" to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a":  ', "1}", "<|call|>"])
+                         [" to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{ "a": ', "1}", "<|call|>"])
     planner = write_chain(folder / "planner.gguf",
                           ["<|channel|>", "analysis", "<|message|>", "Secret plan.", "<|end|>", "<|start|>", "assistant",
-                           " to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a":  1}', "<|call|>"],
+                           " to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{ "a": 1}', "<|call|>"],
                           thought="Secret plan.")
     call = [" to=functions.get_it", "<|channel|>", "commentary", " json", "<|message|>", '{"a": 1}']
     two_calls = write_chain(folder / "two_calls.gguf",
-                            call + ["<|end|>", "<|start|>", "assistant", " to=functions.other"] + call[1:5] + ['{"b": 2}', "<|call|>"],
+                            call + ["<|end|>", "<|start|>", "assistant", " to=functions.other"] + call[1:5] + ["{}", "<|call|>"],
                             thought=call[-1])
     constrained = write_chain(folder / "constrained.gguf",
                               ["<|channel|>", "commentary", " to=functions.get_it ", "<|constrain|>", "json", "<|message|>", '{"a": 1}', "<|call|>"])

@@ -277,7 +277,8 @@ static bool keeps(const chat_family *f, bool single, const char *answer) {
     rotor_error err = {0};
     uint32_t s;
     for (size_t i = 0; i < 3; i++)
-        parts[i] = (grammar_part){names[i], base_str_of(t.list[i].schema), t.list[i].name};
+        parts[i] = (grammar_part){
+            .rule = names[i], .schema = base_str_of(t.list[i].schema), .what = t.list[i].name};
     assert_int_equal(chat_calls_write(f, &t, single, &rules), ROTOR_OK);
     if (grammar_from_parts(&g, (base_str){rules.text.data, rules.text.len}, parts, 3, &err) !=
         ROTOR_OK)
