@@ -424,11 +424,14 @@ ROTOR_API rotor_status rotor_generate(rotor_session *s, const uint32_t *ids, siz
 ROTOR_API rotor_status rotor_generate_text(rotor_session *s, const char *text,
                                            const rotor_gen_options *opt, rotor_gen_result *out,
                                            rotor_error *err);
-/* Beam search, without speculation and grammars; the best of `width` beams (1 to 64), by
- * log-probability per token. Beams share the engine's cache: ROTOR_E_FULL when they do not fit. */
+/* Beam search, without speculation; the best of `width` beams (1 to 64), by log-probability per
+ * token. Beams share the engine's cache: ROTOR_E_FULL when they do not fit. grammar: what each of
+ * them is kept to (rotor_gen_options.grammar), NULL: nothing. The best may be one that max_tokens
+ * has cut: then finish is ROTOR_FINISH_LENGTH. */
 ROTOR_API rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n,
                                            uint32_t width, uint32_t max_tokens,
-                                           rotor_gen_result *out, rotor_error *err);
+                                           const rotor_grammar *grammar, rotor_gen_result *out,
+                                           rotor_error *err);
 
 #ifdef __cplusplus
 }

@@ -708,12 +708,13 @@ class Session:
         finally:
             lib.rotor_gen_result_free(byref(r))
 
-    def generate_beam(self, prompt, width=4, max_tokens=0):
-        """Beam search: the best of `width` beams by log-probability per token."""
+    def generate_beam(self, prompt, width=4, max_tokens=0, grammar=None, json_schema=None):
+        """Beam search: the best of `width` beams by log-probability per token; grammar and json_schema as in generate()."""
+        rules = _grammar(self._native, grammar, json_schema)
         ids, r, err = self._prompt(prompt), c.GenResult(), c.CError()
         with self._native.call():
-            status = lib.rotor_generate_beam(self._need().ptr, _ptr(ids), len(ids), width, max_tokens, byref(r),
-                                             byref(err))
+            status = lib.rotor_generate_beam(self._need().ptr, _ptr(ids), len(ids), width, max_tokens,
+                                             rules.ptr if rules else None, byref(r), byref(err))
         try:
             _check(status, err)
             return _Call(self, None).result(r)

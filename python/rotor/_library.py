@@ -214,7 +214,7 @@ FUNCTIONS = {
     "rotor_draft_check": (c_int, [c_void_p, c_void_p, ERR]),
     "rotor_generate": (c_int, [c_void_p, IDS, c_size_t, POINTER(GenOptions), POINTER(GenResult), ERR]),
     "rotor_generate_text": (c_int, [c_void_p, c_char_p, POINTER(GenOptions), POINTER(GenResult), ERR]),
-    "rotor_generate_beam": (c_int, [c_void_p, IDS, c_size_t, c_uint32, c_uint32, POINTER(GenResult), ERR]),
+    "rotor_generate_beam": (c_int, [c_void_p, IDS, c_size_t, c_uint32, c_uint32, c_void_p, POINTER(GenResult), ERR]),
 }
 
 # ---- Finding and loading ---------------------------------------------------------------------------------------------

@@ -264,11 +264,13 @@ rotor_status rotor_generate_text(rotor_session *s, const char *text, const rotor
     return status;
 }
 
-static rotor_status beam_result(const rotor_session *s, const gen_beam *best, gen_result *r) {
+static rotor_status beam_result(const rotor_session *s, const gen_beam *best, bool verbatim,
+                                gen_result *r) {
     const text_vocab *v = s->e->m->vocab;
     text_stream stream;
     r->finish = best->ended ? GEN_FINISH_EOG : GEN_FINISH_LENGTH;
     if (v) text_stream_init(&stream, v);
+    if (verbatim) stream.at_start = false;
     for (size_t i = 0; i < best->ids.n; i++) {
         uint32_t id = best->ids.ids[i];
         ROTOR_TRY(text_ids_push(&r->ids, id));
@@ -278,20 +280,22 @@ static rotor_status beam_result(const rotor_session *s, const gen_beam *best, ge
 }
 
 rotor_status rotor_generate_beam(rotor_session *s, const uint32_t *ids, size_t n, uint32_t width,
-                                 uint32_t max_tokens, rotor_gen_result *out, rotor_error *err) {
+                                 uint32_t max_tokens, const rotor_grammar *rules,
+                                 rotor_gen_result *out, rotor_error *err) {
     ROTOR_TRY(api_check_prompt(s, ids, n, false, out, err));
     if (width < 1 || width > 64)
         return base_fail(err, ROTOR_E_ARG, "beam search: width is %u, expected 1 to 64", width);
     gen_beam *beams = NULL;
     uint64_t start_us = base_now_us();
     api_guide guide;
-    const rotor_gen_options none = {.size = sizeof none};
+    const rotor_gen_options o = {.size = sizeof o, .grammar = rules};
     gen_beam_options opt = {.width = width, .max_new_tok = max_tokens, .alpha = 1};
-    ROTOR_TRY(api_guide_for(&guide, s->e, ids, n, &none, &opt.guide, err));
+    ROTOR_TRY(api_check_grammar(&o, s->e, err));
+    ROTOR_TRY(api_guide_for(&guide, s->e, ids, n, &o, &opt.guide, err));
     ROTOR_TRY(gen_beam_search(s->run, ids, (uint32_t)n, &opt, &beams, err));
     gen_result r = {
         .n_prompt = (uint32_t)n, .decode_us = base_now_us() - start_us, .end_id = TEXT_NO_ID};
-    rotor_status status = beam_result(s, &beams[0], &r);
+    rotor_status status = beam_result(s, &beams[0], opt.guide && opt.guide->verbatim, &r);
     gen_beams_free(beams, width);
     if (status == ROTOR_OK) return api_give(&r, out, err);
     gen_result_free(&r);

@@ -121,16 +121,17 @@ void rotor_grammar_free(rotor_grammar **out) {
 
 static rotor_status check_rules(const rotor_grammar *g, bool headers, const rotor_gen_options *o,
                                 const rotor_engine *e, rotor_error *err) {
-    const char *what = headers ? "calls" : "grammar";
     if (!g) return ROTOR_OK;
     if (g->e != e)
-        return base_fail(err, ROTOR_E_ARG, "rotor_gen_options: the %s is of another engine",
-                         headers ? "grammar of calls" : what);
+        return base_fail(err, ROTOR_E_ARG, "rotor_gen_options: the grammar%s is of another engine",
+                         headers ? " of calls" : "");
     if (g->headers != headers)
         return base_fail(err, ROTOR_E_ARG,
-                         "rotor_gen_options: %s is a grammar of %s; with this model, calls have "
-                         "their own place",
-                         what, headers ? "an answer" : "calls");
+                         headers ? "rotor_gen_options: calls takes what rotor_grammar_create_calls "
+                                   "makes for a model of the Harmony format; other rules go into "
+                                   "grammar"
+                                 : "rotor_gen_options: rules of Harmony's calls go into calls, not "
+                                   "into grammar");
     if (o->ignore_eog)
         return base_fail(err, ROTOR_E_ARG,
                          "rotor_gen_options: a grammar says where the text ends; ignore_eog does "

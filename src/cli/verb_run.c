@@ -203,7 +203,7 @@ static rotor_status generate(run_job *j, rotor_error *err) {
     rotor_status st;
     if (cli_given(j->a, OPT_BEAMS)) {
         st = rotor_generate_beam(j->s, j->ids, j->n_ids, (uint32_t)cli_int(j->a, OPT_BEAMS),
-                                 j->gen.max_tokens, &j->result, err);
+                                 j->gen.max_tokens, j->grammar, &j->result, err);
         if (st == ROTOR_OK) st = finish_beam(j, err);
     } else {
         st = rotor_generate(j->s, j->ids, j->n_ids, &j->gen, &j->result, err);
@@ -316,8 +316,6 @@ int verb_run(const cli_args *a) {
     if (cli_text(a, OPT_SESSION) && cli_on(a, OPT_CHAT))
         return cli_usage(a, "--session continues plain texts; rotor chat --session FILE continues "
                             "conversations");
-    if (cli_given(a, OPT_BEAMS) && (cli_text(a, OPT_GRAMMAR) || cli_text(a, OPT_JSON_SCHEMA)))
-        return cli_usage(a, "--beams goes neither with --grammar nor with --json-schema");
     if (cli_given(a, OPT_BEAMS) && cli_int(a, OPT_ON_FULL))
         return cli_usage(a, "--beams does not go with --on-full shift");
     rotor_status st = cli_model_find(&m, cli_word(a, 0), &err);

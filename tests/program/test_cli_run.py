@@ -59,6 +59,8 @@ def test_chat_wraps_the_text(rotor):
 
 def test_beams(rotor):
     assert rotor("run", *ONCE, "-n", "8", "--beams", "3").stdout
+    kept = rotor("run", *ONCE, "-n", "60", "--beams", "3", "--json-schema", '{"enum": ["a cat", "a dog"]}').stdout
+    assert kept in ('"a cat"', '"a dog"', '"a cat"\n', '"a dog"\n')
     assert "--beams needs -n" in rotor("run", *ONCE, "--beams", "3", status=2).stderr
 
 

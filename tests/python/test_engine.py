@@ -169,6 +169,7 @@ def test_a_draft_changes_no_token(engine, story):
 def test_beams(engine):
     with engine.session() as session:
         assert session.generate_beam(TEXT, 1, 20).ids == engine.generate(TEXT, temperature=0, max_tokens=20).ids
+        assert session.generate_beam(TEXT, 3, 40, json_schema={"enum": ["a cat"]}).text == '"a cat"'
 
 
 def test_text_and_ids(engine):

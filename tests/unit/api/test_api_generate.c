@@ -417,14 +417,14 @@ static void beams_tell_likelier_stories(void **state) {
     tell(&g, "Once upon a time", &o);
     char *one = strdup(g.r.text);
     rotor_gen_result_free(&g.r);
-    OK(rotor_generate_beam(g.s, ids, n, 1, 20, &g.r, &api_err));
+    OK(rotor_generate_beam(g.s, ids, n, 1, 20, NULL, &g.r, &api_err));
     assert_string_equal(g.r.text, one); /* one beam is arg-max */
     rotor_gen_result_free(&g.r);
-    OK(rotor_generate_beam(g.s, ids, n, 4, 20, &g.r, &api_err));
+    OK(rotor_generate_beam(g.s, ids, n, 4, 20, NULL, &g.r, &api_err));
     assert_int_equal(g.r.n_ids, 20);
     assert_true(g.r.n_bytes > 20);
-    assert_int_equal(rotor_generate_beam(g.s, ids, n, 0, 20, &g.r, &api_err), ROTOR_E_ARG);
-    assert_int_equal(rotor_generate_beam(g.s, ids, n, 65, 20, &g.r, &api_err), ROTOR_E_ARG);
+    assert_int_equal(rotor_generate_beam(g.s, ids, n, 0, 20, NULL, &g.r, &api_err), ROTOR_E_ARG);
+    assert_int_equal(rotor_generate_beam(g.s, ids, n, 65, 20, NULL, &g.r, &api_err), ROTOR_E_ARG);
     free(one);
     rotor_free(ids);
     rig_down(&g);
@@ -454,7 +454,7 @@ static void every_fault_is_survived(void **state) {
             else if (what == 1)
                 st = rotor_chat_tokenize(g.e, &talk, 1, &ids, &n_ids, &text, NULL);
             else
-                st = rotor_generate_beam(g.s, (uint32_t[]){1, 403}, 2, 3, 8, &r, NULL);
+                st = rotor_generate_beam(g.s, (uint32_t[]){1, 403}, 2, 3, 8, NULL, &r, NULL);
             fired = base_fault_fired();
             base_fault_after(0);
             assert_int_equal(st, fired ? ROTOR_E_NOMEM : ROTOR_OK);

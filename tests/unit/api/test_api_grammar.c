@@ -197,6 +197,38 @@ static void batches_share_grammars(void **state) {
     rig_down(&g);
 }
 
+/* Each beam has a place of its own in the rules. */
+static void beams_follow_their_rules(void **state) {
+    (void)state;
+    rig g;
+    uint32_t *ids;
+    size_t n;
+    rig_up(&g, ROTOR_GRAMMAR_JSON_SCHEMA, schema);
+    OK(rotor_tokenize(g.e, "Once upon a time", 16, ROTOR_TOK_BOS, &ids, &n, &api_err));
+    rotor_gen_options o = options(&g, 0);
+    tell(&g, &o);
+    char *one = base_strdup(g.r.text);
+    for (uint32_t width = 1; width <= 4; width++) {
+        rotor_gen_result_free(&g.r);
+        OK(rotor_generate_beam(g.s, ids, n, width, 120, g.g, &g.r, &api_err));
+        if (width == 1) assert_string_equal(g.r.text, one);
+        expect_kept(&g.r);
+    }
+    rotor_gen_result_free(&g.r);
+    OK(rotor_generate_beam(g.s, ids, n, 3, 4, g.g, &g.r, &api_err));
+    assert_int_equal(g.r.finish, ROTOR_FINISH_LENGTH);
+    rotor_engine *stranger = story(64, 1);
+    rotor_grammar *other = NULL;
+    OK(rotor_grammar_create(&other, stranger, ROTOR_GRAMMAR_GBNF, "root ::= \"a\"", &api_err));
+    rotor_gen_result_free(&g.r);
+    assert_int_equal(rotor_generate_beam(g.s, ids, n, 2, 4, other, &g.r, &api_err), ROTOR_E_ARG);
+    rotor_grammar_free(&other);
+    rotor_engine_close(&stranger);
+    base_free(one);
+    rotor_free(ids);
+    rig_down(&g);
+}
+
 static void what_cannot_be_is_refused(void **state) {
     (void)state;
     rig g;
@@ -266,7 +298,18 @@ typedef struct said {
     const char *call;      /* arguments; NULL: none */
 } said;
 
-static void check_said(rotor_engine *e, rotor_grammar *g, const said *c) {
+/* Blanks between the parts of a call's arguments are the model's. */
+static void expect_call(const char *arguments, const char *want) {
+    char plain[256];
+    size_t n = 0;
+    for (const char *c = arguments; *c && n + 1 < sizeof plain; c++)
+        if (!strchr(" \n\t", *c)) plain[n++] = *c;
+    plain[n] = 0;
+    assert_string_equal(plain, want);
+}
+
+static void check_said(rotor_engine *e, const rotor_grammar *g, const rotor_grammar *bound,
+                       const said *c) {
     rotor_session *s = NULL;
     rotor_reply *reply = NULL;
     rotor_gen_result r = {0};
@@ -285,6 +328,7 @@ static void check_said(rotor_engine *e, rotor_grammar *g, const said *c) {
     o.max_tokens = 200;
     o.reply = reply;
     o.grammar = g;
+    o.calls = bound;
     o.on_logits = say_next;
     o.user = &lines;
     OK(rotor_generate(s, prompt, n, &o, &r, &api_err));
@@ -292,7 +336,7 @@ static void check_said(rotor_engine *e, rotor_grammar *g, const said *c) {
     assert_string_equal(rotor_reply_text(reply, ROTOR_PART_REASONING), c->reasoning);
     assert_string_equal(rotor_reply_text(reply, ROTOR_PART_ANSWER), c->answer);
     assert_int_equal(rotor_reply_calls(reply, &calls), c->call != NULL);
-    if (c->call) assert_string_equal(calls[0].arguments, c->call);
+    if (c->call) expect_call(calls[0].arguments, c->call);
     rotor_reply_free(&reply);
     rotor_gen_result_free(&r);
     rotor_session_free(&s);
@@ -300,11 +344,26 @@ static void check_said(rotor_engine *e, rotor_grammar *g, const said *c) {
     rotor_free(lines.ids);
 }
 
-static void the_answer_alone_is_bound(void **state) {
-    (void)state;
+/* A model of the Harmony format, which is a file at path[96]. */
+static rotor_engine *open_marked(char *path) {
     static const char *const marks[] = {"<|start|>",     "<|channel|>",   "<|message|>",
                                         "<|end|>",       "<|return|>",    "<|call|>",
                                         "<|constrain|>", "<|endoftext|>", NULL};
+    rotor_engine *e = NULL;
+    rotor_engine_options o = rotor_engine_options_default();
+    tiny_shape shape = tiny_default();
+    shape.n_layer = 1;
+    shape.n_vocab = 300;
+    shape.n_ctx = 4096;
+    tiny_write_marked(tiny_path(path, "bound.gguf"), shape, 1, marks);
+    o.threads = 1;
+    o.chat_template = "harmony";
+    OK(rotor_engine_open(&e, path, &o, &api_err));
+    return e;
+}
+
+static void the_answer_alone_is_bound(void **state) {
+    (void)state;
     static const said list[] = {
         {"<|channel|>analysis<|message|>hm, x<|end|><|start|>assistant<|channel|>final<|message|>"
          "[ab]<|return|>",
@@ -319,22 +378,108 @@ static void the_answer_alone_is_bound(void **state) {
         {"<|channel|>commentary to=functions.get<|message|>{1}<|call|>", "", "", "{1}"},
     };
     char path[96];
-    tiny_shape shape = tiny_default();
-    shape.n_layer = 1;
-    shape.n_vocab = 300;
-    shape.n_ctx = 4096;
-    tiny_write_marked(tiny_path(path, "bound.gguf"), shape, 1, marks);
-    rotor_engine *e = NULL;
+    rotor_engine *e = open_marked(path);
     rotor_grammar *g = NULL;
-    rotor_engine_options o = rotor_engine_options_default();
-    o.threads = 1;
-    o.chat_template = "harmony";
-    OK(rotor_engine_open(&e, path, &o, &api_err));
     OK(rotor_grammar_create(&g, e, ROTOR_GRAMMAR_GBNF, "root ::= \"[\" [a-z!]{0,2} \"]\"",
                             &api_err));
-    for (size_t i = 0; i < BASE_COUNT(list); i++) check_said(e, g, &list[i]);
+    for (size_t i = 0; i < BASE_COUNT(list); i++) check_said(e, g, NULL, &list[i]);
     rotor_grammar_free(&g);
     rotor_engine_close(&e);
+    remove(path);
+}
+
+#define TOOL                                                                                       \
+    "[{\"type\":\"function\",\"function\":{\"name\":\"get\",\"parameters\":{\"type\":\"object\","  \
+    "\"properties\":{\"n\":{\"enum\":[1]}},\"required\":[\"n\"]}}}]"
+#define THOUGHT(text) "<|channel|>analysis<|message|>" text "<|end|><|start|>assistant"
+#define CALL          "<|channel|>commentary to=functions."
+
+static void calls_are_bound(void **state) {
+    (void)state;
+    /* Free, until a call has begun. */
+    static const said free_ones[] = {
+        {THOUGHT("hm") "<|channel|>final<|message|>{2}<|return|>", "hm", "{2}", NULL},
+        {THOUGHT("hm") CALL "get<|message|>{\"n\":1}<|call|>", "hm", "", "{\"n\":1}"},
+        {CALL "get <|constrain|>json<|message|>{2}<|call|>", "", "", "{\"n\":1}"},
+        {" to=functions.get<|channel|>commentary json<|message|>no<|call|>", "", "", "{\"n\":1}"},
+        {CALL "fly<|message|>{}<|call|>", "", "", "{\"n\":1}"},
+    };
+    /* It thinks first, or not; then it calls. */
+    static const said forced[] = {
+        {THOUGHT("hm") "<|channel|>final<|message|>{2}<|return|>", "hm", "", "{\"n\":1}"},
+        {THOUGHT("h<|return|>") THOUGHT("x"), "h!", "", "{\"n\":1}"},
+        {CALL "get<|message|>{\"n\":1}<|call|>", "", "", "{\"n\":1}"},
+    };
+    /* An answer has its shape beside them. */
+    static const said shaped[] = {
+        {THOUGHT("hm") "<|channel|>final<|message|>[ab]<|return|>", "hm", "[ab]", NULL},
+        {THOUGHT("hm") "<|channel|>final <|constrain|>json<|message|>[a<|return|>", "hm", "[a!]",
+         NULL},
+        {THOUGHT("hm") CALL "get<|message|>[a]<|call|>", "hm", "", "{\"n\":1}"},
+    };
+    char path[96];
+    rotor_engine *e = open_marked(path);
+    rotor_grammar *g = NULL, *calls = NULL;
+    rotor_call_options o = rotor_call_options_default();
+    o.tools = TOOL;
+    o.single = true;
+    OK(rotor_grammar_create(&g, e, ROTOR_GRAMMAR_GBNF, "root ::= \"[\" [a-z!]{0,2} \"]\"",
+                            &api_err));
+    OK(rotor_grammar_create_calls(&calls, e, &o, &api_err));
+    for (size_t i = 0; i < BASE_COUNT(free_ones); i++) check_said(e, NULL, calls, &free_ones[i]);
+    for (size_t i = 0; i < BASE_COUNT(shaped); i++) check_said(e, g, calls, &shaped[i]);
+    rotor_grammar_free(&calls);
+    o.required = true;
+    OK(rotor_grammar_create_calls(&calls, e, &o, &api_err));
+    for (size_t i = 0; i < BASE_COUNT(forced); i++) check_said(e, NULL, calls, &forced[i]);
+    for (size_t i = 0; i < BASE_COUNT(forced); i++) check_said(e, g, calls, &forced[i]);
+    assert_true(rotor_grammar_bytes(calls) > 0);
+    rotor_grammar_free(&calls);
+    rotor_grammar_free(&g);
+    rotor_engine_close(&e);
+    remove(path);
+}
+
+static void expect_no(rotor_session *s, const rotor_gen_options *o, const char *why) {
+    rotor_gen_result r = {0};
+    assert_int_equal(rotor_generate_text(s, "x", o, &r, &api_err), ROTOR_E_ARG);
+    if (!strstr(api_err.message, why)) fail_msg("'%s' is not in '%s'", why, api_err.message);
+}
+
+static void calls_have_their_place(void **state) {
+    (void)state;
+    char path[96];
+    rotor_engine *e = open_marked(path), *stranger = story(64, 1);
+    rotor_session *s = NULL, *apart = NULL;
+    rotor_grammar *g = NULL, *calls = NULL;
+    rotor_reply *reply = NULL;
+    rotor_call_options c = rotor_call_options_default();
+    c.tools = TOOL;
+    OK(rotor_session_create(&s, e, 0, &api_err));
+    OK(rotor_session_create(&apart, stranger, 0, &api_err));
+    OK(rotor_grammar_create(&g, e, ROTOR_GRAMMAR_JSON_OBJECT, NULL, &api_err));
+    OK(rotor_grammar_create_calls(&calls, e, &c, &api_err));
+    rotor_gen_options o = rotor_gen_options_default(e);
+    o.calls = calls;
+    expect_no(s, &o, "the prompt opens none");
+    expect_no(apart, &o, "another engine");
+    o.ignore_eog = true;
+    expect_no(s, &o, "ignore_eog");
+    o.ignore_eog = false;
+    o.calls = g;
+    expect_no(s, &o, "other rules go into grammar");
+    o.calls = NULL;
+    o.grammar = calls;
+    expect_no(s, &o, "go into calls");
+    assert_int_equal(rotor_reply_create_calls(&reply, e, &c, NULL, NULL, &api_err),
+                     ROTOR_E_UNSUPPORTED);
+    assert_null(reply);
+    rotor_grammar_free(&calls);
+    rotor_grammar_free(&g);
+    rotor_session_free(&s);
+    rotor_session_free(&apart);
+    rotor_engine_close(&e);
+    rotor_engine_close(&stranger);
     remove(path);
 }
 
@@ -347,9 +492,12 @@ int main(void) {
         cmocka_unit_test(stop_texts_end_it_before),
         cmocka_unit_test(a_shifted_context_keeps_its_place),
         cmocka_unit_test(batches_share_grammars),
+        cmocka_unit_test(beams_follow_their_rules),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(too_many_states_are_an_error),
         cmocka_unit_test(the_answer_alone_is_bound),
+        cmocka_unit_test(calls_are_bound),
+        cmocka_unit_test(calls_have_their_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -418,7 +418,7 @@ static void generation_keeps_to_the_format(void **state) {
         if (seed < 10)
             OK(rotor_generate(s, prompt, n, &o, &r, &api_err));
         else
-            OK(rotor_generate_beam(s, prompt, n, 3, 60, &r, &api_err));
+            OK(rotor_generate_beam(s, prompt, n, 3, 60, NULL, &r, &api_err));
         OK(rotor_detokenize(e, r.ids, r.n_ids, true, &text, NULL, &api_err));
         const bool opens = strncmp(text, "<|channel|>", 11) == 0 || text[0] == ' ';
         if (!opens || strstr(text, "[PAD") || strstr(text, "<|channel|><|")) fail_msg("%s", text);
