@@ -5,12 +5,21 @@
  */
 #include "rag/rag_sql.h"
 
+#include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
 
+/* SQLite has a code for it only where it writes its own file; beside that there are the log, and
+ * the memory it shares, which reading takes, too. */
+static int plain_code(const rag_sql *q, int code) {
+    const int kind = code & 0xFF, os = q->db ? sqlite3_system_errno(q->db) : 0;
+    if (kind != SQLITE_IOERR && kind != SQLITE_CANTOPEN) return kind;
+    return os == ENOSPC || os == EDQUOT ? SQLITE_FULL : kind;
+}
+
 static rotor_status fail(const rag_sql *q, int code, rotor_error *err) {
     const char *said = q->db ? sqlite3_errmsg(q->db) : sqlite3_errstr(code);
-    switch (code & 0xFF) {
+    switch (plain_code(q, code)) {
     case SQLITE_NOMEM:
         return base_fail_nomem(err, "using the database");
     case SQLITE_CORRUPT:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """rotor rag export, import, gc and note: a store in one file finds what the store found, a damaged file is refused whole, notes are
 documents, and what nothing uses gives its room back."""
+import contextlib
 import hashlib
 import json
 import os
@@ -62,7 +63,7 @@ def searches(rotor, store):
 
 
 def content(store):
-    with sqlite3.connect(store / "rag.db") as db:
+    with contextlib.closing(sqlite3.connect(store / "rag.db")) as db:   # or its log would stay open
         return [db.execute(q).fetchall() for q in (
             "SELECT path,size,mtime_ns,hash,pipeline,status,message FROM file ORDER BY path",
             "SELECT f.path,key,title,meta,line,d.hash,text FROM doc d JOIN file f ON f.id=file_id JOIN doc_text ON doc_id=d.id ORDER BY 1,2",
@@ -234,11 +235,41 @@ def test_files_that_may_not_grow_leave_what_there_was(rotor, store, tmp_path, ve
             "note": [store, "--no-embed"], "export": [tmp_path / "big.store", f]}[verb]
     r = subprocess.run([ROTOR, "rag", verb, *map(str, args)], capture_output=True, text=True, input=text, preexec_fn=limited(limit))
     assert r.returncode == 1, r.stderr
-    assert "rag.db" in r.stderr.splitlines()[-1] or str(f) in r.stderr.splitlines()[-1]
+    assert ("%s: cannot write" % f if verb == "export" else "rag.db: ") in r.stderr.splitlines()[-1]
     assert content(store)[1:] == before[1:] and f.read_bytes() == kept and not list(tmp_path.glob("*.part-*"))
     assert "sound" in rotor("rag", "verify", store).stdout
     rotor("rag", verb, *args, input=text)                               # where there is room again
     assert (f.read_bytes() != kept) if verb == "export" else (content(store) != before)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("nothing may be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_full(rotor, notes, tmp_path, small_disk):
+    store = small_disk / "s"
+    rotor("rag", "add", store, notes, "--no-embed")
+    before = content(store)
+    fails = lambda verb, *args: rotor("rag", verb, store, *args, status=1).stderr.splitlines()[-1]
+    assert "rag.db: the disk is full" in fails("add", big(tmp_path), "--no-embed")
+    assert content(store)[1:] == before[1:] and rotor("rag", "search", store, "herons", "--no-embed").stdout
+    (small_disk / "rest").touch()
+    with open(small_disk / "rest", "r+b", buffering=0) as f, pytest.raises(OSError):
+        while f.write(b"x" * 4096):
+            pass
+    for args in (("note", "More.", "--no-embed"), ("gc",), ("search", "herons", "--no-embed"), ("export", small_disk / "e")):
+        assert "the disk is full" in fails(*args), args
+    assert sorted(p.name for p in small_disk.iterdir()) == ["rest", "s"]
+    (small_disk / "rest").unlink()
+    assert content(store)[1:] == before[1:]
+    rotor("rag", "note", store, "More.", "--no-embed")
+    assert "sound" in rotor("rag", "verify", store).stdout
 
 
 def test_a_watcher_goes_on_when_there_is_room_again(rotor, store, notes, tmp_path):
@@ -251,7 +282,7 @@ def test_a_watcher_goes_on_when_there_is_room_again(rotor, store, notes, tmp_pat
         try:
             next(line for line in p.stderr if line.startswith("watching"))
             os.replace(big(tmp_path) / "one.txt", notes / "one.txt")
-            assert "rag.db" in next(line for line in p.stderr if "one.txt" in line or "rag.db" in line)
+            assert "rag.db: " in next(line for line in p.stderr if "one.txt" in line or "rag.db" in line)
             assert content(store)[1:] == before[1:]
             hit = rotor("rag", "search", store, "keeper", "--json", "--no-embed").stdout
             assert json.loads(hit.splitlines()[0])["path"] == str(notes / "keeper.txt")

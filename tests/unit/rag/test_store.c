@@ -718,6 +718,77 @@ static void any_failure_leaves_a_whole_store(void **state) {
     }
 }
 
+static rotor_status import_and_find(rag *r, size_t *n_found, rotor_error *err) {
+    rag_report report;
+    rag_hits h = {0};
+    const rag_query q = {.k = 3};
+    *n_found = 0;
+    ROTOR_TRY(rag_import(r, in_folder("m.rag"), &report, err));
+    ROTOR_TRY(rag_search(r, base_str_of("\"words of a\" note -\"of words\""), &q, &h, err));
+    *n_found = h.n;
+    rag_hits_free(&h);
+    return ROTOR_OK;
+}
+
+static void export_fails_whole(rag *r) {
+    rag_report report;
+    bool fired = true;
+    for (long n = 1; fired; n += 1 + n / 20) {
+        rotor_error err = {0};
+        base_fault_after(n);
+        const rotor_status st = rag_export(r, in_folder("m.rag"), &report, &err);
+        fired = base_fault_fired();
+        base_fault_after(0);
+        if (st != ROTOR_OK && strlen(err.message) < 6) fail_msg("%ld: %d without a word", n, st);
+        assert_true((st == ROTOR_OK) == (base_path_kind_of(in_folder("m.rag")) == BASE_PATH_FILE));
+        if (fired) base_remove_file(in_folder("m.rag"), NULL);
+    }
+    assert_int_equal(report.n_docs, 5);
+    assert_int_equal(report.n_vectors, facts_of(r).n_vectors);
+}
+
+/* Out of a store, and into another: every allocation and read fails once, and there is all of it or
+ * nothing. */
+static void a_moved_store_is_whole_or_not_there(void **state) {
+    (void)state;
+    char path[RAG_NOTE_PATH];
+    rag_report report;
+    rag_gc_report gc;
+    make_corpus("c.jsonl", 3);
+    write_text("a.md", "# One\n\nwords of a note\n");
+    rag *r = open_store("from", &toy);
+    add(r, "c.jsonl");
+    add(r, "a.md");
+    const base_str note = base_str_of("# Herons\n\nThey stand still.");
+    assert_int_equal(rag_note(r, NULL, note, path, &report, NULL), ROTOR_OK);
+    assert_int_equal(report.n_vectors, 1);
+    export_fails_whole(r);
+    const rag_facts from = facts_of(r);
+    rag_close(&r);
+    r = open_store("into", &toy);
+    bool fired = true;
+    size_t n_hits = 0;
+    for (long n = 1; fired; n += 1 + n / 20) {
+        rotor_error err = {0};
+        base_fault_after(n);
+        const rotor_status st = import_and_find(r, &n_hits, &err);
+        fired = base_fault_fired();
+        base_fault_after(0);
+        if (st != ROTOR_OK && strlen(err.message) < 6) fail_msg("%ld: %d without a word", n, st);
+        const size_t n_docs = facts_of(r).n_docs;
+        assert_true(n_docs == from.n_docs || (n_docs == 0 && st != ROTOR_OK));
+    }
+    assert_int_equal(n_hits, 1);
+    assert_int_equal(facts_of(r).n_chunks, from.n_chunks);
+    assert_int_equal(facts_of(r).n_vectors, from.n_vectors);
+    assert_int_equal(rag_verify(r, NULL), ROTOR_OK);
+    assert_int_equal(rag_gc(r, &gc, NULL), ROTOR_OK);
+    assert_int_equal(gc.n_vectors, 0);
+    rag_close(&r);
+    remove_all("from");
+    remove_all("into");
+}
+
 static int make_folder(void **state) {
     (void)state;
     return mkdtemp(folder) ? 0 : 1;
@@ -750,6 +821,7 @@ int main(void) {
         cmocka_unit_test(left_out_words_stay_out_of_vectors),
         cmocka_unit_test(long_titles_are_cut),
         cmocka_unit_test(any_failure_leaves_a_whole_store),
+        cmocka_unit_test(a_moved_store_is_whole_or_not_there),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }
