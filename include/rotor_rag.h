@@ -368,6 +368,34 @@ typedef struct rotor_rag_scores {
 ROTOR_API rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *opt,
                                       rotor_rag_scores *out, rotor_error *err);
 
+/* ---- Measuring ------------------------------------------------------------------------------- */
+
+typedef struct rotor_rag_bench_options {
+    uint32_t size;        /* sizeof(rotor_rag_bench_options) */
+    uint32_t n_passages;  /* of a store that is made up in memory; default 100,000 */
+    uint32_t dims;        /* floats of a vector; default 384 */
+    uint32_t n_questions; /* asked of it; default 100 */
+    uint64_t seed;        /* the same seed, the same store and questions; default 0 */
+    const char *cpu;      /* highest CPU level to use; NULL: all */
+} rotor_rag_bench_options;
+ROTOR_API rotor_rag_bench_options rotor_rag_bench_options_default(void);
+
+typedef struct rotor_rag_bench_times {
+    double median_us, p95_us; /* of the questions */
+} rotor_rag_bench_times;
+typedef struct rotor_rag_bench_result {
+    rotor_rag_bench_times vector; /* the hundred nearest passages */
+    rotor_rag_bench_times words;  /* the hundred best by BM25 */
+    rotor_rag_bench_times hybrid; /* a whole search, all but embedding and reading of texts */
+    rotor_rag_bench_times whole;  /* vector where every row of bytes is read */
+    double read_us;               /* reading those bytes once, in order, the best of five times */
+    double recall10; /* part of the ten nearest by floats that are the first ten of vector */
+    double scored;   /* rows of bytes that vector read, on average */
+} rotor_rag_bench_result;
+/* How long searches take here, on one thread. ROTOR_E_ARG: a number is 0 or too large. */
+ROTOR_API rotor_status rotor_rag_bench(const rotor_rag_bench_options *opt,
+                                       rotor_rag_bench_result *out, rotor_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -437,3 +437,46 @@ rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *user, ro
                               .vec_us = s.vec_us};
     return ROTOR_OK;
 }
+
+/* ==== Measuring =============================================================================== */
+
+rotor_rag_bench_options rotor_rag_bench_options_default(void) {
+    return (rotor_rag_bench_options){.size = sizeof(rotor_rag_bench_options),
+                                     .n_passages = 100000,
+                                     .dims = 384,
+                                     .n_questions = 100};
+}
+
+static rotor_rag_bench_times give_times(rag_bench_times t) {
+    return (rotor_rag_bench_times){t.median_us, t.p95_us};
+}
+
+rotor_status rotor_rag_bench(const rotor_rag_bench_options *user, rotor_rag_bench_result *out,
+                             rotor_error *err) {
+    rotor_rag_bench_options opt = rotor_rag_bench_options_default();
+    unsigned mask = UINT32_MAX;
+    rag_bench_result r;
+    if (!out) return base_fail(err, ROTOR_E_ARG, "rotor_rag_bench: a required argument is missing");
+    ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_bench_options", err));
+    if (!opt.n_passages || !opt.dims || !opt.n_questions || opt.n_passages > 100000000 ||
+        opt.dims > 1 << 16 || opt.n_questions > 100000)
+        return base_fail(err, ROTOR_E_ARG,
+                         "rotor_rag_bench: %u passages of %u floats, %u questions: expected 1 to "
+                         "100,000,000, 1 to 65,536, 1 to 100,000",
+                         opt.n_passages, opt.dims, opt.n_questions);
+    if (opt.cpu) ROTOR_TRY(cpu_parse_mask(opt.cpu, &mask, err));
+    const rag_bench_options o = {.n_passages = opt.n_passages,
+                                 .dims = opt.dims,
+                                 .n_questions = opt.n_questions,
+                                 .seed = opt.seed,
+                                 .cpu = cpu_detect() & mask};
+    ROTOR_TRY(rag_bench(&o, &r, err));
+    *out = (rotor_rag_bench_result){.vector = give_times(r.vector),
+                                    .words = give_times(r.words),
+                                    .hybrid = give_times(r.hybrid),
+                                    .whole = give_times(r.whole),
+                                    .read_us = r.read_us,
+                                    .recall10 = r.recall10,
+                                    .scored = r.scored};
+    return ROTOR_OK;
+}

@@ -151,3 +151,11 @@ rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *opt, rot
     (void)r, (void)opt, (void)out;
     return off(err);
 }
+rotor_rag_bench_options rotor_rag_bench_options_default(void) {
+    return (rotor_rag_bench_options){.size = sizeof(rotor_rag_bench_options)};
+}
+rotor_status rotor_rag_bench(const rotor_rag_bench_options *opt, rotor_rag_bench_result *out,
+                             rotor_error *err) {
+    (void)opt, (void)out;
+    return off(err);
+}

@@ -440,7 +440,7 @@ static const cli_verb verbs[] = {
      "one: their inner product is the cosine of the angle between two texts. Many texts in a call\n"
      "share their steps. Some models want a word in front of a text, as search_query: …\n"
      "(docs/embeddings.md).", 1, 4096, verb_embed},
-    {"rag", VERB_RAG, "add|search|ask|note|watch|list|remove|export|import|gc|eval|status|reembed|verify STORE …",
+    {"rag", VERB_RAG, "add|search|ask|note|watch|list|remove|export|import|gc|eval|status|reembed|verify|bench STORE …",
      "find passages in your own documents",
      "  add STORE PATH…         files, folders, or .jsonl corpora with _id, title and text a line;\n"
      "                          a folder keeps its --include and --exclude until new ones are given\n"
@@ -456,6 +456,7 @@ static const cli_verb verbs[] = {
      "  status STORE            counts, and whose vectors they are\n"
      "  reembed STORE --embed-model MODEL            vectors of another model\n"
      "  verify STORE            read the whole database\n"
+     "  bench [PASSAGES [FLOATS [QUESTIONS]]]        how long searches take here, in a store made up\n"
      "STORE is a folder, or a name for one under your own data. docs/rag.md says more.", 1, 4096,
      verb_rag},
     {"perplexity", VERB_PERPLEXITY, "MODEL FILE", "how well a model predicts a text",

@@ -51,5 +51,7 @@ void cli_say_story_model(const cli_args *a, const cli_model *m);
 
 /* rotor rag ask */
 int cli_rag_ask(cli_store *s);
+/* rotor rag bench: opens no store */
+int cli_rag_bench(cli_store *s);
 
 #endif

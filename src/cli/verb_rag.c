@@ -470,13 +470,11 @@ static int rag_eval(job *j) {
 static const struct {
     const char *name;  /* as typed */
     int (*run)(job *); /* exit status */
-} words[] = {{"add", rag_add},       {"search", rag_search},
-             {"ask", cli_rag_ask},   {"list", rag_list},
-             {"remove", rag_remove}, {"eval", rag_eval},
-             {"status", rag_status}, {"reembed", rag_reembed},
-             {"verify", rag_verify}, {"watch", rag_watch},
-             {"note", rag_note},     {"export", rag_export},
-             {"import", rag_import}, {"gc", rag_gc}};
+} words[] = {{"add", rag_add},       {"search", rag_search},   {"ask", cli_rag_ask},
+             {"list", rag_list},     {"remove", rag_remove},   {"eval", rag_eval},
+             {"status", rag_status}, {"reembed", rag_reembed}, {"verify", rag_verify},
+             {"watch", rag_watch},   {"note", rag_note},       {"export", rag_export},
+             {"import", rag_import}, {"gc", rag_gc},           {"bench", cli_rag_bench}};
 
 static const char *word_at(const void *ctx, size_t i) {
     (void)ctx;
@@ -488,7 +486,8 @@ int verb_rag(const cli_args *a) {
     const char *word = cli_word(a, 0);
     for (size_t i = 0; i < BASE_COUNT(words); i++) {
         if (strcmp(words[i].name, word) != 0) continue;
-        if (a->n_words < 2) return cli_usage(a, "no STORE: rotor rag %s STORE", word);
+        if (a->n_words < 2 && words[i].run != cli_rag_bench)
+            return cli_usage(a, "no STORE: rotor rag %s STORE", word);
         const int status = words[i].run(&j);
         cli_store_close(&j);
         return status;
@@ -497,6 +496,6 @@ int verb_rag(const cli_args *a) {
     return cli_usage(
         a,
         "no 'rotor rag %s'%s%s%s; there are add, search, ask, note, list, remove, watch, export, "
-        "import, gc, eval, status, reembed and verify",
+        "import, gc, eval, status, reembed, verify and bench",
         word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }

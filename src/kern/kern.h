@@ -23,7 +23,7 @@ enum {
     KERN_SPAN = 512, /* positions under one maximum: the unit of folding */
     KERN_MAX_HEAD = 512,   /* largest head size */
     KERN_ALIGN_COLS = 128, /* activation rows are padded with zeros to a multiple of this */
-    KERN_SCAN_COLS = 64    /* rows of scan_i8 likewise */
+    KERN_SCAN_COLS = 64    /* rows of scan_i8 and scan_i2 likewise */
 };
 
 /* ---- Operands of a matrix product ------------------------------------------------------------ */
@@ -252,6 +252,11 @@ typedef struct kern {
     /* Retrieval: out[r] = sum of query[ld] * rows[r * ld …] for n_rows rows, exactly. ld is a
      * multiple of KERN_SCAN_COLS, rows and query are aligned to it, bytes lie within +-127. */
     void (*scan_i8)(int32_t *out, const int8_t *rows, const int8_t *query, size_t ld,
+                    size_t n_rows);
+    /* The same with codes 0 … 3 in place of bytes. A row has ld / 4 bytes and is aligned to 16;
+     * byte p of every 16 has the codes of columns p, 16 + p, 32 + p and 48 + p of 64, low bits
+     * first. */
+    void (*scan_i2)(int32_t *out, const uint8_t *rows, const int8_t *query, size_t ld,
                     size_t n_rows);
 } kern;
 

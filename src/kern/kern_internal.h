@@ -56,6 +56,7 @@ void kern_fill_head_c(kern *k);
 void kern_fill_scan_c(kern *k);
 void kern_fill_scan_avx2(kern *k);
 void kern_fill_scan_avx512vnni(kern *k);
+void kern_fill_scan_neon(kern *k);
 void kern_fill_x86(kern *k, unsigned cpu);
 void kern_fill_arm(kern *k, unsigned cpu);
 void kern_fill_float_avx2(kern *k);

@@ -25,12 +25,18 @@ rotor_status rag_open(rag **out, const char *folder, const rag_options *opt, rot
     return st;
 }
 
-static void forget_index(rag *r) {
-    if (r->loaded) rag_index_free(&r->x);
+static void forget_room(rag *r) {
     base_free(r->acc);
     base_free(r->touched);
+    base_free(r->near);
     r->acc = NULL;
     r->touched = NULL;
+    r->near = NULL;
+}
+
+static void forget_index(rag *r) {
+    if (r->loaded) rag_index_free(&r->x);
+    forget_room(r);
     r->loaded = false;
 }
 
@@ -52,21 +58,41 @@ rotor_status rag_get_facts(rag *r, rag_facts *facts, rotor_error *err) {
 
 rotor_status rag_verify(rag *r, rotor_error *err) { return rag_db_check(r->db, true, err); }
 
-rotor_status rag_sync(rag *r, rotor_error *err) {
-    int64_t version;
-    ROTOR_TRY(rag_db_version(r->db, &version, err));
-    if (r->loaded && version == r->version) return ROTOR_OK;
+/* Scratch of the searches. Documents without a passage are counted too: there may be more of them.
+ */
+rotor_status rag_make_room(rag *r, rotor_error *err) {
+    const size_t units = BASE_MAX(BASE_MAX(r->x.n_chunks, r->x.n_docs), (size_t)1);
+    forget_room(r);
+    r->acc = base_alloc_array(units, sizeof *r->acc);
+    r->touched = base_alloc_array(units, sizeof *r->touched);
+    r->near = r->x.coarse ? base_alloc_array(units, sizeof *r->near) : NULL;
+    if (r->acc && r->touched && (r->near || !r->x.coarse)) return ROTOR_OK;
+    return base_fail_nomem(err, "reading a store");
+}
+
+/* From what was there if that will do, else all of it. */
+static rotor_status renew_index(rag *r, rotor_error *err) {
+    bool done = false;
+    if (r->loaded && !r->loose && rag_index_follow(&r->x, r->db, &done, err) != ROTOR_OK)
+        done = false;
+    if (done) return ROTOR_OK;
     forget_index(r);
     ROTOR_TRY(rag_index_load(&r->x, r->db, err));
     r->loaded = true;
+    return ROTOR_OK;
+}
+
+rotor_status rag_sync(rag *r, rotor_error *err) {
+    int64_t version;
+    ROTOR_TRY(rag_db_version(r->db, &version, err));
+    const bool kept = rag_db_in_change(r->db) || !r->loose; /* what it was read of */
+    if (r->loaded && version == r->version && kept) return ROTOR_OK;
+    rotor_status st = renew_index(r, err);
+    if (st == ROTOR_OK) st = rag_make_room(r, err);
+    if (st != ROTOR_OK) forget_index(r);
     r->version = version;
-    /* Documents without a passage are counted too: there may be more of them. */
-    const size_t units = BASE_MAX(BASE_MAX(r->x.n_chunks, r->x.n_docs), (size_t)1);
-    r->acc = base_alloc_array(units, sizeof *r->acc);
-    r->touched = base_alloc_array(units, sizeof *r->touched);
-    if (r->acc && r->touched) return ROTOR_OK;
-    forget_index(r);
-    return base_fail_nomem(err, "reading a store");
+    r->loose = rag_db_in_change(r->db);
+    return st;
 }
 
 rotor_status rag_check_model(rag *r, int64_t *model, rotor_error *err) {

@@ -296,4 +296,25 @@ typedef struct rag_scores {
 } rag_scores;
 rotor_status rag_eval(rag *r, const rag_eval_options *opt, rag_scores *out, rotor_error *err);
 
+/* ---- Measuring (rag_bench.c) ----------------------------------------------------------------- */
+
+typedef struct rag_bench_options {
+    size_t n_passages, dims; /* of a store that is made up */
+    size_t n_questions;      /* asked of it */
+    uint64_t seed;           /* what it is made of */
+    unsigned cpu;            /* CPU_* flags kernels may use */
+} rag_bench_options;
+typedef struct rag_bench_times {
+    double median_us, p95_us; /* of the questions */
+} rag_bench_times;
+typedef struct rag_bench_result {
+    rag_bench_times vector, words; /* the hundred best by meaning; by words */
+    rag_bench_times hybrid;        /* a whole search, without embedding and reading of texts */
+    rag_bench_times whole;         /* vector without the screen: every row of bytes */
+    double read_us;                /* reading those bytes once, the best of five */
+    double recall10;               /* of vector against floats */
+    double scored;                 /* rows of bytes that vector read, on average */
+} rag_bench_result;
+rotor_status rag_bench(const rag_bench_options *opt, rag_bench_result *out, rotor_error *err);
+
 #endif

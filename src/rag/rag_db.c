@@ -638,7 +638,7 @@ rotor_status rag_db_term(rag_db *db, base_str term, uint32_t *id, rotor_error *e
         remembering r = {db, err};
         if (base_map_create(&db->ids, 1 << 14) != ROTOR_OK)
             return base_fail_nomem(err, "numbering terms");
-        ROTOR_TRY(rag_db_each_term(db, remember_row, &r, err));
+        ROTOR_TRY(rag_db_each_term(db, 0, remember_row, &r, err));
     }
     if (base_map_get(db->ids, term, id)) return ROTOR_OK;
     ROTOR_TRY(rag_sql_get(&db->sql, &s, "INSERT INTO term(t) VALUES(?) RETURNING id", err));
@@ -649,12 +649,14 @@ rotor_status rag_db_term(rag_db *db, base_str term, uint32_t *id, rotor_error *e
     return remember(db, term, *id, err);
 }
 
-rotor_status rag_db_each_term(rag_db *db, rotor_status (*fn)(void *user, uint32_t id, base_str t),
-                              void *user, rotor_error *err) {
+rotor_status rag_db_each_term(rag_db *db, uint32_t from,
+                              rotor_status (*fn)(void *user, uint32_t id, base_str t), void *user,
+                              rotor_error *err) {
     rag_stmt *s;
     bool row;
-    ROTOR_TRY(rag_sql_get(&db->sql, &s, "SELECT id,t FROM term ORDER BY id", err));
-    rotor_status st = rag_sql_step(&db->sql, s, &row, err);
+    ROTOR_TRY(rag_sql_get(&db->sql, &s, "SELECT id,t FROM term WHERE id>=? ORDER BY id", err));
+    rotor_status st = rag_sql_bind(&db->sql, s, err, "i", from ? (int64_t)from : INT64_MIN);
+    if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);
     for (; st == ROTOR_OK && row; st = st == ROTOR_OK ? rag_sql_step(&db->sql, s, &row, err) : st) {
         const int64_t id = rag_col_int(s, 0);
         st = id > 0 && id < UINT32_MAX
@@ -712,6 +714,36 @@ rotor_status rag_db_each_chunk_of(rag_db *db, int64_t doc,
                                 .n_tok = (uint32_t)rag_col_int(s, 9)};
         st = fn(user, &c);
     }
+    rag_sql_reset(s);
+    return st;
+}
+
+rotor_status rag_db_each_place(rag_db *db, rotor_status (*fn)(void *user, const rag_db_chunk *c),
+                               void *user, rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    ROTOR_TRY(rag_sql_get(&db->sql, &s, "SELECT id,doc_id FROM chunk ORDER BY doc_id,ord", err));
+    rotor_status st = rag_sql_step(&db->sql, s, &row, err);
+    for (; st == ROTOR_OK && row; st = st == ROTOR_OK ? rag_sql_step(&db->sql, s, &row, err) : st)
+        st = fn(user, &(rag_db_chunk){.id = rag_col_int(s, 0), .doc = rag_col_int(s, 1)});
+    rag_sql_reset(s);
+    return st;
+}
+
+rotor_status rag_db_read_words(rag_db *db, int64_t chunk,
+                               rotor_status (*fn)(void *user, const rag_db_chunk *c), void *user,
+                               rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    ROTOR_TRY(
+        rag_sql_get(&db->sql, &s, "SELECT n_words,packed FROM chunk_terms WHERE chunk_id=?", err));
+    rotor_status st = rag_sql_bind(&db->sql, s, err, "i", chunk);
+    if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);
+    if (st == ROTOR_OK && !row)
+        st = base_fail(err, ROTOR_E_FORMAT, "%s: damaged: a passage has no words", db->path);
+    if (st == ROTOR_OK)
+        st = fn(user, &(rag_db_chunk){chunk, .n_words = (uint32_t)rag_col_int(s, 0),
+                                      .terms = rag_col_blob(s, 1)});
     rag_sql_reset(s);
     return st;
 }
@@ -911,6 +943,24 @@ rotor_status rag_db_each_vector_of(rag_db *db, int64_t model,
         take_hash(s, 0, hash);
         st = fn(user, hash, (float)rag_col_real(s, 1), rag_col_blob(s, 2), rag_col_blob(s, 3));
     }
+    rag_sql_reset(s);
+    return st;
+}
+
+rotor_status rag_db_read_vector(rag_db *db, int64_t model, int64_t chunk,
+                                rotor_status (*fn)(void *user, int64_t chunk, float scale,
+                                                   base_str high, base_str low),
+                                void *user, rotor_error *err) {
+    rag_stmt *s;
+    bool row;
+    ROTOR_TRY(rag_sql_get(&db->sql, &s,
+                          "SELECT v.scale,v.high,v.low FROM chunk c JOIN vec v"
+                          " ON v.model_id=? AND v.hash=c.hash WHERE c.id=?",
+                          err));
+    rotor_status st = rag_sql_bind(&db->sql, s, err, "ii", model, chunk);
+    if (st == ROTOR_OK) st = rag_sql_step(&db->sql, s, &row, err);
+    if (st == ROTOR_OK && row)
+        st = fn(user, chunk, (float)rag_col_real(s, 0), rag_col_blob(s, 1), rag_col_blob(s, 2));
     rag_sql_reset(s);
     return st;
 }

@@ -133,11 +133,20 @@ typedef struct rag_db_chunk {
 rotor_status rag_db_put_chunk(rag_db *db, rag_db_chunk *c, rotor_error *err);
 /* Number of a term, given to it if it has none. */
 rotor_status rag_db_term(rag_db *db, base_str term, uint32_t *id, rotor_error *err);
-rotor_status rag_db_each_term(rag_db *db, rotor_status (*fn)(void *user, uint32_t id, base_str t),
-                              void *user, rotor_error *err);
+/* Those from this number on; numbers rise and are never given twice. */
+rotor_status rag_db_each_term(rag_db *db, uint32_t from,
+                              rotor_status (*fn)(void *user, uint32_t id, base_str t), void *user,
+                              rotor_error *err);
 /* In order of document and place: id, doc, ord, n_words and terms only. */
 rotor_status rag_db_each_chunk(rag_db *db, rotor_status (*fn)(void *user, const rag_db_chunk *c),
                                void *user, rotor_error *err);
+/* The same, id and doc only, of all; n_words and terms of one. Chunks never change, and no two ever
+ * have the same id. */
+rotor_status rag_db_each_place(rag_db *db, rotor_status (*fn)(void *user, const rag_db_chunk *c),
+                               void *user, rotor_error *err);
+rotor_status rag_db_read_words(rag_db *db, int64_t chunk,
+                               rotor_status (*fn)(void *user, const rag_db_chunk *c), void *user,
+                               rotor_error *err);
 /* All of a document, in order: everything but n_words, hash and terms. */
 rotor_status rag_db_each_chunk_of(rag_db *db, int64_t doc,
                                   rotor_status (*fn)(void *user, const rag_db_chunk *c), void *user,
@@ -172,6 +181,11 @@ rotor_status rag_db_put_vector(rag_db *db, int64_t model, const uint8_t hash[RAG
                                base_str high, base_str low, rotor_error *err);
 /* Chunks that have one, in order of document and place. */
 rotor_status rag_db_each_vector(rag_db *db, int64_t model,
+                                rotor_status (*fn)(void *user, int64_t chunk, float scale,
+                                                   base_str high, base_str low),
+                                void *user, rotor_error *err);
+/* That of one chunk; fn is not called where there is none. */
+rotor_status rag_db_read_vector(rag_db *db, int64_t model, int64_t chunk,
                                 rotor_status (*fn)(void *user, int64_t chunk, float scale,
                                                    base_str high, base_str low),
                                 void *user, rotor_error *err);

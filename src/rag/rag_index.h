@@ -28,7 +28,8 @@ typedef struct rag_index {
     double mean_doc_length;  /* of documents */
 
     base_map *terms;       /* text to number, owned */
-    char *term_text;       /* their bytes, owned */
+    char **term_text;      /* [n_term_text] their bytes, owned; each block may be NULL */
+    size_t n_term_text;    /* blocks: one of the first reading, one of each later one */
     size_t n_terms;        /* numbers in use, gaps included */
     uint64_t *at;          /* [n_terms + 1] first posting, owned */
     uint32_t *slot;        /* postings, owned */
@@ -41,6 +42,10 @@ typedef struct rag_index {
     int8_t *low;      /* the same of what is left, owned */
     float *scale;     /* [n_chunks] 0: this one has no vector; owned */
     size_t n_vectors; /* that are there */
+    /* rag_screen.c; NULL below RAG_SCREEN_FROM passages */
+    uint8_t *coarse;     /* [n_chunks][ld / 4] two bits a column of the turned high plane, owned */
+    float *coarse_scale; /* [n_chunks] of their sums; 0: no vector; below 0: they say nothing */
+    int8_t *signs;       /* [2 * ld] of the turn, owned */
 } rag_index;
 
 /* Packs counts of one term behind the last; ids rise. */
@@ -48,6 +53,48 @@ rotor_status rag_pack_term(base_buf *out, uint32_t id_delta, uint32_t body, uint
 
 rotor_status rag_index_load(rag_index *x, rag_db *db, rotor_error *err);
 void rag_index_free(rag_index *x);
+
+/* ---- Filling one by hand (rag_index.c) ------------------------------------------------------- */
+
+typedef struct rag_loader {
+    rag_index *x;                           /* being filled, zeros at first */
+    rotor_error *err;                       /* where messages go */
+    size_t cap_docs, cap_chunks, cap_terms; /* allocated */
+    base_buf packed;                        /* terms of passages */
+    uint64_t *packed_at;                    /* [n_packed + 1] where each one's begin */
+    size_t n_packed, cap_packed;            /* passages in it; allocated */
+    uint32_t *packed_slot;                  /* [n_packed] whose they are, rising */
+    base_buf names;                         /* bytes of terms */
+    uint64_t *name_at; /* [n_terms + 1] where each name begins; equal to the next: no such number */
+    size_t first_term; /* the least number whose name is in names */
+    size_t n_named;    /* terms so far */
+    size_t next;       /* vectors: slot to look at */
+} rag_loader;
+void rag_loader_free(rag_loader *l); /* all but the index */
+
+/* In this order: documents and terms by rising number, passages in order of document and place,
+ * rag_load_words, vectors in order of passage. user: the loader. */
+rotor_status rag_load_doc(void *user, const rag_db_doc *d, const char *path);
+rotor_status rag_load_term(void *user, uint32_t id, base_str t);
+rotor_status rag_load_chunk(void *user, const rag_db_chunk *c);
+rotor_status rag_load_words(rag_loader *l); /* postings, means, names */
+rotor_status rag_load_vector(void *user, int64_t chunk, float scale, base_str high, base_str low);
+/* The parts of rag_load_words, of which rag_follow.c has its own mixture. */
+rotor_status rag_load_place(rag_loader *l, const rag_db_chunk *c); /* no length, no words */
+rotor_status rag_load_packed(rag_loader *l, uint32_t slot, base_str terms);
+rotor_status rag_load_postings(rag_loader *l);
+rotor_status rag_load_names(rag_loader *l);
+void rag_index_count(rag_index *x); /* means, and documents with each term */
+rotor_status rag_index_matrix(rag_index *x, size_t dims, rotor_error *err);
+void rag_index_drop_matrix(rag_index *x);
+bool rag_index_put_vector(rag_index *x, size_t slot, float scale, base_str high, base_str low);
+
+/* ---- Following the database (rag_follow.c) --------------------------------------------------- */
+
+/* The index as rag_index_load would make it now, from one of an earlier committed state and from
+ * what has changed since. *done false: too much has, and x is as it was: load it anew, as after an
+ * error. */
+rotor_status rag_index_follow(rag_index *x, rag_db *db, bool *done, rotor_error *err);
 
 /* ---- One leg's answer ------------------------------------------------------------------------ */
 
@@ -101,18 +148,41 @@ float rag_lex_match(const rag_index *x, const rag_lex_query *q, uint32_t slot);
 bool rag_vec_pack(int8_t *high, int8_t *low, float *scale, const float *x, size_t dims, size_t ld);
 
 typedef struct rag_vec_query {
-    const float *x; /* [dims] of length one */
-    int8_t *high;   /* [ld] aligned */
-    float scale;    /* of high */
-    int32_t *sums;  /* [RAG_VEC_BLOCK] */
+    float *x;        /* [dims] of length one, owned */
+    int8_t *high;    /* [ld] aligned, owned */
+    float scale;     /* of high */
+    int32_t *sums;   /* [RAG_VEC_BLOCK] owned */
+    int8_t *turned;  /* [ld] high, turned, aligned, owned; NULL: the index has no screen */
+    float step;      /* of turned */
+    int32_t total;   /* sum of turned */
+    float *near;     /* [n_chunks] room for what the screen says, borrowed */
+    size_t n_scored; /* rows of bytes that were read */
 } rag_vec_query;
 enum { RAG_VEC_BLOCK = 1024 };
 
-/* The best `most` passages by cosine, best first; the first of them re-scored exactly. */
-void rag_vec_rank(const rag_index *x, const kern *k, const rag_vec_query *q, const uint8_t *allowed,
+/* Room for a question; x is to be filled, then rag_vec_query_pack. False: no memory. */
+bool rag_vec_query_make(rag_vec_query *q, const rag_index *x);
+bool rag_vec_query_pack(rag_vec_query *q, const rag_index *x); /* false: no finite length */
+void rag_vec_query_free(rag_vec_query *q);
+
+/* The best `most` passages by cosine of bytes, re-scored exactly, best first. */
+void rag_vec_rank(const rag_index *x, const kern *k, rag_vec_query *q, const uint8_t *allowed,
                   rag_rank *out, size_t *n, size_t most);
 float rag_vec_cosine(const rag_index *x, const float *query, uint32_t slot);
 /* Of two passages, from their bytes. */
 float rag_vec_between(const rag_index *x, const kern *k, uint32_t a, uint32_t b);
+
+/* ---- The screen in front of them (rag_screen.c) ---------------------------------------------- */
+
+enum { RAG_SCREEN_FROM = 16384 }; /* passages; the bytes of fewer lie in a processor's cache */
+
+void rag_screen_signs(int8_t *signs, size_t ld);
+/* Codes [ld / 4] of a row and what their sums are multiplied by. */
+void rag_screen_pack(uint8_t *codes, float *factor, const int8_t *high, float scale,
+                     const int8_t *signs, size_t ld);
+/* The same turn of a question, in bytes. */
+void rag_screen_turn(rag_vec_query *q, const int8_t *signs, size_t ld);
+/* Cosines are at most this much above what the screen says of them. */
+float rag_screen_margin(const rag_vec_query *q, size_t ld);
 
 #endif

@@ -21,13 +21,17 @@ struct rag {
     rag_index x;           /* what searches use */
     int64_t version;       /* of the database when x was read */
     bool loaded;           /* x is there */
+    bool loose;            /* x is of a change that may be taken back: not to be followed on */
     float *acc;            /* [units] zeros, owned; units: passages or documents, the larger */
     uint32_t *touched;     /* [units] owned */
+    float *near;           /* [n_chunks] of rag_vec_query, owned; NULL: the index has no screen */
     bool told;             /* the user knows that vectors do not fit the model */
 };
 
 /* rag.c: x is as new as the database. */
 rotor_status rag_sync(rag *r, rotor_error *err);
+/* rag.c: acc, touched and near for x. */
+rotor_status rag_make_room(rag *r, rotor_error *err);
 /* ROTOR_E_STATE, and what to do, where the embedder is not the one of the store's vectors. */
 rotor_status rag_check_model(rag *r, int64_t *model, rotor_error *err);
 
@@ -167,10 +171,7 @@ enum { RAG_LEG = 100, RAG_MAX_CANDIDATES = 2 * RAG_LEG };
 /* What one search asks, in the legs' own terms. */
 typedef struct rag_asked {
     rag_lex_query lex;                          /* words */
-    float *x;                                   /* [dims] vector, owned; NULL: no vector leg */
-    int8_t *high;                               /* [ld] its bytes, owned */
-    int32_t *sums;                              /* [RAG_VEC_BLOCK] owned */
-    float scale;                                /* of high */
+    rag_vec_query vec;                          /* meaning; x NULL: no vector leg */
     bool whole;                                 /* documents, not passages */
     rag_mode mode;                              /* legs */
     rag_fusion fusion;                          /* how joined */
@@ -200,6 +201,15 @@ typedef struct rag_phrase {
 bool rag_next_phrase(base_str query, size_t from, rag_phrase *out);
 /* Of *allowed (new where it is NULL) only the passages that every phrase of the query leaves. */
 rotor_status rag_keep_phrases(rag *r, base_str query, uint8_t **allowed, rotor_error *err);
+
+/* What a search does between its question and its texts: passages, or stretches of neighbours. */
+typedef struct rag_chosen {
+    rag_candidate c;      /* the passage */
+    uint32_t first, last; /* slots it was joined to */
+} rag_chosen;
+/* q is prepared; list has room for RAG_MAX_CANDIDATES; all of out but its hits is filled. */
+rotor_status rag_choose(rag *r, rag_asked *q, const rag_query *opt, rag_hits *out, rag_chosen *list,
+                        size_t *n, rotor_error *err);
 
 /* rag_filter.c: which passages the conditions leave; new array of n_chunks, or NULL for all. */
 rotor_status rag_filter(const rag_index *x, const char *const *filter, size_t n, uint8_t **out,

@@ -24,12 +24,9 @@ static rotor_status embed_query(rag *r, base_str text, rag_asked *q, rotor_error
     if (r->embedder.dims != x->dims)
         return base_fail(err, ROTOR_E_FORMAT, "%s: damaged: vectors of %zu floats, %s makes %zu",
                          r->folder, x->dims, r->embedder.name, r->embedder.dims);
-    q->x = base_alloc_array(x->dims, sizeof *q->x);
-    q->high = base_alloc_aligned(x->ld);
-    q->sums = base_alloc_array(RAG_VEC_BLOCK, sizeof *q->sums);
-    if (!q->x || !q->high || !q->sums) return base_fail_nomem(err, "searching");
-    ROTOR_TRY(r->embedder.embed(r->embedder.user, &text, 1, q->x, err));
-    if (!rag_vec_pack(q->high, NULL, &q->scale, q->x, x->dims, x->ld))
+    if (!rag_vec_query_make(&q->vec, x)) return base_fail_nomem(err, "searching");
+    ROTOR_TRY(r->embedder.embed(r->embedder.user, &text, 1, q->vec.x, err));
+    if (!rag_vec_query_pack(&q->vec, x))
         return base_fail(err, ROTOR_E_FORMAT, "%s gives the question a vector without length",
                          r->embedder.name);
     q->embed_us = base_now_us() - start;
@@ -62,11 +59,7 @@ rotor_status rag_ask_prepare(rag *r, base_str text, rag_asked *q, bool *degraded
                      r->folder, r->folder);
 }
 
-void rag_ask_free(rag_asked *q) {
-    base_free(q->x);
-    base_free_aligned(q->high);
-    base_free(q->sums);
-}
+void rag_ask_free(rag_asked *q) { rag_vec_query_free(&q->vec); }
 
 /* ==== Legs ==================================================================================== */
 
@@ -106,11 +99,11 @@ static bool leaves_something_out(const rag_asked *q) {
 static void vector_leg(rag *r, rag_asked *q, rag_candidate *out, size_t *n) {
     enum { MORE = 4 }; /* passages of a document may stand side by side */
     rag_rank found[RAG_LEG * MORE];
-    const rag_vec_query v = {.x = q->x, .high = q->high, .scale = q->scale, .sums = q->sums};
     const bool without = leaves_something_out(q);
     size_t n_found;
     uint32_t rank = 0;
-    rag_vec_rank(&r->x, &r->k, &v, q->allowed, found, &n_found,
+    q->vec.near = r->near;
+    rag_vec_rank(&r->x, &r->k, &q->vec, q->allowed, found, &n_found,
                  q->whole || without ? RAG_LEG * MORE : RAG_LEG);
     for (size_t i = 0; i < n_found && rank < RAG_LEG; i++) {
         const uint32_t unit = q->whole ? r->x.doc[found[i].unit] : found[i].unit;
@@ -130,10 +123,10 @@ static void fill_in(rag *r, const rag_asked *q, rag_candidate *c) {
     const uint32_t first = q->whole ? x->docs[c->unit].first : c->unit;
     const uint32_t n = q->whole ? x->docs[c->unit].n : 1;
     if (!c->rank_lex) c->lex = rag_lex_score(x, &q->lex, q->whole, c->unit);
-    if (!q->x || c->rank_vec) return;
+    if (!q->vec.x || c->rank_vec) return;
     c->cosine = -1;
     for (uint32_t s = first; s < first + n; s++) {
-        const float cosine = x->scale[s] > 0 ? rag_vec_cosine(x, q->x, s) : -1;
+        const float cosine = x->scale[s] > 0 ? rag_vec_cosine(x, q->vec.x, s) : -1;
         if (cosine > c->cosine) {
             c->cosine = cosine;
             c->slot = s;
@@ -170,7 +163,7 @@ static void fuse(const rag_asked *q, rag_candidate *c, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (q->mode == RAG_VECTOR)
             c[i].score = c[i].cosine;
-        else if (!q->x)
+        else if (!q->vec.x)
             c[i].score = lex.high > 0 ? c[i].lex / lex.high : 0;
         else if (q->fusion == RAG_RRF)
             c[i].score = (reciprocal(c[i].rank_vec, 1) +
@@ -195,7 +188,7 @@ rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n,
     const uint64_t start = base_now_us();
     if (q->mode != RAG_VECTOR) words_leg(r, q, out, n);
     const uint64_t words = base_now_us();
-    if (q->x) vector_leg(r, q, out, n);
+    if (q->vec.x) vector_leg(r, q, out, n);
     const uint64_t vectors = base_now_us();
     for (size_t i = 0; i < *n; i++)
         if (q->mode == RAG_HYBRID) fill_in(r, q, &out[i]);
@@ -208,11 +201,6 @@ rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n,
 }
 
 /* ==== What is shown =========================================================================== */
-
-typedef struct chosen {
-    rag_candidate c;      /* the passage */
-    uint32_t first, last; /* slots it was joined to */
-} chosen;
 
 static size_t count_docs(const rag_index *x, const rag_candidate *c, size_t n) {
     size_t docs = 0;
@@ -230,7 +218,7 @@ static float likeness(const rag *r, uint32_t a, uint32_t b) {
 }
 
 /* How much c adds to what is chosen; below zero: nothing. */
-static float worth(const rag *r, const rag_candidate *c, const chosen *list, size_t n,
+static float worth(const rag *r, const rag_candidate *c, const rag_chosen *list, size_t n,
                    size_t per_doc) {
     float most = 0;
     size_t same_doc = 0;
@@ -247,7 +235,7 @@ static float worth(const rag *r, const rag_candidate *c, const chosen *list, siz
 
 /* Maximal marginal relevance: next comes what is relevant and not yet said. */
 static size_t choose(const rag *r, const rag_candidate *c, size_t n, const rag_query *opt,
-                     chosen *out) {
+                     rag_chosen *out) {
     const size_t per_doc = count_docs(&r->x, c, n) >= PER_DOC ? PER_DOC : n;
     bool taken[RAG_MAX_CANDIDATES] = {false};
     size_t n_out = 0;
@@ -261,13 +249,13 @@ static size_t choose(const rag *r, const rag_candidate *c, size_t n, const rag_q
         }
         if (best == SIZE_MAX) return n_out;
         taken[best] = true;
-        out[n_out++] = (chosen){c[best], c[best].unit, c[best].unit};
+        out[n_out++] = (rag_chosen){c[best], c[best].unit, c[best].unit};
     }
     return n_out;
 }
 
 /* Neighbours in a document become one passage, in the place of the better one. */
-static size_t join_neighbours(const rag_index *x, chosen *list, size_t n) {
+static size_t join_neighbours(const rag_index *x, rag_chosen *list, size_t n) {
     for (size_t i = 0; i < n; i++)
         for (size_t j = i + 1; j < n; j++) {
             if (x->doc[list[i].first] != x->doc[list[j].first]) continue;
@@ -289,7 +277,7 @@ void rag_hit_free(rag_hit *h) {
     base_free(h->text);
 }
 
-static rotor_status widen(rag *r, const chosen *c, rag_hit *h, rotor_error *err) {
+static rotor_status widen(rag *r, const rag_chosen *c, rag_hit *h, rotor_error *err) {
     rag_hit end = {0};
     base_buf text = {0};
     if (c->first == c->last) return ROTOR_OK;
@@ -309,7 +297,7 @@ static rotor_status widen(rag *r, const chosen *c, rag_hit *h, rotor_error *err)
     return st;
 }
 
-static rotor_status read_hits(rag *r, const chosen *list, size_t n, rag_hits *out,
+static rotor_status read_hits(rag *r, const rag_chosen *list, size_t n, rag_hits *out,
                               rotor_error *err) {
     out->hits = base_alloc_array(BASE_MAX(n, (size_t)1), sizeof *out->hits);
     if (!out->hits) return base_fail_nomem(err, "searching");
@@ -333,7 +321,7 @@ static rotor_status read_hits(rag *r, const chosen *list, size_t n, rag_hits *ou
 static void judge(rag *r, const rag_asked *q, const rag_candidate *c, size_t n, rag_hits *out) {
     const rag_candidate *best = c;
     for (size_t i = 0; i < n; i++) {
-        out->best_cosine = fmaxf(out->best_cosine, q->x ? c[i].cosine : 0);
+        out->best_cosine = fmaxf(out->best_cosine, q->vec.x ? c[i].cosine : 0);
         if (c[i].rank_lex == 1) best = &c[i];
     }
     if (n) {
@@ -341,7 +329,7 @@ static void judge(rag *r, const rag_asked *q, const rag_candidate *c, size_t n, 
         out->match = rag_lex_match(&r->x, &q->lex, best->unit);
     }
     out->relevant =
-        n && rag_is_relevant(&rag_gate_default, q->x != NULL, out->best_cosine, out->match);
+        n && rag_is_relevant(&rag_gate_default, q->vec.x != NULL, out->best_cosine, out->match);
 }
 
 rotor_status rag_judge(rag *r, base_str text, rag_mode mode, rag_hits *out, rotor_error *err) {
@@ -356,22 +344,29 @@ rotor_status rag_judge(rag *r, base_str text, rag_mode mode, rag_hits *out, roto
     return st;
 }
 
-static rotor_status search(rag *r, base_str query, const rag_query *opt, rag_asked *q,
-                           rag_hits *out, rotor_error *err) {
+rotor_status rag_choose(rag *r, rag_asked *q, const rag_query *opt, rag_hits *out, rag_chosen *list,
+                        size_t *n, rotor_error *err) {
     rag_candidate found[RAG_MAX_CANDIDATES];
-    chosen list[RAG_MAX_CANDIDATES];
-    size_t n;
-    ROTOR_TRY(rag_ask_prepare(r, query, q, &out->lexical_only, err));
-    ROTOR_TRY(rag_candidates(r, q, found, &n, err));
-    judge(r, q, found, n, out);
+    size_t n_found;
+    ROTOR_TRY(rag_candidates(r, q, found, &n_found, err));
+    judge(r, q, found, n_found, out);
     const uint64_t start = base_now_us();
-    size_t n_list = choose(r, found, n, opt, list);
-    if (!opt->plain) n_list = join_neighbours(&r->x, list, n_list);
+    *n = choose(r, found, n_found, opt, list);
+    if (!opt->plain) *n = join_neighbours(&r->x, list, *n);
     out->embed_us = q->embed_us;
     out->lex_us = q->lex_us;
     out->vec_us = q->vec_us;
     out->fuse_us = q->fuse_us + base_now_us() - start;
-    return read_hits(r, list, n_list, out, err);
+    return ROTOR_OK;
+}
+
+static rotor_status search(rag *r, base_str query, const rag_query *opt, rag_asked *q,
+                           rag_hits *out, rotor_error *err) {
+    rag_chosen list[RAG_MAX_CANDIDATES];
+    size_t n;
+    ROTOR_TRY(rag_ask_prepare(r, query, q, &out->lexical_only, err));
+    ROTOR_TRY(rag_choose(r, q, opt, out, list, &n, err));
+    return read_hits(r, list, n, out, err);
 }
 
 rotor_status rag_search_here(rag *r, base_str query, const rag_query *opt, rag_hits *out,

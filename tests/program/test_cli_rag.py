@@ -393,3 +393,23 @@ def test_quoted_words_hold_for_meaning_too(rotor, store, notes):
     assert [h["path"] for h in found_by_meaning] == [str(notes / "keeper.txt")]
     r = json.loads(rotor("rag", "ask", store, 'what does "battery charging" say?', "--no-answer", "--gate", "always", "--json").stdout)
     assert r["sources"]
+
+
+# ---- Measuring -------------------------------------------------------------------------------------------------------
+
+
+def test_the_bench_measures_a_store_that_is_made_up(rotor):
+    said = json.loads(rotor("rag", "bench", 17000, 64, 3, "--seed", 5, "--json").stdout)
+    assert (said["passages"], said["dims"], said["questions"]) == (17000, 64, 3)
+    assert said["recall@10"] == 1 and 100 <= said["rows_scored"] < 17000  # the screen is on
+    for leg in ("vector", "words", "hybrid", "vector_whole"):
+        assert 0 < said[leg]["median_ms"] <= said[leg]["p95_ms"]
+    small = json.loads(rotor("rag", "bench", 300, 40, 2, "--json").stdout)
+    assert small["rows_scored"] == 300 and small["recall@10"] == 1
+    assert "recall@10 1.0000" in rotor("rag", "bench", 300, 40, 2).stdout
+
+
+@pytest.mark.parametrize("words", [["0"], ["many"], ["10", "-4"], ["10", "4", "2", "1"], ["99999999999"]])
+def test_the_bench_takes_whole_numbers(rotor, words):
+    result = rotor("rag", "bench", "--", *words, status=2)
+    assert "rotor rag bench [PASSAGES" in result.stderr

@@ -13,6 +13,7 @@ void kern_fill_arm(kern *k, unsigned cpu) {
     kern_fill_t2_neon(k);
     kern_fill_t5_neon(k);
     kern_fill_b32_neon(k);
+    kern_fill_scan_neon(k);
     if (!(cpu & CPU_DOTPROD)) return;
     kern_fill_t2_dotprod(k);
     kern_fill_t5_dotprod(k);
