@@ -23,6 +23,9 @@ static void text_machine(const report *r) {
     char a[32], b[32];
     cli_outf("processor    %s, %d logical processors, best level %s\n", r->machine.cpu_name,
              r->machine.n_cpus, r->machine.cpu_level);
+    cli_outf("instructions %s (--cpu takes the best unless told less)\n", r->machine.cpu_levels);
+    cli_outf("cache        %s\n",
+             r->machine.cache_bytes ? cli_bytes(r->machine.cache_bytes, a) : "of unknown size");
     cli_outf("memory       %s, %s available\n", cli_bytes(r->machine.memory_bytes, a),
              cli_bytes(r->machine.available_bytes, b));
     cli_outf(
@@ -83,6 +86,8 @@ static int print_json(const report *r) {
     json_object_set_new(o, "features", json_string(rotor_features()));
     json_object_set_new(o, "cpu", cli_json_text(r->machine.cpu_name, strlen(r->machine.cpu_name)));
     json_object_set_new(o, "cpu_level", json_string(r->machine.cpu_level));
+    json_object_set_new(o, "cpu_levels", json_string(r->machine.cpu_levels));
+    json_object_set_new(o, "cache_bytes", json_integer((json_int_t)r->machine.cache_bytes));
     json_object_set_new(o, "cpus", json_integer(r->machine.n_cpus));
     json_object_set_new(o, "memory_bytes", json_integer((json_int_t)r->machine.memory_bytes));
     json_object_set_new(o, "available_bytes", json_integer((json_int_t)r->machine.available_bytes));

@@ -20,8 +20,24 @@
 #include "kern/kern.h"
 #include "par/par.h"
 
+#include <stdio.h>
+
+static void list_levels(tool_machine *m) {
+    const unsigned here = cpu_detect();
+    const char *name;
+    unsigned mask;
+    size_t n = 0;
+    for (size_t i = 0; (name = cpu_level_at(i, &mask)); i++) {
+        if (strcmp(cpu_level_name(here & mask), name) != 0) continue;
+        int more =
+            snprintf(m->cpu_levels + n, sizeof m->cpu_levels - n, "%s%s", n ? " " : "", name);
+        n = BASE_MIN(n + (size_t)BASE_MAX(more, 0), sizeof m->cpu_levels - 1);
+    }
+}
+
 void tool_machine_get(tool_machine *m) {
     memset(m, 0, sizeof *m);
+    list_levels(m);
     cpu_model_name(m->cpu_name, sizeof m->cpu_name);
     m->cpu_level = cpu_level_name(cpu_detect());
     m->n_cpus = base_cpu_count();

@@ -218,6 +218,7 @@ const char *tool_convert_type(size_t i);
 typedef struct tool_machine {
     char cpu_name[128];       /* marketing name */
     const char *cpu_level;    /* best instruction set level */
+    char cpu_levels[96];      /* all of them here, as --cpu takes them: "c avx2 avxvnni" */
     int n_cpus;               /* logical processors this process may use */
     uint64_t memory_bytes;    /* installed */
     uint64_t available_bytes; /* free for use now */

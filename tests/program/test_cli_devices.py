@@ -117,3 +117,12 @@ def test_the_project_before_on_the_cpu(rotor):
         "ternary product 256 x 256", "ternary product 2560 x 2560", "the same, five tokens", "load and first token",
         "a token behind cached ones"]
     assert all(r["cpu"] > 0 and r["device"] is None for r in rows if r["unit"] != "x")
+
+
+def test_the_processor_is_described(rotor, info):
+    levels = info["cpu_levels"].split()
+    assert levels[0] == "c" and levels[-1] == info["cpu_level"] and len(set(levels)) == len(levels)
+    for level in levels[:-1]:  # what it lists, --cpu takes
+        assert rotor("run", MODEL, "-p", "a", "-n", "1", "--cpu", level).stdout
+    text = rotor("info", env=NO_DRIVERS).stdout
+    assert "\ninstructions %s (" % info["cpu_levels"] in text and "\ncache        " in text
