@@ -205,7 +205,7 @@ class Server:
     def stop(self):
         if self.process:
             self.process.send_signal(signal.SIGTERM)
-            if self.process.wait(20):
+            if self.process.wait(120):
                 raise SystemExit("the server ended with %d" % self.process.returncode)
 
 
@@ -494,7 +494,7 @@ def reference(server, prompts, n):
 def soak_at_once(o, server, known, tally, note):
     """o.connections calls at once, each ended one replaced by a new one; one in eight leaves early."""
     box, end, wants = selectors.DefaultSelector(), time.perf_counter() + o.seconds, {}
-    dice, next_note = random.Random(o.seed), 0
+    dice, next_note, n_begun = random.Random(o.seed), 0, 0
 
     def start():
         protocol, prompt, tokens, want = dice.choice(known)
@@ -512,9 +512,10 @@ def soak_at_once(o, server, known, tally, note):
         tally.count(call.finish(), *wants.pop(call))
 
     last = end + 120  # for the answers that are under way then
-    while time.perf_counter() < end or wants:
-        while len(wants) < o.connections and time.perf_counter() < end:
+    while time.perf_counter() < end or wants or n_begun < o.connections:
+        while len(wants) < o.connections and (time.perf_counter() < end or n_begun < o.connections):
             start()
+            n_begun += 1
         for key, _ in box.select(0.05):
             if not key.data.take():
                 close(key.data)
@@ -572,7 +573,7 @@ def soak(o, server, prompts):
     n_half = sum(map(still_open, half))
     for s in half:
         s.close()
-    deadline = time.perf_counter() + 10  # those who left are noticed between steps
+    deadline = time.perf_counter() + 120  # those who left are noticed between steps
     while server.files() > memory[0][2] and time.perf_counter() < deadline:
         time.sleep(0.1)
     note()

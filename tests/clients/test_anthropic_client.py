@@ -10,7 +10,7 @@ ASK = [{"role": "user", "content": "What is 2 + 2?"}]
 
 @pytest.fixture(scope="module")
 def client(server):
-    return anthropic.Anthropic(base_url=server.base, api_key=server.key, max_retries=0, timeout=60)
+    return anthropic.Anthropic(base_url=server.base, api_key=server.key, max_retries=0, timeout=300)
 
 
 def test_messages(client):

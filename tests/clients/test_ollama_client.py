@@ -9,7 +9,7 @@ ASK = [{"role": "user", "content": "What is 2 + 2?"}]
 
 @pytest.fixture(scope="module")
 def client(server):
-    return ollama.Client(host=server.base, headers={"Authorization": "Bearer " + server.key}, timeout=60)
+    return ollama.Client(host=server.base, headers={"Authorization": "Bearer " + server.key}, timeout=300)
 
 
 def get_it(a: int) -> str:

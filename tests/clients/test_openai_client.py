@@ -18,7 +18,7 @@ ASK = [{"role": "user", "content": "What is 2 + 2?"}]
 
 @pytest.fixture(scope="module")
 def client(server):
-    return openai.OpenAI(base_url=server.base + "/v1", api_key=server.key, max_retries=0, timeout=60)
+    return openai.OpenAI(base_url=server.base + "/v1", api_key=server.key, max_retries=0, timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,14 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 from test_cli_harmony import THOUGHT, write_chain
 
 STORY = os.environ["ROTOR_MODEL"]
 KEY = "sk-of-the-test"
+PATIENCE_S = 120  # for what happens at once on a machine that is not busy
+ENDLESS = 100000  # --ctx of servers whose answers last for minutes, and so for as long as a test wants
 
 TOOLS = [{"type": "function", "function": {"name": "get_it", "description": "Gets it.", "parameters": {}}},
          {"type": "code_interpreter"}, {"type": "function", "function": {"name": "other"}}]
@@ -38,7 +41,7 @@ class Server:
         self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
         self.reader.start()  # a log that nobody reads would stop the server
 
-    def connect(self, timeout=60):
+    def connect(self, timeout=PATIENCE_S):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def raw(self, method, path, body=None, headers=None):
@@ -68,12 +71,37 @@ class Server:
         assert events.pop() == "[DONE]"
         return [json.loads(e) for e in events]
 
+    def logged(self, text):
+        """The lines with that text, of which there must be one some time: the log comes beside the answers."""
+        return wait_until(lambda: [line for line in list(self.log) if text in line])
+
+    def metric(self, name):
+        """What /metrics says, which runs a little behind the answers."""
+        return int(re.search(r"^rotor_%s (\d+)" % name, self.raw("GET", "/metrics")[1].decode(), re.M).group(1))
+
+    def hold(self, **more):
+        """Takes a place with an answer that goes on until the connection, which is returned, is closed."""
+        c, before = self.connect(), self.metric("requests_running")
+        body = {"prompt": "Once", "max_tokens": ENDLESS - 100, "ignore_eos": True, **more}
+        c.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        wait_until(lambda: self.metric("requests_running") > before)
+        return c
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(timeout=20)
-        self.reader.join(timeout=20)
+        status = self.process.wait(timeout=PATIENCE_S)
+        self.reader.join(timeout=PATIENCE_S)
         self.process.stderr.close()
         return status
+
+
+def wait_until(true, seconds=PATIENCE_S):
+    """What it becomes when it is true."""
+    end = time.monotonic() + seconds
+    while not (got := true()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+    return got
 
 
 def user(text, **more):
@@ -97,21 +125,13 @@ def events(server, path, body):
     return out
 
 
-def talk(server, data, timeout=20):
-    """What comes back until the server closes or falls silent."""
-    s = socket.create_connection(("127.0.0.1", server.port), timeout=timeout)
-    s.sendall(data)
-    s.settimeout(1.5)
+def talk(server, data):
+    """What comes back until the server closes."""
     got = b""
-    try:
-        while True:
-            piece = s.recv(65536)
-            if not piece:
-                break
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as s:
+        s.sendall(data)
+        while piece := s.recv(65536):
             got += piece
-    except socket.timeout:
-        pass
-    s.close()
     return got
 
 

@@ -160,7 +160,7 @@ class Terminal:
             os.execv(binary, [binary, "chat", "--temp", "0", *words])
         self.pid = pid
 
-    def read_until(self, pattern, limit_s=60):
+    def read_until(self, pattern, limit_s=120):
         """Everything up to a match of the pattern after what was matched before."""
         end = time.monotonic() + limit_s
         while not (m := re.search(pattern, self.seen)):
@@ -178,7 +178,7 @@ class Terminal:
     def send(self, text):
         os.write(self.fd, text.encode())
 
-    def wait(self, limit_s=30):
+    def wait(self, limit_s=120):
         end = time.monotonic() + limit_s
         while time.monotonic() < end:
             while select.select([self.fd], [], [], 0)[0]:

@@ -203,8 +203,7 @@ def test_the_line_that_always_differs_is_cut(server):
         assert got["usage"]["input_tokens"] == 1 and got["content"] == plain["content"], i
     for form in ("You are brief. " + BILLING % "1", "x-anthropic-billing-header: none\nYou are brief."):
         assert ask(server, request("Hi", system=form))["usage"]["input_tokens"] > 1
-    said = [line for line in server.log if "--keep-volatile" in line]
-    assert len(said) == 1
+    assert len(server.logged("--keep-volatile")) == 1
     s = Server(STORY, "--keep-volatile", "--ctx", "512")
     assert s.ask("/v1/messages/count_tokens", request("Hi", system=BILLING % "1"))["input_tokens"] > 40
     assert s.stop() == 0

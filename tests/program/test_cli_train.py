@@ -83,14 +83,16 @@ def test_a_killed_run_goes_on_bit_for_bit(rotor, book, words, toy, tmp_path):
     command = ["train", "--data", book, "--tokenizer", words, "-o", tmp_path / "toy.gguf", "--log", tmp_path / "toy.csv",
                "--steps", 120, "--head", "F32", "--save-every", 7, "--eval-every", 6, *SMALL]
     killed = 0
-    for attempt in range(4):
+    for attempt in range(20):
         more = ["--resume"] if (tmp_path / "toy.gguf.checkpoint").exists() else []
         process = subprocess.Popen([os.environ["ROTOR_BINARY"], *map(str, command + more)], stderr=subprocess.DEVNULL)
-        time.sleep(0.25 + 0.1 * attempt)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.wait()
+        time.sleep(0.25 + 0.1 * (attempt % 4))
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        if killed and (attempt % 4 == 3 or process.returncode == 0):
+            break
+        if process.returncode == 0:  # it was quicker: from the beginning
+            [path.unlink() for path in tmp_path.iterdir()]
     assert killed > 0
     more = ["--resume"] if (tmp_path / "toy.gguf.checkpoint").exists() else []
     rotor(*command, *more)
@@ -102,6 +104,7 @@ def test_an_unfinished_run_is_not_overwritten(rotor, book, words, tmp_path):
     command = ["train", book, "--tokenizer", words, "-o", tmp_path / "m.gguf", "--steps", 4000, "--save-every", 2, *SMALL]
     process = subprocess.Popen([os.environ["ROTOR_BINARY"], *map(str, command)], stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "m.gguf.checkpoint").exists():
+        assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     told = process.communicate()[1]
@@ -118,14 +121,18 @@ def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(rotor, book, words, tmp
     (tmp_path / "whole").mkdir()
     rotor(*command, tmp_path / "whole" / "m.gguf")
     out, killed = tmp_path / "m.gguf", 0
-    for attempt in range(4):
+    for attempt in range(20):
         more = ["--resume"] if (tmp_path / "m.gguf.checkpoint").exists() else []
         process = subprocess.Popen([os.environ["ROTOR_BINARY"], *map(str, [*command, out, *more])], stderr=subprocess.DEVNULL)
         half_written, seen = "%s.checkpoint.part-%d" % (out, process.pid), 0
-        while process.poll() is None and seen <= attempt:  # trying whether it can be written is the first one
+        while process.poll() is None and seen <= attempt % 4:  # trying whether it can be written is the first one
             seen += os.path.exists(half_written)
         process.kill()
         killed += process.wait() == -signal.SIGKILL
+        if killed and (attempt % 4 == 3 or process.returncode == 0):
+            break
+        if process.returncode == 0:  # it was quicker: from the beginning
+            [path.unlink() for path in tmp_path.iterdir() if path.is_file()]
     assert killed > 0
     print("%d kills, %d half-written files" % (killed, len(list(tmp_path.glob("*.part-*")))))
     more = ["--resume"] if (tmp_path / "m.gguf.checkpoint").exists() else []

@@ -35,7 +35,7 @@ def test_the_file_is_where_the_base_directories_say(rotor, tmp_path):
 
     def run(*words, **env):
         return subprocess.run([os.environ["ROTOR_BINARY"], "version", *words], env={**named, **env}, text=True,
-                              capture_output=True, timeout=60)
+                              capture_output=True, timeout=300)
 
     assert "rotor/config:1: no setting 'nonsense'" in run(XDG_CONFIG_HOME=str(tmp_path)).stderr
     (tmp_path / ".config").symlink_to(tmp_path)

@@ -8,10 +8,10 @@ import base64
 import json
 import os
 import re
+import resource
 import shutil
 import struct
 import subprocess
-import time
 import zipfile
 
 import pytest
@@ -43,6 +43,12 @@ class Result:
         return self.data[b["byte_begin"]:b["byte_end"]]
 
 
+def processor_s():
+    """Seconds of processor time of all programs that were run so far: a busy machine takes longer, but not more."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.fixture
 def extract(tmp_path):
     """extract(data, "name.md", status=0): the blocks. The last line of stderr names the reason."""
@@ -50,7 +56,7 @@ def extract(tmp_path):
         data = data.encode() if isinstance(data, str) else data
         path = tmp_path / name
         path.write_bytes(data)
-        done = subprocess.run([EXTRACT, "--json", *args, str(path)], capture_output=True, text=True, timeout=150)
+        done = subprocess.run([EXTRACT, "--json", *args, str(path)], capture_output=True, text=True, timeout=300)
         assert done.returncode == (1 if reason else status), done.stderr
         if reason:
             assert re.match(r"rotor-extract: %s: .+" % reason, done.stderr), done.stderr
@@ -286,9 +292,9 @@ def test_box_of_letters(extract):
 
 def test_a_large_box_costs_no_more_than_its_length(extract):
     one = "From a@b Mon Jan 1\nSubject: %d\n\nBody\n" + "words and words and words and words\n" * 12 + "\n"
-    start = time.monotonic()
+    start = processor_s()
     r = extract("".join(one % n for n in range(8000)), "box.mbox")
-    assert time.monotonic() - start < 8
+    assert processor_s() - start < 8
     assert [b["line_begin"] for b in r.blocks if b["kind"] == "para"] == [4 + 17 * n for n in range(8000)]
 
 
@@ -366,12 +372,12 @@ def test_entities_are_never_expanded(extract, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("SECRET")
     outside = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file://%s">]><mediawiki><page><title>a</title><revision><text>&e; b</text></revision></page></mediawiki>' % secret
-    start = time.time()
+    start = processor_s()
     r = extract(documents.archive([("word/document.xml", LAUGHS)]), "n.docx", reason="broken")
     assert "document type" in r.error
     r = extract(outside, "n.xml", reason="broken")
     assert "document type" in r.error
-    assert "SECRET" not in json.dumps(r.blocks) and time.time() - start < 20
+    assert "SECRET" not in json.dumps(r.blocks) and processor_s() - start < 20
     page = extract('<!DOCTYPE html [<!ENTITY e SYSTEM "file://%s">]><p>a &e; b</p>' % secret, "n.html")
     assert "SECRET" not in json.dumps(page.blocks)
 
@@ -396,12 +402,12 @@ def test_repetition_ends_soon(extract, name, unit):
         text = wiki([("x", text)])
     if name == "n.eml":
         text = "Subject: %s\nMessage-ID: <1>\n\nx" % text
-    start = time.time()
+    start = processor_s()
     try:
         extract(text, name)
     except AssertionError as refused:
         assert re.match(r"rotor-extract: (empty|too_large|broken|memory)", str(refused).split("\n")[0].split("Error: ")[-1]), refused
-    assert time.time() - start < 20
+    assert processor_s() - start < 20
 
 
 def test_files_above_the_limit_are_refused(extract):
@@ -410,7 +416,7 @@ def test_files_above_the_limit_are_refused(extract):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    done = subprocess.run([EXTRACT, str(tmp_path / "pipe")], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([EXTRACT, str(tmp_path / "pipe")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and "not a regular file" in done.stderr
 
 
@@ -428,7 +434,7 @@ def test_a_tool_that_misbehaves(extract, tmp_path, script, reason):
 
 
 def run(*args):
-    return subprocess.run([EXTRACT, *args], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    return subprocess.run([EXTRACT, *args], capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
 
 
 def test_usage():
@@ -441,7 +447,7 @@ def test_usage():
 def test_raw_is_the_documented_stream(tmp_path):
     path = tmp_path / "n.txt"
     path.write_text("one\n\ntwo\n")
-    data = subprocess.run([EXTRACT, "--raw", str(path)], capture_output=True, timeout=30).stdout
+    data = subprocess.run([EXTRACT, "--raw", str(path)], capture_output=True, timeout=300).stdout
     assert data[:8] == b"RXBLOCK1"
     at, records = 8, []
     while at < len(data):

@@ -173,7 +173,7 @@ class Chat:
     def __init__(self, *args):
         self.p = subprocess.Popen([os.environ["ROTOR_BINARY"], "chat", "--no-history", "--temp", "0", *map(str, args)], text=True,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.watch = threading.Timer(60, self.p.kill)  # a reader waits for ever
+        self.watch = threading.Timer(600, self.p.kill)  # a reader waits for ever
         self.watch.start()
 
     def say(self, line, until):
@@ -187,7 +187,7 @@ class Chat:
         return seen
 
     def end(self):
-        rest = self.p.communicate(timeout=60)[0]
+        rest = self.p.communicate(timeout=600)[0]
         self.watch.cancel()
         assert self.p.returncode == 0, rest
         return rest

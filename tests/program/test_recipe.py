@@ -33,7 +33,7 @@ def test_one_command_makes_a_model_and_goes_on_where_it_stopped(rotor, source_ro
     work = tmp_path / "work"
     command = [source_root / "tools" / "embedded_model.py", "--stories", tmp_path / "stories.txt", "--heldout",
                tmp_path / "heldout.txt", "--work", work, "--rotor", os.environ["ROTOR_BINARY"], "--steps", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert [line.split()[2] for line in done.stdout.splitlines() if line.startswith("$ ")] == [
         "train-tokenizer", "train", "finetune"]
@@ -44,7 +44,7 @@ def test_one_command_makes_a_model_and_goes_on_where_it_stopped(rotor, source_ro
     assert len(json.loads(said.stdout)["ids"]) == 4
     # Nothing is left to do: no step is taken twice, and the model stays what it is.
     model = (work / "rotor-stories.gguf").read_bytes()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert again.returncode == 0, again.stderr
     assert (work / "rotor-stories.gguf").read_bytes() == model
     for log in ["story.csv", "rotor-stories.csv"]:

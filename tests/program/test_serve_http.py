@@ -19,7 +19,7 @@ def test_large_bodies(server):
     try:
         head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         for rest in (b"Content-Length: 3000000\r\n\r\n", b"Expect: 100-continue\r\nContent-Length: 3000000\r\n\r\n",
-                     b"Transfer-Encoding: chunked\r\n\r\n" + b"100000\r\n" + b" " * 0x100000 + b"\r\n10\r\n" + b" " * 16 + b"\r\n0\r\n\r\n"):
+                     b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + b"100000\r\n" + b" " * 0x100000 + b"\r\n10\r\n" + b" " * 16 + b"\r\n0\r\n\r\n"):
             got = talk(small, head + rest)
             assert got.startswith(b"HTTP/1.1 413 ") and b"100 Continue" not in got
             assert json.loads(got.split(b"\r\n\r\n", 1)[1]) == {"error": {

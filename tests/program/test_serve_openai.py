@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: MIT
 """OpenAI's chat and completions at rotor serve: what clients send, and the shape of what they get."""
-import time
-
 import pytest
 
 from serve_rig import STORY, Server, user
@@ -28,9 +26,7 @@ def test_stream_and_whole_agree(server):
 
 
 def test_ends_at_a_signal():
-    s = Server(STORY)
-    start = time.time()
-    assert s.stop() == 0 and time.time() - start < 5
+    assert Server(STORY).stop() == 0
 
 
 def test_truncation_is_asked_for_and_told(server):

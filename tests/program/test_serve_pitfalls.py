@@ -4,16 +4,18 @@ what goes wrong elsewhere."""
 import base64
 import json
 import re
+import select
 import socket
 import struct
 import time
 
 import pytest
 
-from serve_rig import KEY, STORY, TOOLS, Server, complete, events, slots_busy, talk, user
+from serve_rig import ENDLESS, KEY, STORY, TOOLS, Server, complete, events, slots_busy, talk, user, wait_until
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 JSON = {"Content-Type": "application/json"}
+LONG = 12000  # tokens of a prompt that takes seconds
 
 
 def test_every_pitfall_has_its_test():
@@ -445,28 +447,22 @@ def test_pitfall_28_a_client_that_leaves_stops_its_answer(server):
         if stream:
             c.getresponse().readline()
         c.close()
-        end = time.time() + 5
-        while slots_busy(server) and time.time() < end:
-            time.sleep(0.005)
-        assert slots_busy(server) == 0
-    s = Server(STORY, "--parallel", "1", "--chunk", "1", "--ctx", "512")
+        wait_until(lambda: not slots_busy(server))
+    s = Server(STORY, "--parallel", "1", "--chunk", "1", "--ctx", str(LONG))
 
     def leave(prompt, stream):
-        """Tokens that were evaluated when the client left at the first sign of work."""
+        """Tokens that were evaluated of a prompt that takes seconds, when the client left at the first sign of work."""
         c = s.connect()
         c.request("POST", TEXT, json.dumps({"prompt": prompt, "max_tokens": 1, "stream": stream, "cache_prompt": False}),
                   JSON)
-        end = time.time() + 2
-        while slots_busy(s) == 0 and time.time() < end:
-            pass
+        wait_until(lambda: slots_busy(s) or select.select([c.sock], [], [], 0)[0])
         c.close()
-        while slots_busy(s):
-            time.sleep(0.001)
+        wait_until(lambda: not slots_busy(s))
         return max(row["n_tokens"] for row in s.ask("/slots"))
 
     try:
         for stream in (False, True):
-            assert min(leave([7 + i + stream] * 480, stream) for i in range(5)) < 400
+            assert any(0 < leave([7 + i + stream] * (LONG - 10), stream) < LONG - 1000 for i in range(5))
     finally:
         assert s.stop() == 0
 
@@ -508,20 +504,21 @@ def test_pitfall_30_prompts_are_the_template_s():
 
 def test_pitfall_31_silence_is_broken():
     """A stream that waits or reads a long prompt is silent, until its client gives up and asks again."""
-    s = Server(STORY, "--parallel", "1", "--ping-ms", "2", "--chunk", "1", "--ctx", "4096")
+    s = Server(STORY, "--parallel", "1", "--ping-ms", "2", "--chunk", "1", "--ctx", str(ENDLESS))
     try:
-        begin = time.time()
-        first = s.connect()
-        first.request("POST", TEXT, json.dumps({"prompt": "Once", "max_tokens": 2500, "ignore_eos": True}),
-                      JSON)
-        while slots_busy(s) == 0 and time.time() < begin + 5:
-            time.sleep(0.002)
-        r, data = s.raw("POST", TEXT, json.dumps({"prompt": "Tom", "max_tokens": 1, "stream": True}), JSON)
-        assert b"\n\n: waiting, position 1\n\n" in b"\n\n" + data and data.endswith(b"data: [DONE]\n\n")
-        first.getresponse().read()
+        first, second = s.hold(), s.connect()
+        second.request("POST", TEXT, json.dumps({"prompt": "Tom", "max_tokens": 1, "stream": True}), JSON)
+        r = second.getresponse()
+        assert r.readline() == b": waiting, position 1\n"
         first.close()
-        r, data = s.raw("POST", TEXT, json.dumps({"prompt": [5] * 400, "max_tokens": 1, "stream": True}), JSON)
-        assert b": working\n\n" in data and data.endswith(b"data: [DONE]\n\n")
+        assert r.read().endswith(b"data: [DONE]\n\n")
+        second.close()
+        data, n = b"", 200
+        while b": working\n\n" not in data and n < ENDLESS // 2:  # a longer one, where nobody looked while it was read
+            n *= 2
+            r, data = s.raw("POST", TEXT, json.dumps({"prompt": [5 + n % 7] * n, "max_tokens": 1, "stream": True}), JSON)
+            assert data.endswith(b"data: [DONE]\n\n")
+        assert b": working\n\n" in data
     finally:
         assert s.stop() == 0
 
@@ -646,13 +643,9 @@ def test_pitfall_40_one_who_does_not_read():
         deaf.connect(("127.0.0.1", s.port))
         body = json.dumps({"prompt": ["Once"] * 1000, "max_tokens": 60, "stream": True, "ignore_eos": True, "logprobs": 20}).encode()
         deaf.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        time.sleep(0.3)
-        start = time.time()
+        wait_until(lambda: slots_busy(s))
         s.ask(TEXT, {"prompt": "Once", "max_tokens": 20})
-        while slots_busy(s) and time.time() < start + 20:
-            time.sleep(0.05)
-        assert slots_busy(s) == 0  # its bytes have passed the limit, and it was cancelled
+        wait_until(lambda: s.metric("requests_cancelled_total") and not slots_busy(s))  # its bytes have passed the limit
         deaf.close()
-        assert re.search(r"rotor_requests_cancelled_total [1-9]", s.raw("GET", "/metrics")[1].decode())
     finally:
         assert s.stop() == 0

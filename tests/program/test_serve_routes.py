@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The routes of rotor serve beside the chats: tokens, templates, scores, metrics, vectors, the log."""
+import contextlib
 import json
 import os
 import re
+import select
 import socket
 import subprocess
-import time
 
 import pytest
 
-from serve_rig import STORY, Server, complete, user
+from serve_rig import PATIENCE_S, STORY, Server, complete, user, wait_until
 
 
 def test_tokenize_and_back(server):
@@ -54,19 +55,17 @@ def test_many_prompts_are_scored(server):
 def test_scoring_lets_others_through(server):
     """Hundreds of long prompts to score keep nobody waiting, and end when nobody waits for them."""
     def running():
-        return int(re.search(rb"^rotor_requests_running (\d+)", server.raw("GET", "/metrics")[1], re.M).group(1))
+        return server.metric("requests_running")
     text = json.dumps({"prompt": ["Once upon a time " * 40] * 1000, "echo": True, "logprobs": 0, "max_tokens": 0}).encode()
     head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as s:
-        s.sendall((head % len(text)).encode() + text)
-        while not running():
-            time.sleep(0.01)
+    with contextlib.ExitStack() as left:
+        scoring = [left.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)) for _ in range(2)]
+        for s in scoring:
+            s.sendall((head % len(text)).encode() + text)
+        wait_until(running)
         complete(server)
-        assert running()
-    end = time.time() + 10
-    while running():
-        assert time.time() < end
-        time.sleep(0.01)
+        assert not select.select(scoring, [], [], 0)[0]
+    wait_until(lambda: not running())
 
 
 def test_echo_with_probabilities(server):
@@ -149,5 +148,5 @@ def test_loading_is_told(tmp_path):
     """A model that cannot be opened ends the program with one clear line."""
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF" + b"\0" * 40)
-    result = subprocess.run([os.environ["ROTOR_BINARY"], "serve", str(bad), "--port", "0"], capture_output=True, text=True, timeout=20)
+    result = subprocess.run([os.environ["ROTOR_BINARY"], "serve", str(bad), "--port", "0"], capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 1 and "bad.gguf" in result.stderr.splitlines()[-1]

@@ -2,12 +2,11 @@
 """Functions that models call in the text of their answer, over HTTP: every family, every protocol, whole and in streams."""
 import json
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serve_rig import STORY, Server, user
+from serve_rig import STORY, Server, user, wait_until
 from test_cli_harmony import write_chain
 
 CHAT = "/v1/chat/completions"
@@ -344,8 +343,5 @@ def test_grammars_of_a_model_go_with_it():
         assert s.ask(CHAT, ask)["choices"][0]["message"]["content"] == '"again"'
         assert counted(s)[1:] == [n, 1]
         s.ask("/api/generate", {"model": "x", "keep_alive": 0, "stream": False})
-        end = time.monotonic() + 30
-        while counted(s)[2] and time.monotonic() < end:
-            time.sleep(0.05)
-        assert counted(s)[2] == 0 and s.ask("/props")["is_sleeping"]
+        wait_until(lambda: counted(s)[2] == 0 and s.ask("/props")["is_sleeping"])
     assert s.stop() == 0

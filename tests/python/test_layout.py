@@ -34,8 +34,8 @@ def ask_compiler(source_root, tmp_path, body):
     source = tmp_path / "ask.c"
     source.write_text('#include <rotor.h>\n#include <rotor_chat.h>\n#include <rotor_ternary.h>\n#include <stdio.h>\n#include <stddef.h>\nint main(void) {\n%s\n}\n' % body)
     subprocess.run([*CC, "-std=c11", "-I", str(source_root / "include"), str(source), "-o", str(tmp_path / "ask")],
-                   check=True, timeout=60)
-    out = subprocess.run([str(tmp_path / "ask")], check=True, capture_output=True, text=True, timeout=60).stdout
+                   check=True, timeout=300)
+    out = subprocess.run([str(tmp_path / "ask")], check=True, capture_output=True, text=True, timeout=300).stdout
     return dict(line.rsplit(" ", 1) for line in out.splitlines())
 
 

@@ -175,7 +175,7 @@ static void files_are_written_whole_or_not_at_all(void **state) {
     assert_int_equal(base_file_open(&f, path, true, &err), ROTOR_E_IO);
     assert_int_equal(base_file_open(&f, "/tmp", true, &err), ROTOR_E_IO);
     assert_int_equal(mkfifo(path, 0600), 0);
-    alarm(20); /* nobody writes: it is refused, not waited for */
+    alarm(120); /* nobody writes: it is refused, not waited for */
     assert_int_equal(base_file_open(&f, path, true, &err), ROTOR_E_IO);
     alarm(0);
     unlink(path);

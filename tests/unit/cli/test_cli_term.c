@@ -153,7 +153,7 @@ static void child_at_terminal(int fd, const char *history) {
 static void wait_for_prompt(int terminal) {
     char seen[8192];
     size_t n = 0;
-    uint64_t give_up_us = base_now_us() + 10000000;
+    uint64_t give_up_us = base_now_us() + 120000000;
     while (base_now_us() < give_up_us && n + 1 < sizeof seen) {
         fd_set set;
         struct timeval wait = {0, 100000};

@@ -488,9 +488,9 @@ static void a_large_vocabulary_opens_quickly(void **state) {
     file_writer_free(&w);
     uint64_t best = UINT64_MAX;
     for (int i = 0; i < 5; i++) {
-        uint64_t start = base_now_us();
+        uint64_t start = base_thread_cpu_us();
         file_model *m = open_or_fail(temp("vocab.gguf"), false);
-        best = BASE_MIN(best, base_now_us() - start);
+        best = BASE_MIN(best, base_thread_cpu_us() - start);
         assert_int_equal(file_n_tensors(m), TENSORS);
         file_close(&m);
     }

@@ -183,9 +183,9 @@ static void long_lines_cost_no_more_than_their_length(void **state) {
     (void)state;
     base_buf text = {0};
     for (int i = 0; i < 150000; i++) base_buf_puts(&text, "abc,");
-    const uint64_t start = base_now_us();
+    const uint64_t start = base_thread_cpu_us();
     cut(&first, (base_str){text.data, text.len}, RAG_FORM_TEXT);
-    assert_true(base_now_us() - start < 1500000);
+    assert_true(base_thread_cpu_us() - start < 1500000);
     assert_true(first.n > 500);
     assert_covered_once(&first);
     base_buf_free(&text);

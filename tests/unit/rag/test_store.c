@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -570,16 +571,18 @@ static void damaged_rows_are_refused(void **state) {
     }
 }
 
-/* Files that change one after another, in a process of its own. */
-static void keep_adding(void) {
+/* Files that change one after another, in a process of its own, until the other end is closed. */
+static void keep_adding(int until) {
     const rag_options opt = {.write = true, .cpu = cpu_detect()};
     rag *r = NULL;
     rag_report report;
     base_buf text = {0};
     const char *path = in_folder("busy/a.jsonl");
     if (rag_open(&r, in_folder("busy.store"), &opt, NULL) != ROTOR_OK) _exit(1);
-    for (int i = 0; i < 150; i++) {
+    for (int i = 0; i < 10000; i++) {
         base_out o;
+        struct pollfd closed = {.fd = until};
+        if (i >= 150 && poll(&closed, 1, 0) != 0) break;
         base_buf_reset(&text);
         for (int d = 0; d < 20; d++)
             base_buf_printf(&text, "{\"_id\": \"%d\", \"text\": \"word new%d and %d\"}\n", d + i, i,
@@ -605,15 +608,19 @@ static void searches_see_one_state_while_another_adds(void **state) {
     rag *r = open_store("busy.store", NULL);
     add(r, "busy");
     rag_close(&r);
+    int until[2];
+    assert_int_equal(pipe(until), 0);
     const pid_t pid = fork();
     assert_true(pid >= 0);
-    if (pid == 0) keep_adding();
+    close(until[pid != 0 ? 0 : 1]);
+    if (pid == 0) keep_adding(until[0]);
     assert_int_equal(rag_open(&r, in_folder("busy.store"), &reader, &err), ROTOR_OK);
     for (; waitpid(pid, &status, WNOHANG) == 0; n++) {
         rag_hits h = {0};
         if (rag_search(r, base_str_of("word"), &q, &h, &err) != ROTOR_OK || !h.n)
             fail_msg("search %d: %zu hits, %s", n, h.n, err.message);
         rag_hits_free(&h);
+        if (n == 5) close(until[1]);
     }
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     assert_true(n > 5);
