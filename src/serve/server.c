@@ -119,7 +119,7 @@ static rotor_status start_daemon(serve_server *s, int fd, rotor_error *err) {
     /* Not epoll, which the library uses edge-triggered: of a client that sends half a request and
      * leaves at once it reads the half, and never learns that there is an end behind it. */
     unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
-    struct MHD_OptionItem more[8];
+    struct MHD_OptionItem more[12];
     int n = 0;
 #define MORE(...) more[n++] = (struct MHD_OptionItem){__VA_ARGS__}
     MORE(MHD_OPTION_LISTEN_SOCKET, fd, NULL);
