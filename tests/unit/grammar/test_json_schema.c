@@ -375,10 +375,10 @@ static void schemas_are_parts_of_grammars(void **state) {
     static const char gbnf[] = "root ::= \"<\" one \">\" space two";
     const grammar_part parts[] = {
         {"one", base_str_of("{\"$ref\":\"#/$defs/v\",\"$defs\":{\"v\":{\"enum\":[\"a\"]}}}"),
-         "first"},
+         "first", 0},
         {"two", base_str_of("{\"$ref\":\"#/$defs/v\",\"$defs\":{\"v\":{\"type\":\"integer\"}}}"),
-         "second"}};
-    const grammar_part bad = {"one", base_str_of("{\"not\":{}}"), "first"};
+         "second", 0}};
+    const grammar_part bad = {"one", base_str_of("{\"not\":{}}"), "first", 0};
     static const struct {
         const char *text;
         bool fits;
