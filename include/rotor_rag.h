@@ -44,6 +44,7 @@ typedef struct rotor_rag_options {
     const char *embedder_path; /* what the store remembers of where the model is; NULL: its name */
     const char *cpu;           /* highest CPU level to use; NULL: all */
     const char *extract; /* path of rotor-extract, which reads PDF, DOCX, HTML …; NULL: none */
+    const char *label;   /* what hits call the store; NULL: the last part of its folder */
     void (*log)(void *user, int level, const char *line); /* 0 error … 3 debug; NULL: silent */
     void *log_user;                                       /* passed to log */
 } rotor_rag_options;
@@ -203,6 +204,7 @@ typedef struct rotor_rag_query {
 ROTOR_API rotor_rag_query rotor_rag_query_default(void);
 
 typedef struct rotor_rag_hit {
+    const char *store;           /* label of the store it is from; borrowed from that */
     const char *path;            /* file */
     const char *id;              /* of a document in a corpus; else "" */
     const char *title;           /* of the document */
@@ -222,7 +224,7 @@ typedef struct rotor_rag_hits {
     float best_cosine;   /* of any passage; 0 without vectors */
     float coverage;      /* part of the question's weight of words that the best passage has */
     float match;         /* how well it answers to them; about 1 and more: well */
-    bool lexical_only;   /* vectors were wanted, and there are none of this model */
+    bool lexical_only;   /* vectors were wanted, and a store has none of its model */
     bool relevant;       /* the best of it is likely to answer (docs/rag.md: the threshold) */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
     void *inside;                               /* the library's own */
@@ -231,9 +233,18 @@ typedef struct rotor_rag_hits {
  * quotation: not this one. opt may be NULL. */
 ROTOR_API rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,
                                         rotor_rag_hits *out, rotor_error *err);
+/* 1 to ROTOR_RAG_STORES stores as if they were one: words weigh by all their passages together, and
+ * vectors of one model are compared, so that two stores find what one with the documents of both
+ * would. Where models differ each one's cosines are stretched over what it found, and a store
+ * without vectors is judged by words alone. A question is embedded once for each model. Equal
+ * scores: the store that stands first. */
+#define ROTOR_RAG_STORES 16
+ROTOR_API rotor_status rotor_rag_search_all(rotor_rag *const *stores, size_t n_stores,
+                                            const char *query, const rotor_rag_query *opt,
+                                            rotor_rag_hits *out, rotor_error *err);
 ROTOR_API void rotor_rag_hits_free(rotor_rag_hits *h);
-/* The hits as a JSON array, {"number", "path", "place", "uri", "lines", "text", "score" …} each:
- * *json: new, rotor_free. */
+/* The hits as a JSON array, {"number", "store", "path", "place", "uri", "lines", "text", "score" …}
+ * each: *json: new, rotor_free. */
 ROTOR_API rotor_status rotor_rag_describe_hits(const rotor_rag_hits *h, char **json,
                                                rotor_error *err);
 /* Where a passage is, for people: "notes/deck.md:5-7", "paper.pdf page 3", "corpus.jsonl 17";
@@ -290,6 +301,10 @@ typedef struct rotor_rag_context {
 ROTOR_API rotor_status rotor_rag_gather(rotor_rag *r, const char *question,
                                         const rotor_rag_ask_options *opt, rotor_rag_context *out,
                                         rotor_error *err);
+/* The same of several stores, as rotor_rag_search_all. */
+ROTOR_API rotor_status rotor_rag_gather_all(rotor_rag *const *stores, size_t n_stores,
+                                            const char *question, const rotor_rag_ask_options *opt,
+                                            rotor_rag_context *out, rotor_error *err);
 ROTOR_API void rotor_rag_context_free(rotor_rag_context *c);
 /* A conversation whose last turn is the user's question, as the model is to get it: the rules join
  * the system's text, and the last turn becomes the context's. Where the model's template has no

@@ -84,6 +84,14 @@ static void say(void *user, base_log_level level, const char *line) {
     r->opt.log(r->opt.log_user, (int)level, line);
 }
 
+/* Of a folder's path; new. */
+static char *last_part(const char *path) {
+    size_t n = strlen(path), at;
+    while (n > 1 && path[n - 1] == '/') n--;
+    for (at = n; at && path[at - 1] != '/';) at--;
+    return base_strndup(path + at, n - at);
+}
+
 rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag_options *user,
                             rotor_error *err) {
     rotor_rag_options opt = rotor_rag_options_default();
@@ -100,8 +108,9 @@ rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag
                      .cpu = cpu_detect() & mask,
                      .extract = opt.extract};
     if (opt.log) o.log = (base_log){say, r};
-    rotor_status st =
-        opt.embedder ? take_embedder(r, opt.embedder, opt.embedder_path, err) : ROTOR_OK;
+    r->label = opt.label ? base_strdup(opt.label) : last_part(folder);
+    rotor_status st = r->label ? ROTOR_OK : base_fail_nomem(err, "opening a store");
+    if (st == ROTOR_OK && opt.embedder) st = take_embedder(r, opt.embedder, opt.embedder_path, err);
     if (r->embedder.embed) o.embedder = &r->embedder;
     if (st == ROTOR_OK) st = rag_open(&r->r, folder, &o, err);
     if (st != ROTOR_OK)
@@ -117,6 +126,7 @@ void rotor_rag_close(rotor_rag **p) {
     rag_close(&r->r);
     base_free(r->name);
     base_free(r->path);
+    base_free(r->label);
     base_free(r);
     *p = NULL;
 }
@@ -315,8 +325,22 @@ rotor_status rotor_rag_list(rotor_rag *r, bool (*fn)(void *user, const rotor_rag
 
 /* ==== Searching =============================================================================== */
 
-void api_give_hit(rotor_rag_hit *to, const rag_hit *h) {
-    *to = (rotor_rag_hit){.path = h->path,
+rotor_status api_take_stores(rag **list, rotor_rag *const *stores, size_t n, const char *who,
+                             rotor_error *err) {
+    if (!stores || !n || n > RAG_MAX_STORES)
+        return base_fail(err, ROTOR_E_ARG, "%s: %zu stores: expected 1 to %d", who, n,
+                         RAG_MAX_STORES);
+    for (size_t i = 0; i < n; i++) {
+        if (!stores[i])
+            return base_fail(err, ROTOR_E_ARG, "%s: a required argument is missing", who);
+        list[i] = stores[i]->r;
+    }
+    return ROTOR_OK;
+}
+
+void api_give_hit(rotor_rag_hit *to, const rag_hit *h, rotor_rag *const *stores) {
+    *to = (rotor_rag_hit){.store = stores[h->store]->label,
+                          .path = h->path,
                           .id = h->id,
                           .title = h->title,
                           .heading = h->heading,
@@ -334,7 +358,8 @@ void api_give_hit(rotor_rag_hit *to, const rag_hit *h) {
                           .rank_vec = h->rank_vec};
 }
 
-static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_error *err) {
+static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_rag *const *stores,
+                              rotor_error *err) {
     *out = (rotor_rag_hits){.hits = base_alloc_array(h->n + 1, sizeof *out->hits),
                             .n = h->n,
                             .best_cosine = h->best_cosine,
@@ -354,7 +379,7 @@ static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_error *err
         return base_fail_nomem(err, "searching");
     }
     memcpy(out->inside, h, sizeof *h);
-    for (size_t i = 0; i < h->n; i++) api_give_hit(&out->hits[i], &h->hits[i]);
+    for (size_t i = 0; i < h->n; i++) api_give_hit(&out->hits[i], &h->hits[i], stores);
     return ROTOR_OK;
 }
 
@@ -370,15 +395,23 @@ rotor_status api_take_query(rag_query *q, const rotor_rag_query *user, rotor_err
     return ROTOR_OK;
 }
 
-rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *user,
-                              rotor_rag_hits *out, rotor_error *err) {
+rotor_status rotor_rag_search_all(rotor_rag *const *stores, size_t n, const char *query,
+                                  const rotor_rag_query *user, rotor_rag_hits *out,
+                                  rotor_error *err) {
+    rag *list[RAG_MAX_STORES];
     rag_query q;
     rag_hits h;
-    if (!r || !query || !out)
+    if (!query || !out)
         return base_fail(err, ROTOR_E_ARG, "rotor_rag_search: a required argument is missing");
+    ROTOR_TRY(api_take_stores(list, stores, n, "rotor_rag_search", err));
     ROTOR_TRY(api_take_query(&q, user, err));
-    ROTOR_TRY(rag_search(r->r, base_str_of(query), &q, &h, err));
-    return give_hits(out, &h, err);
+    ROTOR_TRY(rag_search_all(list, n, base_str_of(query), &q, &h, err));
+    return give_hits(out, &h, stores, err);
+}
+
+rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,
+                              rotor_rag_hits *out, rotor_error *err) {
+    return rotor_rag_search_all(&r, 1, query, opt, out, err);
 }
 
 void rotor_rag_hits_free(rotor_rag_hits *h) {

@@ -12,11 +12,16 @@ struct rotor_rag {
     rag *r;                /* owned */
     rag_embedder embedder; /* embed NULL: none */
     char *name, *path;     /* of the model, owned */
+    char *label;           /* what hits call it, owned */
     rotor_rag_options opt; /* for its log */
 };
 
 /* The same hit, its strings borrowed. */
-void api_give_hit(rotor_rag_hit *to, const rag_hit *h);
+void api_give_hit(rotor_rag_hit *to, const rag_hit *h, rotor_rag *const *stores);
+/* The rooms' stores, to list[RAG_MAX_STORES]. ROTOR_E_ARG: one is NULL, or they are none or too
+ * many; who: the function that was called. */
+rotor_status api_take_stores(rag **list, rotor_rag *const *stores, size_t n, const char *who,
+                             rotor_error *err);
 /* The room's query for the user's; NULL: the default. */
 rotor_status api_take_query(rag_query *q, const rotor_rag_query *user, rotor_error *err);
 

@@ -55,7 +55,8 @@ static rotor_status fit(const rotor_rag_ask_options *o, const char *question, si
 
 /* ==== Gathering =============================================================================== */
 
-static rotor_status give_context(rotor_rag_context *out, rag_context *c, rotor_error *err) {
+static rotor_status give_context(rotor_rag_context *out, rag_context *c, rotor_rag *const *stores,
+                                 rotor_error *err) {
     *out = (rotor_rag_context){.sources = base_alloc_array(c->n + 1, sizeof *out->sources),
                                .n = c->n,
                                .rules = c->rules,
@@ -77,19 +78,22 @@ static rotor_status give_context(rotor_rag_context *out, rag_context *c, rotor_e
     }
     memcpy(out->inside, c, sizeof *c);
     for (size_t i = 0; i < c->n; i++) {
-        api_give_hit(&out->sources[i].hit, &c->sources[i].hit);
+        api_give_hit(&out->sources[i].hit, &c->sources[i].hit, stores);
         out->sources[i].suspicious = c->sources[i].suspicious;
     }
     return ROTOR_OK;
 }
 
-rotor_status rotor_rag_gather(rotor_rag *r, const char *question, const rotor_rag_ask_options *user,
-                              rotor_rag_context *out, rotor_error *err) {
+rotor_status rotor_rag_gather_all(rotor_rag *const *stores, size_t n, const char *question,
+                                  const rotor_rag_ask_options *user, rotor_rag_context *out,
+                                  rotor_error *err) {
+    rag *list[RAG_MAX_STORES];
     rotor_rag_ask_options opt = rotor_rag_ask_options_default();
     rag_ask a = {0};
     rag_context c;
-    if (!r || !question || !out)
+    if (!question || !out)
         return base_fail(err, ROTOR_E_ARG, "rotor_rag_gather: a required argument is missing");
+    ROTOR_TRY(api_take_stores(list, stores, n, "rotor_rag_gather", err));
     ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_ask_options", err));
     ROTOR_TRY(api_take_query(&a.query, opt.find, err));
     ROTOR_TRY(fit(&opt, question, &a.budget_tok, err));
@@ -98,8 +102,13 @@ rotor_status rotor_rag_gather(rotor_rag *r, const char *question, const rotor_ra
     a.n_earlier = opt.n_earlier;
     a.count = opt.writer ? count : NULL;
     a.user = (void *)(uintptr_t)opt.writer;
-    ROTOR_TRY(rag_gather(r->r, base_str_of(question), &a, &c, err));
-    return give_context(out, &c, err);
+    ROTOR_TRY(rag_gather(list, n, base_str_of(question), &a, &c, err));
+    return give_context(out, &c, stores, err);
+}
+
+rotor_status rotor_rag_gather(rotor_rag *r, const char *question, const rotor_rag_ask_options *opt,
+                              rotor_rag_context *out, rotor_error *err) {
+    return rotor_rag_gather_all(&r, 1, question, opt, out, err);
 }
 
 void rotor_rag_context_free(rotor_rag_context *c) {

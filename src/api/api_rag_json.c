@@ -54,13 +54,14 @@ static json_t *place_json(const rotor_rag_hit *h) {
 }
 
 static json_t *hit_json(const rotor_rag_hit *h, size_t i) {
-    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:[I,I],s:[I,I],s:[I,I],s:f,s:f,s:f,s:o}",
-                     "number", (json_int_t)i + 1, "place", place_json(h), "uri", uri_json(h),
-                     "path", str(h->path), "id", str(h->id), "title", str(h->title), "heading",
-                     str(h->heading), "lines", (json_int_t)h->line, (json_int_t)h->last_line,
-                     "pages", (json_int_t)h->page, (json_int_t)h->last_page, "bytes",
-                     (json_int_t)h->begin, (json_int_t)h->end, "score", (double)h->score, "bm25",
-                     (double)h->bm25, "cosine", (double)h->cosine, "text", str(h->text));
+    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:[I,I],s:[I,I],s:[I,I],s:f,s:f,s:f,s:o}",
+                     "number", (json_int_t)i + 1, "store", str(h->store), "place", place_json(h),
+                     "uri", uri_json(h), "path", str(h->path), "id", str(h->id), "title",
+                     str(h->title), "heading", str(h->heading), "lines", (json_int_t)h->line,
+                     (json_int_t)h->last_line, "pages", (json_int_t)h->page,
+                     (json_int_t)h->last_page, "bytes", (json_int_t)h->begin, (json_int_t)h->end,
+                     "score", (double)h->score, "bm25", (double)h->bm25, "cosine",
+                     (double)h->cosine, "text", str(h->text));
 }
 
 static json_t *citation_json(const rotor_rag_checked *k, size_t i) {

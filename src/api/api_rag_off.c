@@ -94,6 +94,18 @@ void rotor_rag_hits_free(rotor_rag_hits *h) {
 rotor_rag_ask_options rotor_rag_ask_options_default(void) {
     return (rotor_rag_ask_options){.size = sizeof(rotor_rag_ask_options)};
 }
+rotor_status rotor_rag_search_all(rotor_rag *const *stores, size_t n_stores, const char *query,
+                                  const rotor_rag_query *opt, rotor_rag_hits *out,
+                                  rotor_error *err) {
+    (void)stores, (void)n_stores, (void)query, (void)opt, (void)out;
+    return off(err);
+}
+rotor_status rotor_rag_gather_all(rotor_rag *const *stores, size_t n_stores, const char *question,
+                                  const rotor_rag_ask_options *opt, rotor_rag_context *out,
+                                  rotor_error *err) {
+    (void)stores, (void)n_stores, (void)question, (void)opt, (void)out;
+    return off(err);
+}
 rotor_status rotor_rag_gather(rotor_rag *r, const char *question, const rotor_rag_ask_options *opt,
                               rotor_rag_context *out, rotor_error *err) {
     (void)r, (void)question, (void)opt, (void)out;

@@ -17,6 +17,7 @@ typedef struct asking {
     const char *writer;        /* word that names the model; NULL: the built-in one */
     rotor_engine *e;           /* that writes, owned; NULL: passages only */
     rotor_session *s;          /* owned */
+    cli_stores stores;         /* that are asked, owned */
     rotor_grammar *grammar;    /* what the answer is kept to, owned; NULL: nothing */
     rotor_rag_context c;       /* what was found */
     bool grounded;             /* the model gets it */
@@ -46,33 +47,35 @@ static rotor_status open_writer(asking *k, rotor_error *err) {
 }
 
 /* --strict: a store with vectors that cannot be used is not good enough. */
-static rotor_status check_legs(const asking *k, rotor_rag *r, rotor_error *err) {
+static rotor_status check_legs(const asking *k, rotor_error *err) {
     rotor_rag_info info = {.size = sizeof info};
-    if (!k->c.lexical_only) return ROTOR_OK;
-    ROTOR_TRY(rotor_rag_get_info(r, &info, err));
-    if (cli_on(k->a, OPT_STRICT) && info.n_vectors)
-        return base_fail(err, ROTOR_E_STATE,
-                         "the store has vectors of %s, which is not open: --embed-model MODEL, or "
-                         "without --strict by words only",
-                         info.model);
+    for (size_t i = 0; k->c.lexical_only && i < k->stores.n; i++) {
+        const cli_store *s = &k->stores.list[i];
+        ROTOR_TRY(rotor_rag_get_info(s->r, &info, err));
+        if (cli_on(k->a, OPT_STRICT) && info.n_vectors && !s->e)
+            return base_fail(err, ROTOR_E_STATE,
+                             "the store has vectors of %s, which is not open: --embed-model MODEL, "
+                             "or without --strict by words only",
+                             info.model);
+    }
     return ROTOR_OK;
 }
 
-static rotor_status find(asking *k, cli_store *s, rotor_error *err) {
+static rotor_status find(asking *k, rotor_error *err) {
     const cli_store_how how = {.model = cli_store_query(k->a).mode != ROTOR_RAG_LEXICAL,
                                .writer = k->e};
     const rotor_rag_query q = cli_store_query(k->a);
     rotor_rag_ask_options o = rotor_rag_ask_options_default();
-    ROTOR_TRY(cli_store_open(s, cli_word(k->a, 1), &how, err));
+    ROTOR_TRY(cli_stores_open(&k->stores, k->a, cli_word(k->a, 1), &how, err));
     o.budget_tok = (uint32_t)cli_int(k->a, OPT_BUDGET);
     o.answer_tok = (uint32_t)cli_int(k->a, OPT_N_PREDICT);
     o.writer = k->e;
     o.find = &q;
-    ROTOR_TRY(rotor_rag_gather(s->r, k->question, &o, &k->c, err));
+    ROTOR_TRY(rotor_rag_gather_all(k->stores.r, k->stores.n, k->question, &o, &k->c, err));
     const cli_gate gate = cli_gate_of(k->a, CLI_GATE_STRICT);
     k->refused = !k->c.relevant && gate == CLI_GATE_STRICT;
     k->grounded = k->c.n && (k->c.relevant || gate == CLI_GATE_ALWAYS);
-    return check_legs(k, s->r, err);
+    return check_legs(k, err);
 }
 
 /* ==== Answering =============================================================================== */
@@ -174,7 +177,7 @@ static void print_passages(const asking *k) {
     base_buf b = {0};
     for (size_t i = 0; i < k->c.n; i++) {
         base_buf_printf(&b, "[%zu] ", i + 1);
-        cli_put_place(&b, &k->c.sources[i].hit);
+        cli_put_place(&b, &k->c.sources[i].hit, k->stores.n > 1);
         base_buf_puts(&b, "\n");
         cli_put_plain(&b, k->c.sources[i].hit.text);
         base_buf_puts(&b, "\n\n");
@@ -197,7 +200,7 @@ static int print_answer(const asking *k) {
     if (!k->said.len || k->said.data[k->said.len - 1] != '\n') base_buf_puts(&line, "\n");
     base_buf_puts(&line, "\n");
     if (k->grounded)
-        cli_put_sources(&line, &k->c, &k->checked);
+        cli_put_sources(&line, &k->c, &k->checked, k->stores.n > 1);
     else
         base_buf_puts(&line, "No source was used: nothing in the documents is near enough.\n");
     cli_out(line.data, line.len);
@@ -211,7 +214,8 @@ static int print_answer(const asking *k) {
 
 static int tell(const asking *k) {
     if (k->c.lexical_only)
-        cli_log(k->a, BASE_LOG_INFO, "by words only: the store has no vectors of an open model");
+        cli_log(k->a, BASE_LOG_INFO, "by words only: %s has no vectors of an open model",
+                k->stores.n > 1 ? "one of the stores" : "the store");
     if (cli_on(k->a, OPT_JSON)) {
         const int status = cli_json_print(k->a, answer_json(k));
         return k->refused ? CLI_FAILED : status;
@@ -239,16 +243,17 @@ int cli_rag_ask(cli_store *s) {
     rotor_error err = {0};
     asking k = {.a = s->a};
     const size_t n = s->a->n_words;
-    if (n != 3 && n != 4) return cli_usage(s->a, "rotor rag ask STORE [MODEL] \"question\"");
+    if (n != 3 && n != 4)
+        return cli_usage(s->a, "rotor rag ask STORE[,STORE…] [MODEL] \"question\"");
     k.writer = n == 4 ? cli_word(s->a, 2) : NULL;
     k.question = cli_word(s->a, n - 1);
     rotor_status st = open_writer(&k, &err);
-    if (st == ROTOR_OK) st = find(&k, s, &err);
+    if (st == ROTOR_OK) st = find(&k, &err);
     cli_catch_interrupt(true);
     if (st == ROTOR_OK && !k.refused && k.e) st = answer(&k, &err);
     const int status = st == ROTOR_OK ? tell(&k) : cli_status(s->a, st, &err);
-    cli_store_close(s); /* its model runs on the writer's threads */
     forget(&k);
+    cli_stores_close(&k.stores); /* their models run on the writer's threads */
     rotor_engine_close(&k.e);
     if (cli_interrupted()) cli_die_interrupted();
     return status;

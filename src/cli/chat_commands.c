@@ -232,7 +232,7 @@ static void do_think(chat_talk *t, const char *argument) {
 /* ==== A knowledge store ======================================================================= */
 
 static void do_rag(chat_talk *t, const char *argument) {
-    if (!t->store.r) {
+    if (!t->stores.n) {
         say(t, "no store: start with rotor chat --rag STORE");
         return;
     }
@@ -240,20 +240,20 @@ static void do_rag(chat_talk *t, const char *argument) {
         t->rag_off = strcmp(argument, "off") == 0;
     else if (*argument)
         say(t, "/rag on or /rag off");
-    say(t, "rag: %s, %s", t->rag_off ? "off" : "on", t->store.folder);
+    say(t, "rag: %s, %s", t->rag_off ? "off" : "on", cli_text(&t->a, OPT_RAG));
 }
 
 static void do_sources(chat_talk *t, const char *argument) {
     base_buf b = {0};
     (void)argument;
     if (!t->found.n) {
-        say(t, t->store.r ? "the last answer had no sources" : "no store: start with --rag STORE");
+        say(t, t->stores.n ? "the last answer had no sources" : "no store: start with --rag STORE");
         return;
     }
     for (size_t i = 0; i < t->found.n; i++) {
         base_buf_reset(&b);
         base_buf_printf(&b, "[%zu] ", i + 1);
-        cli_put_place(&b, &t->found.sources[i].hit);
+        cli_put_place(&b, &t->found.sources[i].hit, t->stores.n > 1);
         base_buf_puts(&b, "\n");
         cli_put_plain(&b, t->found.sources[i].hit.text);
         cli_log(&t->a, BASE_LOG_ERROR, "%s\n", b.data ? b.data : "");

@@ -9,8 +9,7 @@
 rotor_status chat_open_store(chat_talk *t, rotor_error *err) {
     const cli_store_how how = {.model = true, .writer = t->e};
     const char *word = cli_text(&t->a, OPT_RAG);
-    t->store.a = &t->a;
-    return word ? cli_store_open(&t->store, word, &how, err) : ROTOR_OK;
+    return word ? cli_stores_open(&t->stores, &t->a, word, &how, err) : ROTOR_OK;
 }
 
 void chat_forget_sources(chat_talk *t) {
@@ -40,8 +39,8 @@ static rotor_status gather(chat_talk *t, size_t n_tok, rotor_error *err) {
     o.writer = t->e;
     o.find = &q;
     o.earlier = earlier;
-    const rotor_status st =
-        rotor_rag_gather(t->store.r, t->turns[t->n_turns - 1].text, &o, &t->found, err);
+    const rotor_status st = rotor_rag_gather_all(t->stores.r, t->stores.n,
+                                                 t->turns[t->n_turns - 1].text, &o, &t->found, err);
     base_free(earlier);
     return st;
 }
@@ -74,7 +73,7 @@ rotor_status chat_check_sources(chat_talk *t, const char *answer, size_t n_bytes
         return ROTOR_OK;
     }
     ROTOR_TRY(rotor_rag_check(&t->found, answer, n_bytes, &t->checked, err));
-    cli_put_sources(&b, &t->found, &t->checked);
+    cli_put_sources(&b, &t->found, &t->checked, t->stores.n > 1);
     if (b.len && b.data[b.len - 1] == '\n') b.data[--b.len] = 0;
     cli_log(&t->a, BASE_LOG_INFO, "%s", b.data ? b.data : "");
     base_buf_free(&b);

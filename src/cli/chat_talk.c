@@ -55,7 +55,7 @@ void chat_free(chat_talk *t) {
     base_buf_free(&t->edited);
     base_buf_free(&t->speed);
     chat_forget_sources(t);
-    cli_store_close(&t->store); /* its model runs on the threads of the other */
+    cli_stores_close(&t->stores); /* their models run on the threads of the other */
     cli_draft_close(&t->draft);
     rotor_grammar_free(&t->grammar);
     rotor_session_free(&t->s);
@@ -325,7 +325,7 @@ static rotor_status find_sources(answer *w, bool *refused, rotor_error *err) {
     size_t n = 0;
     *refused = false;
     chat_forget_sources(t);
-    if (!t->store.r || t->rag_off) return ROTOR_OK;
+    if (!t->stores.n || t->rag_off) return ROTOR_OK;
     ROTOR_TRY(render(t, &ids, &n, err));
     rotor_free(ids);
     ROTOR_TRY(chat_find_sources(t, n, refused, err));

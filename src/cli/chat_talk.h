@@ -29,7 +29,7 @@ typedef struct chat_talk {
     bool told_shift;        /* that there are such, or that an answer lost its beginning */
     base_buf attached;      /* files put in front of the next message by /read */
     base_buf edited;        /* message that /edit made, to be sent next */
-    cli_store store;        /* of --rag; r NULL: none */
+    cli_stores stores;      /* of --rag; n 0: none */
     bool rag_off;           /* /rag off: it is not asked */
     rotor_rag_context found;   /* for the last question; nothing: it was not asked */
     rotor_rag_checked checked; /* the last answer's citations */

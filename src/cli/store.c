@@ -28,7 +28,9 @@ static char *store_folder(const char *word) {
 
 void cli_store_close(cli_store *s) {
     rotor_rag_close(&s->r);
-    rotor_engine_close(&s->e);
+    if (!s->borrowed) rotor_engine_close(&s->e);
+    s->e = NULL;
+    s->borrowed = false;
     cli_model_free(&s->model);
     s->model = (cli_model){0};
     base_free(s->folder);
@@ -40,11 +42,23 @@ static void log_trouble(void *user, int level, const char *line) {
     if (level <= BASE_LOG_WARN) cli_log_line(user, level, line);
 }
 
+/* Two words for one model. */
+static bool is_same(const cli_model *a, const cli_model *b) {
+    return a->path && b->path ? strcmp(a->path, b->path) == 0 : !a->path && !b->path;
+}
+
 /* --ctx, --layers and --lora are about the model that writes. */
 static rotor_status open_model(cli_store *s, const char *word, const cli_store_how *how,
                                rotor_error *err) {
     rotor_engine_options opt = cli_engine_options(s->a);
     ROTOR_TRY(cli_model_find(&s->model, word, err));
+    for (size_t i = 0; i < how->n_others; i++) {
+        const cli_store *other = &how->others[i];
+        if (!other->e || !is_same(&other->model, &s->model)) continue;
+        s->e = other->e;
+        s->borrowed = true;
+        return ROTOR_OK;
+    }
     opt.embed = true;
     opt.log = log_trouble;
     opt.ctx = UINT32_MAX;
@@ -116,12 +130,58 @@ rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how 
     opt.embedder_path = whole ? whole : "embedded";
     opt.extract = extract = how->write ? find_extract() : NULL;
     opt.cpu = cli_text(s->a, OPT_CPU);
+    opt.label = how->label;
     opt.log = cli_log_line;
     opt.log_user = (void *)(uintptr_t)s->a;
     const rotor_status st = rotor_rag_open(&s->r, s->folder, &opt, err);
     base_free(whole);
     base_free(extract);
     return st;
+}
+
+/* ==== Several ================================================================================= */
+
+void cli_stores_close(cli_stores *s) {
+    while (s->n) cli_store_close(&s->list[--s->n]); /* who borrows a model goes first */
+}
+
+static rotor_status open_next(cli_stores *s, const cli_args *a, const char *word, cli_store_how how,
+                              rotor_error *err) {
+    if (s->n == ROTOR_RAG_STORES)
+        return base_fail(err, ROTOR_E_ARG, "more than %d stores at once", ROTOR_RAG_STORES);
+    how.others = s->list;
+    how.n_others = s->n;
+    cli_store *next = &s->list[s->n++];
+    next->a = a;
+    ROTOR_TRY(cli_store_open(next, word, &how, err));
+    for (size_t i = 0; i + 1 < s->n; i++)
+        if (strcmp(s->list[i].folder, next->folder) == 0)
+            return base_fail(err, ROTOR_E_ARG, "%s is named twice", next->folder);
+    s->r[s->n - 1] = next->r;
+    return ROTOR_OK;
+}
+
+static bool is_store(const char *word) {
+    char *folder = store_folder(word);
+    const bool is = folder && base_path_kind_of(folder) == BASE_PATH_DIR;
+    base_free(folder);
+    return is;
+}
+
+rotor_status cli_stores_open(cli_stores *s, const cli_args *a, const char *words,
+                             const cli_store_how *how, rotor_error *err) {
+    if (!strchr(words, ',') || is_store(words)) return open_next(s, a, words, *how, err);
+    for (const char *at = words;; at++) {
+        const size_t n = strcspn(at, ",");
+        char *word = base_strndup(at, n);
+        rotor_status st = word ? ROTOR_OK : base_fail_nomem(err, "opening a store");
+        if (word && !n)
+            st = base_fail(err, ROTOR_E_ARG, "'%s' names a store without a name", words);
+        if (st == ROTOR_OK) st = open_next(s, a, word, *how, err);
+        base_free(word);
+        at += n;
+        if (st != ROTOR_OK || !*at) return st;
+    }
 }
 
 rotor_rag_query cli_store_query(const cli_args *a) {
@@ -176,7 +236,11 @@ void cli_put_plain(base_buf *out, const char *s) {
     }
 }
 
-void cli_put_place(base_buf *out, const rotor_rag_hit *h) {
+void cli_put_place(base_buf *out, const rotor_rag_hit *h, bool several) {
+    if (several) {
+        cli_put_plain(out, h->store);
+        base_buf_puts(out, ": ");
+    }
     const size_t n = rotor_rag_place(h, NULL, 0);
     if (!base_buf_reserve(out, n + 1)) return;
     rotor_rag_place(h, out->data + out->len, n + 1);
@@ -195,10 +259,11 @@ static bool is_cited(const rotor_rag_checked *k, size_t source, bool *unsure) {
     return cited;
 }
 
-static void put_source(base_buf *out, const rotor_rag_context *c, size_t i, const char *note) {
+static void put_source(base_buf *out, const rotor_rag_context *c, size_t i, bool several,
+                       const char *note) {
     const rotor_rag_hit *h = &c->sources[i].hit;
     base_buf_printf(out, "[%zu] ", i + 1);
-    cli_put_place(out, h);
+    cli_put_place(out, h, several);
     const size_t n = strlen(h->title);
     const bool repeated = n && strncmp(h->title, h->heading, n) == 0; /* a file's first heading */
     if (n || h->heading[0]) base_buf_puts(out, "  ");
@@ -210,13 +275,15 @@ static void put_source(base_buf *out, const rotor_rag_context *c, size_t i, cons
                                              : "");
 }
 
-void cli_put_sources(base_buf *out, const rotor_rag_context *c, const rotor_rag_checked *k) {
+void cli_put_sources(base_buf *out, const rotor_rag_context *c, const rotor_rag_checked *k,
+                     bool several) {
     bool unsure, any = false;
     for (size_t i = 0; i < c->n; i++) any |= is_cited(k, i, &unsure);
     base_buf_puts(out, any ? "Sources:\n" : "No source is named; consulted:\n");
     for (size_t i = 0; i < c->n; i++)
         if (is_cited(k, i, &unsure) || !any)
-            put_source(out, c, i, unsure ? "  (hardly a word of the sentence is there)" : "");
+            put_source(out, c, i, several,
+                       unsure ? "  (hardly a word of the sentence is there)" : "");
     if (k->n_removed)
         base_buf_printf(out, "(%zu number%s of no source taken out)\n", k->n_removed,
                         k->n_removed > 1 ? "s" : "");

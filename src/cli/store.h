@@ -13,6 +13,7 @@ typedef struct cli_store {
     char *folder;          /* of the store, owned */
     cli_model model;       /* that makes vectors */
     rotor_engine *e;       /* of it, owned; NULL: keywords only */
+    bool borrowed;         /* e is another store's, which is closed later */
     rotor_rag *r;          /* owned */
     cli_progress progress; /* of adding */
 } cli_store;
@@ -22,6 +23,9 @@ typedef struct cli_store_how {
     bool model;                 /* the one that makes vectors is wanted, too */
     bool one_thread;            /* which gets a thread of its own: others use the processor */
     const rotor_engine *writer; /* it runs on the threads of this one; NULL: on its own */
+    const char *label;          /* what hits call it; NULL: the last part of its folder */
+    const cli_store *others;    /* [n_others] open already: a model of theirs is not opened again */
+    size_t n_others;            /* how many */
 } cli_store_how;
 /* word: a folder, or a name for one under the user's data. s->a is set; closed also after a
  * failure. A remembered model that cannot be opened is a warning, one that was asked for an error.
@@ -29,17 +33,32 @@ typedef struct cli_store_how {
 rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how *how,
                             rotor_error *err);
 void cli_store_close(cli_store *s);
+
+/* Stores that are searched together. */
+typedef struct cli_stores {
+    cli_store list[ROTOR_RAG_STORES]; /* [n] owned */
+    rotor_rag *r[ROTOR_RAG_STORES];   /* [n] of these */
+    size_t n;                         /* how many */
+} cli_stores;
+/* words: STORE[,STORE…]; what is a store as it stands is one, commas and all. Closed also after a
+ * failure. */
+rotor_status cli_stores_open(cli_stores *s, const cli_args *a, const char *words,
+                             const cli_store_how *how, rotor_error *err);
+void cli_stores_close(cli_stores *s);
+
 /* Legs, fusion, filters and number of hits as the options say. */
 rotor_rag_query cli_store_query(const cli_args *a);
 
-/* "notes/deck.md:5-7", "paper.pdf page 3", "corpus.jsonl 17" behind what is in out. */
-void cli_put_place(base_buf *out, const rotor_rag_hit *h);
+/* "notes/deck.md:5-7", "paper.pdf page 3", "corpus.jsonl 17" behind what is in out; of several
+ * stores, which one before it: "papers: paper.pdf page 3". */
+void cli_put_place(base_buf *out, const rotor_rag_hit *h, bool several);
 /* Text of a document or a name: control characters, which would speak to the terminal, become ?. */
 void cli_put_plain(base_buf *out, const char *s);
 /* One JSON object on one line; releases v. */
 int cli_json_line(const cli_args *a, struct json_t *v);
 /* The sources of an answer, as a reader needs them: those it names, or all it was given. */
-void cli_put_sources(base_buf *out, const rotor_rag_context *c, const rotor_rag_checked *checked);
+void cli_put_sources(base_buf *out, const rotor_rag_context *c, const rotor_rag_checked *checked,
+                     bool several);
 /* What is said where the store holds no answer. */
 extern const char cli_not_in_documents[];
 /* When to answer without fitting sources: --gate, else what the verb does. */
@@ -50,7 +69,7 @@ cli_gate cli_gate_of(const cli_args *a, cli_gate fallback);
 void cli_say_story_model(const cli_args *a, const cli_model *m);
 
 /* rotor rag ask */
-int cli_rag_ask(cli_store *s);
+int cli_rag_ask(cli_store *s); /* only its options count */
 /* rotor rag bench: opens no store */
 int cli_rag_bench(cli_store *s);
 

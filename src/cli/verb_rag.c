@@ -362,9 +362,9 @@ static void print_text(const rotor_rag_hit *h) {
     base_buf_free(&text);
 }
 
-static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
+static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h, bool several) {
     base_buf place = {0};
-    cli_put_place(&place, h);
+    cli_put_place(&place, h, several);
     cli_outf("%zu. %s  %.3f\n", i + 1, place.data ? place.data : "", (double)h->score);
     base_buf_free(&place);
     if (cli_on(a, OPT_EXPLAIN))
@@ -375,24 +375,26 @@ static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h) {
 
 static int print_hit_json(const cli_args *a, size_t i, const rotor_rag_hit *h) {
     return cli_json_line(
-        a, json_pack("{s:I,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:o,s:o,s:[i,i],s:[i,i],s:[I,I],s:o}",
-                     "rank", (json_int_t)i + 1, "score", (double)h->score, "bm25", (double)h->bm25,
-                     "cosine", (double)h->cosine, "rank_lexical", (int)h->rank_lex, "rank_vector",
-                     (int)h->rank_vec, "path", text_of(h->path), "id", text_of(h->id), "title",
-                     text_of(h->title), "heading", text_of(h->heading), "lines", (int)h->line,
-                     (int)h->last_line, "pages", (int)h->page, (int)h->last_page, "bytes",
-                     (json_int_t)h->begin, (json_int_t)h->end, "text", text_of(h->text)));
+        a, json_pack("{s:I,s:o,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:o,s:o,s:[i,i],s:[i,i],s:[I,I],s:o}",
+                     "rank", (json_int_t)i + 1, "store", text_of(h->store), "score",
+                     (double)h->score, "bm25", (double)h->bm25, "cosine", (double)h->cosine,
+                     "rank_lexical", (int)h->rank_lex, "rank_vector", (int)h->rank_vec, "path",
+                     text_of(h->path), "id", text_of(h->id), "title", text_of(h->title), "heading",
+                     text_of(h->heading), "lines", (int)h->line, (int)h->last_line, "pages",
+                     (int)h->page, (int)h->last_page, "bytes", (json_int_t)h->begin,
+                     (json_int_t)h->end, "text", text_of(h->text)));
 }
 
-static int print_hits(const job *j, const rotor_rag_hits *h) {
+static int print_hits(const job *j, const rotor_rag_hits *h, bool several) {
     int status = CLI_DONE;
     for (size_t i = 0; status == CLI_DONE && i < h->n; i++)
         if (cli_on(j->a, OPT_JSON))
             status = print_hit_json(j->a, i, &h->hits[i]);
         else
-            print_hit(j->a, i, &h->hits[i]);
+            print_hit(j->a, i, &h->hits[i], several);
     if (h->lexical_only)
-        cli_log(j->a, BASE_LOG_INFO, "by words only: the store has no vectors of an open model");
+        cli_log(j->a, BASE_LOG_INFO, "by words only: %s has no vectors of an open model",
+                several ? "one of the stores" : "the store");
     if (cli_on(j->a, OPT_EXPLAIN))
         cli_log(j->a, BASE_LOG_INFO,
                 "best cosine %.3f, words covered %.2f, match %.2f: %s; embedding %.2f ms, words "
@@ -408,13 +410,15 @@ static int print_hits(const job *j, const rotor_rag_hits *h) {
 static int rag_search(job *j) {
     rotor_error err = {0};
     rotor_rag_hits hits;
+    cli_stores s = {.n = 0};
     const rotor_rag_query q = cli_store_query(j->a);
-    if (j->a->n_words != 3) return cli_usage(j->a, "rotor rag search STORE \"question\"");
-    rotor_status st = open_store(j, false, q.mode != ROTOR_RAG_LEXICAL, &err);
-    if (st == ROTOR_OK) st = rotor_rag_search(j->r, cli_word(j->a, 2), &q, &hits, &err);
-    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
-    const int status = print_hits(j, &hits);
-    rotor_rag_hits_free(&hits);
+    const cli_store_how how = {.model = q.mode != ROTOR_RAG_LEXICAL};
+    if (j->a->n_words != 3) return cli_usage(j->a, "rotor rag search STORE[,STORE…] \"question\"");
+    rotor_status st = cli_stores_open(&s, j->a, cli_word(j->a, 1), &how, &err);
+    if (st == ROTOR_OK) st = rotor_rag_search_all(s.r, s.n, cli_word(j->a, 2), &q, &hits, &err);
+    const int status = st == ROTOR_OK ? print_hits(j, &hits, s.n > 1) : cli_status(j->a, st, &err);
+    if (st == ROTOR_OK) rotor_rag_hits_free(&hits);
+    cli_stores_close(&s);
     return status;
 }
 

@@ -101,7 +101,6 @@ static rotor_status open_model(void *user, size_t i, bool embed, rotor_engine **
 
 /* "STORE" or "STORE,NAME"; the name is else the last part of the path. */
 static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
-    const cli_store_how how = {.model = !cli_on(h->a, OPT_NO_EMBED), .one_thread = true};
     const char *comma = strrchr(word, ',');
     char *path = base_strndup(word, comma ? (size_t)(comma - word) : strlen(word));
     size_t n = path ? strlen(path) : 0;
@@ -113,6 +112,11 @@ static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
                                      : slash && slash[1] ? slash + 1
                                                          : path)
                        : NULL;
+    const cli_store_how how = {.model = !cli_on(h->a, OPT_NO_EMBED),
+                               .one_thread = true,
+                               .label = shelf->name,
+                               .others = h->stores,
+                               .n_others = h->n_shelves - 1};
     s->a = h->a;
     rotor_status st =
         shelf->name ? cli_store_open(s, path, &how, err) : base_fail_nomem(err, "opening a store");
@@ -136,7 +140,7 @@ static rotor_status open_shelves(hosted *h, rotor_error *err) {
 }
 
 static void close_shelves(hosted *h) {
-    for (size_t i = 0; i < h->n_shelves; i++) {
+    for (size_t i = h->n_shelves; i-- > 0;) { /* who borrows a model goes first */
         cli_store_close(&h->stores[i]);
         base_free((void *)(uintptr_t)h->shelves[i].name);
     }

@@ -156,7 +156,10 @@ typedef struct rag_query {
     bool plain;                /* best first: nothing left out as a repetition, nothing joined */
 } rag_query;
 
+enum { RAG_MAX_STORES = 16 }; /* that are searched together */
+
 typedef struct rag_hit {
+    uint32_t store;              /* of those that were searched */
     int64_t chunk;               /* id in the database */
     char *path, *id, *title;     /* file; id in a corpus or ""; owned by the list, like the rest */
     char *heading, *text;        /* headings above, " › " between; the passage */
@@ -165,6 +168,7 @@ typedef struct rag_hit {
     uint32_t page, last_page;    /* from 1; 0: no pages */
     float score;                 /* fused, 0 to 1 */
     float bm25, cosine;          /* of each leg */
+    float best;                  /* cosine of any candidate by the same model */
     uint32_t rank_lex, rank_vec; /* in each leg, from 1; 0: not among its first */
     uint32_t first, last; /* passages that were joined to it, numbers of the search's index */
 } rag_hit;
@@ -181,6 +185,12 @@ typedef struct rag_hits {
 } rag_hits;
 rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *out,
                         rotor_error *err);
+/* 1 to RAG_MAX_STORES stores as if they were one. Words weigh by all their passages. Vectors of one
+ * model are compared; of several models each one's cosines are stretched over what it found, and a
+ * store without vectors is judged by words alone. A question is embedded once for each model.
+ * Equal scores: the store that is named first. */
+rotor_status rag_search_all(rag *const *stores, size_t n, base_str query, const rag_query *opt,
+                            rag_hits *out, rotor_error *err);
 void rag_hits_free(rag_hits *h);
 void rag_hit_free(rag_hit *h); /* what it owns */
 
@@ -229,8 +239,8 @@ typedef struct rag_context {
     size_t n_tok;                       /* of the sources */
     uint64_t search_us;                 /* time for all of it */
 } rag_context;
-rotor_status rag_gather(rag *r, base_str question, const rag_ask *a, rag_context *out,
-                        rotor_error *err);
+rotor_status rag_gather(rag *const *stores, size_t n, base_str question, const rag_ask *a,
+                        rag_context *out, rotor_error *err);
 void rag_context_free(rag_context *c);
 const char *rag_rules(void); /* rag_context.rules, always the same; static */
 /* Is there anything in it to look for? Not in "thanks!". */

@@ -241,6 +241,9 @@ static rotor_status ask(bench *b, size_t i, rag_bench_result *out) {
     const asker *a = &b->askers[i];
     const rag_query opt = {.k = 8};
     rag_asked q = {.mode = RAG_HYBRID};
+    rag *const r = &b->r;
+    const rag_index *const x = &b->r.x;
+    rag_lex_query *const lex = &q.lex;
     rag_chosen list[RAG_MAX_CANDIDATES];
     rag_rank found[RAG_LEG];
     rag_hits hits = {0};
@@ -258,14 +261,14 @@ static rotor_status ask(bench *b, size_t i, rag_bench_result *out) {
     b->whole_us[i] = rank_us(b, &q.vec);
     uint64_t start = base_now_ns();
     if (st == ROTOR_OK)
-        st = rag_lex_parse(&q.lex, &b->r.x, (base_str){a->text.data, a->text.len}, false);
+        st = rag_lex_parse(&lex, &x, 1, (base_str){a->text.data, a->text.len}, false);
     rag_lex_rank(&b->r.x, &q.lex, false, NULL, b->r.acc, b->r.touched, found, &n, RAG_LEG);
     b->us[1][i] = base_now_ns() - start;
     start = base_now_ns();
     if (st == ROTOR_OK)
-        st = rag_lex_parse(&q.lex, &b->r.x, (base_str){a->text.data, a->text.len}, false);
+        st = rag_lex_parse(&lex, &x, 1, (base_str){a->text.data, a->text.len}, false);
     if (st == ROTOR_OK && rag_vec_query_pack(&q.vec, &b->r.x))
-        st = rag_choose(&b->r, &q, &opt, &hits, list, &n, b->err);
+        st = rag_choose(&r, 1, &q, &opt, &hits, list, &n, b->err);
     b->us[2][i] = base_now_ns() - start;
     rag_ask_free(&q);
     return st;

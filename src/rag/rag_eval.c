@@ -237,13 +237,13 @@ static rotor_status ask(exam *e, const question *q, rag_scores *out) {
     size_t n = 0;
     bool degraded;
     const uint64_t start = base_now_us();
-    rotor_status st = rag_ask_prepare(e->r, base_str_of(q->text), &asked, &degraded, e->err);
+    rotor_status st = rag_ask_prepare(&e->r, 1, base_str_of(q->text), &asked, &degraded, e->err);
     if (st == ROTOR_OK && degraded)
         st = base_fail(e->err, ROTOR_E_STATE,
                        "%s has no vectors of this model: only --mode lexical "
                        "can be judged",
                        e->r->folder);
-    if (st == ROTOR_OK) st = rag_candidates(e->r, &asked, found, &n, e->err);
+    if (st == ROTOR_OK) st = rag_candidates(&e->r, 1, &asked, found, &n, e->err);
     if (st == ROTOR_OK) {
         e->times[e->n_timed] = base_now_us() - start - asked.embed_us;
         e->legs[0][e->n_timed] = asked.lex_us;

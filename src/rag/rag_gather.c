@@ -74,7 +74,9 @@ typedef struct found {
 } found;
 
 typedef struct gatherer {
-    rag *r;                      /* store, in a look */
+    rag *const *stores;          /* [n_stores], in a look */
+    size_t n_stores;             /* how many */
+    float best[RAG_MAX_STORES];  /* cosine that any passage has by a store's model */
     const rag_ask *a;            /* what is wanted */
     found list[LISTS * RAG_LEG]; /* [n] what the searches found */
     size_t n;                    /* how many */
@@ -84,7 +86,7 @@ typedef struct gatherer {
 } gatherer;
 
 static bool overlaps(const rag_hit *a, const rag_hit *b) {
-    return a->first <= b->last && b->first <= a->last;
+    return a->store == b->store && a->first <= b->last && b->first <= a->last;
 }
 
 /* Takes the hits over; one that overlaps an earlier one adds to its rank. */
@@ -92,6 +94,8 @@ static void take_hits(gatherer *g, rag_hits *h, float weight) {
     for (size_t i = 0; i < h->n; i++) {
         const float rank = weight / (RANK_K + (float)i + 1);
         size_t k = 0;
+        float *best = &g->best[h->hits[i].store];
+        *best = BASE_MAX(*best, h->hits[i].best);
         while (k < g->n && !overlaps(&g->list[k].hit, &h->hits[i])) k++;
         if (k < g->n) {
             g->list[k].rank += rank;
@@ -110,7 +114,7 @@ static void take_hits(gatherer *g, rag_hits *h, float weight) {
 
 static rotor_status search(gatherer *g, base_str query, float weight, rotor_error *err) {
     rag_hits h;
-    ROTOR_TRY(rag_search_here(g->r, query, &g->a->query, &h, err));
+    ROTOR_TRY(rag_search_here(g->stores, g->n_stores, query, &g->a->query, &h, err));
     take_hits(g, &h, weight);
     rag_hits_free(&h);
     return ROTOR_OK;
@@ -132,6 +136,7 @@ static rotor_status search_with_earlier(gatherer *g, base_str question, float we
 static int better(const void *a, const void *b) {
     const found *x = a, *y = b;
     if (x->rank != y->rank) return x->rank < y->rank ? 1 : -1;
+    if (x->hit.store != y->hit.store) return x->hit.store < y->hit.store ? -1 : 1;
     return (x->hit.first > y->hit.first) - (x->hit.first < y->hit.first);
 }
 
@@ -161,7 +166,8 @@ static size_t count_quoted(const gatherer *g, size_t number, const rag_hit *h) {
 
 /* Far from the best in meaning, and without one of its words. */
 static bool is_weak(const gatherer *g, const rag_hit *h) {
-    return g->out->best_cosine > 0 && !h->rank_lex && h->cosine < g->out->best_cosine - WEAK;
+    const float best = g->best[h->store];
+    return best > 0 && !h->rank_lex && h->cosine < best - WEAK;
 }
 
 /* The last end of a sentence or line before byte n; 0: there is none. */
@@ -210,10 +216,11 @@ static rotor_status choose(gatherer *g, rotor_error *err) {
 
 /* ==== Neighbours ============================================================================== */
 
-static bool is_taken(const gatherer *g, uint32_t slot) {
-    for (size_t i = 0; i < g->out->n; i++)
-        if (slot >= g->out->sources[i].hit.first && slot <= g->out->sources[i].hit.last)
-            return true;
+static bool is_taken(const gatherer *g, uint32_t store, uint32_t slot) {
+    for (size_t i = 0; i < g->out->n; i++) {
+        const rag_hit *h = &g->out->sources[i].hit;
+        if (store == h->store && slot >= h->first && slot <= h->last) return true;
+    }
     return false;
 }
 
@@ -221,7 +228,7 @@ static bool is_taken(const gatherer *g, uint32_t slot) {
 static rotor_status join(gatherer *g, rag_hit *h, rag_hit *beside, bool behind, rotor_error *err) {
     base_buf text = {0};
     const uint64_t begin = behind ? h->begin : beside->begin, end = behind ? beside->end : h->end;
-    ROTOR_TRY(rag_db_read_text(g->r->db, h->chunk, begin, end, &text, err));
+    ROTOR_TRY(rag_db_read_text(g->stores[h->store]->db, h->chunk, begin, end, &text, err));
     base_free(h->text);
     h->text = text.data;
     h->begin = begin;
@@ -239,13 +246,14 @@ static rotor_status join(gatherer *g, rag_hit *h, rag_hit *beside, bool behind, 
 }
 
 static rotor_status widen(gatherer *g, rag_hit *h, bool behind, rotor_error *err) {
-    const rag_index *x = &g->r->x;
+    rag *r = g->stores[h->store];
+    const rag_index *x = &r->x;
     if (!behind && !h->first) return ROTOR_OK;
     const uint32_t slot = behind ? h->last + 1 : h->first - 1;
     rag_hit beside = {0};
-    if (slot >= x->n_chunks || x->doc[slot] != x->doc[h->first] || is_taken(g, slot))
+    if (slot >= x->n_chunks || x->doc[slot] != x->doc[h->first] || is_taken(g, h->store, slot))
         return ROTOR_OK;
-    rotor_status st = rag_db_read_hit(g->r->db, x->chunk[slot], &beside, err);
+    rotor_status st = rag_db_read_hit(r->db, x->chunk[slot], &beside, err);
     if (st == ROTOR_OK && strcmp(beside.heading, h->heading) == 0) {
         const size_t n = count(g, base_str_of(beside.text)) + 2;
         if (n <= g->left_tok) {
@@ -278,17 +286,16 @@ static rotor_status gather(gatherer *g, base_str question, rotor_error *err) {
     return rag_write_turn(g->out, question, err);
 }
 
-rotor_status rag_gather(rag *r, base_str question, const rag_ask *a, rag_context *out,
-                        rotor_error *err) {
+rotor_status rag_gather(rag *const *stores, size_t n, base_str question, const rag_ask *a,
+                        rag_context *out, rotor_error *err) {
     const uint64_t start = base_now_us();
     gatherer *g = base_alloc(sizeof *g);
     memset(out, 0, sizeof *out);
     if (!g) return base_fail_nomem(err, "asking");
-    *g = (gatherer){.r = r, .a = a, .left_tok = a->budget_tok, .out = out};
-    rotor_status st = rag_db_look(r->db, err);
-    if (st == ROTOR_OK) st = rag_sync(r, err);
+    *g = (gatherer){.stores = stores, .n_stores = n, .a = a, .left_tok = a->budget_tok, .out = out};
+    rotor_status st = rag_look_all(stores, n, err);
     if (st == ROTOR_OK) st = gather(g, question, err);
-    rag_db_look_end(r->db);
+    rag_look_end_all(stores, n);
     for (size_t i = 0; i < g->n; i++) rag_hit_free(&g->list[i].hit);
     out->n_tok = a->budget_tok - g->left_tok;
     out->search_us = base_now_us() - start;

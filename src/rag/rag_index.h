@@ -125,10 +125,16 @@ typedef struct rag_lex_query {
     rag_lex_term terms[RAG_MAX_QUERY_TERMS]; /* each once */
     size_t n;                                /* how many */
     bool has_code;                           /* a word of letters and digits, or a compound */
+    size_t n_chunks;                         /* passages of all that is searched */
+    float mean, mean_doc;                    /* words of one of them, of a document */
 } rag_lex_query;
 
-/* whole: documents are the units, not passages. */
-rotor_status rag_lex_parse(rag_lex_query *q, const rag_index *x, base_str text, bool whole);
+/* A text as each of n stores that are searched together understands it: q[i] are x[i]'s numbers,
+ * weighed by how many passages of all of them have a word, so that scores of one store can be held
+ * against those of another: they are those of one store with all the documents. whole: documents
+ * are the units, not passages. */
+rotor_status rag_lex_parse(rag_lex_query *const *q, const rag_index *const *x, size_t n,
+                           base_str text, bool whole);
 /* The best `most` units of allowed[unit] (NULL: all), best first. acc: [units] zeros before and
  * after; touched: room for as many. */
 void rag_lex_rank(const rag_index *x, const rag_lex_query *q, bool whole, const uint8_t *allowed,
@@ -169,8 +175,9 @@ void rag_vec_query_free(rag_vec_query *q);
 void rag_vec_rank(const rag_index *x, const kern *k, rag_vec_query *q, const uint8_t *allowed,
                   rag_rank *out, size_t *n, size_t most);
 float rag_vec_cosine(const rag_index *x, const float *query, uint32_t slot);
-/* Of two passages, from their bytes. */
-float rag_vec_between(const rag_index *x, const kern *k, uint32_t a, uint32_t b);
+/* Of a passage of x and one of y, whose vectors are one model's, from their bytes. */
+float rag_vec_between(const kern *k, const rag_index *x, uint32_t a, const rag_index *y,
+                      uint32_t b);
 
 /* ---- The screen in front of them (rag_screen.c) ---------------------------------------------- */
 

@@ -162,34 +162,44 @@ rotor_status rag_put_document(rag *r, rag_document *d, int64_t run, rag_report *
 typedef struct rag_candidate {
     uint32_t unit;               /* slot or number of a document */
     uint32_t slot;               /* its best passage */
+    uint32_t store;              /* of those that are searched */
+    uint32_t group;              /* the first store whose vectors are of the same model */
     float lex, cosine, score;    /* of the legs, fused */
+    float best;                  /* cosine of any candidate of its model */
     uint32_t rank_lex, rank_vec; /* from 1; 0: not among the first of that leg */
 } rag_candidate;
 
 enum { RAG_LEG = 100, RAG_MAX_CANDIDATES = 2 * RAG_LEG };
+enum { RAG_NO_GROUP = UINT16_MAX }; /* of a store without vectors */
 
-/* What one search asks, in the legs' own terms. */
+/* What one search asks of one store, in the legs' own terms. */
 typedef struct rag_asked {
     rag_lex_query lex;                          /* words */
     rag_vec_query vec;                          /* meaning; x NULL: no vector leg */
+    uint32_t group;                             /* as in rag_candidate */
     bool whole;                                 /* documents, not passages */
     rag_mode mode;                              /* legs */
     rag_fusion fusion;                          /* how joined */
     const uint8_t *allowed;                     /* [n_chunks] or NULL */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
 } rag_asked;
-/* *degraded: vectors were wanted and there are none, or not of this model. */
-rotor_status rag_ask_prepare(rag *r, base_str text, rag_asked *q, bool *degraded, rotor_error *err);
+/* q[n], one for each store; modes and whole are set, and equal. *degraded: vectors were wanted, and
+ * one of the stores has none, or not of its model. */
+rotor_status rag_ask_prepare(rag *const *stores, size_t n, base_str text, rag_asked *q,
+                             bool *degraded, rotor_error *err);
 void rag_ask_free(rag_asked *q);
-/* Best first; out has room for RAG_MAX_CANDIDATES. */
-rotor_status rag_candidates(rag *r, rag_asked *q, rag_candidate *out, size_t *n, rotor_error *err);
+/* Best first; out has room for RAG_MAX_CANDIDATES. Times of all stores are q[0]'s. */
+rotor_status rag_candidates(rag *const *stores, size_t n, rag_asked *q, rag_candidate *out,
+                            size_t *n_out, rotor_error *err);
 /* What a search would say of the question as a whole, without its hits; rag_sync was called. */
 rotor_status rag_judge(rag *r, base_str text, rag_mode mode, rag_hits *out, rotor_error *err);
 
-/* rag_search inside a rag_db_look of the caller's, the index in step: the hits' numbers of passages
- * hold until it ends. */
-rotor_status rag_search_here(rag *r, base_str query, const rag_query *opt, rag_hits *out,
-                             rotor_error *err);
+/* One state of each store until the end, which is due also after a failure; indexes in step. */
+rotor_status rag_look_all(rag *const *stores, size_t n, rotor_error *err);
+void rag_look_end_all(rag *const *stores, size_t n);
+/* rag_search_all inside such a look: the hits' numbers of passages hold until it ends. */
+rotor_status rag_search_here(rag *const *stores, size_t n, base_str query, const rag_query *opt,
+                             rag_hits *out, rotor_error *err);
 
 /* rag_phrase.c: "these words" of a query, or -"these words". */
 typedef struct rag_phrase {
@@ -207,9 +217,10 @@ typedef struct rag_chosen {
     rag_candidate c;      /* the passage */
     uint32_t first, last; /* slots it was joined to */
 } rag_chosen;
-/* q is prepared; list has room for RAG_MAX_CANDIDATES; all of out but its hits is filled. */
-rotor_status rag_choose(rag *r, rag_asked *q, const rag_query *opt, rag_hits *out, rag_chosen *list,
-                        size_t *n, rotor_error *err);
+/* q[n_stores] are prepared; list has room for RAG_MAX_CANDIDATES; out, zeros at first, gets all but
+ * its hits. */
+rotor_status rag_choose(rag *const *stores, size_t n_stores, rag_asked *q, const rag_query *opt,
+                        rag_hits *out, rag_chosen *list, size_t *n, rotor_error *err);
 
 /* rag_filter.c: which passages the conditions leave; new array of n_chunks, or NULL for all. */
 rotor_status rag_filter(const rag_index *x, const char *const *filter, size_t n, uint8_t **out,

@@ -20,22 +20,48 @@ static const float CHANCE = 0.1f, CHANCE_FIRST = 0.9f, FEW = 100; /* of rag_lex_
 /* ==== Queries ================================================================================= */
 
 typedef struct parser {
-    rag_lex_query *q;   /* being filled */
-    const rag_index *x; /* whose terms */
-    size_t units;       /* N */
-    bool whole;         /* of documents */
-    bool without;       /* in a -word */
-    bool keep_stops;    /* nothing else is left */
-    float count;        /* that a word adds */
+    rag_lex_query *const *q;   /* [n] being filled; all have the same terms in the same order */
+    const rag_index *const *x; /* [n] whose numbers they are */
+    size_t n;                  /* stores */
+    size_t units;              /* N, of all */
+    bool whole;                /* of documents */
+    bool without;              /* in a -word */
+    bool keep_stops;           /* nothing else is left */
+    float count;               /* that a word adds */
 } parser;
 
-/* Among at least so many units. */
-static float idf_of(const parser *p, uint32_t id, size_t least) {
+/* Of a term that n_with units have, among at least so many. */
+static float idf_of(const parser *p, double n_with, size_t least) {
     const double units = (double)BASE_MAX(p->units, least);
+    return (float)log(1 + (units - n_with + 0.5) / (n_with + 0.5));
+}
+
+/* Its number in store i; UINT32_MAX: it is not there. */
+static uint32_t number_of(const parser *p, size_t i, base_str t) {
+    uint32_t id;
+    return p->x[i]->terms && base_map_get(p->x[i]->terms, t, &id) ? id : UINT32_MAX;
+}
+
+/* Units of all stores that have it. */
+static double count_with(const parser *p, base_str t) {
     double n = 0;
-    if (id != UINT32_MAX)
-        n = p->whole ? (double)p->x->n_docs_with[id] : (double)(p->x->at[id + 1] - p->x->at[id]);
-    return (float)log(1 + (units - n + 0.5) / (n + 0.5));
+    for (size_t i = 0; i < p->n; i++) {
+        const rag_index *x = p->x[i];
+        const uint32_t id = number_of(p, i, t);
+        if (id == UINT32_MAX) continue;
+        n += p->whole ? (double)x->n_docs_with[id] : (double)(x->at[id + 1] - x->at[id]);
+    }
+    return n;
+}
+
+/* The place of a term that some store has; SIZE_MAX: it is new. */
+static size_t find_term(const parser *p, base_str t) {
+    for (size_t i = 0; i < p->n; i++) {
+        const uint32_t id = number_of(p, i, t);
+        for (size_t k = 0; id != UINT32_MAX && k < p->q[i]->n; k++)
+            if (p->q[i]->terms[k].id == id && p->q[i]->terms[k].without == p->without) return k;
+    }
+    return SIZE_MAX;
 }
 
 /* Words that say what kind of answer is wanted, "how long", "tell me": no document need have them
@@ -51,23 +77,22 @@ static bool asks(base_str t) {
 
 static rotor_status take_term(void *user, const rag_term *t) {
     parser *p = user;
-    rag_lex_query *q = p->q;
-    uint32_t id = UINT32_MAX;
     if (t->stop && !p->keep_stops && !p->without) return ROTOR_OK;
-    if (t->extra) q->has_code = true;
-    if (!p->x->terms || !base_map_get(p->x->terms, t->t, &id)) id = UINT32_MAX;
-    if (id == UINT32_MAX && t->extra) return ROTOR_OK; /* its parts stand for it */
-    for (size_t i = 0; id != UINT32_MAX && i < q->n; i++)
-        if (q->terms[i].id == id && q->terms[i].without == p->without) {
-            q->terms[i].count += p->count;
-            return ROTOR_OK;
-        }
-    if (q->n == RAG_MAX_QUERY_TERMS) return ROTOR_OK;
-    q->terms[q->n++] = (rag_lex_term){.id = id,
-                                      .count = p->count,
-                                      .idf = idf_of(p, id, 0),
-                                      .gate = asks(t->t) ? 0 : idf_of(p, id, 1000),
-                                      .without = p->without};
+    const double n_with = count_with(p, t->t);
+    const size_t known = find_term(p, t->t);
+    for (size_t i = 0; i < p->n; i++) p->q[i]->has_code |= t->extra;
+    if (n_with <= 0 && t->extra) return ROTOR_OK; /* its parts stand for it */
+    for (size_t i = 0; i < p->n; i++) {
+        rag_lex_query *q = p->q[i];
+        if (known != SIZE_MAX)
+            q->terms[known].count += p->count;
+        else if (q->n < RAG_MAX_QUERY_TERMS)
+            q->terms[q->n++] = (rag_lex_term){.id = number_of(p, i, t->t),
+                                              .count = p->count,
+                                              .idf = idf_of(p, n_with, 0),
+                                              .gate = asks(t->t) ? 0 : idf_of(p, n_with, 1000),
+                                              .without = p->without};
+    }
     return ROTOR_OK;
 }
 
@@ -116,14 +141,35 @@ static bool wants_something(const rag_lex_query *q) {
     return false;
 }
 
-rotor_status rag_lex_parse(rag_lex_query *q, const rag_index *x, base_str text, bool whole) {
-    parser p = {
-        .q = q, .x = x, .units = whole ? x->n_docs : x->n_chunks, .whole = whole, .count = 1};
-    q->n = 0;
-    q->has_code = false;
+/* One store as it is; means of several by the number of their units. */
+static void measure(parser *p) {
+    double chunks = 0, docs = 0, words = 0, doc_words = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const rag_index *x = p->x[i];
+        chunks += (double)x->n_chunks;
+        docs += (double)x->n_docs;
+        words += x->mean_length * (double)x->n_chunks;
+        doc_words += x->mean_doc_length * (double)x->n_docs;
+    }
+    const bool one = p->n == 1;
+    p->units = (size_t)(p->whole ? docs : chunks);
+    for (size_t i = 0; i < p->n; i++) {
+        rag_lex_query *q = p->q[i];
+        q->n = 0;
+        q->has_code = false;
+        q->n_chunks = (size_t)chunks;
+        q->mean = (float)(one ? p->x[0]->mean_length : words / fmax(chunks, 1));
+        q->mean_doc = (float)(one ? p->x[0]->mean_doc_length : doc_words / fmax(docs, 1));
+    }
+}
+
+rotor_status rag_lex_parse(rag_lex_query *const *q, const rag_index *const *x, size_t n,
+                           base_str text, bool whole) {
+    parser p = {.q = q, .x = x, .n = n, .whole = whole, .count = 1};
+    measure(&p);
     ROTOR_TRY(parse_phrases(&p, text));
-    if (wants_something(q)) return ROTOR_OK;
-    q->n = 0;
+    if (wants_something(q[0])) return ROTOR_OK;
+    for (size_t i = 0; i < n; i++) q[i]->n = 0;
     p.keep_stops = true;
     return parse_phrases(&p, text);
 }
@@ -134,9 +180,9 @@ static float saturate(float tf, float length, float mean) {
     return tf * (K1 + 1) / (tf + K1 * (1 - B + B * length / mean));
 }
 
-static void add_term(const rag_index *x, const rag_lex_term *t, float *acc, uint32_t *touched,
-                     size_t *n) {
-    const float mean = (float)x->mean_length, weight = t->idf * t->count;
+static void add_term(const rag_index *x, const rag_lex_term *t, float mean, float *acc,
+                     uint32_t *touched, size_t *n) {
+    const float weight = t->idf * t->count;
     for (uint64_t i = x->at[t->id]; i < x->at[t->id + 1]; i++) {
         const uint32_t s = x->slot[i];
         const float tf = x->body[i] + HEAD * x->head[i];
@@ -151,9 +197,9 @@ static float doc_length(const rag_index *x, uint32_t d) {
     return sum;
 }
 
-static void add_term_whole(const rag_index *x, const rag_lex_term *t, float *acc, uint32_t *touched,
-                           size_t *n) {
-    const float mean = (float)x->mean_doc_length, weight = t->idf * t->count;
+static void add_term_whole(const rag_index *x, const rag_lex_term *t, float mean, float *acc,
+                           uint32_t *touched, size_t *n) {
+    const float weight = t->idf * t->count;
     for (uint64_t i = x->at[t->id]; i < x->at[t->id + 1];) {
         const uint32_t d = x->doc[x->slot[i]];
         float body = 0, head = 0;
@@ -180,9 +226,9 @@ void rag_lex_rank(const rag_index *x, const rag_lex_query *q, bool whole, const 
         const rag_lex_term *t = &q->terms[i];
         if (t->id == UINT32_MAX || t->without) continue;
         if (whole)
-            add_term_whole(x, t, acc, touched, &n_touched);
+            add_term_whole(x, t, q->mean_doc, acc, touched, &n_touched);
         else
-            add_term(x, t, acc, touched, &n_touched);
+            add_term(x, t, q->mean, acc, touched, &n_touched);
     }
     for (size_t i = 0; i < q->n; i++)
         if (q->terms[i].without && q->terms[i].id != UINT32_MAX)
@@ -214,7 +260,7 @@ static uint64_t posting_from(const rag_index *x, uint32_t id, uint32_t slot) {
 float rag_lex_score(const rag_index *x, const rag_lex_query *q, bool whole, uint32_t unit) {
     const uint32_t first = whole ? x->docs[unit].first : unit;
     const uint32_t end = first + (whole ? x->docs[unit].n : 1);
-    const float mean = (float)(whole ? x->mean_doc_length : x->mean_length);
+    const float mean = whole ? q->mean_doc : q->mean;
     const float length = whole ? doc_length(x, unit) : x->length[unit];
     float sum = 0;
     for (size_t i = 0; i < q->n; i++) {
@@ -267,8 +313,7 @@ float rag_lex_coverage(const rag_index *x, const rag_lex_query *q, uint32_t slot
  * that in parts of what a stranger's question reaches by chance, which grows with the logarithm of
  * the passages that it is held against (parts of SciFact, of 250 to 8,700 passages). */
 float rag_lex_match(const rag_index *x, const rag_lex_query *q, uint32_t slot) {
-    const float mean = (float)x->mean_length;
-    const float by_chance = CHANCE * (logf(fmaxf((float)x->n_chunks, FEW)) + CHANCE_FIRST);
+    const float by_chance = CHANCE * (logf(fmaxf((float)q->n_chunks, FEW)) + CHANCE_FIRST);
     float all = 0, here = 0, n = 0;
     for (size_t i = 0; i < q->n; i++) {
         const rag_lex_term *t = &q->terms[i];
@@ -279,7 +324,7 @@ float rag_lex_match(const rag_index *x, const rag_lex_query *q, uint32_t slot) {
         const uint64_t at = posting_from(x, t->id, slot);
         if (at == x->at[t->id + 1] || x->slot[at] != slot) continue;
         const float tf = x->body[at] + HEAD * x->head[at];
-        here += t->gate * t->count * fmaxf(1, saturate(tf, x->length[slot], mean));
+        here += t->gate * t->count * fmaxf(1, saturate(tf, x->length[slot], q->mean));
     }
     return all > 0 ? here / all * powf(fmaxf(n, SHORT), LONGER) / by_chance : 0;
 }

@@ -41,10 +41,11 @@ float rag_vec_cosine(const rag_index *x, const float *query, uint32_t slot) {
     return (float)(sum * (double)x->scale[slot]);
 }
 
-float rag_vec_between(const rag_index *x, const kern *k, uint32_t a, uint32_t b) {
+float rag_vec_between(const kern *k, const rag_index *x, uint32_t a, const rag_index *y,
+                      uint32_t b) {
     int32_t sum;
-    k->scan_i8(&sum, x->high + a * x->ld, x->high + b * x->ld, x->ld, 1);
-    return (float)sum * x->scale[a] * x->scale[b];
+    k->scan_i8(&sum, x->high + a * x->ld, y->high + b * y->ld, x->ld, 1);
+    return (float)sum * x->scale[a] * y->scale[b];
 }
 
 /* ==== Questions =============================================================================== */

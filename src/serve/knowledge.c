@@ -13,7 +13,7 @@ static const char not_there[] =
 typedef enum strictness { AUTO, STRICT, ALWAYS } strictness;
 
 struct serve_grounds {
-    const char *store;   /* name; borrowed */
+    serve_search how;    /* which stores, and how */
     rotor_rag_context c; /* what was found */
     rotor_turn *turns;   /* with it, owned; NULL: as they were */
     bool used;           /* the model gets it */
@@ -58,25 +58,51 @@ static bool read_filter(serve_call *c, serve_at at, rotor_rag_query *q, serve_fa
     return true;
 }
 
-/* "store": a name; "stores": a list with one. */
-static bool read_store(serve_at at, const char **name, serve_fault *f) {
-    const json_t *list;
-    if (!serve_read_text(at, "store", name, f) || !serve_read_list(at, "stores", &list, f))
+static bool add_store(const serve_server *s, const char *name, serve_search *out, serve_fault *f) {
+    const size_t i = serve_find_shelf(s, name, f);
+    if (i == SIZE_MAX) return false;
+    for (size_t k = 0; k < out->n; k++)
+        if (out->r[k] == s->opt.shelves[i].r) return true;
+    if (out->n == ROTOR_RAG_STORES)
+        return serve_refuse(f, "stores", "invalid_value", "'stores': more than %d",
+                            ROTOR_RAG_STORES);
+    out->name[out->n] = s->opt.shelves[i].name;
+    out->r[out->n++] = s->opt.shelves[i].r;
+    return true;
+}
+
+static bool add_stores(const serve_server *s, const json_t *list, const char *key,
+                       serve_search *out, serve_fault *f) {
+    const json_t *one;
+    size_t i;
+    if (!json_array_size(list))
+        return serve_refuse(f, key, "invalid_value", "'%s': expected names of stores", key);
+    json_array_foreach(list, i, one) {
+        if (!json_is_string(one))
+            return serve_refuse(f, key, "invalid_value", "'%s': expected names of stores", key);
+        if (!add_store(s, json_string_value(one), out, f)) return false;
+    }
+    return true;
+}
+
+/* "store": a name, or a list of them, as "stores" is. */
+static bool read_stores(const serve_server *s, serve_at at, serve_search *out, serve_fault *f) {
+    const json_t *store = at.object ? json_object_get(at.object, "store") : NULL, *list;
+    const char *name = NULL;
+    out->n = 0;
+    if (json_is_array(store)) return add_stores(s, store, "store", out, f);
+    if (!serve_read_text(at, "store", &name, f) || !serve_read_list(at, "stores", &list, f))
         return false;
-    if (!list || *name) return true;
-    *name = json_string_value(json_array_get(list, 0));
-    return (json_array_size(list) == 1 && *name) ||
-           serve_refuse(f, "stores", "invalid_value",
-                        "'stores': expected a list with the name of one store");
+    return name || !list ? add_store(s, name, out, f) : add_stores(s, list, "stores", out, f);
 }
 
 bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_fault *f) {
     static const char *const modes[] = {"hybrid", "lexical", "vector"};
-    const char *name = NULL, *mode = "hybrid";
+    const char *mode = "hybrid";
     size_t m = 0;
     out->q = rotor_rag_query_default();
     int64_t k = out->q.k;
-    if (!read_store(at, &name, f) || !serve_read_int(at, "k", 1, 100, &k, f) ||
+    if (!read_stores(c->inside->s, at, out, f) || !serve_read_int(at, "k", 1, 100, &k, f) ||
         !serve_read_text(at, "search", &mode, f) || !read_filter(c, at, &out->q, f))
         return false;
     while (m < BASE_COUNT(modes) && strcmp(mode, modes[m]) != 0) m++;
@@ -85,8 +111,18 @@ bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_faul
                             "'search' is '%.40s': expected hybrid, lexical or vector", mode);
     out->q.k = (uint32_t)k;
     out->q.mode = (rotor_rag_mode)m;
-    out->shelf = serve_find_shelf(c->inside->s, name, f);
-    return out->shelf != SIZE_MAX;
+    return true;
+}
+
+json_t *serve_store_name(const serve_search *how) {
+    return how->n == 1 ? serve_json_text(how->name[0], strlen(how->name[0])) : json_null();
+}
+
+json_t *serve_store_names(const serve_search *how) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < how->n; i++)
+        json_array_append_new(list, serve_json_text(how->name[i], strlen(how->name[i])));
+    return list;
 }
 
 static bool read_strictness(serve_at at, strictness *g, serve_fault *f) {
@@ -135,8 +171,8 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
     o.writer = c->engine;
     o.find = &how->q;
     o.earlier = earlier;
-    const rotor_status st = rotor_rag_gather(s->opt.shelves[how->shelf].r,
-                                             p->turns[p->n_turns - 1].content, &o, &g->c, &err);
+    const rotor_status st =
+        rotor_rag_gather_all(how->r, how->n, p->turns[p->n_turns - 1].content, &o, &g->c, &err);
     if (st == ROTOR_OK) return true;
     g->no_room = st == ROTOR_E_FULL;
     if (st == ROTOR_E_FULL && mode == AUTO) return true;
@@ -170,7 +206,7 @@ static bool ground(serve_call *c, serve_at at, strictness how, serve_fault *f) {
     serve_grounds *g = base_alloc(sizeof *g);
     if (!g) return serve_no_memory(f);
     c->inside->grounds = g;
-    g->store = c->inside->s->opt.shelves[search.shelf].name;
+    g->how = search;
     if (!gather(c, p, at, &search, how, g, f)) return false;
     g->used = g->c.n && (g->c.relevant || how == ALWAYS);
     g->refused = !g->c.relevant && how == STRICT;
@@ -246,7 +282,8 @@ json_t *serve_grounds_json(const serve_call *c, const serve_choice *ch) {
     rotor_rag_checked_free(&checked);
     if (!o) return NULL;
     json_object_del(o, "removed"); /* they were taken out as they came */
-    json_object_set_new(o, "store", serve_json_text(g->store, strlen(g->store)));
+    json_object_set_new(o, "store", serve_store_name(&g->how));
+    json_object_set_new(o, "stores", serve_store_names(&g->how));
     json_object_set_new(o, "used", json_boolean(g->used));
     json_object_set_new(o, "refused", json_boolean(g->refused));
     if (g->no_room) json_object_set_new(o, "no_room", json_true());

@@ -48,24 +48,23 @@ void serve_get_stores(serve_exchange *x) {
 
 /* ==== Searching =============================================================================== */
 
-static json_t *hits_json(const serve_server *s, const serve_search *how, const rotor_rag_hits *h) {
+static json_t *hits_json(const serve_search *how, const rotor_rag_hits *h) {
     char *text = NULL;
     json_t *list = NULL, *degraded = json_array();
     if (rotor_rag_describe_hits(h, &text, NULL) == ROTOR_OK) list = json_loads(text, 0, NULL);
     rotor_free(text);
     if (h->lexical_only) json_array_append_new(degraded, json_string("vector"));
     return json_pack(
-        "{s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "object", "rag.hits", "store",
-        text_of(s->opt.shelves[how->shelf].name), "data", list, "relevant", (int)h->relevant,
-        "best_cosine", serve_json_real(h->best_cosine), "match", serve_json_real(h->match),
-        "degraded", degraded, "took_ms",
+        "{s:s, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "object", "rag.hits", "store",
+        serve_store_name(how), "stores", serve_store_names(how), "data", list, "relevant",
+        (int)h->relevant, "best_cosine", serve_json_real(h->best_cosine), "match",
+        serve_json_real(h->match), "degraded", degraded, "took_ms",
         serve_json_real((double)(h->embed_us + h->lex_us + h->vec_us + h->fuse_us) / 1e3));
 }
 
 enum { QUERY_MAX = 8 << 10 }; /* bytes; a model's context ends long before */
 
 static json_t *search(serve_call *c, serve_fault *f) {
-    const serve_server *s = c->inside->s;
     const serve_at top = {.object = c->body};
     serve_search how;
     const char *query = NULL;
@@ -79,13 +78,13 @@ static json_t *search(serve_call *c, serve_fault *f) {
         return serve_refuse(f, "query", "invalid_value",
                             "'query' has %zu bytes: expected at most %d", strlen(query), QUERY_MAX),
                NULL;
-    const rotor_status st = rotor_rag_search(s->opt.shelves[how.shelf].r, query, &how.q, &h, &err);
+    const rotor_status st = rotor_rag_search_all(how.r, how.n, query, &how.q, &h, &err);
     if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
         return serve_refuse(f, NULL, "invalid_value", "%.500s", err.message), NULL;
     if (st != ROTOR_OK)
         return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err.message),
                NULL;
-    json_t *reply = hits_json(s, &how, &h);
+    json_t *reply = hits_json(&how, &h);
     rotor_rag_hits_free(&h);
     if (!reply) serve_no_memory(f);
     return reply;

@@ -312,11 +312,16 @@ void serve_end_librarian(serve_server *s);
 bool serve_wants_search(const serve_call *c);
 /* The store of that name; NULL: the only one. SIZE_MAX: *f. */
 size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f);
-/* How a body wants to search: store, k, mode_of_search … `at` may have no object. */
+/* How a body wants to search: stores, k, mode_of_search … `at` may have no object. */
 typedef struct serve_search {
-    size_t shelf;      /* which */
-    rotor_rag_query q; /* with k, mode, filter */
+    rotor_rag *r[ROTOR_RAG_STORES];     /* [n] stores, in order; a name that comes again is one */
+    const char *name[ROTOR_RAG_STORES]; /* [n] theirs; borrowed */
+    size_t n;                           /* how many */
+    rotor_rag_query q;                  /* with k, mode, filter */
 } serve_search;
+/* The name of the only store; null of several. */
+json_t *serve_store_name(const serve_search *how);
+json_t *serve_store_names(const serve_search *how);
 bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_fault *f);
 /* The "rag" object of a conversation that has been read: searches, on this thread, which is the
  * librarian's, and puts what was found into the last turn. After the sampling fields. */

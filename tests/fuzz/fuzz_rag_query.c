@@ -32,12 +32,13 @@ static void check_phrases(base_str query) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static rag_lex_query q;
-    const rag_index nothing = {0};
+    const rag_index nothing = {0}, *const store = &nothing;
+    rag_lex_query *const asked = &q;
     const base_str query = {size ? (const char *)data : "", size};
     size_t n = 0;
     check_phrases(query);
     must(rag_terms_of(query, take_term, &n) == ROTOR_OK);
-    must(rag_lex_parse(&q, &nothing, query, false) == ROTOR_OK && q.n <= RAG_MAX_QUERY_TERMS);
+    must(rag_lex_parse(&asked, &store, 1, query, false) == ROTOR_OK && q.n <= RAG_MAX_QUERY_TERMS);
     for (size_t i = 0; i < q.n; i++) must(q.terms[i].id == UINT32_MAX && q.terms[i].count >= 1);
     return 0;
 }

@@ -117,8 +117,31 @@ def test_only_passages(rotor, store, notes):
     assert j["answer"] is None and not j["refused"] and "citations" not in j
 
 
+def test_several_stores(rotor, store, tmp_path):
+    """As if they were one, and it is said which one a passage is from."""
+    (tmp_path / "barn.md").write_text("# Barn\n\nThe barn owl sleeps above the hay.\n")
+    rotor("rag", "add", tmp_path / "b.store", tmp_path / "barn.md", "--no-embed")
+    both = "%s,%s" % (store, tmp_path / "b.store")
+    out = rotor("rag", "search", both, "the barn owl and the price of the deck", "--json").stdout
+    hits = [json.loads(line) for line in out.splitlines()]
+    assert {h["store"] for h in hits} == {"a.store", "b.store"} and [h["rank"] for h in hits] == list(range(1, len(hits) + 1))
+    assert hits == [json.loads(line) for line in rotor("rag", "search", both, "the barn owl and the price of the deck", "--json").stdout.splitlines()]
+    assert "b.store: %s:" % (tmp_path / "barn.md") in rotor("rag", "search", both, "barn owl").stdout
+    quoted = lambda q: {h["store"] for h in map(json.loads, rotor("rag", "search", both, q, "--json", status=None).stdout.splitlines())}
+    assert quoted('"the hay" deck') == {"b.store"} and quoted('"the deck" hay') == {"a.store"} and quoted('"hay owl" deck') == set()
+    r = rotor("rag", "ask", both, "where does the barn owl sleep?", "--grammar", 'root ::= "Above the hay [1]."')
+    assert "[1] b.store: %s:" % (tmp_path / "barn.md") in r.stdout
+    assert ask(rotor, both, "where does the barn owl sleep?", "--no-answer")["sources"][0]["store"] == "b.store"
+    r = rotor("chat", "--no-history", "--rag", both, "--no-embed", "--grammar", 'root ::= "Above the hay [1]."', input="where does the barn owl sleep?\n/quit\n")
+    assert "b.store: " in r.stderr
+    for bad, word in (("%s,%s" % (store, store), "twice"), ("%s," % store, "without a name"), ("%s,%s" % (store, tmp_path / "no"), "no store there")):
+        assert word in rotor("rag", "search", bad, "x", status=None).stderr
+    os.rename(tmp_path / "b.store", tmp_path / "b,c.store")
+    assert "barn" in rotor("rag", "search", tmp_path / "b,c.store", "barn owl").stdout
+
+
 def test_bad_usage(rotor, store):
-    assert "rotor rag ask STORE [MODEL]" in rotor("rag", "ask", store, status=2).stderr
+    assert "rotor rag ask STORE[,STORE…] [MODEL]" in rotor("rag", "ask", store, status=2).stderr
     assert "nothing is left for sources" in rotor("rag", "ask", store, "word " * 400, "--no-answer", status=1).stderr
     assert "strict|auto|always" in rotor("rag", "ask", store, "x", "--gate", "no", status=2).stderr
 

@@ -58,7 +58,10 @@ def fill(store, n):
 
 
 def searches(rotor, store):
-    run = lambda q, *more: rotor("rag", "search", store, q, "--json", "--mode", "lexical", "-k", "20", *more, status=None).stdout
+    """Hits as they are printed, all but the store that they are from."""
+    def run(q, *more):
+        out = rotor("rag", "search", store, q, "--json", "--mode", "lexical", "-k", "20", *more, status=None).stdout
+        return [{k: v for k, v in json.loads(line).items() if k != "store"} for line in out.splitlines()]
     return [run(q) for q in QUESTIONS] + [run("herons", "--filter", "kind=bird", "--plain")]
 
 

@@ -72,9 +72,25 @@ def test_a_search(server, notes):
     ({"query": "x"}, 400, "several"), ({"store": "nix", "query": "x"}, 404, "there is no store 'nix'"),
     ({"store": "notes"}, 400, "'query' is missing"), ({"store": "notes", "query": "x", "search": "guess"}, 400, "hybrid, lexical or vector"),
     ({"store": "notes", "query": "x", "k": 0}, 400, "k"), ({"store": "notes", "query": "x", "filter": [1]}, 400, "list of texts"),
-    ({"stores": ["notes", "b.store"], "query": "x"}, 400, "one store")])
+    ({"stores": [], "query": "x"}, 400, "names of stores"), ({"store": ["notes", 7], "query": "x"}, 400, "names of stores"),
+    ({"stores": ["notes", "nix"], "query": "x"}, 404, "there is no store 'nix'")])
 def test_searches_that_are_refused(server, body, status, word):
     assert word in server.ask("/v1/rag/search", body, status)["error"]["message"]
+
+
+def test_several_stores(server, notes):
+    """One list of hits, each with the store it is from; what both stores have is said once."""
+    r = server.ask("/v1/rag/search", {"stores": ["b.store", "notes"], "query": "owls hoot and a charge lasts nine hours", "k": 5})
+    assert r["store"] is None and r["stores"] == ["b.store", "notes"] and r["relevant"]
+    assert {(h["store"], os.path.basename(h["path"])) for h in r["data"]} == {("b.store", "evil.md"), ("notes", "deck.md")}
+    assert [h["score"] for h in r["data"]] == sorted((h["score"] for h in r["data"]), reverse=True)
+    again = server.ask("/v1/rag/search", {"store": ["b.store", "notes", "b.store"], "query": "owls hoot and a charge lasts nine hours", "k": 5})
+    assert again["data"] == r["data"] and again["stores"] == r["stores"]
+    r = server.ask("/v1/rag/ask", {"stores": ["b.store", "notes"], "question": QUESTION, "grammar": SAYS})
+    assert r["sources"][0]["store"] == "notes" and r["citations"][0]["supported"] and r["stores"] == ["b.store", "notes"]
+    r = chat(server, QUESTION, {"stores": ["notes", "b.store"]}, grammar=SAYS)
+    assert r["rag"]["used"] and r["rag"]["store"] is None and r["rag"]["sources"][0]["store"] == "notes"
+    assert server.ask("/v1/rag/search", {"store": "notes", "query": QUESTION})["data"][0]["store"] == "notes"
 
 
 # ---- Asking ----------------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ static rag_context gather(rag *r, const char *question, rag_ask a) {
     if (!a.query.k) a.query.k = 8;
     if (!a.max_sources) a.max_sources = 6;
     if (!a.budget_tok) a.budget_tok = 10000;
-    if (rag_gather(r, base_str_of(question), &a, &c, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    if (rag_gather(&r, 1, base_str_of(question), &a, &c, &err) != ROTOR_OK)
+        fail_msg("%s", err.message);
     return c;
 }
 
@@ -391,7 +392,8 @@ static void test_every_allocation_may_fail(void **state) {
         rag_checked checked;
         rotor_error err = {0};
         base_fault_after(n);
-        rotor_status st = rag_gather(r, base_str_of("how long does a charge last"), &a, &c, &err);
+        rotor_status st =
+            rag_gather(&r, 1, base_str_of("how long does a charge last"), &a, &c, &err);
         if (st == ROTOR_OK) {
             st = rag_check(&c, base_str_of("A charge lasts nine hours [1]. It does."), &checked,
                            &err);

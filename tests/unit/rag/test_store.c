@@ -266,6 +266,167 @@ static void hybrid_says_the_same_twice_and_filters(void **state) {
     remove_all("hybrid");
 }
 
+/* ==== Several stores ========================================================================== */
+
+/* The first n lines of a file, or what is behind them. */
+static void cut_lines(const char *from, const char *to, int n, bool behind) {
+    base_file f;
+    base_buf out = {0};
+    assert_int_equal(base_file_open(&f, in_folder(from), false, NULL), ROTOR_OK);
+    for (size_t i = 0; i < f.size; i++) {
+        if ((n > 0) != behind) base_buf_append(&out, f.data + i, 1);
+        n -= ((const char *)f.data)[i] == '\n';
+    }
+    base_buf_puts(&out, "");
+    write_text(to, out.data);
+    base_buf_free(&out);
+    base_file_close(&f);
+}
+
+static rag *store_of(const char *name, const rag_embedder *e, const char *file) {
+    rag *r = open_store(name, e);
+    add(r, file);
+    return r;
+}
+
+static rag_hits search_all(rag *const *stores, size_t n, const char *text, rag_query q) {
+    rag_hits h;
+    rotor_error err = {0};
+    if (!q.k) q.k = 20;
+    if (rag_search_all(stores, n, base_str_of(text), &q, &h, &err) != ROTOR_OK)
+        fail_msg("%s", err.message);
+    return h;
+}
+
+static void assert_near(float a, float b) {
+    if (fabsf(a - b) > 1e-5f * fmaxf(1, fabsf(a))) fail_msg("%g and %g", (double)a, (double)b);
+}
+
+static void assert_same_hits(rag *whole, rag *const *parts, const char *text, rag_query q) {
+    rag_hits a = search_all(&whole, 1, text, q), b = search_all(parts, 2, text, q);
+    size_t of[2] = {0};
+    assert_true(a.n > 3);
+    assert_int_equal(a.n, b.n);
+    for (size_t i = 0; i < a.n; i++) {
+        const rag_hit *x = &a.hits[i], *y = &b.hits[i];
+        assert_string_equal(x->text, y->text);
+        assert_string_equal(x->id, y->id);
+        assert_int_equal(x->rank_lex, y->rank_lex);
+        assert_int_equal(x->rank_vec, y->rank_vec);
+        assert_near(x->score, y->score);
+        assert_near(x->bm25, y->bm25);
+        assert_near(x->cosine, y->cosine);
+        of[y->store]++;
+    }
+    assert_true(of[0] && of[1]);
+    assert_near(a.match, b.match);
+    assert_near(a.coverage, b.coverage);
+    assert_near(a.best_cosine, b.best_cosine);
+    assert_int_equal(a.relevant, b.relevant);
+    rag_hits_free(&a);
+    rag_hits_free(&b);
+}
+
+/* n documents in one store and in two, asked in the first so many modes. */
+static void assert_same_stores(int n, int modes, bool few, rag **parts) {
+    static const char *const questions[] = {"the bridge, candles; harbor?", "winter -candle river",
+                                            "zebra in the garden", "letter letter zebra signal"};
+    static const rag_mode mode[] = {RAG_LEXICAL, RAG_HYBRID, RAG_VECTOR};
+    make_corpus("c.jsonl", n);
+    cut_lines("c.jsonl", "c1.jsonl", n * 3 / 5, false);
+    cut_lines("c.jsonl", "c2.jsonl", n * 3 / 5, true);
+    rag *whole = store_of("whole", &toy, "c1.jsonl");
+    add(whole, "c2.jsonl");
+    parts[0] = store_of("west", &toy, "c1.jsonl");
+    parts[1] = store_of("east", &toy, "c2.jsonl");
+    assert_int_equal(facts_of(whole).n_chunks <= RAG_LEG, few);
+    for (size_t i = 0; i < BASE_COUNT(questions); i++)
+        for (int how = 0; how < modes * 4; how++) {
+            const rag_query q = {.mode = mode[how / 4], .fusion = how % 2, .plain = how / 2 % 2};
+            assert_same_hits(whole, parts, questions[i], q);
+        }
+    rag_close(&whole);
+    remove_all("whole");
+}
+
+/* However documents lie in stores: the same hits, order and scores. Of more than a leg's hundred
+ * passages, vectors' bytes alone decide which are its last: there it holds for words only. */
+static void two_stores_are_as_one(void **state) {
+    (void)state;
+    rag *parts[2];
+    assert_same_stores(150, 1, false, parts);
+    for (size_t i = 0; i < 2; i++) rag_close(&parts[i]);
+    remove_all("west");
+    remove_all("east");
+    assert_same_stores(50, 3, true, parts);
+    embed_calls = 0;
+    rag_hits h = search_all(parts, 2, "winter", (rag_query){0});
+    assert_int_equal(embed_calls, 1); /* one model */
+    assert_false(h.lexical_only);
+    rag_hits_free(&h);
+    rag *twice[] = {parts[0], parts[0]}, *many[RAG_MAX_STORES + 1];
+    const rag_query q = {.k = 1};
+    for (size_t i = 0; i < BASE_COUNT(many); i++) many[i] = parts[i % 2];
+    assert_int_equal(rag_search_all(twice, 2, base_str_of("x"), &q, &h, NULL), ROTOR_E_ARG);
+    assert_int_equal(rag_search_all(many, RAG_MAX_STORES + 1, base_str_of("x"), &q, &h, NULL),
+                     ROTOR_E_ARG);
+    for (size_t i = 0; i < 2; i++) rag_close(&parts[i]);
+}
+
+/* Each model's cosines count by themselves, and words alone where there are no vectors. */
+static void stores_of_several_models(void **state) {
+    (void)state;
+    write_text("kettle.md", "# Kettle\n\nA kettle of copper sings at noon.\n");
+    rag *r[] = {store_of("one", &toy, "c1.jsonl"), store_of("two", &other, "c2.jsonl"),
+                store_of("three", NULL, "kettle.md")};
+    embed_calls = 0;
+    rag_hits a = search_all(r, 3, "a copper kettle in winter", (rag_query){0});
+    rag_hits b = search_all(r, 3, "a copper kettle in winter", (rag_query){0});
+    assert_int_equal(embed_calls, 4); /* two searches, two models */
+    assert_true(a.lexical_only && a.relevant && a.n > 3 && a.n == b.n);
+    assert_int_equal(a.hits[0].store, 2);
+    assert_string_equal(a.hits[0].title, "Kettle");
+    bool of[3] = {false};
+    for (size_t i = 0; i < a.n; i++) {
+        assert_memory_equal(&a.hits[i].score, &b.hits[i].score, sizeof(float));
+        assert_string_equal(a.hits[i].text, b.hits[i].text);
+        of[a.hits[i].store] = true;
+    }
+    assert_true(of[0] && of[1] && of[2]);
+    rag_hits_free(&a);
+    rag_hits_free(&b);
+    const rag_query q = {.mode = RAG_VECTOR, .k = 3};
+    assert_int_equal(rag_search_all(r, 3, base_str_of("x"), &q, &a, NULL), ROTOR_E_STATE);
+    a = search_all(r, 2, "harbor", (rag_query){.mode = RAG_VECTOR, .k = 3, .plain = true});
+    assert_true(a.n == 3 && a.hits[0].score >= a.hits[2].score);
+    rag_hits_free(&a);
+    for (size_t i = 0; i < 3; i++) rag_close(&r[i]);
+}
+
+static void a_copy_in_another_store_is_said_once(void **state) {
+    (void)state;
+    rag *r[] = {store_of("four", NULL, "kettle.md"), store_of("five", NULL, "kettle.md")};
+    rag_hits h = search_all(r, 2, "kettle", (rag_query){0});
+    assert_int_equal(h.n, 1);
+    assert_int_equal(h.hits[0].store, 0);
+    rag_hits_free(&h);
+    h = search_all(r, 2, "kettle", (rag_query){.plain = true});
+    assert_int_equal(h.n, 2);
+    rag_hits_free(&h);
+    bool fired = true;
+    for (long n = 1; fired; n++) {
+        const rag_query q = {.k = 3};
+        rotor_error err = {0};
+        base_fault_after(n);
+        const rotor_status st = rag_search_all(r, 2, base_str_of("kettle"), &q, &h, &err);
+        fired = base_fault_fired();
+        base_fault_after(0);
+        assert_true(st == ROTOR_OK || strlen(err.message) > 5);
+        rag_hits_free(&h);
+    }
+    for (size_t i = 0; i < 2; i++) rag_close(&r[i]);
+}
+
 /* ==== What changes ============================================================================ */
 
 static void files_change_and_go(void **state) {
@@ -813,6 +974,9 @@ int main(void) {
         cmocka_unit_test(words_score_by_the_formula),
         cmocka_unit_test(vectors_rank_by_cosine),
         cmocka_unit_test(hybrid_says_the_same_twice_and_filters),
+        cmocka_unit_test(two_stores_are_as_one),
+        cmocka_unit_test(stores_of_several_models),
+        cmocka_unit_test(a_copy_in_another_store_is_said_once),
         cmocka_unit_test(files_change_and_go),
         cmocka_unit_test(mass_deletes_are_guarded),
         cmocka_unit_test(models_are_not_mixed),
