@@ -19,6 +19,7 @@
 typedef struct timeline {
     rotor_session s;   /* run is owned */
     uint64_t used;     /* when a job last took it, in jobs; 0: never */
+    uint64_t kept;     /* what `used` was when the store was last given all of it */
     struct place *job; /* that uses it; NULL: none */
     bool unsaved;      /* much was evaluated for it, and no file has it */
 } timeline;
@@ -97,19 +98,21 @@ rotor_status rotor_batch_create(rotor_batch **out, rotor_engine *e, const rotor_
     return st;
 }
 
-/* Every session, what was used last being written last. */
+/* Every session, what was used last being written last, and each once: where the folder is too
+ * small for all of them, those that were evicted would push out the others without end. */
 void rotor_batch_keep(rotor_batch *b) {
     for (uint64_t after = 0; b && b->store && b->lines;) {
-        const timeline *next = NULL;
+        timeline *next = NULL;
         for (uint32_t i = 0; i < b->n_line; i++) {
-            const timeline *t = &b->lines[i];
-            if (!t->s.run || t->used <= after || (t->job && t->job->flags & ROTOR_BATCH_FORGET))
+            timeline *t = &b->lines[i];
+            if (!t->s.run || t->used <= after || t->kept == t->used ||
+                (t->job && t->job->flags & ROTOR_BATCH_FORGET))
                 continue;
             if (!next || t->used < next->used) next = t;
         }
         if (!next) return;
         run_store_keep(b->store, next->s.run);
-        after = next->used;
+        after = next->kept = next->used;
     }
 }
 
@@ -145,7 +148,7 @@ static uint32_t shared_with(const timeline *t, const uint32_t *ids, size_t n) {
 
 static void forget(timeline *t) {
     run_session_rewind(t->s.run, 0);
-    t->used = 0;
+    t->used = t->kept = 0;
     t->unsaved = false;
 }
 

@@ -209,7 +209,9 @@ static rotor_status may(const void *user, uint64_t state, gen_mask *mask, rotor_
 }
 
 static harmony_ends ends_of(const rotor_gen_options *o) {
-    if (o->ignore_eog || (o->calls && o->calls->required)) return HARMONY_ENDS_NEVER;
+    /* with calls, their own rules bring the mark behind them */
+    if (o->ignore_eog || (o->calls && (o->calls->required || o->grammar)))
+        return HARMONY_ENDS_NEVER;
     return o->grammar ? HARMONY_ENDS_CALL : HARMONY_ENDS_ANY;
 }
 

@@ -27,8 +27,9 @@ static void hash_pieces(void *arg, int thread, int n_threads) {
     size_t begin, end;
     par_slice(p->n, 1, thread, n_threads, &begin, &end);
     for (size_t i = begin; i < end; i++) {
-        const size_t at = i * PIECE_BYTES;
-        p->hash[i] = base_hash64(p->data + at, BASE_MIN(p->bytes - at, (size_t)PIECE_BYTES), 0);
+        const size_t at = i * PIECE_BYTES, n = BASE_MIN(p->bytes - at, (size_t)PIECE_BYTES);
+        base_advise(p->data + at, n, BASE_WILL_NEED); /* experts on demand come page by page */
+        p->hash[i] = base_hash64(p->data + at, n, 0);
     }
 }
 
@@ -54,7 +55,9 @@ static rotor_status hash_mat(const run_engine *e, const model_mat *w, uint64_t *
     if (!w->data) return ROTOR_OK;
     *h = base_hash64(&w->scale, sizeof w->scale, *h);
     if (w->row_scale) *h = base_hash64(w->row_scale, w->rows * sizeof(float), *h);
-    return hash_bytes(e, w->data, w->rows * w->row_bytes, h, err);
+    const uint64_t bytes =
+        w->type == QUANT_T5 ? quant_t5_code_bytes(w->rows, w->cols) : w->rows * w->row_bytes;
+    return hash_bytes(e, w->data, (size_t)bytes, h, err);
 }
 
 static uint64_t hash_vec(const float *v, size_t n, uint64_t h) {

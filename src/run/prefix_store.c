@@ -260,8 +260,10 @@ static void make_room(errand *w, uint64_t bytes) {
     aged *list = list_aged(w->s, &n, &w->left);
     for (size_t i = 0; i < n && w->left + bytes > w->s->opt.max_bytes; i++) {
         if (!add_name(&w->gone, list[i].name)) break;
-        (void)unlink_named(w->s, list[i].name, &w->stays);
-        w->left -= list[i].bytes;
+        if (unlink_named(w->s, list[i].name, &w->stays) == ROTOR_OK)
+            w->left -= list[i].bytes;
+        else
+            w->gone.n--; /* it is still there */
     }
     base_free(list);
 }

@@ -134,8 +134,8 @@ static bool give_last(serve_held *h, serve_job *j, const char *text, size_t n_by
 }
 
 static bool let_go(serve_held *h, serve_job *j, const char *text, size_t n_bytes) {
-    const size_t at = find(h, 0, text, n_bytes), n = common(h, text, n_bytes);
     if (!n_bytes) return true;
+    const size_t at = find(h, 0, text, n_bytes), n = common(h, text, n_bytes);
     if (at != SIZE_MAX) return give(h, j, at, text, n_bytes);
     return (!n || give(h, j, 0, text, n)) && give_last(h, j, text + n, n_bytes - n);
 }
