@@ -53,10 +53,17 @@ static base_str text(reader *r) {
     const uint64_t n = number(r, 8);
     const char *p = n < UINT64_MAX ? take(r, n + 1) : take(r, n);
     if (!p) return (base_str){"", 0};
-    if (p[n] || memchr(p, 0, (size_t)n)) bad(r, "a text has a zero in it, or none behind it");
+    if (p[n]) bad(r, "a text has no zero behind it");
     return (base_str){p, (size_t)n};
 }
-static const char *name(reader *r) { return text(r).p; }
+
+/* A text that is a C string; those of documents may have zeros, of UTF-16 that was read long ago.
+ */
+static const char *name(reader *r) {
+    const base_str s = text(r);
+    if (memchr(s.p, 0, s.n)) bad(r, "a name has a zero in it");
+    return s.p;
+}
 
 /* ==== Records ================================================================================= */
 

@@ -121,7 +121,7 @@ static rotor_status from_utf16(base_buf *b, size_t high) {
                 at += 2;
             }
         }
-        put_code(&out, c >= 0xD800 && c < 0xE000 ? 0xFFFD : c);
+        put_code(&out, !c || (c >= 0xD800 && c < 0xE000) ? 0xFFFD : c); /* no text has a zero */
     }
     base_buf_free(b);
     *b = out;

@@ -28,7 +28,7 @@ static rotor_status take_file(void *user, const char *path, const rag_db_file *f
 static rotor_status take_document(void *user, rag_document *d) {
     (void)user;
     size_t at = 0;
-    must(d->is_cut && strlen(d->text.p) == d->text.n);
+    must(d->is_cut && strlen(d->text.p) <= d->text.n && strlen(d->row.title) < SIZE_MAX);
     for (size_t i = 0; i < d->n_passages; i++) {
         const rag_passage *p = &d->passages[i];
         must(p->begin >= at && p->begin < p->end && p->end <= d->text.n && p->heading);

@@ -241,6 +241,20 @@ def test_a_damaged_store_is_named(rotor, store, notes):
     assert "empty or older store" in rotor("rag", "search", store, "x", status=1).stderr
 
 
+def test_phrases_are_looked_for_together(rotor, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "keeper.txt").write_text("The old keeper climbs the stairs.\n")
+    (tmp_path / "in" / "lamp.txt").write_text("The keeper is old; the lamp is new.\n")
+    rotor("rag", "add", tmp_path / "s", tmp_path / "in", "--no-embed")
+    many = " ".join('"the keeper" -"no %d"' % (i % 15) for i in range(40))                # 16, each often
+    for query, found in (('keeper "old keeper"', "keeper"), ('keeper -"old keeper"', "lamp"), ('keeper "the keeper" "lamp is new"', "lamp"),
+                         ('keeper "old keeper" "lamp is new"', ""), ('keeper "stairs lamp"', ""), (many, "lamp")):
+        r = rotor("rag", "search", tmp_path / "s", query, "--json", "--no-embed", status=None)
+        assert [os.path.basename(json.loads(h)["path"]) for h in r.stdout.splitlines()] == [found + ".txt"] * bool(found), query
+    r = rotor("rag", "search", tmp_path / "s", many + ' -"the keeper"', "--no-embed", status=None)
+    assert r.returncode != 0 and "more than 16 phrases" in r.stderr
+
+
 def test_a_newer_store_is_refused(rotor, store, notes):
     rotor("rag", "add", store, notes, "--no-embed")
     with sqlite3.connect(store / "rag.db") as db:

@@ -95,6 +95,23 @@ def test_a_store_in_a_file_finds_the_same(rotor, store, notes, tmp_path):
     assert "0 documents, 0 passages" in r.stderr and searches(rotor, tmp_path / "b.store") == before
 
 
+def test_texts_with_zeros_can_be_moved(rotor, store, notes, tmp_path):
+    f, b = tmp_path / "kept.rag", tmp_path / "b.store"
+    (notes / "wide.txt").write_bytes("\ufeffA walrus\0swims here.\n".encode("utf-16-le"))
+    rotor("rag", "add", store, notes, "--no-embed")
+    text = "SELECT text FROM doc_text JOIN doc ON doc.id=doc_id JOIN file f ON f.id=file_id WHERE f.path LIKE '%wide.txt'"
+    with contextlib.closing(sqlite3.connect(store / "rag.db")) as db:
+        assert "walrus\ufffdswims" in db.execute(text).fetchone()[0].decode()
+        whole = db.execute(text).fetchone()[0].replace("\ufffd".encode(), b"\0")      # as stores of before have it
+        db.execute("UPDATE doc_text SET text=? WHERE instr(text,CAST('walrus' AS BLOB))", (whole + b"\0\0",))
+        db.commit()
+    rotor("rag", "export", store, f)
+    rotor("rag", "import", b, f)
+    with contextlib.closing(sqlite3.connect(b / "rag.db")) as db:
+        assert db.execute(text).fetchone()[0] == whole + b"\0\0"
+    assert "sound" in rotor("rag", "verify", b).stdout
+
+
 def test_an_import_takes_the_place_of_the_same_files(rotor, store, notes, tmp_path):
     f = tmp_path / "kept.rag"
     rotor("rag", "export", store, f)
@@ -153,7 +170,7 @@ def test_what_is_damaged_or_made_up_is_refused_whole(rotor, store, tmp_path):
         "dims": put(b"m", body[b"m"][:32] + b"\xff" * 4 + body[b"m"][36:]), "model": put(b"m", body[b"m"][:-1]),
         "path": put(b"f", body[b"f"][:68] + b"\xff" * 8 + body[b"f"][76:]),
         "text too long": put(b"d", body[b"d"][:36] + b"\xff" * 8 + body[b"d"][44:]),
-        "zero inside": put(b"d", body[b"d"].replace(b"Herons", b"Her\0ns")), "record too long": put(b"c", body[b"c"] + b"\0"),
+        "zero inside": put(b"d", body[b"d"].replace(b"Bird 0", b"Bi\0d 0")), "record too long": put(b"c", body[b"c"] + b"\0"),
         "passage outside": put(b"c", struct.pack("<QQ", 0, 1 << 40) + body[b"c"][16:]),
         "passage backwards": put(b"c", struct.pack("<QQ", 3, 2) + body[b"c"][16:]),
         "scale": put(b"v", body[b"v"][:32] + struct.pack("<f", float("nan")) + body[b"v"][36:]),

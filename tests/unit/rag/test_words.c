@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
+#include "rag/rag_internal.h"
 #include "rag/rag_words.h"
 
 /* Pairs of Porter's paper and of his vocabulary of tests. */
@@ -154,11 +155,39 @@ static void lengths_are_near_those_of_wordpiece(void **state) {
     assert_int_equal(rag_tokens_about(base_str_of("a b, c.")), 5);
 }
 
+static base_str many_of(base_buf *b, const char *piece, size_t n_bytes, const char *last) {
+    while (b->len < n_bytes) base_buf_puts(b, piece);
+    base_buf_puts(b, last);
+    assert_false(b->failed);
+    return (base_str){b->data, b->len};
+}
+
+/* A megabyte: were the rest looked through for each mark, this would take many minutes. */
+static void marks_that_close_nothing_cost_no_more_than_their_length(void **state) {
+    (void)state;
+    static const struct {
+        const char *piece, *last; /* many of them, and what ends them */
+        bool found;               /* a phrase of two words behind them */
+    } cases[] = {{" \"a", "", false},
+                 {"\xE2\x80\x9E ", "\xE2\x80\x9D", false},
+                 {"\xE2\x80\x9E ", "\xE2\x80\x9D \"a b\"", true}};
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        base_buf b = {0};
+        rag_phrase p;
+        const base_str s = many_of(&b, cases[i].piece, 1 << 20, cases[i].last);
+        assert_int_equal(rag_next_phrase(s, 0, &p), cases[i].found);
+        if (cases[i].found) assert_int_equal(p.begin, s.n - 5);
+        if (cases[i].found) assert_memory_equal(p.words.p, "a b", p.words.n);
+        base_buf_free(&b);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stems_are_porters),
         cmocka_unit_test(words_become_terms),
         cmocka_unit_test(long_words_are_cut),
+        cmocka_unit_test(marks_that_close_nothing_cost_no_more_than_their_length),
         cmocka_unit_test(lengths_are_near_those_of_wordpiece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
