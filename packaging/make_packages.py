@@ -10,9 +10,11 @@ tarball: rotor-VERSION-linux-MACHINE.tar.gz, which runs from any folder on any L
 deb: rotor_VERSION_ARCH.deb, which uses the libraries of the system it was made on.
 
 The same build gives the same bytes (times are SOURCE_DATE_EPOCH, else of the last commit).
-Needs: meson and strip; tarball: patchelf; deb: dpkg-deb and dpkg-shlibdeps (dpkg-dev).
+Needs Debian or a system made of it, whose packages say licences and versions of libraries; meson
+and strip; tarball: patchelf; deb: dpkg-deb and dpkg-shlibdeps (dpkg-dev).
 """
 import argparse
+import functools
 import gzip
 import hashlib
 import json
@@ -50,6 +52,7 @@ def project(build):
     return info["version"], options
 
 
+@functools.lru_cache(None)
 def epoch():
     if os.environ.get("SOURCE_DATE_EPOCH"):
         return int(os.environ["SOURCE_DATE_EPOCH"])
@@ -115,6 +118,10 @@ def bundle(tree):
             (home / name).chmod(0o644)
             licence_of(path, tree / "share" / "doc" / "rotor" / "libraries")
         run("patchelf", "--force-rpath", "--set-rpath", "$ORIGIN/../lib/rotor", tree / "bin" / program)
+    for library in tree.rglob("librotor.so.*"):  # for programs that are linked with it
+        if not library.is_symlink():
+            up = os.path.relpath(home, library.parent)
+            run("patchelf", "--force-rpath", "--set-rpath", "$ORIGIN/" + up, library)
     for library in home.iterdir():
         run("patchelf", "--force-rpath", "--set-rpath", "$ORIGIN", library)
 
@@ -160,14 +167,15 @@ def make_tarball(build, out):
                 for file in [tree, *sorted(tree.rglob("*"))]:
                     tar.add(file, str(pathlib.PurePath(name) / file.relative_to(tree)), recursive=False, filter=plain)
     shutil.copy(ROOT / "packaging" / "install.sh", out)
-    write_sums(out)
+    write_sums(out, version)
     return path
 
 
-def write_sums(out):
+def write_sums(out, version):
+    """Of this version only: the folder may hold earlier ones, which nobody is to be given."""
     (out / "SHA256SUMS").write_text("".join(
         "%s  %s\n" % (hashlib.sha256(f.read_bytes()).hexdigest(), f.name)
-        for f in sorted(out.glob("rotor*")) if f.suffix in (".gz", ".deb")))
+        for f in sorted(out.glob("rotor*")) if re.fullmatch(r"rotor[-_]%s[-_].*\.(tar\.gz|deb)" % re.escape(version), f.name)))
 
 
 # ---- Debian package ------------------------------------------------------------------------------
@@ -177,7 +185,7 @@ def depends(tree, folder):
     (folder / "debian").mkdir()
     (folder / "debian" / "control").write_text("Source: rotor\n\nPackage: rotor\nArchitecture: any\n")
     files = [tree / "bin" / p for p in PROGRAMS] + [f for f in tree.rglob("librotor.so*") if not f.is_symlink()]
-    said = run("dpkg-shlibdeps", "-O", *["-e%s" % f for f in files], cwd=folder, stderr=subprocess.DEVNULL)
+    said = run("dpkg-shlibdeps", "-O", *["-e%s" % f for f in files], cwd=folder)
     return re.search(r"shlibs:Depends=(.*)", said).group(1)
 
 
@@ -207,7 +215,7 @@ def make_deb(build, out):
         path = out / ("rotor_%s_%s.deb" % (version, arch))
         run("dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--build", root, path,
             env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch())})
-    write_sums(out)
+    write_sums(out, version)
     return path
 
 
@@ -217,6 +225,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("-o", "--output", type=pathlib.Path, default=ROOT / "build" / "packages")
     args = parser.parse_args()
+    os.umask(0o022)  # the modes of what is packed are not those of who packs it
     for name, make in (("tarball", make_tarball), ("deb", make_deb)):
         if args.what in (name, "all"):
             print(make(args.build.resolve(), args.output.resolve()))

@@ -82,12 +82,17 @@ static rotor_status read_settings(cli_args *a, rotor_error *err) {
     return st;
 }
 
+/* Help and version answer whatever the settings are: who has a bad one needs them most. */
+static bool wants_settings(const cli_args *a, const cli_verb *verb) {
+    return !cli_on(a, OPT_HELP) && !(verb->bit & (VERB_HELP | VERB_VERSION));
+}
+
 static int run_verb(const cli_verb *verb, int argc, char **argv) {
     cli_args a = {0};
     rotor_error err = {0};
     int status;
     if (cli_parse(&a, verb, argc, argv, &err) != ROTOR_OK ||
-        (!cli_on(&a, OPT_HELP) && read_settings(&a, &err) != ROTOR_OK)) {
+        (wants_settings(&a, verb) && read_settings(&a, &err) != ROTOR_OK)) {
         status = err.code == ROTOR_E_ARG ? cli_usage(&a, "%s", err.message) : cli_fail(&a, &err);
     } else if (cli_on(&a, OPT_HELP)) {
         base_buf text = {0};

@@ -24,4 +24,8 @@ def tarball(source_root, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def deb(source_root, tmp_path_factory):
-    return make(source_root, "deb", tmp_path_factory.mktemp("deb"))
+    before = os.umask(0o077)  # the strictest that people have: what is made is the same
+    try:
+        return make(source_root, "deb", tmp_path_factory.mktemp("deb"))
+    finally:
+        os.umask(before)

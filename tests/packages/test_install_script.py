@@ -65,7 +65,7 @@ def test_installs_runs_and_uninstalls(home, release):
     assert version_of(home) == "9.8.7" and "is not in your PATH" in said
     local = home / ".local"
     assert (local / "share/man/man1/rotor.1").read_text() == ".TH ROTOR 1\n"
-    assert "ExecStart=%s/bin/rotor serve" % local in (local / "share/systemd/user/rotor.service").read_text()
+    assert 'ExecStart="%s/bin/rotor" serve' % local in (local / "share/systemd/user/rotor.service").read_text()
     (local / "bin/other").write_text("stays")
     install(home, "--uninstall")
     assert [p for p in everything(home) if not (home / p).is_dir()] == [".local/bin/other"]
@@ -84,7 +84,86 @@ def test_a_later_version_takes_the_place_of_the_earlier(home, release):
     assert version_of(home) == "9.9.0"
     install(home, "--from", address)  # again, over itself
     assert version_of(home) == "9.9.0"
-    assert len(list((home / ".local/lib/rotor").iterdir())) == 2  # the tree and the link to it
+    assert len(list((home / ".local/lib/rotor").iterdir())) == 3  # the tree, the link to it and the mark
+
+
+def test_pages_that_a_later_version_has_no_more_go(home, release):
+    install(home, "--from", write_release(release))
+    (home / ".local/share/man/man1/mine.1").write_text("stays")
+    lists = list((home / ".local/lib/rotor").glob("*-??????/.links"))
+    (only,) = lists
+    only.write_text("share/man/man1/old.1\nshare/man/man1/mine.1\n" + only.read_text())
+    (home / ".local/share/man/man1/old.1").symlink_to(home / ".local/lib/rotor/current/share/man/man1/old.1")
+    install(home, "--from", "file://%s" % release)
+    assert sorted(p.name for p in (home / ".local/share/man/man1").iterdir()) == ["mine.1", "rotor.1"]
+
+
+def test_a_folder_of_somebody_else_stays_as_it_is(home, release):
+    address = write_release(release)
+    (home / ".local/lib/rotor/src").mkdir(parents=True)
+    (home / ".local/lib/rotor/src/work.c").write_text("years of it")
+    before = everything(home)
+    for words in (["--from", address], ["--from", address, "--dry-run"], ["--uninstall"]):
+        assert "was not made by this script" in install(home, *words, status=1).stderr
+        assert everything(home) == before
+
+
+def test_what_lies_beside_the_trees_stays(home, release):
+    address = write_release(release)
+    install(home, "--from", address)
+    own = home / ".local/lib/rotor/my-things"
+    own.mkdir()
+    install(home, "--from", address)
+    assert "stays: there is something in it" in install(home, "--uninstall").stdout
+    assert [p.name for p in own.parent.iterdir()] == [own.name]
+
+
+@pytest.mark.parametrize("name", ["bin/rotor", "share/man/man1/rotor.1"])
+@pytest.mark.parametrize("link", [False, True])
+def test_what_another_program_installed_is_not_replaced(home, release, name, link):
+    own = home / ".local" / name
+    own.parent.mkdir(parents=True)
+    own.symlink_to("/nowhere/else") if link else own.write_text("of make install")
+    before = everything(home)
+    said = install(home, "--from", write_release(release), status=1).stderr
+    assert "%s is there and was not made by this script" % own in said
+    assert everything(home) == before
+
+
+def test_any_prefix_and_any_spelling_of_it(home, release):
+    prefix = home / 'a [b]&c|d%e"f\\g'
+    install(home, "--from", write_release(release), "--prefix", "%s/../%s//" % (prefix, prefix.name))
+    assert subprocess.run([prefix / "bin/rotor"], capture_output=True).returncode == 0
+    unit = (prefix / "share/systemd/user/rotor.service").read_text()
+    assert 'ExecStart="%s/a [b]&c|d%%%%e\\"f\\\\g/bin/rotor" serve' % home in unit
+    install(home, "--uninstall", "--prefix", "./" + prefix.name, before='cd "$HOME"; ')
+    assert not [p for p in prefix.rglob("*") if p.is_symlink() or not p.is_dir()]
+
+
+def test_only_one_at_a_time_and_a_lock_of_the_dead_does_not_hold(home, release):
+    address = write_release(release)
+    install(home, "--from", address)
+    lock = home / ".local/lib/rotor/lock"
+    lock.symlink_to(str(os.getpid()))
+    before = everything(home)
+    for words in (["--from", address], ["--uninstall"]):
+        assert "(process %d) is at work" % os.getpid() in install(home, *words, status=1).stderr
+        assert everything(home) == before
+    lock.unlink()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    lock.symlink_to(str(dead.pid))
+    install(home, "--from", address)
+    assert not lock.is_symlink()
+
+
+def test_empty_folders_of_others_stay_when_nothing_is_installed(home, release):
+    address = write_release(release, sums="a" * 64)
+    (home / ".local/lib/rotor").mkdir(parents=True)
+    before = everything(home)
+    install(home, "--from", address, status=1)
+    install(home, "--from", address, "--dry-run")
+    assert everything(home) == before
 
 
 def test_dry_run_and_wrong_words_change_nothing(home, release):
@@ -173,11 +252,11 @@ def test_an_interrupted_download_leaves_what_was(home, release, sign, earlier):
     assert child.wait(60) != 0
     Slow.release.set()
     server.shutdown()
-    left = [p for p in everything(home) if not p.startswith(".local/lib/rotor/new.")]
+    left = [p for p in everything(home) if not p.startswith((".local/lib/rotor/new.", ".local/lib/rotor/lock"))]
     if sign == signal.SIGKILL:  # nobody could tidy up: the next run does
         assert left == before
         install(home, "--from", address)
-        assert not list((home / ".local/lib/rotor").glob("new.*"))
+        assert not [p for p in (home / ".local/lib/rotor").iterdir() if p.name == "lock" or p.name.startswith("new.")]
     else:
         assert everything(home) in (before, [".local"])
     if earlier:

@@ -11,8 +11,8 @@ def test_who_wins(rotor, tmp_path):
     general, section = tmp_path / "general", tmp_path / "section"
     general.write_text("log-level = fromgeneral\n")
     section.write_text("log-level = error\n[serve]\nlog-level = fromsection\n")
-    assert "general:1: log-level fromgeneral" in rotor("version", "--config", general, status=2).stderr
-    assert "section:3: log-level fromsection" in rotor("version", "--config", section, status=2).stderr  # all is checked
+    assert "general:1: log-level fromgeneral" in rotor("tokenize", "embedded", "a", "--config", general, status=2).stderr
+    assert "section:3: log-level fromsection" in rotor("tokenize", "embedded", "a", "--config", section, status=2).stderr  # all is checked
     # Each of the four in turn: the last word is the strongest's.
     section.write_text("temp = 0\n[run]\ntemp = 90\n")
 
@@ -34,7 +34,7 @@ def test_the_file_is_where_the_base_directories_say(rotor, tmp_path):
     named = {k: v for k, v in os.environ.items() if k != "ROTOR_CONFIG"}
 
     def run(*words, **env):
-        return subprocess.run([os.environ["ROTOR_BINARY"], "version", *words], env={**named, **env}, text=True,
+        return subprocess.run([os.environ["ROTOR_BINARY"], "tokenize", "embedded", "a", *words], env={**named, **env}, text=True,
                               capture_output=True, timeout=300)
 
     assert "rotor/config:1: no setting 'nonsense'" in run(XDG_CONFIG_HOME=str(tmp_path)).stderr
@@ -57,20 +57,20 @@ def test_errors_name_file_line_and_neighbour(rotor, tmp_path):
                        ("prompt = x\n", "c:1: 'prompt' belongs to one run"),
                        ("a\0b = 1\n", "there is a zero byte in it")]:
         config.write_text(text)
-        assert told in rotor("version", "--config", config, status=2).stderr
+        assert told in rotor("tokenize", "embedded", "a", "--config", config, status=2).stderr
 
 
 def test_a_key_that_others_can_read_is_told(rotor, tmp_path):
     config = tmp_path / "c"
     config.write_text("[serve]\napi-key = secret-word\n")
     config.chmod(0o644)
-    told = rotor("version", "--config", config).stderr
+    told = rotor("tokenize", "embedded", "a", "--config", config).stderr
     assert "holds a key and others can read it: chmod 600" in told and "secret-word" not in told
     config.chmod(0o600)
-    assert rotor("version", "--config", config).stderr == ""
+    assert rotor("tokenize", "embedded", "a", "--config", config).stderr == ""
     config.write_text("[serve]\nport = 1\n")
     config.chmod(0o644)
-    assert rotor("version", "--config", config).stderr == ""
+    assert rotor("tokenize", "embedded", "a", "--config", config).stderr == ""
 
 
 def test_help_and_document_agree_on_what_cannot_be_saved(rotor, source_root):
@@ -81,3 +81,13 @@ def test_help_and_document_agree_on_what_cannot_be_saved(rotor, source_root):
     document = (source_root / "docs" / "configuration.md").read_text()
     for name in said.split(", "):
         assert "`%s`" % name in document, name
+
+
+def test_help_and_version_answer_whatever_the_settings_are(rotor, tmp_path):
+    config = tmp_path / "c"
+    config.write_text("no-such-setting = 1\n")
+    bad = {"ROTOR_CONFIG": str(config), "ROTOR_LOG_LEVEL": "loud"}
+    assert "no setting 'no-such-setting'" in rotor("tokenize", "embedded", "a", env={"ROTOR_CONFIG": str(config)}, status=2).stderr
+    for words in (["version"], ["help"], ["help", "run"], ["help", "--man", "run"], ["help", "--complete", "--", "run", "--kv="]):
+        answer = rotor(*words, env=bad)
+        assert answer.stdout == rotor(*words).stdout != "" and answer.stderr == ""
