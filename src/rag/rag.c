@@ -73,7 +73,8 @@ rotor_status rag_make_room(rag *r, rotor_error *err) {
 /* From what was there if that will do, else all of it. */
 static rotor_status renew_index(rag *r, rotor_error *err) {
     bool done = false;
-    if (r->loaded && !r->loose && rag_index_follow(&r->x, r->db, &done, err) != ROTOR_OK)
+    rotor_error own = {0}; /* what following failed of is no matter: all of it is read then */
+    if (r->loaded && !r->loose && rag_index_follow(&r->x, r->db, &done, &own) != ROTOR_OK)
         done = false;
     if (done) return ROTOR_OK;
     forget_index(r);

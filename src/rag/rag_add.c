@@ -444,10 +444,14 @@ static rotor_status add_folder_as_before(adder *a, const char *root) {
     rag_add_options o = *a->opt;
     const rag_add_options *given = a->opt;
     base_buf_puts(&globs, "");
-    ROTOR_TRY(rag_db_get_root(a->r->db, root, &globs, a->err));
+    rotor_status st = rag_db_get_root(a->r->db, root, &globs, a->err);
+    if (st != ROTOR_OK) {
+        base_buf_free(&globs);
+        return st;
+    }
     const char **include = rag_globs_of(globs.data, '+', NULL, &o.n_include);
     const char **exclude = rag_globs_of(globs.data, '-', NULL, &o.n_exclude);
-    rotor_status st = include && exclude ? ROTOR_OK : base_fail_nomem(a->err, "adding a folder");
+    if (!include || !exclude) st = base_fail_nomem(a->err, "adding a folder");
     rag_globs_cut(globs.data);
     o.include = include;
     o.exclude = exclude;

@@ -55,6 +55,7 @@ struct rag_db {
     int lock;      /* -1: a reader */
     bool change;   /* between begin and commit */
     uint64_t n;    /* commits since it was opened */
+    uint64_t back; /* rollbacks likewise, also to a mark */
     bool look;     /* between look and look_end */
     base_map *ids; /* numbers of terms, owned; NULL: not read yet */
     base_buf *bag; /* [n_bag] memory of their names, owned, never moved */
@@ -226,15 +227,18 @@ rotor_status rag_db_commit(rag_db *db, rotor_error *err) {
     return ROTOR_OK;
 }
 
+static void undo(rag_db *db, const char *how) {
+    rag_sql_run(&db->sql, how, NULL);
+    forget_terms(db);
+    db->back++;
+}
 void rag_db_rollback(rag_db *db) {
     if (!db->change) return;
-    rag_sql_run(&db->sql, "ROLLBACK", NULL);
-    forget_terms(db);
+    undo(db, "ROLLBACK");
     db->change = false;
 }
 
 bool rag_db_in_change(const rag_db *db) { return db->change; }
-
 uint64_t rag_db_commits(const rag_db *db) { return db->n; }
 
 rotor_status rag_db_look(rag_db *db, rotor_error *err) {
@@ -256,16 +260,12 @@ rotor_status rag_db_mark(rag_db *db, rotor_error *err) {
 rotor_status rag_db_keep(rag_db *db, rotor_error *err) {
     return rag_sql_run(&db->sql, "RELEASE part", err);
 }
-void rag_db_take_back(rag_db *db) {
-    rag_sql_run(&db->sql, "ROLLBACK TO part; RELEASE part", NULL);
-    forget_terms(db);
-}
+void rag_db_take_back(rag_db *db) { undo(db, "ROLLBACK TO part; RELEASE part"); }
 
 rotor_status rag_db_version(rag_db *db, int64_t *version, rotor_error *err) {
-    int64_t others, own;
+    int64_t others;
     ROTOR_TRY(rag_sql_int(&db->sql, &others, "PRAGMA data_version", err));
-    own = rag_sql_changes(&db->sql);
-    *version = others << 32 ^ own;
+    *version = others << 32 ^ rag_sql_changes(&db->sql) ^ (int64_t)(db->back << 48);
     return ROTOR_OK;
 }
 

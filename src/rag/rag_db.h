@@ -36,7 +36,7 @@ void rag_db_look_end(rag_db *db);
 rotor_status rag_db_mark(rag_db *db, rotor_error *err);
 rotor_status rag_db_keep(rag_db *db, rotor_error *err);
 void rag_db_take_back(rag_db *db);
-/* A number that differs after every committed change, by whomever. */
+/* A number that differs after every committed change, by whomever, and after what is undone. */
 rotor_status rag_db_version(rag_db *db, int64_t *version, rotor_error *err);
 rotor_status rag_db_check(rag_db *db, bool whole, rotor_error *err);
 

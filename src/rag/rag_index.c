@@ -182,6 +182,7 @@ rotor_status rag_load_names(rag_loader *l) {
     rag_index *x = l->x;
     if (!x->terms && base_map_create(&x->terms, x->n_terms) != ROTOR_OK)
         return base_fail_nomem(l->err, "reading a store");
+    if (!l->names.len) return ROTOR_OK; /* no new ones */
     if (!grow(&x->term_text, x->n_term_text + 1, sizeof *x->term_text))
         return base_fail_nomem(l->err, "reading a store");
     const char *text = x->term_text[x->n_term_text++] = l->names.data;
@@ -215,6 +216,8 @@ rotor_status rag_load_words(rag_loader *l) {
 
 /* ==== Vectors ================================================================================= */
 
+size_t rag_screen_from = RAG_SCREEN_FROM;
+
 rotor_status rag_index_matrix(rag_index *x, size_t dims, rotor_error *err) {
     x->dims = dims;
     x->ld = (dims + KERN_SCAN_COLS - 1) / KERN_SCAN_COLS * KERN_SCAN_COLS;
@@ -222,7 +225,7 @@ rotor_status rag_index_matrix(rag_index *x, size_t dims, rotor_error *err) {
     x->low = base_alloc_aligned(x->n_chunks * x->ld);
     x->scale = base_alloc_array(x->n_chunks, sizeof *x->scale);
     if (!x->high || !x->low || !x->scale) return base_fail_nomem(err, "reading vectors");
-    if (x->n_chunks < RAG_SCREEN_FROM) return ROTOR_OK;
+    if (x->n_chunks < rag_screen_from) return ROTOR_OK;
     x->coarse = base_alloc_aligned(x->n_chunks * x->ld / 4);
     x->coarse_scale = base_alloc_array(x->n_chunks, sizeof *x->coarse_scale);
     x->signs = base_alloc(2 * x->ld);

@@ -182,6 +182,7 @@ float rag_vec_between(const kern *k, const rag_index *x, uint32_t a, const rag_i
 /* ---- The screen in front of them (rag_screen.c) ---------------------------------------------- */
 
 enum { RAG_SCREEN_FROM = 16384 }; /* passages; the bytes of fewer lie in a processor's cache */
+extern size_t rag_screen_from;    /* the same, for tests to set before anything is loaded */
 
 void rag_screen_signs(int8_t *signs, size_t ld);
 /* Codes [ld / 4] of a row and what their sums are multiplied by. */

@@ -6,7 +6,8 @@
  * low, 254ths of what that leaves. The scan reads only the high plane, 384 bytes for 384 floats, by
  * one integer product a passage (kern: scan_i8); low brings the precision back to about 16 bits
  * for those that count. Where there are many passages, two bits a column (rag_screen.c, kern:
- * scan_i2) say first whose bytes need not be read; what is found is the same.
+ * scan_i2) say first whose bytes need not be read; what is found is the same but for one in two
+ * million.
  */
 #include "rag/rag_index.h"
 

@@ -146,6 +146,9 @@ static void same_index(const rag_index *a, const rag_index *b, rag_db *db) {
     same_bytes(a->high, b->high, n * a->ld, "high planes");
     same_bytes(a->low, b->low, n * a->ld, "low planes");
     same_bytes(a->scale, b->scale, n * sizeof *a->scale, "scales");
+    same_bytes(a->coarse, b->coarse, n * a->ld / 4, "codes of the screen");
+    same_bytes(a->coarse_scale, b->coarse_scale, n * sizeof *a->coarse_scale, "their factors");
+    same_bytes(a->signs, b->signs, 2 * a->ld, "signs");
     assert_int_equal(rag_db_each_term(db, 0, same_term, both, NULL), ROTOR_OK);
 }
 
@@ -170,11 +173,13 @@ static void what_follows_is_what_is_read_anew(void **state) {
     rag_index x = {0}, anew;
     rag_db *db = NULL;
     base_rng rng;
-    int followed = 0;
+    int followed = 0, screens[2][2] = {{0}}; /* [there before][there now] */
     base_rng_seed(&rng, 11);
+    rag_screen_from = 157;
     assert_int_equal(base_mkdir_private(in_folder("in"), NULL), ROTOR_OK);
     for (int step = 0; step < STEPS; step++) {
         bool done = false;
+        const bool screen = x.coarse != NULL;
         rotor_error err = {0};
         change_something(&rng, step);
         if (!db && rag_db_open(&db, in_folder("store"), false, false, NULL, &err) != ROTOR_OK)
@@ -186,13 +191,34 @@ static void what_follows_is_what_is_read_anew(void **state) {
             assert_int_equal(rag_index_load(&x, db, NULL), ROTOR_OK);
         }
         followed += done;
+        screens[screen][x.coarse != NULL] += done && x.high;
         assert_int_equal(rag_index_load(&anew, db, NULL), ROTOR_OK);
         same_index(&x, &anew, db);
         rag_index_free(&anew);
         rag_db_look_end(db);
     }
     assert_in_range(followed, STEPS / 2, STEPS - 2); /* most are, some are too much */
+    for (int i = 0; i < 4; i++) assert_true(screens[i / 2][i % 2] > 0);
+    rag_screen_from = RAG_SCREEN_FROM;
     rag_index_free(&x);
+    rag_db_close(&db);
+}
+
+/* An index that was read in a change is not taken for one of what is there when it is undone. */
+static void what_is_undone_has_another_version(void **state) {
+    (void)state;
+    rag_db *db = NULL;
+    int64_t version[3];
+    assert_int_equal(rag_db_open(&db, in_folder("undone"), true, true, NULL, NULL), ROTOR_OK);
+    assert_int_equal(rag_db_begin(db, NULL), ROTOR_OK);
+    assert_int_equal(rag_db_mark(db, NULL), ROTOR_OK);
+    assert_int_equal(rag_db_put_root(db, "/a", "", NULL), ROTOR_OK);
+    assert_int_equal(rag_db_version(db, &version[0], NULL), ROTOR_OK);
+    rag_db_take_back(db);
+    assert_int_equal(rag_db_version(db, &version[1], NULL), ROTOR_OK);
+    rag_db_rollback(db);
+    assert_int_equal(rag_db_version(db, &version[2], NULL), ROTOR_OK);
+    assert_true(version[0] != version[1] && version[1] != version[2]);
     rag_db_close(&db);
 }
 
@@ -304,6 +330,7 @@ static int drop_folder(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_follows_is_what_is_read_anew),
+        cmocka_unit_test(what_is_undone_has_another_version),
         cmocka_unit_test(the_screen_hides_none_of_the_best),
         cmocka_unit_test(odd_rows_are_always_looked_at),
     };
