@@ -19,6 +19,13 @@ static void fill_bytes(checker *c, int8_t *p, size_t n, fill f) {
     }
 }
 
+/* out[n] and ref[n] are what rows gave at a level and in C. */
+static void judge(checker *c, size_t l, const int32_t *out, const int32_t *ref, size_t ld, size_t n,
+                  fill rows_f, fill query_f) {
+    slot_verdict(c, l, memcmp(out, ref, n * sizeof *out) == 0 && guards_intact(&c->space[S_OUT]),
+                 "ld %zu, %zu rows, %s against %s", ld, n, fill_name(rows_f), fill_name(query_f));
+}
+
 /* Rows of one kind against a query of another, so that signs meet in all four ways. */
 static void check_one(checker *c, size_t ld, size_t n, fill rows_f, fill query_f) {
     int8_t *rows = (int8_t *)space_take(c, S_ROWS, n * ld, 0);
@@ -30,9 +37,7 @@ static void check_one(checker *c, size_t ld, size_t n, fill rows_f, fill query_f
     for (size_t l = 0; l < c->n_levels; l++) {
         int32_t *out = (int32_t *)(void *)space_take(c, S_OUT, n * sizeof *out, 0);
         c->table[l].scan_i8(out, rows, query, ld, n);
-        slot_verdict(
-            c, l, memcmp(out, ref, n * sizeof *out) == 0 && guards_intact(&c->space[S_OUT]),
-            "ld %zu, %zu rows, %s against %s", ld, n, fill_name(rows_f), fill_name(query_f));
+        judge(c, l, out, ref, ld, n, rows_f, query_f);
     }
 }
 
@@ -50,9 +55,7 @@ static void check_codes(checker *c, size_t ld, size_t n, fill rows_f, fill query
     for (size_t l = 0; l < c->n_levels; l++) {
         int32_t *out = (int32_t *)(void *)space_take(c, S_OUT, n * sizeof *out, 0);
         c->table[l].scan_i2(out, rows, query, ld, n);
-        slot_verdict(
-            c, l, memcmp(out, ref, n * sizeof *out) == 0 && guards_intact(&c->space[S_OUT]),
-            "ld %zu, %zu rows, %s against %s", ld, n, fill_name(rows_f), fill_name(query_f));
+        judge(c, l, out, ref, ld, n, rows_f, query_f);
     }
 }
 

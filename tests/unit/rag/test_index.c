@@ -17,9 +17,9 @@
 
 #include "cpu/cpu.h"
 #include "rag/rag_internal.h"
-#include "rag/rag_words.h"
+#include "toy_embed.h"
 
-enum { DIMS = 40, FILES = 24, STEPS = 60 };
+enum { FILES = 24, STEPS = 60 };
 
 static char folder[] = "/tmp/rotor_rag_index_XXXXXX";
 
@@ -32,32 +32,6 @@ static const char *in_folder(const char *name) {
 }
 
 /* ==== Following =============================================================================== */
-
-static rotor_status add_direction(void *user, const rag_term *t) {
-    float *v = user;
-    base_rng rng;
-    base_rng_seed(&rng, base_hash64(t->t.p, t->t.n, 3));
-    for (int i = 0; i < DIMS; i++) v[i] += base_rng_normal(&rng);
-    return ROTOR_OK;
-}
-
-static rotor_status toy_embed(void *user, const base_str *texts, size_t n, float *out,
-                              rotor_error *err) {
-    (void)user, (void)err;
-    memset(out, 0, n * DIMS * sizeof *out);
-    for (size_t i = 0; i < n; i++) {
-        double sum = 0;
-        float *v = out + i * DIMS;
-        rag_terms_of(texts[i], add_direction, v);
-        for (int k = 0; k < DIMS; k++) sum += (double)v[k] * (double)v[k];
-        for (int k = 0; k < DIMS; k++) v[k] = sum > 0 ? (float)(v[k] / sqrt(sum)) : k == 0;
-    }
-    return ROTOR_OK;
-}
-
-static const rag_embedder toys[2] = {
-    {.name = "toy", .path = "toy.gguf", .fingerprint = {1}, .dims = DIMS, .embed = toy_embed},
-    {.name = "other", .path = "other", .fingerprint = {2}, .dims = DIMS, .embed = toy_embed}};
 
 /* Sections of words of no language, a passage or two each, so that files have several. */
 static void write_file(base_rng *rng, uint32_t number) {
@@ -163,7 +137,7 @@ static void change_something(base_rng *rng, int step) {
         move_file(at, FILES + at);
     else
         write_file(rng, at);
-    const rag_embedder *e = &toys[step > 40];
+    const rag_embedder *e = step > 40 ? &other : &toy;
     if (step == 41) add_all(e, true);
     add_all(step < 5 || base_rng_below(rng, 3) == 0 ? NULL : e, false);
 }
