@@ -70,7 +70,8 @@ rotor_status rag_sql_run(rag_sql *q, const char *sql, rotor_error *err) {
 
 /* ==== Statements ============================================================================== */
 
-static rotor_status compile(rag_sql *q, rag_stmt **out, const char *sql, rotor_error *err) {
+static rotor_status compile(rag_sql *q, struct sqlite3_stmt **out, const char *sql,
+                            rotor_error *err) {
     const char **text = base_realloc(q->text, (q->n + 1) * sizeof *text);
     if (text) q->text = text;
     struct sqlite3_stmt **stmt = base_realloc(q->stmt, (q->n + 1) * sizeof *stmt);
@@ -83,17 +84,22 @@ static rotor_status compile(rag_sql *q, rag_stmt **out, const char *sql, rotor_e
     return ROTOR_OK;
 }
 
-rotor_status rag_sql_get(rag_sql *q, rag_stmt **out, const char *sql, rotor_error *err) {
+static void reset(struct sqlite3_stmt *s) {
+    sqlite3_reset(s);
+    sqlite3_clear_bindings(s);
+}
+
+static rotor_status find(rag_sql *q, struct sqlite3_stmt **out, const char *sql, rotor_error *err) {
     for (size_t i = 0; i < q->n; i++)
         if (q->text[i] == sql) {
             *out = q->stmt[i];
-            rag_sql_reset(*out);
+            reset(*out);
             return ROTOR_OK;
         }
     return compile(q, out, sql, err);
 }
 
-static int bind_one(rag_stmt *s, int at, char kind, va_list *ap) {
+static int bind_one(struct sqlite3_stmt *s, int at, char kind, va_list *ap) {
     const base_str *b;
     const char *text;
     switch (kind) {
@@ -113,52 +119,60 @@ static int bind_one(rag_stmt *s, int at, char kind, va_list *ap) {
     }
 }
 
-static int bind_all(rag_stmt *s, const char *kinds, va_list *ap) {
+static rotor_status begin_rows(rag_sql *q, rag_reply *r, rotor_error *err, const char *sql,
+                               const char *kinds, va_list *ap) {
+    *r = (rag_reply){.sql = q};
+    ROTOR_TRY(find(q, &r->stmt, sql, err));
     int code = SQLITE_OK;
-    for (int i = 0; code == SQLITE_OK && kinds[i]; i++) code = bind_one(s, i + 1, kinds[i], ap);
-    return code;
-}
-
-rotor_status rag_sql_bind(rag_sql *q, rag_stmt *s, rotor_error *err, const char *kinds, ...) {
-    va_list ap;
-    va_start(ap, kinds);
-    const int code = bind_all(s, kinds, &ap);
-    va_end(ap);
+    for (int i = 0; code == SQLITE_OK && kinds[i]; i++)
+        code = bind_one(r->stmt, i + 1, kinds[i], ap);
     return code == SQLITE_OK ? ROTOR_OK : fail(q, code, err);
 }
 
-rotor_status rag_sql_step(rag_sql *q, rag_stmt *s, bool *row, rotor_error *err) {
-    const int code = sqlite3_step(s);
-    *row = code == SQLITE_ROW;
-    if (*row) return ROTOR_OK;
-    const rotor_status st = code == SQLITE_DONE ? ROTOR_OK : fail(q, code, err);
-    rag_sql_reset(s);
+rotor_status rag_sql_rows(rag_sql *q, rag_reply *r, rotor_error *err, const char *sql,
+                          const char *kinds, ...) {
+    va_list ap;
+    va_start(ap, kinds);
+    const rotor_status st = begin_rows(q, r, err, sql, kinds, &ap);
+    va_end(ap);
     return st;
 }
 
-rotor_status rag_sql_end(rag_sql *q, rag_stmt *s, rotor_error *err) {
-    bool row = true;
-    while (row) ROTOR_TRY(rag_sql_step(q, s, &row, err));
-    return ROTOR_OK;
-}
-
-void rag_sql_reset(rag_stmt *s) {
-    sqlite3_reset(s);
-    sqlite3_clear_bindings(s);
+bool rag_sql_next(rag_reply *r, rotor_status *st, rotor_error *err) {
+    if (!r->stmt) return false;
+    const int code = *st == ROTOR_OK ? sqlite3_step(r->stmt) : SQLITE_DONE;
+    if (code == SQLITE_ROW) return true;
+    if (code != SQLITE_DONE) *st = fail(r->sql, code, err);
+    reset(r->stmt);
+    return false;
 }
 
 rotor_status rag_sql_do(rag_sql *q, rotor_error *err, const char *sql, const char *kinds, ...) {
-    rag_stmt *s;
+    rag_reply r;
     va_list ap;
-    ROTOR_TRY(rag_sql_get(q, &s, sql, err));
     va_start(ap, kinds);
-    const int code = bind_all(s, kinds, &ap);
+    rotor_status st = begin_rows(q, &r, err, sql, kinds, &ap);
     va_end(ap);
-    return code == SQLITE_OK ? rag_sql_end(q, s, err) : fail(q, code, err);
+    while (rag_sql_next(&r, &st, err)) {
+    }
+    return st;
+}
+
+rotor_status rag_sql_number(rag_sql *q, int64_t *out, rotor_error *err, const char *sql,
+                            const char *kinds, ...) {
+    rag_reply r;
+    va_list ap;
+    va_start(ap, kinds);
+    rotor_status st = begin_rows(q, &r, err, sql, kinds, &ap);
+    va_end(ap);
+    *out = 0;
+    while (rag_sql_next(&r, &st, err)) *out = rag_col_int(&r, 0);
+    return st;
 }
 
 /* One-off statements, which begin a store or look at it. */
-static rotor_status first_row(rag_sql *q, rag_stmt **s, const char *sql, rotor_error *err) {
+static rotor_status first_row(rag_sql *q, struct sqlite3_stmt **s, const char *sql,
+                              rotor_error *err) {
     int code = sqlite3_prepare_v2(q->db, sql, -1, s, NULL);
     if (code == SQLITE_OK) code = sqlite3_step(*s);
     if (code == SQLITE_ROW || code == SQLITE_DONE) return ROTOR_OK;
@@ -168,7 +182,7 @@ static rotor_status first_row(rag_sql *q, rag_stmt **s, const char *sql, rotor_e
 }
 
 rotor_status rag_sql_int(rag_sql *q, int64_t *out, const char *sql, rotor_error *err) {
-    rag_stmt *s = NULL;
+    struct sqlite3_stmt *s = NULL;
     ROTOR_TRY(first_row(q, &s, sql, err));
     *out = sqlite3_column_int64(s, 0);
     sqlite3_finalize(s);
@@ -176,9 +190,9 @@ rotor_status rag_sql_int(rag_sql *q, int64_t *out, const char *sql, rotor_error 
 }
 
 rotor_status rag_sql_text(rag_sql *q, base_buf *out, const char *sql, rotor_error *err) {
-    rag_stmt *s = NULL;
+    struct sqlite3_stmt *s = NULL;
     ROTOR_TRY(first_row(q, &s, sql, err));
-    base_buf_puts(out, rag_col_text(s, 0));
+    base_buf_puts(out, rag_col_text(&(rag_reply){.stmt = s}, 0));
     sqlite3_finalize(s);
     return out->failed ? base_fail_nomem(err, "using the database") : ROTOR_OK;
 }
@@ -209,21 +223,19 @@ rotor_status rag_sql_copy(rag_sql *q, const char *path, rotor_error *err) {
 
 /* ==== Columns ================================================================================= */
 
-static rag_stmt *plain(const rag_stmt *s) { return (rag_stmt *)(uintptr_t)s; }
+int64_t rag_col_int(const rag_reply *r, int col) { return sqlite3_column_int64(r->stmt, col); }
+double rag_col_real(const rag_reply *r, int col) { return sqlite3_column_double(r->stmt, col); }
 
-int64_t rag_col_int(const rag_stmt *s, int col) { return sqlite3_column_int64(plain(s), col); }
-double rag_col_real(const rag_stmt *s, int col) { return sqlite3_column_double(plain(s), col); }
-
-base_str rag_col_blob(const rag_stmt *s, int col) {
-    const char *p = sqlite3_column_blob(plain(s), col);
-    return (base_str){p, p ? (size_t)sqlite3_column_bytes(plain(s), col) : 0};
+base_str rag_col_blob(const rag_reply *r, int col) {
+    const char *p = sqlite3_column_blob(r->stmt, col);
+    return (base_str){p, p ? (size_t)sqlite3_column_bytes(r->stmt, col) : 0};
 }
 
-const char *rag_col_text(const rag_stmt *s, int col) {
-    const unsigned char *p = sqlite3_column_text(plain(s), col);
+const char *rag_col_text(const rag_reply *r, int col) {
+    const unsigned char *p = sqlite3_column_text(r->stmt, col);
     return p ? (const char *)p : "";
 }
 
-void rag_col_copy(const rag_stmt *s, int col, char *out, size_t out_bytes) {
-    snprintf(out, out_bytes, "%s", rag_col_text(s, col));
+void rag_col_copy(const rag_reply *r, int col, char *out, size_t out_bytes) {
+    snprintf(out, out_bytes, "%s", rag_col_text(r, col));
 }

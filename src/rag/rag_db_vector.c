@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The database: models and the vectors they gave.
+ */
+#include "rag/rag_db_internal.h"
+
+rotor_status rag_db_model(rag_db *db, const rag_embedder *e, int64_t *id, rotor_error *err) {
+    const base_str print = {(const char *)e->fingerprint, RAG_HASH};
+    return rag_sql_number(&db->sql, id, err,
+                          "INSERT INTO model(fingerprint,name,path,dims) VALUES(?,?,?,?)"
+                          " ON CONFLICT(fingerprint) DO UPDATE SET path=excluded.path RETURNING id",
+                          "bssi", &print, e->name, e->path, (int64_t)e->dims);
+}
+
+rotor_status rag_db_get_model(rag_db *db, int64_t *id, uint8_t fingerprint[RAG_HASH],
+                              rotor_error *err) {
+    rag_reply s;
+    *id = 0;
+    rotor_status st =
+        rag_sql_rows(&db->sql, &s, err,
+                     "SELECT m.id,m.fingerprint FROM model m JOIN meta ON meta.k='model'"
+                     " AND meta.v=m.id",
+                     "");
+    while (rag_sql_next(&s, &st, err)) {
+        *id = rag_col_int(&s, 0);
+        rag_take_hash(&s, 1, fingerprint);
+    }
+    return st;
+}
+
+rotor_status rag_db_set_model(rag_db *db, int64_t id, rotor_error *err) {
+    return rag_sql_do(&db->sql, err,
+                      "INSERT INTO meta(k,v) VALUES('model',?)"
+                      " ON CONFLICT(k) DO UPDATE SET v=excluded.v",
+                      "i", id);
+}
+
+#define WITHOUT_VECTOR " NOT EXISTS(SELECT 1 FROM vec v WHERE v.model_id=? AND v.hash=c.hash)"
+
+rotor_status rag_db_count_wanted(rag_db *db, int64_t model, size_t *n, rotor_error *err) {
+    int64_t number;
+    ROTOR_TRY(rag_sql_number(&db->sql, &number, err,
+                             "SELECT count(*) FROM chunk c WHERE" WITHOUT_VECTOR, "i", model));
+    *n = (size_t)number;
+    return ROTOR_OK;
+}
+
+/* "title › headings", then the text: what the words of a passage leave unsaid. */
+static void wanted_text(const rag_reply *s, base_buf *out) {
+    const base_str title = rag_col_blob(s, 2), heading = rag_col_blob(s, 3);
+    const base_str body = rag_col_blob(s, 4);
+    base_buf_reset(out);
+    base_buf_append(out, title.p, title.n);
+    if (title.n && heading.n) base_buf_puts(out, " › ");
+    base_buf_append(out, heading.p, heading.n);
+    if (title.n || heading.n) base_buf_puts(out, "\n");
+    base_buf_append(out, body.p, body.n);
+}
+
+rotor_status rag_db_each_wanted(rag_db *db, int64_t model, int64_t after, size_t most,
+                                rotor_status (*fn)(void *user, const rag_db_wanted *w), void *user,
+                                rotor_error *err) {
+    rag_reply s;
+    base_buf text = {0};
+    rotor_status st =
+        rag_sql_rows(&db->sql, &s, err,
+                     "SELECT c.id,c.hash,d.title,c.heading,"
+                     "substr(t.text,c.byte_begin+1,c.byte_end-c.byte_begin) FROM chunk c"
+                     " JOIN doc d ON d.id=c.doc_id JOIN doc_text t ON t.doc_id=c.doc_id"
+                     " WHERE" WITHOUT_VECTOR " AND c.id>? ORDER BY c.id LIMIT ?",
+                     "iii", model, after, (int64_t)most);
+    while (rag_sql_next(&s, &st, err)) {
+        rag_db_wanted w = {.chunk = rag_col_int(&s, 0)};
+        rag_take_hash(&s, 1, w.hash);
+        wanted_text(&s, &text);
+        w.text = (base_str){text.data, text.len};
+        st = text.failed ? base_fail_nomem(err, "embedding") : fn(user, &w);
+    }
+    base_buf_free(&text);
+    return st;
+}
+
+rotor_status rag_db_put_vector(rag_db *db, int64_t model, const uint8_t hash[RAG_HASH], float scale,
+                               base_str high, base_str low, rotor_error *err) {
+    const base_str name = {(const char *)hash, RAG_HASH};
+    return rag_sql_do(&db->sql, err,
+                      "INSERT OR REPLACE INTO vec(model_id,hash,scale,high,low) VALUES(?,?,?,?,?)",
+                      "ibdbb", model, &name, (double)scale, &high, &low);
+}
+
+rotor_status rag_db_each_vector(rag_db *db, int64_t model,
+                                rotor_status (*fn)(void *user, int64_t chunk, float scale,
+                                                   base_str high, base_str low),
+                                void *user, rotor_error *err) {
+    rag_reply s;
+    /* CROSS: passages outside, in the order of their index. The other way round all vectors would
+     * be sorted, which takes as much memory as they do. */
+    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+                                   "SELECT c.id,v.scale,v.high,v.low FROM chunk c CROSS JOIN vec v"
+                                   " ON v.model_id=? AND v.hash=c.hash ORDER BY c.doc_id,c.ord",
+                                   "i", model);
+    while (rag_sql_next(&s, &st, err))
+        st = fn(user, rag_col_int(&s, 0), (float)rag_col_real(&s, 1), rag_col_blob(&s, 2),
+                rag_col_blob(&s, 3));
+    return st;
+}
+
+rotor_status rag_db_add_vector(rag_db *db, int64_t model, const uint8_t hash[RAG_HASH], float scale,
+                               base_str high, base_str low, rotor_error *err) {
+    const base_str name = {(const char *)hash, RAG_HASH};
+    return rag_sql_do(&db->sql, err,
+                      "INSERT OR IGNORE INTO vec(model_id,hash,scale,high,low) VALUES(?,?,?,?,?)",
+                      "ibdbb", model, &name, (double)scale, &high, &low);
+}
+
+rotor_status rag_db_each_vector_of(rag_db *db, int64_t model,
+                                   rotor_status (*fn)(void *user, const uint8_t hash[RAG_HASH],
+                                                      float scale, base_str high, base_str low),
+                                   void *user, rotor_error *err) {
+    rag_reply s;
+    uint8_t hash[RAG_HASH];
+    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+                                   "SELECT hash,scale,high,low FROM vec WHERE model_id=?"
+                                   " AND hash IN (SELECT hash FROM chunk)",
+                                   "i", model);
+    while (rag_sql_next(&s, &st, err)) {
+        rag_take_hash(&s, 0, hash);
+        st = fn(user, hash, (float)rag_col_real(&s, 1), rag_col_blob(&s, 2), rag_col_blob(&s, 3));
+    }
+    return st;
+}
+
+rotor_status rag_db_read_vector(rag_db *db, int64_t model, int64_t chunk,
+                                rotor_status (*fn)(void *user, int64_t chunk, float scale,
+                                                   base_str high, base_str low),
+                                void *user, rotor_error *err) {
+    rag_reply s;
+    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+                                   "SELECT v.scale,v.high,v.low FROM chunk c JOIN vec v"
+                                   " ON v.model_id=? AND v.hash=c.hash WHERE c.id=?",
+                                   "ii", model, chunk);
+    while (rag_sql_next(&s, &st, err))
+        st = fn(user, chunk, (float)rag_col_real(&s, 0), rag_col_blob(&s, 1), rag_col_blob(&s, 2));
+    return st;
+}
+
+size_t rag_db_changes(rag_db *db) { return (size_t)rag_sql_changes(&db->sql); }
+
+rotor_status rag_db_shrink(rag_db *db, rotor_error *err) {
+    return rag_sql_run(&db->sql, "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);",
+                       err);
+}
+
+rotor_status rag_db_sweep(rag_db *db, rotor_error *err) {
+    return rag_sql_run(&db->sql,
+                       "DELETE FROM vec WHERE model_id NOT IN (SELECT v FROM meta WHERE k='model')"
+                       " OR hash NOT IN (SELECT hash FROM chunk);"
+                       "DELETE FROM model WHERE id NOT IN (SELECT v FROM meta WHERE k='model')"
+                       " AND id NOT IN (SELECT model_id FROM vec);",
+                       err);
+}
