@@ -194,16 +194,20 @@ def count_meson_test(entry):
     return Result(count["PASSED"] or 1 - bool(skipped), 0, count["SKIPPED"], notes)
 
 
+def imports(python, modules):
+    return subprocess.run([python, "-c", "import " + modules], capture_output=True).returncode == 0
+
+
 def find_python():
     """An interpreter that has numpy and pytest: this one, or the system's own."""
     for python in (os.environ.get("PYTHON"), sys.executable, "python3", "/usr/bin/python3"):
-        if python and shutil.which(python) and subprocess.run(
-                [python, "-c", "import numpy, pytest"], capture_output=True).returncode == 0:
+        if python and shutil.which(python) and imports(python, "numpy, pytest"):
             return python
     return None
 
 
-def pytest_suite(log, folder, binary="build/rotor", marker=None, env=None, python=None, without=()):
+def pytest_suite(log, folder, binary="build/rotor", marker=None, env=None, python=None, without=(), together=True):
+    """Files of tests run beside each other, one a processor, unless together is false."""
     if not glob.glob(os.path.join(ROOT, folder, "**", "test_*.py"), recursive=True):
         return Result(notes=["%s: no tests yet" % folder])
     python = python or find_python()
@@ -216,6 +220,8 @@ def pytest_suite(log, folder, binary="build/rotor", marker=None, env=None, pytho
                "--junitxml=" + report, folder]
     if marker:
         command += ["-m", marker]
+    if together and JOBS != "1" and imports(python, "xdist"):
+        command += ["-n", JOBS, "--dist", "loadfile"]  # each file on one processor, in its own order
     command += ["--ignore=%s/%s.py" % (folder, name) for name in without]
     settings = {"ROTOR_BINARY": os.path.join(ROOT, binary), "ROTOR_SOURCE_ROOT": ROOT,
                 "PYTHONDONTWRITEBYTECODE": "1", **SANITIZER_ENV, **(env or {})}
@@ -389,7 +395,7 @@ def all_tier():
         ("browser", python_tests("tests/browser")),
         ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),
-        ("instructions", python_tests("tests/instructions")),
+        ("instructions", python_tests("tests/instructions", together=False)),
         ("old processor", old_processor),
         ("aarch64", aarch64),
         ("valgrind", valgrind),
@@ -408,7 +414,7 @@ def packages(log):
     status = "/var/lib/dpkg/status"
     if not os.path.exists(status) or not os.path.getsize(status):
         return missing("system with Debian's packages")
-    return pytest_suite(log, "tests/packages")
+    return pytest_suite(log, "tests/packages", together=False)
 
 
 def clients(log):
