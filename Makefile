@@ -68,7 +68,7 @@ soak: ## the long runs, by hand: 10,000 tokens on each device, a server under lo
 format: ## lay out the C sources by .clang-format
 	clang-format -i $(SOURCES)
 
-lint: ## check layout, layers and links
+lint: ## check layout, layers and documentation
 	clang-format --dry-run -Werror $(SOURCES)
 	python3 tools/check_layers.py
 	python3 tools/check_docs.py

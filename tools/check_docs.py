@@ -6,13 +6,16 @@
 
 Checks: relative links in *.md; `make TARGET` in *.md names a target of the Makefile; every file
 below tests/data and assets has a line in the LICENSES.md of that folder, naming it or a folder
-above it (`*` stands for any part of a name); the tracked tree stays under 30 MB. Each finding is one line; exit status 1 when any.
+above it (`*` stands for any part of a name); the tracked tree stays under 30 MB; commands, options,
+routes and settings of the documentation (doc_facts.py). Each finding is one line; exit status 1 when any.
 """
 import fnmatch
 import os
 import re
 import subprocess
 import sys
+
+import doc_facts
 
 TREE_LIMIT_BYTES = 30_000_000
 
@@ -64,8 +67,8 @@ def check_licences(root, files):
                 yield "%s:1: no line for it in %s" % (path, listing)
 
 
-def check(root):
-    files = tracked(root)
+def check(root, files):
+    tables = doc_facts.Tables(root) if "src/cli/options_table.c" in files else None
     targets = set()
     if "Makefile" in files:
         targets = set(re.findall(r"^([a-z][a-z-]*):", read(root, "Makefile"), re.M))
@@ -74,6 +77,8 @@ def check(root):
             text = read(root, path)
             yield from check_links(root, path, text)
             yield from check_make_targets(path, text, targets)
+            if doc_facts.is_page(path):
+                yield from doc_facts.check_page(path, text, tables)
     yield from check_licences(root, files)
     size = sum(os.path.getsize(os.path.join(root, path)) for path in files)
     if size > TREE_LIMIT_BYTES:
@@ -82,9 +87,14 @@ def check(root):
 
 def main():
     root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..")
-    findings = list(check(os.path.normpath(root)))
+    root = os.path.normpath(root)
+    files = tracked(root)
+    findings = list(check(root, files))
     for finding in findings:
         print(finding)
+    commands, left_out = doc_facts.count(read(root, path) for path in files if doc_facts.is_page(path))
+    if commands and not findings:
+        print("%d commands in the documentation, %d of them marked as not run here" % (commands, left_out))
     return 1 if findings else 0
 
 
