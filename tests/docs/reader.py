@@ -87,7 +87,7 @@ def make_models(home, work):
 class Reader:
     """Types the commands of one page; say() gives what went wrong, a text for each."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, page):
         self.home, self.work = folder / "home", folder / "home" / "rotor"
         self.work.mkdir(parents=True)
         for name in ("tools", "assets", "tests", "docs"):
@@ -101,8 +101,9 @@ class Reader:
         self.state = folder / "state"  # where the reader stands, and what is exported
         self.state.write_text("cd '%s'\n" % self.work)
         self.server, self.port, self.count = None, None, 0
-        for store, notes in (("papers", "papers"), (self.home / "notes.store", "notes")):
-            self.run("rotor rag add %s ~/%s --no-embed" % (self.work / store, notes))
+        for store, notes in (("./papers", "papers"), ("./notes.store", "notes"), ("~/notes.store", "notes")):
+            if store in page and "rag add " + store not in page:  # made on another page
+                self.run("rotor rag add %s ~/%s --no-embed" % (store, notes))
 
     def log(self, name):
         return self.state.with_name("%03d.%s" % (self.count, name))

@@ -11,7 +11,7 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_the_commands_of_a_page(page, tmp_path):
-    reader = Reader(tmp_path)
+    reader = Reader(tmp_path, page.read_text())
     wrong = []
     try:
         for command in doc_commands.commands(page.read_text()):
