@@ -105,6 +105,12 @@ typedef struct rotor_engine_options {
     rotor_pool pool;                /* with embed */
     uint64_t memory_bytes;          /* plan as if there were so much memory for all of this; 0: what
                                        the system and its control groups leave */
+    float self_check;               /* share of the time of steps that checks while running may take
+                                       (docs/self-check.md); 0: none, 0.04 is good, 1: no limit.
+                                       Each weight is read once more at opening. What is wrong ends
+                                       the call with ROTOR_E_DEVICE; where a product or a weight is,
+                                       all later calls, too. A summary is logged at closing */
+    uint8_t zero_check[4];          /* 0 */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 
@@ -170,6 +176,25 @@ typedef struct rotor_engine_info {
                                  where one was exchanged since; 0: from memory */
 } rotor_engine_info;
 ROTOR_API rotor_status rotor_engine_get_info(const rotor_engine *e, rotor_engine_info *info);
+
+/* What the checks of rotor_engine_options.self_check have done since opening. */
+typedef struct rotor_self_check {
+    uint32_t size;             /* set by the caller: sizeof(rotor_self_check); kept */
+    uint32_t zero;             /* 0 */
+    uint64_t steps;            /* steps begun */
+    uint64_t logits;           /* rows of logits that were looked at, each whole */
+    uint64_t values;           /* activations and logits that were looked at */
+    uint64_t products;         /* matrix products of which a row was done twice … */
+    uint64_t macs;             /* … and the multiplications of that */
+    uint64_t weight_bytes;     /* bytes of weights whose checksum was taken again */
+    uint64_t weight_all_bytes; /* bytes of weights with a checksum; 0: they have none */
+    uint64_t total_ns;         /* nanoseconds that steps took, checks included … */
+    uint64_t spent_ns;         /* … and of these the checks */
+    uint64_t faults;           /* found */
+    char fault[496];           /* the first of them, one line; empty: there is none */
+} rotor_self_check;
+/* ROTOR_E_STATE: the engine was opened without. By the thread that uses the engine. */
+ROTOR_API rotor_status rotor_engine_get_self_check(const rotor_engine *e, rotor_self_check *out);
 
 /* ---- Text and ids ---------------------------------------------------------------------------- */
 

@@ -341,13 +341,14 @@ class Engine:
     chat_template; log is called with (level, line); threads_of is an Engine whose threads this one
     shares; lora is a low-rank adapter (a GGUF file) and lora_scale multiplies what it adds; embed
     makes an engine for vectors (Engine.embed) and no text, pool ("auto", "mean", "cls", "last") says
-    what speaks for a text.
+    what speaks for a text; self_check is the share of the time of steps that checks while running may
+    take (0: none, 1: no limit), and Engine.self_check what they have done.
     """
 
     def __init__(self, model, *, threads=0, ctx=None, max_sessions=1, chunk=0, max_logits=0, max_layers=0, kv="f16",
                  head="auto", i2s="auto", float_act=False, no_mmap=False, cpu=None, chat_template=None, log=None,
                  threads_of=None, lora=None, lora_scale=1.0, yarn="auto", embed=False,
-                 pool="auto"):
+                 pool="auto", self_check=0.0):
         self._native = None
         o = lib.rotor_engine_options_default()
         o.threads, o.max_sessions, o.chunk = threads, max_sessions, chunk
@@ -356,6 +357,7 @@ class Engine:
         o.kv, o.head = _choice(c.KV, kv, "kv"), _choice(c.HEAD, head, "head")
         o.i2s, o.yarn = _choice(c.I2S, i2s, "i2s"), _choice(c.YARN, yarn, "yarn")
         o.embed, o.pool = embed, _choice(c.POOL, pool, "pool")
+        o.self_check = self_check
         o.cpu = _no_zero(cpu, "cpu") if cpu else None
         o.chat_template = _no_zero(chat_template, "chat_template") if chat_template else None
         o.threads_of = threads_of._need().ptr if threads_of else None
@@ -404,10 +406,18 @@ class Engine:
     @property
     def info(self):
         """Facts of the model and of what was chosen: the fields of rotor_engine_info."""
-        native, i = self._need(), c.EngineInfo()
+        return self._facts(c.EngineInfo(), lib.rotor_engine_get_info)
+
+    @property
+    def self_check(self):
+        """What the checks while running have done: the fields of rotor_self_check."""
+        return self._facts(c.SelfCheck(), lib.rotor_engine_get_self_check)
+
+    def _facts(self, i, get):
+        native = self._need()
         i.size = ctypes.sizeof(i)
-        _check(lib.rotor_engine_get_info(native.ptr, byref(i)), c.CError())
-        facts = {name: getattr(i, name) for name, _ in i._fields_ if name != "size"}
+        _check(get(native.ptr, byref(i)), c.CError())
+        facts = {name: getattr(i, name) for name, _ in i._fields_ if name not in ("size", "zero")}
         return SimpleNamespace(**{n: v.decode("utf-8", "replace") if isinstance(v, bytes) else v
                                   for n, v in facts.items()})
 

@@ -52,7 +52,8 @@ class EngineOptions(ctypes.Structure):
                 ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
                 ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4), ("device", c_char_p),
                 ("device_cache", c_char_p), ("device_layers", c_uint32), ("yarn", c_int),
-                ("device_prompt", c_char_p), ("embed", c_bool), ("zero_embed", c_uint8 * 3), ("pool", c_int), ("memory_bytes", c_uint64)]
+                ("device_prompt", c_char_p), ("embed", c_bool), ("zero_embed", c_uint8 * 3), ("pool", c_int), ("memory_bytes", c_uint64),
+                ("self_check", c_float), ("zero_check", c_uint8 * 4)]
 
 
 class EngineInfo(ctypes.Structure):
@@ -71,6 +72,14 @@ class EngineInfo(ctypes.Structure):
                 ("device_imported", c_uint64), ("device_prompt", c_char_p), ("pool", c_int), ("n_vector", c_uint32), ("work_bytes", c_uint64),
                 ("available_bytes", c_uint64), ("on_demand", c_uint64), ("wanted_bytes", c_uint64),
                 ("file_id", c_uint64)]
+
+
+class SelfCheck(ctypes.Structure):
+    """rotor_self_check"""
+    _fields_ = [("size", c_uint32), ("zero", c_uint32), ("steps", c_uint64), ("logits", c_uint64),
+                ("values", c_uint64), ("products", c_uint64), ("macs", c_uint64), ("weight_bytes", c_uint64),
+                ("weight_all_bytes", c_uint64), ("total_ns", c_uint64), ("spent_ns", c_uint64),
+                ("faults", c_uint64), ("fault", c_char * 496)]
 
 
 class EmbedText(ctypes.Structure):
@@ -168,6 +177,7 @@ FUNCTIONS = {
     "rotor_engine_open": (c_int, [OUT, c_char_p, POINTER(EngineOptions), ERR]),
     "rotor_engine_open_memory": (c_int, [OUT, c_void_p, c_size_t, c_char_p, POINTER(EngineOptions), ERR]),
     "rotor_engine_close": (None, [OUT]),
+    "rotor_engine_get_self_check": (c_int, [c_void_p, POINTER(SelfCheck)]),
     "rotor_engine_get_info": (c_int, [c_void_p, POINTER(EngineInfo)]),
     "rotor_tokenize": (c_int, [c_void_p, c_char_p, c_size_t, c_uint, POINTER(IDS), POINTER(c_size_t), ERR]),
     "rotor_detokenize": (c_int, [c_void_p, IDS, c_size_t, c_bool, POINTER(c_void_p), POINTER(c_size_t), ERR]),

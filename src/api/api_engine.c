@@ -55,6 +55,9 @@ static rotor_status check_options(const rotor_engine_options *o, rotor_error *er
                          (int)o->head, (int)o->i2s, (int)o->yarn);
     if ((unsigned)o->pool > ROTOR_POOL_LAST)
         return base_fail(err, ROTOR_E_ARG, "pool has no such value: %d", (int)o->pool);
+    if (!(o->self_check >= 0) || o->self_check > 1)
+        return base_fail(err, ROTOR_E_ARG, "self_check is %g, expected 0 to 1",
+                         (double)o->self_check);
     if (!isfinite(o->lora_scale))
         return base_fail(err, ROTOR_E_ARG, "lora_scale is %g, expected a finite number",
                          (double)o->lora_scale);
@@ -180,6 +183,7 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                        .chunk = e->opt.chunk,
                        .max_logits = e->opt.max_logits,
                        .log = &e->log,
+                       .self_check = e->opt.embed ? 0 : e->opt.self_check,
                        .adapter = e->adapter,
                        .adapter_strength = e->opt.lora_scale};
     if (e->opt.embed) {
@@ -289,6 +293,7 @@ rotor_status rotor_engine_open_memory(rotor_engine **out, const void *data, size
 void rotor_engine_close(rotor_engine **pe) {
     if (!pe || !*pe) return;
     rotor_engine *e = *pe;
+    if (e->run) api_log_checks(e);
     harmony_guide_free(&e->guide);
     grammar_words_free(&e->words);
     grammar_words_free(&e->call_words);

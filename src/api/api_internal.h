@@ -136,6 +136,8 @@ rotor_status api_reply_begin(rotor_reply *r, const rotor_engine *e, const base_s
                              rotor_error *err);
 /* As gen_options.read. */
 rotor_status api_reply_read(rotor_reply *r, uint32_t id, base_buf *text, bool *stop);
+/* api_checks.c: the summary of the checks while running, as a line of the log. */
+void api_log_checks(const rotor_engine *e);
 /* api_memory.c: memory for cache, work and mapped weights. */
 uint64_t api_available(const rotor_engine *e);
 /* Says what is going to be needed and what there is; true: of a mixture on the CPU, which does not

@@ -84,6 +84,8 @@ typedef enum cli_opt {
     OPT_CHUNK,
     OPT_LAYERS,
     OPT_NO_MMAP,
+    OPT_SELF_CHECK,
+    OPT_CHECK_SHARE,
     OPT_MEMORY,
     OPT_I2S,
     OPT_YARN,

@@ -244,6 +244,22 @@ static void put_parts(const run_job *j, json_t *o) {
     json_object_set_new(o, "tool_calls", list);
 }
 
+static void put_checks(const run_job *j, json_t *o) {
+    rotor_self_check c = {.size = sizeof c};
+    if (rotor_engine_get_self_check(j->e, &c) != ROTOR_OK) return;
+    json_t *k = json_object();
+    json_object_set_new(k, "steps", json_integer((json_int_t)c.steps));
+    json_object_set_new(k, "logits", json_integer((json_int_t)c.logits));
+    json_object_set_new(k, "values", json_integer((json_int_t)c.values));
+    json_object_set_new(k, "products", json_integer((json_int_t)c.products));
+    json_object_set_new(k, "weight_bytes", json_integer((json_int_t)c.weight_bytes));
+    json_object_set_new(k, "weight_all_bytes", json_integer((json_int_t)c.weight_all_bytes));
+    json_object_set_new(k, "faults", json_integer((json_int_t)c.faults));
+    json_object_set_new(k, "share",
+                        json_real(c.total_ns ? (double)c.spent_ns / (double)c.total_ns : 0));
+    json_object_set_new(o, "self_check", k);
+}
+
 static int print_json(run_job *j) {
     const rotor_gen_result *r = &j->result;
     uint32_t fresh = r->n_prompt - r->n_reused;
@@ -274,6 +290,7 @@ static int print_json(run_job *j) {
     json_object_set_new(t, "drafted_tokens", json_integer(r->n_drafted));
     json_object_set_new(t, "accepted_tokens", json_integer(r->n_accepted));
     json_object_set_new(o, "timings", t);
+    put_checks(j, o);
     return cli_json_print(j->a, o);
 }
 

@@ -120,6 +120,34 @@ void dev_product(dev *d, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows) {
 
 void dev_staged_stats_get(const dev *d, dev_staged_stats *out) { *out = d->staged; }
 
+rotor_status dev_check_start(dev *d, rotor_error *err) {
+    if (!d->vt->check_start)
+        return base_fail(err, ROTOR_E_UNSUPPORTED, "device %s does no product twice", d->name);
+    return d->vt->check_start(d, err);
+}
+
+void dev_check_arm(dev *d, size_t n, uint64_t seed) {
+    if (d->vt->check_arm) d->vt->check_arm(d, n, seed);
+}
+
+size_t dev_check_products(const dev *d) {
+    return d->vt->check_products ? d->vt->check_products(d) : 0;
+}
+
+bool dev_check_fault(const dev *d, dev_fault *out) {
+    return d->vt->check_fault && d->vt->check_fault(d, out);
+}
+
+dev_check_stats dev_check_get(const dev *d) {
+    return d->vt->check_get ? d->vt->check_get(d) : (dev_check_stats){0};
+}
+
+size_t dev_first_unusable(const float *x, size_t n) {
+    size_t i = 0;
+    while (i < n && x[i] >= -1e30f && x[i] <= 1e30f) i++;
+    return i;
+}
+
 /* ==== Who reads and writes what =============================================================== */
 
 bool dev_op_reads(const dev_op *op, dev_buf b) {

@@ -250,6 +250,39 @@ typedef struct dev_op_time {
 rotor_status dev_time_ops(dev *d, bool on, rotor_error *err);
 /* Writes the first max rows of the account; returns how many there are, 0 when none is kept. */
 size_t dev_op_times(const dev *d, dev_op_time *out, size_t max);
+
+/* ---- Checks while running (dev_cpu_check.c) ----------------------------------------------------
+ * Of the products of the next step some are done twice: one row of each matrix for one token, by
+ * the C kernels, whose bits every other kernel must give; what goes into them has to be numbers. */
+
+typedef struct dev_fault {
+    const uint8_t *row; /* where the row of weights (or its group of rows) begins */
+    size_t at;          /* output in the product; of a bad input: its column */
+    uint32_t token;     /* row of the step; of a mixture: slot row of its expert */
+    bool input;         /* the input is no usable number, and nothing was computed */
+    float expected;     /* by the C kernel */
+    float got;          /* in the step */
+} dev_fault;
+
+typedef struct dev_check_stats {
+    uint64_t products; /* matrices of which a row was done twice */
+    uint64_t rows;     /* rows done twice */
+    uint64_t macs;     /* multiplications of these */
+    uint64_t values;   /* inputs and outputs looked at */
+    uint64_t ns;       /* spent on it, all threads together */
+} dev_check_stats;
+
+/* After dev_record. ROTOR_E_UNSUPPORTED: this device has no such checks. */
+rotor_status dev_check_start(dev *d, rotor_error *err);
+/* Chooses at most n products, by seed, for the step that follows; 0: none. */
+void dev_check_arm(dev *d, size_t n, uint64_t seed);
+size_t dev_check_products(const dev *d); /* that can be chosen; 0: there are no checks */
+/* The first fault of the last step; false: there was none. */
+bool dev_check_fault(const dev *d, dev_fault *out);
+dev_check_stats dev_check_get(const dev *d);
+/* First of x[n] that is NaN, infinite or, beyond 1e30, on its way there; n: none is. */
+size_t dev_first_unusable(const float *x, size_t n);
+
 /* ---- The staged head: the best rows of one product, without computing the others ------------- */
 
 enum { DEV_STAGED_ROWS = 4, DEV_STAGED_BEST = 256 };

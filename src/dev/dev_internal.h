@@ -38,6 +38,12 @@ typedef struct dev_vtable {
     bool (*best)(dev *d, uint32_t row, uint32_t *id, float *value); /* or NULL */
     uint32_t (*top)(dev *d, uint32_t row, const uint32_t **pairs);  /* or NULL */
     bool (*chosen)(dev *d, uint32_t row, uint32_t *id);             /* or NULL */
+    /* Checks; all NULL where there are none. */
+    rotor_status (*check_start)(dev *d, rotor_error *err);
+    void (*check_arm)(dev *d, size_t n, uint64_t seed);
+    size_t (*check_products)(const dev *d);
+    bool (*check_fault)(const dev *d, dev_fault *out);
+    dev_check_stats (*check_get)(const dev *d);
 } dev_vtable;
 
 /* Room for one element more in a list of n; the list grows by doubling. NULL: out of memory. */

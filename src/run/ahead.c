@@ -11,7 +11,8 @@
 
 #include <assert.h>
 
-bool run_can_ahead(const run_engine *e) { return !e->adrift && dev_can_ahead(e->d); }
+/* Checks are made between steps. */
+bool run_can_ahead(const run_engine *e) { return !e->adrift && !e->check && dev_can_ahead(e->d); }
 
 rotor_status run_begin(run_session *s, uint32_t token, const dev_draw *draw, rotor_error *err) {
     run_engine *e = s->e;

@@ -107,6 +107,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
     e->opt.max_logits = BASE_MIN(e->opt.max_logits, e->opt.chunk);
     kern_init(&e->k, opt->cpu);
     rotor_status st = set_up(e, err);
+    if (st == ROTOR_OK && e->opt.self_check > 0) st = run_check_create(e, err);
     if (st != ROTOR_OK) return run_free(&e), st;
     e->opt.device_cache = NULL; /* these are borrowed for this call only */
     e->opt.device_facts = e->opt.prompt_facts = NULL;
@@ -117,6 +118,7 @@ rotor_status run_create(run_engine **out, const model *m, par_pool *pool, const 
 void run_free(run_engine **ep) {
     if (!ep || !*ep) return;
     run_engine *e = *ep;
+    run_check_free(&e->check);
     dev_free(&e->d);
     base_free_aligned(e->head_copy);
     base_free(e->lora_bufs);

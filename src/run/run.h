@@ -61,6 +61,8 @@ typedef struct run_options {
     const dev_facts *prompt_facts; /* … and its limits, borrowed likewise. It has to hold the whole
                                       model; one that cannot leaves prompts to `device`, with one
                                       warning in the log */
+    float self_check;              /* share of the time for checks while running (self_check.c);
+                                      0: none; 1 and more: without limit */
     run_open_gpu *open_gpu;        /* of tests: opens every GPU that is asked for; NULL: none */
 } run_options;
 
@@ -98,6 +100,22 @@ uint32_t run_device_layers(const run_engine *e);    /* layers on it; the rest is
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);
+
+/* What has been checked since the engine was made (run_options.self_check). */
+typedef struct run_check_stats {
+    uint64_t steps;            /* steps begun */
+    uint64_t logits;           /* rows of logits looked at, each whole */
+    uint64_t values;           /* activations and logits looked at */
+    uint64_t products;         /* products of which a row was done twice … */
+    uint64_t macs;             /* … and the multiplications of that */
+    uint64_t weight_bytes;     /* of weights summed again */
+    uint64_t weight_all_bytes; /* of weights with sums; 0: there are none */
+    uint64_t total_ns;         /* steps took, checks included … */
+    uint64_t spent_ns;         /* … of which the checks */
+    uint64_t faults;           /* found */
+    char fault[496];           /* the first, as a line; "" */
+} run_check_stats;
+bool run_check_get(const run_engine *e, run_check_stats *out); /* false: there are no checks */
 
 /* A session of at most max_tok positions. */
 rotor_status run_session_create(run_session **out, run_engine *e, uint32_t max_tok,

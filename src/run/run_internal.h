@@ -3,7 +3,8 @@
  * run_internal: the structures of run's files. engine.c owns the engine, device.c makes its device
  * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head,
  * forward.c records the pass, session.c keeps timelines and pages, marks.c what it takes to go back
- * in them, session_file.c puts one in a file, prefix_store.c many in a folder, of a model that
+ * in them, self_check.c checks steps (weight_parts.c knows what they read), session_file.c puts a
+ * session in a file, prefix_store.c many in a folder, of a model that
  * fingerprint.c knows again.
  */
 #ifndef RUN_INTERNAL_H
@@ -87,6 +88,7 @@ struct run_engine {
     const uint32_t **table;             /* [chunk] page table of each row's session */
     const uint32_t **ring_table;        /* [chunk] the same for ring pages */
     run_row *rows;                      /* [chunk] rows of a prompt chunk */
+    struct run_check *check;            /* of opt.self_check, owned; NULL: off */
     bool has_print;                     /* fingerprint is known … */
     uint64_t fingerprint;               /* … of what it does not change */
 };
@@ -190,6 +192,43 @@ run_chore *run_chores_take(run_chores *c, bool wait);
 run_chore *run_chores_first(const run_chores *c);
 /* When all are done; what was not taken is lost. */
 void run_chores_free(run_chores **c);
+/* weight_parts.c: the matrices that steps read. */
+typedef struct run_part {
+    const char *name; /* as in the file */
+    uint32_t layer;   /* UINT32_MAX: of none */
+    kern_mat w;       /* what kernels read */
+    uint64_t bytes;   /* of it */
+} run_part;
+typedef struct run_parts {
+    run_part *list; /* [n], owned */
+    size_t n;       /* how many */
+    uint64_t bytes; /* of all */
+} run_parts;
+typedef struct run_bad {
+    const run_part *part; /* where */
+    float value;          /* what is no finite number; at row 0, column 0 it may be the scale */
+    size_t row, col;      /* where in it */
+} run_bad;
+rotor_status run_list_parts(run_parts *p, const run_engine *e, rotor_error *err);
+void run_free_parts(run_parts *p);
+const run_part *run_part_at(const run_parts *p, const uint8_t *data); /* NULL: in none */
+bool run_find_bad(const run_parts *p, run_bad *out); /* the first; reads all of them */
+
+/* self_check.c: around every step of run_eval. An error of begin or end fails the step. */
+rotor_status run_check_create(run_engine *e, rotor_error *err);
+void run_check_free(struct run_check **c);
+rotor_status run_check_begin(run_engine *e, rotor_error *err);
+rotor_status run_check_end(run_engine *e, rotor_error *err);
+/* Time for checks: a share of all time, saved up. */
+typedef struct run_allowance {
+    double share;      /* of total_ns; 1 and more: no limit */
+    uint64_t total_ns; /* of steps, checks included */
+    uint64_t spent_ns; /* on checks */
+} run_allowance;
+uint64_t run_allowance_left(const run_allowance *b); /* UINT64_MAX: no limit */
+void run_allowance_add(run_allowance *b, uint64_t total_ns, uint64_t spent_ns);
+/* Units of this price that can be paid, at most `most`. */
+size_t run_allowance_units(uint64_t left_ns, double unit_ns, size_t most);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
 uint32_t run_head_type(const run_engine *e); /* the type it will have (KERN_Q8X16: as Q8_0) */

@@ -286,7 +286,9 @@ rotor_status run_eval_draw(run_engine *e, const run_row *rows, uint32_t n, const
     e->n_best = n_best;
     e->drawn = draw && n_picked;
     e->draw = e->drawn ? draw : NULL;
+    if (st == ROTOR_OK && e->check) st = run_check_begin(e, err);
     if (st == ROTOR_OK) st = run_step(e, err);
+    if (st == ROTOR_OK && e->check) st = run_check_end(e, err);
     e->draw = NULL;
     if (st == ROTOR_OK) return ROTOR_OK;
     e->n_rows = 0;

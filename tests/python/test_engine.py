@@ -457,3 +457,16 @@ def test_a_session_is_saved_and_loaded(story, tmp_path):
         with pytest.raises(rotor.Error):
             b.load(path)
         assert len(b) == len(ids) + 1
+
+
+def test_checks_while_running(engine, story):
+    with rotor.Engine(story, self_check=1) as checked:
+        assert checked.generate(TEXT, **GREEDY).text == engine.generate(TEXT, **GREEDY).text
+        facts = checked.self_check
+        assert facts.faults == 0 and facts.fault == "" and facts.steps == facts.logits == 40
+        assert facts.products > 0 and facts.weight_bytes >= facts.weight_all_bytes > 0
+        assert 0 < facts.spent_ns < facts.total_ns
+    with pytest.raises(rotor.Error):
+        engine.self_check               # opened without
+    with pytest.raises(rotor.Error, match="self_check is 2, expected 0 to 1"):
+        rotor.Engine(story, self_check=2)

@@ -262,6 +262,7 @@ static uint64_t cpu_memory_bytes(const dev *base) {
 static void cpu_free(dev *base) {
     dev_cpu *d = (dev_cpu *)base;
     cpu_head_free(&d->head);
+    cpu_check_free(&d->check);
     for (size_t i = 0; i < d->n_bufs; i++) free_buf(&d->bufs[i]);
     free_own(d);
     free_watches(d);
@@ -301,7 +302,12 @@ static const dev_vtable cpu_vtable = {.free = cpu_free,
                                       .product = cpu_product,
                                       .add_staged = cpu_add_staged,
                                       .screen = cpu_screen,
-                                      .find = cpu_find};
+                                      .find = cpu_find,
+                                      .check_start = cpu_check_start,
+                                      .check_arm = cpu_check_arm,
+                                      .check_products = cpu_check_products,
+                                      .check_fault = cpu_check_fault,
+                                      .check_get = cpu_check_get};
 
 /* Which layers keep their keys and values in which kind of pages. */
 static rotor_status alloc_layers(dev_cpu *d, rotor_error *err) {

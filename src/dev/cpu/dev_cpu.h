@@ -27,6 +27,12 @@ typedef struct cpu_vec {
     size_t n;       /* elements */
 } cpu_vec;
 
+/* Where a product's outputs stand. */
+typedef struct cpu_out {
+    const float *y; /* [tokens, ld] */
+    size_t ld;      /* floats between tokens */
+} cpu_out;
+
 /* Part of the op list with one meeting of the threads behind it: see dev_cpu_plan.c. */
 typedef struct cpu_phase {
     size_t begin; /* first op; row work up to main is done by every thread for itself */
@@ -85,38 +91,39 @@ typedef struct cpu_route {
 } cpu_route;
 
 typedef struct dev_cpu {
-    dev base;              /* first member: the public face */
-    const kern *k;         /* borrowed */
-    par_pool *pool;        /* borrowed */
-    dev_shape shape;       /* as created; inv_freq is the copy below */
-    double *inv_freq[2];   /* owned, [n_rot / 2]; [1]: of local ops, or NULL */
-    kern_mat *mats;        /* owned list */
-    size_t n_mats;         /* in use */
-    cpu_vec *vecs;         /* owned list */
-    size_t n_vecs;         /* in use */
-    cpu_buf *bufs;         /* owned list; each owns its memory */
-    size_t n_bufs;         /* in use */
-    dev_op *ops;           /* the recorded list, owned */
-    size_t n_ops;          /* in use */
-    cpu_phase *phases;     /* the plan of a step of one row, owned; room for n_ops */
-    int n_products;        /* of the plan */
-    size_t n_phases;       /* in use */
-    size_t first_picked;   /* phases from here on work on the picked rows */
-    cpu_buf *own;          /* [threads] a row of scratch for each, owned */
-    cpu_claim *claims;     /* [threads], owned */
-    cpu_watch *watches;    /* [threads], owned; NULL: no account is kept */
-    uint64_t op_bytes;     /* weight bytes one token reads: the measure of a step's work */
-    cpu_cache cache[2];    /* [1]: of layers with pages of their own */
-    cpu_layer *layers;     /* [n_layer], owned */
-    size_t block_bytes;    /* keys (or values) of one layer and KV head in a page */
-    float *partial;        /* attention states of split tokens, owned: see dev_cpu_step.c */
-    float *scratch;        /* attention's working memory of all threads, owned */
-    size_t scratch_at;     /* floats of one thread's share */
-    size_t max_spans;      /* spans a token can have */
-    float *cs[2], *sn[2];  /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
-    cpu_route route;       /* of the mixture, when there is one */
-    uint64_t buf_bytes;    /* all buffers, for dev_memory_bytes */
-    struct cpu_head *head; /* the staged head, owned; NULL: none */
+    dev base;                /* first member: the public face */
+    const kern *k;           /* borrowed */
+    par_pool *pool;          /* borrowed */
+    dev_shape shape;         /* as created; inv_freq is the copy below */
+    double *inv_freq[2];     /* owned, [n_rot / 2]; [1]: of local ops, or NULL */
+    kern_mat *mats;          /* owned list */
+    size_t n_mats;           /* in use */
+    cpu_vec *vecs;           /* owned list */
+    size_t n_vecs;           /* in use */
+    cpu_buf *bufs;           /* owned list; each owns its memory */
+    size_t n_bufs;           /* in use */
+    dev_op *ops;             /* the recorded list, owned */
+    size_t n_ops;            /* in use */
+    cpu_phase *phases;       /* the plan of a step of one row, owned; room for n_ops */
+    int n_products;          /* of the plan */
+    size_t n_phases;         /* in use */
+    size_t first_picked;     /* phases from here on work on the picked rows */
+    cpu_buf *own;            /* [threads] a row of scratch for each, owned */
+    cpu_claim *claims;       /* [threads], owned */
+    cpu_watch *watches;      /* [threads], owned; NULL: no account is kept */
+    uint64_t op_bytes;       /* weight bytes one token reads: the measure of a step's work */
+    cpu_cache cache[2];      /* [1]: of layers with pages of their own */
+    cpu_layer *layers;       /* [n_layer], owned */
+    size_t block_bytes;      /* keys (or values) of one layer and KV head in a page */
+    float *partial;          /* attention states of split tokens, owned: see dev_cpu_step.c */
+    float *scratch;          /* attention's working memory of all threads, owned */
+    size_t scratch_at;       /* floats of one thread's share */
+    size_t max_spans;        /* spans a token can have */
+    float *cs[2], *sn[2];    /* [max_rows, n_rot / 2] cosines and sines of the step, owned */
+    cpu_route route;         /* of the mixture, when there is one */
+    uint64_t buf_bytes;      /* all buffers, for dev_memory_bytes */
+    struct cpu_head *head;   /* the staged head, owned; NULL: none */
+    struct cpu_check *check; /* products done twice, owned; NULL: none */
 } dev_cpu;
 
 enum {
@@ -139,6 +146,10 @@ static inline const cpu_cache *cpu_cache_of(const dev_cpu *d, uint32_t layer) {
 static inline bool cpu_is_row_op(const dev_op *op) {
     return op->kind != DEV_MATMUL && op->kind != DEV_ATTENTION && op->kind != DEV_ROUTE &&
            op->kind != DEV_EXPERTS;
+}
+
+static inline bool cpu_is_product(const dev_op *op) {
+    return op->kind == DEV_MATMUL || op->kind == DEV_EXPERTS;
 }
 
 static inline void cpu_norm(const dev_cpu *d, const dev_op *op, float *dst, const float *x) {
@@ -173,8 +184,21 @@ void cpu_plan(dev_cpu *d);
 /* dev_cpu_step.c */
 rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err);
 
-kern_mm_fn cpu_product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok);
+/* The kernel of a table for w with so many tokens. */
+kern_mm_fn cpu_product_of(const dev_cpu *d, const kern *k, const kern_mat *w, size_t n_tok);
 void cpu_product(dev *base, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows);
+
+/* dev_cpu_check.c */
+rotor_status cpu_check_start(dev *base, rotor_error *err);
+void cpu_check_free(struct cpu_check **c);
+void cpu_check_arm(dev *base, size_t n, uint64_t seed);
+size_t cpu_check_products(const dev *base);
+bool cpu_check_fault(const dev *base, dev_fault *out);
+dev_check_stats cpu_check_get(const dev *base);
+/* Rows [begin, end) of op's product y = w x stand in y: looks at what is to be looked at. floats:
+ * x has its floats, too. By the thread that has made them. */
+void cpu_check_rows(const dev_cpu *d, const dev_op *op, const kern_mat *w, const kern_act *x,
+                    bool floats, const cpu_out *y, size_t begin, size_t end);
 
 /* dev_cpu_head.c */
 rotor_status cpu_add_staged(dev *base, const kern_mat *w, rotor_error *err);

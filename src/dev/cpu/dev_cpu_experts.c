@@ -168,7 +168,9 @@ static void expert_rows(const dev_cpu *d, const dev_op *op, int mat, uint32_t ac
                         .s = src->s ? src->s + first * (src->ldq / 32) : NULL,
                         .sum16 = src->sum16 ? src->sum16 + first * (src->ldq / 16) : NULL,
                         .n_tok = n};
-    cpu_product_of(d, &w, n)(dst->x + first * dst->width, dst->width, &w, &x, begin, end);
+    const cpu_out y = {dst->x + first * dst->width, dst->width};
+    cpu_product_of(d, d->k, &w, n)(dst->x + first * dst->width, dst->width, &w, &x, begin, end);
+    if (d->check) cpu_check_rows(d, op, &w, &x, false, &y, begin, end);
 }
 
 void cpu_experts_rows(const dev_cpu *d, const dev_op *op, size_t begin, size_t end) {

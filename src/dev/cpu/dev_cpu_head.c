@@ -391,7 +391,7 @@ static float exact_row(const search *s, size_t r) {
     one.rows = 1;
     const kern_act x = {.x = s->h->row[s->row], .ldx = w->cols, .n_tok = 1};
     float y;
-    cpu_product_of(s->d, w, 1)(&y, 1, &one, &x, 0, 1);
+    cpu_product_of(s->d, s->d->k, w, 1)(&y, 1, &one, &x, 0, 1);
     return y;
 }
 

@@ -102,15 +102,11 @@ static size_t chunk_rows(const dev_cpu *d, const dev_op *op, bool apart) {
     return BASE_MAX((CPU_CHUNK_BYTES / row_bytes + 15) / 16 * 16, (size_t)16);
 }
 
-static bool is_product(const dev_op *op) {
-    return op->kind == DEV_MATMUL || op->kind == DEV_EXPERTS;
-}
-
 static void add_phase(dev_cpu *d, cpu_phase ph) {
     ph.apart = ph.main < ph.end && d->ops[ph.main].kind == DEV_EXPERTS;
     for (size_t i = ph.main + 1; i < ph.end; i++)
         if (d->ops[i].kind == DEV_GLU) ph.apart = true;
-    if (ph.main < ph.end && is_product(&d->ops[ph.main])) {
+    if (ph.main < ph.end && cpu_is_product(&d->ops[ph.main])) {
         ph.chunk = chunk_rows(d, &d->ops[ph.main], ph.apart);
         ph.set = d->n_products++ % 2;
     }
@@ -126,7 +122,7 @@ static size_t add_shared(dev_cpu *d, size_t begin, size_t main) {
                                                : main;
     if (own > begin) add_phase(d, (cpu_phase){.begin = begin, .main = own, .end = own});
     const dev_buf from = d->ops[own].src;
-    const size_t end = is_product(&d->ops[main]) ? own_behind(d, main, from) : main + 1;
+    const size_t end = cpu_is_product(&d->ops[main]) ? own_behind(d, main, from) : main + 1;
     add_phase(d, (cpu_phase){.begin = own, .main = main, .end = end});
     return end;
 }

@@ -20,6 +20,7 @@ typedef struct cpu_ctx {
     int thread;           /* this thread */
     int n_threads;        /* all of them */
     cpu_watch *watch;     /* of this thread; NULL: nobody asked where the time goes */
+    bool checked;         /* some products of the step are done twice */
 } cpu_ctx;
 
 /* The time since the last call was spent on op, or waiting behind it. */
@@ -48,8 +49,7 @@ static float *row_of(const cpu_buf *b, size_t row) { return b->x + row * b->widt
 
 /* ==== Products ================================================================================ */
 
-kern_mm_fn cpu_product_of(const dev_cpu *d, const kern_mat *w, size_t n_tok) {
-    const kern *k = d->k;
+kern_mm_fn cpu_product_of(const dev_cpu *d, const kern *k, const kern_mat *w, size_t n_tok) {
     switch (w->type) {
     case QUANT_F32:
         return k->mm_f32;
@@ -120,7 +120,9 @@ static void product_rows(const cpu_ctx *c, const dev_op *op, const kern_act *x, 
         const cpu_buf *dst = &d->bufs[op->dst[i]];
         size_t from = begin, to = end;
         if (!rows_of_mat(d, op, i, apart, &from, &to)) continue;
-        cpu_product_of(d, w, x->n_tok)(dst->x, dst->width, w, x, from, to);
+        cpu_product_of(d, d->k, w, x->n_tok)(dst->x, dst->width, w, x, from, to);
+        if (c->checked)
+            cpu_check_rows(d, op, w, x, !op->slots, &(cpu_out){dst->x, dst->width}, from, to);
         if (!scales_itself(w) && w->scale != 1.0f) scale_rows(dst, w, x->n_tok, from, to);
     }
     lap(c, op, false);
@@ -693,7 +695,7 @@ rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err) {
     dev_cpu *d = (dev_cpu *)base;
     (void)err;
     assert(step->n_rows <= d->shape.max_rows && step->n_picked <= d->shape.max_picked);
-    cpu_ctx ctx = {.d = d, .step = step};
+    cpu_ctx ctx = {.d = d, .step = step, .checked = d->check != NULL};
     /* A small step is faster alone than with the barriers between its ops: about 0.1 us each on a
      * quiet machine, many times that on a busy one. */
     if (d->op_bytes * step->n_rows < d->shape.solo_bytes)
