@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all bench bench-kernels fuzz soak format lint install packages clean help core configure
+.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint install packages clean help core configure
 
 program: core configure ## build the program: build/rotor (also plain `make`)
 	@$(NINJA) rotor
@@ -47,6 +47,10 @@ check-all: ## run what check leaves out: Clang, sanitizers, CPU masks, aarch64, 
 	$(BOOTSTRAP) all $(ALL_MAY_FAIL)
 	@$(MAKE) --no-print-directory configure
 	$(RUN) all
+
+proof: core configure ## measure what Rotor says of itself, into build/proof/index.html (some 15 minutes; PROOF="--quick")
+	@$(NINJA)
+	tools/proof.py $(PROOF)
 
 bench: program ## measure speed (BENCH="MODEL -p 512 -n 128")
 	build/rotor bench $(BENCH)

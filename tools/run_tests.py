@@ -555,6 +555,12 @@ def summary(rows):
     return 1 if total.failed or not total.passed else 0
 
 
+def write_rows(rows, path):
+    with open(path, "w") as f:
+        json.dump([{"suite": name, "passed": r.passed, "failed": r.failed, "skipped": r.skipped, "seconds": round(seconds, 1)}
+                   for name, r, seconds, _ in rows], f)
+
+
 def clean_environment():
     for name in [n for n in os.environ if re.match("ROTOR_(?!TEST_)", n)]:
         del os.environ[name]
@@ -569,13 +575,17 @@ def main():
     parser.add_argument("tier", choices=["check", "all", "soak", "fuzz"])
     parser.add_argument("--seconds", type=int, default=0, help="fuzz: time for each target")
     parser.add_argument("--executions", type=int, default=0, help="fuzz: runs of each target")
+    parser.add_argument("--json", metavar="FILE", help="also write the counts of each suite there")
     args = parser.parse_args()
     os.chdir(ROOT)
     clean_environment()
     tier = {"check": check_tier, "all": all_tier, "soak": soak_tier,
             "fuzz": lambda: fuzz_tier(args.seconds or (0 if args.executions else 60),
                                       args.executions)}[args.tier]()
-    return summary(run_tier(tier))
+    rows = run_tier(tier)
+    if args.json:
+        write_rows(rows, args.json)
+    return summary(rows)
 
 
 if __name__ == "__main__":
