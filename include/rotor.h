@@ -58,7 +58,9 @@ typedef enum rotor_pool {
                       */
     ROTOR_POOL_MEAN, /* the mean of all tokens */
     ROTOR_POOL_CLS,  /* the first token */
-    ROTOR_POOL_LAST  /* the last token */
+    ROTOR_POOL_LAST, /* the last token */
+    ROTOR_POOL_RANK /* a cross-encoder: pairs of texts become scores (rotor_rerank). Only told of an
+                       engine, not asked for */
 } rotor_pool;
 
 typedef struct rotor_engine_options {
@@ -167,7 +169,7 @@ typedef struct rotor_engine_info {
     const char *device_prompt; /* where prompts run: as device, or another */
     /* Of an engine opened to embed; else ROTOR_POOL_AUTO and 0. */
     rotor_pool pool;          /* in use */
-    uint32_t n_vector;        /* floats of a text's vector */
+    uint32_t n_vector;        /* floats of a text's vector; 1, a score, of a cross-encoder */
     uint64_t work_bytes;      /* buffers of a step and copies, about, as planned at opening */
     uint64_t available_bytes; /* memory there was for cache, work and mapped weights then */
     uint64_t on_demand;       /* 1: that is too little, and experts are read as they are needed */
@@ -252,6 +254,19 @@ enum {                          /* flags of rotor_embed */
  * On failure out is unspecified. One thread at a time per engine. */
 ROTOR_API rotor_status rotor_embed(rotor_engine *e, const rotor_embed_text *texts, size_t n,
                                    unsigned flags, float *out, rotor_error *err);
+
+/* How well each of n passages answers the query: scores[n] of the caller's, for an engine opened
+ * with `embed` whose pool is ROTOR_POOL_RANK, a cross-encoder. Higher is better; the scores are the
+ * model's own numbers (logits), without bounds, and only comparable among passages of one query.
+ * The model reads query and passage together, so that nothing can be computed ahead: a pair costs
+ * a pass over both. Texts get what the model wants around them; ids are taken as they are, query
+ * before passage. A passage that is too long is cut to the engine's n_ctx beside the whole query.
+ * Scores do not depend on which passages share a call. ROTOR_E_ARG: a text without tokens, an id
+ * outside the vocabulary; ROTOR_E_FULL: the query leaves no room for a passage; ROTOR_E_STATE:
+ * another kind of engine. On failure scores are unspecified. One thread at a time per engine. */
+ROTOR_API rotor_status rotor_rerank(rotor_engine *e, const rotor_embed_text *query,
+                                    const rotor_embed_text *passages, size_t n, float *scores,
+                                    rotor_error *err);
 
 /* ---- Session --------------------------------------------------------------------------------- */
 

@@ -200,6 +200,12 @@ typedef struct rotor_rag_query {
     bool plain;                /* the best passages as they are: repetitions stay, neighbours are
                                   not joined, a document may have them all */
     uint8_t zero[7];           /* 0 */
+    rotor_engine *reranker; /* a cross-encoder, opened with `embed`, which judges the best of what
+                               both legs found; used by this thread until the call returns. NULL:
+                               none */
+    uint32_t rerank_n;      /* so many of the best are judged; default 20, at most 200 */
+    uint32_t rerank_ms;     /* when that takes longer, or fails, the order stays as it was and a
+                               line is logged; default 3000, 0: no limit */
 } rotor_rag_query;
 ROTOR_API rotor_rag_query rotor_rag_query_default(void);
 
@@ -216,6 +222,10 @@ typedef struct rotor_rag_hit {
     float score;                 /* by which it was ordered */
     float bm25, cosine;          /* of the legs */
     uint32_t rank_lex, rank_vec; /* in the legs, from 1; 0: not among their first hundred */
+    float rerank;                /* of the reranker (rotor_rerank), which ordered it … */
+    float fused;                 /* … in the place of this score, of the legs … */
+    bool reranked;               /* … where it has judged it */
+    uint8_t zero[7];             /* 0 */
 } rotor_rag_hit;
 
 typedef struct rotor_rag_hits {
@@ -228,6 +238,9 @@ typedef struct rotor_rag_hits {
     bool relevant;       /* the best of it is likely to answer (docs/rag.md: the threshold) */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
     void *inside;                               /* the library's own */
+    uint64_t rerank_us;                         /* the reranker's time */
+    bool rerank_failed;                         /* it failed, or took too long */
+    uint8_t zero[7];                            /* 0 */
 } rotor_rag_hits;
 /* Words between spaces; "words in quotation marks": just these, in this order; - before a word or
  * quotation: not this one. opt may be NULL. */
@@ -273,6 +286,9 @@ typedef struct rotor_rag_ask_options {
     const char *const *earlier;  /* [n_earlier] what the user asked before, oldest first: a question
                                     that follows up is searched for with the newest of them, too */
     size_t n_earlier;            /* how many */
+    const char *rewritten;       /* the question as it stands alone (rotor_rag_rewritten): searched
+                                    for besides the question, in place of the earlier ones. NULL: it
+                                    is not known */
 } rotor_rag_ask_options;
 ROTOR_API rotor_rag_ask_options rotor_rag_ask_options_default(void);
 
@@ -294,6 +310,10 @@ typedef struct rotor_rag_context {
     uint32_t n_tok;                     /* of the sources */
     uint64_t search_us;                 /* what it took */
     void *inside;                       /* the library's own */
+    const char *query;  /* the question as it was rewritten, or as it was; owned by the result */
+    bool rewritten;     /* the former, and both have been searched for */
+    bool rerank_failed; /* as in rotor_rag_hits */
+    uint8_t zero[6];    /* 0 */
 } rotor_rag_context;
 /* Searches and lays out what a model is asked. Texts of documents are quoted in the user's turn,
  * where no tokenizer call of this library makes control tokens of them. ROTOR_E_FULL: the question

@@ -64,6 +64,18 @@ def _ptr(a, kind=ctypes.c_uint32):
     return a.ctypes.data_as(ctypes.POINTER(kind))
 
 
+def _embed_texts(texts):
+    """Texts and lists of ids as the array the library reads, and what that points to."""
+    given = [t.encode("utf-8", "surrogateescape") if isinstance(t, str) else t if isinstance(t, bytes) else _ids(t) for t in texts]
+    array = (c.EmbedText * max(1, len(given)))()
+    for entry, t in zip(array, given):
+        if isinstance(t, bytes):
+            entry.text, entry.n_bytes = t, len(t)
+        else:
+            entry.ids, entry.n_ids = _ptr(t), len(t)
+    return array, given
+
+
 def _choice(table, name, what):
     if name not in table:
         raise Error(c.STATUS["E_ARG"], "%s is %r, expected one of %s" % (what, name, ", ".join(table)))
@@ -492,14 +504,7 @@ class Engine:
         too long. Many texts in a call are faster than many calls."""
         native = self._need()
         one = isinstance(texts, (str, bytes))
-        given = [t.encode("utf-8", "surrogateescape") if isinstance(t, str) else t if isinstance(t, bytes) else _ids(t)
-                 for t in ([texts] if one else texts)]
-        array = (c.EmbedText * max(1, len(given)))()
-        for entry, t in zip(array, given):
-            if isinstance(t, bytes):
-                entry.text, entry.n_bytes = t, len(t)
-            else:
-                entry.ids, entry.n_ids = _ptr(t), len(t)
+        array, given = _embed_texts([texts] if one else texts)
         out = np.empty((len(given), self.info.n_vector), np.float32)
         flags = (0 if normalize else c.EMBED_RAW) | (c.EMBED_TRUNCATE if truncate else 0)
         err = c.CError()
@@ -507,6 +512,18 @@ class Engine:
             with native.call():
                 _check(lib.rotor_embed(native.ptr, array, len(given), flags, _ptr(out, ctypes.c_float), byref(err)), err)
         return out[0] if one else out
+
+    def rerank(self, query, passages):
+        """Scores of passages as answers to a query, an array float32 [passages], higher is better; of
+        a cross-encoder, opened with embed=True (info.pool 4). Texts are str, bytes or lists of
+        ids as they are. A passage that is too long is cut beside the whole query."""
+        native, err = self._need(), c.CError()
+        (asked, _), (array, given) = _embed_texts([query]), _embed_texts(passages)
+        out = np.empty(len(given), np.float32)
+        if len(given):
+            with native.call():
+                _check(lib.rotor_rerank(native.ptr, asked, array, len(given), _ptr(out, ctypes.c_float), byref(err)), err)
+        return out
 
     def eval_together(self, sessions, ids):
         """Appends ids[i] to sessions[i], in one step that reads the weights once; what follows each,

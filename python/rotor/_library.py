@@ -25,7 +25,7 @@ EFFORT = {"default": 0, "low": 1, "medium": 2, "high": 3}
 PARTS = ("reasoning", "preamble", "answer", "call")
 YARN = {"auto": 0, "exact": 1, "rounded": 2}
 I2S = {"auto": 0, "x86": 1, "arm": 2, "4row": 3}
-POOL = {"auto": 0, "mean": 1, "cls": 2, "last": 3}
+POOL = {"auto": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 FINISH = ("end", "stop", "length", "full", "cancel")
 FULL = {"stop": 0, "shift": 1}
 GRAMMAR = {"gbnf": 0, "json_schema": 1, "json_object": 2}
@@ -188,6 +188,7 @@ FUNCTIONS = {
     "rotor_chat_stop": (c_char_p, [c_void_p, c_size_t]),
     "rotor_chat_template_name": (c_char_p, [c_size_t]),
     "rotor_embed": (c_int, [c_void_p, POINTER(EmbedText), c_size_t, c_uint, POINTER(c_float), ERR]),
+    "rotor_rerank": (c_int, [c_void_p, POINTER(EmbedText), POINTER(EmbedText), c_size_t, POINTER(c_float), ERR]),
     "rotor_chat_has_parts": (c_bool, [c_void_p]),
     "rotor_chat_calls": (c_char_p, [c_void_p]),
     "rotor_call_options_default": (CallOptions, []),

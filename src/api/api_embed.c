@@ -10,15 +10,27 @@
 /* ==== How the engine is opened ================================================================ */
 
 static const char *pool_name(model_pool p) {
-    return p == MODEL_POOL_MEAN  ? "the mean of all tokens"
-           : p == MODEL_POOL_CLS ? "the first token"
-                                 : "the last token";
+    return p == MODEL_POOL_MEAN   ? "the mean of all tokens"
+           : p == MODEL_POOL_CLS  ? "the first token"
+           : p == MODEL_POOL_RANK ? "a cross-encoder's score of two texts"
+                                  : "the last token";
 }
 
 const char *api_pool_line(const rotor_engine *e) { return pool_name(e->pool_in_use); }
 
 rotor_status api_check_use(const rotor_engine *e, rotor_error *err) {
+    const bool ranks = e->m->hp.pool == MODEL_POOL_RANK;
+    if (ranks && e->opt.embed && e->opt.pool)
+        return base_fail(err, ROTOR_E_ARG,
+                         "%s is a cross-encoder: it scores pairs of texts, and no other pooling "
+                         "can be asked of it",
+                         e->m->name);
     if (e->opt.embed || !e->m->hp.both_ways) return ROTOR_OK;
+    if (ranks)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "%s (%s) is a cross-encoder: it scores passages, it does not write any; "
+                         "try: rotor rag search STORE \"question\" --rerank MODEL",
+                         e->m->name, e->m->arch);
     return base_fail(err, ROTOR_E_UNSUPPORTED,
                      "%s (%s) makes vectors of texts, it does not write any; "
                      "try: rotor embed MODEL TEXT",
@@ -175,6 +187,10 @@ rotor_status rotor_embed(rotor_engine *e, const rotor_embed_text *texts, size_t 
     if (!e->opt.embed)
         return base_fail(err, ROTOR_E_STATE,
                          "rotor_embed: the engine was opened to write text; open one with embed");
+    if (e->pool_in_use == MODEL_POOL_RANK)
+        return base_fail(err, ROTOR_E_STATE,
+                         "%s is a cross-encoder: it scores pairs of texts and makes no vectors",
+                         e->m->name);
     if (e->m->file) ROTOR_TRY(file_unchanged(e->m->file, err));
     batch b = {.e = e, .flags = flags, .err = err};
     const size_t width = model_vector_width(e->m);

@@ -227,7 +227,9 @@ static void log_start(const rotor_engine *e) {
     base_log_printf(&e->log, BASE_LOG_INFO, "processor: %d thread%s, %s, head %s",
                     par_n_threads(e->pool), par_n_threads(e->pool) == 1 ? "" : "s",
                     cpu_level_name(e->cpu), run_head_name(e->run));
-    if (e->opt.embed)
+    if (e->pool_in_use == MODEL_POOL_RANK)
+        base_log_printf(&e->log, BASE_LOG_INFO, "%s", api_pool_line(e));
+    else if (e->opt.embed)
         base_log_printf(&e->log, BASE_LOG_INFO, "vectors of %zu floats, %s",
                         model_vector_width(e->m), api_pool_line(e));
     else if (e->tmpl || e->harmony.v)

@@ -15,7 +15,8 @@ rotor_rag_add_options rotor_rag_add_options_default(void) {
     return (rotor_rag_add_options){.size = sizeof(rotor_rag_add_options)};
 }
 rotor_rag_query rotor_rag_query_default(void) {
-    return (rotor_rag_query){.size = sizeof(rotor_rag_query), .k = 8};
+    return (rotor_rag_query){
+        .size = sizeof(rotor_rag_query), .k = 8, .rerank_n = 20, .rerank_ms = 3000};
 }
 
 /* ==== Vectors ================================================================================= */
@@ -65,6 +66,11 @@ static rotor_status take_embedder(rotor_rag *r, rotor_engine *e, const char *pat
         return base_fail(err, ROTOR_E_STATE,
                          "the embedder was opened to write text; open one with "
                          "embed");
+    if (e->pool_in_use == MODEL_POOL_RANK)
+        return base_fail(err, ROTOR_E_STATE,
+                         "%s is a cross-encoder, which makes no vectors: it is for "
+                         "rotor_rag_query.reranker",
+                         e->m->name);
     r->name = base_strdup(e->m->name);
     r->path = base_strdup(path ? path : e->m->name);
     if (!r->name || !r->path) return base_fail_nomem(err, "opening a store");
@@ -355,7 +361,10 @@ void api_give_hit(rotor_rag_hit *to, const rag_hit *h, rotor_rag *const *stores)
                           .bm25 = h->bm25,
                           .cosine = h->cosine,
                           .rank_lex = h->rank_lex,
-                          .rank_vec = h->rank_vec};
+                          .rank_vec = h->rank_vec,
+                          .rerank = h->rerank,
+                          .fused = h->fused,
+                          .reranked = h->reranked};
 }
 
 static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_rag *const *stores,
@@ -371,6 +380,8 @@ static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_rag *const
                             .lex_us = h->lex_us,
                             .vec_us = h->vec_us,
                             .fuse_us = h->fuse_us,
+                            .rerank_us = h->rerank_us,
+                            .rerank_failed = h->rerank_failed,
                             .inside = base_alloc(sizeof *h)};
     if (!out->hits || !out->inside) {
         base_free(out->hits);
@@ -383,15 +394,41 @@ static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_rag *const
     return ROTOR_OK;
 }
 
+static rotor_status score(void *user, base_str query, const base_str *texts, size_t n,
+                          float *scores, rotor_error *err) {
+    const rotor_embed_text asked = {.text = query.p, .n_bytes = query.n};
+    rotor_embed_text *list = base_alloc_array(n, sizeof *list);
+    if (!list) return base_fail_nomem(err, "reranking");
+    for (size_t i = 0; i < n; i++)
+        list[i] = (rotor_embed_text){.text = texts[i].p, .n_bytes = texts[i].n};
+    const rotor_status st = rotor_rerank(user, &asked, list, n, scores, err);
+    base_free(list);
+    return st;
+}
+
 rotor_status api_take_query(rag_query *q, const rotor_rag_query *user, rotor_error *err) {
     rotor_rag_query opt = rotor_rag_query_default();
     ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_query", err));
+    if (opt.rerank_n > RAG_MAX_RERANK)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_query: rerank_n is %u, expected at most %d",
+                         opt.rerank_n, RAG_MAX_RERANK);
+    if (opt.reranker && opt.reranker->pool_in_use != MODEL_POOL_RANK)
+        return base_fail(err, ROTOR_E_ARG,
+                         "rotor_rag_query: %s cannot rerank: it is no cross-encoder, opened with "
+                         "embed",
+                         opt.reranker->m->name);
     *q = (rag_query){.mode = (rag_mode)opt.mode,
                      .fusion = (rag_fusion)opt.fusion,
                      .k = opt.k,
                      .filter = opt.filter,
                      .n_filter = opt.n_filter,
                      .plain = opt.plain};
+    if (opt.reranker)
+        q->reranker = (rag_reranker){.name = opt.reranker->m->name,
+                                     .most = opt.rerank_n,
+                                     .limit_us = 1000 * (uint64_t)opt.rerank_ms,
+                                     .score = score,
+                                     .user = opt.reranker};
     return ROTOR_OK;
 }
 

@@ -69,6 +69,9 @@ static rotor_status give_context(rotor_rag_context *out, rag_context *c, rotor_r
                                .match = c->match,
                                .n_tok = (uint32_t)c->n_tok,
                                .search_us = c->search_us,
+                               .query = c->query,
+                               .rewritten = c->rewritten,
+                               .rerank_failed = c->rerank_failed,
                                .inside = base_alloc(sizeof *c)};
     if (!out->sources || !out->inside) {
         base_free(out->sources);
@@ -100,6 +103,7 @@ rotor_status rotor_rag_gather_all(rotor_rag *const *stores, size_t n, const char
     a.max_sources = opt.max_sources ? opt.max_sources : SOURCES;
     a.earlier = opt.earlier;
     a.n_earlier = opt.n_earlier;
+    if (opt.rewritten) a.rewritten = base_str_of(opt.rewritten);
     a.count = opt.writer ? count : NULL;
     a.user = (void *)(uintptr_t)opt.writer;
     ROTOR_TRY(rag_gather(list, n, base_str_of(question), &a, &c, err));

@@ -54,14 +54,18 @@ static json_t *place_json(const rotor_rag_hit *h) {
 }
 
 static json_t *hit_json(const rotor_rag_hit *h, size_t i) {
-    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:[I,I],s:[I,I],s:[I,I],s:f,s:f,s:f,s:o}",
-                     "number", (json_int_t)i + 1, "store", str(h->store), "place", place_json(h),
-                     "uri", uri_json(h), "path", str(h->path), "id", str(h->id), "title",
-                     str(h->title), "heading", str(h->heading), "lines", (json_int_t)h->line,
-                     (json_int_t)h->last_line, "pages", (json_int_t)h->page,
-                     (json_int_t)h->last_page, "bytes", (json_int_t)h->begin, (json_int_t)h->end,
-                     "score", (double)h->score, "bm25", (double)h->bm25, "cosine",
-                     (double)h->cosine, "text", str(h->text));
+    json_t *o =
+        json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:[I,I],s:[I,I],s:[I,I],s:f,s:f,s:f,s:o}",
+                  "number", (json_int_t)i + 1, "store", str(h->store), "place", place_json(h),
+                  "uri", uri_json(h), "path", str(h->path), "id", str(h->id), "title",
+                  str(h->title), "heading", str(h->heading), "lines", (json_int_t)h->line,
+                  (json_int_t)h->last_line, "pages", (json_int_t)h->page, (json_int_t)h->last_page,
+                  "bytes", (json_int_t)h->begin, (json_int_t)h->end, "score", (double)h->score,
+                  "bm25", (double)h->bm25, "cosine", (double)h->cosine, "text", str(h->text));
+    if (!h->reranked) return o;
+    json_object_set_new(o, "rerank", json_real((double)h->rerank));
+    json_object_set_new(o, "fused", json_real((double)h->fused));
+    return o;
 }
 
 static json_t *citation_json(const rotor_rag_checked *k, size_t i) {
@@ -99,7 +103,10 @@ rotor_status rotor_rag_describe(const rotor_rag_context *c, const rotor_rag_chec
                           (double)c->coverage, "match", (double)c->match, "source_tokens",
                           (json_int_t)c->n_tok);
     json_t *sources = json_array(), *degraded = json_array();
+    json_object_set_new(o, "query", c->query ? str(c->query) : json_null());
+    json_object_set_new(o, "rewritten", json_boolean(c->rewritten));
     if (c->lexical_only) json_array_append_new(degraded, json_string("vector"));
+    if (c->rerank_failed) json_array_append_new(degraded, json_string("rerank"));
     for (size_t i = 0; i < c->n; i++) {
         json_t *one = hit_json(&c->sources[i].hit, i);
         json_object_set_new(one, "suspicious", json_boolean(c->sources[i].suspicious));

@@ -13,7 +13,8 @@ rotor_rag_add_options rotor_rag_add_options_default(void) {
     return (rotor_rag_add_options){.size = sizeof(rotor_rag_add_options)};
 }
 rotor_rag_query rotor_rag_query_default(void) {
-    return (rotor_rag_query){.size = sizeof(rotor_rag_query), .k = 8};
+    return (rotor_rag_query){
+        .size = sizeof(rotor_rag_query), .k = 8, .rerank_n = 20, .rerank_ms = 3000};
 }
 
 static rotor_status off(rotor_error *err) {

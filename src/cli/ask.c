@@ -64,9 +64,9 @@ static rotor_status check_legs(const asking *k, rotor_error *err) {
 static rotor_status find(asking *k, rotor_error *err) {
     const cli_store_how how = {.model = cli_store_query(k->a).mode != ROTOR_RAG_LEXICAL,
                                .writer = k->e};
-    const rotor_rag_query q = cli_store_query(k->a);
     rotor_rag_ask_options o = rotor_rag_ask_options_default();
     ROTOR_TRY(cli_stores_open(&k->stores, k->a, cli_word(k->a, 1), &how, err));
+    const rotor_rag_query q = cli_stores_query(&k->stores);
     o.budget_tok = (uint32_t)cli_int(k->a, OPT_BUDGET);
     o.answer_tok = (uint32_t)cli_int(k->a, OPT_N_PREDICT);
     o.writer = k->e;

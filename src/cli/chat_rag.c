@@ -29,7 +29,7 @@ static const char **earlier_questions(const chat_talk *t, size_t *n) {
 
 static rotor_status gather(chat_talk *t, size_t n_tok, rotor_error *err) {
     rotor_rag_ask_options o = rotor_rag_ask_options_default();
-    const rotor_rag_query q = cli_store_query(&t->a);
+    const rotor_rag_query q = cli_stores_query(&t->stores);
     const char **earlier = earlier_questions(t, &o.n_earlier);
     if (!earlier) return base_fail_nomem(err, "searching");
     o.budget_tok = (uint32_t)cli_int(&t->a, OPT_BUDGET);

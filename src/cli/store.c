@@ -48,9 +48,20 @@ static bool is_same(const cli_model *a, const cli_model *b) {
 }
 
 /* --ctx, --layers and --lora are about the model that writes. */
+static rotor_engine_options beside_writer(const cli_args *a, const cli_store_how *how) {
+    rotor_engine_options opt = cli_engine_options(a);
+    opt.embed = true;
+    opt.log = log_trouble;
+    opt.ctx = UINT32_MAX;
+    opt.max_layers = 0;
+    opt.lora = NULL;
+    opt.threads_of = how->writer;
+    if (how->one_thread) opt.threads = 1;
+    return opt;
+}
+
 static rotor_status open_model(cli_store *s, const char *word, const cli_store_how *how,
                                rotor_error *err) {
-    rotor_engine_options opt = cli_engine_options(s->a);
     ROTOR_TRY(cli_model_find(&s->model, word, err));
     for (size_t i = 0; i < how->n_others; i++) {
         const cli_store *other = &how->others[i];
@@ -59,14 +70,22 @@ static rotor_status open_model(cli_store *s, const char *word, const cli_store_h
         s->borrowed = true;
         return ROTOR_OK;
     }
-    opt.embed = true;
-    opt.log = log_trouble;
-    opt.ctx = UINT32_MAX;
-    opt.max_layers = 0;
-    opt.lora = NULL;
-    opt.threads_of = how->writer;
-    if (how->one_thread) opt.threads = 1;
-    return cli_engine_open(&s->e, s->a, &s->model, opt, err);
+    return cli_engine_open(&s->e, s->a, &s->model, beside_writer(s->a, how), err);
+}
+
+rotor_status cli_judge_open(rotor_engine **out, const cli_args *a, cli_model *m,
+                            const cli_store_how *how, rotor_error *err) {
+    const char *word = cli_text(a, OPT_RERANK);
+    rotor_engine_info info = {.size = sizeof info};
+    if (!word) return ROTOR_OK;
+    ROTOR_TRY(cli_model_find(m, word, err));
+    ROTOR_TRY(cli_engine_open(out, a, m, beside_writer(a, how), err));
+    ROTOR_TRY(rotor_engine_get_info(*out, &info));
+    if (info.pool == ROTOR_POOL_RANK) return ROTOR_OK;
+    return base_fail(err, ROTOR_E_ARG,
+                     "--rerank %s: it makes vectors and judges nothing; a cross-encoder is wanted "
+                     "(docs/embeddings.md)",
+                     word);
 }
 
 /* Which model makes vectors: the one asked for, else the one the store was filled with. */
@@ -143,6 +162,9 @@ rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how 
 
 void cli_stores_close(cli_stores *s) {
     while (s->n) cli_store_close(&s->list[--s->n]); /* who borrows a model goes first */
+    rotor_engine_close(&s->judge);
+    cli_model_free(&s->judge_model);
+    s->judge_model = (cli_model){0};
 }
 
 static rotor_status open_next(cli_stores *s, const cli_args *a, const char *word, cli_store_how how,
@@ -170,6 +192,7 @@ static bool is_store(const char *word) {
 
 rotor_status cli_stores_open(cli_stores *s, const cli_args *a, const char *words,
                              const cli_store_how *how, rotor_error *err) {
+    ROTOR_TRY(cli_judge_open(&s->judge, a, &s->judge_model, how, err));
     if (!strchr(words, ',') || is_store(words)) return open_next(s, a, words, *how, err);
     for (const char *at = words;; at++) {
         const size_t n = strcspn(at, ",");
@@ -194,6 +217,14 @@ rotor_rag_query cli_store_query(const cli_args *a) {
     q.filter = a->many[OPT_FILTER];
     q.n_filter = a->n_many[OPT_FILTER];
     q.plain = cli_on(a, OPT_PLAIN);
+    q.rerank_n = (uint32_t)cli_int(a, OPT_RERANK_N);
+    q.rerank_ms = (uint32_t)cli_int(a, OPT_RERANK_MS);
+    return q;
+}
+
+rotor_rag_query cli_stores_query(const cli_stores *s) {
+    rotor_rag_query q = cli_store_query(s->list[0].a);
+    q.reranker = s->judge;
     return q;
 }
 

@@ -39,6 +39,8 @@ typedef struct cli_stores {
     cli_store list[ROTOR_RAG_STORES]; /* [n] owned */
     rotor_rag *r[ROTOR_RAG_STORES];   /* [n] of these */
     size_t n;                         /* how many */
+    cli_model judge_model;            /* of --rerank */
+    rotor_engine *judge;              /* it, owned; NULL: none is wanted */
 } cli_stores;
 /* words: STORE[,STORE…]; what is a store as it stands is one, commas and all. Closed also after a
  * failure. */
@@ -46,8 +48,14 @@ rotor_status cli_stores_open(cli_stores *s, const cli_args *a, const char *words
                              const cli_store_how *how, rotor_error *err);
 void cli_stores_close(cli_stores *s);
 
-/* Legs, fusion, filters and number of hits as the options say. */
+/* Legs, fusion, filters, number of hits and limits of a reranker as the options say. */
 rotor_rag_query cli_store_query(const cli_args *a);
+/* The same with the stores' own reranker. */
+rotor_rag_query cli_stores_query(const cli_stores *s);
+/* Opens the cross-encoder of --rerank, which the caller closes; without that, nothing. m is freed
+ * by the caller, also after a failure. */
+rotor_status cli_judge_open(rotor_engine **out, const cli_args *a, cli_model *m,
+                            const cli_store_how *how, rotor_error *err);
 
 /* "notes/deck.md:5-7", "paper.pdf page 3", "corpus.jsonl 17" behind what is in out; of several
  * stores, which one before it: "papers: paper.pdf page 3". */

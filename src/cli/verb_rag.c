@@ -368,21 +368,28 @@ static void print_hit(const cli_args *a, size_t i, const rotor_rag_hit *h, bool 
     cli_outf("%zu. %s  %.3f\n", i + 1, place.data ? place.data : "", (double)h->score);
     base_buf_free(&place);
     if (cli_on(a, OPT_EXPLAIN))
-        cli_outf("   bm25 %.3f (rank %u), cosine %.3f (rank %u)\n", (double)h->bm25, h->rank_lex,
+        cli_outf("   bm25 %.3f (rank %u), cosine %.3f (rank %u)", (double)h->bm25, h->rank_lex,
                  (double)h->cosine, h->rank_vec);
+    if (cli_on(a, OPT_EXPLAIN) && h->reranked)
+        cli_outf(", fused %.3f, reranked %.4f", (double)h->fused, (double)h->rerank);
+    if (cli_on(a, OPT_EXPLAIN)) cli_outf("\n");
     print_text(h);
 }
 
 static int print_hit_json(const cli_args *a, size_t i, const rotor_rag_hit *h) {
-    return cli_json_line(
-        a, json_pack("{s:I,s:o,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:o,s:o,s:[i,i],s:[i,i],s:[I,I],s:o}",
-                     "rank", (json_int_t)i + 1, "store", text_of(h->store), "score",
-                     (double)h->score, "bm25", (double)h->bm25, "cosine", (double)h->cosine,
-                     "rank_lexical", (int)h->rank_lex, "rank_vector", (int)h->rank_vec, "path",
-                     text_of(h->path), "id", text_of(h->id), "title", text_of(h->title), "heading",
-                     text_of(h->heading), "lines", (int)h->line, (int)h->last_line, "pages",
-                     (int)h->page, (int)h->last_page, "bytes", (json_int_t)h->begin,
-                     (json_int_t)h->end, "text", text_of(h->text)));
+    json_t *o = json_pack(
+        "{s:I,s:o,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:o,s:o,s:[i,i],s:[i,i],s:[I,I],s:o}", "rank",
+        (json_int_t)i + 1, "store", text_of(h->store), "score", (double)h->score, "bm25",
+        (double)h->bm25, "cosine", (double)h->cosine, "rank_lexical", (int)h->rank_lex,
+        "rank_vector", (int)h->rank_vec, "path", text_of(h->path), "id", text_of(h->id), "title",
+        text_of(h->title), "heading", text_of(h->heading), "lines", (int)h->line, (int)h->last_line,
+        "pages", (int)h->page, (int)h->last_page, "bytes", (json_int_t)h->begin, (json_int_t)h->end,
+        "text", text_of(h->text));
+    if (o && h->reranked) {
+        json_object_set_new(o, "fused", json_real((double)h->fused));
+        json_object_set_new(o, "rerank", json_real((double)h->rerank));
+    }
+    return cli_json_line(a, o);
 }
 
 static int print_hits(const job *j, const rotor_rag_hits *h, bool several) {
@@ -398,11 +405,11 @@ static int print_hits(const job *j, const rotor_rag_hits *h, bool several) {
     if (cli_on(j->a, OPT_EXPLAIN))
         cli_log(j->a, BASE_LOG_INFO,
                 "best cosine %.3f, words covered %.2f, match %.2f: %s; embedding %.2f ms, words "
-                "%.2f, vectors %.2f, fusion %.2f",
+                "%.2f, vectors %.2f, fusion %.2f, reranking %.2f",
                 (double)h->best_cosine, (double)h->coverage, (double)h->match,
                 h->relevant ? "likely an answer" : "not in the documents",
                 (double)h->embed_us / 1e3, (double)h->lex_us / 1e3, (double)h->vec_us / 1e3,
-                (double)h->fuse_us / 1e3);
+                (double)h->fuse_us / 1e3, (double)h->rerank_us / 1e3);
     if (status == CLI_DONE && !h->n) return cli_fail_text(j->a, "nothing found");
     return status;
 }
@@ -411,11 +418,14 @@ static int rag_search(job *j) {
     rotor_error err = {0};
     rotor_rag_hits hits;
     cli_stores s = {.n = 0};
-    const rotor_rag_query q = cli_store_query(j->a);
+    rotor_rag_query q = cli_store_query(j->a);
     const cli_store_how how = {.model = q.mode != ROTOR_RAG_LEXICAL};
     if (j->a->n_words != 3) return cli_usage(j->a, "rotor rag search STORE[,STORE…] \"question\"");
     rotor_status st = cli_stores_open(&s, j->a, cli_word(j->a, 1), &how, &err);
-    if (st == ROTOR_OK) st = rotor_rag_search_all(s.r, s.n, cli_word(j->a, 2), &q, &hits, &err);
+    if (st == ROTOR_OK) {
+        q = cli_stores_query(&s);
+        st = rotor_rag_search_all(s.r, s.n, cli_word(j->a, 2), &q, &hits, &err);
+    }
     const int status = st == ROTOR_OK ? print_hits(j, &hits, s.n > 1) : cli_status(j->a, st, &err);
     if (st == ROTOR_OK) rotor_rag_hits_free(&hits);
     cli_stores_close(&s);

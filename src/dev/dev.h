@@ -30,7 +30,8 @@ typedef enum dev_kind {
     DEV_EMBED,     /* dst = table w0 at each row's token */
     DEV_RMSNORM,   /* dst = rmsnorm(src) * vec; n_heads > 0: each head of d_head by itself; centred:
                       of src less its mean, which is LayerNorm without its bias */
-    DEV_BIAS,      /* dst += vec; by_pos: += the row of vec[, width] at the token's position */
+    DEV_BIAS,      /* dst += vec; by_pos: += the row of vec[, width] at the token's position;
+                      by_type: that of its type */
     DEV_QUANT_I8,  /* quantises src for ternary products, one scale a row; kept with src */
     DEV_QUANT_Q8,  /* quantises src for block products, one scale per 32; kept with src */
     DEV_MATMUL,    /* dst[i] = w[i] x src, i < n_mats */
@@ -61,6 +62,7 @@ typedef struct dev_op {
     bool slots;        /* acts on slot rows */
     bool centred;      /* DEV_RMSNORM: LayerNorm */
     bool by_pos;       /* DEV_BIAS: a row of vec for each position; not for picked rows */
+    bool by_type;      /* likewise for each type of token */
     bool of_all;       /* DEV_ROUTE: weights are shares of the softmax over all experts */
     bool int8;         /* DEV_GATHER: the int8 form is moved, not the floats */
     uint8_t n_mats;    /* DEV_MATMUL, DEV_EXPERTS: 1-3 products of one input in one hand-over */
@@ -125,6 +127,7 @@ typedef struct dev_step {
     const uint32_t *const *ring;  /* [n_rows] the same for the layers with pages of their own */
     const uint32_t *len;          /* [n_rows] length of its sequence, for ops that are both_ways;
                                      NULL: there are none */
+    const uint32_t *type;         /* [n_rows] type of each token, for ops that are by_type */
     uint32_t n_picked;            /* rows with logits */
     const uint32_t *picked;       /* [n_picked] row indices, ascending */
     uint32_t n_best;              /* the best so many of each are looked for (dev_top), at most

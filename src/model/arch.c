@@ -292,11 +292,12 @@ static rotor_status gguf_embedding(const model_loader *ld, model_hparams *hp) {
     uint32_t pool = MODEL_POOL_UNSAID;
     bool is_causal = !ld->arch->both_ways;
     ROTOR_TRY(get_u32(ld, "pooling_type", false, &pool));
-    if (pool > MODEL_POOL_LAST)
+    const bool ranks = pool == MODEL_POOL_RANK;
+    if (pool > MODEL_POOL_RANK || (ranks && !(ld->arch->encoder && ld->arch->positions)))
         return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
-                         "%s: metadata key %s.pooling_type is %u%s; 1 (mean), 2 (first token) and "
-                         "3 (last token) are supported",
-                         file_path(ld->f), ld->arch->name, pool, pool == 4 ? ", a reranker" : "");
+                         "%s: metadata key %s.pooling_type is %u%s; 1 (mean), 2 (first token), "
+                         "3 (last token) and, of architecture bert, 4 (a reranker) are supported",
+                         file_path(ld->f), ld->arch->name, pool, ranks ? ", a reranker" : "");
     if (causal && !file_kv_bool(causal, 0, &is_causal))
         return base_fail(ld->err, ROTOR_E_FORMAT,
                          "%s: metadata key %s.attention.causal is not true or false",

@@ -102,9 +102,10 @@ static const file_tensor *find(const model_loader *ld, const role *r, uint32_t l
     if (!pattern_of(ld, r)) return NULL;
     spell(name, pattern_of(ld, r), layer, tail);
     const file_tensor *t = model_find(ld, name);
-    if (model_turned(ld) && !t) {
+    const char *front = model_turned(ld) ? MODEL_ROOT : ld->front;
+    if (front && !t) {
         char whole[200];
-        snprintf(whole, sizeof whole, MODEL_ROOT "%s", name);
+        snprintf(whole, sizeof whole, "%s%s", front, name);
         return model_find(ld, whole);
     }
     if (t || !r->other) return t;

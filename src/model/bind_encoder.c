@@ -3,8 +3,9 @@
  * Binding of encoders of the BERT kind: norms with biases that stand behind the sums, rows for the
  * type of a token, learned positions or rotation. Attention's parts may be one tensor (nomic).
  *
- * Folders differ in names more than files do, so each family has its own. What a pass over one text
- * does not need (pooler, the head of a masked language model) is not looked for.
+ * Folders differ in names more than files do, so each family has its own; below a head of any kind
+ * BERT's have "bert." in front. What a pass over one text does not need (pooler, the head of a
+ * masked language model) is not looked for. The two layers of a cross-encoder are pooling.c's.
  */
 #include "model/model_internal.h"
 
@@ -15,8 +16,9 @@ typedef struct encoder_names {
     model_role gate, up, down, ffn_norm;          /* feed-forward */
 } encoder_names;
 
-#define EL "encoder.layer.%u."
-#define ES "encoder.layers.%u."
+#define BERT "bert." /* before the names, in folders with a head */
+#define EL   "encoder.layer.%u."
+#define ES   "encoder.layers.%u."
 static const encoder_names bert = {
     .embd = {.gguf = "token_embd", .hf = "embeddings.word_embeddings"},
     .types = {.gguf = "token_types", .hf = "embeddings.token_type_embeddings"},
@@ -105,7 +107,7 @@ rotor_status model_bind_encoder_layer(model_loader *ld, uint32_t l) {
 
 /* ==== In front of the layers ================================================================== */
 
-/* All tokens of a text are of the first type. */
+/* All tokens of a text are of the first type, those of the second text of a pair of the second. */
 static rotor_status types(model_loader *ld, const model_role *r) {
     const file_tensor *t = model_role_find(ld, r, 0, ".weight");
     const size_t d = ld->m->hp.n_embd;
@@ -113,6 +115,7 @@ static rotor_status types(model_loader *ld, const model_role *r) {
     if (t->rows < 1 || t->rows > 64)
         return base_fail(ld->err, ROTOR_E_FORMAT, "%s: tensor %.*s has %llu rows, expected 1 to 64",
                          file_path(ld->f), (int)t->name.n, t->name.p, (unsigned long long)t->rows);
+    ld->m->n_types = (uint32_t)t->rows;
     return model_vectors(ld, t, (size_t)t->rows, d, &ld->m->type_embd);
 }
 
@@ -145,6 +148,9 @@ rotor_status model_bind_encoder(model_loader *ld) {
     model *m = ld->m;
     const file_tensor *t;
     ROTOR_TRY(check_heads(ld));
+    if (ld->hf && ld->arch->positions &&
+        file_tensor_find(ld->f, BERT "embeddings.word_embeddings.weight"))
+        ld->front = BERT;
     ROTOR_TRY(model_role_need(ld, &n->embd, 0, ".weight", &t));
     ROTOR_TRY(model_table(ld, t, m->hp.n_embd, &m->embd));
     if (m->embd.rows < 1 || m->embd.rows > 1u << 24)

@@ -20,9 +20,10 @@ static uint32_t layer_of(const model_loader *ld, base_str name) {
                          : !ld->arch->encoder  ? ld->bare ? "layers." : "model.layers."
                          : ld->arch->positions ? "encoder.layer."
                                                : "encoder.layers.";
-    const size_t n = strlen(prefix), root = strlen(MODEL_ROOT);
+    const char *front = model_turned(ld) ? MODEL_ROOT : ld->front ? ld->front : "";
+    const size_t n = strlen(prefix), root = strlen(front);
     uint32_t layer = 0;
-    if (model_turned(ld) && name.n > root && memcmp(name.p, MODEL_ROOT, root) == 0)
+    if (name.n > root && memcmp(name.p, front, root) == 0)
         name = (base_str){name.p + root, name.n - root};
     if (name.n <= n || memcmp(name.p, prefix, n) != 0) return UINT32_MAX;
     for (size_t i = n; i < name.n && name.p[i] >= '0' && name.p[i] <= '9' && layer < 100000; i++)

@@ -359,6 +359,15 @@ static rotor_status encoder_positions(model_loader *ld, const json_t *config) {
     return ROTOR_OK;
 }
 
+/* A network with a classifier on top: one of one score is a cross-encoder. */
+static bool ranks(const json_t *config) {
+    static const char end[] = "ForSequenceClassification";
+    const char *name =
+        json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+    const size_t n = name ? strlen(name) : 0, k = sizeof end - 1;
+    return n > k && strcmp(name + n - k, end) == 0;
+}
+
 /* The BERT kind; nomic's own folders have GPT-2's names, and say for which lengths it was trained.
  */
 static rotor_status encoder(model_loader *ld, const json_t *config) {
@@ -382,6 +391,11 @@ static rotor_status encoder(model_loader *ld, const json_t *config) {
     hp->eps = (float)get_number(config, "layer_norm_eps",
                                 get_number(config, "layer_norm_epsilon", 1e-12));
     ROTOR_TRY(encoder_positions(ld, config));
+    if (ranks(config) && !ld->arch->positions)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: config.json: a classifier is not supported for architecture %s",
+                         file_path(ld->f), ld->arch->name);
+    if (ranks(config)) hp->pool = MODEL_POOL_RANK;
     return quantization(ld, config);
 }
 

@@ -35,7 +35,8 @@ typedef enum model_pool {
     MODEL_POOL_UNSAID,
     MODEL_POOL_MEAN, /* the mean of all */
     MODEL_POOL_CLS,  /* the first token's */
-    MODEL_POOL_LAST  /* the last token's */
+    MODEL_POOL_LAST, /* the last token's */
+    MODEL_POOL_RANK  /* the first token's, of a pair of texts, which becomes one score */
 } model_pool;
 
 /* Numbers of a model; letters as in docs/shapes.md. All checked at open. */
@@ -160,22 +161,25 @@ typedef struct model {
     bool tied;              /* head is the embedding */
     bool latent;            /* projections that the file holds as floats are to be rounded */
     const float *pos_embd;  /* [n_pos, D] added to the embedding, or NULL */
-    const float *type_embd; /* [D] of a token's type, likewise */
+    const float *type_embd; /* [n_types, D] of a token's type, likewise */
+    uint32_t n_types; /* rows of it; only the second text of a pair has another than the first */
     const float *embd_norm, *embd_norm_bias; /* [D] of their sum, or NULL */
     const float *out_norm;                   /* [D]; NULL: the last layer ends with a norm */
     const float *out_norm_bias;              /* [D] or NULL */
     model_mat
         dense[MODEL_MAX_DENSE]; /* [n_dense] what a text's vector goes through after pooling */
-    uint32_t n_dense;           /* how many; 0: none */
-    model_layer *layers;        /* [n_layer] */
-    text_vocab *vocab;          /* owned; NULL when the file carries none */
-    base_str chat_template;     /* Jinja text of the file, empty: none */
-    model_sampling sampling;    /* from generation_config.json or general.sampling.* */
-    uint32_t n_layer_file;      /* layers of the file; hp.n_layer may be fewer */
-    uint64_t n_params;          /* weights of all matrices and norms */
-    uint64_t file_bytes;        /* size of all files */
-    uint64_t owned_bytes;       /* repacked copies and norms */
-    file_model *file;           /* owned; NULL for none */
+    const float *dense_bias[MODEL_MAX_DENSE]; /* [rows] of each, or NULL. MODEL_POOL_RANK: between
+                                                 its two stands a tanh, the second has one row */
+    uint32_t n_dense;                         /* how many; 0: none */
+    model_layer *layers;                      /* [n_layer] */
+    text_vocab *vocab;                        /* owned; NULL when the file carries none */
+    base_str chat_template;                   /* Jinja text of the file, empty: none */
+    model_sampling sampling;                 /* from generation_config.json or general.sampling.* */
+    uint32_t n_layer_file;                   /* layers of the file; hp.n_layer may be fewer */
+    uint64_t n_params;                       /* weights of all matrices and norms */
+    uint64_t file_bytes;                     /* size of all files */
+    uint64_t owned_bytes;                    /* repacked copies and norms */
+    file_model *file;                        /* owned; NULL for none */
     file_model *dense_file[MODEL_MAX_DENSE]; /* owned: of a folder's dense layers; NULL: none */
     struct model_blocks *blocks;             /* owned memory */
 } model;

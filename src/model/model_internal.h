@@ -63,9 +63,10 @@ typedef struct model_loader {
     model_scale_rule scale_rule; /* HF packed weights */
     bool hf;                     /* names and shapes of a HF folder … */
     bool bare;                   /* … without "model." in front: a model saved without its head */
-    bool master;                 /* float projections stand for ternary ones */
-    bool *used;                  /* [file_n_tensors] tensors that became a role, owned */
-    rotor_error *err;            /* where messages go */
+    const char *front; /* what stands before the names of an encoder: "bert."; NULL: nothing */
+    bool master;       /* float projections stand for ternary ones */
+    bool *used;        /* [file_n_tensors] tensors that became a role, owned */
+    rotor_error *err;  /* where messages go */
 } model_loader;
 
 const model_arch *model_arch_find(base_str name);

@@ -10,6 +10,10 @@
  *   sentence_bert_config.json max_seq_length
  *
  * None of it is needed to load a model: a decoder without it can be embedded with, too.
+ *
+ * A cross-encoder (MODEL_POOL_RANK) has two layers of its own instead, whose weights stand with the
+ * others: score = w2 tanh(w1 h + b1) + b2, of the first token's h. In folders they are called
+ * pooler and classifier, in GGUF cls and cls.output.
  */
 #include "model/model_internal.h"
 
@@ -190,6 +194,32 @@ static rotor_status folder_modules(model_loader *ld) {
     return st;
 }
 
+/* ==== Cross-encoders ========================================================================== */
+
+static const model_role CLS = {.gguf = "cls", .hf = "pooler.dense"};
+static const model_role SCORE = {.gguf = "cls.output", .hf = "classifier"};
+
+/* A layer [rows, D] of floats, and its bias, where there is one. */
+static rotor_status add_scored(model_loader *ld, const model_role *r, size_t rows) {
+    model *m = ld->m;
+    const file_tensor *t, *b = model_role_find(ld, r, 0, ".bias");
+    ROTOR_TRY(model_role_need(ld, r, 0, ".weight", &t));
+    if (t->rows != rows)
+        return base_fail(ld->err, ROTOR_E_UNSUPPORTED,
+                         "%s: tensor %.*s has %llu rows, a cross-encoder's has %zu%s",
+                         file_path(ld->f), (int)t->name.n, t->name.p, (unsigned long long)t->rows,
+                         rows, rows == 1 ? ": a classifier of several classes does not rank" : "");
+    ROTOR_TRY(model_table(ld, t, m->hp.n_embd, &m->dense[m->n_dense]));
+    if (b) ROTOR_TRY(model_vectors(ld, b, 1, rows, &m->dense_bias[m->n_dense]));
+    m->n_dense++;
+    return ROTOR_OK;
+}
+
+static rotor_status scored(model_loader *ld) {
+    ROTOR_TRY(add_scored(ld, &CLS, ld->m->hp.n_embd));
+    return add_scored(ld, &SCORE, 1);
+}
+
 /* ==== GGUF ==================================================================================== */
 
 static rotor_status gguf_dense(model_loader *ld) {
@@ -203,6 +233,7 @@ static rotor_status gguf_dense(model_loader *ld) {
 }
 
 rotor_status model_pooling(model_loader *ld) {
+    if (ld->m->hp.pool == MODEL_POOL_RANK) return scored(ld);
     if (!ld->hf) return gguf_dense(ld);
     ROTOR_TRY(folder_pooling(ld));
     ROTOR_TRY(folder_length(ld));

@@ -17,7 +17,7 @@
 
 typedef struct rag rag;
 
-enum { RAG_HASH = 32 }; /* bytes of a SHA-256 */
+enum { RAG_HASH = 32, RAG_MAX_RERANK = 200 }; /* bytes of a SHA-256; passages a search has judged */
 
 /* What makes vectors. Borrowed until the store is closed. */
 typedef struct rag_embedder {
@@ -146,6 +146,17 @@ rotor_status rag_list(rag *r, bool (*fn)(void *user, const rag_file *f), void *u
 typedef enum rag_mode { RAG_HYBRID, RAG_LEXICAL, RAG_VECTOR } rag_mode;
 typedef enum rag_fusion { RAG_CONVEX, RAG_RRF } rag_fusion;
 
+/* A model that judges passages, question and passage read together. */
+typedef struct rag_reranker {
+    const char *name;  /* of the model, for messages */
+    size_t most;       /* so many of the best are judged */
+    uint64_t limit_us; /* when it takes longer, the order stays as it was; 0: no limit */
+    /* scores[n], higher is better. Texts are not empty; long ones may be cut. NULL: no reranker */
+    rotor_status (*score)(void *user, base_str query, const base_str *texts, size_t n,
+                          float *scores, rotor_error *err);
+    void *user; /* of score */
+} rag_reranker;
+
 typedef struct rag_query {
     rag_mode mode;             /* which legs */
     rag_fusion fusion;         /* how they are joined */
@@ -154,6 +165,8 @@ typedef struct rag_query {
     size_t n_filter;           /* how many; all must hold */
     bool quoted;               /* "these words" must stand there so; else they weigh more */
     bool plain;                /* best first: nothing left out as a repetition, nothing joined */
+    rag_reranker reranker;     /* judges the best of what is found; or none */
+    base_str judged_by;        /* the question it gets; n 0: the query itself */
 } rag_query;
 
 enum { RAG_MAX_STORES = 16 }; /* that are searched together */
@@ -166,7 +179,10 @@ typedef struct rag_hit {
     uint64_t begin, end;         /* bytes of the document's text */
     uint32_t line, last_line;    /* of the file, from 1 */
     uint32_t page, last_page;    /* from 1; 0: no pages */
-    float score;                 /* fused, 0 to 1 */
+    float score;                 /* fused, or of the reranker, 0 to 1 */
+    bool reranked;               /* the reranker has judged it … */
+    float rerank;                /* … so */
+    float fused;                 /* with a reranker: the score before */
     float bm25, cosine;          /* of each leg */
     float best;                  /* cosine of any candidate by the same model */
     uint32_t rank_lex, rank_vec; /* in each leg, from 1; 0: not among its first */
@@ -174,14 +190,15 @@ typedef struct rag_hit {
 } rag_hit;
 
 typedef struct rag_hits {
-    rag_hit *hits;     /* [n], best first, owned */
-    size_t n;          /* how many */
-    float best_cosine; /* of all chunks; 0 without vectors */
-    float coverage;    /* share of the query's weight of words that the best chunk has */
-    float match;       /* how well it answers to them: rag_lex_match */
-    bool lexical_only; /* vectors were wanted and there are none */
-    bool relevant;     /* rag_is_relevant */
-    uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
+    rag_hit *hits;      /* [n], best first, owned */
+    size_t n;           /* how many */
+    float best_cosine;  /* of all chunks; 0 without vectors */
+    float coverage;     /* share of the query's weight of words that the best chunk has */
+    float match;        /* how well it answers to them: rag_lex_match */
+    bool lexical_only;  /* vectors were wanted and there are none */
+    bool relevant;      /* rag_is_relevant */
+    bool rerank_failed; /* a reranker was wanted, and the order is that without it */
+    uint64_t embed_us, lex_us, vec_us, fuse_us, rerank_us; /* what it took */
 } rag_hits;
 rotor_status rag_search(rag *r, base_str query, const rag_query *opt, rag_hits *out,
                         rotor_error *err);
@@ -215,8 +232,9 @@ typedef struct rag_ask {
     const char *const *earlier; /* [n_earlier] what was asked before, oldest first: a question that
                                    follows up is understood by the newest of them */
     size_t n_earlier;           /* how many */
-    size_t budget_tok;          /* tokens of all sources together, their headers included */
-    size_t max_sources;         /* at most so many */
+    base_str rewritten; /* the question so that it stands alone, in their place; n 0: none */
+    size_t budget_tok;  /* tokens of all sources together, their headers included */
+    size_t max_sources; /* at most so many */
     size_t (*count)(void *user, base_str text); /* tokens of a text; NULL: about */
     void *user;                                 /* of count */
 } rag_ask;
@@ -235,6 +253,9 @@ typedef struct rag_context {
     bool relevant;       /* rag_is_relevant, of the question or of it with what it follows up */
     bool followed_up;    /* what was asked before has been searched for, too */
     bool lexical_only;   /* as in rag_hits */
+    bool rerank_failed;  /* as in rag_hits, of any search */
+    bool rewritten;      /* it was searched for in other words, too … */
+    char *query;         /* … in these; else the question; owned */
     float best_cosine, coverage, match; /* as in rag_hits, the better of both searches */
     size_t n_tok;                       /* of the sources */
     uint64_t search_us;                 /* time for all of it */

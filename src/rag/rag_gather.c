@@ -4,8 +4,10 @@
  * spends what is left of it on the neighbours of what was found.
  *
  * A question that follows up ("and how much does it cost?") is searched for twice, alone and with
- * what was asked before; both lists are joined by ranks. That rule needs no model. All reads are of
- * one state of the store.
+ * what was asked before; both lists are joined by ranks. That rule needs no model. Where a model
+ * has written the question so that it stands alone (rag_rewrite.c), that is searched for instead of
+ * what was asked before. A reranker judges both lists by the same text, the one that says more. All
+ * reads are of one state of the store.
  */
 #include "rag/rag_internal.h"
 #include "rag/rag_words.h"
@@ -78,6 +80,7 @@ typedef struct gatherer {
     size_t n_stores;             /* how many */
     float best[RAG_MAX_STORES];  /* cosine that any passage has by a store's model */
     const rag_ask *a;            /* what is wanted */
+    rag_query query;             /* how to search */
     found list[LISTS * RAG_LEG]; /* [n] what the searches found */
     size_t n;                    /* how many */
     size_t left_tok;             /* of the budget */
@@ -107,6 +110,7 @@ static void take_hits(gatherer *g, rag_hits *h, float weight) {
     h->n = 0;
     g->out->relevant |= h->relevant;
     g->out->lexical_only |= h->lexical_only;
+    g->out->rerank_failed |= h->rerank_failed;
     g->out->best_cosine = BASE_MAX(g->out->best_cosine, h->best_cosine);
     g->out->coverage = BASE_MAX(g->out->coverage, h->coverage);
     g->out->match = BASE_MAX(g->out->match, h->match);
@@ -114,23 +118,19 @@ static void take_hits(gatherer *g, rag_hits *h, float weight) {
 
 static rotor_status search(gatherer *g, base_str query, float weight, rotor_error *err) {
     rag_hits h;
-    ROTOR_TRY(rag_search_here(g->stores, g->n_stores, query, &g->a->query, &h, err));
+    ROTOR_TRY(rag_search_here(g->stores, g->n_stores, query, &g->query, &h, err));
     take_hits(g, &h, weight);
     rag_hits_free(&h);
     return ROTOR_OK;
 }
 
-static rotor_status search_with_earlier(gatherer *g, base_str question, float weight,
-                                        rotor_error *err) {
-    base_buf b = {0};
+/* The question with the newest of what was asked before. */
+static rotor_status with_earlier(const gatherer *g, base_str question, base_buf *b,
+                                 rotor_error *err) {
     const size_t n = g->a->n_earlier, from = n > EARLIER ? n - EARLIER : 0;
-    base_buf_append(&b, question.p, question.n);
-    for (size_t i = from; i < n; i++)
-        base_buf_printf(&b, "\n%.*s", EARLIER_BYTES, g->a->earlier[i]);
-    const rotor_status st = b.failed ? base_fail_nomem(err, "searching")
-                                     : search(g, (base_str){b.data, b.len}, weight, err);
-    base_buf_free(&b);
-    return st;
+    base_buf_append(b, question.p, question.n);
+    for (size_t i = from; i < n; i++) base_buf_printf(b, "\n%.*s", EARLIER_BYTES, g->a->earlier[i]);
+    return b->failed ? base_fail_nomem(err, "searching") : ROTOR_OK;
 }
 
 static int better(const void *a, const void *b) {
@@ -140,14 +140,35 @@ static int better(const void *a, const void *b) {
     return (x->hit.first > y->hit.first) - (x->hit.first < y->hit.first);
 }
 
-static rotor_status find(gatherer *g, base_str question, rotor_error *err) {
-    const bool back = points_back(question);
-    const bool follows = g->a->n_earlier && (back || content_words(question) < FEW_WORDS);
+/* The question alone, and what says more than it (n 0: nothing does). */
+static rotor_status search_both(gatherer *g, base_str question, base_str more, float weight,
+                                rotor_error *err) {
+    g->query.judged_by = more;
     ROTOR_TRY(search(g, question, 1, err));
-    if (follows) ROTOR_TRY(search_with_earlier(g, question, back ? 2 : 1, err));
-    g->out->followed_up = follows;
+    if (more.n) ROTOR_TRY(search(g, more, weight, err));
     qsort(g->list, g->n, sizeof *g->list, better);
     return ROTOR_OK;
+}
+
+static rotor_status find(gatherer *g, base_str question, rotor_error *err) {
+    enum { BACK = 2 };
+    rag_context *out = g->out;
+    const base_str alone = g->a->rewritten;
+    const bool back = points_back(question);
+    const bool follows = g->a->n_earlier && (back || content_words(question) < FEW_WORDS);
+    base_buf more = {0};
+    g->query = g->a->query;
+    out->rewritten = alone.n && !base_str_eq(alone, question);
+    out->followed_up = follows && !out->rewritten;
+    const base_str query = out->rewritten ? alone : question;
+    out->query = base_strndup(query.p, query.n);
+    if (!out->query) return base_fail_nomem(err, "searching");
+    if (out->rewritten) return search_both(g, question, alone, BACK, err);
+    rotor_status st = follows ? with_earlier(g, question, &more, err) : ROTOR_OK;
+    if (st == ROTOR_OK)
+        st = search_both(g, question, (base_str){more.data, more.len}, back ? BACK : 1, err);
+    base_buf_free(&more);
+    return st;
 }
 
 /* ==== Fitting ================================================================================= */
@@ -309,5 +330,6 @@ void rag_context_free(rag_context *c) {
     base_free(c->sources);
     base_free(c->rules);
     base_free(c->turn);
+    base_free(c->query);
     memset(c, 0, sizeof *c);
 }

@@ -167,6 +167,8 @@ typedef struct rag_candidate {
     float lex, cosine, score;    /* of the legs, fused */
     float best;                  /* cosine of any candidate of its model */
     uint32_t rank_lex, rank_vec; /* from 1; 0: not among the first of that leg */
+    bool reranked;               /* rerank is said, and score is not the fused one */
+    float rerank, fused;         /* the reranker's judgement; the score before */
 } rag_candidate;
 
 enum { RAG_LEG = 100, RAG_MAX_CANDIDATES = 2 * RAG_LEG };
@@ -221,6 +223,10 @@ typedef struct rag_chosen {
  * its hits. */
 rotor_status rag_choose(rag *const *stores, size_t n_stores, rag_asked *q, const rag_query *opt,
                         rag_hits *out, rag_chosen *list, size_t *n, rotor_error *err);
+
+/* rag_rerank.c: orders c[n] anew by the query's reranker, if it has one. */
+void rag_rerank(rag *const *stores, const rag_query *opt, rag_candidate *c, size_t n,
+                rag_hits *out);
 
 /* rag_filter.c: which passages the conditions leave; new array of n_chunks, or NULL for all. */
 rotor_status rag_filter(const rag_index *x, const char *const *filter, size_t n, uint8_t **out,

@@ -11,6 +11,8 @@
  * what all of them found. Only vectors of different models cannot be compared: each model's cosines
  * are stretched by themselves.
  *
+ * What is found may be judged once more, by a model that reads it (rag_rerank.c).
+ *
  * Everything is deterministic: equal scores are ordered by the stores' and the passages' numbers.
  */
 #include "rag/rag_internal.h"
@@ -474,6 +476,9 @@ static rotor_status read_hit(rag *r, const rag_chosen *c, rag_hit *h, rotor_erro
     h->best = c->c.best;
     h->rank_lex = c->c.rank_lex;
     h->rank_vec = c->c.rank_vec;
+    h->reranked = c->c.reranked;
+    h->rerank = c->c.rerank;
+    h->fused = c->c.fused;
     return ROTOR_OK;
 }
 
@@ -547,6 +552,7 @@ rotor_status rag_choose(rag *const *stores, size_t n_stores, rag_asked *q, const
     size_t n_found;
     ROTOR_TRY(rag_candidates(stores, n_stores, q, found, &n_found, err));
     judge(stores, n_stores, q, found, n_found, out);
+    rag_rerank(stores, opt, found, n_found, out);
     const uint64_t start = base_now_us();
     *n = choose(stores, found, n_found, opt, list);
     if (!opt->plain) *n = join_neighbours(stores, list, *n);
@@ -572,6 +578,7 @@ rotor_status rag_search_here(rag *const *stores, size_t n, base_str query, const
     uint8_t *allowed[RAG_MAX_STORES] = {0};
     memset(out, 0, sizeof *out);
     limited.k = BASE_MIN(opt->k, (size_t)RAG_LEG);
+    if (!limited.judged_by.n) limited.judged_by = query;
     rag_asked *q = base_alloc_array(n, sizeof *q);
     rotor_status st = q ? ROTOR_OK : base_fail_nomem(err, "searching");
     for (size_t i = 0; st == ROTOR_OK && i < n; i++) {

@@ -65,13 +65,14 @@ static rotor_status make_step(run_engine *e, rotor_error *err) {
     e->pos = base_alloc_array(e->opt.chunk, sizeof *e->pos);
     e->picked = base_alloc_array(e->opt.chunk, sizeof *e->picked);
     e->len = base_alloc_array(e->opt.chunk, sizeof *e->len);
+    e->type = base_alloc_array(e->opt.chunk, sizeof *e->type);
     e->table = base_alloc_array(e->opt.chunk, sizeof *e->table);
     e->rows = base_alloc_array(e->opt.chunk, sizeof *e->rows);
     e->ring_table = base_alloc_array(e->opt.chunk, sizeof *e->ring_table);
     e->no_logits = base_alloc_array(e->m->hp.n_vocab, sizeof *e->no_logits);
     for (uint32_t i = 0; e->no_logits && i < e->m->hp.n_vocab; i++) e->no_logits[i] = NAN;
     if (!e->no_logits || !e->token || !e->pos || !e->picked || !e->table || !e->ring_table ||
-        !e->rows || !e->len)
+        !e->rows || !e->len || !e->type)
         return base_fail_nomem(err, "creating an engine");
     ROTOR_TRY(make_pages(&e->pages, e->opt.n_pages, err));
     return make_ring(e, err);
@@ -127,6 +128,7 @@ void run_free(run_engine **ep) {
     base_free(e->pos);
     base_free(e->picked);
     base_free(e->len);
+    base_free(e->type);
     base_free(e->table);
     base_free(e->rows);
     base_free(e->ring_table);

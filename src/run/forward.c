@@ -92,6 +92,18 @@ static void bias(pass *p, dev_buf x, const float *b, size_t n) {
     if (b) emit(p, (dev_op){.kind = DEV_BIAS, .dst = {x}, .vec = bind_vec(p, b, n)});
 }
 
+/* The first type's row everywhere; in pairs of texts each token's own. */
+static void add_types(pass *p, dev_buf x) {
+    const model *m = p->e->m;
+    if (p->e->opt.pool != MODEL_POOL_RANK || m->n_types < 2)
+        bias(p, x, m->type_embd, m->hp.n_embd);
+    else
+        emit(p, (dev_op){.kind = DEV_BIAS,
+                         .by_type = true,
+                         .dst = {x},
+                         .vec = bind_vec(p, m->type_embd, (size_t)m->n_types * m->hp.n_embd)});
+}
+
 /* dst = norm of src, over the width of the model. */
 static void block_norm(pass *p, dev_buf dst, dev_buf src, const float *gain, const float *b) {
     const size_t n = p->e->m->hp.n_embd;
@@ -370,8 +382,12 @@ static void pooled(pass *p) {
     p->picked = true; /* one row for each text */
     emit(p, (dev_op){.kind = mean ? DEV_POOL : DEV_PICK, .dst = {b->px}, .src = b->x});
     if (!mean && m->out_norm) block_norm(p, b->px, b->px, m->out_norm, m->out_norm_bias);
-    for (uint32_t i = 0; i < m->n_dense; i++)
+    for (uint32_t i = 0; i < m->n_dense; i++) {
         linear1(p, b->dense[i], i ? b->dense[i - 1] : b->px, &m->dense[i]);
+        bias(p, b->dense[i], m->dense_bias[i], m->dense[i].rows);
+        if (p->e->opt.pool == MODEL_POOL_RANK && !i) /* tanh */
+            emit(p, (dev_op){.kind = DEV_CAP, .dst = {b->dense[i]}, .scale = 1});
+    }
 }
 
 static void decoder(pass *p) {
@@ -380,7 +396,7 @@ static void decoder(pass *p) {
 
     embed(p, b->x, &m->embd); /* x[B,D] */
     add_positions(p, b->x, m->pos_embd);
-    bias(p, b->x, m->type_embd, m->hp.n_embd);
+    add_types(p, b->x);
     if (m->embd_norm) block_norm(p, b->x, b->x, m->embd_norm, m->embd_norm_bias);
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         attention_block(p, &m->layers[l], l);

@@ -233,6 +233,7 @@ bool run_head_stats(const run_engine *e, dev_staged_stats *out);
 typedef struct run_text {
     const uint32_t *ids; /* [n] tokens */
     uint32_t n;          /* how many, at least 1 */
+    uint32_t n_first;    /* of these in the first of a pair of texts; 0: there is one text */
 } run_text;
 
 /* Tokens of the longest text. */

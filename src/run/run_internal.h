@@ -85,6 +85,7 @@ struct run_engine {
     float found_value[DEV_STAGED_BEST]; /* … and their logits */
     uint32_t *token, *pos, *picked;     /* [chunk] the step being built */
     uint32_t *len;                      /* [chunk] length of each row's text, of an encoder */
+    uint32_t *type;                     /* [chunk] which of two texts it is from, likewise */
     const uint32_t **table;             /* [chunk] page table of each row's session */
     const uint32_t **ring_table;        /* [chunk] the same for ring pages */
     run_row *rows;                      /* [chunk] rows of a prompt chunk */

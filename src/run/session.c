@@ -244,6 +244,7 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
                            .pages = e->table,
                            .ring = e->ring_table,
                            .len = e->len,
+                           .type = e->type,
                            .n_picked = e->n_picked,
                            .picked = e->picked,
                            .n_best = e->n_best,

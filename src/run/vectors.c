@@ -56,6 +56,10 @@ static uint32_t rows_that_fit(const packer *k) {
     return can_go_on(e) ? room : 0;
 }
 
+static bool first_speaks(const run_engine *e) {
+    return e->opt.pool == MODEL_POOL_CLS || e->opt.pool == MODEL_POOL_RANK;
+}
+
 /* Adds rows of the next text to the step. */
 static rotor_status add_rows(packer *k, uint32_t n, rotor_error *err) {
     run_engine *e = k->e;
@@ -64,14 +68,15 @@ static rotor_status add_rows(packer *k, uint32_t n, rotor_error *err) {
         ROTOR_TRY(run_session_create(&k->s[k->n_s], e, t->n, err));
         k->n_s++;
     }
-    if (e->opt.pool == MODEL_POOL_CLS) e->picked[e->n_picked++] = k->n_rows;
+    if (first_speaks(e)) e->picked[e->n_picked++] = k->n_rows;
     for (uint32_t i = 0; i < n; i++, k->n_rows++, k->done++) {
         const run_row row = {.s = k->s[k->n_s - 1], .token = t->ids[k->done]};
         ROTOR_TRY(run_extend(e, &row, k->n_rows, err));
         e->len[k->n_rows] = t->n;
+        e->type[k->n_rows] = t->n_first && k->done >= t->n_first;
     }
     if (k->done < t->n) return ROTOR_OK;
-    if (e->opt.pool != MODEL_POOL_CLS) e->picked[e->n_picked++] = k->n_rows - 1;
+    if (!first_speaks(e)) e->picked[e->n_picked++] = k->n_rows - 1;
     k->next++;
     k->done = 0;
     return ROTOR_OK;

@@ -4,7 +4,7 @@
 usage: encoders_to_gguf.py FOLDER OUT.gguf
 
 Names and keys are those of today's files: post-norm encoders have attn_output_norm and layer_output_norm; nomic-bert has fused
-attn_qkv, fc11 is ffn_up and fc12 ffn_gate; pooling_type is 1 mean, 2 first token, 3 last token; Gemma's dense layers are
+attn_qkv, fc11 is ffn_up and fc12 ffn_gate; pooling_type is 1 mean, 2 first token, 3 last token, 4 a cross-encoder, whose pooler is cls and whose classifier is cls.output; Gemma's dense layers are
 dense_2 and dense_3, its gains have the one added, and its window is the configured width, of which half lies on either side.
 """
 import os
@@ -17,7 +17,7 @@ import gguf_mini as g
 import reference_encoders as re_
 import reference_families as rf
 
-POOLING = {"mean": 1, "cls": 2, "last": 3}
+POOLING = {"mean": 1, "cls": 2, "last": 3, "rank": 4}
 ROLES = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "qkv": "attn_qkv", "o": "attn_output", "attn_norm": "attn_output_norm",
          "up": "ffn_up", "gate": "ffn_gate", "down": "ffn_down", "ffn_norm": "layer_output_norm"}
 
@@ -33,6 +33,10 @@ def post_norm(folder, c, how):
     else:
         out["position_embd.weight"] = ftg.vector(m.positions)
     out |= {"token_embd_norm.weight": ftg.vector(m.first["norm"]), "token_embd_norm.bias": ftg.vector(m.first["norm.bias"])}
+    if how == "rank":
+        st = rf.tensors(folder)
+        for hf, name in (("bert.pooler.dense", "cls"), ("classifier", "cls.output")):
+            out |= {f"{name}.weight": ftg.matrix(st[hf + ".weight"]), f"{name}.bias": ftg.vector(st[hf + ".bias"])}
     for n, p in enumerate(m.layers):
         p = dict(p)
         if arch == "nomic-bert":
@@ -61,7 +65,7 @@ def decoder(folder, c, how, dense):
 
 
 def convert(folder, path, how=None):
-    c, (stored, dense) = rf.config(folder), re_.pooling(folder)
+    c, (stored, dense) = rf.config(folder), (("rank", []) if how == "rank" else re_.pooling(folder))
     how = how or stored
     arch, keys, out = post_norm(folder, c, how) if c["model_type"] in ("bert", "nomic_bert") else decoder(folder, c, how, dense)
     meta = {"general.architecture": arch, "general.name": os.path.basename(folder), "general.quantization_version": 2}

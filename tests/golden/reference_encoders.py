@@ -38,16 +38,16 @@ class Encoder:
     eps: float
     activation: str
     embed: np.ndarray
-    types: np.ndarray                       # [2, E]; all tokens are of the first type
+    types: np.ndarray                       # [2, E]; of a text, and of the second of a pair
     positions: np.ndarray = None            # [P, E]
     theta: float = 0.0                      # base of the rotation, 0: none
     first: dict = field(default_factory=dict)       # the norm of the embedding
     layers: list = field(default_factory=list)
 
 
-def encode(m, ids):
-    """[T, E]"""
-    x = m.embed[np.asarray(ids)] + m.types[0]
+def encode(m, ids, types=None):
+    """[T, E]; types: of each token, else all of the first"""
+    x = m.embed[np.asarray(ids)] + m.types[np.asarray(types or [0])]
     if m.positions is not None:
         x = x + m.positions[:len(ids)]
     x = rf.normalise(x, m.first, "norm", "layer", m.eps)
@@ -70,7 +70,7 @@ NOMIC = {"attn.Wqkv": "qkv", "attn.out_proj": "o", "norm1": "attn_norm", "mlp.fc
 
 
 def load_encoder(folder):
-    c, st = rf.config(folder), rf.tensors(folder)
+    c, st = rf.config(folder), {k.removeprefix("bert."): v for k, v in rf.tensors(folder).items()}
     nomic = c["model_type"] == "nomic_bert"
     m = Encoder(c["num_attention_heads"], c["layer_norm_eps"], rf.ACTIVATIONS[c["hidden_act"]],
                 st["embeddings.word_embeddings.weight"], st["embeddings.token_type_embeddings.weight"])
@@ -85,6 +85,18 @@ def load_encoder(folder):
         rf.split_fused(p, c["hidden_size"], c["hidden_size"])
         m.layers.append(p)
     return m
+
+
+# ---- cross-encoders --------------------------------------------------------------------------------------------------
+
+
+def scores(folder, pairs):
+    """[N] for N pairs of (ids, types): the classifier of the first token."""
+    m, st = load_encoder(folder), rf.tensors(folder)
+
+    def layer(name, x):
+        return st[name + ".weight"] @ x + st[name + ".bias"]
+    return np.array([layer("classifier", np.tanh(layer("bert.pooler.dense", encode(m, ids, types)[0])))[0] for ids, types in pairs])
 
 
 # ---- sentence-transformers folders ----------------------------------------------------------------------------------

@@ -112,9 +112,10 @@ static void check_op(const dev_cpu *d, const dev_op *op) {
                d->mats[op->w[i]].rows ==
                    d->bufs[op->dst[i]].width * (op->kind == DEV_EXPERTS ? d->shape.n_expert : 1));
     }
-    assert(op->kind != DEV_BIAS || op->by_pos ||
+    const bool by_row = op->by_pos || op->by_type;
+    assert(op->kind != DEV_BIAS || by_row ||
            d->vecs[op->vec].n == d->bufs[op->dst[0]].width * (op->slots ? d->shape.n_expert : 1));
-    assert(!op->by_pos ||
+    assert(!by_row ||
            (!op->picked && !op->slots && d->vecs[op->vec].n % d->bufs[op->dst[0]].width == 0));
     assert(op->kind != DEV_ATTENTION || !op->sinks || d->vecs[op->vec].n == d->shape.n_head);
     assert(op->kind != DEV_ROUTE || d->bufs[op->src].width == d->shape.n_expert);
@@ -122,6 +123,7 @@ static void check_op(const dev_cpu *d, const dev_op *op) {
         assert(d->vecs[op->vec].n * BASE_MAX(op->n_heads, 1) == d->bufs[op->src].width);
     (void)d;
     (void)op;
+    (void)by_row;
 }
 
 /* Bytes of weights that one token makes an op read. */

@@ -35,6 +35,9 @@ static bool read_later(const dev_cpu *d, size_t from, dev_buf b) {
 
 /* ==== Borders of a phase ====================================================================== */
 
+/* A bias that is another one for each row. */
+static bool by_row(const dev_op *op) { return op->by_pos || op->by_type; }
+
 /* First op of the row work in front of product `main` that every thread can do for itself. */
 static size_t own_before_product(const dev_cpu *d, size_t begin, size_t main) {
     const dev_op *op = &d->ops[main];
@@ -42,7 +45,7 @@ static size_t own_before_product(const dev_cpu *d, size_t begin, size_t main) {
     dev_buf from = op->src;
     if (at > begin && dev_is_quant(d->ops[at - 1].kind) && d->ops[at - 1].src == op->src) at--;
     size_t norm = at;
-    if (norm > begin && d->ops[norm - 1].kind == DEV_BIAS && !d->ops[norm - 1].by_pos &&
+    if (norm > begin && d->ops[norm - 1].kind == DEV_BIAS && !by_row(&d->ops[norm - 1]) &&
         d->ops[norm - 1].dst[0] == op->src)
         norm--;
     if (norm > begin && d->ops[norm - 1].kind == DEV_RMSNORM && d->ops[norm - 1].n_heads == 0 &&
@@ -71,7 +74,7 @@ static bool fits_behind(const dev_cpu *d, const dev_op *main, const dev_op *op) 
     const dev_buf dst = op->dst[0];
     switch (op->kind) {
     case DEV_BIAS:
-        return dev_op_writes(main, dst) && !op->by_pos;
+        return dev_op_writes(main, dst) && !by_row(op);
     case DEV_ADD:
         return main->kind == DEV_MATMUL && main->n_mats == 1 && op->src == main->dst[0] &&
                dst != op->src;

@@ -185,11 +185,14 @@ static void norm_heads(const dev_cpu *d, const dev_op *op, size_t row, size_t fi
                  row_of(&d->bufs[op->src], row) + i * width);
 }
 
-/* The row of a bias: the only one, that of the row's expert, or that of its position. */
+/* The row of a bias: the only one, that of the row's expert, of its position, or of its type. */
 static const float *bias_of(const cpu_ctx *c, const dev_op *op, size_t row) {
     const cpu_vec *vec = &c->d->vecs[op->vec];
     const size_t width = c->d->bufs[op->dst[0]].width;
-    const size_t i = op->slots ? c->d->route.of_row[row] : op->by_pos ? c->step->pos[row] : 0;
+    const size_t i = op->slots     ? c->d->route.of_row[row]
+                     : op->by_pos  ? c->step->pos[row]
+                     : op->by_type ? c->step->type[row]
+                                   : 0;
     assert((i + 1) * width <= vec->n);
     return vec->v + i * width;
 }

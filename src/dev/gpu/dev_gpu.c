@@ -165,6 +165,7 @@ static const char *without_kernel(const dev_shape *s, const dev_op *op) {
     return op->both_ways                             ? "attention in both directions"
            : op->centred                             ? "LayerNorm"
            : op->by_pos                              ? "learned positions"
+           : op->by_type                             ? "types of tokens"
            : glu && op->glu >= KERN_GELU             ? "GELU"
            : glu && op->src2 == DEV_NONE             ? "an activation without a gate"
            : op->kind == DEV_CAP || s->attn_cap != 0 ? "capped scores"
