@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint install packages clean help core configure
+.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages clean help core configure
 
 program: core configure ## build build/rotor, and build/rotor-extract beside it (also plain `make`)
 	@$(NINJA) rotor rotor-extract
@@ -76,6 +76,9 @@ lint: ## check layout, layers and documentation
 	clang-format --dry-run -Werror $(SOURCES)
 	python3 tools/check_layers.py
 	python3 tools/check_docs.py
+
+site: ## the documentation as pages for a browser: build/site/index.html
+	@tools/make_site.py
 
 install: core configure ## install into DESTDIR/PREFIX (default /usr/local)
 	@meson configure build -Dprefix=$(abspath $(PREFIX))

@@ -7,7 +7,7 @@
 Checks: relative links in *.md; `make TARGET` in *.md names a target of the Makefile; every file
 below tests/data and assets has a line in the LICENSES.md of that folder, naming it or a folder
 above it (`*` stands for any part of a name); the tracked tree stays under 30 MB; commands, options,
-routes and settings of the documentation (doc_facts.py). Each finding is one line; exit status 1 when any.
+routes and settings of the documentation, and the places of its pages (doc_facts.py). Each finding is one line; exit status 1 when any.
 """
 import fnmatch
 import os
@@ -80,6 +80,8 @@ def check(root, files):
             if doc_facts.is_page(path):
                 yield from doc_facts.check_page(path, text, tables)
     yield from check_licences(root, files)
+    if doc_facts.ORDER in files:
+        yield from doc_facts.check_order(root, files)
     size = sum(os.path.getsize(os.path.join(root, path)) for path in files)
     if size > TREE_LIMIT_BYTES:
         yield "%s:1: the tree holds %d bytes; the limit is %d" % (files[0], size, TREE_LIMIT_BYTES)

@@ -140,6 +140,11 @@ def options(root):
     return found
 
 
+def in_file(option):
+    """Whether it may stand in the configuration file."""
+    return "SAVED" in option.flags and option.name != "config"  # the file does not name itself
+
+
 def routes(root):
     """(method, path, whether something follows the path, whether without a key, whether while models load)"""
     rows = [[value for _, value in row] for _, row in table(source(root, "src/serve/routes.c"), "routes")]
@@ -186,3 +191,16 @@ def statuses(root):
     with open(os.path.join(root, "include/rotor_status.h"), encoding="utf-8") as f:
         text = f.read()
     return re.findall(r"^\s*(ROTOR_(?:OK|E_\w+)) = (-?\d+),?\s*/\* (.*?) \*/", text, re.M | re.S)
+
+
+def exit_statuses(root):
+    """(number, meaning), as the manual pages say them."""
+    found = re.findall(r'term\(out, "(\d)", "([^"]*)"\)', source(root, "src/cli/manual.c"))
+    if [int(number) for number, _ in found] != [0, 1, 2]:
+        raise ValueError("src/cli/manual.c: exit statuses not read")
+    return found
+
+
+def reasons(root):
+    """Why a document cannot be read."""
+    return [name for _, name in table(source(root, "src/base/block_stream.c"), "names") if name != "none"]

@@ -140,9 +140,35 @@ def check_settings(path, text, tables):
             if section and section.group(1) not in tables.verbs:
                 break
             verb = section.group(1) if section else verb
-            if key and not any(o.name == key.group(1) and "SAVED" in o.flags and (verb is None or verb in o.verbs)
+            if key and not any(o.name == key.group(1) and code_tables.in_file(o) and (verb is None or verb in o.verbs)
                                for o in tables.options):
                 yield "%s:%d: no setting %s%s" % (path, number, key.group(1), " in [%s]" % verb if verb else "")
+
+
+ORDER = "docs/reading-order.txt"
+
+
+def reading_order(root):
+    """(heading, paths of its pages, from the root) for each part."""
+    parts = []
+    with open(os.path.join(root, ORDER), encoding="utf-8") as f:
+        for line in f:
+            if line.startswith(" ") and line.strip():
+                parts[-1][1].append(os.path.normpath(os.path.join("docs", line.strip())))
+            elif line.strip() and not line.startswith("#"):
+                parts.append((line.strip(), []))
+    return parts
+
+
+def check_order(root, files):
+    """Every page of docs/ has its place in the site."""
+    listed = [path for _, paths in reading_order(root) for path in paths]
+    for path in files:
+        if re.fullmatch(r"docs/[^/]+\.md", path) and path not in listed:
+            yield "%s:1: not in %s: add a line for it where a reader should meet it" % (path, ORDER)
+    for path in sorted(set(listed)):
+        if path not in files or listed.count(path) > 1:
+            yield "%s:1: %s %s" % (ORDER, path, "stands there twice" if path in files else "is not there")
 
 
 def check_page(path, text, tables):

@@ -392,7 +392,7 @@ def all_tier():
                                       marker="threads", env=NO_DRIVERS)),
         *[("--cpu " + mask, mask_suite(mask)) for mask in cpu_masks()],
         ("kills", kills_suite(50)),
-        ("doc commands", python_tests("tests/docs")),
+        ("documentation", python_tests("tests/docs")),
         ("browser", python_tests("tests/browser")),
         ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),
