@@ -39,7 +39,10 @@ typedef struct rotor_rag_options {
     uint32_t size;             /* sizeof(rotor_rag_options) */
     bool create;               /* make folder and database if they are not there */
     bool write;                /* be the one program that changes it; ROTOR_E_STATE: another is */
-    uint8_t zero[2];           /* 0 */
+    bool share;                /* be it only while a call writes, which fails with ROTOR_E_STATE
+                                  where another is just then; only with rotor_rag_put, _embed,
+                                  _note and _remove */
+    uint8_t zero[1];           /* 0 */
     rotor_engine *embedder;    /* opened with `embed`, outlives the store; NULL: keywords only */
     const char *embedder_path; /* what the store remembers of where the model is; NULL: its name */
     const char *cpu;           /* highest CPU level to use; NULL: all */
@@ -148,6 +151,38 @@ ROTOR_API rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_optio
 ROTOR_API rotor_status rotor_rag_note(rotor_rag *r, const char *title, const char *text,
                                       size_t n_bytes, char *path, rotor_rag_report *report,
                                       rotor_error *err);
+/* A text that another program keeps here under an id of its own. */
+typedef struct rotor_rag_text {
+    uint32_t size;     /* sizeof(rotor_rag_text) */
+    bool plain;        /* paragraphs; else Markdown */
+    uint8_t zero[3];   /* 0 */
+    const char *id;    /* 1 to 128 bytes of UTF-8 without control characters and '/', not "." or
+                          ".."; NULL: made of title and text, as for a note */
+    const char *title; /* NULL or "": its first line */
+    const char *text;  /* [n_bytes] UTF-8, or what else a text file may be */
+    size_t n_bytes;    /* of text */
+    const char *meta;  /* JSON object of what filters may ask for; NULL: none */
+} rotor_rag_text;
+#define ROTOR_RAG_TEXT_PATH 136
+typedef struct rotor_rag_put_result {
+    uint32_t size;                  /* set by the caller: sizeof(rotor_rag_put_result); kept */
+    bool replaced;                  /* there was one of that id … */
+    bool unchanged;                 /* … and it was this very one */
+    uint8_t zero[2];                /* 0 */
+    uint64_t n_chunks;              /* passages it has now */
+    char path[ROTOR_RAG_TEXT_PATH]; /* "mem:" and its id: what hits say, and rotor_rag_remove takes
+                                     */
+} rotor_rag_put_result;
+/* Puts it in place of the one of that id. Found by words as soon as this returns, and by meaning
+ * once rotor_rag_embed has come by. out may be NULL. ROTOR_E_ARG: nothing is in it, or the id
+ * cannot be one; ROTOR_E_UNSUPPORTED: it is no text; ROTOR_E_STATE: another program writes just
+ * now. */
+ROTOR_API rotor_status rotor_rag_put(rotor_rag *r, const rotor_rag_text *text,
+                                     rotor_rag_put_result *out, rotor_error *err);
+/* Vectors for at most so many passages that have none. *n_made (may be NULL) 0: nothing is left, or
+ * there is no embedder. The store's lock, where it is shared, is not held while the model works. */
+ROTOR_API rotor_status rotor_rag_embed(rotor_rag *r, uint32_t most, uint64_t *n_made,
+                                       rotor_error *err);
 /* Everything but the folders to watch into one file, which appears when it is whole and is for its
  * owner alone; and from there into a store, whose documents of the same files it takes the place
  * of. An import is read into memory first; damaged or cut (ROTOR_E_FORMAT), nothing of it is taken.
@@ -236,6 +271,7 @@ typedef struct rotor_rag_hits {
     float match;         /* how well it answers to them; about 1 and more: well */
     bool lexical_only;   /* vectors were wanted, and a store has none of its model */
     bool relevant;       /* the best of it is likely to answer (docs/rag.md: the threshold) */
+    bool pending;        /* vectors were wanted, and some passages have none yet */
     uint64_t embed_us, lex_us, vec_us, fuse_us; /* what it took */
     void *inside;                               /* the library's own */
     uint64_t rerank_us;                         /* the reranker's time */

@@ -14,7 +14,7 @@ RUNNABLE = {"rotor", "build/rotor", "rotor-extract", "build/rotor-extract", "cur
             "grep", "head", "ls", "man", "mkdir", "mv", "printf", "rm", "sed", "sort", "tail", "test", "tr", "wc"}
 MARK = '"# not run here: needs …" behind the command, or "<!-- not run here: needs … -->" on a line of its own before the block'
 LOCAL = re.compile(r"(?:https?://)?(?:localhost|127\.0\.0\.1)(?::\d+)?(/[^\s\"'?]*)?")
-PATH = re.compile(r"(?:(GET|POST|DELETE|HEAD) )?(/(?:v1|api)/[A-Za-z_/-]+|/(?!v1$|api$)[a-z][a-z-]+)\b")
+PATH = re.compile(r"(?:(GET|POST|PUT|DELETE|HEAD) )?(/(?:v1|api)/[A-Za-z_/-]+|/(?!v1$|api$)[a-z][a-z-]+)\b")
 HISTORY = {"docs/changelog.md"}  # tells of what was
 NO_PAGE = ("shared/", "assets/", "tests/")  # folders whose Markdown is not documentation for users
 
@@ -41,7 +41,7 @@ class Tables:
         for path in (path.rstrip("/") or "/", "/v1" + path.rstrip("/")):
             for one, route, tail, _, _ in self.routes:
                 if (one == method or not method or method == "HEAD" and one == "GET") and (
-                        path == route or tail and path.startswith(route)):
+                        re.fullmatch(re.escape(route).replace(r"\*", "[^/]+"), path) or tail and path.startswith(route)):
                     return True
         return False
 
@@ -124,7 +124,7 @@ def check_spans(path, text, tables):
             for name in re.findall(r"(?<![\w-])--([a-z][\w-]*)", span):
                 if name not in every:
                     yield "%s:%d: no program here has an option --%s" % (path, line, name)
-        if re.match(r"(?:GET |POST |DELETE |HEAD )?/", span):
+        if re.match(r"(?:GET |POST |PUT |DELETE |HEAD )?/", span):
             yield from check_routes(path, line, tables, span)
         for name in re.findall(r"^rotor_\w+_(?:total|ratio)$", span):
             if name not in tables.metrics:

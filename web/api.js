@@ -95,14 +95,22 @@ export async function listModels(key) {
   }));
 }
 
-/// The names of the server's knowledge stores; none where it has or knows none.
+/// The server's knowledge stores: [{id, writable}]; none where it has or knows none.
 export async function listStores(key) {
   try {
     const body = await (await call("v1/rag/stores", {}, key)).json();
-    return (body.data ?? []).map((row) => String(row.id));
+    return (body.data ?? []).map((row) => ({ id: String(row.id), writable: row.writable === true }));
   } catch {
     return [];
   }
+}
+
+/// Puts a text into a store: {id, title, text}; gives {passages, replaced, unchanged}.
+export async function putDocument(store, document, key) {
+  const response = await call(`v1/rag/stores/${encodeURIComponent(store)}/docs`, {
+    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(document),
+  }, key);
+  return response.json();
 }
 
 /// Tokens that fit into one session, from /props; null when the server does not say.

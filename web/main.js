@@ -3,7 +3,8 @@
 // main: the page as a whole. It owns what is shown (the conversation, the model, the answer being
 // written) and passes what people do on to the parts:
 //
-//     composer, thread, sidebar, settings    what one sees and touches
+//     composer, thread, sidebar, settings,   what one sees and touches
+//     note
 //     tree, store                            conversations, and where they are kept
 //     exchange, api, advice                  the way to the server and back
 //     markdown, dom                          text into nodes
@@ -11,8 +12,9 @@
 import { contextSize, listModels, listStores } from "./api.js";
 import { adviceFor } from "./advice.js";
 import { Composer } from "./composer.js";
-import { announce, byId, el, icon, placeIcons, toast } from "./dom.js";
+import { announce, byId, el, icon, iconButton, placeIcons, toast } from "./dom.js";
 import { Exchange } from "./exchange.js";
+import { openNote } from "./note.js";
 import { Sidebar } from "./sidebar.js";
 import { applyTheme, currentTheme, loadSettings, nextTheme, openSettings, samplingFields } from "./settings.js";
 import { remembered, Store } from "./store.js";
@@ -135,12 +137,17 @@ class Page {
   /// Which knowledge store answers draw on; a server without any has no such choice.
   showKnowledge() {
     const wanted = remembered.get("knowledge", "");
-    this.from = this.knowledge.includes(wanted) ? wanted : "";
+    const names = this.knowledge.map(({ id }) => id);
+    this.from = names.includes(wanted) ? wanted : "";
+    const add = iconButton("plus", "Add a note or a text file", () => openNote(this.from, this.key));
+    const showAdd = () => { add.hidden = !this.knowledge.some(({ id, writable }) => writable && id === this.from); };
     const select = el("select", { id: "knowledge-store", "aria-label": "Answer from documents", onchange: () => {
       this.from = select.value;
       remembered.set("knowledge", this.from);
-    } }, el("option", { value: "" }, "No documents"), this.knowledge.map((name) => el("option", { value: name, selected: name === this.from }, name)));
-    byId("knowledge").replaceChildren(...(this.knowledge.length ? [select] : []));
+      showAdd();
+    } }, el("option", { value: "" }, "No documents"), names.map((name) => el("option", { value: name, selected: name === this.from }, name)));
+    showAdd();
+    byId("knowledge").replaceChildren(...(names.length ? [select, add] : []));
   }
 
   async pickModel(id) {

@@ -98,6 +98,17 @@ static char *last_part(const char *path) {
     return base_strndup(path + at, n - at);
 }
 
+/* A store that is shared is opened like one to read, after it was made or brought up to date by a
+ * writer, where no other program is one just now. */
+static rotor_status bring_up(const char *folder, rag_options *o, rotor_error *err) {
+    rag *first = NULL;
+    rotor_error why = {0};
+    const rotor_status st = rag_open(&first, folder, o, &why);
+    rag_close(&first);
+    o->create = o->write = false;
+    return st == ROTOR_OK || st == ROTOR_E_STATE ? ROTOR_OK : base_fail(err, st, "%s", why.message);
+}
+
 rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag_options *user,
                             rotor_error *err) {
     rotor_rag_options opt = rotor_rag_options_default();
@@ -110,7 +121,7 @@ rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag
     if (!r) return base_fail_nomem(err, "opening a store");
     r->opt = opt;
     rag_options o = {.create = opt.create,
-                     .write = opt.write,
+                     .write = opt.write || opt.share,
                      .cpu = cpu_detect() & mask,
                      .extract = opt.extract};
     if (opt.log) o.log = (base_log){say, r};
@@ -118,6 +129,7 @@ rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag
     rotor_status st = r->label ? ROTOR_OK : base_fail_nomem(err, "opening a store");
     if (st == ROTOR_OK && opt.embedder) st = take_embedder(r, opt.embedder, opt.embedder_path, err);
     if (r->embedder.embed) o.embedder = &r->embedder;
+    if (st == ROTOR_OK && opt.share) st = bring_up(folder, &o, err);
     if (st == ROTOR_OK) st = rag_open(&r->r, folder, &o, err);
     if (st != ROTOR_OK)
         rotor_rag_close(&r);
@@ -186,11 +198,30 @@ static void give_report(rotor_rag_report *to, const rag_report *r) {
 }
 
 static rotor_status may_write(const rotor_rag *r, const char *what, rotor_error *err) {
-    if (r && r->opt.write) return ROTOR_OK;
+    if (r && (r->opt.write || r->opt.share)) return ROTOR_OK;
     return base_fail(err, r ? ROTOR_E_STATE : ROTOR_E_ARG,
                      "%s: the store was not opened to be "
                      "changed (write)",
                      what);
+}
+
+/* For work that goes on for long, with the lock from the opening to the end. */
+static rotor_status may_write_alone(const rotor_rag *r, const char *what, rotor_error *err) {
+    ROTOR_TRY(may_write(r, what, err));
+    return r->opt.share
+               ? base_fail(err, ROTOR_E_STATE, "%s: the store was opened to be shared", what)
+               : ROTOR_OK;
+}
+
+/* Takes the lock of a store that is shared, until end_write. */
+static rotor_status begin_write(rotor_rag *r, const char *what, rotor_error *err) {
+    ROTOR_TRY(may_write(r, what, err));
+    return r->opt.share ? rag_hold(r->r, err) : ROTOR_OK;
+}
+
+static rotor_status end_write(rotor_rag *r, rotor_status st) {
+    if (r->opt.share) rag_let_go(r->r);
+    return st;
 }
 
 rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, size_t n_paths,
@@ -198,7 +229,7 @@ rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, size_t n_path
                            rotor_error *err) {
     rag_add_options o;
     rag_report done;
-    ROTOR_TRY(may_write(r, "rotor_rag_add", err));
+    ROTOR_TRY(may_write_alone(r, "rotor_rag_add", err));
     ROTOR_TRY(add_options(&o, opt, err));
     const rotor_status st = rag_add(r->r, paths, n_paths, &o, &done, err);
     give_report(report, &done);
@@ -223,7 +254,7 @@ rotor_status rotor_rag_watch(rotor_rag *r, const char *const *folders, size_t n,
                              const rotor_rag_watch_options *user, rotor_error *err) {
     follower f = {.opt.size = sizeof f.opt};
     rag_watch_options o = {.go_on = go_on};
-    ROTOR_TRY(may_write(r, "rotor_rag_watch", err));
+    ROTOR_TRY(may_write_alone(r, "rotor_rag_watch", err));
     ROTOR_TRY(api_take_options(&f.opt, sizeof f.opt, user, "rotor_rag_watch_options", err));
     ROTOR_TRY(add_options(&o.add, f.opt.add, err));
     o.add.progress = NULL;
@@ -239,7 +270,7 @@ rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
                                rotor_rag_report *report, rotor_error *err) {
     rag_add_options o;
     rag_report done;
-    ROTOR_TRY(may_write(r, "rotor_rag_reembed", err));
+    ROTOR_TRY(may_write_alone(r, "rotor_rag_reembed", err));
     if (!r->embedder.embed)
         return base_fail(err, ROTOR_E_STATE, "rotor_rag_reembed: the store has no embedder");
     ROTOR_TRY(add_options(&o, opt, err));
@@ -251,20 +282,62 @@ rotor_status rotor_rag_reembed(rotor_rag *r, const rotor_rag_add_options *opt,
 rotor_status rotor_rag_remove(rotor_rag *r, const char *const *what, size_t n, uint64_t *n_removed,
                               rotor_error *err) {
     size_t removed = 0;
-    ROTOR_TRY(may_write(r, "rotor_rag_remove", err));
-    ROTOR_TRY(n ? rag_remove(r->r, what, n, &removed, err) : rag_remove_all(r->r, &removed, err));
-    if (n_removed) *n_removed = removed;
-    return ROTOR_OK;
+    ROTOR_TRY(begin_write(r, "rotor_rag_remove", err));
+    const rotor_status st =
+        n ? rag_remove(r->r, what, n, &removed, err) : rag_remove_all(r->r, &removed, err);
+    if (st == ROTOR_OK && n_removed) *n_removed = removed;
+    return end_write(r, st);
 }
 
 rotor_status rotor_rag_note(rotor_rag *r, const char *title, const char *text, size_t n_bytes,
                             char *path, rotor_rag_report *report, rotor_error *err) {
-    rag_report done;
-    ROTOR_TRY(may_write(r, "rotor_rag_note", err));
+    rag_report done = {0};
+    char whole[RAG_NOTE_PATH] = "";
     if (!path || (!text && n_bytes))
         return base_fail(err, ROTOR_E_ARG, "rotor_rag_note: a required argument is missing");
-    const rotor_status st = rag_note(r->r, title, (base_str){text, n_bytes}, path, &done, err);
+    ROTOR_TRY(begin_write(r, "rotor_rag_note", err));
+    const rotor_status st = rag_note(r->r, title, (base_str){text, n_bytes}, whole, &done, err);
+    memcpy(path, whole, ROTOR_RAG_NOTE_PATH); /* of digits: no longer than that */
     give_report(report, &done);
+    return end_write(r, st);
+}
+
+rotor_status rotor_rag_put(rotor_rag *r, const rotor_rag_text *user, rotor_rag_put_result *out,
+                           rotor_error *err) {
+    rotor_rag_text t = {.size = sizeof t};
+    rag_put_report done;
+    if (!user || (out && out->size < sizeof out->size))
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_put: a required argument is missing");
+    ROTOR_TRY(api_take_options(&t, sizeof t, user, "rotor_rag_text", err));
+    if (!t.text && t.n_bytes)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_put: a required argument is missing");
+    const rag_text text = {.id = t.id,
+                           .title = t.title,
+                           .text = {t.text, t.n_bytes},
+                           .plain = t.plain,
+                           .meta = t.meta};
+    ROTOR_TRY(begin_write(r, "rotor_rag_put", err));
+    const rotor_status st = rag_put(r->r, &text, &done, err);
+    rotor_rag_put_result result = {.size = out ? out->size : 0,
+                                   .replaced = done.replaced,
+                                   .unchanged = done.unchanged,
+                                   .n_chunks = done.n_chunks};
+    memcpy(result.path, done.path, sizeof done.path);
+    if (st == ROTOR_OK && out) memcpy(out, &result, BASE_MIN((size_t)out->size, sizeof result));
+    return end_write(r, st);
+}
+
+/* Once through all passages, and once more from the first before nothing is said to be left. */
+rotor_status rotor_rag_embed(rotor_rag *r, uint32_t most, uint64_t *n_made, rotor_error *err) {
+    size_t n = 0;
+    rotor_error own = {0};
+    if (!err) err = &own;
+    ROTOR_TRY(may_write(r, "rotor_rag_embed", err));
+    const int64_t from = r->embedded;
+    rotor_status st = rag_embed_some(r->r, most, &r->embedded, &n, err);
+    if (st == ROTOR_OK && !n && from) st = rag_embed_some(r->r, most, &r->embedded, &n, err);
+    if (st != ROTOR_OK) r->embedded = 0;
+    if (st == ROTOR_OK && n_made) *n_made = n;
     return st;
 }
 
@@ -281,7 +354,7 @@ rotor_status rotor_rag_export(rotor_rag *r, const char *path, rotor_rag_report *
 rotor_status rotor_rag_import(rotor_rag *r, const char *path, rotor_rag_report *report,
                               rotor_error *err) {
     rag_report done;
-    ROTOR_TRY(may_write(r, "rotor_rag_import", err));
+    ROTOR_TRY(may_write_alone(r, "rotor_rag_import", err));
     if (!path)
         return base_fail(err, ROTOR_E_ARG, "rotor_rag_import: a required argument is missing");
     const rotor_status st = rag_import(r->r, path, &done, err);
@@ -291,7 +364,7 @@ rotor_status rotor_rag_import(rotor_rag *r, const char *path, rotor_rag_report *
 
 rotor_status rotor_rag_gc(rotor_rag *r, rotor_rag_gc_report *report, rotor_error *err) {
     rag_gc_report done;
-    ROTOR_TRY(may_write(r, "rotor_rag_gc", err));
+    ROTOR_TRY(may_write_alone(r, "rotor_rag_gc", err));
     const rotor_status st = rag_gc(r->r, &done, err);
     if (report)
         *report = (rotor_rag_gc_report){.n_vectors = done.n_vectors,
@@ -376,6 +449,7 @@ static rotor_status give_hits(rotor_rag_hits *out, rag_hits *h, rotor_rag *const
                             .match = h->match,
                             .lexical_only = h->lexical_only,
                             .relevant = h->relevant,
+                            .pending = h->pending,
                             .embed_us = h->embed_us,
                             .lex_us = h->lex_us,
                             .vec_us = h->vec_us,

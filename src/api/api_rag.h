@@ -14,6 +14,7 @@ struct rotor_rag {
     char *name, *path;     /* of the model, owned */
     char *label;           /* what hits call it, owned */
     rotor_rag_options opt; /* for its log */
+    int64_t embedded;      /* the last passage that rotor_rag_embed has looked at */
 };
 
 /* The same hit, its strings borrowed. */

@@ -61,6 +61,15 @@ rotor_status rotor_rag_note(rotor_rag *r, const char *title, const char *text, s
     (void)r, (void)title, (void)text, (void)n_bytes, (void)path, (void)report;
     return off(err);
 }
+rotor_status rotor_rag_put(rotor_rag *r, const rotor_rag_text *text, rotor_rag_put_result *out,
+                           rotor_error *err) {
+    (void)r, (void)text, (void)out;
+    return off(err);
+}
+rotor_status rotor_rag_embed(rotor_rag *r, uint32_t most, uint64_t *n_made, rotor_error *err) {
+    (void)r, (void)most, (void)n_made;
+    return off(err);
+}
 rotor_status rotor_rag_export(rotor_rag *r, const char *path, rotor_rag_report *report,
                               rotor_error *err) {
     (void)r, (void)path, (void)report;

@@ -229,6 +229,7 @@ typedef enum cli_opt {
     OPT_REFUSE,
     OPT_RAG,
     OPT_RAG_STORES,
+    OPT_RAG_WRITE,
     OPT_GATE,
     OPT_STRICT,
     OPT_SHOW_CONTEXT,

@@ -382,6 +382,9 @@ const cli_option cli_options[CLI_N_OPTS] = {
     "answer from this knowledge store, or from several (see rotor rag)", VERB_CHAT, CLI_SAVED},
 [OPT_RAG_STORES] = {"rag", 0, CLI_TEXT, STORES, "STORE[,NAME]", 0, 0, NULL, NULL,
     "a knowledge store that requests may name; may be given several times", VERB_SERVE, CLI_MANY | CLI_SAVED},
+[OPT_RAG_WRITE] = {"rag-write", 0, CLI_TEXT, STORES, "NAME", 0, 0, NULL, NULL,
+    "requests may put documents into this store of --rag, which is made if need be, and take them out; "
+    "may be given several times", VERB_SERVE, CLI_MANY | CLI_SAVED},
 [OPT_GATE] = {"gate", 0, CLI_CHOICE, STORES, "WHEN", 0, 0, "strict|auto|always", NULL,
     "where nothing fits the question: strict: say so; auto: answer without sources; always: answer from "
     "the nearest (default: ask: strict, else auto)", VERB_RAG | VERB_CHAT, 0},

@@ -145,6 +145,7 @@ rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how 
     if (s->e && s->model.path) whole = base_path_absolute(s->model.path);
     opt.create = how->create;
     opt.write = how->write;
+    opt.share = how->share;
     opt.embedder = s->e;
     opt.embedder_path = whole ? whole : "embedded";
     opt.extract = extract = how->write ? find_extract() : NULL;

@@ -19,7 +19,7 @@ typedef struct cli_store {
 } cli_store;
 
 typedef struct cli_store_how {
-    bool create, write;         /* as rotor_rag_options */
+    bool create, write, share;  /* as rotor_rag_options */
     bool model;                 /* the one that makes vectors is wanted, too */
     bool one_thread;            /* which gets a thread of its own: others use the processor */
     const rotor_engine *writer; /* it runs on the threads of this one; NULL: on its own */

@@ -99,6 +99,13 @@ static rotor_status open_model(void *user, size_t i, bool embed, rotor_engine **
     return cli_engine_open(out, h->a, &h->models[i], o, err);
 }
 
+/* Whether requests may change the store of that name. */
+static bool may_change(const cli_args *a, const char *name) {
+    for (size_t i = 0; name && i < a->n_many[OPT_RAG_WRITE]; i++)
+        if (strcmp(a->many[OPT_RAG_WRITE][i], name) == 0) return true;
+    return false;
+}
+
 /* "STORE" or "STORE,NAME"; the name is else the last part of the path. */
 static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
     const char *comma = strrchr(word, ',');
@@ -112,7 +119,10 @@ static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
                                      : slash && slash[1] ? slash + 1
                                                          : path)
                        : NULL;
-    const cli_store_how how = {.model = !cli_on(h->a, OPT_NO_EMBED),
+    shelf->write = may_change(h->a, shelf->name);
+    const cli_store_how how = {.create = shelf->write,
+                               .share = shelf->write,
+                               .model = !cli_on(h->a, OPT_NO_EMBED),
                                .one_thread = true,
                                .label = shelf->name,
                                .others = h->stores,
@@ -121,6 +131,7 @@ static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
     rotor_status st =
         shelf->name ? cli_store_open(s, path, &how, err) : base_fail_nomem(err, "opening a store");
     shelf->r = s->r;
+    shelf->embeds = s->e != NULL;
     base_free(path);
     for (size_t i = 0; st == ROTOR_OK && i + 1 < h->n_shelves; i++)
         if (strcmp(h->shelves[i].name, shelf->name) == 0)
@@ -130,12 +141,23 @@ static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
     return st;
 }
 
+static bool is_shelf(const hosted *h, const char *name) {
+    for (size_t i = 0; i < h->n_shelves; i++)
+        if (strcmp(h->shelves[i].name, name) == 0) return true;
+    return false;
+}
+
 static rotor_status open_shelves(hosted *h, rotor_error *err) {
     const size_t n = h->a->n_many[OPT_RAG_STORES];
     h->stores = base_alloc_array(n + 1, sizeof *h->stores);
     h->shelves = base_alloc_array(n + 1, sizeof *h->shelves);
     if (!h->stores || !h->shelves) return base_fail_nomem(err, "opening a store");
     for (size_t i = 0; i < n; i++) ROTOR_TRY(open_shelf(h, h->a->many[OPT_RAG_STORES][i], err));
+    for (size_t i = 0; i < h->a->n_many[OPT_RAG_WRITE]; i++)
+        if (!is_shelf(h, h->a->many[OPT_RAG_WRITE][i]))
+            return base_fail(err, ROTOR_E_ARG,
+                             "--rag-write %s: no store of --rag is called that (--rag STORE,NAME)",
+                             h->a->many[OPT_RAG_WRITE][i]);
     return ROTOR_OK;
 }
 

@@ -52,6 +52,9 @@ void rag_close(rag **p) {
     *p = NULL;
 }
 
+rotor_status rag_hold(rag *r, rotor_error *err) { return rag_db_resume(r->db, err); }
+void rag_let_go(rag *r) { rag_db_rest(r->db); }
+
 rotor_status rag_get_facts(rag *r, rag_facts *facts, rotor_error *err) {
     return rag_db_facts(r->db, facts, err);
 }
@@ -120,12 +123,13 @@ typedef struct lister {
 static rotor_status list_one(void *user, int64_t id, const rag_file *f) {
     lister *l = user;
     (void)id;
-    if (!l->stop) l->stop = !l->fn(l->user, f);
-    return ROTOR_OK;
+    l->stop = !l->fn(l->user, f);
+    return l->stop ? ROTOR_E_CANCELLED : ROTOR_OK;
 }
 
 rotor_status rag_list(rag *r, bool (*fn)(void *user, const rag_file *f), void *user,
                       rotor_error *err) {
     lister l = {.fn = fn, .user = user};
-    return rag_db_each_file(r->db, list_one, &l, err);
+    const rotor_status st = rag_db_each_file(r->db, list_one, &l, err);
+    return l.stop ? ROTOR_OK : st;
 }

@@ -53,6 +53,11 @@ typedef struct rag_facts {
 } rag_facts;
 rotor_status rag_get_facts(rag *r, rag_facts *facts, rotor_error *err);
 
+/* The lock of a store that was opened to read, to change it and let others do so again. Between
+ * them also what else is said to write may be called. ROTOR_E_STATE: another program writes. */
+rotor_status rag_hold(rag *r, rotor_error *err);
+void rag_let_go(rag *r);
+
 /* ---- Adding and removing --------------------------------------------------------------------- */
 
 /* What became of a file, or of a folder that is watched. */
@@ -113,10 +118,33 @@ rotor_status rag_reembed(rag *r, const rag_add_options *opt, rag_report *report,
 /* The whole database against itself. ROTOR_E_FORMAT: it is damaged, and where. */
 rotor_status rag_verify(rag *r, rotor_error *err);
 
-/* A note of the user's becomes a document: UTF-8 or what rag_add takes for text, as Markdown. Its
- * path is made of its title and text: the same note twice is one. title NULL: its first line. */
+/* A text of the caller's becomes a document, in place of the one of that id: UTF-8 or what rag_add
+ * takes for text. By words alone: rag_embed_some makes vectors. ROTOR_E_ARG: there is nothing in
+ * it, or its id cannot be one (rag_is_id). */
 #define RAG_NOTE_PREFIX "mem:"
-enum { RAG_NOTE_PATH = 32 };
+enum { RAG_ID_BYTES = 128, RAG_NOTE_PATH = 5 + RAG_ID_BYTES };
+typedef struct rag_text {
+    const char *id;    /* its path is RAG_NOTE_PREFIX and this; NULL: sixteen digits made of title
+                          and text, so that the same twice is one */
+    const char *title; /* NULL or "": its first line */
+    base_str text;     /* as Markdown … */
+    bool plain;        /* … or not */
+    const char *meta;  /* JSON object; NULL or "": none */
+} rag_text;
+typedef struct rag_put_report {
+    char path[RAG_NOTE_PATH]; /* what it is called */
+    size_t n_chunks;          /* passages it has now */
+    bool replaced;            /* there was one */
+    bool unchanged;           /* and it was this very one */
+} rag_put_report;
+rotor_status rag_put(rag *r, const rag_text *t, rag_put_report *report, rotor_error *err);
+/* 1 to RAG_ID_BYTES bytes of UTF-8 without control characters and slashes; not "." and "..". */
+bool rag_is_id(const char *s);
+/* Vectors for at most so many passages behind *last that have none; *n got one, and *last is the
+ * last of them, or 0 where there was none. Takes the store's lock, if it is not held, only while it
+ * writes. err is not NULL. */
+rotor_status rag_embed_some(rag *r, size_t most, int64_t *last, size_t *n, rotor_error *err);
+/* A note, as Markdown, with vectors where the store has an embedder. */
 rotor_status rag_note(rag *r, const char *title, base_str text, char path[RAG_NOTE_PATH],
                       rag_report *report, rotor_error *err);
 /* The store's documents, passages and vectors into one file, and from there into a store, where
@@ -196,6 +224,7 @@ typedef struct rag_hits {
     float coverage;     /* share of the query's weight of words that the best chunk has */
     float match;        /* how well it answers to them: rag_lex_match */
     bool lexical_only;  /* vectors were wanted and there are none */
+    bool pending;       /* vectors were wanted; passages of a store with an embedder lack theirs */
     bool relevant;      /* rag_is_relevant */
     bool rerank_failed; /* a reranker was wanted, and the order is that without it */
     uint64_t embed_us, lex_us, vec_us, fuse_us, rerank_us; /* what it took */

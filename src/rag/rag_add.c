@@ -124,15 +124,13 @@ static char *title_of(const char *path, base_str text, const rag_blocks *b, rag_
     return base_strdup(name_of(path));
 }
 
-/* named NULL: by its own title. */
-static rotor_status add_text(adder *a, int64_t file, const char *path, const char *named,
-                             rag_form form) {
+static rotor_status add_text(adder *a, int64_t file, const char *path, rag_form form) {
     rag_blocks blocks = {0};
     size_t front = 0;
     const base_str text = {a->bytes.data, a->bytes.len};
     rotor_status st = rag_blocks_of(text, form, &blocks, &front);
     char *title = NULL;
-    if (st == ROTOR_OK) title = named ? base_strdup(named) : title_of(path, text, &blocks, form);
+    if (st == ROTOR_OK) title = title_of(path, text, &blocks, form);
     rag_document d = {.row = {.file = file, .key = "", .title = title, .meta = "", .line = 1},
                       .text = text,
                       .blocks = &blocks,
@@ -183,7 +181,7 @@ static rotor_status index_bytes(adder *a, const char *path, rag_db_file *f, rag_
         ROTOR_TRY(add_extracted(a, f->id, path));
     else
         ROTOR_TRY(reader == RAG_READ_CORPUS ? add_corpus(a, f->id, path)
-                                            : add_text(a, f->id, path, NULL, form));
+                                            : add_text(a, f->id, path, form));
     if (a->stopped) return stopped(a);
     ROTOR_TRY(begin(a));
     ROTOR_TRY(rag_db_drop_stale(a->r->db, f->id, a->run, &gone, a->err));
@@ -524,72 +522,6 @@ rotor_status rag_add(rag *r, const char *const *paths, size_t n_paths, const rag
     return st;
 }
 
-/* ==== Notes =================================================================================== */
-
-/* The first line with something in it, without the marks of a heading, at most 80 bytes. */
-static char *first_line(base_str text) {
-    enum { MOST = 80 };
-    size_t begin = 0;
-    while (begin < text.n && strchr("# \t\r\n", text.p[begin])) begin++;
-    const char *nl = memchr(text.p + begin, '\n', text.n - begin);
-    size_t n = (nl ? (size_t)(nl - text.p) : text.n) - begin;
-    if (n > MOST)
-        for (n = MOST; n && ((unsigned char)text.p[begin + n] & 0xC0) == 0x80;) n--;
-    while (n && strchr(" \t\r", text.p[begin + n - 1])) n--;
-    return base_strndup(text.p + begin, n);
-}
-
-static void name_note(char path[RAG_NOTE_PATH], const uint8_t hash[RAG_HASH]) {
-    size_t n = (size_t)snprintf(path, RAG_NOTE_PATH, RAG_NOTE_PREFIX);
-    for (size_t i = 0; i < 8; i++)
-        n += (size_t)snprintf(path + n, RAG_NOTE_PATH - n, "%02x", hash[i]);
-}
-
-static rotor_status put_note(adder *a, const char *title, rag_db_file *f,
-                             char path[RAG_NOTE_PATH]) {
-    base_buf all = {0};
-    base_buf_puts(&all, title);
-    base_buf_append(&all, "", 1);
-    base_buf_append(&all, a->bytes.data, a->bytes.len);
-    if (all.failed) return base_fail_nomem(a->err, "adding a note");
-    base_sha256(all.data, all.len, f->hash);
-    base_buf_free(&all);
-    name_note(path, f->hash);
-    ROTOR_TRY(put_row(a, path, f, "ok", ""));
-    return add_text(a, f->id, path, title, RAG_FORM_MARKDOWN);
-}
-
-static rotor_status note(adder *a, const char *title, base_str text, char path[RAG_NOTE_PATH]) {
-    int64_t model = 0;
-    rag_db_file f = {.node = {.kind = BASE_NODE_FILE, .size = text.n}, .pipeline = RAG_PIPELINE};
-    f.node.mtime_ns = f.node.ctime_ns = f.seen_ns = base_unix_s() * 1000000000;
-    base_buf_append(&a->bytes, text.n ? text.p : "", text.n);
-    if (a->bytes.failed) return base_fail_nomem(a->err, "adding a note");
-    ROTOR_TRY(rag_to_utf8(&a->bytes, "the note", a->err));
-    char *own =
-        title && *title ? base_strdup(title) : first_line((base_str){a->bytes.data, a->bytes.len});
-    if (!own) return base_fail_nomem(a->err, "adding a note");
-    rotor_status st = *own ? choose_model(a, &model)
-                           : base_fail(a->err, ROTOR_E_ARG, "the note has nothing in it");
-    if (st == ROTOR_OK) st = put_note(a, own, &f, path);
-    if (st == ROTOR_OK) st = commit(a);
-    base_free(own);
-    a->report->n_indexed++;
-    return st == ROTOR_OK && model && a->r->embedder.embed ? embed_wanted(a, model) : st;
-}
-
-rotor_status rag_note(rag *r, const char *title, base_str text, char path[RAG_NOTE_PATH],
-                      rag_report *report, rotor_error *err) {
-    adder a;
-    rotor_error own = {0};
-    start(&a, r, NULL, report, err ? err : &own);
-    a.err->code = ROTOR_OK;
-    const rotor_status st = note(&a, title, text, path);
-    if (st != ROTOR_OK) rag_db_rollback(r->db);
-    base_buf_free(&a.bytes);
-    return st;
-}
-
 /* ==== Parts of a run, for rag_watch =========================================================== */
 
 static rotor_status add_some(adder *a, const char *root, const char *const *paths, size_t n,
@@ -619,12 +551,25 @@ rotor_status rag_add_some(rag *r, const char *root, const char *const *paths, si
     return st;
 }
 
-/* A look whether it can be had, so that the model does not work for nothing. */
+/* A look whether the lock can be had, so that the model does not work for nothing. */
 static rotor_status take_model(adder *a, int64_t *model) {
+    const bool held = rag_db_can_write(a->r->db);
     ROTOR_TRY(rag_db_resume(a->r->db, a->err));
     const rotor_status st = choose_model(a, model);
     if (st != ROTOR_OK) rag_db_rollback(a->r->db);
-    rag_db_rest(a->r->db);
+    if (!held) rag_db_rest(a->r->db);
+    return st;
+}
+
+rotor_status rag_embed_all(rag *r, rag_report *report, rotor_error *err) {
+    adder a;
+    rag_report own;
+    int64_t model = 0;
+    start(&a, r, NULL, &own, err);
+    rotor_status st = choose_model(&a, &model);
+    if (st == ROTOR_OK && model && r->embedder.embed) st = embed_wanted(&a, model);
+    if (st != ROTOR_OK) rag_db_rollback(r->db);
+    report->n_vectors += own.n_vectors;
     return st;
 }
 
@@ -632,6 +577,7 @@ rotor_status rag_embed_some(rag *r, size_t most, int64_t *last, size_t *n, rotor
     adder a;
     int64_t model = 0;
     rag_report report;
+    const bool held = rag_db_can_write(r->db);
     start(&a, r, NULL, &report, err);
     a.embed_most = most;
     *n = 0;
@@ -640,7 +586,7 @@ rotor_status rag_embed_some(rag *r, size_t most, int64_t *last, size_t *n, rotor
     wanted *l = base_alloc(sizeof *l);
     rotor_status st = l ? embed_batch(&a, model, l, last) : base_fail_nomem(err, "embedding");
     if (st != ROTOR_OK) rag_db_rollback(r->db);
-    rag_db_rest(r->db);
+    if (!held) rag_db_rest(r->db);
     if (l) base_buf_free(&l->bytes);
     base_free(l);
     *n = st == ROTOR_OK ? report.n_vectors : 0;

@@ -136,9 +136,9 @@ rotor_status rag_drop_gone(rag *r, const char *root, const rag_add_options *opt,
  * files that are gone. err is not NULL, here and below. */
 rotor_status rag_add_some(rag *r, const char *root, const char *const *paths, size_t n, bool look,
                           const rag_add_options *opt, rag_report *report, rotor_error *err);
-/* Vectors for at most so many passages behind *last that have none; *n got one, and *last is the
- * last of them, or 0 where there was none. Holds the store's lock only while it writes. */
-rotor_status rag_embed_some(rag *r, size_t most, int64_t *last, size_t *n, rotor_error *err);
+
+/* Vectors for all that have none, by the embedder if there is one; report->n_vectors grows. */
+rotor_status rag_embed_all(rag *r, rag_report *report, rotor_error *err);
 
 /* ---- Documents (rag_document.c) -------------------------------------------------------------- */
 

@@ -568,6 +568,8 @@ static rotor_status search(rag *const *stores, size_t n_stores, base_str query,
     rag_chosen list[RAG_MAX_CANDIDATES];
     size_t n;
     ROTOR_TRY(rag_ask_prepare(stores, n_stores, query, q, &out->lexical_only, err));
+    for (size_t i = 0; i < n_stores && opt->mode != RAG_LEXICAL; i++)
+        out->pending |= stores[i]->embedder.embed && stores[i]->x.n_vectors < stores[i]->x.n_chunks;
     ROTOR_TRY(rag_choose(stores, n_stores, q, opt, out, list, &n, err));
     return read_hits(stores, list, n, opt->plain, out, err);
 }

@@ -117,7 +117,7 @@ bool serve_guard(serve_exchange *x, serve_fault *f) {
     if (!anyone && !serve_key_fits(x->s, x->conn))
         return serve_fail_with(f, 401, "authentication_error", "invalid_api_key",
                                "a key is needed: Authorization: Bearer KEY, or x-api-key: KEY");
-    if (x->route && strcmp(x->route->method, "POST") == 0 && !serve_is_json_type(type))
+    if (x->route && strncmp(x->route->method, "P", 1) == 0 && !serve_is_json_type(type))
         return serve_fail_with(f, 415, "invalid_request_error", "unsupported_media_type",
                                "Content-Type is %.60s: expected application/json",
                                type ? type : "missing");

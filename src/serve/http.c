@@ -194,6 +194,9 @@ static bool too_large(serve_exchange *x, serve_fault *f) {
 static bool check_headers(serve_exchange *x, const char *allow, serve_fault *f) {
     if (!serve_guard(x, f)) return false;
     if (strcmp(x->method, "OPTIONS") == 0) return true;
+    if (x->cut)
+        return serve_fail_with(f, 414, "invalid_request_error", "uri_too_long",
+                               "the path has more than %zu bytes", sizeof x->path - 1);
     if (!x->route && allow[0])
         return serve_fail_with(f, 405, "invalid_request_error", "method_not_allowed",
                                "%s does not take %s, but %s", x->path, x->method, allow);
@@ -228,6 +231,7 @@ static serve_exchange *begin(serve_server *s, struct MHD_Connection *conn, const
     serve_make_id(x->id, "req_");
     snprintf(x->method, sizeof x->method, "%s", method);
     serve_normal_path(url, x->path, sizeof x->path);
+    x->cut = strlen(url) >= sizeof x->path;
     x->route = serve_find_route(x->method, x->path, &x->tail, allow);
     if (!check_headers(x, allow, &f)) refuse(x, &f);
     if (x->refused && !x->route) x->route = any_route(x->path);

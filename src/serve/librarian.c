@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * The librarian: one thread that reads the knowledge stores, for all connections. A search may load
- * an index and run an embedding model; on a connection's thread it would keep the others that this
- * thread serves waiting, and on the worker those who decode. So a call that searches waits in a
- * queue of its own while its connection sleeps, is made ready here, and goes on to the worker.
+ * The librarian: one thread that reads and changes the knowledge stores, for all connections. A
+ * search may load an index and run an embedding model; on a connection's thread it would keep the
+ * others that this thread serves waiting, and on the worker those who decode. So a call that
+ * searches waits in a queue of its own while its connection sleeps, is made ready here, and goes on
+ * to the worker. Documents that requests put in are found by words at once; their vectors are made
+ * a few at a time between calls, while none waits.
  *
  * Streams that wait for it hear a comment now and then from a thread of its own, the ringer: what
  * the librarian has in hand is in server.searching, and the ringer sends only under server.lock, so
@@ -97,10 +99,62 @@ static void serve_one(serve_call *c, bool closing) {
     }
 }
 
-/* The oldest; NULL: the end. */
-static serve_call *take(serve_server *s, bool *closing) {
+/* ==== Vectors that are due ==================================================================== */
+
+enum { EMBED_FEW = 8, RETRY_US = 2000000 };
+
+/* The store whose turn it is; NULL: none's is before *next_us. */
+static serve_due *who_is_due(serve_server *s, uint64_t *next_us) {
+    serve_due *first = NULL;
+    *next_us = SERVE_NEVER;
+    for (size_t i = 0; i < s->opt.n_shelves; i++) {
+        serve_due *d = &s->due[i];
+        if (!d->wanted || d->next_us >= *next_us) continue;
+        *next_us = d->next_us;
+        first = d;
+    }
+    return *next_us <= base_now_us() ? first : NULL;
+}
+
+/* Another program that writes or a full disk may go away, and it is tried again. */
+static void embed_few(serve_server *s, serve_due *d) {
+    const serve_shelf *shelf = &s->opt.shelves[d - s->due];
+    rotor_error err = {0};
+    uint64_t n = 0;
+    const rotor_status st = rotor_rag_embed(shelf->r, EMBED_FEW, &n, &err);
+    const bool may_pass = st == ROTOR_E_STATE || st == ROTOR_E_IO;
+    if (st != ROTOR_OK && !d->told)
+        serve_log(s, BASE_LOG_WARN, "%s: passages have no vectors yet: %s", shelf->name,
+                  err.message);
+    d->told = st != ROTOR_OK;
+    d->wanted = st == ROTOR_OK ? n > 0 : may_pass;
+    d->next_us = st == ROTOR_OK ? 0 : base_now_us() + RETRY_US;
     base_mutex_lock(s->lock);
-    while (!s->searches && !s->quit_searching) base_cond_wait(s->wake, s->lock);
+    s->metrics.vectors_made += n;
+    base_mutex_unlock(s->lock);
+}
+
+/* ==== The queue =============================================================================== */
+
+/* Until a call comes, the end, or a store is due. Under the lock. */
+static serve_due *wait_for_work(serve_server *s) {
+    uint64_t next_us;
+    while (!s->searches && !s->quit_searching) {
+        serve_due *d = who_is_due(s, &next_us);
+        const uint64_t now = base_now_us();
+        if (d) return d;
+        if (next_us == SERVE_NEVER)
+            base_cond_wait(s->wake, s->lock);
+        else if (next_us > now)
+            base_cond_wait_us(s->wake, s->lock, next_us - now);
+    }
+    return NULL;
+}
+
+/* The oldest, or a store whose vectors are due; neither: the end. */
+static serve_call *take(serve_server *s, serve_due **due, bool *closing) {
+    base_mutex_lock(s->lock);
+    *due = wait_for_work(s);
     serve_call *c = s->searches;
     if (c) {
         s->searches = c->inside->next;
@@ -113,8 +167,14 @@ static serve_call *take(serve_server *s, bool *closing) {
 }
 
 static void run(void *server) {
+    serve_call *c;
+    serve_due *due;
     bool closing;
-    for (serve_call *c; (c = take(server, &closing));) serve_one(c, closing);
+    while ((c = take(server, &due, &closing)) || due)
+        if (c)
+            serve_one(c, closing);
+        else
+            embed_few(server, due);
 }
 
 /* ==== The ringer ============================================================================== */
@@ -144,7 +204,10 @@ static void ring_all(void *server) {
 
 rotor_status serve_start_librarian(serve_server *s, rotor_error *err) {
     if (!s->opt.n_shelves) return ROTOR_OK;
-    if (base_thread_start(&s->librarian, run, s) == ROTOR_OK &&
+    s->due = base_alloc_array(s->opt.n_shelves, sizeof *s->due);
+    for (size_t i = 0; s->due && i < s->opt.n_shelves; i++) /* what an earlier end left */
+        s->due[i].wanted = s->opt.shelves[i].write && s->opt.shelves[i].embeds;
+    if (s->due && base_thread_start(&s->librarian, run, s) == ROTOR_OK &&
         base_thread_start(&s->ringer, ring_all, s) == ROTOR_OK)
         return ROTOR_OK;
     return base_fail_nomem(err, "starting the server");
@@ -158,4 +221,6 @@ void serve_end_librarian(serve_server *s) {
     base_mutex_unlock(s->lock);
     base_thread_join(&s->librarian);
     base_thread_join(&s->ringer);
+    base_free(s->due);
+    s->due = NULL;
 }

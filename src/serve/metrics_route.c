@@ -120,6 +120,16 @@ static void put_residence(base_buf *out, serve_server *s) {
         (double)base_rss_bytes());
 }
 
+/* Of --rag-write; zeros without. */
+static void put_knowledge(base_buf *out, const serve_metrics *m) {
+    put(out, "counter", "rotor_rag_documents_put_total", NULL,
+        "Documents that requests put into knowledge stores", (double)m->docs_put);
+    put(out, "counter", "rotor_rag_documents_removed_total", NULL,
+        "Documents that requests took out of knowledge stores", (double)m->docs_removed);
+    put(out, "counter", "rotor_rag_vectors_made_total", NULL,
+        "Passages that were embedded for that", (double)m->vectors_made);
+}
+
 /* Of --prefix-store; zeros without. */
 static void put_prefixes(base_buf *out, const rotor_batch_prefixes *p) {
     put(out, "counter", "rotor_prefix_hits_total", NULL, "Prompts that began with a file's tokens",
@@ -148,6 +158,7 @@ void serve_get_metrics(serve_exchange *x) {
     put_load(&out, &m);
     put_residence(&out, x->s);
     put_prefixes(&out, &m.prefixes);
+    put_knowledge(&out, &m);
     put_histogram(&out, "rotor_time_to_first_token_seconds", "From request to first token",
                   &m.first);
     put_histogram(&out, "rotor_time_between_tokens_seconds",

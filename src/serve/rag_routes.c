@@ -20,12 +20,12 @@ static json_t *store_json(const serve_server *s, size_t i) {
     json_object_set_new(o, "vectors", json_integer((json_int_t)info.n_vectors));
     json_object_set_new(o, "bytes", json_integer((json_int_t)info.db_bytes));
     json_object_set_new(o, "embedding_model", info.model[0] ? text_of(info.model) : json_null());
+    json_object_set_new(o, "writable", json_boolean(s->opt.shelves[i].write));
     return o;
 }
 
-/* A task: the librarian's where there are shelves, else the worker's, who has nothing to read. */
-static void hand_task(serve_exchange *x, serve_call *c, void (*task)(serve_call *), bool ok,
-                      serve_fault *f) {
+void serve_hand_task(serve_exchange *x, serve_call *c, void (*task)(serve_call *), bool ok,
+                     serve_fault *f) {
     if (ok) {
         c->inside->task = task;
         c->inside->searches = x->s->opt.n_shelves > 0;
@@ -43,7 +43,7 @@ static void list_stores(serve_call *c) {
 void serve_get_stores(serve_exchange *x) {
     serve_fault f = {0};
     serve_call *c = serve_call_create(x->s);
-    hand_task(x, c, list_stores, c || serve_no_memory(&f), &f);
+    serve_hand_task(x, c, list_stores, c || serve_no_memory(&f), &f);
 }
 
 /* ==== Searching =============================================================================== */
@@ -53,7 +53,8 @@ static json_t *hits_json(const serve_search *how, const rotor_rag_hits *h) {
     json_t *list = NULL, *degraded = json_array();
     if (rotor_rag_describe_hits(h, &text, NULL) == ROTOR_OK) list = json_loads(text, 0, NULL);
     rotor_free(text);
-    if (h->lexical_only) json_array_append_new(degraded, json_string("vector"));
+    if (h->pending || h->lexical_only)
+        json_array_append_new(degraded, json_string(h->pending ? "vector_pending" : "vector"));
     return json_pack(
         "{s:s, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "object", "rag.hits", "store",
         serve_store_name(how), "stores", serve_store_names(how), "data", list, "relevant",
@@ -104,7 +105,7 @@ void serve_post_search(serve_exchange *x) {
     serve_call *c = serve_call_create(x->s);
     bool ok = c || serve_no_memory(&f);
     ok = ok && serve_parse(&x->body, &c->body, &f);
-    hand_task(x, c, do_search, ok, &f);
+    serve_hand_task(x, c, do_search, ok, &f);
 }
 
 /* ==== Asking ================================================================================== */

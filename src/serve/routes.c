@@ -20,6 +20,10 @@ static const serve_route routes[] = {
     {"POST", "/v1/embeddings", serve_post_embeddings, NULL, 0},
     {"POST", "/v1/rerank", serve_post_rerank, NULL, 0},
     {"GET", "/v1/rag/stores", serve_get_stores, NULL, 0},
+    {"GET", "/v1/rag/stores/*/docs", serve_get_documents, NULL, 0},
+    {"POST", "/v1/rag/stores/*/docs", serve_put_document, NULL, 0},
+    {"PUT", "/v1/rag/stores/*/docs/*", serve_put_document, NULL, 0},
+    {"DELETE", "/v1/rag/stores/*/docs/*", serve_delete_document, NULL, 0},
     {"POST", "/v1/rag/search", serve_post_search, NULL, 0},
     {"POST", "/v1/rag/ask", serve_generate, &serve_rag_dialect, 0},
     {"POST", "/completion", serve_generate, &serve_native_dialect, 0},
@@ -56,10 +60,21 @@ void serve_normal_path(const char *url, char *out, size_t cap) {
     while (n > 1 && out[n - 1] == '/') out[--n] = 0;
 }
 
+/* A star stands for one part of a path; *tail is where the first of them begins. */
+static bool fits_parts(const char *p, const char *path, const char **tail) {
+    for (; *p && *path; p++) {
+        const size_t n = *p == '*' ? strcspn(path, "/") : (size_t)(*p == *path);
+        if (!n) return false;
+        if (*p == '*' && !*tail) *tail = path;
+        path += n;
+    }
+    return !*p && !*path;
+}
+
 static bool fits(const serve_route *r, const char *path, const char **tail) {
     const size_t n = strlen(r->path);
     *tail = NULL;
-    if (!(r->flags & SERVE_TAIL)) return strcmp(r->path, path) == 0;
+    if (!(r->flags & SERVE_TAIL)) return fits_parts(r->path, path, tail);
     if (strncmp(r->path, path, n) != 0 || !path[n]) return false;
     *tail = path + n;
     return true;

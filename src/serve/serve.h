@@ -21,7 +21,9 @@ typedef struct serve_server serve_server;
 /* A knowledge store that requests may name. */
 typedef struct serve_shelf {
     const char *name; /* as requests name it */
-    rotor_rag *r;     /* open for reading; only the server uses it until serve_close */
+    rotor_rag *r;     /* open for reading, or shared; only the server uses it until serve_close */
+    bool write;       /* shared: requests may put documents in and take them out */
+    bool embeds;      /* it has an embedder */
 } serve_shelf;
 
 typedef struct serve_options {

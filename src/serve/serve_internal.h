@@ -9,7 +9,7 @@
  *   routes.c    the route table
  *   prepare.c   a body becomes a call: model, request, tokens (connection's thread)
  *   worker.c    the one thread that owns engines and batches
- *   librarian.c  the one thread that reads knowledge stores
+ *   librarian.c  the one thread that reads and changes knowledge stores
  *   sleep.c     models that are released while nobody uses them
  *   rules_cache.c  grammars that come again
  *   held.c      tokens whose text the reader of calls holds back
@@ -84,6 +84,13 @@ typedef struct serve_model {
     struct serve_server *server; /* for the loader */
 } serve_model;
 
+/* Passages of a store that wait for their vectors. */
+typedef struct serve_due {
+    bool wanted;      /* there may be some */
+    bool told;        /* that it does not go; until it goes */
+    uint64_t next_us; /* not before */
+} serve_due;
+
 typedef enum serve_state { SERVE_LOADING, SERVE_READY, SERVE_FAILED } serve_state;
 
 enum { SERVE_BUCKETS = 14 };
@@ -110,6 +117,9 @@ typedef struct serve_metrics {
     uint32_t rules;                /* that are kept */
     uint32_t running;              /* calls being worked on */
     uint32_t waiting;              /* calls in the queue */
+    uint64_t docs_put;             /* documents that requests put into stores … */
+    uint64_t docs_removed;         /* … and took out … */
+    uint64_t vectors_made;         /* … and passages that were embedded for that */
     double cache_use;              /* share of the cache, of the fullest model */
     rotor_batch_prefixes prefixes; /* of all models … */
     rotor_batch_prefixes slept;    /* … with the counters of batches that were closed */
@@ -145,6 +155,7 @@ struct serve_server {
     rotor_error why;           /* SERVE_FAILED: of what */
     serve_call *queue;         /* submitted, not yet seen by the worker; oldest first */
     serve_call *searches;      /* submitted, not yet seen by the librarian; oldest first */
+    serve_due *due;            /* [opt.n_shelves] the librarian's; owned */
     serve_call *searching;     /* what the librarian has in hand; NULL: nothing */
     bool quit_searching;       /* the librarian ends */
     uint32_t n_calls;          /* submitted, and not ended … */
@@ -363,7 +374,7 @@ enum {                   /* flags of a route */
 };
 typedef struct serve_route {
     const char *method;                /* "GET", "POST" */
-    const char *path;                  /* normal form */
+    const char *path;                  /* normal form; a star stands for any one part */
     void (*handle)(serve_exchange *x); /* the body is there */
     const serve_dialect *dialect;      /* of its calls and errors; NULL: OpenAI's errors */
     unsigned flags;                    /* SERVE_… */
@@ -373,8 +384,10 @@ struct serve_exchange {
     serve_server *s;             /* server */
     struct MHD_Connection *conn; /* connection */
     const serve_route *route;    /* NULL: none */
-    const char *tail;            /* SERVE_TAIL: what follows the path; in path */
-    char path[256];              /* as asked for, in normal form */
+    const char *tail;            /* SERVE_TAIL: what follows the path; of a path with stars, where
+                                    the first begins; in path */
+    char path[256];              /* as asked for, in normal form … */
+    bool cut;                    /* … but for what did not fit */
     char method[12];             /* as asked for */
     char id[40];                 /* x-request-id */
     const char *origin;          /* page that asks and may; NULL: none does */
@@ -478,6 +491,13 @@ void serve_post_embeddings(serve_exchange *x);
 void serve_post_rerank(serve_exchange *x);
 void serve_get_stores(serve_exchange *x); /* rag_routes.c */
 void serve_post_search(serve_exchange *x);
+/* A call whose body was read well (ok) becomes the librarian's task where there are shelves, else
+ * the worker's, who has nothing to read then. */
+void serve_hand_task(serve_exchange *x, serve_call *c, void (*task)(serve_call *), bool ok,
+                     serve_fault *f);
+void serve_get_documents(serve_exchange *x); /* rag_write.c */
+void serve_put_document(serve_exchange *x);
+void serve_delete_document(serve_exchange *x);
 void serve_post_embed(serve_exchange *x);         /* Ollama's */
 void serve_post_one_embedding(serve_exchange *x); /* its older one */
 

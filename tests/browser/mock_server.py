@@ -85,7 +85,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             row = {"id": "mock-story", "object": "model", "n_ctx": CONTEXT, "n_params": 4_000_000}
             self.reply(200, {"object": "list", "data": [row] + ([{**row, "id": "mock-large", "n_ctx": 4096, "n_params": 8e9}] if self.server.two else [])})
         elif self.path == "/v1/rag/stores" and self.guarded():
-            self.reply(200, {"object": "list", "data": [{"id": name} for name in self.server.stores]})
+            self.reply(200, {"object": "list", "data": [{"id": name, "writable": name in self.server.writable} for name in self.server.stores]})
         elif self.path.startswith(("/web/", "/tests/browser/")) and self.path.endswith((".js", ".html")):
             kind = "text/javascript" if self.path.endswith(".js") else "text/html; charset=utf-8"
             self.reply(200, (ROOT / self.path[1:]).read_bytes(), kind)
@@ -100,12 +100,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not self.guarded():
             return
         self.server.requests.append(body)
+        if self.path.endswith("/docs"):
+            return self.take_document(body)
         said = body["messages"][-1]["content"]
         length = sum(len(message["content"]) for message in body["messages"]) // 4
         if length > CONTEXT:
             self.refuse(400, "context_length_exceeded", "maximum context length is %d tokens" % CONTEXT, n_prompt_tokens=length, n_ctx=CONTEXT)
         else:
             self.stream(said.split(" ")[0], ANSWERS.get(said.split(" ")[0]) or pieces("You said: " + said), length)
+
+    def take_document(self, body):
+        if "locked" in body["text"]:
+            self.refuse(409, "store_locked", "another program is writing to this store")
+        else:
+            known = body.get("id") in self.server.documents
+            self.server.documents[body.get("id")] = self.path
+            self.reply(200, {"id": body.get("id"), "passages": 2, "replaced": known, "unchanged": False})
 
     def stream(self, name, deltas, n_prompt):
         self.send_response(200)
@@ -149,6 +159,7 @@ class MockServer(http.server.ThreadingHTTPServer):
         self.page, self.requests = page, []
         self.left, self.someone_left = 0, threading.Event()
         self.key, self.loading, self.two, self.gone, self.stores = None, False, False, False, []
+        self.writable, self.documents = [], {}
         self.url = "http://127.0.0.1:%d" % self.server_port
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 

@@ -105,6 +105,34 @@ def test_hostile_answers_are_harmless(tab, mock):
     assert not [url for url in tab.urls if not url.startswith(mock.url)]
 
 
+def test_a_note_is_added_to_the_chosen_store(tab, mock):
+    """Only where the server says that requests may; what went wrong leaves what was written."""
+    mock.stores, mock.writable = ["my notes", "papers"], ["my notes"]
+    open_page(tab, mock)
+    pick = "(() => { const s = document.querySelector('#knowledge select'); s.value = %r; s.dispatchEvent(new Event('change')); })()"
+    button = "#knowledge button"
+    assert tab.js("document.querySelector('%s').hidden" % button)
+    tab.js(pick % "papers")
+    assert tab.js("document.querySelector('%s').hidden" % button)
+    tab.js(pick % "my notes")
+    tab.click(button)
+    tab.wait("document.querySelector('#note-dialog').open")
+    tab.type("# Locker\nIt is locked.")
+    tab.click("#note-add")
+    tab.wait("document.querySelector('#note-result').innerText.includes('another program')")
+    assert "It is locked." in tab.js("document.querySelector('#note-text').value") and not mock.documents
+    for said in ("Added to my notes: 2 passages.", "Replaced in my notes: 2 passages."):
+        tab.js("(() => { const d = new DataTransfer(); d.items.add(new File(['Foxes bark.'], 'fox.md')); const i = document.querySelector('#note-file');"
+               " i.files = d.files; i.dispatchEvent(new Event('change')); })()")
+        tab.wait("document.querySelector('#note-text').value === 'Foxes bark.'")
+        tab.click("#note-add")
+        tab.wait("!document.querySelector('#note-dialog').open && document.querySelector('#toast').innerText.includes('%s')" % said)
+        assert mock.requests[-1] == {"id": "fox.md", "title": "fox.md", "text": "Foxes bark."}
+        assert mock.documents == {"fox.md": "/v1/rag/stores/my%20notes/docs"}
+        tab.click(button)
+        tab.wait("document.querySelector('#note-dialog').open && document.querySelector('#note-text').value === ''")
+
+
 def test_answers_from_documents(tab, mock):
     """The store is picked once; numbers open their passages, which stay text whatever stands in them."""
     open_page(tab, mock)

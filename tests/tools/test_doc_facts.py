@@ -76,6 +76,7 @@ def test_a_sound_page_passes(tables):
     ("say `rotor chat --prompt x`", "docs/a.md:1: rotor chat has no option --prompt"),
     ("say `--thraeds 3`", "no program here has an option --thraeds"),
     ("ask `POST /v1/models`", "the server has no route POST /v1/models"),
+    ("ask `PUT /v1/rag/stores/STORE/docs`", "the server has no route PUT /v1/rag/stores/STORE/docs"),
     ("ask `/api/tag`", "the server has no route /api/tag"),
     ("see `rotor_lost_total`", "the server has no counter rotor_lost_total"),
     ("```ini\nport = 1\n[chat]\nport = 2\n```", "docs/a.md:4: no setting port in [chat]"),

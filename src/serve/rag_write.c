@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * /v1/rag/stores/STORE/docs: what is in a knowledge store, and documents that requests put in and
+ * take out, where the server was told that they may (--rag-write). They have ids of their own;
+ * files that were added from folders have none here and stay as they are: no request names a file.
+ *
+ * Bodies are read on the connection's thread, stores are the librarian's. Words are in when a
+ * request is answered; vectors follow (librarian.c).
+ */
+#include "serve/serve_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define OWN "mem:" /* begins the path of a document without a file */
+enum { META_MAX = 16 << 10, ROWS = 100, ROWS_MAX = 1000 };
+
+/* What a call wants of a store; kept with it. */
+typedef struct wish {
+    const serve_shelf *shelf;     /* store */
+    char name[128], path[256];    /* of the store; OWN and the id of the document */
+    rotor_rag_text text;          /* to put */
+    char after[1024], status[16]; /* rows to list: behind this path, of this status; or "" */
+    int64_t most;                 /* at most so many */
+    json_t *rows;                 /* those so far; NULL: no memory */
+    bool more;                    /* there are others behind them */
+} wish;
+
+static json_t *text_of(const char *s) { return serve_json_text(s, strlen(s)); }
+
+/* ==== What is asked =========================================================================== */
+
+/* The store, and from a path with a second star the document's id. */
+static bool read_target(serve_exchange *x, serve_call *c, bool writes, serve_fault *f) {
+    wish *w = serve_keep(c, 1, sizeof *w);
+    if (!w) return serve_no_memory(f);
+    c->state = w;
+    const size_t n = strcspn(x->tail, "/");
+    const char *id = strchr(x->tail + n + 1, '/'); /* behind "docs" */
+    snprintf(w->name, sizeof w->name, "%.*s", (int)n, x->tail);
+    if (id) snprintf(w->path, sizeof w->path, OWN "%s", id + 1);
+    const size_t i = serve_find_shelf(x->s, w->name, f);
+    if (i == SIZE_MAX) return false;
+    w->shelf = &x->s->opt.shelves[i];
+    w->text.size = sizeof w->text;
+    if (id) w->text.id = w->path + strlen(OWN);
+    return !writes || w->shelf->write ||
+           serve_fail_with(f, 403, "permission_error", "store_read_only",
+                           "requests may not change the store '%.100s': the server was started "
+                           "without --rag-write %.100s",
+                           w->name, w->name);
+}
+
+static bool read_id(serve_at top, wish *w, serve_fault *f) {
+    const char *id = NULL;
+    if (!serve_read_text(top, "id", &id, f)) return false;
+    if (id && w->text.id && strcmp(id, w->text.id) != 0)
+        return serve_refuse(f, "id", "invalid_value", "'id' is not the one of the path");
+    if (id) w->text.id = id;
+    return true;
+}
+
+static bool read_meta(serve_call *c, serve_at top, wish *w, serve_fault *f) {
+    serve_at meta;
+    if (!serve_object(top, "meta", &meta, f)) return false;
+    if (!meta.object) return true;
+    const size_t n = json_dumpb(meta.object, NULL, 0, JSON_COMPACT | JSON_SORT_KEYS);
+    if (n > META_MAX)
+        return serve_refuse(f, "meta", "invalid_value", "'meta' has %zu bytes: expected at most %d",
+                            n, META_MAX);
+    char *text = serve_keep(c, n + 1, 1);
+    if (!text) return serve_no_memory(f);
+    json_dumpb(meta.object, text, n, JSON_COMPACT | JSON_SORT_KEYS);
+    w->text.meta = text;
+    return true;
+}
+
+static bool read_document(serve_call *c, serve_fault *f) {
+    const serve_at top = {.object = c->body};
+    wish *w = c->state;
+    const char *format = "markdown";
+    if (!read_id(top, w, f) || !serve_read_text(top, "text", &w->text.text, f) ||
+        !serve_read_text(top, "title", &w->text.title, f) || !read_meta(c, top, w, f) ||
+        !serve_read_text(top, "format", &format, f))
+        return false;
+    if (!w->text.text)
+        return serve_refuse(f, "text", "missing_required_parameter", "'text' is missing");
+    w->text.n_bytes = strlen(w->text.text); /* a body with U+0000 was refused */
+    w->text.plain = strcmp(format, "text") == 0;
+    if (!w->text.plain && strcmp(format, "markdown") != 0)
+        return serve_refuse(f, "format", "invalid_value",
+                            "'format' is '%.40s': expected markdown or text", format);
+    return true;
+}
+
+/* ==== Putting and taking out ================================================================== */
+
+static bool failed(rotor_status st, const rotor_error *err, serve_fault *f) {
+    if (st == ROTOR_E_ARG || st == ROTOR_E_UNSUPPORTED)
+        return serve_refuse(f, NULL, "invalid_value", "%.500s", err->message);
+    if (st == ROTOR_E_NOTFOUND)
+        return serve_fail_with(f, 404, "not_found_error", "document_not_found", "%.500s",
+                               err->message);
+    if (st == ROTOR_E_IO)
+        return serve_fail_with(f, 507, "server_error", "storage_failed", "%.500s", err->message);
+    if (st != ROTOR_E_STATE)
+        return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err->message);
+    serve_fail_with(f, 409, "conflict_error", "store_locked", "%.500s", err->message);
+    f->retry_s = 2;
+    return false;
+}
+
+/* Answers with body, or with what went wrong. */
+static void answer(serve_call *c, bool ok, json_t *body, const serve_fault *f) {
+    if (ok)
+        serve_call_reply(c, 200, body);
+    else
+        serve_call_fault(c, f);
+}
+
+static void note_change(serve_server *s, const serve_shelf *shelf, bool put) {
+    if (put) s->due[shelf - s->opt.shelves] = (serve_due){.wanted = shelf->embeds};
+    base_mutex_lock(s->lock);
+    s->metrics.docs_put += put;
+    s->metrics.docs_removed += !put;
+    base_mutex_unlock(s->lock);
+}
+
+static json_t *put_json(const wish *w, const rotor_rag_put_result *done) {
+    json_t *degraded = json_array();
+    const bool pending = w->shelf->embeds && !done->unchanged;
+    if (pending || !w->shelf->embeds)
+        json_array_append_new(degraded, json_string(pending ? "vector_pending" : "vector"));
+    return json_pack("{s:s, s:o, s:o, s:o, s:I, s:b, s:b, s:o}", "object", "rag.document", "id",
+                     text_of(done->path + strlen(OWN)), "store", text_of(w->name), "path",
+                     text_of(done->path), "passages", (json_int_t)done->n_chunks, "replaced",
+                     (int)done->replaced, "unchanged", (int)done->unchanged, "degraded", degraded);
+}
+
+static void do_put(serve_call *c) {
+    wish *w = c->state;
+    rotor_rag_put_result done = {.size = sizeof done};
+    rotor_error err = {0};
+    serve_fault f = {0};
+    const rotor_status st = rotor_rag_put(w->shelf->r, &w->text, &done, &err);
+    if (st == ROTOR_OK) note_change(c->inside->s, w->shelf, true);
+    const bool ok = st == ROTOR_OK || failed(st, &err, &f);
+    answer(c, ok, ok ? put_json(w, &done) : NULL, &f);
+}
+
+static void do_delete(serve_call *c) {
+    wish *w = c->state;
+    const char *path = w->path;
+    rotor_error err = {0};
+    serve_fault f = {0};
+    const rotor_status st = rotor_rag_remove(w->shelf->r, &path, 1, NULL, &err);
+    if (st == ROTOR_OK) note_change(c->inside->s, w->shelf, false);
+    const bool ok = st == ROTOR_OK || failed(st, &err, &f);
+    answer(c, ok,
+           ok ? json_pack("{s:s, s:o, s:o, s:b}", "object", "rag.document.deleted", "id",
+                          text_of(w->text.id), "store", text_of(w->name), "deleted", 1)
+              : NULL,
+           &f);
+}
+
+/* POST and PUT alike: the id may stand in the path or in the body. */
+void serve_put_document(serve_exchange *x) {
+    serve_fault f = {0};
+    serve_call *c = serve_call_create(x->s);
+    bool ok = c || serve_no_memory(&f);
+    ok = ok && read_target(x, c, true, &f) && serve_parse(&x->body, &c->body, &f) &&
+         read_document(c, &f);
+    serve_hand_task(x, c, do_put, ok, &f);
+}
+
+void serve_delete_document(serve_exchange *x) {
+    serve_fault f = {0};
+    serve_call *c = serve_call_create(x->s);
+    const bool ok = (c || serve_no_memory(&f)) && read_target(x, c, true, &f);
+    serve_hand_task(x, c, do_delete, ok, &f);
+}
+
+/* ==== Listing ================================================================================= */
+
+static json_t *row_json(const rotor_rag_file *file) {
+    const bool own = strncmp(file->path, OWN, strlen(OWN)) == 0;
+    return json_pack("{s:s, s:o, s:o, s:s, s:o, s:I, s:I, s:I}", "object", "rag.document", "id",
+                     own ? text_of(file->path + strlen(OWN)) : json_null(), "path",
+                     text_of(file->path), "status", file->status, "message", text_of(file->message),
+                     "documents", (json_int_t)file->n_docs, "passages", (json_int_t)file->n_chunks,
+                     "bytes", (json_int_t)file->bytes);
+}
+
+static bool take_row(void *user, const rotor_rag_file *file) {
+    wish *w = user;
+    if (w->after[0] && strcmp(file->path, w->after) <= 0) return true;
+    if (w->status[0] && strcmp(file->status, w->status) != 0) return true;
+    w->more = json_array_size(w->rows) == (size_t)w->most;
+    if (!w->more) json_array_append_new(w->rows, row_json(file));
+    return !w->more;
+}
+
+static void do_list(serve_call *c) {
+    wish *w = c->state;
+    rotor_error err = {0};
+    serve_fault f = {0};
+    w->rows = json_array();
+    const rotor_status st = rotor_rag_list(w->shelf->r, take_row, w, &err);
+    if (st == ROTOR_OK) {
+        json_t *last = json_array_get(w->rows, json_array_size(w->rows) - 1);
+        json_t *next = w->more ? json_incref(json_object_get(last, "path")) : json_null();
+        serve_call_reply(c, 200,
+                         json_pack("{s:s, s:o, s:b, s:o, s:o}", "object", "list", "data", w->rows,
+                                   "has_more", (int)w->more, "next", next, "store",
+                                   text_of(w->name)));
+        return;
+    }
+    json_decref(w->rows);
+    failed(st, &err, &f);
+    serve_call_fault(c, &f);
+}
+
+static const char *argument(const serve_exchange *x, const char *name) {
+    return MHD_lookup_connection_value(x->conn, MHD_GET_ARGUMENT_KIND, name);
+}
+
+static bool read_page(const serve_exchange *x, wish *w, serve_fault *f) {
+    const char *limit = argument(x, "limit"), *after = argument(x, "after");
+    const char *status = argument(x, "status");
+    char *end = NULL;
+    w->most = limit ? strtol(limit, &end, 10) : ROWS;
+    if ((limit && (!*limit || *end)) || w->most < 1 || w->most > ROWS_MAX)
+        return serve_refuse(f, "limit", "invalid_value", "'limit': expected 1 to %d", ROWS_MAX);
+    if ((after && strlen(after) >= sizeof w->after) || (status && strlen(status) > 15))
+        return serve_refuse(f, after ? "after" : "status", "invalid_value", "'%s' is too long",
+                            after ? "after" : "status");
+    if (after) snprintf(w->after, sizeof w->after, "%s", after);
+    if (status) snprintf(w->status, sizeof w->status, "%s", status);
+    return true;
+}
+
+void serve_get_documents(serve_exchange *x) {
+    serve_fault f = {0};
+    serve_call *c = serve_call_create(x->s);
+    bool ok = (c || serve_no_memory(&f)) && read_target(x, c, false, &f);
+    ok = ok && read_page(x, c->state, &f);
+    serve_hand_task(x, c, do_list, ok, &f);
+}

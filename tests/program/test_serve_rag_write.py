@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Documents that requests put into a knowledge store and take out: /v1/rag/stores/STORE/docs."""
+import fcntl
+import json
+import sqlite3
+from urllib.parse import quote
+
+import pytest
+from serve_rig import KEY, STORY, Server, wait_until
+
+DOCS = "/v1/rag/stores/notes/docs"
+TEXT = "# Deck\n\nA charge lasts nine hours.\n"
+
+
+@pytest.fixture(scope="module")
+def server(sqlite_is_there, rotor, tmp_path_factory):
+    """One store that requests may change and that is made for it, and one that they may only read."""
+    folder = tmp_path_factory.mktemp("write")
+    (folder / "owl.md").write_text("# Owl\n\nOwls hoot.\n")
+    rotor("rag", "add", folder / "read.store", folder / "owl.md", "--no-embed")
+    s = Server(STORY, "--rag", str(folder / "new.store") + ",notes", "--rag", str(folder / "read.store"), "--rag-write", "notes",
+               "--api-key", KEY, "--cors-origins", "https://page.example")
+    s.store = folder / "new.store"
+    yield s
+    assert s.stop() == 0
+
+
+def send(server, method, path, body=None, status=200, key=KEY, **headers):
+    """What is answered, parsed."""
+    sent = {"Authorization": "Bearer " + key, **{k.replace("_", "-"): v for k, v in headers.items()}}
+    if body is not None:
+        sent.setdefault("Content-Type", "application/json")
+    r, data = server.raw(method, path, None if body is None else json.dumps(body), sent)
+    assert r.status == status, (r.status, data)
+    server.last = r
+    return json.loads(data)
+
+
+def find(server, query, store="notes"):
+    return send(server, "POST", "/v1/rag/search", {"store": store, "query": query, "search": "lexical"})["data"]
+
+
+def ids(server, query=""):
+    return [row["id"] for row in send(server, "GET", DOCS + query)["data"]]
+
+
+def test_a_document_is_put_replaced_and_taken_out(server):
+    got = send(server, "PUT", DOCS + "/deck", {"text": TEXT, "title": "The deck", "meta": {"kind": "manual"}})
+    assert got == {"object": "rag.document", "id": "deck", "store": "notes", "path": "mem:deck", "passages": 1, "replaced": False,
+                   "unchanged": False, "degraded": ["vector"]}
+    hit = find(server, "how long does a charge last")[0]
+    assert hit["path"] == "mem:deck" and hit["title"] == "The deck" and "nine hours" in hit["text"]
+    again = send(server, "PUT", DOCS + "/deck", {"text": TEXT, "title": "The deck", "meta": {"kind": "manual"}})
+    assert again["replaced"] and again["unchanged"] and again["passages"] == 1
+    new = send(server, "PUT", DOCS + "/deck", {"text": "# Deck\n\nA walrus sleeps.\n\n# Price\n\n" + "It costs 300 crowns. " * 90})
+    assert new["replaced"] and not new["unchanged"] and new["passages"] > 1
+    assert not find(server, "nine hours") and find(server, "walrus")[0]["title"] == "Deck"
+    row = send(server, "GET", DOCS)["data"]
+    assert [(r["id"], r["status"], r["passages"]) for r in row] == [("deck", "ok", new["passages"])]
+    assert send(server, "DELETE", DOCS + "/deck") == {"object": "rag.document.deleted", "id": "deck", "store": "notes", "deleted": True}
+    assert not find(server, "walrus") and ids(server) == []
+    assert send(server, "DELETE", DOCS + "/deck", status=404)["error"]["code"] == "document_not_found"
+
+
+def test_a_filter_finds_what_was_said_of_it(server):
+    send(server, "PUT", DOCS + "/a", {"text": "Foxes bark.", "meta": {"lang": "en"}})
+    send(server, "PUT", DOCS + "/b", {"text": "Foxes bark, too.", "meta": {"lang": "fr"}})
+    got = send(server, "POST", "/v1/rag/search", {"store": "notes", "query": "foxes bark", "filter": ["lang=fr"]})["data"]
+    assert [h["path"] for h in got] == ["mem:b"]
+    for name in "ab":
+        send(server, "DELETE", DOCS + "/" + name)
+
+
+def test_ids(server):
+    """POST takes them in the body, or makes one of title and text; a path has them as URLs do."""
+    assert send(server, "POST", DOCS, {"text": "One.", "id": "x y"})["id"] == "x y"
+    assert send(server, "PUT", DOCS + "/x%20y", {"text": "Two."})["replaced"]
+    made = send(server, "POST", DOCS, {"text": "Three."})
+    assert len(made["id"]) == 16 and send(server, "POST", DOCS, {"text": "Three."})["unchanged"]
+    assert send(server, "PUT", DOCS + "/%C3%A9", {"text": "Four."})["id"] == "é"
+    assert sorted(ids(server)) == sorted(["x y", made["id"], "é"])
+    page = send(server, "GET", DOCS + "?limit=2")
+    assert page["has_more"] and len(page["data"]) == 2 and page["next"] == page["data"][1]["path"]
+    rest = send(server, "GET", DOCS + "?after=" + quote(page["next"]))
+    assert not rest["has_more"] and rest["next"] is None and [r["id"] for r in page["data"] + rest["data"]] == ids(server)
+    assert send(server, "GET", DOCS + "?status=error")["data"] == []
+    for name in ("x%20y", made["id"], "%C3%A9"):
+        send(server, "DELETE", DOCS + "/" + name)
+
+
+@pytest.mark.parametrize("method, path, body, status, word", [
+    ("POST", "", {"title": "x"}, 400, "'text' is missing"), ("POST", "", {"text": ""}, 400, "nothing in it"),
+    ("POST", "", {"text": " \n#\n"}, 400, "nothing in it"), ("POST", "", {"text": "x", "id": "a/b"}, 400, "without control characters"),
+    ("POST", "", {"text": "x", "id": ".."}, 400, "without control characters"), ("POST", "", {"text": "x", "id": "a\nb"}, 400, "control"),
+    ("POST", "", {"text": "x", "id": "a" * 129}, 400, "128 bytes"), ("PUT", "/a", {"text": "x", "id": "b"}, 400, "not the one of the path"),
+    ("POST", "", {"text": "a\u0000b"}, 400, ""), ("POST", "", {"text": "\u0001\u0002\u0003"}, 400, "not text"), ("POST", "", {"text": 7}, 400, "text"),
+    ("POST", "", {"text": "x", "meta": []}, 400, "meta"), ("POST", "", {"text": "x", "meta": {"a": "b" * 20000}}, 400, "16384"),
+    ("POST", "", {"text": "x", "format": "pdf"}, 400, "markdown or text"), ("GET", "?limit=0", None, 400, "1 to 1000"),
+    ("GET", "?limit=x", None, 400, "1 to 1000"), ("PUT", "/" + "a" * 300, {"text": "x"}, 414, "more than 255 bytes"),
+    ("PATCH", "/a", {"text": "x"}, 405, "but PUT, DELETE"), ("PUT", "/a/b", {"text": "x"}, 404, "there is no")])
+def test_what_is_refused(server, method, path, body, status, word):
+    assert word in send(server, method, DOCS + path, body, status)["error"]["message"]
+    assert ids(server) == []
+
+
+def test_who_may_write(server):
+    """Only with the key, from a page that may, as JSON, and into a store that was named for it."""
+    doc = {"text": "x"}
+    assert send(server, "PUT", DOCS + "/a", doc, 401, key="other")["error"]["code"] == "invalid_api_key"
+    assert send(server, "PUT", DOCS + "/a", doc, 403, Origin="https://evil.example")["error"]["code"] == "origin_not_allowed"
+    assert send(server, "DELETE", DOCS + "/a", None, 403, Origin="https://evil.example")["error"]["code"] == "origin_not_allowed"
+    assert send(server, "PUT", DOCS + "/a", doc, 415, Content_Type="text/plain")["error"]["code"] == "unsupported_media_type"
+    for method, path in (("PUT", "/a"), ("POST", ""), ("DELETE", "/a")):
+        error = send(server, method, "/v1/rag/stores/read.store/docs" + path, doc, 403)["error"]
+        assert error["code"] == "store_read_only" and "--rag-write read.store" in error["message"]
+    assert send(server, "PUT", "/v1/rag/stores/none/docs/a", doc, 404)["error"]["code"] == "store_not_found"
+    rows = {r["id"]: r["writable"] for r in send(server, "GET", "/v1/rag/stores")["data"]}
+    assert rows == {"notes": True, "read.store": False}
+    assert [r["id"] for r in send(server, "GET", "/v1/rag/stores/read.store/docs")["data"]] == [None]
+
+
+def test_a_file_is_not_taken_out(server, rotor, tmp_path):
+    """What was added from files has no id here, whatever it is called."""
+    (tmp_path / "mem:a").write_text("Owls hoot at night.\n")
+    rotor("rag", "add", server.store, tmp_path / "mem:a", "--no-embed")
+    assert ids(server) == [None] and find(server, "owls")
+    send(server, "DELETE", DOCS + "/a", status=404)
+    assert ids(server) == [None]
+    rotor("rag", "remove", server.store, tmp_path / "mem:a")
+
+
+def test_another_program_writes(server, rotor):
+    """The lock is held only while a document goes in: others may write between, and while they do, that is said."""
+    rotor("rag", "note", server.store, "Bats sleep by day.", "--no-embed")
+    assert find(server, "bats")
+    with open(server.store / "rag.lock", "r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        error = send(server, "PUT", DOCS + "/a", {"text": "x"}, 409)["error"]
+        assert error["code"] == "store_locked" and "another program" in error["message"] and server.last.getheader("Retry-After") == "2"
+        assert send(server, "DELETE", DOCS + "/a", None, 409)["error"]["code"] == "store_locked"
+        assert find(server, "bats")
+    name = ids(server)[0]
+    send(server, "PUT", DOCS + "/a", {"text": "x"})
+    for one in (name, "a"):
+        send(server, "DELETE", DOCS + "/" + one)
+
+
+def test_what_cannot_be_written_is_said(server):
+    """As on a full disk: nothing of it is there afterwards."""
+    with sqlite3.connect(server.store / "rag.db") as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON doc BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    try:
+        error = send(server, "PUT", DOCS + "/full", {"text": "x"}, 507)["error"]
+        assert error["code"] == "storage_failed" and "no room" in error["message"] and ids(server) == []
+    finally:
+        with sqlite3.connect(server.store / "rag.db") as db:
+            db.execute("DROP TRIGGER full")
+
+
+def test_a_name_of_no_store(rotor, server):
+    r = rotor("serve", STORY, "--rag", server.store, "--rag-write", "b", "--port", "0", status=2)
+    assert "--rag-write b: no store of --rag is called that" in r.stderr
+
+
+def test_vectors_follow(rotor, sqlite_is_there, tmp_path):
+    """Words are found at once, meaning as soon as the librarian has come by; what an earlier end left is made, too."""
+    (tmp_path / "owl.md").write_text("# Owl\n\nOwls hoot.\n")
+    rotor("rag", "add", tmp_path / "s", tmp_path / "owl.md", "--no-embed")  # it has passages without vectors
+    s = Server(STORY, "--rag", str(tmp_path / "s"), "--rag-write", "s", "--embed-model", STORY)
+
+    def vectors():
+        row = s.ask("/v1/rag/stores")["data"][0]
+        return row["vectors"] == row["passages"] and row["passages"]
+
+    try:
+        wait_until(vectors)
+        got = s.ask("/v1/rag/stores/s/docs", {"id": "fox", "text": "\n\n".join("# Fox %d\n\nFox number %d barks." % (i, i) for i in range(40))})
+        assert got["degraded"] == ["vector_pending"]
+        assert s.ask("/v1/rag/search", {"store": "s", "query": "fox number 7 barks"})["data"][0]["path"] == "mem:fox"
+        assert wait_until(vectors) == got["passages"] + 1
+        assert s.ask("/v1/rag/search", {"store": "s", "query": "fox number 7 barks"})["degraded"] == []
+        assert s.metric("rag_documents_put_total") == 1 and s.metric("rag_vectors_made_total") >= got["passages"]
+    finally:
+        assert s.stop() == 0
