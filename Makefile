@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages clean help core configure
+.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm clean help core configure
 
 program: core configure ## build build/rotor, and build/rotor-extract beside it (also plain `make`)
 	@$(NINJA) rotor rotor-extract
@@ -89,8 +89,15 @@ packages: core configure ## an archive that runs from any folder, a Debian packa
 	@$(NINJA)
 	packaging/make_packages.py all
 
+wasm: ## the core as WebAssembly, with a page that runs the built-in model: build-wasm (needs clang, lld, wasi-libc)
+	$(BOOTSTRAP) test
+	@[ -f build-wasm/build.ninja ] || meson setup build-wasm --cross-file tools/cross/wasm.txt -Dwerror=$(WERROR)
+	@ninja -C build-wasm -j$(JOBS) $(if $(V),-v)
+	@wc -c build-wasm/packaging/wasm/rotor.wasm build-wasm/packaging/wasm/model.gguf
+	@echo "to see the page: python3 -m http.server -b 127.0.0.1 -d build-wasm/packaging/wasm 8000"
+
 clean: ## remove every build folder
-	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz
+	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile

@@ -31,6 +31,7 @@ ROOMS = {
     "rag": "base par kern text",
     "train": "base par file quant kern model text run",
     "api": "base cpu par model run gen grammar rag train text chat dev file quant " + PUBLIC,
+    "lite": "base cpu par file model dev run gen text",
     "tool": "base cpu par file quant kern model dev run gen text",
     "serve": "base " + PUBLIC,
     "hub": "base",

@@ -360,6 +360,13 @@ def aarch64(log):
     return result
 
 
+def wasm(log):
+    """The core as WebAssembly; what it writes in a browser is looked at by the suite browser."""
+    if not have("clang", "wasm-ld-14") and not have("clang", "wasm-ld") or not os.path.isdir("/usr/include/wasm32-wasi"):
+        return missing("clang with wasm-ld and wasi-libc")
+    return build(log, "build-wasm", {"--cross-file": "tools/cross/wasm.txt", "werror": werror()})
+
+
 def valgrind(log):
     """Reads of uninitialised memory, in the rooms that take bytes from outside."""
     if not have("valgrind"):
@@ -393,6 +400,7 @@ def all_tier():
         *[("--cpu " + mask, mask_suite(mask)) for mask in cpu_masks()],
         ("kills", kills_suite(50)),
         ("documentation", python_tests("tests/docs")),
+        ("wasm build", wasm),
         ("browser", python_tests("tests/browser")),
         ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),

@@ -8,11 +8,13 @@
  *   bind_rest.c tensors that became no role; the number of weights
  *   hf_experts.c  the experts of a HF folder, rearranged
  *   pooling.c   what an embedding model does with its hidden states
+ *   hf_pooling.c  what a folder says of that
  *   repack.c   any ternary or master weight to T2 (T5 stays)
  *   check_codes.c  illegal codes of ternary weights used in place
  *   vocab.c     tokenizer metadata to a vocabulary
  *   put_vocab.c, put_pieces.c  a folder's vocabulary as GGUF keys
  *   adapter.c   low-rank adapters beside a model
+ *   no_hf.c     in place of hf_*.c and put_*.c in a build without jansson
  *   model.c     open, close, and the facts derived from a model
  */
 #ifndef MODEL_INTERNAL_H
@@ -82,6 +84,10 @@ void model_count_params(model *m);
 static inline uint32_t model_half_window(uint32_t width) { return width ? width / 2 + 1 : 0; }
 /* pooling.c: what follows the hidden states of an embedding model. */
 rotor_status model_pooling(model_loader *ld);
+rotor_status model_folder_pooling(model_loader *ld); /* hf_pooling.c: a folder's share of it */
+/* The next dense layer, from a tensor of any open file; and what is said of one too many. */
+rotor_status model_add_dense(model_loader *ld, const file_tensor *t);
+rotor_status model_too_many_dense(const model_loader *ld);
 /* A side file of a folder as JSON; NULL: there is none. */
 struct json_t;
 rotor_status model_side_json(model_loader *ld, const char *name, struct json_t **out);

@@ -81,7 +81,7 @@ rotor_status run_copy_head(run_engine *e, uint32_t type, rotor_error *err) {
                          .type = job.side ? KERN_Q8X16 : type,
                          .rows = w->rows,
                          .cols = w->cols,
-                         .row_bytes = bytes / w->rows,
+                         .row_bytes = (size_t)(bytes / w->rows),
                          .scale = 1.0f};
     e->head_bytes = bytes;
     par_run(e->pool, copy_pieces, &job);

@@ -22,7 +22,7 @@ enum {
 #define TEXT_NO_RANK UINT32_MAX
 #define SPACE_MARK   "\xE2\x96\x81" /* U+2581, a space in SentencePiece and WordPiece tokens */
 
-/* ---- char_class.c: classes of code points ---------------------------------------------------- */
+/* ---- char_class.c (without utf8proc: char_lookup.c), char_run.c: classes of code points ------ */
 
 enum {
     CH_UPPER = 1,    /* Lu, Lt */
@@ -233,7 +233,7 @@ rotor_status text_regex_next(const text_regex *re, text_regex_scratch **scratch,
                              size_t from, bool *found, size_t *start, size_t *end,
                              rotor_error *err);
 
-/* ---- normalize.c, charsmap.c ----------------------------------------------------------------- */
+/* ---- normalize.c, unicode_steps.c, charsmap.c ------------------------------------------------ */
 
 rotor_status text_charsmap_create(text_charsmap **out, base_str blob, rotor_error *err);
 void text_charsmap_free(text_charsmap **map);
@@ -366,6 +366,9 @@ rotor_status text_run_steps(text_run *r, int first, base_str text);
 rotor_status text_run_normal(text_run *r, base_str in, base_str *out);
 void text_run_free(text_run *r);
 rotor_status text_normalize_step(text_run *r, const text_step *step, base_str in, base_buf *out);
+/* Of these STEP_NFC … STEP_NFKD, STEP_LOWER, STEP_STRIP_ACCENTS, STEP_BERT_CLEAN: unicode_steps.c.
+ * ROTOR_E_UNSUPPORTED: this build has no utf8proc (no_unicode.c). */
+rotor_status text_unicode_step(const text_step *step, base_str in, base_buf *out, rotor_error *err);
 
 /* The models: a piece to ids. */
 rotor_status text_bpe_piece(text_run *r, base_str piece);
