@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """docs/troubleshooting.md quotes messages: each is in the source, and those that a test can bring about come as quoted."""
+import json
 import os
 import pathlib
 import re
@@ -97,3 +98,25 @@ def test_the_message_comes_as_quoted(rotor, folder, words, status, heading):
     got, said = stderr_of(rotor, folder, words.split())
     assert as_pattern(message).search(said), said
     assert got == status
+
+
+# Of a server: which, a header, a path and a body; the status that the page names.
+ASKED = [
+    ("guarded", {}, "/v1/models", None, 401, "a key is needed"),
+    ("server", {"Host": "evil.example"}, "/v1/models", None, 403, "this server is not known as"),
+    ("server", {"Origin": "https://evil.example"}, "/v1/models", None, 403, "pages of …"),
+    ("server", {"Content-Type": "text/plain"}, "/v1/completions", {"prompt": "x"}, 415, "Content-Type is …"),
+    ("server", {}, "/v1/completions", {"prompt": "a dog " * 600}, 400, "This model's maximum context length"),
+    ("server", {}, "/v1/embeddings", {"input": "x"}, 501, "makes no vectors"),
+]
+
+
+@pytest.mark.parametrize("whose, headers, path, body, status, heading", ASKED, ids=[a[5] for a in ASKED])
+def test_the_server_says_it_as_quoted(request, whose, headers, path, body, status, heading):
+    [message] = [h for h in HEADINGS if h.startswith(heading)]
+    server = request.getfixturevalue(whose)
+    headers = {"Content-Type": "application/json", **headers} if body else headers
+    reply, data = server.raw("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
+    assert as_pattern(message).search(json.loads(data)["error"]["message"]), data
+    assert reply.status == status
+    assert status == 501 or "Status %d" % status in PAGE.split("### `%s`" % message)[1].split("###")[0]

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import subprocess
 import sys
 
 import pytest
@@ -28,6 +29,23 @@ def speed():
     sys.modules["expected_speed"] = module
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_table_of_machines_is_the_computed_one():
+    computed = subprocess.run([sys.executable, ROOT / "tools" / "expected_speed.py"], capture_output=True, text=True, check=True).stdout
+    assert "\n\n" + computed + "\n" in page("hardware.md")
+    assert computed.count("\n") == 9 and "does not fit" in computed
+
+
+def test_the_shapes_have_the_published_sizes(speed):
+    models = {m.name: m for m in speed.MODELS}
+
+    def weights(m):
+        return m.layers * (m.attention() + m.feed_forward(m.experts)) + m.vocab * m.width
+
+    assert abs(weights(models["2B4T, I2_S"]) / 2.413e9 - 1) < 0.01
+    assert abs((weights(models["Llama-3 8B, Q4_0"]) + 128256 * 4096) / 8.03e9 - 1) < 0.01
+    assert abs((weights(models["gpt-oss-20b"]) + 201088 * 2880) / 20.9e9 - 1) < 0.01
 
 
 MACHINES = {"steam-deck.md": ["Steam Deck, its processor", "Steam Deck, its GPU"], "hd-615.md": ["Tablet, Core m3"]}
