@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm clean help core configure
+.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm clean help core configure mutants reproducible
 
 program: core configure ## build build/rotor, and build/rotor-extract beside it (also plain `make`)
 	@$(NINJA) rotor rotor-extract
@@ -68,6 +68,12 @@ soak: ## the long runs, by hand: 10,000 tokens on each device, a server under lo
 	@$(MAKE) --no-print-directory configure
 	$(RUN) soak
 	$(RUN) fuzz --executions 10000000
+
+mutants: ## flip thirty operators, one at a time: do the tests notice? (ten minutes)
+	tools/mutants.py
+
+reproducible: ## build the packages twice, as differently as possible, and compare the bytes
+	tools/reproducible.py
 
 format: ## lay out the C sources by .clang-format
 	clang-format -i $(SOURCES)

@@ -9,7 +9,7 @@ tarball: rotor-VERSION-linux-MACHINE.tar.gz, which runs from any folder on any L
     looked for there, relative to the program. Beside it SHA256SUMS and install.sh.
 deb: rotor_VERSION_ARCH.deb, which uses the libraries of the system it was made on.
 
-The same build gives the same bytes (times are SOURCE_DATE_EPOCH, else of the last commit).
+Both hold share/doc/rotor/sbom.json, a list of what is inside (sbom.py). The same build gives the same bytes (times are SOURCE_DATE_EPOCH, else of the last commit).
 Needs Debian or a system made of it, whose packages say licences and versions of libraries; meson
 and strip; tarball: patchelf; deb: dpkg-deb and dpkg-shlibdeps (dpkg-dev).
 """
@@ -26,6 +26,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+
+import sbom
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAMS = ("rotor", "rotor-extract")
@@ -92,6 +94,10 @@ def libraries(path):
     return dict(re.findall(r"^\s*(\S+) => (/\S+) \(", run("ldd", path), re.M))
 
 
+def loaded(tree):
+    return {name: path for program in PROGRAMS for name, path in libraries(tree / "bin" / program).items()}
+
+
 def licence_of(library, folder):
     """Keeps the licence of the Debian package that a bundled library is from; without one, says so."""
     real = os.path.realpath(library)
@@ -106,8 +112,8 @@ def licence_of(library, folder):
 
 
 def bundle(tree):
-    """Puts the libraries of the programs into lib/rotor, where the programs and they look first."""
-    home = tree / "lib" / "rotor"
+    """Puts the libraries of the programs into lib/rotor, where the programs and they look first. Returns where each was."""
+    home, all_there_are = tree / "lib" / "rotor", loaded(tree)
     home.mkdir(parents=True, exist_ok=True)
     for program in PROGRAMS:
         for name, path in sorted(libraries(tree / "bin" / program).items()):
@@ -124,6 +130,7 @@ def bundle(tree):
             run("patchelf", "--force-rpath", "--set-rpath", "$ORIGIN/" + up, library)
     for library in home.iterdir():
         run("patchelf", "--force-rpath", "--set-rpath", "$ORIGIN", library)
+    return all_there_are
 
 
 def newest_glibc(tree):
@@ -154,7 +161,7 @@ def make_tarball(build, out):
         for pc in tree.rglob("rotor.pc"):  # relative to itself
             up = os.path.relpath(tree, pc.parent)
             pc.write_text(pc.read_text().replace("prefix=/rotor", "prefix=${pcfiledir}/" + up))
-        bundle(tree)
+        sbom.write(tree / "share" / "doc" / "rotor" / "sbom.json", version, bundle(tree), tree / "lib" / "rotor")
         (tree / "README").write_text(
             "Rotor %s for Linux on %s, with a GNU C library of %s or newer.\n\n"
             "bin/rotor runs from this folder, wherever it is, and writes nothing into it: bin/rotor chat\n"
@@ -197,6 +204,7 @@ def make_deb(build, out):
         arch = run("dpkg", "--print-architecture").strip()
         doc = tree / "share" / "doc" / "rotor"
         (doc / "LICENSE").rename(doc / "copyright")
+        sbom.write(doc / "sbom.json", version, loaded(tree))
         for page in (tree / "share" / "man" / "man1").iterdir():
             page.with_name(page.name + ".gz").write_bytes(gzip.compress(page.read_bytes(), 9, mtime=0))
             page.unlink()

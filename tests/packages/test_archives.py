@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The archive and the Debian package: what is in them, and whether it runs on a system that has nothing else."""
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -49,6 +50,22 @@ def test_each_bundled_library_has_a_licence(tree):
     assert (tree / "share" / "doc" / "rotor" / "LICENSE").exists()
     assert any("jansson" in p.name for p in licences.iterdir())
     assert all(p.stat().st_size > 100 for p in licences.iterdir())
+
+
+def test_the_bill_of_materials_is_complete(tree):
+    bill = json.loads((tree / "share" / "doc" / "rotor" / "sbom.json").read_text())
+    assert (bill["bomFormat"], bill["specVersion"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "1.5", "rotor")
+    parts = {part["bom-ref"]: part for part in bill["components"]}
+    for file in (tree / "lib" / "rotor").iterdir():
+        part = parts[file.name]
+        assert part["hashes"][0]["content"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert part["version"] != "unknown" and part["purl"].startswith("pkg:deb/debian/")
+    for program in ("rotor", "rotor-extract"):
+        for name in re.findall(r"^\s*(\S+) => ", run("ldd", tree / "bin" / program), re.M):
+            assert name in parts
+    for name in ("jansson", "pcre2", "microhttpd"):
+        assert any(name in ref and part.get("licenses") for ref, part in parts.items()), name
+    assert parts["built-in model"]["hashes"] and set(bill["dependencies"][0]["dependsOn"]) == set(parts)
 
 
 def smallest_system(tree, root):
