@@ -169,12 +169,12 @@ class Site:
         if os.path.isdir(self.out) and os.listdir(self.out) and not os.path.exists(os.path.join(self.out, "search.js")):
             sys.exit("make_site: %s holds something else than a site; it is left alone" % self.out)
         shutil.rmtree(self.out, ignore_errors=True)
-        with open(os.path.join(self.root, "docs/site/page.html"), encoding="utf-8") as f:
-            template = f.read()
+        template = self.text("docs/site/page.html")
         for path in self.order():
             self.put(name_of(path), self.fill(template, path))
-        for name in ("style.css", "site.js"):
-            shutil.copy(os.path.join(self.root, "docs/site", name), os.path.join(self.out, name))
+        names, rest = self.text("web/style.css").split("\n*, *::before", 1)[0], self.text("docs/site/style.css")
+        self.put("style.css", names + "\n" + rest)
+        self.put("site.js", self.text("docs/site/site.js"))
         self.put("icon.svg", ICON)
         self.put("search.js", self.index())
         for goal, name in self.files.items():

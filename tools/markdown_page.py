@@ -206,6 +206,7 @@ class Page:
         text = ctypes.string_at(data, size).decode()
         if kind == RAW:
             text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.S)
+            self.sections[-1].text.append(" ")
             self.put(re.sub(r'(<img\b[^>]*\bsrc=")([^"]*)"', lambda m: m.group(1) + html.escape(self.image(m.group(2))) + '"', text))
             return
         if kind == ENTITY:

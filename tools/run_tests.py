@@ -251,9 +251,9 @@ def count_pytest(report):
 
 
 def script(log, *command):
-    """A check that prints what is wrong and exits non-zero."""
+    """A check that prints what is wrong and exits non-zero; the last line of one that passes is a note."""
     status = log.run([sys.executable, *command])
-    return Result(passed=1) if status == 0 else Result(failed=1, notes=["failed: " + command[0]])
+    return Result(passed=1, notes=log.text().splitlines()[1:][-1:]) if status == 0 else Result(failed=1, notes=["failed: " + command[0]])
 
 
 def missing(what):

@@ -88,7 +88,7 @@ def test_nothing_is_asked_of_other_machines(site):
 
 def tree(folder, pages):
     """A tree with the sources that pages are made of, and these pages of docs/."""
-    for path in ("src/cli", "src/serve", "src/model/arch.c", "src/quant", "src/base/block_stream.c", "include", "docs/site"):
+    for path in ("src/cli", "src/serve", "src/model/arch.c", "src/quant", "src/base/block_stream.c", "include", "docs/site", "web"):
         goal = folder / path
         goal.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / path).is_dir() else shutil.copy)(ROOT / path, goal)
