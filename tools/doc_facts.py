@@ -15,7 +15,7 @@ RUNNABLE = {"rotor", "build/rotor", "rotor-extract", "build/rotor-extract", "cur
 MARK = '"# not run here: needs …" behind the command, or "<!-- not run here: needs … -->" on a line of its own before the block'
 LOCAL = re.compile(r"(?:https?://)?(?:localhost|127\.0\.0\.1)(?::\d+)?(/[^\s\"'?]*)?")
 PATH = re.compile(r"(?:(GET|POST|PUT|DELETE|HEAD) )?(/(?:v1|api)/[A-Za-z_/-]+|/(?!v1$|api$)[a-z][a-z-]+)\b")
-HISTORY = {"docs/changelog.md"}  # tells of what was
+HISTORY = {"CHANGELOG.md"}  # tells of what was
 NO_PAGE = ("shared/", "assets/", "tests/")  # folders whose Markdown is not documentation for users
 
 

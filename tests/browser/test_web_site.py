@@ -21,7 +21,7 @@ def test_search_finds_a_page_and_opens_it(tab, address):
     tab.press("/")
     tab.type("citat checked")
     tab.wait("document.querySelector('#found a[href=\"rag.html#asking\"]')")
-    assert tab.text("#found mark").lower().startswith("citat")
+    assert "citat" in tab.text("#found mark").lower()
     first = tab.js("document.querySelector('#found a').href")
     tab.press("Enter")
     tab.wait("location.href === '%s' && document.readyState === 'complete'" % first)

@@ -5,7 +5,7 @@ import pytest
 
 from reader import ROOT, Reader, doc_commands
 
-PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")))
+PAGES = [path for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/*.md")))
          if any(not command.needs for command in doc_commands.commands(path.read_text()))]
 
 

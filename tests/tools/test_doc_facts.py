@@ -87,4 +87,4 @@ def test_what_is_wrong_is_found(tables, text, message):
 
 
 def test_a_changelog_may_tell_of_what_was(tables):
-    assert not list(doc_facts.check_page("docs/changelog.md", "`--thraeds` is gone\n", tables))
+    assert not list(doc_facts.check_page("CHANGELOG.md", "`--thraeds` is gone\n", tables))
