@@ -112,7 +112,9 @@ typedef struct rotor_engine_options {
                                        Each weight is read once more at opening. What is wrong ends
                                        the call with ROTOR_E_DEVICE; where a product or a weight is,
                                        all later calls, too. A summary is logged at closing */
-    uint8_t zero_check[4];          /* 0 */
+    uint32_t trace_events;          /* with trace: events kept; 0: 200000 */
+    const char *trace;              /* file for a timeline of loading, steps, ops and tokens, which
+                                       closing writes (docs/tracing.md); NULL: none */
 } rotor_engine_options;
 ROTOR_API rotor_engine_options rotor_engine_options_default(void);
 

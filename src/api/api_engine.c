@@ -18,6 +18,7 @@
 enum {
     AUTO_CTX = 4096,        /* automatic context at most: nobody's memory is taken unasked */
     MAX_THREADS = 1024,     /* more is a mistake */
+    TRACE_EVENTS = 200000,  /* kept of a trace: some 30 MB of text */
     SPARE_BYTES = 256 << 20 /* left for buffers and the rest of the machine */
 };
 
@@ -183,6 +184,7 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                        .chunk = e->opt.chunk,
                        .max_logits = e->opt.max_logits,
                        .log = &e->log,
+                       .trace = e->trace,
                        .self_check = e->opt.embed ? 0 : e->opt.self_check,
                        .adapter = e->adapter,
                        .adapter_strength = e->opt.lora_scale};
@@ -239,6 +241,19 @@ static void log_start(const rotor_engine *e) {
         base_log_printf(&e->log, BASE_LOG_WARN, "%s", e->tmpl_error.message);
 }
 
+/* Tells the trace what opening has been busy with since *since_ns, and sets that to now. */
+static void trace_load(const rotor_engine *e, const char *what, uint64_t *since_ns) {
+    const uint64_t now = base_now_ns();
+    if (e->trace)
+        base_trace_add(e->trace, &(base_trace_event){.name = what,
+                                                     .cat = "load",
+                                                     .start_ns = *since_ns,
+                                                     .end_ns = now,
+                                                     .layer = BASE_TRACE_NONE,
+                                                     .id = BASE_TRACE_NONE});
+    *since_ns = now;
+}
+
 static rotor_status open_engine(rotor_engine **out, const origin *from,
                                 const rotor_engine_options *user, rotor_error *err) {
     rotor_engine_options opt = rotor_engine_options_default();
@@ -252,21 +267,30 @@ static rotor_status open_engine(rotor_engine **out, const origin *from,
         e->opt.max_sessions = 1;
     }
     e->log = (base_log){opt.log ? forward_log : NULL, e};
+    uint64_t since = base_now_ns();
     rotor_status status = base_mutex_create(&e->words_lock) == ROTOR_OK
                               ? start_threads(e, err)
                               : base_fail_nomem(err, "opening an engine");
+    if (status == ROTOR_OK && opt.trace)
+        status = base_trace_create(&e->trace, opt.trace,
+                                   opt.trace_events ? opt.trace_events : TRACE_EVENTS, err);
     if (status != ROTOR_OK) goto fail;
+    trace_load(e, "start threads", &since);
     status = open_model(e, from, err);
     if (status != ROTOR_OK) goto fail;
+    trace_load(e, "open the model", &since);
     status = api_check_use(e, err);
     if (status != ROTOR_OK) goto fail;
     api_choose_pool(e);
     status = create_run(e, err);
     if (status != ROTOR_OK) goto fail;
+    trace_load(e, "make cache, head and pass", &since);
     status = e->opt.embed ? base_fail(&e->tmpl_error, ROTOR_OK, "the engine makes vectors, no text")
                           : api_choose_template(e, err);
     if (status != ROTOR_OK) goto fail;
+    trace_load(e, "choose the chat template", &since);
     log_start(e);
+    e->opt.trace = NULL;
     e->opt.cpu = e->opt.chat_template = e->opt.lora = NULL; /* strings end with this call, but */
     e->opt.device = e->opt.device_cache = NULL;             /* run has read its own */
     e->opt.device_prompt = NULL;
@@ -295,7 +319,10 @@ rotor_status rotor_engine_open_memory(rotor_engine **out, const void *data, size
 void rotor_engine_close(rotor_engine **pe) {
     if (!pe || !*pe) return;
     rotor_engine *e = *pe;
+    rotor_error why = {0};
     if (e->run) api_log_checks(e);
+    if (base_trace_finish(&e->trace, &why) != ROTOR_OK)
+        base_log_printf(&e->log, BASE_LOG_ERROR, "%s", why.message);
     harmony_guide_free(&e->guide);
     grammar_words_free(&e->words);
     grammar_words_free(&e->call_words);

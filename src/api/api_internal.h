@@ -20,6 +20,7 @@ struct rotor_engine {
     model *m;                  /* owned */
     model_adapter *adapter;    /* owned; NULL: none */
     par_pool *pool;            /* owned, unless opt.threads_of */
+    base_trace *trace;         /* of opt.trace, owned; NULL: none */
     run_engine *run;           /* owned */
     chat_template *tmpl;       /* owned; NULL: Harmony, or the model's own cannot be used */
     harmony harmony;           /* marks of the format; v NULL: another format */

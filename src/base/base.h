@@ -153,6 +153,34 @@ typedef struct base_log {
 void base_log_printf(const base_log *log, base_log_level level, const char *fmt, ...)
     BASE_PRINTF(3, 4);
 
+/* ---- Traces (base/trace.c) --------------------------------------------------------------------
+ * A timeline in a file, for Perfetto or chrome://tracing. */
+
+#define BASE_TRACE_NONE UINT32_MAX
+enum { BASE_TRACE_PHASES = 1024 }; /* the track of what lasts for many steps; below: threads */
+
+typedef struct base_trace_event {
+    const char *name;          /* what was done; static, as is … */
+    const char *cat;           /* … its kind: "op", "wait", "step", "token", "phase", "load" */
+    const char *label;         /* the tensor that was read, or NULL; lives as long as the trace */
+    uint64_t start_ns, end_ns; /* of base_now_ns */
+    uint64_t bytes;            /* of weights, by all threads together; 0: not said */
+    uint32_t layer;            /* BASE_TRACE_NONE: of none */
+    uint32_t id;               /* token, or BASE_TRACE_NONE */
+    uint32_t rows;             /* tokens of a step; 0: not said */
+    uint16_t track;            /* thread, or BASE_TRACE_PHASES */
+    uint8_t n_text;            /* of text */
+    char text[17];             /* of a token, cut */
+} base_trace_event;
+
+typedef struct base_trace base_trace;
+/* Keeps the first events and the newest, max in all. The file is begun now, so that one that cannot
+ * be is known at once. */
+rotor_status base_trace_create(base_trace **out, const char *path, uint32_t max, rotor_error *err);
+void base_trace_add(base_trace *t, const base_trace_event *e); /* any thread */
+/* Writes and frees it; the file appears under its name when it is whole. NULL is fine. */
+rotor_status base_trace_finish(base_trace **t, rotor_error *err);
+
 /* ---- Operating system (base/os_*.c) ---------------------------------------------------------- */
 
 uint64_t base_now_us(void);      /* monotonic */

@@ -86,6 +86,8 @@ typedef enum cli_opt {
     OPT_NO_MMAP,
     OPT_SELF_CHECK,
     OPT_CHECK_SHARE,
+    OPT_TRACE,
+    OPT_TRACE_EVENTS,
     OPT_MEMORY,
     OPT_I2S,
     OPT_YARN,

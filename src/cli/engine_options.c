@@ -30,6 +30,8 @@ rotor_engine_options cli_engine_options(const cli_args *a) {
     o.memory_bytes = (uint64_t)cli_int(a, OPT_MEMORY) << 20;
     o.cpu = cli_text(a, OPT_CPU);
     if (cli_on(a, OPT_SELF_CHECK)) o.self_check = (float)(cli_real(a, OPT_CHECK_SHARE) / 100);
+    o.trace = cli_text(a, OPT_TRACE);
+    if (o.trace) o.trace_events = (uint32_t)cli_int(a, OPT_TRACE_EVENTS);
     o.lora = cli_text(a, OPT_LORA);
     if (o.lora) o.lora_scale = (float)cli_real(a, OPT_LORA_SCALE);
     o.log = cli_log_line;
@@ -110,6 +112,7 @@ static rotor_status open_draft(cli_draft *d, const cli_args *a, const cli_model 
     opt.max_layers = 0; /* --layers and --lora are about the model itself */
     opt.lora = NULL;
     opt.self_check = 0; /* what it guesses is judged by the model */
+    opt.trace = NULL;   /* the file is of the model */
     opt.threads_of = own;
     opt.log = log_trouble;
     if (m->src.path)

@@ -142,6 +142,36 @@ dev_check_stats dev_check_get(const dev *d) {
     return d->vt->check_get ? d->vt->check_get(d) : (dev_check_stats){0};
 }
 
+const char *dev_kind_name(dev_kind kind) {
+    static const char *const names[] = {
+        [DEV_EMBED] = "embed",
+        [DEV_RMSNORM] = "norm",
+        [DEV_BIAS] = "bias",
+        [DEV_QUANT_I8] = "quantise",
+        [DEV_QUANT_Q8] = "quantise blocks",
+        [DEV_MATMUL] = "product",
+        [DEV_ROPE] = "rotate",
+        [DEV_KV_APPEND] = "store keys and values",
+        [DEV_ATTENTION] = "attention",
+        [DEV_GLU] = "activation",
+        [DEV_ADD] = "add",
+        [DEV_PICK] = "pick",
+        [DEV_ROUTE] = "route",
+        [DEV_GATHER] = "gather",
+        [DEV_EXPERTS] = "experts",
+        [DEV_MIX] = "mix",
+        [DEV_CAP] = "cap",
+        [DEV_POOL] = "pool",
+        [DEV_ADD_GATED] = "add gated",
+    };
+    return names[kind];
+}
+
+rotor_status dev_trace(dev *d, base_trace *t, dev_name_of *name_of, const void *user,
+                       rotor_error *err) {
+    return d->vt->trace ? d->vt->trace(d, t, name_of, user, err) : ROTOR_OK;
+}
+
 size_t dev_first_unusable(const float *x, size_t n) {
     size_t i = 0;
     while (i < n && x[i] >= -1e30f && x[i] <= 1e30f) i++;

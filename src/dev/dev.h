@@ -75,6 +75,7 @@ typedef struct dev_op {
     bool both_ways;    /* DEV_ATTENTION: queries see all their sequence, of which the step has every
                           row; a window reaches as far to either side */
     uint32_t layer;    /* cache layer */
+    uint32_t of_layer; /* the layer it belongs to, for traces; BASE_TRACE_NONE: none */
     uint32_t n_heads;  /* DEV_ROPE: heads in dst; DEV_RMSNORM: heads normed apart, or 0 */
     uint32_t window;   /* DEV_ATTENTION: positions a query sees, itself included; 0: all */
     bool local;        /* DEV_ROPE: by the second frequencies */
@@ -253,6 +254,15 @@ typedef struct dev_op_time {
 rotor_status dev_time_ops(dev *d, bool on, rotor_error *err);
 /* Writes the first max rows of the account; returns how many there are, 0 when none is kept. */
 size_t dev_op_times(const dev *d, dev_op_time *out, size_t max);
+
+/* What an op is called in traces and accounts. */
+const char *dev_kind_name(dev_kind kind);
+/* Puts every op of every thread into a trace, which outlives the device or is ended by NULL. After
+ * dev_record; starts an account of times, too (dev_time_ops). name_of: what a matrix with these
+ * data is called, for as long as the trace; or NULL. A device without such times ignores it. */
+typedef const char *dev_name_of(const void *user, const uint8_t *data);
+rotor_status dev_trace(dev *d, base_trace *t, dev_name_of *name_of, const void *user,
+                       rotor_error *err);
 
 /* ---- Checks while running (dev_cpu_check.c) ----------------------------------------------------
  * Of the products of the next step some are done twice: one row of each matrix for one token, by

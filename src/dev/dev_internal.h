@@ -38,6 +38,8 @@ typedef struct dev_vtable {
     bool (*best)(dev *d, uint32_t row, uint32_t *id, float *value); /* or NULL */
     uint32_t (*top)(dev *d, uint32_t row, const uint32_t **pairs);  /* or NULL */
     bool (*chosen)(dev *d, uint32_t row, uint32_t *id);             /* or NULL */
+    rotor_status (*trace)(dev *d, base_trace *t, dev_name_of *name_of, const void *user,
+                          rotor_error *err); /* or NULL */
     /* Checks; all NULL where there are none. */
     rotor_status (*check_start)(dev *d, rotor_error *err);
     void (*check_arm)(dev *d, size_t n, uint64_t seed);

@@ -74,6 +74,24 @@ static rotor_status decode(gen_task *t, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* Tells the trace what time went to the prompt, and what to the answer. */
+static void trace_phases(const gen_task *t, base_trace *trace) {
+    base_trace_event ev = {.name = "prompt",
+                           .cat = "phase",
+                           .start_ns = t->start_us * 1000,
+                           .layer = BASE_TRACE_NONE,
+                           .id = BASE_TRACE_NONE,
+                           .rows = t->r.n_prompt - t->r.n_reused,
+                           .track = BASE_TRACE_PHASES};
+    ev.end_ns = ev.start_ns + t->r.prompt_us * 1000;
+    base_trace_add(trace, &ev);
+    ev.name = "decode";
+    ev.start_ns = ev.end_ns;
+    ev.end_ns = base_now_ns();
+    ev.rows = (uint32_t)t->r.ids.n;
+    base_trace_add(trace, &ev);
+}
+
 rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const gen_options *opt,
                      gen_result *out, rotor_error *err) {
     assert(n >= 1);
@@ -91,6 +109,8 @@ rotor_status gen_run(run_session *s, const uint32_t *prompt, uint32_t n, const g
         status = gen_task_end(&t, GEN_FINISH_CANCEL, err);
     else
         status = failed(status, &why, err);
+    base_trace *trace = run_trace(run_session_engine(s));
+    if (trace) trace_phases(&t, trace);
     if (status == ROTOR_OK) gen_task_move(&t, out);
     gen_task_free(&t);
     base_free(shorter);

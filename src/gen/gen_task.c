@@ -119,11 +119,35 @@ static rotor_status put_text(gen_task *t, uint32_t id, bool *hit) {
     return gen_stops_feed(t->stops, (base_str){t->piece.data, t->piece.len}, &t->r.text, hit);
 }
 
+/* Tells the trace of a token: what was done with it since start_ns, and the beginning of the text
+ * that came of it. */
+static void trace_token(const gen_task *t, const char *what, uint32_t id, uint64_t start_ns,
+                        base_str text) {
+    base_trace_event ev = {.name = what,
+                           .cat = "token",
+                           .start_ns = start_ns,
+                           .end_ns = base_now_ns(),
+                           .layer = BASE_TRACE_NONE,
+                           .id = id};
+    ev.n_text = (uint8_t)BASE_MIN(text.n, sizeof ev.text);
+    if (ev.n_text) memcpy(ev.text, text.p, ev.n_text);
+    base_trace_add(run_trace(run_session_engine(t->s)), &ev);
+}
+
+/* When what is traced begins; 0: nothing is. */
+static uint64_t traced_since(const gen_task *t) {
+    return run_trace(run_session_engine(t->s)) ? base_now_ns() : 0;
+}
+
 static rotor_status take_text(gen_task *t, const gen_choice *choice, rotor_error *err) {
+    const uint64_t since = traced_since(t);
     size_t from = t->r.text.len;
     bool hit;
     if (put_text(t, choice->id, &hit) != ROTOR_OK)
         return base_fail_nomem(err, "storing generated text");
+    if (since)
+        trace_token(t, "detokenise", choice->id, since,
+                    (base_str){t->r.text.data + from, t->r.text.len - from});
     if (hit) t->r.finish = GEN_FINISH_STOP;
     show(t, from, choice);
     return ROTOR_OK;
@@ -217,8 +241,10 @@ static rotor_status take_choice(gen_task *t, const gen_choice *choice, uint32_t 
 /* One token from wanted row i of the step, which follows the first `len` tokens of the timeline. */
 static rotor_status take_one(gen_task *t, uint32_t i, uint32_t len, uint32_t *id,
                              rotor_error *err) {
+    const uint64_t since = traced_since(t);
     gen_choice choice;
     ROTOR_TRY(choose(t, i, len, &choice, err));
+    if (since) trace_token(t, "sample", choice.id, since, (base_str){NULL, 0});
     return take_choice(t, &choice, len, id, err);
 }
 

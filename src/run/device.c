@@ -393,9 +393,23 @@ static rotor_status add_prompt_device(run_engine *e, rotor_error *why) {
     return st;
 }
 
+static const char *name_of(const void *user, const uint8_t *data) {
+    const run_part *part = run_part_at(user, data);
+    return part ? part->name : NULL;
+}
+
+static rotor_status trace_ops(run_engine *e, rotor_error *err) {
+    run_parts parts = {0};
+    rotor_status st = run_list_parts(&parts, e, err);
+    if (st == ROTOR_OK) st = dev_trace(e->d, e->opt.trace, name_of, &parts, err);
+    run_free_parts(&parts);
+    return st;
+}
+
 rotor_status run_set_up_device(run_engine *e, rotor_error *err) {
     rotor_error why = {0};
     ROTOR_TRY(set_up_main(e, err));
+    if (e->opt.trace) ROTOR_TRY(trace_ops(e, err));
     if (e->opt.prompt_device == DEV_CPU && e->opt.device == DEV_CPU) e->opt.prompt_apart = false;
     if (!e->opt.prompt_apart) return ROTOR_OK;
     if (add_prompt_device(e, &why) == ROTOR_OK) {

@@ -143,6 +143,7 @@ void run_free(run_engine **ep) {
 /* ==== Facts =================================================================================== */
 
 const model *run_model(const run_engine *e) { return e->m; }
+base_trace *run_trace(const run_engine *e) { return e->opt.trace; }
 uint32_t run_chunk(const run_engine *e) { return e->opt.chunk; }
 uint32_t run_max_logits(const run_engine *e) { return e->opt.max_logits; }
 uint32_t run_free_pages(const run_engine *e) { return e->pages.n_free; }

@@ -22,6 +22,7 @@ typedef struct pass {
     dev_buf int8_of;    /* buffer whose int8 form is fresh … */
     dev_kind int8_kind; /* … and which form it is */
     bool picked;        /* after pick(): ops act on the picked rows */
+    uint32_t layer;     /* being written; BASE_TRACE_NONE: none */
 } pass;
 
 /* ==== Words =================================================================================== */
@@ -29,6 +30,7 @@ typedef struct pass {
 static dev_op *emit(pass *p, dev_op op) {
     assert(p->n < MAX_OPS_OUTSIDE + (size_t)p->e->m->hp.n_layer * MAX_OPS_PER_LAYER);
     op.picked = p->picked;
+    op.of_layer = p->layer;
     for (int i = 0; i < BASE_MAX(op.n_mats, 1); i++)
         if (op.dst[i] == p->int8_of)
             p->int8_of = DEV_NONE; /* overwritten: the int8 form is stale */
@@ -399,12 +401,14 @@ static void decoder(pass *p) {
     add_types(p, b->x);
     if (m->embd_norm) block_norm(p, b->x, b->x, m->embd_norm, m->embd_norm_bias);
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
+        p->layer = l;
         attention_block(p, &m->layers[l], l);
         if (m->hp.n_expert)
             mixture_block(p, &m->layers[l]);
         else
             ffn_block(p, &m->layers[l], l);
     }
+    p->layer = BASE_TRACE_NONE;
     if (p->e->opt.pool) {
         pooled(p);
         return;
@@ -420,7 +424,7 @@ static void decoder(pass *p) {
 
 rotor_status run_record_forward(run_engine *e, rotor_error *err) {
     size_t room = MAX_OPS_OUTSIDE + (size_t)e->m->hp.n_layer * MAX_OPS_PER_LAYER;
-    pass p = {.e = e, .err = err, .int8_of = DEV_NONE};
+    pass p = {.e = e, .err = err, .int8_of = DEV_NONE, .layer = BASE_TRACE_NONE};
     p.ops = base_alloc_array(room, sizeof *p.ops);
     if (!p.ops) return base_fail_nomem(err, "recording the forward pass");
     decoder(&p);

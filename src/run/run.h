@@ -63,6 +63,8 @@ typedef struct run_options {
                                       warning in the log */
     float self_check;              /* share of the time for checks while running (self_check.c);
                                       0: none; 1 and more: without limit */
+    base_trace *trace;             /* where steps and, on the CPU, their ops are told; borrowed;
+                                      NULL: nowhere */
     run_open_gpu *open_gpu;        /* of tests: opens every GPU that is asked for; NULL: none */
 } run_options;
 
@@ -100,6 +102,8 @@ uint32_t run_device_layers(const run_engine *e);    /* layers on it; the rest is
 dev_counters run_counters(const run_engine *e);
 rotor_status run_time_ops(run_engine *e, bool on, rotor_error *err); /* dev_time_ops */
 size_t run_op_times(const run_engine *e, dev_op_time *out, size_t max);
+
+base_trace *run_trace(const run_engine *e); /* run_options.trace */
 
 /* What has been checked since the engine was made (run_options.self_check). */
 typedef struct run_check_stats {

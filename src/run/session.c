@@ -257,6 +257,20 @@ rotor_status run_step(run_engine *e, rotor_error *err) {
     return dev_run(e->d, &step, err);
 }
 
+static rotor_status traced_step(run_engine *e, rotor_error *err) {
+    base_trace_event ev = {.name = e->n_rows > e->n_picked ? "prompt step" : "decode step",
+                           .cat = "step",
+                           .start_ns = base_now_ns(),
+                           .layer = BASE_TRACE_NONE,
+                           .id = BASE_TRACE_NONE,
+                           .rows = e->n_rows,
+                           .bytes = run_step_bytes(e)};
+    const rotor_status st = run_step(e, err);
+    ev.end_ns = base_now_ns();
+    base_trace_add(e->opt.trace, &ev);
+    return st;
+}
+
 rotor_status run_eval(run_engine *e, const run_row *rows, uint32_t n, rotor_error *err) {
     return run_eval_draw(e, rows, n, NULL, err);
 }
@@ -288,7 +302,7 @@ rotor_status run_eval_draw(run_engine *e, const run_row *rows, uint32_t n, const
     e->drawn = draw && n_picked;
     e->draw = e->drawn ? draw : NULL;
     if (st == ROTOR_OK && e->check) st = run_check_begin(e, err);
-    if (st == ROTOR_OK) st = run_step(e, err);
+    if (st == ROTOR_OK) st = e->opt.trace ? traced_step(e, err) : run_step(e, err);
     if (st == ROTOR_OK && e->check) st = run_check_end(e, err);
     e->draw = NULL;
     if (st == ROTOR_OK) return ROTOR_OK;

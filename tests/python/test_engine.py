@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Engine and Session from Python: the same numbers as the program's, lifetimes, errors, threads."""
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -470,3 +471,14 @@ def test_checks_while_running(engine, story):
         engine.self_check               # opened without
     with pytest.raises(rotor.Error, match="self_check is 2, expected 0 to 1"):
         rotor.Engine(story, self_check=2)
+
+
+def test_a_timeline(story, tmp_path):
+    path = tmp_path / "t.json"
+    with rotor.Engine(story, trace=str(path)) as traced:
+        n = len(traced.generate(TEXT, **GREEDY).ids)
+        assert not path.exists()
+    events = json.loads(path.read_text())["traceEvents"]
+    assert sum(e["name"] == "sample" for e in events) == n
+    with pytest.raises(rotor.Error, match="no/t.json"):
+        rotor.Engine(story, trace=str(tmp_path / "no" / "t.json"))

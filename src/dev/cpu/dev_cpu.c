@@ -127,7 +127,7 @@ static void check_op(const dev_cpu *d, const dev_op *op) {
 }
 
 /* Bytes of weights that one token makes an op read. */
-static uint64_t weight_bytes(const dev_cpu *d, const dev_op *op) {
+uint64_t cpu_weight_bytes(const dev_cpu *d, const dev_op *op) {
     uint64_t sum = 0;
     if (op->kind != DEV_MATMUL && op->kind != DEV_EXPERTS) return 0;
     for (int i = 0; i < op->n_mats; i++)
@@ -156,7 +156,7 @@ static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_err
         if (dev_is_quant(ops[i].kind)) ROTOR_TRY(want_int8(d, &d->bufs[ops[i].src], err));
         if (ops[i].kind == DEV_GATHER && ops[i].int8)
             ROTOR_TRY(want_int8(d, &d->bufs[ops[i].dst[0]], err));
-        d->op_bytes += weight_bytes(d, &ops[i]);
+        d->op_bytes += cpu_weight_bytes(d, &ops[i]);
         d->ops[i] = ops[i];
     }
     d->n_ops = n;
@@ -168,7 +168,7 @@ static rotor_status cpu_record(dev *base, const dev_op *ops, size_t n, rotor_err
 
 /* ==== Where the time goes ===================================================================== */
 
-static rotor_status cpu_time_ops(dev *base, bool on, rotor_error *err) {
+rotor_status cpu_time_ops(dev *base, bool on, rotor_error *err) {
     dev_cpu *d = (dev_cpu *)base;
     const size_t n = (size_t)par_n_threads(d->pool);
     free_watches(d);
@@ -188,7 +188,7 @@ static size_t cpu_op_times(const dev *base, dev_op_time *out, size_t max) {
     for (size_t i = 0; i < n; i++) {
         const dev_op *op = &d->ops[i];
         out[i] = (dev_op_time){.kind = op->kind, .calls = d->watches[0].ops[i].calls};
-        out[i].bytes = weight_bytes(d, op);
+        out[i].bytes = cpu_weight_bytes(d, op);
         for (int m = 0; m < op->n_mats && out[i].bytes; m++) {
             out[i].rows += d->bufs[op->dst[m]].width;
             out[i].cols = d->mats[op->w[m]].cols;
@@ -265,6 +265,7 @@ static void cpu_free(dev *base) {
     dev_cpu *d = (dev_cpu *)base;
     cpu_head_free(&d->head);
     cpu_check_free(&d->check);
+    cpu_trace_free(&d->trace);
     for (size_t i = 0; i < d->n_bufs; i++) free_buf(&d->bufs[i]);
     free_own(d);
     free_watches(d);
@@ -305,6 +306,7 @@ static const dev_vtable cpu_vtable = {.free = cpu_free,
                                       .add_staged = cpu_add_staged,
                                       .screen = cpu_screen,
                                       .find = cpu_find,
+                                      .trace = cpu_trace_start,
                                       .check_start = cpu_check_start,
                                       .check_arm = cpu_check_arm,
                                       .check_products = cpu_check_products,

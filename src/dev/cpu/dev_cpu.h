@@ -75,6 +75,10 @@ typedef struct cpu_watch {
     cpu_op_time *ops;   /* [n_ops], owned */
     uint64_t mark;      /* time of the last entry */
     const dev_op *last; /* op of the last entry */
+    const dev_op *open; /* op of an event that is not in the trace yet, since what follows may be
+                           more of it; NULL: none */
+    bool open_waits;    /* … which is the wait behind it */
+    uint64_t open_ns;   /* … when it began; it lasts until mark */
 } cpu_watch;
 
 /* Which experts the tokens of a step were sent to by the last DEV_ROUTE. Slot rows of one expert
@@ -123,6 +127,7 @@ typedef struct dev_cpu {
     cpu_route route;         /* of the mixture, when there is one */
     uint64_t buf_bytes;      /* all buffers, for dev_memory_bytes */
     struct cpu_head *head;   /* the staged head, owned; NULL: none */
+    struct cpu_trace *trace; /* where ops are told, owned; NULL: nowhere */
     struct cpu_check *check; /* products done twice, owned; NULL: none */
 } dev_cpu;
 
@@ -187,6 +192,19 @@ rotor_status cpu_run(dev *base, const dev_step *step, rotor_error *err);
 /* The kernel of a table for w with so many tokens. */
 kern_mm_fn cpu_product_of(const dev_cpu *d, const kern *k, const kern_mat *w, size_t n_tok);
 void cpu_product(dev *base, dev_mat w, dev_buf src, dev_buf dst, uint32_t n_rows);
+
+/* dev_cpu.c */
+rotor_status cpu_time_ops(dev *base, bool on, rotor_error *err);
+uint64_t cpu_weight_bytes(const dev_cpu *d, const dev_op *op); /* that one token makes it read */
+
+/* dev_cpu_trace.c */
+rotor_status cpu_trace_start(dev *base, base_trace *t, dev_name_of *name_of, const void *user,
+                             rotor_error *err);
+void cpu_trace_free(struct cpu_trace **t);
+/* The thread of this watch was busy with op, or waited behind it, from w->mark until now. */
+void cpu_trace_lap(const dev_cpu *d, cpu_watch *w, const dev_op *op, bool waiting, uint64_t now);
+/* It has reached the end of the step. */
+void cpu_trace_end(const dev_cpu *d, cpu_watch *w);
 
 /* dev_cpu_check.c */
 rotor_status cpu_check_start(dev *base, rotor_error *err);

@@ -29,6 +29,7 @@ static void lap(const cpu_ctx *c, const dev_op *op, bool waiting) {
     const uint64_t now = base_now_ns();
     cpu_op_time *t = &c->watch->ops[op - c->d->ops];
     *(waiting ? &t->wait_ns : &t->work_ns) += now - c->watch->mark;
+    if (c->d->trace) cpu_trace_lap(c->d, c->watch, op, waiting, now);
     c->watch->mark = now;
     c->watch->last = op;
 }
@@ -686,6 +687,7 @@ static void walk(void *arg, int thread, int n_threads) {
     if (c.d->phases->main < c.d->phases->end) meet(&c); /* it begins with shares: claims are 0 */
     walk_part(&c, 0, c.d->first_picked);
     walk_part(&c, c.d->first_picked, c.d->n_phases); /* no rows: nobody wants logits */
+    if (c.watch && c.d->trace) cpu_trace_end(c.d, c.watch);
 }
 
 static void count_calls(dev_cpu *d, const dev_step *step) {

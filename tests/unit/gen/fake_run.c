@@ -63,6 +63,7 @@ void run_session_expect(run_session *s, uint32_t k) { (void)s, (void)k; }
 
 /* Nor does it choose tokens. */
 bool run_can_ahead(const run_engine *e) { return (void)e, false; }
+base_trace *run_trace(const run_engine *e) { return (void)e, NULL; }
 rotor_status run_begin(run_session *s, uint32_t token, const dev_draw *draw, rotor_error *err) {
     (void)s, (void)token, (void)draw;
     return base_fail(err, ROTOR_E_UNSUPPORTED, "not here");
