@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#include <stdatomic.h>
+
 /* True exactly once, when the event armed by base_fault_after() is reached. */
 bool mem_fault_now(void);
 
@@ -17,5 +19,14 @@ void os_pages_free(void *p);
 /* Refuses the calling process and all that it starts sockets and other processes' memory; with
  * processes_too, also new processes. For use between fork and exec; false: there is no way here. */
 bool os_deny_network(bool processes_too);
+
+/* What trace.c adds to and trace_file.c writes. */
+struct base_trace {
+    base_out out;            /* the file to be */
+    base_trace_event *event; /* [max], owned */
+    size_t max, keep;        /* room; of which for the first */
+    uint64_t begin_ns;       /* time 0 of the file */
+    atomic_ullong n;         /* events added */
+};
 
 #endif
