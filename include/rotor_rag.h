@@ -185,9 +185,10 @@ ROTOR_API rotor_status rotor_rag_embed(rotor_rag *r, uint32_t most, uint64_t *n_
                                        rotor_error *err);
 /* Everything but the folders to watch into one file, which appears when it is whole and is for its
  * owner alone; and from there into a store, whose documents of the same files it takes the place
- * of. An import is read into memory first; damaged or cut (ROTOR_E_FORMAT), nothing of it is taken.
- * Vectors of another model than the store's are left out. In report n_indexed are files, then
- * n_docs, n_chunks and n_vectors (after an import: those the store has); it may be NULL. */
+ * of. An import is read record by record, twice; damaged or cut (ROTOR_E_FORMAT), nothing of it is
+ * taken. Vectors of another model than the store's are left out, and those of passages that it has
+ * itself. In report n_indexed are files, then n_docs, n_chunks and n_vectors (after an import:
+ * those the store has); it may be NULL. */
 ROTOR_API rotor_status rotor_rag_export(rotor_rag *r, const char *path, rotor_rag_report *report,
                                         rotor_error *err);
 ROTOR_API rotor_status rotor_rag_import(rotor_rag *r, const char *path, rotor_rag_report *report,

@@ -37,6 +37,9 @@ rotor_status base_part_sync(base_part *p, rotor_error *err); /* to the disk */
 bool base_part_in_place(const base_part *p);
 void base_part_close(base_part *p);
 
+/* n bytes of an open file from byte at on, all of them or ROTOR_E_IO. */
+rotor_status base_fd_read(int fd, uint64_t at, void *p, size_t n_bytes, rotor_error *err);
+
 /* ---- Names and disks (os_part.c) ---------------------------------------------------------------
  */
 

@@ -192,6 +192,10 @@ rotor_status rag_db_read_vector(rag_db *db, int64_t model, int64_t chunk,
 /* The same where that name has none yet. */
 rotor_status rag_db_add_vector(rag_db *db, int64_t model, const uint8_t hash[RAG_HASH], float scale,
                                base_str high, base_str low, rotor_error *err);
+/* Whether there are passages of that name, and all of documents that were put or touched in this
+ * run. */
+rotor_status rag_db_is_of_run(rag_db *db, const uint8_t hash[RAG_HASH], int64_t run, bool *is,
+                              rotor_error *err);
 /* Each vector that a chunk has, once. */
 rotor_status rag_db_each_vector_of(rag_db *db, int64_t model,
                                    rotor_status (*fn)(void *user, const uint8_t hash[RAG_HASH],

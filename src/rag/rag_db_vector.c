@@ -113,6 +113,18 @@ rotor_status rag_db_add_vector(rag_db *db, int64_t model, const uint8_t hash[RAG
                       "ibdbb", model, &name, (double)scale, &high, &low);
 }
 
+rotor_status rag_db_is_of_run(rag_db *db, const uint8_t hash[RAG_HASH], int64_t run, bool *is,
+                              rotor_error *err) {
+    const base_str name = {(const char *)hash, RAG_HASH};
+    int64_t all = 0;
+    ROTOR_TRY(rag_sql_number(&db->sql, &all, err,
+                             "SELECT count(*)>0 AND min(d.run=?) FROM chunk c"
+                             " JOIN doc d ON d.id=c.doc_id WHERE c.hash=?",
+                             "ib", run, &name));
+    *is = all != 0;
+    return ROTOR_OK;
+}
+
 rotor_status rag_db_each_vector_of(rag_db *db, int64_t model,
                                    rotor_status (*fn)(void *user, const uint8_t hash[RAG_HASH],
                                                       float scale, base_str high, base_str low),

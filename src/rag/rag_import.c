@@ -2,8 +2,10 @@
  *
  * A moved store (rag_move.h) into this one, all of it or nothing: its bytes are checked first, then
  * everything is written in one transaction. Documents of a file that is here already take the place
- * of its own.
+ * of its own. Vectors are taken for passages that only the import has: one that is here for another
+ * reason, too, is embedded here.
  */
+#include "base/part.h"
 #include "rag/rag_move.h"
 
 typedef struct importer {
@@ -63,11 +65,13 @@ static rotor_status take_document(void *user, rag_document *d) {
 static rotor_status take_vector(void *user, const uint8_t hash[RAG_HASH], float scale,
                                 base_str high, base_str low) {
     importer *i = user;
-    if (!i->model) return ROTOR_OK;
+    bool ours = false;
+    if (i->model) ROTOR_TRY(rag_db_is_of_run(i->r->db, hash, i->run, &ours, i->err));
+    if (!ours) return ROTOR_OK;
     return rag_db_add_vector(i->r->db, i->model, hash, scale, high, low, i->err);
 }
 
-static rotor_status take_all(importer *i, base_str bytes) {
+static rotor_status take_all(importer *i, const rag_move_source *from) {
     const rag_move_sink to = {.model = take_model,
                               .file = take_file,
                               .document = take_document,
@@ -76,7 +80,7 @@ static rotor_status take_all(importer *i, base_str bytes) {
     rag_facts facts;
     rotor_error why = {0};
     ROTOR_TRY(rag_db_begin(i->r->db, i->err));
-    const rotor_status st = rag_move_read(bytes, &to, &why);
+    const rotor_status st = rag_move_read(from, &to, &why);
     if (st != ROTOR_OK && !i->err->code)
         return base_fail(i->err, st, "%s: %s; nothing of it was taken", i->path, why.message);
     ROTOR_TRY(st);
@@ -87,9 +91,14 @@ static rotor_status take_all(importer *i, base_str bytes) {
     return rag_db_commit(i->r->db, i->err);
 }
 
+static rotor_status read_file(void *user, uint64_t at, void *p, size_t n, rotor_error *err) {
+    return base_fd_read(*(const int *)user, at, p, n, err);
+}
+
 rotor_status rag_import(rag *r, const char *path, rag_report *report, rotor_error *err) {
-    base_file f;
+    int fd = -1;
     rotor_error own = {0}, why = {0};
+    rag_move_source from = {.read = read_file, .user = &fd};
     importer i = {.r = r,
                   .report = report,
                   .path = path,
@@ -97,14 +106,13 @@ rotor_status rag_import(rag *r, const char *path, rag_report *report, rotor_erro
                   .err = err ? err : &own};
     memset(report, 0, sizeof *report);
     i.err->code = ROTOR_OK;
-    ROTOR_TRY(base_file_open(&f, path, false, i.err));
-    const base_str bytes = {f.size ? (const char *)f.data : "", f.size};
-    rotor_status st = rag_move_check(bytes, &why);
+    ROTOR_TRY(base_fd_open(&fd, path, &from.n_bytes, i.err));
+    rotor_status st = rag_move_check(&from, &why);
     if (st == ROTOR_OK)
-        st = take_all(&i, bytes);
+        st = take_all(&i, &from);
     else
         base_fail(i.err, st, "%s: %s; nothing of it was taken", path, why.message);
     if (st != ROTOR_OK) rag_db_rollback(r->db);
-    base_file_close(&f);
+    base_fd_close(&fd);
     return st;
 }

@@ -16,7 +16,8 @@
  *       'e' end       u64 files, documents, passages, vectors   the last
  *     hash of all that
  *
- * Numbers are little-endian; hash: 32 bytes of SHA-256; str: u64 bytes, these, a zero.
+ * Numbers are little-endian; hash: 32 bytes of SHA-256; str: u64 bytes, these, a zero. Reading
+ * keeps one record in memory, and the last document's text with its passages.
  */
 #ifndef RAG_MOVE_H
 #define RAG_MOVE_H
@@ -25,6 +26,15 @@
 
 #define RAG_MOVE_MAGIC "ROTORRAG"
 enum { RAG_MOVE_VERSION = 1, RAG_MOVE_HEAD = 16, RAG_MOVE_MAX_DIMS = 1 << 17 };
+#define RAG_MOVE_MAX_RECORD ((uint64_t)1 << 30) /* bytes */
+
+/* Where the bytes come from. */
+typedef struct rag_move_source {
+    /* n bytes from byte at on, all of them or an error. */
+    rotor_status (*read)(void *user, uint64_t at, void *p, size_t n, rotor_error *err);
+    void *user;       /* of read */
+    uint64_t n_bytes; /* there are */
+} rag_move_source;
 
 /* Who gets what is read, in the file's order; what is pointed at is borrowed until it returns. */
 typedef struct rag_move_sink {
@@ -37,9 +47,10 @@ typedef struct rag_move_sink {
 } rag_move_sink;
 
 /* Is it such a file, of a version that is known, and every byte as it was written? */
-rotor_status rag_move_check(base_str bytes, rotor_error *err);
-/* The records of a file that was checked; any bytes are fine. ROTOR_E_FORMAT: no store is like
- * that. */
-rotor_status rag_move_read(base_str bytes, const rag_move_sink *to, rotor_error *err);
+rotor_status rag_move_check(const rag_move_source *from, rotor_error *err);
+/* Its records; any bytes are fine. Names and texts that are no UTF-8 get a question mark for each
+ * byte that does not fit, but for paths, which name files. ROTOR_E_FORMAT: no store is like that,
+ * or it is not what was checked, which is known at the end: what was given is to be undone. */
+rotor_status rag_move_read(const rag_move_source *from, const rag_move_sink *to, rotor_error *err);
 
 #endif

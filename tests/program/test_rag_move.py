@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import struct
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -185,6 +186,63 @@ def test_what_is_damaged_or_made_up_is_refused_whole(rotor, store, tmp_path):
     rotor("rag", "import", into, f)                                     # and then it goes on
     assert "walk" not in rotor("rag", "import", tmp_path / "no.store", tmp_path / "none.rag", status=1).stderr
     assert not (tmp_path / "no.store").exists()
+
+
+def test_vectors_are_taken_for_passages_that_only_the_import_has(rotor, store, notes, tmp_path):
+    """Whoever made the file says nothing of what a reader's own texts mean, had they no vectors before or not."""
+    f, mine = tmp_path / "kept.rag", tmp_path / "mine"
+    rotor("rag", "export", store, f)
+    mine.mkdir()
+    (mine / "deck.md").write_text((notes / "deck.md").read_text())     # the same passages
+    rotor("rag", "add", tmp_path / "b.store", mine, "--no-embed")
+    rotor("rag", "import", tmp_path / "b.store", f)
+    with contextlib.closing(sqlite3.connect(tmp_path / "b.store" / "rag.db")) as db:
+        without = [p for p, in db.execute("SELECT DISTINCT path FROM chunk c JOIN doc d ON d.id=doc_id JOIN file f ON f.id=file_id"
+                                          " WHERE NOT EXISTS (SELECT 1 FROM vec v WHERE v.hash=c.hash) ORDER BY path")]
+    assert without == sorted(map(str, [mine / "deck.md", notes / "deck.md"]))
+    head, list_ = records(f.read_bytes())                               # and a vector of nothing in the file
+    stray = next(i for i, (k, _) in enumerate(list_) if k == b"v")
+    list_[stray] = (b"v", b"\7" * 32 + list_[stray][1][32:])
+    (tmp_path / "stray.rag").write_bytes(built(head, list_))
+    rotor("rag", "import", tmp_path / "c.store", tmp_path / "stray.rag")
+    with contextlib.closing(sqlite3.connect(tmp_path / "c.store" / "rag.db")) as db:
+        assert db.execute("SELECT count(*) FROM vec").fetchone()[0] == sum(k == b"v" for k, _ in list_) - 1
+
+
+def test_what_is_no_utf8_is_mended(rotor, store, tmp_path):
+    f, into = tmp_path / "kept.rag", tmp_path / "b.store"
+    rotor("rag", "export", store, f)
+    head, list_ = records(f.read_bytes())
+    worse = [(k, b.replace("Žlu".encode(), b"\xff\xc5lu").replace(b"Bird 7", b"B\xffrd 7") if k in b"dc" else b) for k, b in list_]
+    f.write_bytes(built(head, worse))
+    rotor("rag", "import", into, f)
+    hits = rotor("rag", "search", into, "E-4012", "--json", "--no-embed", "--mode", "lexical").stdout
+    assert "??lu" in json.loads(hits.splitlines()[0])["text"]
+    with contextlib.closing(sqlite3.connect(into / "rag.db")) as db:
+        assert ("B?rd 7",) in db.execute("SELECT title FROM doc").fetchall()
+        for text, in db.execute("SELECT text FROM doc_text"):
+            text.decode()
+
+
+def test_an_import_takes_no_memory_for_the_file(checked_build, tmp_path):
+    """Sixty-four documents of a megabyte, and not fifty megabytes more than for one of them (the database keeps up to 32)."""
+    if checked_build:
+        pytest.skip("a checker's memory is not the program's")
+
+    def word(b):
+        return struct.pack("<Q", len(b)) + b + b"\0"
+
+    def kept(name, n):
+        file = (b"f", struct.pack("<Qqqq", 1, 1, 1, 1) + b"\1" * 32 + struct.pack("<I", 1) + word(b"/f.jsonl") + word(b"ok") + word(b""))
+        docs = [(b"d", bytes([i]) * 32 + struct.pack("<I", 1) + word(b"%d" % i) + word(b"") + word(b"") + word(b"w" * (1 << 20))) for i in range(n)]
+        (tmp_path / name).write_bytes(built(b"ROTORRAG\1" + b"\0" * 7, [file, *docs, (b"e", struct.pack("<QQQQ", 1, n, 0, 0))]))
+        code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL);" \
+               " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        args = ["rag", "import", tmp_path / (name + ".store"), tmp_path / name]
+        return int(subprocess.check_output([sys.executable, "-c", code, os.environ["ROTOR_BINARY"], *map(str, args)]).split()[-1]) << 10
+
+    small, large = kept("small", 1), kept("large", 64)
+    assert large < small + (50 << 20)
 
 
 def test_gc_drops_what_no_passage_uses_and_shrinks(rotor, store):
