@@ -176,7 +176,7 @@ def test_vectors_follow(rotor, sqlite_is_there, tmp_path):
         wait_until(vectors)
         got = s.ask("/v1/rag/stores/s/docs", {"id": "fox", "text": "\n\n".join("# Fox %d\n\nFox number %d barks." % (i, i) for i in range(40))})
         assert got["degraded"] == ["vector_pending"]
-        assert s.ask("/v1/rag/search", {"store": "s", "query": "fox number 7 barks"})["data"][0]["path"] == "mem:fox"
+        assert s.ask("/v1/rag/search", {"store": "s", "query": "fox number 7 barks", "search": "lexical"})["data"][0]["path"] == "mem:fox"
         assert wait_until(vectors) == got["passages"] + 1
         assert s.ask("/v1/rag/search", {"store": "s", "query": "fox number 7 barks"})["degraded"] == []
         assert s.metric("rag_documents_put_total") == 1 and s.metric("rag_vectors_made_total") >= got["passages"]
