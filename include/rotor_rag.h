@@ -373,6 +373,29 @@ ROTOR_API rotor_status rotor_rag_ground(const rotor_engine *e, const rotor_rag_c
 /* Is there anything in it to look for? Not in "thanks!". */
 ROTOR_API bool rotor_rag_asks_something(const char *question);
 
+/* ---- Questions that stand alone ----
+ * "And how much does it cost?" is found by what went before. A rule does that without a model
+ * (earlier); or a model writes the question anew, which is then searched for besides the question
+ * itself (rewritten). It never takes the question's place: the answer is to what was asked. */
+
+/* Asks the model, in a session of its own, greedily and for a few dozen tokens, to write the last
+ * of turns[n], the user's, so that it is understood without the others; n >= 2, and system turns do
+ * not count. The engine's other sessions keep what they hold, but it must have been opened with
+ * max_sessions for one more. *question: new, rotor_free; NULL: what came is not one line, too long,
+ * empty or cut off, and is not used. go_on (may be NULL) is asked now and then; false:
+ * ROTOR_E_CANCELLED. One thread at a time per engine. */
+ROTOR_API rotor_status rotor_rag_rewrite(rotor_engine *e, const rotor_turn *turns, size_t n,
+                                         bool (*go_on)(void *user), void *user, char **question,
+                                         rotor_error *err);
+/* Its parts, for those who run the model otherwise: what it is asked, as a user's turn (*prompt:
+ * new, rotor_free); how it is sampled; and what it said, checked (*out: as *question above; n_bytes
+ * 0 where it was cut off). Safe from any thread. */
+ROTOR_API rotor_status rotor_rag_rewrite_prompt(const rotor_turn *turns, size_t n, char **prompt,
+                                                rotor_error *err);
+ROTOR_API rotor_gen_options rotor_rag_rewrite_options(const rotor_engine *e);
+ROTOR_API rotor_status rotor_rag_rewritten(const char *question, const char *said, size_t n_bytes,
+                                           char **out, rotor_error *err);
+
 /* Takes numbers of sources that do not exist out of an answer as it comes. */
 typedef struct rotor_rag_marks rotor_rag_marks;
 ROTOR_API rotor_status rotor_rag_marks_create(rotor_rag_marks **out, size_t n_sources,

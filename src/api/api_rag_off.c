@@ -139,6 +139,25 @@ bool rotor_rag_asks_something(const char *question) {
     (void)question;
     return false;
 }
+rotor_status rotor_rag_rewrite(rotor_engine *e, const rotor_turn *turns, size_t n,
+                               bool (*go_on)(void *user), void *user, char **question,
+                               rotor_error *err) {
+    (void)e, (void)turns, (void)n, (void)go_on, (void)user, (void)question;
+    return off(err);
+}
+rotor_status rotor_rag_rewrite_prompt(const rotor_turn *turns, size_t n, char **prompt,
+                                      rotor_error *err) {
+    (void)turns, (void)n, (void)prompt;
+    return off(err);
+}
+rotor_gen_options rotor_rag_rewrite_options(const rotor_engine *e) {
+    return rotor_gen_options_default(e);
+}
+rotor_status rotor_rag_rewritten(const char *question, const char *said, size_t n_bytes, char **out,
+                                 rotor_error *err) {
+    (void)question, (void)said, (void)n_bytes, (void)out;
+    return off(err);
+}
 rotor_status rotor_rag_marks_create(rotor_rag_marks **out, size_t n_sources, rotor_error *err) {
     (void)out, (void)n_sources;
     return off(err);

@@ -22,6 +22,7 @@ typedef struct asking {
     rotor_rag_context c;       /* what was found */
     bool grounded;             /* the model gets it */
     bool refused;              /* it is not asked at all */
+    char *rewritten;           /* the question as the model wrote it, owned; NULL: as it was */
     uint32_t *ids;             /* [n_ids] prompt, owned */
     size_t n_ids;              /* how many */
     char *prompt;              /* as text, owned */
@@ -39,7 +40,9 @@ static rotor_status open_writer(asking *k, rotor_error *err) {
     cli_model m;
     if (cli_on(k->a, OPT_NO_ANSWER)) return ROTOR_OK;
     ROTOR_TRY(cli_model_find(&m, k->writer, err));
-    const rotor_status st = cli_engine_open(&k->e, k->a, &m, cli_engine_options(k->a), err);
+    rotor_engine_options opt = cli_engine_options(k->a);
+    if (cli_rewrites(k->a)) opt.max_sessions = 2;
+    const rotor_status st = cli_engine_open(&k->e, k->a, &m, opt, err);
     if (st == ROTOR_OK) cli_say_story_model(k->a, &m);
     cli_model_free(&m);
     if (st == ROTOR_OK) ROTOR_TRY(rotor_session_create(&k->s, k->e, 0, err));
@@ -61,6 +64,20 @@ static rotor_status check_legs(const asking *k, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* With what was asked before, which --earlier says. */
+static rotor_status rewrite(asking *k, rotor_error *err) {
+    const size_t n = k->a->n_many[OPT_EARLIER];
+    if (!k->e || !n) return ROTOR_OK;
+    rotor_turn *turns = base_alloc_array(n + 1, sizeof *turns);
+    if (!turns) return base_fail_nomem(err, "asking");
+    for (size_t i = 0; i <= n; i++)
+        turns[i] = (rotor_turn){.role = "user",
+                                .content = i < n ? k->a->many[OPT_EARLIER][i] : k->question};
+    const rotor_status st = cli_rewrite(k->a, k->e, turns, n + 1, &k->rewritten, err);
+    base_free(turns);
+    return st;
+}
+
 static rotor_status find(asking *k, rotor_error *err) {
     const cli_store_how how = {.model = cli_store_query(k->a).mode != ROTOR_RAG_LEXICAL,
                                .writer = k->e};
@@ -71,6 +88,9 @@ static rotor_status find(asking *k, rotor_error *err) {
     o.answer_tok = (uint32_t)cli_int(k->a, OPT_N_PREDICT);
     o.writer = k->e;
     o.find = &q;
+    o.earlier = k->a->many[OPT_EARLIER];
+    o.n_earlier = k->a->n_many[OPT_EARLIER];
+    o.rewritten = k->rewritten;
     ROTOR_TRY(rotor_rag_gather_all(k->stores.r, k->stores.n, k->question, &o, &k->c, err));
     const cli_gate gate = cli_gate_of(k->a, CLI_GATE_STRICT);
     k->refused = !k->c.relevant && gate == CLI_GATE_STRICT;
@@ -235,6 +255,7 @@ static void forget(asking *k) {
     rotor_gen_result_free(&k->result);
     rotor_free(k->ids);
     rotor_free(k->prompt);
+    rotor_free(k->rewritten);
     base_buf_free(&k->said);
     rotor_session_free(&k->s);
 }
@@ -248,8 +269,9 @@ int cli_rag_ask(cli_store *s) {
     k.writer = n == 4 ? cli_word(s->a, 2) : NULL;
     k.question = cli_word(s->a, n - 1);
     rotor_status st = open_writer(&k, &err);
-    if (st == ROTOR_OK) st = find(&k, &err);
     cli_catch_interrupt(true);
+    if (st == ROTOR_OK) st = rewrite(&k, &err);
+    if (st == ROTOR_OK) st = find(&k, &err);
     if (st == ROTOR_OK && !k.refused && k.e) st = answer(&k, &err);
     const int status = st == ROTOR_OK ? tell(&k) : cli_status(s->a, st, &err);
     forget(&k);

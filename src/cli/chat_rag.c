@@ -27,11 +27,24 @@ static const char **earlier_questions(const chat_talk *t, size_t *n) {
     return list;
 }
 
+/* As the model writes the last message; of the conversation all that is kept counts. */
+static rotor_status rewrite(const chat_talk *t, char **out, rotor_error *err) {
+    rotor_turn *turns = base_alloc_array(t->n_turns, sizeof *turns);
+    if (!turns) return base_fail_nomem(err, "searching");
+    for (size_t i = 0; i < t->n_turns; i++)
+        turns[i] = (rotor_turn){.role = t->turns[i].role, .content = t->turns[i].text};
+    const rotor_status st = cli_rewrite(&t->a, t->e, turns, t->n_turns, out, err);
+    base_free(turns);
+    return st;
+}
+
 static rotor_status gather(chat_talk *t, size_t n_tok, rotor_error *err) {
+    char *rewritten = NULL;
     rotor_rag_ask_options o = rotor_rag_ask_options_default();
     const rotor_rag_query q = cli_stores_query(&t->stores);
     const char **earlier = earlier_questions(t, &o.n_earlier);
     if (!earlier) return base_fail_nomem(err, "searching");
+    rotor_status st = rewrite(t, &rewritten, err);
     o.budget_tok = (uint32_t)cli_int(&t->a, OPT_BUDGET);
     o.answer_tok = (uint32_t)cli_int(&t->a, OPT_N_PREDICT);
     o.n_ctx = rotor_session_max(t->s);
@@ -39,9 +52,12 @@ static rotor_status gather(chat_talk *t, size_t n_tok, rotor_error *err) {
     o.writer = t->e;
     o.find = &q;
     o.earlier = earlier;
-    const rotor_status st = rotor_rag_gather_all(t->stores.r, t->stores.n,
-                                                 t->turns[t->n_turns - 1].text, &o, &t->found, err);
+    o.rewritten = rewritten;
+    if (st == ROTOR_OK)
+        st = rotor_rag_gather_all(t->stores.r, t->stores.n, t->turns[t->n_turns - 1].text, &o,
+                                  &t->found, err);
     base_free(earlier);
+    rotor_free(rewritten);
     return st;
 }
 

@@ -240,6 +240,8 @@ typedef enum cli_opt {
     OPT_RERANK,
     OPT_RERANK_N,
     OPT_RERANK_MS,
+    OPT_REWRITE,
+    OPT_EARLIER,
     OPT_FORCE,
     OPT_FORCE_RM,
     OPT_ONLY_SAY,

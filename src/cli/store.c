@@ -229,6 +229,31 @@ rotor_rag_query cli_stores_query(const cli_stores *s) {
     return q;
 }
 
+/* ==== Rewriting =============================================================================== */
+
+bool cli_rewrites(const cli_args *a) { return cli_int(a, OPT_REWRITE) == 1; }
+
+static bool go_on(void *user) {
+    (void)user;
+    return !cli_interrupted();
+}
+
+rotor_status cli_rewrite(const cli_args *a, rotor_engine *e, const rotor_turn *turns, size_t n,
+                         char **out, rotor_error *err) {
+    rotor_error why = {0};
+    *out = NULL;
+    if (!cli_rewrites(a) || n < 2) return ROTOR_OK;
+    const rotor_status st = rotor_rag_rewrite(e, turns, n, go_on, NULL, out, &why);
+    if (st == ROTOR_E_CANCELLED) return base_fail(err, st, "%s", why.message);
+    if (st != ROTOR_OK)
+        cli_log(a, BASE_LOG_WARN, "rotor: the question is not rewritten: %s", why.message);
+    else if (*out)
+        cli_log(a, BASE_LOG_INFO, "searched for, too: %s", *out);
+    else
+        cli_log(a, BASE_LOG_INFO, "the question stays as it is: what the model made of it is none");
+    return ROTOR_OK;
+}
+
 cli_gate cli_gate_of(const cli_args *a, cli_gate fallback) {
     return cli_given(a, OPT_GATE) ? (cli_gate)cli_int(a, OPT_GATE) : fallback;
 }

@@ -73,6 +73,13 @@ extern const char cli_not_in_documents[];
 typedef enum cli_gate { CLI_GATE_STRICT, CLI_GATE_AUTO, CLI_GATE_ALWAYS } cli_gate;
 cli_gate cli_gate_of(const cli_args *a, cli_gate fallback);
 
+/* Whether --rewrite llm asks for a session beside that of the answers. */
+bool cli_rewrites(const cli_args *a);
+/* The last of turns[n] as the model e writes it, with --rewrite llm and where something was said
+ * before; *out NULL, and at most a line in the log: it stays as it is. */
+rotor_status cli_rewrite(const cli_args *a, rotor_engine *e, const rotor_turn *turns, size_t n,
+                         char **out, rotor_error *err);
+
 /* Says once that the model inside the program tells stories and answers nothing, and what does. */
 void cli_say_story_model(const cli_args *a, const cli_model *m);
 

@@ -48,7 +48,9 @@ static rotor_status open_talk(chat_talk *t, const cli_args *a, rotor_error *err)
     t->styled = cli_wants_colour(cli_text(a, OPT_COLOR), cli_is_terminal(1), getenv("NO_COLOR"),
                                  getenv("TERM"));
     ROTOR_TRY(cli_model_find(&m, cli_word(a, 0), err));
-    rotor_status st = cli_engine_open(&t->e, a, &m, cli_engine_options(a), err);
+    rotor_engine_options opt = cli_engine_options(a);
+    if (cli_text(a, OPT_RAG) && cli_rewrites(a)) opt.max_sessions = 2;
+    rotor_status st = cli_engine_open(&t->e, a, &m, opt, err);
     if (st == ROTOR_OK && cli_text(a, OPT_RAG)) cli_say_story_model(a, &m);
     cli_model_free(&m);
     if (st != ROTOR_OK) return st;

@@ -21,19 +21,21 @@
 enum { GRACE_US = 3000000, TICK_US = 50000 };
 
 typedef struct hosted {
-    const cli_args *a;    /* options */
-    cli_model *models;    /* [n] where they are, owned */
-    const char **names;   /* [n] how they are called, owned with their texts */
-    size_t n;             /* how many */
-    base_buf keys;        /* text of --api-key-file */
-    const char **key;     /* [n_key] all keys, owned */
-    size_t n_key;         /* how many */
-    cli_store *stores;    /* [n_shelves] of --rag, owned */
-    serve_shelf *shelves; /* [n_shelves] as requests name them, owned with their names */
-    size_t n_shelves;     /* how many */
-    base_buf cert, priv;  /* PEM texts */
-    cli_cage cage;        /* what it gives up */
-    int manager;          /* socket to who watches over it; -1: nobody does */
+    const cli_args *a;     /* options */
+    cli_model *models;     /* [n] where they are, owned */
+    const char **names;    /* [n] how they are called, owned with their texts */
+    size_t n;              /* how many */
+    base_buf keys;         /* text of --api-key-file */
+    const char **key;      /* [n_key] all keys, owned */
+    size_t n_key;          /* how many */
+    cli_store *stores;     /* [n_shelves] of --rag, owned */
+    serve_shelf *shelves;  /* [n_shelves] as requests name them, owned with their names */
+    size_t n_shelves;      /* how many */
+    cli_model judge_model; /* of --rerank */
+    rotor_engine *judge;   /* it, owned; NULL: none is wanted */
+    base_buf cert, priv;   /* PEM texts */
+    cli_cage cage;         /* what it gives up */
+    int manager;           /* socket to who watches over it; -1: nobody does */
 } hosted;
 
 static volatile sig_atomic_t n_signals; /* that asked to end */
@@ -158,7 +160,8 @@ static rotor_status open_shelves(hosted *h, rotor_error *err) {
             return base_fail(err, ROTOR_E_ARG,
                              "--rag-write %s: no store of --rag is called that (--rag STORE,NAME)",
                              h->a->many[OPT_RAG_WRITE][i]);
-    return ROTOR_OK;
+    const cli_store_how how = {.one_thread = true};
+    return n ? cli_judge_open(&h->judge, h->a, &h->judge_model, &how, err) : ROTOR_OK;
 }
 
 static void close_shelves(hosted *h) {
@@ -168,6 +171,8 @@ static void close_shelves(hosted *h) {
     }
     base_free(h->stores);
     base_free(h->shelves);
+    rotor_engine_close(&h->judge);
+    cli_model_free(&h->judge_model);
 }
 
 /* ==== Options ================================================================================= */
@@ -268,6 +273,10 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->shelves = h->shelves;
     o->n_shelves = h->n_shelves;
     o->rag_budget_tok = (uint32_t)cli_int(a, OPT_BUDGET);
+    o->reranker = h->judge;
+    o->rewrite = cli_rewrites(a);
+    o->rerank_n = (uint32_t)cli_int(a, OPT_RERANK_N);
+    o->rerank_ms = (uint32_t)cli_int(a, OPT_RERANK_MS);
     o->strict_model = cli_on(a, OPT_STRICT_MODEL);
     o->ping_us = (uint32_t)cli_int(a, OPT_PING_MS) * 1000;
     o->request_us = (uint64_t)cli_int(a, OPT_REQUEST_S) * 1000000;

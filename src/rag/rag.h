@@ -296,6 +296,20 @@ const char *rag_rules(void); /* rag_context.rules, always the same; static */
 /* Is there anything in it to look for? Not in "thanks!". */
 bool rag_asks_something(base_str question);
 
+/* ---- Questions that stand alone (rag_rewrite.c) -----------------------------------------------
+ */
+
+typedef struct rag_said {
+    bool by_user;     /* or by the model */
+    const char *text; /* what */
+} rag_said;
+/* What a model is asked, to write the last of said[n], the user's, so that it is understood without
+ * the rest. */
+rotor_status rag_rewrite_prompt(const rag_said *said, size_t n, base_buf *out, rotor_error *err);
+/* What it said, if that can be a question: one line, of a length, with a word to look for; *out:
+ * part of said. */
+bool rag_rewrite_take(base_str question, base_str said, base_str *out);
+
 /* ---- Citations (rag_cite.c) -------------------------------------------------------------------
  */
 

@@ -24,7 +24,7 @@ static rotor_status count_content(void *user, const rag_term *t) {
     return ROTOR_OK;
 }
 
-static size_t content_words(base_str text) {
+size_t rag_content_words(base_str text) {
     size_t n = 0;
     rag_terms_of(text, count_content, &n);
     return n;
@@ -63,7 +63,7 @@ bool rag_asks_something(base_str question) {
     static const char *const small[] = {"hi",   "hello", "hey", "thanks", "thank", "ok",
                                         "okay", "yes",   "no",  "bye",    "great", "please"};
     char word[12];
-    const size_t n = content_words(question);
+    const size_t n = rag_content_words(question);
     first_word(question, word);
     return n > 1 || (n == 1 && !is_one_of(word, small, BASE_COUNT(small)));
 }
@@ -155,7 +155,7 @@ static rotor_status find(gatherer *g, base_str question, rotor_error *err) {
     rag_context *out = g->out;
     const base_str alone = g->a->rewritten;
     const bool back = points_back(question);
-    const bool follows = g->a->n_earlier && (back || content_words(question) < FEW_WORDS);
+    const bool follows = g->a->n_earlier && (back || rag_content_words(question) < FEW_WORDS);
     base_buf more = {0};
     g->query = g->a->query;
     out->rewritten = alone.n && !base_str_eq(alone, question);

@@ -235,6 +235,8 @@ rotor_status rag_filter(const rag_index *x, const char *const *filter, size_t n,
 /* ---- Asking -----------------------------------------------------------------------------------
  */
 
+/* Words of a text that say something. */
+size_t rag_content_words(base_str text);
 /* rag_quote.c: one source as the model sees it, header and text, behind what is in out. */
 void rag_quote(base_buf *out, size_t number, const rag_hit *h);
 /* Whether a text looks as if it gave orders to a model. */

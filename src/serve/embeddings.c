@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * POST /v1/embeddings and /v1/rerank, and Ollama's /api/embed and /api/embeddings: read on the
- * connection's thread, computed by the worker some texts at a time, so that answers under way go on
- * between them.
+ * POST /v1/embeddings and /v1/rerank (by a cross-encoder, or by vectors of texts), and Ollama's
+ * /api/embed and /api/embeddings: read on the connection's thread, computed by the worker some
+ * texts at a time, so that answers under way go on between them.
  */
 #include "serve/serve_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { INPUTS_MAX = 2048, TEXTS_PER_TURN = 16 };
+enum { INPUTS_MAX = 2048, TEXTS_PER_TURN = 16, PAIRS_PER_TURN = 4 };
 
 typedef enum shape {
     OPENAI,    /* /v1/embeddings: "input" */
@@ -28,10 +28,11 @@ typedef struct vectors {
     size_t width;            /* floats the model makes */
     size_t dims;             /* of which so many are sent */
     float *out;              /* [n][width], kept */
-    uint64_t n_tokens;       /* of all texts */
+    uint64_t n_tokens;       /* of all texts; where they are scored, of all pairs */
     bool base64;             /* how vectors are written */
     int64_t top_n;           /* RERANK: documents in the reply … */
     bool with_text;          /* … with their texts */
+    bool scored;             /* RERANK: by a cross-encoder; out[1 …] are its scores */
 } vectors;
 
 /* ==== Request ================================================================================= */
@@ -130,19 +131,25 @@ static bool read_form(serve_at top, vectors *w, serve_fault *f) {
     return true;
 }
 
-/* The named model, or the first that makes vectors. */
-static serve_model *find_model(serve_server *s, const char *name, serve_fault *f) {
+static bool can_do(const serve_model *m, shape what) {
+    return m->embeds || (m->ranks && what == RERANK);
+}
+
+/* The named model, or the first that can do it; what ranks does that better. */
+static serve_model *find_model(serve_server *s, const char *name, shape what, serve_fault *f) {
     serve_model *m = serve_find_model(s, name, f);
-    for (size_t i = 0; m && !m->embeds && !name && i < s->opt.n_models; i++)
-        if (s->models[i].embeds) m = &s->models[i];
-    if (m && !m->embeds) {
-        serve_fail_with(f, 501, "not_supported_error", "not_supported",
-                        "%s makes no vectors: start the server with --embed, or with a model made "
-                        "for them",
-                        m->id);
-        return NULL;
-    }
-    return m;
+    for (size_t i = 0; m && !name && what == RERANK && !m->ranks && i < s->opt.n_models; i++)
+        if (s->models[i].ranks) m = &s->models[i];
+    for (size_t i = 0; m && !name && !can_do(m, what) && i < s->opt.n_models; i++)
+        if (can_do(&s->models[i], what)) m = &s->models[i];
+    if (!m || can_do(m, what)) return m;
+    serve_fail_with(f, 501, "not_supported_error", "not_supported",
+                    m->ranks
+                        ? "%s scores passages (/v1/rerank) and makes no vectors"
+                        : "%s makes no vectors: start the server with --embed, or with a model "
+                          "made for them",
+                    m->id);
+    return NULL;
 }
 
 /* Tokens of the texts, without what the model puts behind them. */
@@ -154,7 +161,7 @@ static void count_tokens(const serve_call *c, vectors *w) {
                                                ROTOR_TOK_BOS, &ids, &n, NULL) != ROTOR_OK)
             n = 0;
         rotor_free(ids);
-        w->n_tokens += n;
+        w->n_tokens += w->scored && !i ? n * (w->n - 1) : n; /* the query is in every pair */
     }
 }
 
@@ -163,8 +170,9 @@ static bool read_call(serve_call *c, const base_buf *body, vectors *w, serve_fau
     if (!serve_parse(body, &c->body, f)) return false;
     const serve_at top = {.object = c->body};
     if (!serve_read_text(top, "model", &c->req.model, f)) return false;
-    serve_model *m = find_model(c->inside->s, c->req.model, f);
+    serve_model *m = find_model(c->inside->s, c->req.model, w->shape, f);
     if (!m) return false;
+    w->scored = m->ranks;
     if (!serve_hold(c, m)) return false;
     c->engine = m->vectors;
     const bool ollama = w->shape == OLLAMA || w->shape == OLLAMA_ONE;
@@ -239,10 +247,12 @@ static json_t *ollama_json(const serve_call *c, const vectors *w) {
                      "prompt_eval_count", (json_int_t)w->n_tokens);
 }
 
-/* Documents by the cosine of their vectors to the query's, as Cohere and Jina lay it out. */
+/* Documents by a cross-encoder's scores, or by the cosine of their vectors to the query's, as
+ * Cohere and Jina lay it out. They give a share: of a score that is its sigmoid, which is told
+ * beside it. */
 typedef struct ranked {
     size_t i;     /* document */
-    double score; /* cosine */
+    double score; /* cosine, or what the cross-encoder says */
 } ranked;
 
 static int by_score(const void *a, const void *b) {
@@ -257,14 +267,17 @@ static json_t *rerank_json(serve_call *c, const vectors *w) {
     if (!list) return json_decref(results), NULL;
     for (size_t i = 1; i < w->n; i++) {
         list[i - 1].i = i - 1;
-        for (size_t k = 0; k < w->width; k++)
+        if (w->scored) list[i - 1].score = (double)w->out[i];
+        for (size_t k = 0; !w->scored && k < w->width; k++)
             list[i - 1].score += (double)w->out[k] * (double)w->out[i * w->width + k];
     }
     qsort(list, w->n - 1, sizeof *list, by_score);
     for (size_t i = 0; i + 1 < w->n && (int64_t)i < w->top_n; i++) {
         const rotor_embed_text *t = &w->texts[list[i].i + 1];
+        const double score = list[i].score, share = 1 / (1 + exp(-score));
         json_t *one = json_pack("{s:I, s:o}", "index", (json_int_t)list[i].i, "relevance_score",
-                                serve_json_real(list[i].score));
+                                serve_json_real(w->scored ? share : score));
+        if (w->scored) json_object_set_new(one, "score", serve_json_real(score));
         if (w->with_text)
             json_object_set_new(one, "document",
                                 json_pack("{s:o}", "text", serve_json_text(t->text, t->n_bytes)));
@@ -272,20 +285,29 @@ static json_t *rerank_json(serve_call *c, const vectors *w) {
     }
     return json_pack("{s:s, s:s, s:o, s:s, s:o, s:{s:I, s:I}}", "object", "list", "id", c->id,
                      "model", serve_json_text(c->model_id, strlen(c->model_id)), "method",
-                     "embedding_cosine", "results", results, "usage", "prompt_tokens",
-                     (json_int_t)w->n_tokens, "total_tokens", (json_int_t)w->n_tokens);
+                     w->scored ? "cross_encoder" : "embedding_cosine", "results", results, "usage",
+                     "prompt_tokens", (json_int_t)w->n_tokens, "total_tokens",
+                     (json_int_t)w->n_tokens);
 }
 
 /* ==== Work ==================================================================================== */
+
+/* Of what is left; the query, which is the first text, goes with every document. */
+static rotor_status compute_some(const serve_call *c, vectors *w, rotor_error *err) {
+    rotor_engine *e = c->inside->model->vectors;
+    if (w->scored && !w->done) w->done = 1;
+    const size_t at = w->done, most = w->scored ? PAIRS_PER_TURN : TEXTS_PER_TURN;
+    const size_t n = BASE_MIN(most, w->n - at);
+    w->done += n;
+    return w->scored ? rotor_rerank(e, &w->texts[0], w->texts + at, n, w->out + at, err)
+                     : rotor_embed(e, w->texts + at, n, w->flags, w->out + at * w->width, err);
+}
 
 static void embed_some(serve_call *c) {
     vectors *w = c->inside->task_state;
     rotor_error err = {0};
     serve_fault f = {0};
-    const size_t n = BASE_MIN((size_t)TEXTS_PER_TURN, w->n - w->done);
-    const rotor_status st = rotor_embed(c->inside->model->vectors, w->texts + w->done, n, w->flags,
-                                        w->out + w->done * w->width, &err);
-    w->done += n;
+    const rotor_status st = compute_some(c, w, &err);
     if (st == ROTOR_OK && w->done < w->n) return;
     if (st == ROTOR_OK) {
         serve_call_reply(c, 200,
@@ -322,7 +344,7 @@ void serve_post_embeddings(serve_exchange *x) {
     post(x, (vectors){.shape = OPENAI, .key = "input"});
 }
 
-/* There is no cross-encoder: the reply says "method": "embedding_cosine". */
+/* The reply's "method" says who has judged: "cross_encoder" or "embedding_cosine". */
 void serve_post_rerank(serve_exchange *x) {
     post(x, (vectors){.shape = RERANK, .key = "documents", .flags = ROTOR_EMBED_TRUNCATE});
 }

@@ -182,6 +182,12 @@ static rotor_status read_calls(serve_job *j, rotor_error *err) {
     return rotor_reply_create_calls(&j->reply, j->c->engine, &opt, on_piece, j, err);
 }
 
+/* A question that is rewritten takes nothing from what conversations have in the cache. */
+static unsigned batch_flags(const serve_call *c) {
+    if (c->inside->parent) return ROTOR_BATCH_FRESH | ROTOR_BATCH_FORGET;
+    return c->req.fresh ? ROTOR_BATCH_FRESH : 0;
+}
+
 rotor_status serve_job_start(serve_job *j, rotor_error *err) {
     serve_call *c = j->c;
     const serve_prompt *p = j->choice->of;
@@ -195,8 +201,8 @@ rotor_status serve_job_start(serve_job *j, rotor_error *err) {
     j->gen.on_prompt = on_prompt;
     j->gen.user = j;
     j->prev = p->tokens[p->n_tokens - 1];
-    return rotor_batch_add(c->inside->model->batch, p->tokens, p->n_tokens, &j->gen,
-                           c->req.fresh ? ROTOR_BATCH_FRESH : 0, &j->handle, err);
+    return rotor_batch_add(c->inside->model->batch, p->tokens, p->n_tokens, &j->gen, batch_flags(c),
+                           &j->handle, err);
 }
 
 /* Of an answer that was taken apart: the stop string that its last token completes. */

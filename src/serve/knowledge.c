@@ -19,6 +19,10 @@ struct serve_grounds {
     bool used;           /* the model gets it */
     bool refused;        /* no model is asked */
     bool no_room;        /* it was not searched: the conversation leaves no tokens for sources */
+    bool waits;          /* it was not searched yet: its question is to be rewritten */
+    serve_at at;         /* where it is said how */
+    strictness mode;     /* when to answer */
+    char *rewritten;     /* the question, owned; NULL: it stays as it is */
 };
 
 /* ==== Stores ================================================================================== */
@@ -96,6 +100,20 @@ static bool read_stores(const serve_server *s, serve_at at, serve_search *out, s
     return name || !list ? add_store(s, name, out, f) : add_stores(s, list, "stores", out, f);
 }
 
+/* "rerank": the server's reranker, if it has one, is used unless it says false. */
+static bool read_reranker(const serve_server *s, serve_at at, rotor_rag_query *q, serve_fault *f) {
+    bool wanted = s->opt.reranker != NULL;
+    if (!serve_read_bool(at, "rerank", &wanted, f)) return false;
+    if (wanted && !s->opt.reranker)
+        return serve_refuse(f, "rerank", "invalid_value",
+                            "'rerank': this server has no reranker: start it with --rerank MODEL");
+    if (!wanted) return true;
+    q->reranker = s->opt.reranker;
+    q->rerank_n = s->opt.rerank_n;
+    q->rerank_ms = s->opt.rerank_ms;
+    return true;
+}
+
 bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_fault *f) {
     static const char *const modes[] = {"hybrid", "lexical", "vector"};
     const char *mode = "hybrid";
@@ -109,6 +127,7 @@ bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_faul
     if (m == BASE_COUNT(modes))
         return serve_refuse(f, "search", "invalid_value",
                             "'search' is '%.40s': expected hybrid, lexical or vector", mode);
+    if (!read_reranker(c->inside->s, at, &out->q, f)) return false;
     out->q.k = (uint32_t)k;
     out->q.mode = (rotor_rag_mode)m;
     return true;
@@ -133,6 +152,16 @@ static bool read_strictness(serve_at at, strictness *g, serve_fault *f) {
         if (strcmp(name, names[i]) == 0) return *g = (strictness)i, true;
     return serve_refuse(f, "mode", "invalid_value",
                         "'mode' is '%.40s': expected auto, strict, always or off", name);
+}
+
+/* "rewrite": "rule" or "llm". */
+static bool read_rewriting(serve_at at, bool *by_model, serve_fault *f) {
+    const char *how = *by_model ? "llm" : "rule";
+    if (!serve_read_text(at, "rewrite", &how, f)) return false;
+    *by_model = strcmp(how, "llm") == 0;
+    return *by_model || strcmp(how, "rule") == 0 ||
+           serve_refuse(f, "rewrite", "invalid_value", "'rewrite' is '%.40s': expected rule or llm",
+                        how);
 }
 
 /* ==== Searching =============================================================================== */
@@ -171,6 +200,7 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
     o.writer = c->engine;
     o.find = &how->q;
     o.earlier = earlier;
+    o.rewritten = g->rewritten;
     const rotor_status st =
         rotor_rag_gather_all(how->r, how->n, p->turns[p->n_turns - 1].content, &o, &g->c, &err);
     if (st == ROTOR_OK) return true;
@@ -196,22 +226,67 @@ static bool put_turns(serve_call *c, serve_prompt *p, serve_grounds *g, serve_fa
     return true;
 }
 
+/* Something was said before the last turn. */
+static bool follows_up(const serve_prompt *p) {
+    for (size_t i = 0; i + 1 < p->n_turns; i++)
+        if (strcmp(p->turns[i].role, "user") == 0 && p->turns[i].content) return true;
+    return false;
+}
+
 static bool ground(serve_call *c, serve_at at, strictness how, serve_fault *f) {
     serve_prompt *p = &c->req.prompts[0];
     serve_search search;
+    bool rewrite = c->inside->s->opt.rewrite;
     const rotor_turn *last = &p->turns[p->n_turns - 1];
-    if (!read_strictness(at, &how, f) || !serve_read_search(c, at, &search, f)) return false;
+    if (!read_strictness(at, &how, f) || !read_rewriting(at, &rewrite, f) ||
+        !serve_read_search(c, at, &search, f))
+        return false;
     if (strcmp(last->role, "user") != 0 || !last->content) return true; /* a tool's result, say */
     if (how == AUTO && !rotor_rag_asks_something(last->content)) return true;
     serve_grounds *g = base_alloc(sizeof *g);
     if (!g) return serve_no_memory(f);
     c->inside->grounds = g;
     g->how = search;
-    if (!gather(c, p, at, &search, how, g, f)) return false;
-    g->used = g->c.n && (g->c.relevant || how == ALWAYS);
-    g->refused = !g->c.relevant && how == STRICT;
+    g->at = at;
+    g->mode = how;
+    g->waits = rewrite && follows_up(p);
+    return g->waits || serve_ground_rest(c, f);
+}
+
+bool serve_ground_rest(serve_call *c, serve_fault *f) {
+    serve_grounds *g = c->inside->grounds;
+    serve_prompt *p = &c->req.prompts[0];
+    g->waits = false;
+    if (!gather(c, p, g->at, &g->how, g->mode, g, f)) return false;
+    g->used = g->c.n && (g->c.relevant || g->mode == ALWAYS);
+    g->refused = !g->c.relevant && g->mode == STRICT;
     c->req.max_zero |= g->refused;
     return !g->used || put_turns(c, p, g, f);
+}
+
+/* ==== Rewriting =============================================================================== */
+
+bool serve_wants_rewriting(const serve_call *c) {
+    return c->inside->grounds && c->inside->grounds->waits;
+}
+
+char *serve_rewriting_prompt(const serve_call *c) {
+    const serve_prompt *p = &c->req.prompts[0];
+    char *prompt = NULL;
+    return rotor_rag_rewrite_prompt(p->turns, p->n_turns, &prompt, NULL) == ROTOR_OK ? prompt
+                                                                                     : NULL;
+}
+
+void serve_put_rewritten(serve_call *c, const char *said, size_t n_bytes) {
+    serve_server *s = c->inside->s;
+    const serve_prompt *p = &c->req.prompts[0];
+    char **out = &c->inside->grounds->rewritten;
+    if (rotor_rag_rewritten(p->turns[p->n_turns - 1].content, said, n_bytes, out, NULL) != ROTOR_OK)
+        *out = NULL;
+    base_mutex_lock(s->lock);
+    s->metrics.rewritten += *out != NULL;
+    s->metrics.not_rewritten += *out == NULL;
+    base_mutex_unlock(s->lock);
 }
 
 /* The "rag" object, unless it is off; false: there is none. */
@@ -251,6 +326,7 @@ void serve_grounds_free(serve_grounds *g) {
     if (!g) return;
     rotor_rag_context_free(&g->c);
     rotor_free(g->turns);
+    rotor_free(g->rewritten);
     base_free(g);
 }
 

@@ -5,7 +5,9 @@
  * others that this thread serves waiting, and on the worker those who decode. So a call that
  * searches waits in a queue of its own while its connection sleeps, is made ready here, and goes on
  * to the worker. Documents that requests put in are found by words at once; their vectors are made
- * a few at a time between calls, while none waits.
+ * a few at a time between calls, while none waits. One
+ * whose question is to be rewritten by a model goes there first, as another call (rewrite.c), and
+ * comes back.
  *
  * Streams that wait for it hear a comment now and then from a thread of its own, the ringer: what
  * the librarian has in hand is in server.searching, and the ringer sends only under server.lock, so
@@ -55,9 +57,24 @@ static void tell_fault(serve_call *c, const serve_fault *f) {
         serve_call_fault(c, f);
 }
 
+/* False: it is on its way to be rewritten, and not ours any more. */
+static bool prepare(serve_call *c, bool *ready, serve_fault *f) {
+    const bool again = serve_wants_rewriting(c); /* it comes back from there */
+    *ready = again || serve_prepare_rest(c, f);
+    if (*ready && !again && serve_wants_rewriting(c)) {
+        put_down(c);
+        if (serve_rewrite(c)) return false;
+        *ready = serve_prepare_search(c, f);
+    } else if (again) {
+        *ready = serve_prepare_search(c, f);
+    }
+    return true;
+}
+
 static void make_ready(serve_call *c) {
     serve_fault f = {0};
-    const bool ready = serve_prepare_rest(c, &f);
+    bool ready;
+    if (!prepare(c, &ready, &f)) return;
     put_down(c);
     if (!ready) {
         tell_fault(c, &f);
@@ -97,6 +114,18 @@ static void serve_one(serve_call *c, bool closing) {
     } else {
         make_ready(c);
     }
+}
+
+void serve_search_again(serve_call *c) {
+    serve_server *s = c->inside->s;
+    serve_call **last = &s->searches;
+    base_mutex_lock(s->lock);
+    const bool ended = s->quit_searching; /* it takes what is there, and then nothing */
+    while (*last) last = &(*last)->inside->next;
+    if (!ended) *last = c;
+    base_cond_broadcast(s->wake);
+    base_mutex_unlock(s->lock);
+    if (ended) refuse(c, true);
 }
 
 /* ==== Vectors that are due ==================================================================== */

@@ -70,6 +70,10 @@ static void put_load(base_buf *out, const serve_metrics *m) {
         "Requests that wait for a place", m->waiting);
     put(out, "counter", "rotor_requests_cancelled_total", NULL, "Requests whose client left",
         (double)m->cancelled);
+    put(out, "counter", "rotor_rag_rewritten_total", NULL,
+        "Questions a model wrote anew before they were searched for", (double)m->rewritten);
+    put(out, "counter", "rotor_rag_not_rewritten_total", NULL,
+        "Questions searched for as they were though a model was asked", (double)m->not_rewritten);
     put(out, "counter", "rotor_steps_total", "llamacpp:n_decode_total", "Steps of the engines",
         (double)m->steps);
     put(out, "gauge", "rotor_jobs_per_step", "llamacpp:n_busy_slots_per_decode",

@@ -55,8 +55,9 @@ static bool choose_model(serve_call *c, serve_fault *f) {
     for (size_t i = 0; any && !m->writes && i < s->opt.n_models; i++)
         if (s->models[i].writes) m = &s->models[i];
     if (!m->writes)
-        return serve_fail_with(f, 501, "not_supported_error", "not_supported",
-                               "%s makes vectors of texts (/v1/embeddings), it writes none", m->id);
+        return serve_fail_with(
+            f, 501, "not_supported_error", "not_supported", "%s makes %s, it writes no text", m->id,
+            m->ranks ? "scores of passages (/v1/rerank)" : "vectors of texts (/v1/embeddings)");
     if (!serve_hold(c, m)) return false;
     take_engine(c);
     return true;
@@ -319,7 +320,26 @@ bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f) {
 
 bool serve_prepare_rest(serve_call *c, serve_fault *f) {
     take_engine(c);
-    return c->dialect->read(c, f) && make_prompts(c, f);
+    return c->dialect->read(c, f) && (serve_wants_rewriting(c) || make_prompts(c, f));
+}
+
+bool serve_prepare_search(serve_call *c, serve_fault *f) {
+    return serve_ground_rest(c, f) && make_prompts(c, f);
+}
+
+bool serve_prepare_turn(serve_call *c, const char *content, const rotor_gen_options *gen,
+                        serve_fault *f) {
+    rotor_turn *turn = serve_keep(c, 1, sizeof *turn);
+    serve_prompt *p = serve_keep(c, 1, sizeof *p);
+    if (!turn || !p) return serve_no_memory(f);
+    take_engine(c);
+    *turn = (rotor_turn){.role = "user", .content = content};
+    *p = (serve_prompt){.turns = turn, .n_turns = 1};
+    c->req.prompts = p;
+    c->req.n_prompts = 1;
+    c->req.gen = *gen;
+    c->req.effort = ROTOR_EFFORT_LOW;
+    return make_prompts(c, f);
 }
 
 void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f) {

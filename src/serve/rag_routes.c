@@ -55,12 +55,14 @@ static json_t *hits_json(const serve_search *how, const rotor_rag_hits *h) {
     rotor_free(text);
     if (h->pending || h->lexical_only)
         json_array_append_new(degraded, json_string(h->pending ? "vector_pending" : "vector"));
+    if (h->rerank_failed) json_array_append_new(degraded, json_string("rerank"));
     return json_pack(
         "{s:s, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "object", "rag.hits", "store",
         serve_store_name(how), "stores", serve_store_names(how), "data", list, "relevant",
         (int)h->relevant, "best_cosine", serve_json_real(h->best_cosine), "match",
         serve_json_real(h->match), "degraded", degraded, "took_ms",
-        serve_json_real((double)(h->embed_us + h->lex_us + h->vec_us + h->fuse_us) / 1e3));
+        serve_json_real((double)(h->embed_us + h->lex_us + h->vec_us + h->fuse_us + h->rerank_us) /
+                        1e3));
 }
 
 enum { QUERY_MAX = 8 << 10 }; /* bytes; a model's context ends long before */

@@ -59,14 +59,19 @@ typedef struct serve_options {
     const serve_shelf *shelves; /* [n_shelves] knowledge stores */
     size_t n_shelves;           /* how many */
     uint32_t rag_budget_tok;    /* most tokens of passages; 0: default */
-    const char *prefix_dir;     /* rotor_batch_options.prefix_dir … */
-    uint64_t prefix_bytes;      /* … _bytes … */
-    uint32_t prefix_min;        /* … and _min */
-    bool embed;                 /* models that write make vectors, too */
-    bool keep_volatile;         /* lines for accounts stay in prompts */
-    bool strict_model;          /* an unknown model name is an error */
-    bool log_json;              /* lines of the log are JSON objects */
-    bool log_prompts;           /* and tell what was asked */
+    rotor_engine *reranker;     /* cross-encoder that orders what stores hold, used by the librarian
+                                   alone; NULL: none */
+    bool rewrite;               /* a question that follows up is rewritten by the model first,
+                                   unless a request says another way */
+    uint32_t rerank_n, rerank_ms; /* rotor_rag_query.rerank_n, _ms */
+    const char *prefix_dir;       /* rotor_batch_options.prefix_dir … */
+    uint64_t prefix_bytes;        /* … _bytes … */
+    uint32_t prefix_min;          /* … and _min */
+    bool embed;                   /* models that write make vectors, too */
+    bool keep_volatile;           /* lines for accounts stay in prompts */
+    bool strict_model;            /* an unknown model name is an error */
+    bool log_json;                /* lines of the log are JSON objects */
+    bool log_prompts;             /* and tell what was asked */
 } serve_options;
 serve_options serve_options_default(void);
 

@@ -10,6 +10,7 @@
  *   prepare.c   a body becomes a call: model, request, tokens (connection's thread)
  *   worker.c    the one thread that owns engines and batches
  *   librarian.c  the one thread that reads and changes knowledge stores
+ *   rewrite.c   a question is rewritten by a model before it is searched for
  *   sleep.c     models that are released while nobody uses them
  *   rules_cache.c  grammars that come again
  *   held.c      tokens whose text the reader of calls holds back
@@ -62,7 +63,8 @@ typedef struct serve_model {
     rotor_engine_info info;   /* of engine, or else of vectors; its texts in facts */
     base_buf facts;           /* owned */
     rotor_gen_options usual;  /* sampling when nothing is said */
-    bool writes, embeds;      /* it has engine, vectors, when it is awake */
+    bool writes, embeds;      /* it has engine, vectors, when it is awake … */
+    bool ranks;               /* … or these are a cross-encoder's, which makes scores instead */
     bool parts;               /* its answers have parts */
     _Atomic uint32_t longest; /* bytes of its longest token; 0: not looked for yet */
     /* Under server.lock: */
@@ -111,6 +113,8 @@ typedef struct serve_metrics {
     uint64_t steps;                /* of batches */
     uint64_t step_jobs;            /* jobs in them */
     uint64_t cancelled;            /* calls whose client left */
+    uint64_t rewritten;            /* questions that a model wrote anew … */
+    uint64_t not_rewritten;        /* … and that stayed as they were though that was asked */
     uint64_t longest;              /* tokens of the longest timeline */
     uint64_t rules_known;          /* grammars that were there already */
     uint64_t rules_made;           /* that were not */
@@ -211,6 +215,8 @@ typedef struct serve_inside {
     uint64_t last_us;            /* when something was last sent */
     void (*task)(serve_call *c); /* instead of answers: a piece of work, until it has replied */
     void *task_state;            /* its own, kept */
+    serve_call *parent;          /* this call writes a question anew for that one, which waits for
+                                    it and is nobody else's meanwhile; NULL: it is somebody's own */
 } serve_inside;
 
 struct serve_job {
@@ -323,6 +329,20 @@ void serve_end_librarian(serve_server *s);
 bool serve_wants_search(const serve_call *c);
 /* The store of that name; NULL: the only one. SIZE_MAX: *f. */
 size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f);
+/* Whether a search waits for its question to be rewritten: what serve_read_rag and serve_ground
+ * have left undone. Then serve_rewrite takes the call, or it goes on at once. */
+bool serve_wants_rewriting(const serve_call *c);
+/* rewrite.c: hands a generation that rewrites the last turn of c to the worker. False: c goes on as
+ * it is. Otherwise c comes back to the librarian. */
+bool serve_rewrite(serve_call *c);
+/* The worker's: the generation has ended; its parent goes back to the librarian. */
+void serve_end_rewriting(serve_call *c);
+extern const serve_dialect serve_rewrite_dialect;
+/* The librarian's queue again, or, where it has ended, refused. Not under server.lock. */
+void serve_search_again(serve_call *c);
+/* The prompt that asks for it; NULL: there is none. And what came of it (NULL: nothing). */
+char *serve_rewriting_prompt(const serve_call *c);
+void serve_put_rewritten(serve_call *c, const char *said, size_t n_bytes);
 /* How a body wants to search: stores, k, mode_of_search … `at` may have no object. */
 typedef struct serve_search {
     rotor_rag *r[ROTOR_RAG_STORES];     /* [n] stores, in order; a name that comes again is one */
@@ -340,6 +360,8 @@ bool serve_read_rag(serve_call *c, serve_at at, serve_fault *f);
 /* The same for a question, which becomes the call's conversation. strict: without fitting sources
  * no model is asked. */
 bool serve_ground(serve_call *c, serve_at at, const char *question, bool strict, serve_fault *f);
+/* The search that was put off. */
+bool serve_ground_rest(serve_call *c, serve_fault *f);
 /* What was found, and of an answer (NULL: none yet) its citations; NULL: nothing was asked. */
 json_t *serve_grounds_json(const serve_call *c, const serve_choice *ch);
 /* What is answered where no model is asked; NULL: it is. */
@@ -461,8 +483,14 @@ bool serve_read_call(serve_call *c, const base_buf *body, serve_fault *f);
 /* From the body to what the worker needs, for a call whose dialect is set. False without *f: its
  * model sleeps, or it is the librarian's (inside->waking, searches); it is to be handed over. */
 bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f);
-/* The same for a call whose model was asleep, once it is there; or for the librarian. */
+/* The same for a call whose model was asleep, once it is there; or for the librarian. A search that
+ * waits for its question (serve_wants_rewriting) is not ready then, but after serve_prepare_search.
+ */
 bool serve_prepare_rest(serve_call *c, serve_fault *f);
+bool serve_prepare_search(serve_call *c, serve_fault *f);
+/* A conversation of one turn for the worker, on a model that is held; greedy as it may be. */
+bool serve_prepare_turn(serve_call *c, const char *content, const rotor_gen_options *gen,
+                        serve_fault *f);
 /* The prompt's tokens; *f when they do not fit. */
 bool serve_make_tokens(serve_call *c, serve_prompt *p, serve_fault *f);
 /* gap.c: tokens of a text with a suffix. */

@@ -108,11 +108,17 @@ static rotor_status keep_texts(serve_model *m, rotor_error *err) {
     return ROTOR_OK;
 }
 
+static bool is_ranker(const rotor_engine *e) {
+    rotor_engine_info info = {.size = sizeof info};
+    return e && rotor_engine_get_info(e, &info) == ROTOR_OK && info.pool == ROTOR_POOL_RANK;
+}
+
 static rotor_status keep_facts(serve_model *m, const serve_engines *e, rotor_error *err) {
     m->info.size = sizeof m->info;
     ROTOR_TRY(rotor_engine_get_info(e->engine ? e->engine : e->vectors, &m->info));
     m->writes = e->engine != NULL;
-    m->embeds = e->vectors != NULL;
+    m->ranks = is_ranker(e->vectors);
+    m->embeds = e->vectors && !m->ranks;
     m->parts = e->engine && rotor_chat_has_parts(e->engine);
     m->usual = rotor_gen_options_default(e->engine);
     return keep_texts(m, err);
@@ -128,7 +134,7 @@ static rotor_status check_facts(const serve_model *m, const serve_engines *e, ro
                          "its file was exchanged or written while it was released; start the "
                          "server again to serve what is there now");
     if (now.n_vocab == m->info.n_vocab && now.n_ctx >= m->info.n_ctx &&
-        m->writes == (e->engine != NULL) && m->embeds == (e->vectors != NULL))
+        m->writes == (e->engine != NULL) && (m->embeds || m->ranks) == (e->vectors != NULL))
         return ROTOR_OK;
     return base_fail(
         err, ROTOR_E_STATE,

@@ -37,6 +37,7 @@ static json_t *capabilities(const serve_model *m) {
         json_array_append_new(list, json_string("reasoning"));
     }
     if (m->embeds) json_array_append_new(list, json_string("embedding"));
+    if (m->ranks) json_array_append_new(list, json_string("rerank"));
     return list;
 }
 

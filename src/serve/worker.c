@@ -221,16 +221,20 @@ static void look_after(worker *w) {
     for (serve_call *c = w->calls; c; c = c->inside->next) {
         serve_inside *in = c->inside;
         if (!in->begun) position++;
-        if (!in->cancelled && serve_call_left(c)) in->cancelled = true;
+        serve_call *asks = in->parent ? in->parent : c;
+        if (!in->cancelled && serve_call_left(asks)) in->cancelled = true;
         if (in->cancelled && !in->failed && !in->told) {
             in->told = true;
             base_mutex_lock(w->s->lock);
-            w->s->metrics.cancelled += !w->s->cut;
+            w->s->metrics.cancelled += !w->s->cut && !in->parent; /* which is counted itself */
             base_mutex_unlock(w->s->lock);
         }
         const bool ping = now - in->last_us >= w->s->opt.ping_us;
         if (in->cancelled) {
             cancel_jobs(c);
+        } else if (in->parent && ping) {
+            in->last_us = now;
+            serve_ping_early(in->parent, ": rewriting the question\n\n");
         } else if (in->waking && ping) {
             in->last_us = now;
             serve_ping_early(c, ": the model is being loaded\n\n");
@@ -243,6 +247,10 @@ static void look_after(worker *w) {
 
 static void finish(serve_call *c) {
     serve_inside *in = c->inside;
+    if (in->parent) {
+        serve_end_rewriting(c);
+        return;
+    }
     if (in->cancelled && !in->failed) {
         serve_fault f = {0};
         if (atomic_load(&in->s->closing))
@@ -278,9 +286,10 @@ static void count(serve_call *c) {
             serve_observe(&m->between, (double)t->made_us / 1e6 / (double)(t->n_made - 1));
     }
     for (size_t i = 0; i < c->req.n_prompts; i++) m->dropped_tokens += c->req.prompts[i].n_dropped;
-    if (c->inside->first_us)
+    const bool own = !c->inside->parent;
+    if (own && c->inside->first_us)
         serve_observe(&m->first, (double)(c->inside->first_us - c->inside->submitted_us) / 1e6);
-    serve_observe(&m->whole, (double)(now - c->inside->submitted_us) / 1e6);
+    if (own) serve_observe(&m->whole, (double)(now - c->inside->submitted_us) / 1e6);
     base_mutex_unlock(s->lock);
 }
 

@@ -2,6 +2,7 @@
 """Knowledge stores over HTTP: /v1/rag/*, "rag" in a conversation, /v1/rerank."""
 import fcntl
 import json
+import math
 import os
 import re
 import threading
@@ -11,6 +12,7 @@ from serve_rig import STORY, Server, complete
 
 SAYS = 'root ::= "Nine hours [1]. Blue herons sing [1]. So [7]."'
 BUILT_IN = os.path.join(os.environ.get("ROTOR_SOURCE_ROOT", "."), "assets", "embedded.gguf")
+RANK = os.path.join(os.environ.get("ROTOR_SOURCE_ROOT", "."), "tests", "data", "golden", "rank-bert")
 QUESTION = "how long does a charge last?"
 
 
@@ -273,6 +275,47 @@ def test_documents_are_ranked(server):
     assert len(server.ask("/v1/rerank", {"query": "x", "documents": ["a", "b"], "top_n": 1})["results"]) == 1
     for body in ({"query": "x"}, {"query": "x", "documents": []}, {"documents": ["x"]}, {"query": "x", "documents": [1]}):
         server.ask("/v1/rerank", body, 400)
+
+
+@pytest.fixture(scope="module")
+def judged(server):
+    """A model that writes, a cross-encoder beside it, and a store that it orders."""
+    s = Server(BUILT_IN, RANK, "--rag", str(server.store) + ",notes", "--rerank", RANK)
+    yield s
+    assert s.stop() == 0
+
+
+def test_a_cross_encoder_judges(judged):
+    with open(os.path.join(RANK, "golden.json")) as f:
+        case = json.load(f)["cases"][0]
+    body = {"query": case["query"], "documents": case["passages"]}
+    want = [p["score"] for p in case["pairs"]]
+    for r in (judged.ask("/v1/rerank", body), judged.ask("/v1/rerank", body | {"model": "rank-bert"})):
+        assert r["method"] == "cross_encoder" and r["model"] == "rank-bert"
+        assert [x["index"] for x in r["results"]] == sorted(range(5), key=lambda i: -want[i])
+        for x in r["results"]:
+            assert abs(x["score"] - want[x["index"]]) < 1e-4 * max(map(abs, want))
+            assert abs(x["relevance_score"] - 1 / (1 + math.exp(-x["score"]))) < 1e-6
+    told = judged.ask("/v1/embeddings", {"model": "rank-bert", "input": "x"}, 501)["error"]["message"]
+    assert "scores passages (/v1/rerank) and makes no vectors" in told
+    assert "makes scores" in judged.ask("/v1/completions", {"model": "rank-bert", "prompt": "x"}, 501)["error"]["message"]
+    long = judged.ask("/v1/rerank", {"query": "pump " * 60, "documents": ["x"]}, 400)["error"]
+    assert long["code"] == "context_length_exceeded" and "the query has 62 tokens" in long["message"]
+    assert judged.ask("/v1/models/rank-bert")["meta"]["capabilities"] == ["rerank"] if "meta" in judged.ask("/v1/models/rank-bert") else True
+
+
+def test_stores_are_ordered_by_it(judged, server):
+    plain = judged.ask("/v1/rag/search", {"query": "charge owls", "rerank": False})
+    r = judged.ask("/v1/rag/search", {"query": "charge owls"})
+    assert all("rerank" not in h for h in plain["data"]) and len(r["data"]) == len(plain["data"]) == 2
+    scores = [h["rerank"] for h in r["data"]]
+    assert scores == sorted(scores, reverse=True) and r["degraded"] == ["vector"]
+    long = judged.ask("/v1/rag/search", {"query": "charge owls " * 30})
+    assert long["degraded"] == ["vector", "rerank"] and long["data"][0]["path"] == plain["data"][0]["path"]
+    out = chat(judged, QUESTION, {"store": "notes", "mode": "always"}, max_tokens=2)
+    assert "rerank" in out["rag"]["sources"][0]
+    told = server.ask("/v1/rag/search", {"store": "notes", "query": "x", "rerank": True}, 400)["error"]["message"]
+    assert "--rerank MODEL" in told
 
 
 def test_a_server_without_stores(server):
