@@ -372,6 +372,9 @@ ROTOR_API rotor_status rotor_rag_ground(const rotor_engine *e, const rotor_rag_c
                                         size_t *n_out, rotor_error *err);
 /* Is there anything in it to look for? Not in "thanks!". */
 ROTOR_API bool rotor_rag_asks_something(const char *question);
+/* Does it only ask for the last answer in another form, in English? "Shorter, please" does,
+ * "translate that into German" too; where it is not sure it says no. */
+ROTOR_API bool rotor_rag_about_the_answer(const char *question);
 
 /* ---- Questions that stand alone ----
  * "And how much does it cost?" is found by what went before. A rule does that without a model

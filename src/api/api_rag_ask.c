@@ -178,6 +178,10 @@ bool rotor_rag_asks_something(const char *question) {
     return question && rag_asks_something(base_str_of(question));
 }
 
+bool rotor_rag_about_the_answer(const char *question) {
+    return question && rag_about_the_answer(base_str_of(question));
+}
+
 /* ==== Citations =============================================================================== */
 
 struct rotor_rag_marks {

@@ -135,6 +135,10 @@ rotor_status rotor_rag_describe(const rotor_rag_context *c, const rotor_rag_chec
     (void)c, (void)checked, (void)json;
     return off(err);
 }
+bool rotor_rag_about_the_answer(const char *question) {
+    (void)question;
+    return false;
+}
 bool rotor_rag_asks_something(const char *question) {
     (void)question;
     return false;

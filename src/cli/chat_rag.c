@@ -64,7 +64,10 @@ static rotor_status gather(chat_talk *t, size_t n_tok, rotor_error *err) {
 rotor_status chat_find_sources(chat_talk *t, size_t n_tok, bool *refused, rotor_error *err) {
     rotor_error why = {0};
     const cli_gate gate = cli_gate_of(&t->a, CLI_GATE_AUTO);
-    if (!rotor_rag_asks_something(t->turns[t->n_turns - 1].text)) return ROTOR_OK;
+    const char *question = t->turns[t->n_turns - 1].text;
+    if (!rotor_rag_asks_something(question)) return ROTOR_OK;
+    if (cli_int(&t->a, OPT_RETRIEVE) == 1 && t->n_turns > 2 && rotor_rag_about_the_answer(question))
+        return ROTOR_OK;
     const rotor_status st = gather(t, n_tok, &why);
     if (st == ROTOR_E_FULL) {
         cli_log(&t->a, BASE_LOG_WARN, "rotor: chat: answered without the store: %s", why.message);

@@ -242,6 +242,7 @@ typedef enum cli_opt {
     OPT_RERANK_MS,
     OPT_REWRITE,
     OPT_EARLIER,
+    OPT_RETRIEVE,
     OPT_FORCE,
     OPT_FORCE_RM,
     OPT_ONLY_SAY,

@@ -275,6 +275,7 @@ static rotor_status read_options(hosted *h, serve_options *o, rotor_error *err) 
     o->rag_budget_tok = (uint32_t)cli_int(a, OPT_BUDGET);
     o->reranker = h->judge;
     o->rewrite = cli_rewrites(a);
+    o->only_need = cli_int(a, OPT_RETRIEVE) == 1;
     o->rerank_n = (uint32_t)cli_int(a, OPT_RERANK_N);
     o->rerank_ms = (uint32_t)cli_int(a, OPT_RERANK_MS);
     o->strict_model = cli_on(a, OPT_STRICT_MODEL);

@@ -295,6 +295,8 @@ void rag_context_free(rag_context *c);
 const char *rag_rules(void); /* rag_context.rules, always the same; static */
 /* Is there anything in it to look for? Not in "thanks!". */
 bool rag_asks_something(base_str question);
+/* Does it only ask for the last answer in another form? So "shorter, please" (rag_need.c). */
+bool rag_about_the_answer(base_str question);
 
 /* ---- Questions that stand alone (rag_rewrite.c) -----------------------------------------------
  */

@@ -43,12 +43,6 @@ static void first_word(base_str s, char out[12]) {
     out[n] = 0;
 }
 
-static bool is_one_of(const char *word, const char *const *list, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(word, list[i]) == 0) return true;
-    return false;
-}
-
 /* Words that point back at what was said. */
 static bool points_back(base_str question) {
     static const char *const words[] = {"and",  "but",  "or",    "so",   "it",   "its",   "they",
@@ -56,16 +50,7 @@ static bool points_back(base_str question) {
                                         "then", "also", "there", "his",  "her",  "their", "why"};
     char word[12];
     first_word(question, word);
-    return is_one_of(word, words, BASE_COUNT(words));
-}
-
-bool rag_asks_something(base_str question) {
-    static const char *const small[] = {"hi",   "hello", "hey", "thanks", "thank", "ok",
-                                        "okay", "yes",   "no",  "bye",    "great", "please"};
-    char word[12];
-    const size_t n = rag_content_words(question);
-    first_word(question, word);
-    return n > 1 || (n == 1 && !is_one_of(word, small, BASE_COUNT(small)));
+    return rag_is_one_of(word, words, BASE_COUNT(words));
 }
 
 /* ==== Searching =============================================================================== */

@@ -235,6 +235,7 @@ rotor_status rag_filter(const rag_index *x, const char *const *filter, size_t n,
 /* ---- Asking -----------------------------------------------------------------------------------
  */
 
+bool rag_is_one_of(const char *word, const char *const *list, size_t n);
 /* Words of a text that say something. */
 size_t rag_content_words(base_str text);
 /* rag_quote.c: one source as the model sees it, header and text, behind what is in out. */

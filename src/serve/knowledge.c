@@ -154,14 +154,15 @@ static bool read_strictness(serve_at at, strictness *g, serve_fault *f) {
                         "'mode' is '%.40s': expected auto, strict, always or off", name);
 }
 
-/* "rewrite": "rule" or "llm". */
-static bool read_rewriting(serve_at at, bool *by_model, serve_fault *f) {
-    const char *how = *by_model ? "llm" : "rule";
-    if (!serve_read_text(at, "rewrite", &how, f)) return false;
-    *by_model = strcmp(how, "llm") == 0;
-    return *by_model || strcmp(how, "rule") == 0 ||
-           serve_refuse(f, "rewrite", "invalid_value", "'rewrite' is '%.40s': expected rule or llm",
-                        how);
+/* One of two words. */
+static bool read_choice(serve_at at, const char *key, const char *no, const char *yes, bool *is_yes,
+                        serve_fault *f) {
+    const char *how = *is_yes ? yes : no;
+    if (!serve_read_text(at, key, &how, f)) return false;
+    *is_yes = strcmp(how, yes) == 0;
+    return *is_yes || strcmp(how, no) == 0 ||
+           serve_refuse(f, key, "invalid_value", "'%s' is '%.40s': expected %s or %s", key, how, no,
+                        yes);
 }
 
 /* ==== Searching =============================================================================== */
@@ -236,13 +237,16 @@ static bool follows_up(const serve_prompt *p) {
 static bool ground(serve_call *c, serve_at at, strictness how, serve_fault *f) {
     serve_prompt *p = &c->req.prompts[0];
     serve_search search;
-    bool rewrite = c->inside->s->opt.rewrite;
+    bool rewrite = c->inside->s->opt.rewrite, need = c->inside->s->opt.only_need;
     const rotor_turn *last = &p->turns[p->n_turns - 1];
-    if (!read_strictness(at, &how, f) || !read_rewriting(at, &rewrite, f) ||
+    if (!read_strictness(at, &how, f) || !read_choice(at, "rewrite", "rule", "llm", &rewrite, f) ||
+        !read_choice(at, "retrieve", "auto", "need", &need, f) ||
         !serve_read_search(c, at, &search, f))
         return false;
     if (strcmp(last->role, "user") != 0 || !last->content) return true; /* a tool's result, say */
     if (how == AUTO && !rotor_rag_asks_something(last->content)) return true;
+    if (how == AUTO && need && follows_up(p) && rotor_rag_about_the_answer(last->content))
+        return true;
     serve_grounds *g = base_alloc(sizeof *g);
     if (!g) return serve_no_memory(f);
     c->inside->grounds = g;

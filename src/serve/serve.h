@@ -61,8 +61,10 @@ typedef struct serve_options {
     uint32_t rag_budget_tok;    /* most tokens of passages; 0: default */
     rotor_engine *reranker;     /* cross-encoder that orders what stores hold, used by the librarian
                                    alone; NULL: none */
-    bool rewrite;               /* a question that follows up is rewritten by the model first,
-                                   unless a request says another way */
+    bool only_need; /* what only wants the last answer in another form is not searched for, unless
+                       a request says so */
+    bool rewrite;   /* a question that follows up is rewritten by the model first,
+                       unless a request says another way */
     uint32_t rerank_n, rerank_ms; /* rotor_rag_query.rerank_n, _ms */
     const char *prefix_dir;       /* rotor_batch_options.prefix_dir … */
     uint64_t prefix_bytes;        /* … _bytes … */

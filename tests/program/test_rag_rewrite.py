@@ -110,6 +110,17 @@ def test_a_request_is_rewritten(server):
     assert "expected rule or llm" in told
 
 
+def test_what_wants_the_last_answer_in_another_form(server, rotor, folder, model):
+    said = "shorter, please"
+    assert "rag" in server.ask("/v1/chat/completions", body({"mode": "auto"}, said))
+    assert "rag" not in server.ask("/v1/chat/completions", body({"mode": "auto", "retrieve": "need"}, said))
+    assert "rag" in server.ask("/v1/chat/completions", body({"mode": "auto", "retrieve": "need"}, "a shorter pump"))
+    assert "rag" in server.ask("/v1/chat/completions", body({"mode": "always", "retrieve": "need"}, said))
+    for how, searches in (("auto", 2), ("need", 1)):
+        r = rotor("chat", model, "--rag", folder / "other", "--retrieve", how, "--no-history", input="of zebras?\n%s\n" % said)
+        assert (r.stderr + r.stdout).count("no local source") + r.stderr.count("consulted") + r.stderr.count("Sources:") == searches
+
+
 def test_a_stream_is_rewritten(server):
     last = server.stream("/v1/chat/completions", body({"rewrite": "llm"}))[-1]
     assert last["rag"]["query"] == ALONE

@@ -226,11 +226,42 @@ static void test_judged_by_what_says_more(void **state) {
     rag_context_free(&c);
 }
 
+/* ==== Whether to search ======================================================================= */
+
+static void test_what_needs_no_search(void **state) {
+    (void)state;
+    static const char *const form[] = {"Shorter, please.",
+                                       "rewrite that shorter",
+                                       "Can you say that again in two sentences?",
+                                       "translate it into German",
+                                       "As a bullet list",
+                                       "Summarise your last answer"};
+    static const char *const search[] = {"",
+                                         "that",
+                                         "Tell me more",
+                                         "summarise the manual",
+                                         "translate the letter into German",
+                                         "Is there a shorter cable?",
+                                         "list 3 pumps",
+                                         "plus court, s\xC3\xA9il vous pla\xC3\xAEt"};
+    for (size_t i = 0; i < BASE_COUNT(form); i++)
+        if (!rag_about_the_answer(base_str_of(form[i]))) fail_msg("%s", form[i]);
+    for (size_t i = 0; i < BASE_COUNT(search); i++)
+        if (rag_about_the_answer(base_str_of(search[i]))) fail_msg("%s", search[i]);
+    assert_true(rag_asks_something(base_str_of("what is a valve?")));
+    assert_false(rag_asks_something(base_str_of("Thanks!")));
+    assert_false(rag_asks_something(base_str_of("hello")));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),     cmocka_unit_test(test_only_the_first),
-        cmocka_unit_test(test_failure),   cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_rewritten), cmocka_unit_test(test_judged_by_what_says_more),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_only_the_first),
+        cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_rewritten),
+        cmocka_unit_test(test_judged_by_what_says_more),
+        cmocka_unit_test(test_what_needs_no_search),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
