@@ -5,9 +5,8 @@
  * others that this thread serves waiting, and on the worker those who decode. So a call that
  * searches waits in a queue of its own while its connection sleeps, is made ready here, and goes on
  * to the worker. Documents that requests put in are found by words at once; their vectors are made
- * a few at a time between calls, while none waits. One
- * whose question is to be rewritten by a model goes there first, as another call (rewrite.c), and
- * comes back.
+ * a few at a time between calls, while none waits. A call whose question is to be rewritten by a
+ * model goes to the worker first, as another call (rewrite.c), and comes back here.
  *
  * Streams that wait for it hear a comment now and then from a thread of its own, the ringer: what
  * the librarian has in hand is in server.searching, and the ringer sends only under server.lock, so
@@ -15,7 +14,8 @@
  *
  * Invariants: (L1) no other thread touches a shelf between start and end; (L2) a call in its queue
  * counts as waiting like the worker's, so that --max-queue bounds both; (L3) it ends before the
- * worker does, and every call it has taken was answered or handed on.
+ * worker does, and every call it has taken was answered or handed on; one that comes back later is
+ * answered by the worker.
  */
 #include "serve/serve_internal.h"
 
