@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm clean help core configure mutants reproducible
+.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm windows clean help core configure mutants reproducible
 
 program: core configure ## build build/rotor, and build/rotor-extract beside it (also plain `make`)
 	@$(NINJA) rotor rotor-extract
@@ -102,8 +102,13 @@ wasm: ## the core as WebAssembly, with a page that runs the built-in model: buil
 	@wc -c build-wasm/packaging/wasm/rotor.wasm build-wasm/packaging/wasm/model.gguf
 	@echo "to see the page: python3 -m http.server -b 127.0.0.1 -d build-wasm/packaging/wasm 8000"
 
+windows: ## a small program for Windows on x86-64: build-windows (needs gcc-mingw-w64-x86-64)
+	@[ -f build-windows/build.ninja ] || meson setup build-windows --cross-file tools/cross/windows.txt -Dwerror=$(WERROR)
+	@ninja -C build-windows -j$(JOBS) $(if $(V),-v)
+	@wc -c build-windows/src/lite/rotor.exe
+
 clean: ## remove every build folder
-	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm
+	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm build-windows
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile

@@ -39,9 +39,9 @@ ROOMS = {
     "cli": "tool serve hub base " + PUBLIC,
 }
 # Second headers of a room, for what few others need: a change of the first compiles everything again.
-SECOND_HEADERS = {"src/base/service.h", "src/base/part.h"}
+SECOND_HEADERS = {"src/base/service.h", "src/base/part.h", "src/base/start.h"}
 # Rooms that are programs: they may print, exit, read the environment and use fopen.
-PROGRAMS = {"cli", "extract"}
+PROGRAMS = {"cli", "extract", "lite"}
 
 # Where a header or a word may stand. The first matching rule of a file is not special: all count.
 ISA_HEADERS = re.compile(r"^(\w*intrin|arm_neon|arm_sve|arm_acle|cpuid)\.h$")

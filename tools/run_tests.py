@@ -367,6 +367,15 @@ def wasm(log):
     return build(log, "build-wasm", {"--cross-file": "tools/cross/wasm.txt", "werror": werror()})
 
 
+def windows(log):
+    """The small program for Windows, run by Wine. Both are large: tools/bootstrap leaves them out, and
+    without them this is skipped, also where CI is set."""
+    if not have("x86_64-w64-mingw32-gcc"):
+        return Result(skipped=1, notes=["skipped: no mingw-w64"])
+    result = build(log, "build-windows", {"--cross-file": "tools/cross/windows.txt", "werror": werror()})
+    return result if result.failed else result.add(pytest_suite(log, "tests/windows"))
+
+
 def valgrind(log):
     """Reads of uninitialised memory, in the rooms that take bytes from outside."""
     if not have("valgrind"):
@@ -402,6 +411,7 @@ def all_tier():
         ("documentation", python_tests("tests/docs")),
         ("wasm build", wasm),
         ("browser", python_tests("tests/browser")),
+        ("windows", windows),
         ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),
         ("instructions", python_tests("tests/instructions", together=False)),

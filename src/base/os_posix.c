@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include "base/base.h"
 #include "base/base_internal.h"
+#include "base/start.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -124,6 +125,8 @@ uint64_t base_cache_bytes(void) {
 #endif
     return bytes > 0 ? (uint64_t)bytes : 0;
 }
+
+char **base_program_start(char **argv) { return argv; }
 
 /* ==== Reading ================================================================================= */
 

@@ -18,6 +18,7 @@ struct lite {
     run_session *s;    /* owned */
     gen_batch *batch;  /* owned, of one job */
     text_ids prompt;   /* ids of the text begun with, owned */
+    gen_options opt;   /* of the job, which borrows them */
     gen_result result; /* of the job; owned once it has ended */
     uint32_t job;      /* its handle; 0: none was begun */
     base_buf text;     /* of the last step, owned */
@@ -131,12 +132,12 @@ rotor_status lite_begin(lite *l, const lite_task *task, rotor_error *err) {
     if (l->prompt.n > run_session_max(l->s))
         return base_fail(err, ROTOR_E_FULL, "the prompt has %zu tokens, the context %u",
                          l->prompt.n, run_session_max(l->s));
-    const gen_options opt = {.sampling = sampling_of(l, task),
-                             .max_new_tok = task->n_new,
-                             .no_logprobs = true,
-                             .on_text = on_text,
-                             .user = l};
-    return gen_batch_add(l->batch, l->s, l->prompt.ids, (uint32_t)l->prompt.n, &opt, &l->result,
+    l->opt = (gen_options){.sampling = sampling_of(l, task),
+                           .max_new_tok = task->n_new,
+                           .no_logprobs = true,
+                           .on_text = on_text,
+                           .user = l};
+    return gen_batch_add(l->batch, l->s, l->prompt.ids, (uint32_t)l->prompt.n, &l->opt, &l->result,
                          &l->job, err);
 }
 

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The operating system, where it is Windows: memory, clock, seed, threads and locks, and how a
+ * program is started there. Files: os_windows_file.c. As much as builds of room lite need.
+ */
+#include "base/base.h"
+#include "base/base_internal.h"
+#include "base/start.h"
+
+#include <fcntl.h>
+#include <io.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <windows.h> /* before what needs its types */
+
+#include <ntsecapi.h>
+#include <shellapi.h>
+
+/* ==== Memory ================================================================================== */
+
+void *os_pages_alloc(size_t bytes) {
+    uint64_t total;
+    if (!base_round_up_u64(bytes ? bytes : 1, 64, &total)) return NULL;
+    void *p = _aligned_malloc(total, 64);
+    return p ? memset(p, 0, total) : NULL;
+}
+
+void os_pages_free(void *p) { _aligned_free(p); }
+
+uint64_t base_total_memory_bytes(void) {
+    MEMORYSTATUSEX s = {.dwLength = sizeof s};
+    return GlobalMemoryStatusEx(&s) ? s.ullTotalPhys : 0;
+}
+
+void base_advise(const void *p, size_t n_bytes, base_advice advice) {
+    (void)p, (void)n_bytes, (void)advice;
+}
+
+/* ==== Clock, seed ============================================================================= */
+
+uint64_t base_now_ns(void) {
+    LARGE_INTEGER now, rate;
+    QueryPerformanceFrequency(&rate);
+    QueryPerformanceCounter(&now);
+    const uint64_t n = (uint64_t)now.QuadPart, per_s = (uint64_t)rate.QuadPart;
+    return n / per_s * 1000000000u + n % per_s * 1000000000u / per_s;
+}
+
+uint64_t base_now_us(void) { return base_now_ns() / 1000u; }
+
+uint64_t base_random_seed(void) {
+    uint64_t seed;
+    return RtlGenRandom(&seed, sizeof seed) ? seed : base_now_ns() * 0x9E3779B97F4A7C15u;
+}
+
+/* ==== Threads ================================================================================= */
+
+struct base_thread {
+    HANDLE handle;      /* of the thread */
+    void (*fn)(void *); /* what it runs */
+    void *arg;          /* passed to fn */
+};
+struct base_mutex {
+    SRWLOCK lock; /* held for writing */
+};
+struct base_cond {
+    CONDITION_VARIABLE c; /* goes with an SRWLOCK */
+};
+
+static DWORD WINAPI trampoline(void *arg) {
+    base_thread *t = arg;
+    t->fn(t->arg);
+    return 0;
+}
+
+rotor_status base_thread_start(base_thread **out, void (*fn)(void *), void *arg) {
+    base_thread *t = base_alloc(sizeof *t);
+    if (!t) return ROTOR_E_NOMEM;
+    t->fn = fn;
+    t->arg = arg;
+    t->handle = CreateThread(NULL, 0, trampoline, t, 0, NULL);
+    if (!t->handle) return base_free(t), ROTOR_E_NOMEM;
+    *out = t;
+    return ROTOR_OK;
+}
+
+void base_thread_join(base_thread **t) {
+    if (!t || !*t) return;
+    WaitForSingleObject((*t)->handle, INFINITE);
+    CloseHandle((*t)->handle);
+    base_free(*t);
+    *t = NULL;
+}
+
+/* The system knows better, as long as nobody measures. */
+void base_thread_pin(int cpu_index) { (void)cpu_index; }
+
+rotor_status base_mutex_create(base_mutex **out) {
+    base_mutex *m = base_alloc(sizeof *m);
+    if (!m) return ROTOR_E_NOMEM;
+    InitializeSRWLock(&m->lock);
+    *out = m;
+    return ROTOR_OK;
+}
+
+void base_mutex_free(base_mutex **m) {
+    if (!m) return;
+    base_free(*m);
+    *m = NULL;
+}
+
+void base_mutex_lock(base_mutex *m) { AcquireSRWLockExclusive(&m->lock); }
+void base_mutex_unlock(base_mutex *m) { ReleaseSRWLockExclusive(&m->lock); }
+
+rotor_status base_cond_create(base_cond **out) {
+    base_cond *c = base_alloc(sizeof *c);
+    if (!c) return ROTOR_E_NOMEM;
+    InitializeConditionVariable(&c->c);
+    *out = c;
+    return ROTOR_OK;
+}
+
+void base_cond_free(base_cond **c) {
+    if (!c) return;
+    base_free(*c);
+    *c = NULL;
+}
+
+void base_cond_wait(base_cond *c, base_mutex *m) {
+    SleepConditionVariableSRW(&c->c, &m->lock, INFINITE, 0);
+}
+
+void base_cond_broadcast(base_cond *c) { WakeAllConditionVariable(&c->c); }
+
+/* Cores, not the threads they have: the entries of the system's list are one for each core. */
+int base_core_count(void) {
+    DWORD bytes = 0;
+    int n = 0;
+    GetLogicalProcessorInformationEx(RelationProcessorCore, NULL, &bytes);
+    uint8_t *list = base_alloc(bytes);
+    SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX *at = (void *)list;
+    if (list && GetLogicalProcessorInformationEx(RelationProcessorCore, at, &bytes))
+        for (DWORD i = 0; i < bytes; i += at->Size, n++) at = (void *)(list + i);
+    base_free(list);
+    return BASE_MAX(n, 1);
+}
+
+/* ==== How a program starts ==================================================================== */
+
+static char *utf8_of(const wchar_t *wide) {
+    const int n = WideCharToMultiByte(CP_UTF8, 0, wide, -1, NULL, 0, NULL, NULL);
+    char *s = n > 0 ? base_alloc((size_t)n) : NULL;
+    if (s) WideCharToMultiByte(CP_UTF8, 0, wide, -1, s, n, NULL, NULL);
+    return s;
+}
+
+char **base_program_start(char **argv) {
+    int n = 0;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &n);
+    char **args = wide ? base_alloc_array((size_t)n + 1, sizeof *args) : NULL;
+    bool ok = args != NULL;
+    for (int i = 0; ok && i < n; i++) ok = (args[i] = utf8_of(wide[i])) != NULL;
+    LocalFree(wide);
+    SetConsoleOutputCP(CP_UTF8);
+    _setmode(_fileno(stdin), _O_BINARY);
+    _setmode(_fileno(stdout), _O_BINARY);
+    return ok ? args : argv;
+}
