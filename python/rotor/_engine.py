@@ -353,15 +353,16 @@ class Engine:
     chat_template; log is called with (level, line); threads_of is an Engine whose threads this one
     shares; lora is a low-rank adapter (a GGUF file) and lora_scale multiplies what it adds; embed
     makes an engine for vectors (Engine.embed) and no text, pool ("auto", "mean", "cls", "last") says
-    what speaks for a text; self_check is the share of the time of steps that checks while running may
-    take (0: none, 1: no limit), and Engine.self_check what they have done; trace is a file for a
-    timeline, which close() writes, of at most trace_events events.
+    what speaks for a text, embed_int8 rounds an encoder's matrices to 8 bits; self_check is the
+    share of the time of steps that checks while running may take (0: none, 1: no limit), and
+    Engine.self_check what they have done; trace is a file for a timeline, which close() writes, of
+    at most trace_events events.
     """
 
     def __init__(self, model, *, threads=0, ctx=None, max_sessions=1, chunk=0, max_logits=0, max_layers=0, kv="f16",
                  head="auto", i2s="auto", float_act=False, no_mmap=False, cpu=None, chat_template=None, log=None,
                  threads_of=None, lora=None, lora_scale=1.0, yarn="auto", embed=False,
-                 pool="auto", self_check=0.0, trace=None, trace_events=0):
+                 embed_int8=False, pool="auto", self_check=0.0, trace=None, trace_events=0):
         self._native = None
         o = lib.rotor_engine_options_default()
         o.threads, o.max_sessions, o.chunk = threads, max_sessions, chunk
@@ -369,7 +370,7 @@ class Engine:
         o.max_logits, o.max_layers, o.float_act, o.no_mmap = max_logits, max_layers, float_act, no_mmap
         o.kv, o.head = _choice(c.KV, kv, "kv"), _choice(c.HEAD, head, "head")
         o.i2s, o.yarn = _choice(c.I2S, i2s, "i2s"), _choice(c.YARN, yarn, "yarn")
-        o.embed, o.pool = embed, _choice(c.POOL, pool, "pool")
+        o.embed, o.embed_int8, o.pool = embed, embed_int8, _choice(c.POOL, pool, "pool")
         o.self_check, o.trace_events = self_check, trace_events
         o.trace = _no_zero(trace, "path") if trace else None
         o.cpu = _no_zero(cpu, "cpu") if cpu else None

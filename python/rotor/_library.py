@@ -52,7 +52,7 @@ class EngineOptions(ctypes.Structure):
                 ("chat_template", c_char_p), ("log", LOG_FN), ("log_user", c_void_p), ("threads_of", c_void_p),
                 ("lora", c_char_p), ("lora_scale", c_float), ("zero", c_uint8 * 4), ("device", c_char_p),
                 ("device_cache", c_char_p), ("device_layers", c_uint32), ("yarn", c_int),
-                ("device_prompt", c_char_p), ("embed", c_bool), ("zero_embed", c_uint8 * 3), ("pool", c_int), ("memory_bytes", c_uint64),
+                ("device_prompt", c_char_p), ("embed", c_bool), ("embed_int8", c_bool), ("zero_embed", c_uint8 * 2), ("pool", c_int), ("memory_bytes", c_uint64),
                 ("self_check", c_float), ("trace_events", c_uint32), ("trace", c_char_p)]
 
 

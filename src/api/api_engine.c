@@ -177,6 +177,7 @@ static rotor_status create_run(rotor_engine *e, rotor_error *err) {
                        .device_layers = e->opt.device_layers,
                        .kv = kv_of(e->opt.kv),
                        .float_act = e->opt.float_act,
+                       .encoder_int8 = e->opt.embed && e->opt.embed_int8,
                        .head = head_of(e->opt.head),
                        .n_pages = (uint32_t)pages,
                        .n_ctx = e->n_ctx,

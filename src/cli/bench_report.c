@@ -238,7 +238,7 @@ static void json_settings(json_t *o, const bench *b) {
     set_int(o, "threads", (uint64_t)i->threads);
     set_text(o, "cpu", i->cpu);
     set_text(o, "kv", cli_text(b->a, OPT_KV));
-    set_text(o, "act", cli_text(b->a, OPT_ACT));
+    set_text(o, "act", strcmp(cli_text(b->a, OPT_ACT), "f32") == 0 ? "f32" : "q8");
     set_text(o, "head", i->head);
     set_int(o, "n_prompt", b->n_prompt);
     set_int(o, "n_gen", b->n_gen);

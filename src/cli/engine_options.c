@@ -25,7 +25,8 @@ rotor_engine_options cli_engine_options(const cli_args *a) {
         whole && (head == 0 || heads[head] == ROTOR_HEAD_EXACT) ? ROTOR_HEAD_FILE : heads[head];
     o.i2s = orders[cli_int(a, OPT_I2S)];
     o.yarn = (rotor_yarn)cli_int(a, OPT_YARN);
-    o.float_act = cli_int(a, OPT_ACT) == 1;
+    o.float_act = cli_int(a, OPT_ACT) == 2;
+    o.embed_int8 = cli_int(a, OPT_ACT) == 1;
     o.no_mmap = cli_on(a, OPT_NO_MMAP);
     o.memory_bytes = (uint64_t)cli_int(a, OPT_MEMORY) << 20;
     o.cpu = cli_text(a, OPT_CPU);

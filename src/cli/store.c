@@ -70,7 +70,9 @@ static rotor_status open_model(cli_store *s, const char *word, const cli_store_h
         s->borrowed = true;
         return ROTOR_OK;
     }
-    return cli_engine_open(&s->e, s->a, &s->model, beside_writer(s->a, how), err);
+    rotor_engine_options opt = beside_writer(s->a, how);
+    opt.embed_int8 = !opt.float_act; /* finds the same: docs/rag.md */
+    return cli_engine_open(&s->e, s->a, &s->model, opt, err);
 }
 
 rotor_status cli_judge_open(rotor_engine **out, const cli_args *a, cli_model *m,

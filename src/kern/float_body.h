@@ -474,6 +474,7 @@ static float NAME(softmax)(float *x, size_t n) {
 
 #include "kern/attention_body.h"
 #include "kern/gemm_body.h"
+#include "kern/f32x16_body.h"
 
 /* ==== Rows of a table ========================================================================= */
 
@@ -500,6 +501,7 @@ void NAME(kern_fill_float)(kern *k) {
     k->gemm_f32 = NAME(gemm_f32);
     k->softmax = NAME(softmax);
     k->mm_f32 = NAME(mm_f32);
+    k->mm_f32x16 = NAME(mm_f32x16);
     k->mm_f16 = NAME(mm_f16);
     k->mm_bf16 = NAME(mm_bf16);
     k->mm_t2_f32 = NAME(mm_t2_f32);

@@ -31,10 +31,10 @@ enum {
 /* A weight matrix [rows, cols] at rest. Borrowed. */
 typedef struct kern_mat {
     const uint8_t *data; /* first byte of row 0, any alignment */
-    uint32_t
-        type; /* QUANT_I2_S: T2 rows; QUANT_T5; a QUANT_BLOCK32 type; KERN_Q8X16; F16, BF16, F32 */
-    size_t rows;      /* outputs */
-    size_t cols;      /* inputs, K */
+    uint32_t type; /* QUANT_I2_S: T2 rows; QUANT_T5; a QUANT_BLOCK32 type; KERN_Q8X16, KERN_F32X16;
+                      F16, BF16, F32 */
+    size_t rows;   /* outputs */
+    size_t cols;   /* inputs, K */
     size_t row_bytes; /* distance between rows; T5: a sixteenth of that between groups of 16 */
     float scale;      /* of all rows (T2, T5; of others the device multiplies the outputs) */
     const float *row_scale; /* [rows] instead of scale, or NULL (T2, T5) */
@@ -58,6 +58,12 @@ enum { KERN_Q8X16 = 0x5138, /* kern_mat.type */ KERN_Q8X16_ROWS = 16 };
 size_t kern_q8x16_bytes(size_t rows, size_t cols);
 /* One group of sixteen rows from n_rows Q8_0 rows that stand one after another. */
 void kern_q8x16_pack(uint8_t *group, const uint8_t *rows, size_t n_rows, size_t cols);
+
+/* F32 with sixteen rows side by side, likewise: layout in c/f32x16_c.c. A whole number of groups.
+ */
+enum { KERN_F32X16 = 0x4632, /* kern_mat.type */ KERN_F32X16_ROWS = 16 };
+/* One group from sixteen rows, row_bytes apart, at any address. */
+void kern_f32x16_pack(float *group, const uint8_t *rows, size_t row_bytes, size_t cols);
 
 /* y[b * ldy + r] = sum over c of W[r, c] * x[b, c], for r in [row_begin, row_end). */
 typedef void (*kern_mm_fn)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
@@ -203,7 +209,8 @@ typedef struct kern {
     kern_mm_fn mm_b32_q8;              /* block types, any number of tokens */
     kern_mm_fn mm_q8x16;               /* KERN_Q8X16; row_begin a multiple of sixteen */
     /* … and with float activations. */
-    kern_mm_fn mm_f32, mm_f16, mm_bf16;          /* plain types */
+    kern_mm_fn mm_f32, mm_f16, mm_bf16; /* plain types */
+    kern_mm_fn mm_f32x16; /* KERN_F32X16; row_begin and row_end multiples of sixteen */
     kern_mm_fn mm_t2_f32, mm_t5_f32, mm_b32_f32; /* --act f32: decoded weights, nothing rounded */
 
     /* Rows [row_begin, row_end) of C; scratch: KERN_GEMM_SCRATCH floats of this thread. */

@@ -252,7 +252,7 @@ static rotor_status set_up(run_engine *e, rotor_error *err) {
     e->staged = false;
     ROTOR_TRY(make_device(e, NULL, err));
     ROTOR_TRY(make_buffers(e, err));
-    if (!e->opt.pool) ROTOR_TRY(run_make_head(e, err));
+    ROTOR_TRY(e->opt.pool ? run_copy_layers(e, err) : run_make_head(e, err));
     return run_record_forward(e, err);
 }
 

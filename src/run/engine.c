@@ -122,6 +122,8 @@ void run_free(run_engine **ep) {
     run_check_free(&e->check);
     dev_free(&e->d);
     base_free_aligned(e->head_copy);
+    base_free_aligned(e->layer_copy);
+    base_free(e->layer_mats);
     base_free(e->lora_bufs);
     base_free(e->no_logits);
     base_free(e->token);
@@ -159,7 +161,8 @@ uint32_t run_device_layers(const run_engine *e) { return e->place.n_layer; }
 const char *run_head_name(const run_engine *e) { return e->head_name; }
 
 uint64_t run_memory_bytes(const run_engine *e) {
-    return (e->d ? dev_memory_bytes(e->d) : 0) + (e->head_copy ? e->head_bytes : 0);
+    return (e->d ? dev_memory_bytes(e->d) : 0) + (e->head_copy ? e->head_bytes : 0) +
+           e->layer_copy_bytes;
 }
 
 dev_counters run_counters(const run_engine *e) {

@@ -120,7 +120,8 @@ static void slot_bias(pass *p, dev_buf x, const float *b, size_t n) {
 
 /* The form of its input a product wants: float, one int8 scale per row, or one per 32. */
 static dev_kind input_form(const pass *p, uint32_t type) {
-    if (type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16 || p->e->opt.float_act)
+    if (type == QUANT_F32 || type == KERN_F32X16 || type == QUANT_F16 || type == QUANT_BF16 ||
+        p->e->opt.float_act)
         return DEV_MATMUL;
     return type == QUANT_I2_S || type == QUANT_T5 ? DEV_QUANT_I8 : DEV_QUANT_Q8;
 }
@@ -147,6 +148,12 @@ static void linear(pass *p, dev_buf src, int n, const kern_mat *w, const dev_buf
     }
 }
 
+/* dst = the projection of src. */
+static void project1(pass *p, const model_layer *l, model_proj proj, dev_buf src, dev_buf dst) {
+    const kern_mat w = run_layer_mat(p->e, l, proj);
+    linear(p, src, 1, &w, &dst);
+}
+
 static void linear1(pass *p, dev_buf dst, dev_buf src, const model_mat *w) {
     kern_mat mat = run_mat(w);
     linear(p, src, 1, &mat, &dst);
@@ -157,7 +164,7 @@ static void linear1(pass *p, dev_buf dst, dev_buf src, const model_mat *w) {
 static void project(pass *p, const model_layer *l, model_proj first, int n, dev_buf src,
                     const dev_buf *dst) {
     kern_mat w[3];
-    for (int i = 0; i < n; i++) w[i] = run_mat(model_proj_mat(l, first + (model_proj)i));
+    for (int i = 0; i < n; i++) w[i] = run_layer_mat(p->e, l, first + (model_proj)i);
     if (!l->in_norm[first]) {
         linear(p, src, n, w, dst);
         return;
@@ -282,7 +289,7 @@ static void attention_block(pass *p, const model_layer *w, uint32_t layer) {
                      .vec = w->sinks ? bind_vec(p, w->sinks, hp->n_head) : DEV_NONE});
     if (w->attn_sub_norm) norm(p, b->a, b->a, w->attn_sub_norm, (size_t)hp->n_head * hp->d_head);
     if (w->in_norm[MODEL_O]) norm(p, b->a, b->a, w->in_norm[MODEL_O], w->o.cols);
-    linear1(p, b->h, b->a, &w->o); /* h[B,D] */
+    project1(p, w, MODEL_O, b->a, b->h); /* h[B,D] */
     adapt(p, layer, MODEL_O, 1, b->a, &b->h);
     bias(p, b->h, w->o_bias, hp->n_embd);
     if (w->post_attn_norm) norm(p, b->h, b->h, w->post_attn_norm, hp->n_embd);
@@ -321,7 +328,7 @@ static void ffn_block(pass *p, const model_layer *w, uint32_t layer) {
                      .glu = glu_of(hp)});
     if (w->ffn_sub_norm) norm(p, b->g, b->g, w->ffn_sub_norm, hp->n_ff);
     if (w->in_norm[MODEL_DOWN]) norm(p, b->g, b->g, w->in_norm[MODEL_DOWN], hp->n_ff);
-    linear1(p, b->h, b->g, &w->down); /* h[B,D] */
+    project1(p, w, MODEL_DOWN, b->g, b->h); /* h[B,D] */
     adapt(p, layer, MODEL_DOWN, 1, b->g, &b->h);
     bias(p, b->h, w->down_bias, hp->n_embd);
     if (w->post_ffn_norm) norm(p, b->h, b->h, w->post_ffn_norm, hp->n_embd);

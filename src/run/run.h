@@ -30,6 +30,7 @@ typedef struct run_options {
     unsigned cpu;        /* CPU_* flags for the kernel table */
     kern_kv kv;          /* cache type */
     bool float_act;      /* --act f32 */
+    bool encoder_int8;   /* float matrices of an encoder are copied as Q8_0; not with float_act */
     run_head head;       /* precision of the output head */
     uint32_t n_pages;    /* cache pages of KERN_KEYS positions, over all sessions */
     uint32_t n_ctx;      /* positions of the longest session: some models rotate long contexts

@@ -2,6 +2,7 @@
  *
  * run_internal: the structures of run's files. engine.c owns the engine, device.c makes its device
  * (placement.c says how much of the model goes there), output_head.c and head_copy.c the head,
+ * layer_copy.c an encoder's matrices,
  * forward.c records the pass, session.c keeps timelines and pages, marks.c what it takes to go back
  * in them, self_check.c checks steps (weight_parts.c knows what they read), session_file.c puts a
  * session in a file, prefix_store.c many in a folder, of a model that
@@ -65,6 +66,10 @@ struct run_engine {
     uint32_t ring_keep;      /* positions a session keeps in ring pages, at least */
     kern_mat head;           /* output head in use */
     uint8_t *head_copy;      /* owned: requantised head, or NULL */
+    kern_mat *layer_mats; /* [n_layer * MODEL_N_PROJ] copies in use, data NULL where there is none;
+                             owned; NULL: no copies */
+    uint8_t *layer_copy;  /* owned: what they point into, or NULL */
+    size_t layer_copy_bytes; /* of it */
     char head_name[48];      /* "q8", "file (F16)" */
     uint64_t head_bytes;     /* of the head where all logits are computed */
     bool staged;             /* the device has planes of the head: no head in the pass */
@@ -232,6 +237,10 @@ void run_allowance_add(run_allowance *b, uint64_t total_ns, uint64_t spent_ns);
 size_t run_allowance_units(uint64_t left_ns, double unit_ns, size_t most);
 /* output_head.c: the head that e->opt asks for. */
 rotor_status run_make_head(run_engine *e, rotor_error *err);
+/* layer_copy.c: makes the copies an encoder's products want; a layer's matrix as products take it.
+ */
+rotor_status run_copy_layers(run_engine *e, rotor_error *err);
+kern_mat run_layer_mat(const run_engine *e, const model_layer *l, model_proj p);
 uint32_t run_head_type(const run_engine *e); /* the type it will have (KERN_Q8X16: as Q8_0) */
 /* Requantises the model's float head to QUANT_Q8_0 or QUANT_Q6_K (head_copy.c). */
 rotor_status run_copy_head(run_engine *e, uint32_t type, rotor_error *err);

@@ -16,7 +16,7 @@
 #include <assert.h>
 
 /* Rows of a step beyond which no further text is taken: activations of more leave the caches. */
-enum { GOOD_STEP = 512 };
+enum { GOOD_STEP = 256 };
 
 /* Texts on their way through steps. */
 typedef struct packer {

@@ -68,11 +68,21 @@ def needs_embed(rotor, path, name):
         pytest.skip(f"not built yet: {name}")
 
 
-@pytest.mark.parametrize("act", ["f32", "q8"])
+@pytest.mark.parametrize("act", ["f32", "auto"])
 def test_vectors(case, act, rotor, tmp_path):
     name, path, unrounded, rounded = case
     needs_embed(rotor, path, name)
     check(embed(rotor, tmp_path, path, texts_of(name), "--act", act), unrounded if act == "f32" else rounded)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_in_bytes(name, rotor, tmp_path):
+    """--act q8 rounds an encoder's float matrices, and leaves a decoder's as they are."""
+    path, texts = os.path.join(GOLDEN, name), texts_of(name)
+    needs_embed(rotor, path, name)
+    got, exact = embed(rotor, tmp_path, path, texts, "--act", "q8"), embed(rotor, tmp_path, path, texts)
+    assert (got * exact).sum(axis=1).min() > 0.99
+    assert (got == exact).all() == (name == "enc-qwen3")
 
 
 @pytest.mark.parametrize("name", FOLDERS)

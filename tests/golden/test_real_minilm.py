@@ -5,7 +5,9 @@
 tests/data/golden/minilm.npy holds the vectors of TEXTS by transformers in float32 (mean over the tokens of the network's last
 states, at most 256 tokens, length one), made by tools/golden/minilm.py.
 """
+import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 import encoders_to_gguf
 import gguf_mini as g
+import reference_encoders
 
 TEXTS = ["This is an example sentence", "Each sentence is converted",
          "Ein Satz mit Ümläuten, accents café naïve — und Zahlen 3.14159!", "The cat sat on the mat. " * 100,
@@ -40,6 +43,34 @@ def embed(rotor, tmp_path, model, *flags):
 
 def cosine(a, b):
     return (a.astype(np.float64) * b).sum(axis=1)
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    """A hundred of a thousand different ones: a float64 forward pass in numpy takes its time."""
+    found = {}
+    for name in ("passages.jsonl", "questions.jsonl"):
+        with open(os.path.join(HERE, "..", "data", "retrieval", name), encoding="utf-8") as f:
+            for line in f:
+                found.update(dict.fromkeys(re.split(r"(?<=[.!?]) +", json.loads(line)["text"].replace("\n", " "))))
+    found = [s for s in found if len(s) > 10][:1000]
+    assert len(found) == 1000
+    return found[::10]
+
+
+@pytest.fixture(scope="module")
+def of_sentences(rotor, folder, sentences):
+    """Their vectors in float64, of the ids that the program's tokenizer gives (held to others' in tests of its own)."""
+    ids = rotor("tokenize", folder, "--lines", "--bos", "-", input="\n".join(sentences)).stdout.splitlines()
+    return reference_encoders.vectors(folder, [list(map(int, line.split())) + [102] for line in ids])
+
+
+@pytest.mark.parametrize("act,least", [("auto", 0.9999), ("q8", 0.998)])
+def test_sentences(rotor, tmp_path, folder, sentences, of_sentences, act, least):
+    rotor("embed", folder, "-", "--act", act, "-o", tmp_path / "y.npy", input="\n".join(sentences))
+    near = cosine(np.load(tmp_path / "y.npy"), of_sentences)
+    assert near.min() > least, "cosines %.9f to %.9f" % (near.min(), near.max())
+    print("cosines %.9f to %.9f, median %.9f" % (near.min(), near.max(), np.median(near)))
 
 
 def test_folder(rotor, tmp_path, folder, want):

@@ -32,6 +32,7 @@ BROKEN_PRODUCT(gemv_t5_i8)
 BROKEN_PRODUCT(mm_b32_q8)
 BROKEN_PRODUCT(mm_q8x16)
 BROKEN_PRODUCT(mm_f32)
+BROKEN_PRODUCT(mm_f32x16)
 BROKEN_PRODUCT(mm_f16)
 BROKEN_PRODUCT(mm_bf16)
 BROKEN_PRODUCT(mm_t2_f32)
@@ -233,6 +234,8 @@ const char *break_slot(kern *k, size_t i) {
         return k->scan_i8 = broken_scan_i8, "scan_i8";
     case 32:
         return k->scan_i2 = broken_scan_i2, "scan_i2";
+    case 33:
+        return k->mm_f32x16 = broken_mm_f32x16, "mm_f32x16";
     default:
         return NULL;
     }

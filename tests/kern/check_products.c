@@ -230,6 +230,38 @@ static void plain_case(checker *c, size_t at, product p, const quant_info *info)
     compare(c, at, &p);
 }
 
+/* Whole groups of sixteen float rows, each sum one chain over the columns: said once more here. */
+static void side_f32_case(checker *c, size_t at, product p) {
+    p.w.rows = (p.w.rows + 15) / 16 * 16;
+    p.ldy += 16;
+    p.type_name = "F32 side by side";
+    p.w.type = KERN_F32X16;
+    p.w.row_bytes = p.w.cols * sizeof(float);
+    float *rows = base_alloc_array(p.w.rows * p.w.cols, sizeof *rows);
+    if (!rows) abort();
+    fill_floats(c, rows, p.w.rows * p.w.cols, p.wf);
+    uint8_t *data = space_take(c, S_W, p.w.rows * p.w.row_bytes, 0);
+    p.w.data = data;
+    for (size_t r = 0; r < p.w.rows; r += 16)
+        kern_f32x16_pack((float *)(void *)(data + r * p.w.row_bytes),
+                         (const uint8_t *)(rows + r * p.w.cols), p.w.row_bytes, p.w.cols);
+    take_floats(c, &p.x, p.w.cols, p.xf);
+    choose_range(c, &p);
+    p.begin = p.begin / 16 * 16, p.end = (p.end + 15) / 16 * 16;
+    compare(c, at, &p);
+
+    const size_t r = p.end - 1, b = p.x.n_tok - 1;
+    float *out = (float *)(void *)space_take(c, S_OUT, p.x.n_tok * p.ldy * sizeof(float), 0);
+    float sum = 0;
+    c->ref.mm_f32x16(out, p.ldy, &p.w, &p.x, p.begin, p.end);
+    for (size_t k = 0; k < p.w.cols; k++)
+        sum = fmaf(rows[r * p.w.cols + k], p.x.x[b * p.x.ldx + k], sum);
+    slot_verdict(c, 0, floats_equal(&sum, &out[b * p.ldy + r], 1, &(size_t){0}),
+                 "order: rows %zu cols %zu: %.9g, expected %.9g", p.w.rows, p.w.cols,
+                 (double)out[b * p.ldy + r], (double)sum);
+    base_free(rows);
+}
+
 typedef void (*case_fn)(checker *c, size_t at, const product *p, const quant_info *info);
 
 static void case_t(checker *c, size_t at, const product *p, const quant_info *info) {
@@ -250,6 +282,10 @@ static void case_b32_f32(checker *c, size_t at, const product *p, const quant_in
 }
 static void case_side(checker *c, size_t at, const product *p, const quant_info *info) {
     if (info->id == QUANT_Q8_0) side_case(c, at, *p);
+}
+static void case_side_f32(checker *c, size_t at, const product *p, const quant_info *info) {
+    (void)info;
+    side_f32_case(c, at, *p);
 }
 static void case_plain(checker *c, size_t at, const product *p, const quant_info *info) {
     plain_case(c, at, *p, info);
@@ -342,6 +378,8 @@ void check_products(checker *c) {
     if (slot_begin(c, "mm_t2_f32")) shapes(c, offsetof(kern, mm_t2_f32), case_t_f32, t2, 2560);
     if (slot_begin(c, "mm_t5_f32")) shapes(c, offsetof(kern, mm_t5_f32), case_t_f32, t5, 2560);
     if (slot_begin(c, "mm_b32_f32")) block_shapes(c, offsetof(kern, mm_b32_f32), case_b32_f32, 544);
+    if (slot_begin(c, "mm_f32x16"))
+        shapes(c, offsetof(kern, mm_f32x16), case_side_f32, quant_find(QUANT_F32), 1003);
     for (size_t i = 0; i < BASE_COUNT(plain); i++)
         if (slot_begin(c, plain[i].slot))
             shapes(c, plain[i].at, case_plain, quant_find(plain[i].type), 2752);

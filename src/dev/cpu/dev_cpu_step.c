@@ -56,6 +56,8 @@ kern_mm_fn cpu_product_of(const dev_cpu *d, const kern *k, const kern_mat *w, si
         return k->mm_f32;
     case KERN_Q8X16:
         return k->mm_q8x16;
+    case KERN_F32X16:
+        return k->mm_f32x16;
     case QUANT_F16:
         return k->mm_f16;
     case QUANT_BF16:

@@ -36,6 +36,7 @@ typedef struct setting {
     uint32_t n_pages; /* of the cache */
     model_pool pool;  /* how */
     bool both_ways;   /* as an encoder */
+    bool int8;        /* its float matrices rounded */
 } setting;
 
 static void rig_up(rig *r, tiny_kind kind, setting s) {
@@ -54,6 +55,7 @@ static void rig_up(rig *r, tiny_kind kind, setting s) {
                             .max_logits = s.texts,
                             .n_pages = s.n_pages,
                             .pool = s.pool,
+                            .encoder_int8 = s.int8,
                             .solo_bytes = 1};
     if (run_create(&r->e, r->m, r->pool, &ro, &err) != ROTOR_OK) fail_msg("%s", err.message);
     for (uint32_t i = 0; i < MOST; i++) r->ids[i] = (i * 37 + 5) % r->m->hp.n_vocab;
@@ -78,9 +80,9 @@ static float *embed(rig *r, const run_text *t, size_t n) {
 }
 
 /* Each text alone, in one step, on one thread. */
-static float *reference(tiny_kind kind, model_pool pool, bool both_ways) {
+static float *reference(tiny_kind kind, model_pool pool, bool both_ways, bool int8) {
     rig r;
-    rig_up(&r, kind, (setting){~0u, 1, 128, 1, 4, pool, both_ways});
+    rig_up(&r, kind, (setting){~0u, 1, 128, 1, 4, pool, both_ways, int8});
     float *all = calloc(N_TEXTS * r.width, sizeof *all);
     for (size_t i = 0; i < N_TEXTS; i++) {
         float *one = embed(&r, &r.t[i], 1);
@@ -92,7 +94,7 @@ static float *reference(tiny_kind kind, model_pool pool, bool both_ways) {
 }
 
 static void same_vectors(tiny_kind kind, setting s) {
-    float *want = reference(kind, s.pool, s.both_ways);
+    float *want = reference(kind, s.pool, s.both_ways, s.int8);
     rig r;
     rig_up(&r, kind, s);
     float *got = embed(&r, r.t, N_TEXTS);
@@ -104,22 +106,49 @@ static void same_vectors(tiny_kind kind, setting s) {
 
 static void test_steps_are_shared(void **state) {
     (void)state;
-    same_vectors(TINY_LLAMA_F32, (setting){~0u, 2, 600, 3, 70, MODEL_POOL_MEAN, true});
-    same_vectors(TINY_BITNET, (setting){0, 1, 600, 64, 70, MODEL_POOL_MEAN, true}); /* plain C */
+    same_vectors(TINY_LLAMA_F32, (setting){~0u, 2, 600, 3, 70, MODEL_POOL_MEAN, true, false});
+    same_vectors(TINY_BITNET,
+                 (setting){0, 1, 600, 64, 70, MODEL_POOL_MEAN, true, false}); /* plain C */
     for (int kind = 0; kind < 2; kind++) {
         const tiny_kind k = kind ? TINY_BITNET : TINY_LLAMA_F32;
         for (model_pool p = MODEL_POOL_MEAN; p <= MODEL_POOL_LAST; p++) {
-            same_vectors(k, (setting){~0u, 1, 128, 64, 70, p, false});
-            same_vectors(k, (setting){~0u, 1, 100, 64, 3, p, true}); /* few pages */
+            same_vectors(k, (setting){~0u, 1, 128, 64, 70, p, false, false});
+            same_vectors(k, (setting){~0u, 1, 100, 64, 3, p, true, false}); /* few pages */
         }
     }
+}
+
+/* An encoder's float matrices as bytes: near the exact vectors, and the same bits on every way. A
+ * decoder's stay. */
+static void test_encoder_in_bytes(void **state) {
+    (void)state;
+    const size_t at = 3;
+    for (int both = 0; both < 2; both++) {
+        rig r;
+        float *exact = reference(TINY_LLAMA_F32, MODEL_POOL_MEAN, both, false);
+        rig_up(&r, TINY_LLAMA_F32, (setting){~0u, 1, 128, 1, 4, MODEL_POOL_MEAN, both, true});
+        float *v = embed(&r, &r.t[at], 1), *want = exact + at * r.width;
+        double dot = 0, vv = 0, ww = 0;
+        for (size_t i = 0; i < r.width; i++) {
+            dot += (double)v[i] * (double)want[i];
+            vv += (double)v[i] * (double)v[i];
+            ww += (double)want[i] * (double)want[i];
+        }
+        assert_true(dot * dot >= 0.998 * vv * ww);
+        assert_int_equal(memcmp(v, want, r.width * sizeof *v) == 0, !both);
+        free(v);
+        free(exact);
+        rig_down(&r);
+    }
+    same_vectors(TINY_LLAMA_F32, (setting){~0u, 2, 600, 3, 70, MODEL_POOL_MEAN, true, true});
+    same_vectors(TINY_LLAMA_F32, (setting){0, 1, 600, 64, 70, MODEL_POOL_CLS, true, true});
 }
 
 /* A decoder whose last token speaks for the text takes as many steps as it needs. */
 static void test_a_text_of_many_steps(void **state) {
     (void)state;
-    same_vectors(TINY_LLAMA_F32, (setting){~0u, 1, 7, 64, 8, MODEL_POOL_LAST, false});
-    same_vectors(TINY_BITNET, (setting){~0u, 1, 1, 1, 2, MODEL_POOL_LAST, false});
+    same_vectors(TINY_LLAMA_F32, (setting){~0u, 1, 7, 64, 8, MODEL_POOL_LAST, false, false});
+    same_vectors(TINY_BITNET, (setting){~0u, 1, 1, 1, 2, MODEL_POOL_LAST, false, false});
 }
 
 /* What is behind a token changes an encoder's states, and a decoder's not. */
@@ -127,7 +156,7 @@ static void test_encoders_see_behind(void **state) {
     (void)state;
     for (int both = 0; both < 2; both++) {
         rig r;
-        rig_up(&r, TINY_LLAMA_F32, (setting){~0u, 1, 128, 4, 8, MODEL_POOL_CLS, both});
+        rig_up(&r, TINY_LLAMA_F32, (setting){~0u, 1, 128, 4, 8, MODEL_POOL_CLS, both, false});
         const run_text t[] = {{.ids = r.ids, .n = 70}, {.ids = r.ids, .n = 71}};
         float *v = embed(&r, t, 2);
         assert_int_equal(memcmp(v, v + r.width, r.width * sizeof *v) == 0, !both);
@@ -138,9 +167,9 @@ static void test_encoders_see_behind(void **state) {
 
 static void test_too_long(void **state) {
     (void)state;
-    const setting s[] = {{~0u, 1, 64, 4, 8, MODEL_POOL_MEAN, false},
-                         {~0u, 1, 64, 4, 8, MODEL_POOL_LAST, true},
-                         {~0u, 1, 8, 4, 1, MODEL_POOL_LAST, false}};
+    const setting s[] = {{~0u, 1, 64, 4, 8, MODEL_POOL_MEAN, false, false},
+                         {~0u, 1, 64, 4, 8, MODEL_POOL_LAST, true, false},
+                         {~0u, 1, 8, 4, 1, MODEL_POOL_LAST, false, false}};
     for (size_t i = 0; i < BASE_COUNT(s); i++) {
         rig r;
         rotor_error err = {0};
@@ -160,7 +189,7 @@ static void test_failure_leaves_nothing(void **state) {
     (void)state;
     rig r;
     rotor_error err = {0};
-    rig_up(&r, TINY_LLAMA_F32, (setting){~0u, 1, 8, 2, 8, MODEL_POOL_LAST, false});
+    rig_up(&r, TINY_LLAMA_F32, (setting){~0u, 1, 8, 2, 8, MODEL_POOL_LAST, false, false});
     float *out = calloc(4 * r.width, sizeof *out);
     const uint32_t bad[] = {1, r.m->hp.n_vocab};
     const run_text t[] = {{.ids = r.ids, .n = 11}, {.ids = bad, .n = 2}};
@@ -173,9 +202,9 @@ static void test_failure_leaves_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steps_are_shared),       cmocka_unit_test(test_a_text_of_many_steps),
-        cmocka_unit_test(test_encoders_see_behind),    cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_failure_leaves_nothing),
+        cmocka_unit_test(test_steps_are_shared), cmocka_unit_test(test_a_text_of_many_steps),
+        cmocka_unit_test(test_encoder_in_bytes), cmocka_unit_test(test_encoders_see_behind),
+        cmocka_unit_test(test_too_long),         cmocka_unit_test(test_failure_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
