@@ -214,17 +214,15 @@ def sample_texts(data, n):
 
 
 def best_batch(name, path, words, threads, texts):
-    """The fastest of four sizes of batches, each tried twice."""
+    """The fastest of three sizes of batches, each tried twice on a part of the texts."""
     def seconds(batch):
-        peer = Onnx(name, path, words, threads, batch)
-        peer.embed(texts[:batch])
-        took = []
-        for _ in range(2):
+        peer, took = Onnx(name, path, words, threads, batch), []
+        for _ in range(3):
             start = time.process_time()
-            peer.embed(texts)
+            peer.embed(texts[:32])
             took.append(time.process_time() - start)
         return min(took), batch, peer
-    return min((seconds(b) for b in (4, 8, 16, 64)), key=lambda t: t[:2])[2]
+    return min((seconds(b) for b in (1, 8, 32)), key=lambda t: t[:2])
 
 
 def engine(args, threads, **options):
@@ -242,29 +240,237 @@ def embed(args):
     words.no_padding()
     words.enable_truncation(256)
     kinds = dict(zip(("passages", "questions"), sample_texts(args.data, args.texts)))
-    print("ONNX Runtime %s; %d texts of each kind; batches of 4, 8, 16 or 64, its fastest" % (onnxruntime.__version__, args.texts))
+    print("ONNX Runtime %s; %d texts of each kind; its fastest of plain and fused, and of batches of 1, 8 and 32" % (onnxruntime.__version__, args.texts))
     for kind, texts in kinds.items():
         print("%s: %d tokens each" % (kind, np.mean([len(e.ids) for e in words.encode_batch(texts)])))
     with tempfile.TemporaryDirectory() as where:
         models = peer_models(args.model, where)
-        head("threads", "texts", "Rotor", "ONNX Runtime", "Rotor texts/s", "ONNX Runtime texts/s", "times as fast", "by processor time", "cosine of both")
+        head("threads", "texts", "weights", "Rotor a second", "ONNX Runtime", "a second", "times as fast", "by processor time", "cosine to exact: Rotor", "ONNX Runtime")
         for threads in map(int, args.threads.split(",")):
-            with engine(args, threads) as own:
-                for kind, texts in kinds.items():
-                    for form in ("f32", "int8"):
-                        peers = [best_batch(name, path, words, threads, texts) for name, path in models.items() if name.startswith(form)]
-                        compare_embed(args, own, peers, threads, kind, texts)
+            for form in ("f32", "int8"):
+                with engine(args, threads, embed_int8=form == "int8") as own:
+                    for kind, texts in kinds.items():
+                        exact = Onnx("", models["f32 plain"], words, threads, 8).embed(texts)
+                        tried = [best_batch(name, path, words, threads, texts) for name, path in models.items() if name.startswith(form)]
+                        compare_embed(args, own, min(tried, key=lambda t: t[:2])[2], (threads, kind, form), texts, exact)
 
 
-def compare_embed(args, own, peers, threads, kind, texts):
-    def seconds(peer):
-        return min(pairs(2, lambda: peer.embed(texts), lambda: None)[0])[1]
-    peer = min(peers, key=seconds)
+def compare_embed(args, own, peer, names, texts, exact):
     a, b = pairs(args.r, lambda: own.embed(texts, truncate=True), lambda: peer.embed(texts))
-    near = (own.embed(texts, truncate=True) * peer.embed(texts)).sum(axis=1)
     speeds = ["%.1f" % (len(texts) / statistics.median(t for t, _ in side)) for side in (a, b)]
-    row(threads, kind, own.info.type_name, "%s, %d a batch" % (peer.name, peer.batch), *speeds,
-        *(spread([y[i] / x[i] for x, y in zip(a, b)]) for i in (0, 1)), "%.5f" % near.min())
+    near = ["%.5f" % (side.embed(texts, **more) * exact).sum(axis=1).min() for side, more in ((own, {"truncate": True}), (peer, {}))]
+    row(*names, speeds[0], "%s, %d a batch" % (peer.name, peer.batch), speeds[1],
+        *(spread([y[i] / x[i] for x, y in zip(a, b)]) for i in (0, 1)), *near)
+
+
+# ---- BM25 beside FTS5 ------------------------------------------------------------------------------------------------
+
+SETS = (("SciFact", "scifact", "queries_train.jsonl", "qrels_train.tsv"), ("Cranfield", "cranfield", "queries.jsonl", "qrels.tsv"))
+STOP = set("a an and are as at be by for from has have how in is it its of on or that the this to was were what when where which who "
+           "why will with do does can not no than then there their these they we you i if into such".split())
+
+
+def judgements(path):
+    gains = {}
+    with open(path, encoding="utf-8") as f:
+        for line in list(f)[1:]:
+            query, doc, gain = line.split()[:3]
+            gains.setdefault(query, {})[doc] = int(gain)
+    return gains
+
+
+def ndcg10(ranked, gains):
+    best = sorted((g for g in gains.values() if g > 0), reverse=True)[:10]
+    def dcg(values):
+        return sum(g / math.log2(i + 2) for i, g in enumerate(values))
+    return dcg(gains.get(d, 0) for d in ranked[:10]) / dcg(best) if best else None
+
+
+def fts5(docs):
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE VIRTUAL TABLE t USING fts5(id UNINDEXED, title, text, tokenize = 'porter unicode61')")
+    db.executemany("INSERT INTO t VALUES (?, ?, ?)", ((d["_id"], d.get("title", ""), d["text"]) for d in docs))
+    return db
+
+
+def fts5_ask(db, question, weight, n=100):
+    words = [w for w in "".join(c if c.isalnum() else " " for c in question.lower()).split() if w not in STOP]
+    if not words:
+        return []
+    return [r[0] for r in db.execute("SELECT id FROM t WHERE t MATCH ? AND rank MATCH 'bm25(0, %g, 1)' ORDER BY rank LIMIT %d" % (weight, n),
+                                     (" OR ".join('"%s"' % w for w in words),))]
+
+
+def remixed(docs, n):
+    """n passages of eight sentences, each drawn from anywhere in the set."""
+    rng = np.random.default_rng(7)
+    sentences = [s for d in docs for s in d["text"].split(". ") if len(s) > 20]
+    picks = rng.integers(0, len(sentences), (n, 8))
+    return [{"_id": "p%d" % i, "title": "", "text": ". ".join(sentences[k] for k in some) + "."} for i, some in enumerate(picks)]
+
+
+def write_lines(path, docs):
+    with open(path, "w", encoding="utf-8") as f:
+        f.writelines(json.dumps(d) + "\n" for d in docs)
+
+
+def evaluated(store, where, queries, qrels, mode, *more):
+    return json.loads(rotor("rag", "eval", store, "--queries", os.path.join(where, queries), "--qrels", os.path.join(where, qrels), "--mode", mode, "--json", *more))
+
+
+def words(args):
+    print("SQLite %s, FTS5 with porter stems, words of the question OR-ed without stop words, titles weighted 1, 2 or 3, its best" % sqlite3.sqlite_version)
+    head("set", "nDCG@10, Rotor", "FTS5", "difference")
+    for name, folder, queries, qrels in SETS:
+        where = os.path.join(args.data, folder)
+        docs, gains = json_lines(os.path.join(where, "corpus.jsonl")), judgements(os.path.join(where, qrels))
+        db, asked = fts5(docs), [(q["_id"], q["text"]) for q in json_lines(os.path.join(where, queries))]
+        peer = max(np.mean([v for v in (ndcg10(fts5_ask(db, text, weight), gains.get(q, {})) for q, text in asked) if v is not None])
+                   for weight in (1, 2, 3))
+        with tempfile.TemporaryDirectory() as at:
+            rotor("rag", "add", at + "/a.store", os.path.join(where, "corpus.jsonl"), "--no-embed")
+            own = evaluated(at + "/a.store", where, queries, qrels, "lexical")["ndcg@10"]
+        row(name, "%.4f" % own, "%.4f" % peer, "%+.4f" % (own - peer))
+    where = os.path.join(args.data, "scifact")
+    docs = remixed(json_lines(os.path.join(where, "corpus.jsonl")), args.passages)
+    asked = json_lines(os.path.join(where, "queries_train.jsonl"))[:args.questions]
+    with tempfile.TemporaryDirectory() as at:
+        write_lines(at + "/corpus.jsonl", docs)
+        write_lines(at + "/queries.jsonl", asked)
+        with open(at + "/qrels.tsv", "w", encoding="utf-8") as f:
+            f.write("query-id\tcorpus-id\tscore\n" + "".join("%s\tp0\t1\n" % q["_id"] for q in asked))
+        rotor("rag", "add", at + "/a.store", at + "/corpus.jsonl", "--no-embed")
+        db, times = fts5(docs), []
+        for _ in range(args.r):
+            own = evaluated(at + "/a.store", at, "queries.jsonl", "qrels.tsv", "lexical")["lexical_ms"]
+            start = time.perf_counter()
+            for q in asked:
+                fts5_ask(db, q["text"], 1)
+            times.append((own, (time.perf_counter() - start) * 1e3 / len(asked)))
+    head("passages", "questions", "ms a question, Rotor", "FTS5, in memory", "times as fast")
+    row(args.passages, len(asked), *("%.3f" % statistics.median(t[i] for t in times) for i in (0, 1)), spread([b / a for a, b in times], 0))
+
+
+# ---- Nearest vectors beside sqlite-vec -------------------------------------------------------------------------------
+
+def scan(args):
+    import sqlite_vec
+    n, width = args.passages, 384
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((256, width))
+    rows = (centres[rng.integers(0, 256, n)] + rng.standard_normal((n, width))).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    questions = rows[:20] + 0.05 * rng.standard_normal((20, width)).astype(np.float32)
+    db = sqlite3.connect(":memory:")
+    db.enable_load_extension(True)
+    sqlite_vec.load(db)
+    db.execute("CREATE VIRTUAL TABLE c USING vec0(v float[%d] distance_metric=cosine)" % width)
+    db.execute("CREATE VIRTUAL TABLE l USING vec0(v float[%d])" % width)
+    for table in "cl":
+        db.executemany("INSERT INTO %s(rowid, v) VALUES (?, ?)" % table, ((i, r.tobytes()) for i, r in enumerate(rows)))
+    def ms(table):
+        start = time.perf_counter()
+        for q in questions:
+            db.execute("SELECT rowid FROM %s WHERE v MATCH ? AND k = 10" % table, (q.astype(np.float32).tobytes(),)).fetchall()
+        return (time.perf_counter() - start) * 1e3 / len(questions)
+    times = []
+    for _ in range(args.r):
+        own = json.loads(rotor("rag", "bench", n, width, 20, "--json"))
+        times.append((own, ms("c"), ms("l")))
+    print("sqlite-vec %s, in memory; clustered vectors made up on both sides, ten found" % db.execute("SELECT vec_version()").fetchone()[0])
+    head("passages", "ms, Rotor", "recall@10", "sqlite-vec, cosine", "times as fast", "its L2", "times as fast")
+    mine = [own["vector"]["median_ms"] for own, _, _ in times]
+    row(n, "%.3f" % statistics.median(mine), "%.4f" % min(own["recall@10"] for own, _, _ in times),
+        *(x for k in (1, 2) for x in ("%.1f" % statistics.median(t[k] for t in times), spread([t[k] / m for t, m in zip(times, mine)], 0))))
+
+
+# ---- The screen against every row in floats --------------------------------------------------------------------------
+
+def recall(args):
+    where = os.path.join(args.data, "scifact")
+    sentences = dict.fromkeys(s.strip() + "." for d in json_lines(os.path.join(where, "corpus.jsonl")) for s in d["text"].split(". ") if len(s) > 40)
+    docs = [{"_id": "s%d" % i, "title": "", "text": s} for i, s in enumerate(list(sentences)[:args.passages])]
+    asked = json_lines(os.path.join(where, "queries_train.jsonl"))[:args.questions]
+    with tempfile.TemporaryDirectory() as at:
+        write_lines(at + "/corpus.jsonl", docs)
+        write_lines(at + "/queries.jsonl", asked)
+        with open(at + "/qrels.tsv", "w", encoding="utf-8") as f:
+            f.write("query-id\tcorpus-id\tscore\n" + "".join("%s\ts0\t1\n" % q["_id"] for q in asked))
+        rotor("rag", "add", at + "/a.store", at + "/corpus.jsonl", "--embed-model", args.model)
+        evaluated(at + "/a.store", at, "queries.jsonl", "qrels.tsv", "vector", "--run", at + "/run.trec")
+        found = {}
+        with open(at + "/run.trec", encoding="utf-8") as f:
+            for line in f:
+                found.setdefault(line.split()[0], []).append(line.split()[2])
+        with engine(args, 0, embed_int8=True) as own:           # as the store's
+            rows = own.embed([d["text"] for d in docs], truncate=True)
+            questions = own.embed([q["text"] for q in asked], truncate=True)
+        exact = questions @ rows.T
+        at_id = {d["_id"]: i for i, d in enumerate(docs)}
+        kept = []
+        for q, scores in zip(asked, exact):
+            tenth = np.partition(scores, -10)[-10]
+            kept.append(np.mean([scores[at_id[d]] >= tenth - 1e-7 for d in found[q["_id"]][:10]]))
+    head("passages, real vectors", "questions", "recall@10 of the screen and the bytes, against floats", "questions with all ten")
+    row(len(docs), len(asked), "%.4f" % np.mean(kept), "%d" % sum(k == 1 for k in kept))
+
+
+# ---- One changed file, and edits that are watched --------------------------------------------------------------------
+
+def change(args):
+    with tempfile.TemporaryDirectory() as at:
+        store, tree = at + "/a.store", at + "/tree"
+        os.mkdir(tree)
+        for i in range(args.files):
+            with open("%s/note%05d.md" % (tree, i), "w", encoding="utf-8") as f:
+                f.write("# Note %d\n\nThe %dth shelf holds jars of %s and a letter from %d.\n" % (i, i, ("salt", "tea", "rice", "oats")[i % 4], 1700 + i % 300))
+        flags = ["--embed-model", args.model] if args.model else ["--no-embed"]
+        start = time.perf_counter()
+        rotor("rag", "add", store, tree, *flags)
+        print("%d files: the first add took %.1f s" % (args.files, time.perf_counter() - start))
+        time.sleep(2.5)                                         # the time stamps of files just written are not trusted
+        rotor("rag", "add", store, tree)
+        again = []
+        for i in range(args.r):
+            with open("%s/note%05d.md" % (tree, i), "a", encoding="utf-8") as f:
+                f.write("\nIt was moved to place again%d.\n" % i)
+            start = time.perf_counter()
+            rotor("rag", "add", store, tree)
+            again.append(time.perf_counter() - start)
+            assert "note%05d" % i in rotor("rag", "search", store, "again%d" % i, "--mode", "lexical", "-k", 1)
+        head("files", "add again after one changed: median s", "longest")
+        row(args.files, "%.2f (goal: 2)" % statistics.median(again), "%.2f" % max(again))
+        watched(args, store, tree)
+
+
+def watched(args, store, tree):
+    watch = subprocess.Popen([ROTOR, "rag", "watch", store, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def until(change, path=None):
+        for line in watch.stdout:
+            line = json.loads(line)
+            if line["change"] == change and (path is None or line["path"] == path):
+                return time.perf_counter()
+        sys.exit("rag watch ended")
+    until("watching")
+    words, vectors = [], []
+    for i in range(args.edits):
+        path = "%s/note%05d.md" % (tree, args.r + i)
+        with open(path, "a", encoding="utf-8") as f:
+            f.write("\nA blue heron, edit%d, stood there.\n" % i)
+        closed = time.perf_counter()
+        words.append(until("read", path) - closed)
+        assert os.path.basename(path) in rotor("rag", "search", store, "edit%d" % i, "--mode", "lexical", "-k", 1)
+        if args.model:
+            vectors.append(until("embedded") - closed)
+    watch.terminate()
+    watch.wait()
+    head("edits", "found by", "median s", "longest", "goal")
+    row(args.edits, "keyword", "%.2f" % statistics.median(words), "%.2f" % max(words), 2)
+    if vectors:
+        row(args.edits, "vector", "%.2f" % statistics.median(vectors), "%.2f" % max(vectors), 5)
+
+
+PARTS = {"embed": embed, "words": words, "scan": scan, "recall": recall, "change": change}
 
 
 def main():
@@ -274,13 +480,16 @@ def main():
     parser.add_argument("--data", help="folder with scifact/ and cranfield/")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--texts", type=int, default=256, help="of each kind (embed)")
+    parser.add_argument("--passages", type=int, default=100000)
+    parser.add_argument("--questions", type=int, default=150)
+    parser.add_argument("--files", type=int, default=10000)
+    parser.add_argument("--edits", type=int, default=10)
     parser.add_argument("-r", type=int, default=7, metavar="N", help="pairs")
     args = parser.parse_args()
     PARTS[args.part](args)
     return 0
 
 
-PARTS = {"embed": embed}
 
 if __name__ == "__main__":
     sys.exit(main())
