@@ -47,6 +47,7 @@ typedef struct search {
     uint32_t *ids;          /* [2, width, max_new], owned */
     proposal *best;         /* [width + 1], sorted, owned */
     uint32_t n_best;        /* in use */
+    rotor_error why;        /* why a beam died last */
     run_row *rows;          /* [width], owned */
     float *logits;          /* [V] scratch, owned */
     gen_cand *cand;         /* [V] scratch, owned */
@@ -101,6 +102,8 @@ static void propose(search *f, proposal p) {
     if (f->n_best < f->width) f->n_best++;
 }
 
+/* A beam that its rules leave no token, or that has no finite logit, dies: it proposes nothing, and
+ * the others go on. */
 static rotor_status propose_next(search *f, uint32_t parent, const float *logits,
                                  rotor_error *err) {
     const beam *b = &f->now[parent];
@@ -108,12 +111,15 @@ static rotor_status propose_next(search *f, uint32_t parent, const float *logits
     memcpy(f->logits, logits, f->n_vocab * sizeof *logits);
     if (f->guide) {
         gen_mask mask;
-        ROTOR_TRY(f->guide->may(f->guide->user, b->state, &mask, err));
+        const rotor_status st = f->guide->may(f->guide->user, b->state, &mask, &f->why);
+        if (st == ROTOR_E_UNSUPPORTED || st == ROTOR_E_FORMAT) return ROTOR_OK; /* a dead end */
+        if (st != ROTOR_OK) return base_fail(err, st, "%s", f->why.message);
         gen_forbid(&mask, f->logits, f->n_vocab, f->cand);
     }
-    if (!gen_clean(f->logits, f->n_vocab, &max))
-        return base_fail(err, ROTOR_E_FORMAT, "beam search: none of %u logits is a finite number",
-                         f->n_vocab);
+    if (!gen_clean(f->logits, f->n_vocab, &max)) {
+        base_fail(&f->why, ROTOR_E_FORMAT, "none of %u logits is a finite number", f->n_vocab);
+        return ROTOR_OK;
+    }
     double log_norm = (double)max + log(gen_exp_sum(f->logits, f->n_vocab, max));
     size_t n = gen_best(f->cand, f->logits, f->n_vocab, f->width);
     gen_sort(f->cand, n);
@@ -144,6 +150,11 @@ static rotor_status propose_all(search *f, rotor_error *err) {
         n_rows = 0;
     }
     return ROTOR_OK;
+}
+
+static rotor_status some_live(const search *f, rotor_error *err) {
+    if (f->n_best) return ROTOR_OK;
+    return base_fail(err, f->why.code, "beam search: no beam can go on: %s", f->why.message);
 }
 
 /* ==== Rounds ================================================================================== */
@@ -191,9 +202,11 @@ static rotor_status search_run(search *f, run_session *s, const uint32_t *prompt
     if (f->guide) f->now[0].state = f->guide->start;
     f->n_best = 0;
     ROTOR_TRY(propose_next(f, 0, run_logits(f->e, 0), err));
+    ROTOR_TRY(some_live(f, err));
     ROTOR_TRY(advance(f, s, err));
     for (uint32_t round = 1; round < f->max_new && !all_ended(f); round++) {
         ROTOR_TRY(propose_all(f, err));
+        ROTOR_TRY(some_live(f, err));
         ROTOR_TRY(advance(f, NULL, err));
     }
     return ROTOR_OK;

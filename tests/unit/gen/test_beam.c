@@ -199,6 +199,40 @@ static void beams_keep_to_a_guide(void **state) {
     rig_down(&g);
 }
 
+/* The same, but 3 leads nowhere. */
+static rotor_status near_but_for_3(const void *user, uint64_t state, gen_mask *mask,
+                                   rotor_error *err) {
+    if (state == 3) return base_fail(err, ROTOR_E_UNSUPPORTED, "nothing can come next");
+    return near(user, state, mask, err);
+}
+
+static void a_dead_end_ends_its_beam_alone(void **state) {
+    (void)state;
+    rig g;
+    gen_beam *beams = NULL;
+    rotor_error err = {0};
+    rig_up(&g, 16, 20);
+    gen_guide guide = {.start = 2, .step = last_token, .may = near_but_for_3}; /* to 3 and 4 */
+    const gen_beam_options opt = {.width = 4, .max_new_tok = 5, .alpha = 1, .guide = &guide};
+    const rotor_status st = gen_beam_search(g.s, prompt, N_PROMPT, &opt, &beams, &err);
+    if (st != ROTOR_OK) fail_msg("%s", err.message);
+    size_t longest = 0;
+    for (size_t i = 0; i < 4; i++) {
+        longest = BASE_MAX(longest, beams[i].ids.n);
+        for (size_t t = 0; t + 1 < beams[i].ids.n; t++)
+            assert_int_not_equal(beams[i].ids.ids[t], 3);
+    }
+    assert_true(longest > 1);
+    gen_beams_free(beams, 4);
+    beams = NULL;
+    guide.start = 3;
+    assert_int_equal(gen_beam_search(g.s, prompt, N_PROMPT, &opt, &beams, &err),
+                     ROTOR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "no beam can go on: nothing can come next"));
+    assert_null(beams);
+    rig_down(&g);
+}
+
 static void every_fault_is_survived(void **state) {
     (void)state;
     rig g;
@@ -227,6 +261,7 @@ int main(void) {
         cmocka_unit_test(one_beam_is_greedy),
         cmocka_unit_test(beams_end_with_the_context),
         cmocka_unit_test(beams_keep_to_a_guide),
+        cmocka_unit_test(a_dead_end_ends_its_beam_alone),
         cmocka_unit_test(every_fault_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
