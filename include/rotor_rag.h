@@ -98,9 +98,10 @@ typedef struct rotor_rag_report {
     uint64_t n_docs, n_chunks, n_vectors;    /* written */
 } rotor_rag_report;
 
-/* Files and folders, whose files are dropped from the store when they are gone. A file ending in
- * .jsonl is a corpus: a document a line, with _id, title and text. What cannot be read is named in
- * the log and counted in n_failed; the rest is added. opt and report may be NULL. */
+/* Files and folders (n_paths 0: the folders that were added), whose files are dropped from the
+ * store when they are gone. A file ending in .jsonl is a corpus: a document a line, with _id, title
+ * and text. What cannot be read is named in the log and counted in n_failed; the rest is added. opt
+ * and report may be NULL. */
 ROTOR_API rotor_status rotor_rag_add(rotor_rag *r, const char *const *paths, size_t n_paths,
                                      const rotor_rag_add_options *opt, rotor_rag_report *report,
                                      rotor_error *err);

@@ -170,10 +170,20 @@ rotor_status rotor_rag_get_info(rotor_rag *r, rotor_rag_info *user, rotor_error 
 
 /* ==== Adding and removing ===================================================================== */
 
+/* A store remembers them a line each. */
+static rotor_status check_globs(const char *const *globs, size_t n, rotor_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (strchr(globs[i], '\n'))
+            return base_fail(err, ROTOR_E_ARG, "a glob has a line end in it: expected one line");
+    return ROTOR_OK;
+}
+
 static rotor_status add_options(rag_add_options *o, const rotor_rag_add_options *user,
                                 rotor_error *err) {
     rotor_rag_add_options opt = rotor_rag_add_options_default();
     ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_add_options", err));
+    ROTOR_TRY(check_globs(opt.include, opt.n_include, err));
+    ROTOR_TRY(check_globs(opt.exclude, opt.n_exclude, err));
     *o = (rag_add_options){.include = opt.include,
                            .n_include = opt.n_include,
                            .exclude = opt.exclude,

@@ -468,13 +468,14 @@ static const cli_verb verbs[] = {
      "one: their inner product is the cosine of the angle between two texts. Many texts in a call\n"
      "share their steps. Some models want a word in front of a text, as search_query: …\n"
      "(docs/embeddings.md).", 1, 4096, verb_embed},
-    {"rag", VERB_RAG, "add|search|ask|note|watch|list|remove|export|import|gc|eval|status|reembed|verify|bench STORE …",
+    {"rag", VERB_RAG, "add|search|ask|note|sync|watch|list|remove|export|import|gc|eval|status|reembed|verify|bench STORE …",
      "find passages in your own documents",
      "  add STORE PATH…         files, folders, or .jsonl corpora with _id, title and text a line;\n"
      "                          a folder keeps its --include and --exclude until new ones are given\n"
      "  search STORE QUESTION   the best passages, with their places\n"
      "  ask STORE [MODEL] QUESTION   an answer from them, with its sources (docs/rag.md: Asking)\n"
      "  note STORE [TEXT]       a note of your own, given or from standard input; prints its name\n"
+     "  sync STORE              brings the folders that were added up to date, once\n"
      "  watch STORE [FOLDER…]   keeps it as its folders are, until Ctrl-C\n"
      "  list STORE              files, and what became of them\n"
      "  remove STORE PATH|ID…   files, folders, notes, documents of a corpus; or --all\n"

@@ -87,6 +87,18 @@ static int rag_add(job *j) {
     return end_adding(j, st, &report, &err);
 }
 
+/* All folders that were added, once. */
+static int rag_sync(job *j) {
+    rotor_error err = {0};
+    rotor_rag_report report = {0};
+    if (j->a->n_words != 2) return cli_usage(j->a, "rotor rag sync STORE");
+    rotor_status st = open_store(j, true, true, &err);
+    if (st != ROTOR_OK) return cli_status(j->a, st, &err);
+    const rotor_rag_add_options o = add_options(j);
+    st = rotor_rag_add(j->r, NULL, 0, &o, &report, &err);
+    return end_adding(j, st, &report, &err);
+}
+
 static int rag_reembed(job *j) {
     rotor_error err = {0};
     rotor_rag_report report = {0};
@@ -488,7 +500,8 @@ static const struct {
              {"list", rag_list},     {"remove", rag_remove},   {"eval", rag_eval},
              {"status", rag_status}, {"reembed", rag_reembed}, {"verify", rag_verify},
              {"watch", rag_watch},   {"note", rag_note},       {"export", rag_export},
-             {"import", rag_import}, {"gc", rag_gc},           {"bench", cli_rag_bench}};
+             {"import", rag_import}, {"gc", rag_gc},           {"bench", cli_rag_bench},
+             {"sync", rag_sync}};
 
 static const char *word_at(const void *ctx, size_t i) {
     (void)ctx;

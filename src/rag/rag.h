@@ -93,8 +93,9 @@ typedef struct rag_report {
     size_t n_docs, n_chunks, n_vectors;                                 /* written */
 } rag_report;
 
-/* Files and folders; a file ending in .jsonl is a corpus with a document a line. What cannot be
- * read is named in the log and in rag_report.n_failed, the rest is indexed. */
+/* Files and folders (none: the folders that were added); a file ending in .jsonl is a corpus with a
+ * document a line. What cannot be read is named in the log and in rag_report.n_failed, the rest is
+ * indexed. */
 rotor_status rag_add(rag *r, const char *const *paths, size_t n_paths, const rag_add_options *opt,
                      rag_report *report, rotor_error *err);
 /* Files by path (a folder: all under it), corpus documents by id. ROTOR_E_NOTFOUND: none is there.

@@ -480,12 +480,42 @@ static rotor_status add_path(adder *a, const char *path) {
     return st;
 }
 
+/* Folders that were added, before anything is written. */
+typedef struct root_list {
+    char **list; /* [n] owned */
+    size_t n;    /* how many */
+} root_list;
+
+static rotor_status take_root(void *user, const char *path, const char *globs) {
+    root_list *l = user;
+    (void)globs;
+    char **more = base_realloc(l->list, (l->n + 1) * sizeof *more);
+    if (more) l->list = more;
+    if (!more || !(l->list[l->n] = base_strdup(path))) return ROTOR_E_NOMEM;
+    l->n++;
+    return ROTOR_OK;
+}
+
+static rotor_status add_roots(adder *a) {
+    root_list roots = {0};
+    rotor_status st = rag_db_each_root(a->r->db, take_root, &roots, a->err);
+    if (st == ROTOR_E_NOMEM) base_fail_nomem(a->err, "adding folders");
+    if (st == ROTOR_OK && !roots.n)
+        st = base_fail(a->err, ROTOR_E_NOTFOUND,
+                       "%s: no folder was added to it; rotor rag add %s FOLDER adds one",
+                       a->r->folder, a->r->folder);
+    for (size_t i = 0; i < roots.n && st == ROTOR_OK; i++) st = add_path(a, roots.list[i]);
+    base_names_free(roots.list, roots.n);
+    return st;
+}
+
 static rotor_status run(adder *a, const char *const *paths, size_t n) {
     int64_t job = 0, model = 0;
     ROTOR_TRY(choose_model(a, &model));
     ROTOR_TRY(begin(a));
     ROTOR_TRY(rag_db_job_begin(a->r->db, "add", n ? paths[0] : "", &job, a->err));
     ROTOR_TRY(commit(a));
+    if (!n) ROTOR_TRY(add_roots(a));
     for (size_t i = 0; i < n; i++) ROTOR_TRY(add_path(a, paths[i]));
     ROTOR_TRY(commit(a));
     if (model && a->r->embedder.embed) ROTOR_TRY(embed_wanted(a, model));

@@ -47,6 +47,24 @@ def status_of(rotor, store):
 # ---- Finding ---------------------------------------------------------------------------------------------------------
 
 
+def test_all_folders_that_were_added_are_brought_up_to_date_at_once(rotor, sqlite_is_there, tmp_path):
+    store = tmp_path / "s"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.md").write_text("Owls hoot.\n")
+        rotor("rag", "add", store, tmp_path / name, "--no-embed", "--exclude", "b.md")
+    (tmp_path / "one" / "a.md").write_text("Foxes bark.\n")
+    for name in ("b.md", "c.md"):
+        (tmp_path / "two" / name).write_text("Wolves howl.\n")
+    report = json.loads(rotor("rag", "sync", store, "--no-embed", "--json").stdout)
+    listed = [json.loads(line)["path"] for line in rotor("rag", "list", store, "--json").stdout.splitlines()]
+    assert listed == [str(tmp_path / p) for p in ("one/a.md", "two/a.md", "two/c.md")] and report
+    assert rotor("rag", "search", store, "foxes", "--no-embed").stdout
+    rotor("rag", "remove", store, "--all")
+    assert "no folder was added" in rotor("rag", "sync", store, "--no-embed", status=1).stderr
+    assert "expected one line" in rotor("rag", "add", store, tmp_path / "one", "--include", "a\n-b", status=2).stderr
+
+
 def test_notes_are_found_with_their_places(rotor, store, notes):
     result = rotor("rag", "add", store, notes, "--no-embed")
     assert result.stdout == "" and "2 documents" in result.stderr
