@@ -67,6 +67,10 @@ static rotor_status check_legs(const asking *k, rotor_error *err) {
 /* With what was asked before, which --earlier says. */
 static rotor_status rewrite(asking *k, rotor_error *err) {
     const size_t n = k->a->n_many[OPT_EARLIER];
+    if (!k->e && n && cli_rewrites(k->a))
+        cli_log(k->a, BASE_LOG_WARN,
+                "rotor: rag: --rewrite llm needs the model that --no-answer "
+                "leaves out; the question stays as it is");
     if (!k->e || !n) return ROTOR_OK;
     rotor_turn *turns = base_alloc_array(n + 1, sizeof *turns);
     if (!turns) return base_fail_nomem(err, "asking");

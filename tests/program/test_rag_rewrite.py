@@ -55,6 +55,11 @@ def test_what_was_rewritten_is_searched_for(rotor, folder, model):
     assert [s["id"] for s in out["sources"]] == ["sea"] and "searched for" not in said
 
 
+def test_without_a_model_nothing_is_rewritten(rotor, folder):
+    r = rotor("rag", "ask", folder / "store", QUESTION, "--no-answer", "--earlier", EARLIER, "--rewrite", "llm", "--json", "--gate", "always")
+    assert "--rewrite llm needs the model" in r.stderr and not json.loads(r.stdout)["rewritten"]
+
+
 def test_nothing_was_said_before(rotor, folder, model):
     out, said = ask(rotor, folder, model, "--rewrite", "llm")
     assert not out["rewritten"] and not out["sources"] and "searched for" not in said
