@@ -90,14 +90,6 @@ static void say(void *user, base_log_level level, const char *line) {
     r->opt.log(r->opt.log_user, (int)level, line);
 }
 
-/* Of a folder's path; new. */
-static char *last_part(const char *path) {
-    size_t n = strlen(path), at;
-    while (n > 1 && path[n - 1] == '/') n--;
-    for (at = n; at && path[at - 1] != '/';) at--;
-    return base_strndup(path + at, n - at);
-}
-
 /* A store that is shared is opened like one to read, after it was made or brought up to date by a
  * writer, where no other program is one just now. */
 static rotor_status bring_up(const char *folder, rag_options *o, rotor_error *err) {
@@ -125,7 +117,7 @@ rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag
                      .cpu = cpu_detect() & mask,
                      .extract = opt.extract};
     if (opt.log) o.log = (base_log){say, r};
-    r->label = opt.label ? base_strdup(opt.label) : last_part(folder);
+    r->label = opt.label ? base_strdup(opt.label) : base_last_part(folder);
     rotor_status st = r->label ? ROTOR_OK : base_fail_nomem(err, "opening a store");
     if (st == ROTOR_OK && opt.embedder) st = take_embedder(r, opt.embedder, opt.embedder_path, err);
     if (r->embedder.embed) o.embedder = &r->embedder;

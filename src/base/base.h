@@ -90,6 +90,15 @@ typedef struct base_str {
 base_str base_str_of(const char *cstr);
 bool base_str_eq(base_str a, base_str b);
 bool base_str_is(base_str a, const char *cstr);
+/* Does url begin with scheme:// or other://? */
+bool base_url_is(const char *url, const char *scheme, const char *other);
+/* What stands between user: and @, as written there: all up to the last @. NULL: nothing does. */
+base_str base_url_password(const char *url);
+/* The same address without the password in it, and without settings that hold or name one: what
+ * may be shown. New; NULL: no memory. */
+char *base_url_without_password(const char *url);
+/* The last part of a path, or of such an address without its settings. New; NULL: no memory. */
+char *base_last_part(const char *path);
 
 /* A growing byte buffer. Zero-initialise to start; always NUL-terminated beyond len once written.
  * A failed append sets `failed` and leaves the content; callers may check once at the end. */

@@ -82,6 +82,9 @@ static rotor_status keep_model(cli_cage *c, const char *path, rotor_error *err) 
 /* NULL: it can be caged. */
 static const char *obstacle(const cli_args *a) {
     const char *device = cli_text(a, OPT_DEVICE), *prompt = cli_text(a, OPT_DEVICE_PROMPT);
+    for (size_t i = 0; i < a->n_many[OPT_RAG_STORES]; i++)
+        if (cli_is_address(a->many[OPT_RAG_STORES][i]))
+            return "a store on a server may need a new connection, which it takes away";
     const bool maybe = strcmp(device, "auto") == 0 && base_may_have_gpu();
     if (strcmp(device, "cpu") != 0 && strcmp(device, "auto") != 0)
         return "the driver of a device needs what it takes away";
@@ -117,7 +120,7 @@ rotor_status cli_cage_plan(cli_cage *c, const cli_args *a, const cli_model *mode
 rotor_status cli_cage_add_stores(cli_cage *c, const cli_store *stores, size_t n, rotor_error *err) {
     c->write = base_alloc_array(n + 1, sizeof *c->write);
     if (!c->write) return no_memory(err);
-    for (size_t i = 0; i < n; i++) c->write[i] = stores[i].folder;
+    for (size_t i = 0; i < n; i++) c->write[i] = stores[i].folder; /* or it has no cage */
     if (c->prefixes) c->write[n] = c->prefixes;
     c->paths.write = c->write;
     c->paths.n_write = n + (c->prefixes ? 1 : 0);

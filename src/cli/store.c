@@ -10,8 +10,9 @@
 
 /* ==== Opening ================================================================================= */
 
-/* A word without a slash, where no such folder is, names a store of the user's own. */
-static char *store_folder(const char *word) {
+/* A word without a slash, where no such folder is, names a store of the user's own. An address has
+ * slashes. */
+static char *store_place(const char *word) {
     const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     base_buf b = {0};
     if (strchr(word, '/') || base_path_kind_of(word) == BASE_PATH_DIR) return base_strdup(word);
@@ -26,6 +27,8 @@ static char *store_folder(const char *word) {
     return b.failed ? (base_buf_free(&b), NULL) : b.data;
 }
 
+bool cli_is_address(const char *word) { return base_url_is(word, "postgres", "postgresql"); }
+
 void cli_store_close(cli_store *s) {
     rotor_rag_close(&s->r);
     if (!s->borrowed) rotor_engine_close(&s->e);
@@ -33,8 +36,9 @@ void cli_store_close(cli_store *s) {
     s->borrowed = false;
     cli_model_free(&s->model);
     s->model = (cli_model){0};
+    base_free(s->place);
     base_free(s->folder);
-    s->folder = NULL;
+    s->place = s->folder = NULL;
 }
 
 /* Loading the embedding model says nothing but what went wrong. */
@@ -98,7 +102,7 @@ static rotor_status remembered_model(cli_store *s, char **word, bool *asked, rot
     *asked = named != NULL;
     *word = named ? base_strdup(named) : NULL;
     if (named) return *word ? ROTOR_OK : base_fail_nomem(err, "opening a store");
-    if (rotor_rag_open(&peek, s->folder, NULL, NULL) != ROTOR_OK) return ROTOR_OK;
+    if (rotor_rag_open(&peek, s->place, NULL, NULL) != ROTOR_OK) return ROTOR_OK;
     if (rotor_rag_get_info(peek, &info, NULL) == ROTOR_OK && info.model_path[0])
         *word = base_strdup(info.model_path);
     rotor_rag_close(&peek);
@@ -141,7 +145,10 @@ rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how 
                             rotor_error *err) {
     rotor_rag_options opt = rotor_rag_options_default();
     char *whole = NULL, *extract;
-    s->folder = store_folder(word);
+    s->place = store_place(word);
+    if (s->place)
+        s->folder =
+            cli_is_address(s->place) ? base_url_without_password(s->place) : base_strdup(s->place);
     if (!s->folder) return base_fail_nomem(err, "opening a store");
     if (how->model) ROTOR_TRY(find_model(s, how, err));
     if (s->e && s->model.path) whole = base_path_absolute(s->model.path);
@@ -155,7 +162,7 @@ rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how 
     opt.label = how->label;
     opt.log = cli_log_line;
     opt.log_user = (void *)(uintptr_t)s->a;
-    const rotor_status st = rotor_rag_open(&s->r, s->folder, &opt, err);
+    const rotor_status st = rotor_rag_open(&s->r, s->place, &opt, err);
     base_free(whole);
     base_free(extract);
     return st;
@@ -180,14 +187,14 @@ static rotor_status open_next(cli_stores *s, const cli_args *a, const char *word
     next->a = a;
     ROTOR_TRY(cli_store_open(next, word, &how, err));
     for (size_t i = 0; i + 1 < s->n; i++)
-        if (strcmp(s->list[i].folder, next->folder) == 0)
+        if (strcmp(s->list[i].place, next->place) == 0)
             return base_fail(err, ROTOR_E_ARG, "%s is named twice", next->folder);
     s->r[s->n - 1] = next->r;
     return ROTOR_OK;
 }
 
 static bool is_store(const char *word) {
-    char *folder = store_folder(word);
+    char *folder = store_place(word);
     const bool is = folder && base_path_kind_of(folder) == BASE_PATH_DIR;
     base_free(folder);
     return is;

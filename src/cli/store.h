@@ -10,7 +10,8 @@
 
 typedef struct cli_store {
     const cli_args *a;     /* options */
-    char *folder;          /* of the store, owned */
+    char *place;           /* folder or address of the store, password and all, owned */
+    char *folder;          /* the same as it may be shown, owned */
     cli_model model;       /* that makes vectors */
     rotor_engine *e;       /* of it, owned; NULL: keywords only */
     bool borrowed;         /* e is another store's, which is closed later */
@@ -27,7 +28,9 @@ typedef struct cli_store_how {
     const cli_store *others;    /* [n_others] open already: a model of theirs is not opened again */
     size_t n_others;            /* how many */
 } cli_store_how;
-/* word: a folder, or a name for one under the user's data. s->a is set; closed also after a
+/* Is it a store on a server? */
+bool cli_is_address(const char *word);
+/* word: a folder, an address, or a name for a folder under the user's data. s->a is set; closed also after a
  * failure. A remembered model that cannot be opened is a warning, one that was asked for an error.
  */
 rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how *how,

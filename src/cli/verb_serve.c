@@ -112,15 +112,9 @@ static bool may_change(const cli_args *a, const char *name) {
 static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
     const char *comma = strrchr(word, ',');
     char *path = base_strndup(word, comma ? (size_t)(comma - word) : strlen(word));
-    size_t n = path ? strlen(path) : 0;
-    while (n > 1 && path[n - 1] == '/') path[--n] = 0;
-    const char *slash = path ? strrchr(path, '/') : NULL;
     cli_store *s = &h->stores[h->n_shelves];
     serve_shelf *shelf = &h->shelves[h->n_shelves++];
-    shelf->name = path ? base_strdup(comma               ? comma + 1
-                                     : slash && slash[1] ? slash + 1
-                                                         : path)
-                       : NULL;
+    shelf->name = !path ? NULL : comma ? base_strdup(comma + 1) : base_last_part(path);
     shelf->write = may_change(h->a, shelf->name);
     const cli_store_how how = {.create = shelf->write,
                                .share = shelf->write,

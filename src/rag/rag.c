@@ -12,11 +12,12 @@ rotor_status rag_open(rag **out, const char *folder, const rag_options *opt, rot
     if (opt->embedder) r->embedder = *opt->embedder;
     r->extract = opt->extract ? base_strdup(opt->extract) : NULL;
     kern_init(&r->k, opt->cpu);
-    r->folder = base_strdup(folder);
+    const bool server = rag_db_is_server(folder);
+    r->folder = server ? base_url_without_password(folder) : base_strdup(folder);
     rotor_status st = r->folder && (r->extract || !opt->extract)
                           ? rag_db_open(&r->db, folder, opt->create, opt->write, &r->log, err)
                           : base_fail_nomem(err, "opening a store");
-    if (st == ROTOR_OK) r->place = base_path_absolute(folder);
+    if (st == ROTOR_OK) r->place = server ? base_strdup(r->folder) : base_path_absolute(folder);
     if (st == ROTOR_OK && !r->place) st = base_fail_nomem(err, "opening a store");
     if (st != ROTOR_OK)
         rag_close(&r);

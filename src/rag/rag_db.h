@@ -13,7 +13,9 @@
 
 typedef struct rag_db rag_db;
 
-/* write: takes the store's lock. create: makes folder and database. */
+/* Is it no folder but the address of a server? */
+bool rag_db_is_server(const char *store);
+/* write: takes the store's lock. create: makes folder and database. folder: or an address. */
 rotor_status rag_db_open(rag_db **out, const char *folder, bool create, bool write,
                          const base_log *log, rotor_error *err);
 void rag_db_close(rag_db **db);

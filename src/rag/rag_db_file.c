@@ -59,7 +59,7 @@ rotor_status rag_db_rename_file(rag_db *db, int64_t id, const char *from, const 
 rotor_status rag_db_each_name(rag_db *db, rotor_status (*fn)(void *user, const rag_db_name *n),
                               void *user, rotor_error *err) {
     rag_reply s;
-    rotor_status st = rag_sql_rows(
+    rotor_status st = rag_sql_many(
         &db->sql, &s, err, "SELECT id,path,dev,hash,status='ok' FROM file ORDER BY path", "");
     while (rag_sql_next(&s, &st, err)) {
         rag_db_name n = {.id = rag_col_int(&s, 0),
@@ -76,7 +76,7 @@ rotor_status rag_db_each_file(rag_db *db,
                               rotor_status (*fn)(void *user, int64_t id, const rag_file *f),
                               void *user, rotor_error *err) {
     rag_reply s;
-    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+    rotor_status st = rag_sql_many(&db->sql, &s, err,
                                    "SELECT f.id,f.path,f.status,f.message,f.size,"
                                    "(SELECT count(*) FROM doc d WHERE d.file_id=f.id),"
                                    "(SELECT count(*) FROM doc d JOIN chunk c ON c.doc_id=d.id"
@@ -96,27 +96,48 @@ rotor_status rag_db_each_file(rag_db *db,
 
 /* ==== Folders that were added ================================================================= */
 
+/* "root:", the folder and what is to follow; new. */
+static char *root_key(const char *path, const char *more, rotor_error *err) {
+    base_buf b = {0};
+    base_buf_printf(&b, "root:%s%s", path, more);
+    if (b.failed) base_fail_nomem(err, "remembering a folder");
+    return b.failed ? (base_buf_free(&b), NULL) : b.data;
+}
+
 rotor_status rag_db_put_root(rag_db *db, const char *path, const char *globs, rotor_error *err) {
-    return rag_sql_do(&db->sql, err,
-                      "INSERT INTO meta(k,v) VALUES('root:'||?,?)"
-                      " ON CONFLICT(k) DO UPDATE SET v=excluded.v",
-                      "ss", path, globs);
+    char *key = root_key(path, "", err);
+    if (!key) return ROTOR_E_NOMEM;
+    const rotor_status st = rag_sql_do(&db->sql, err,
+                                       "INSERT INTO meta(k,v) VALUES(?,?)"
+                                       " ON CONFLICT(k) DO UPDATE SET v=excluded.v",
+                                       "ss", key, globs);
+    base_free(key);
+    return st;
 }
 
 rotor_status rag_db_get_root(rag_db *db, const char *path, base_buf *globs, rotor_error *err) {
     rag_reply s;
-    rotor_status st =
-        rag_sql_rows(&db->sql, &s, err, "SELECT v FROM meta WHERE k='root:'||?", "s", path);
+    char *key = root_key(path, "", err);
+    if (!key) return ROTOR_E_NOMEM;
+    rotor_status st = rag_sql_rows(&db->sql, &s, err, "SELECT v FROM meta WHERE k=?", "s", key);
     while (rag_sql_next(&s, &st, err)) base_buf_puts(globs, rag_col_text(&s, 0));
+    base_free(key);
     return st == ROTOR_OK && globs->failed ? base_fail_nomem(err, "reading a store") : st;
 }
 
+/* The folder, and those below it: keys from "…/" on, up to what comes behind them in order. */
 rotor_status rag_db_delete_root(rag_db *db, const char *path, rotor_error *err) {
     if (!path) return rag_sql_do(&db->sql, err, "DELETE FROM meta WHERE k LIKE 'root:%'", "");
-    return rag_sql_do(&db->sql, err,
-                      "DELETE FROM meta WHERE k='root:'||?1 OR"
-                      " substr(k,1,length(?1)+6)='root:'||?1||'/'",
-                      "s", path);
+    char *key = root_key(path, "", err), *below = root_key(path, "/", err), *end = NULL;
+    if (key && below) end = root_key(path, "0", err); /* '0' comes behind '/' */
+    const rotor_status st =
+        end ? rag_sql_do(&db->sql, err, "DELETE FROM meta WHERE k=? OR (k>=? AND k<?)", "sss", key,
+                         below, end)
+            : ROTOR_E_NOMEM;
+    base_free(key);
+    base_free(below);
+    base_free(end);
+    return st;
 }
 
 rotor_status rag_db_each_root(rag_db *db,

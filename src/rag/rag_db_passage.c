@@ -58,7 +58,7 @@ rotor_status rag_db_each_doc_of(rag_db *db, int64_t file,
                                 void *user, rotor_error *err) {
     rag_reply s;
     rotor_status st =
-        rag_sql_rows(&db->sql, &s, err,
+        rag_sql_many(&db->sql, &s, err,
                      "SELECT d.id,d.key,d.title,d.meta,d.line,d.hash,t.text FROM doc d"
                      " JOIN doc_text t ON t.doc_id=d.id WHERE d.file_id=? ORDER BY d.id",
                      "i", file);
@@ -79,7 +79,7 @@ rotor_status
 rag_db_each_doc(rag_db *db, rotor_status (*fn)(void *user, const rag_db_doc *doc, const char *path),
                 void *user, rotor_error *err) {
     rag_reply s;
-    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+    rotor_status st = rag_sql_many(&db->sql, &s, err,
                                    "SELECT d.id,d.file_id,d.key,d.title,d.meta,f.path FROM doc d"
                                    " JOIN file f ON f.id=d.file_id ORDER BY d.id",
                                    "");
@@ -160,8 +160,11 @@ rotor_status rag_db_term(rag_db *db, base_str term, uint32_t *id, rotor_error *e
         ROTOR_TRY(rag_db_each_term(db, 0, remember_row, &r, err));
     }
     if (base_map_get(db->ids, term, id)) return ROTOR_OK;
-    ROTOR_TRY(rag_sql_number(&db->sql, &number, err, "INSERT INTO term(t) VALUES(?) RETURNING id",
-                             "t", &term));
+    ROTOR_TRY(
+        rag_sql_number(&db->sql, &number, err,
+                       "INSERT INTO term(id,t) VALUES((SELECT coalesce(max(id),0)+1 FROM term),?)"
+                       " RETURNING id",
+                       "t", &term));
     *id = (uint32_t)number;
     return remember(db, term, *id, err);
 }
@@ -171,7 +174,7 @@ rotor_status rag_db_each_term(rag_db *db, uint32_t from,
                               rotor_error *err) {
     rag_reply s;
     rotor_status st =
-        rag_sql_rows(&db->sql, &s, err, "SELECT id,t FROM term WHERE id>=? ORDER BY id", "i",
+        rag_sql_many(&db->sql, &s, err, "SELECT id,t FROM term WHERE id>=? ORDER BY id", "i",
                      from ? (int64_t)from : INT64_MIN);
     while (rag_sql_next(&s, &st, err)) {
         const int64_t id = rag_col_int(&s, 0);
@@ -188,7 +191,7 @@ rotor_status rag_db_each_term(rag_db *db, uint32_t from,
 rotor_status rag_db_each_chunk(rag_db *db, rotor_status (*fn)(void *user, const rag_db_chunk *c),
                                void *user, rotor_error *err) {
     rag_reply s;
-    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+    rotor_status st = rag_sql_many(&db->sql, &s, err,
                                    "SELECT c.id,c.doc_id,c.ord,t.n_words,t.packed FROM chunk c"
                                    " JOIN chunk_terms t ON t.chunk_id=c.id ORDER BY c.doc_id,c.ord",
                                    "");
@@ -233,7 +236,7 @@ rotor_status rag_db_each_place(rag_db *db, rotor_status (*fn)(void *user, const 
                                void *user, rotor_error *err) {
     rag_reply s;
     rotor_status st =
-        rag_sql_rows(&db->sql, &s, err, "SELECT id,doc_id FROM chunk ORDER BY doc_id,ord", "");
+        rag_sql_many(&db->sql, &s, err, "SELECT id,doc_id FROM chunk ORDER BY doc_id,ord", "");
     while (rag_sql_next(&s, &st, err))
         st = fn(user, &(rag_db_chunk){.id = rag_col_int(&s, 0), .doc = rag_col_int(&s, 1)});
     return st;
@@ -279,8 +282,7 @@ rotor_status rag_db_read_hit(rag_db *db, int64_t chunk, rag_hit *h, rotor_error 
     rag_reply s;
     rotor_status st =
         rag_sql_rows(&db->sql, &s, err,
-                     "SELECT f.path,d.key,d.title,c.heading,"
-                     "substr(t.text,c.byte_begin+1,c.byte_end-c.byte_begin),c.byte_begin,"
+                     "SELECT f.path,d.key,d.title,c.heading," RAG_DB_SLICE ",c.byte_begin,"
                      "c.byte_end,c.line,c.last_line,c.page,c.last_page FROM chunk c"
                      " JOIN doc d ON d.id=c.doc_id JOIN file f ON f.id=d.file_id"
                      " JOIN doc_text t ON t.doc_id=d.id WHERE c.id=?",
@@ -299,10 +301,11 @@ rotor_status rag_db_read_hit(rag_db *db, int64_t chunk, rag_hit *h, rotor_error 
 rotor_status rag_db_read_text(rag_db *db, int64_t chunk, uint64_t begin, uint64_t end,
                               base_buf *out, rotor_error *err) {
     rag_reply s;
-    rotor_status st = rag_sql_rows(&db->sql, &s, err,
-                                   "SELECT substr(t.text,?+1,?-?) FROM chunk c"
-                                   " JOIN doc_text t ON t.doc_id=c.doc_id WHERE c.id=?",
-                                   "iiii", (int64_t)begin, (int64_t)end, (int64_t)begin, chunk);
+    rotor_status st =
+        rag_sql_rows(&db->sql, &s, err,
+                     "SELECT substr(t.text,CAST(?+1 AS INTEGER),CAST(?-? AS INTEGER)) FROM chunk c"
+                     " JOIN doc_text t ON t.doc_id=c.doc_id WHERE c.id=?",
+                     "iiii", (int64_t)begin, (int64_t)end, (int64_t)begin, chunk);
     while (rag_sql_next(&s, &st, err)) {
         const base_str t = rag_col_blob(&s, 0);
         base_buf_append(out, t.p, t.n);

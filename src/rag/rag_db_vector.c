@@ -16,11 +16,10 @@ rotor_status rag_db_get_model(rag_db *db, int64_t *id, uint8_t fingerprint[RAG_H
                               rotor_error *err) {
     rag_reply s;
     *id = 0;
-    rotor_status st =
-        rag_sql_rows(&db->sql, &s, err,
-                     "SELECT m.id,m.fingerprint FROM model m JOIN meta ON meta.k='model'"
-                     " AND meta.v=m.id",
-                     "");
+    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+                                   "SELECT m.id,m.fingerprint FROM model m"
+                                   " JOIN used ON used.id=m.id",
+                                   "");
     while (rag_sql_next(&s, &st, err)) {
         *id = rag_col_int(&s, 0);
         rag_take_hash(&s, 1, fingerprint);
@@ -28,10 +27,14 @@ rotor_status rag_db_get_model(rag_db *db, int64_t *id, uint8_t fingerprint[RAG_H
     return st;
 }
 
+/* "used" is a view of it. A column of SQLite's takes numbers and text, a server's has one of each.
+ */
 rotor_status rag_db_set_model(rag_db *db, int64_t id, rotor_error *err) {
     return rag_sql_do(&db->sql, err,
-                      "INSERT INTO meta(k,v) VALUES('model',?)"
-                      " ON CONFLICT(k) DO UPDATE SET v=excluded.v",
+                      db->url ? "INSERT INTO meta(k,n) VALUES('model',?)"
+                                " ON CONFLICT(k) DO UPDATE SET n=excluded.n"
+                              : "INSERT INTO meta(k,v) VALUES('model',?)"
+                                " ON CONFLICT(k) DO UPDATE SET v=excluded.v",
                       "i", id);
 }
 
@@ -64,8 +67,7 @@ rotor_status rag_db_each_wanted(rag_db *db, int64_t model, int64_t after, size_t
     base_buf text = {0};
     rotor_status st =
         rag_sql_rows(&db->sql, &s, err,
-                     "SELECT c.id,c.hash,d.title,c.heading,"
-                     "substr(t.text,c.byte_begin+1,c.byte_end-c.byte_begin) FROM chunk c"
+                     "SELECT c.id,c.hash,d.title,c.heading," RAG_DB_SLICE " FROM chunk c"
                      " JOIN doc d ON d.id=c.doc_id JOIN doc_text t ON t.doc_id=c.doc_id"
                      " WHERE" WITHOUT_VECTOR " AND c.id>? ORDER BY c.id LIMIT ?",
                      "iii", model, after, (int64_t)most);
@@ -84,7 +86,9 @@ rotor_status rag_db_put_vector(rag_db *db, int64_t model, const uint8_t hash[RAG
                                base_str high, base_str low, rotor_error *err) {
     const base_str name = {(const char *)hash, RAG_HASH};
     return rag_sql_do(&db->sql, err,
-                      "INSERT OR REPLACE INTO vec(model_id,hash,scale,high,low) VALUES(?,?,?,?,?)",
+                      "INSERT INTO vec(model_id,hash,scale,high,low) VALUES(?,?,?,?,?)"
+                      " ON CONFLICT(model_id,hash) DO UPDATE SET scale=excluded.scale,"
+                      "high=excluded.high,low=excluded.low",
                       "ibdbb", model, &name, (double)scale, &high, &low);
 }
 
@@ -95,9 +99,9 @@ rotor_status rag_db_each_vector(rag_db *db, int64_t model,
     rag_reply s;
     /* CROSS: passages outside, in the order of their index. The other way round all vectors would
      * be sorted, which takes as much memory as they do. */
-    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+    rotor_status st = rag_sql_many(&db->sql, &s, err,
                                    "SELECT c.id,v.scale,v.high,v.low FROM chunk c CROSS JOIN vec v"
-                                   " ON v.model_id=? AND v.hash=c.hash ORDER BY c.doc_id,c.ord",
+                                   " WHERE v.model_id=? AND v.hash=c.hash ORDER BY c.doc_id,c.ord",
                                    "i", model);
     while (rag_sql_next(&s, &st, err))
         st = fn(user, rag_col_int(&s, 0), (float)rag_col_real(&s, 1), rag_col_blob(&s, 2),
@@ -109,7 +113,8 @@ rotor_status rag_db_add_vector(rag_db *db, int64_t model, const uint8_t hash[RAG
                                base_str high, base_str low, rotor_error *err) {
     const base_str name = {(const char *)hash, RAG_HASH};
     return rag_sql_do(&db->sql, err,
-                      "INSERT OR IGNORE INTO vec(model_id,hash,scale,high,low) VALUES(?,?,?,?,?)",
+                      "INSERT INTO vec(model_id,hash,scale,high,low) VALUES(?,?,?,?,?)"
+                      " ON CONFLICT DO NOTHING",
                       "ibdbb", model, &name, (double)scale, &high, &low);
 }
 
@@ -131,7 +136,7 @@ rotor_status rag_db_each_vector_of(rag_db *db, int64_t model,
                                    void *user, rotor_error *err) {
     rag_reply s;
     uint8_t hash[RAG_HASH];
-    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+    rotor_status st = rag_sql_many(&db->sql, &s, err,
                                    "SELECT hash,scale,high,low FROM vec WHERE model_id=?"
                                    " AND hash IN (SELECT hash FROM chunk)",
                                    "i", model);
@@ -158,16 +163,13 @@ rotor_status rag_db_read_vector(rag_db *db, int64_t model, int64_t chunk,
 
 size_t rag_db_changes(rag_db *db) { return (size_t)rag_sql_changes(&db->sql); }
 
-rotor_status rag_db_shrink(rag_db *db, rotor_error *err) {
-    return rag_sql_run(&db->sql, "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);",
-                       err);
-}
-
 rotor_status rag_db_sweep(rag_db *db, rotor_error *err) {
-    return rag_sql_run(&db->sql,
-                       "DELETE FROM vec WHERE model_id NOT IN (SELECT v FROM meta WHERE k='model')"
-                       " OR hash NOT IN (SELECT hash FROM chunk);"
-                       "DELETE FROM model WHERE id NOT IN (SELECT v FROM meta WHERE k='model')"
-                       " AND id NOT IN (SELECT model_id FROM vec);",
-                       err);
+    ROTOR_TRY(rag_sql_do(&db->sql, err,
+                         "DELETE FROM vec WHERE model_id NOT IN (SELECT id FROM used)"
+                         " OR NOT EXISTS(SELECT 1 FROM chunk c WHERE c.hash=vec.hash)",
+                         ""));
+    return rag_sql_do(&db->sql, err,
+                      "DELETE FROM model WHERE id NOT IN (SELECT id FROM used)"
+                      " AND NOT EXISTS(SELECT 1 FROM vec v WHERE v.model_id=model.id)",
+                      "");
 }

@@ -686,7 +686,7 @@ static void damaged_rows_are_refused(void **state) {
         const rag_query ask = {.k = 3};
         add(r, "a.txt");
         assert_int_equal(n_found(r, "kettle", RAG_HYBRID), 1);
-        assert_int_equal(rag_sql_open(&q, in_folder("damaged/rag.db"), false, NULL), ROTOR_OK);
+        assert_int_equal(rag_sqlite_open(&q, in_folder("damaged/rag.db"), false, NULL), ROTOR_OK);
         if (rag_sql_run(&q, damage[i], &err) != ROTOR_OK) fail_msg("%s", err.message);
         rag_sql_close(&q);
         rag_close(&r); /* what it has read it does not read again */

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Finding libpq: opened once, when the first store on a server is.
+ */
+#include "rag/rag_libpq.h"
+
+#include <stddef.h>
+
+static const struct {
+    const char *name; /* of a function */
+    size_t at;        /* of its place in rag_libpq */
+} functions[] = {
+    {"PQconnectdbParams", offsetof(rag_libpq, connect)},
+    {"PQfinish", offsetof(rag_libpq, finish)},
+    {"PQreset", offsetof(rag_libpq, reset)},
+    {"PQstatus", offsetof(rag_libpq, status)},
+    {"PQtransactionStatus", offsetof(rag_libpq, transaction)},
+    {"PQerrorMessage", offsetof(rag_libpq, error)},
+    {"PQparameterStatus", offsetof(rag_libpq, parameter)},
+    {"PQsetNoticeProcessor", offsetof(rag_libpq, notices)},
+    {"PQexec", offsetof(rag_libpq, exec)},
+    {"PQexecParams", offsetof(rag_libpq, exec_values)},
+    {"PQprepare", offsetof(rag_libpq, prepare)},
+    {"PQexecPrepared", offsetof(rag_libpq, exec_prepared)},
+    {"PQresultStatus", offsetof(rag_libpq, result_status)},
+    {"PQresultErrorField", offsetof(rag_libpq, field)},
+    {"PQcmdTuples", offsetof(rag_libpq, changed)},
+    {"PQntuples", offsetof(rag_libpq, rows)},
+    {"PQnfields", offsetof(rag_libpq, columns)},
+    {"PQgetvalue", offsetof(rag_libpq, value)},
+    {"PQgetlength", offsetof(rag_libpq, length)},
+    {"PQclear", offsetof(rag_libpq, clear)},
+};
+
+static void *open_library(void) {
+    static const char *const names[] = {"libpq.so.5", "libpq.5.dylib", "libpq.dll"};
+    void *found = NULL;
+    for (size_t i = 0; !found && i < BASE_COUNT(names); i++) found = base_library_open(names[i]);
+    return found;
+}
+
+/* Two threads that come at once find the same. */
+rotor_status rag_libpq_find(const rag_libpq **out, rotor_error *err) {
+    static rag_libpq own;
+    void *library = open_library();
+    if (!library)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "a store on PostgreSQL needs libpq, which is not installed (Debian and "
+                         "Ubuntu: apt install libpq5)");
+    for (size_t i = 0; i < BASE_COUNT(functions); i++) {
+        void *f = base_library_symbol(library, functions[i].name);
+        if (!f)
+            return base_fail(err, ROTOR_E_UNSUPPORTED, "libpq has no function %s: it is too old",
+                             functions[i].name);
+        memcpy((char *)&own + functions[i].at, &f, sizeof f);
+    }
+    *out = &own;
+    return ROTOR_OK;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The functions of libpq that are used, found at run time: the program starts without it. Types and
+ * numbers are those of its documentation, and have not changed since PostgreSQL 9.
+ */
+#ifndef RAG_LIBPQ_H
+#define RAG_LIBPQ_H
+
+#include "base/base.h"
+
+typedef struct pg_conn PGconn;
+typedef struct pg_result PGresult;
+
+enum { CONNECTION_OK = 0 };
+enum { PGRES_COMMAND_OK = 1, PGRES_TUPLES_OK = 2 };
+enum { PQTRANS_IDLE = 0 };
+
+typedef struct rag_libpq {
+    PGconn *(*connect)(const char *const *words, const char *const *values, int expand);
+    void (*finish)(PGconn *c);
+    void (*reset)(PGconn *c);
+    int (*status)(const PGconn *c);
+    int (*transaction)(const PGconn *c);
+    char *(*error)(const PGconn *c);
+    const char *(*parameter)(const PGconn *c, const char *name);
+    void *(*notices)(PGconn *c, void (*fn)(void *user, const char *text), void *user);
+    PGresult *(*exec)(PGconn *c, const char *sql);
+    PGresult *(*exec_values)(PGconn *c, const char *sql, int n, const unsigned *types,
+                             const char *const *values, const int *lengths, const int *formats,
+                             int format);
+    PGresult *(*prepare)(PGconn *c, const char *name, const char *sql, int n,
+                         const unsigned *types);
+    PGresult *(*exec_prepared)(PGconn *c, const char *name, int n, const char *const *values,
+                               const int *lengths, const int *formats, int format);
+    int (*result_status)(const PGresult *r);
+    char *(*field)(const PGresult *r, int code);
+    char *(*changed)(PGresult *r);
+    int (*rows)(const PGresult *r);
+    int (*columns)(const PGresult *r);
+    char *(*value)(const PGresult *r, int row, int col);
+    int (*length)(const PGresult *r, int row, int col);
+    void (*clear)(PGresult *r);
+} rag_libpq;
+
+/* The same every time; it is never unloaded. */
+rotor_status rag_libpq_find(const rag_libpq **out, rotor_error *err);
+
+#endif

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One connection to a PostgreSQL server, through libpq.
+ *
+ * Question marks become $1, $2 …; statements are prepared once and found again by the address of
+ * their text. Values and columns travel as the server keeps them (a whole number is eight bytes,
+ * the highest first), so that bytes are bytes. The server finds out itself whether bytes are text.
+ *
+ * An answer of unknown size comes through a cursor, in pieces of about a megabyte; cursors live in
+ * a transaction, and where there is none one is made for it.
+ */
+#include "rag/rag_libpq.h"
+#include "rag/rag_sql.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct pg_stmt {
+    const char *text; /* by address */
+    bool prepared;    /* on this connection */
+} pg_stmt;
+
+typedef struct pg {
+    const rag_libpq *f;     /* libpq's functions */
+    PGconn *c;              /* connection */
+    char *name;             /* for messages, owned */
+    char *setup;            /* what each connection begins with, owned */
+    pg_stmt *stmt;          /* [n] owned */
+    size_t n;               /* statements */
+    unsigned cursors;       /* opened so far */
+    int64_t changed, total; /* rows: of the last statement, of all */
+    char code[6];           /* of the last failure */
+} pg;
+
+enum { INT8 = 20, FLOAT8 = 701, BINARY = 1, TEXT = 0 }; /* the server's numbers */
+enum { FEW = 16, MANY = 4096, SMALL_BYTES = 1 << 18, LARGE_BYTES = 1 << 21 };
+
+/* ==== What went wrong ========================================================================= */
+
+/* One line of what may be several. */
+static void one_line(char *out, size_t out_bytes, const char *said) {
+    size_t n = 0;
+    for (; *said && n + 1 < out_bytes; said++)
+        out[n++] = *said == '\n' || *said == '\t' ? ' ' : *said;
+    while (n && out[n - 1] == ' ') n--;
+    out[n] = 0;
+}
+
+static bool is_of(const pg *q, const char *class) {
+    return strncmp(q->code, class, strlen(class)) == 0;
+}
+
+static rotor_status fail_lost(const pg *q, const char *said, rotor_error *err) {
+    return base_fail(err, ROTOR_E_IO,
+                     "%s: the connection to the server is lost; what was committed is kept (%s)",
+                     q->name, said);
+}
+
+/* Codes are in appendix A of the server's manual. */
+static rotor_status fail(pg *q, const PGresult *r, rotor_error *err) {
+    char said[400];
+    const char *code = r ? q->f->field(r, 'C') : NULL, *text = r ? q->f->field(r, 'M') : NULL;
+    snprintf(q->code, sizeof q->code, "%s", code ? code : "");
+    one_line(said, sizeof said, text ? text : q->f->error(q->c));
+    if (q->f->status(q->c) != CONNECTION_OK || is_of(q, "57P")) return fail_lost(q, said, err);
+    if (is_of(q, "53100"))
+        return base_fail(err, ROTOR_E_IO,
+                         "%s: the server's disk is full; what was committed is kept", q->name);
+    if (is_of(q, "40") || is_of(q, "55P03"))
+        return base_fail(err, ROTOR_E_STATE, "%s: another program is using it (%s)", q->name, said);
+    if (is_of(q, "42501") || is_of(q, "25006"))
+        return base_fail(err, ROTOR_E_IO, "%s: may not be written (%s)", q->name, said);
+    if (is_of(q, "XX00")) return base_fail(err, ROTOR_E_FORMAT, "%s: damaged (%s)", q->name, said);
+    return base_fail(err, ROTOR_E_IO, "%s: %s", q->name, said);
+}
+
+/* Takes r. */
+static rotor_status judge(pg *q, PGresult *r, rotor_error *err) {
+    const int is = r ? q->f->result_status(r) : -1;
+    const bool good = is == PGRES_COMMAND_OK || is == PGRES_TUPLES_OK;
+    const rotor_status st = good ? ROTOR_OK : fail(q, r, err);
+    q->f->clear(r);
+    return st;
+}
+
+static rotor_status run(void *at, const char *sql, rotor_error *err) {
+    pg *q = at;
+    return judge(q, q->f->exec(q->c, sql), err);
+}
+
+/* ==== Opening ================================================================================= */
+
+static void say_nothing(void *user, const char *text) { (void)user, (void)text; }
+
+static void close_pg(void *at) {
+    pg *q = at;
+    if (q->c) q->f->finish(q->c);
+    base_free(q->stmt);
+    base_free(q->name);
+    base_free(q->setup);
+    base_free(q);
+}
+
+static rotor_status begin_session(pg *q, rotor_error *err) {
+    char said[400];
+    for (size_t i = 0; i < q->n; i++) q->stmt[i].prepared = false;
+    if (q->f->status(q->c) != CONNECTION_OK) {
+        one_line(said, sizeof said, q->f->error(q->c));
+        return base_fail(err, ROTOR_E_IO, "%s: no connection: %s", q->name, said);
+    }
+    q->f->notices(q->c, say_nothing, NULL);
+    const char *encoding = q->f->parameter(q->c, "server_encoding");
+    if (!encoding || strcmp(encoding, "UTF8") != 0)
+        return base_fail(err, ROTOR_E_UNSUPPORTED,
+                         "%s: the database holds text as %s; a store needs one made with CREATE "
+                         "DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+                         q->name, encoding ? encoding : "something unknown");
+    return run(q, q->setup, err);
+}
+
+/* What would be read as another part of the address would be told to the world in messages. */
+static rotor_status check_password(const char *url, const char *name, rotor_error *err) {
+    const base_str p = base_url_password(url);
+    for (size_t i = 0; i < p.n; i++)
+        if (strchr("/?#@[]", p.p[i]))
+            return base_fail(err, ROTOR_E_ARG,
+                             "%s: in an address / ? # @ of a password are written %%2F %%3F %%23 "
+                             "%%40; or leave it out, and put it into ~/.pgpass",
+                             name);
+    return ROTOR_OK;
+}
+
+rotor_status rag_pg_open(rag_sql *out, const char *url, const char *name, const char *setup,
+                         rotor_error *err) {
+    /* What stands behind the address outweighs it, what stands before it does not. */
+    static const char *const words[] = {"connect_timeout", "fallback_application_name", "dbname",
+                                        "client_encoding", NULL};
+    const char *const values[] = {"10", "rotor", url, "UTF8", NULL};
+    const rag_libpq *f;
+    ROTOR_TRY(check_password(url, name, err));
+    ROTOR_TRY(rag_libpq_find(&f, err));
+    pg *q = base_alloc(sizeof *q);
+    if (!q) return base_fail_nomem(err, "opening a database");
+    *out = (rag_sql){&rag_postgres, q};
+    q->f = f;
+    q->name = base_strdup(name);
+    q->setup = base_strdup(setup);
+    if (q->name && q->setup) q->c = f->connect(words, values, 1);
+    return q->c ? begin_session(q, err) : base_fail_nomem(err, "opening a database");
+}
+
+bool rag_pg_is_lost(const rag_sql *of) {
+    const pg *q = of->at;
+    return q->f->status(q->c) != CONNECTION_OK;
+}
+
+rotor_status rag_pg_again(rag_sql *of, rotor_error *err) {
+    pg *q = of->at;
+    q->f->reset(q->c);
+    return begin_session(q, err);
+}
+
+const char *rag_pg_code(const rag_sql *of) { return ((const pg *)of->at)->code; }
+
+/* ==== Statements ============================================================================== */
+
+/* $1 for the first question mark, and so on; none of them stands in quotes. */
+static void number_marks(base_buf *out, const char *sql) {
+    int n = 0;
+    for (size_t k; *sql; sql += k) {
+        k = strcspn(sql, "?");
+        base_buf_append(out, sql, k);
+        if (!sql[k]) return;
+        base_buf_printf(out, "$%d", ++n);
+        k++;
+    }
+}
+
+typedef struct parameters {
+    char number[RAG_MAX_VALUES][8];    /* bytes of numbers, the highest first */
+    const char *value[RAG_MAX_VALUES]; /* bytes of all */
+    int length[RAG_MAX_VALUES];        /* how many */
+    int format[RAG_MAX_VALUES];        /* BINARY */
+    unsigned type[RAG_MAX_VALUES];     /* 0: the server knows best */
+    int n;                             /* values */
+} parameters;
+
+static rotor_status pack(const pg *q, parameters *p, const rag_value *v, size_t n,
+                         rotor_error *err) {
+    p->n = (int)n;
+    for (size_t i = 0; i < n; i++) {
+        const bool number = v[i].kind == 'i' || v[i].kind == 'd';
+        uint64_t bits = (uint64_t)v[i].whole;
+        if (v[i].kind == 'd') memcpy(&bits, &v[i].real, sizeof bits);
+        for (int k = 0; k < 8; k++) p->number[i][k] = (char)(bits >> (56 - 8 * k));
+        if (v[i].text.n > INT32_MAX / 2)
+            return base_fail(err, ROTOR_E_UNSUPPORTED, "%s: %zu bytes are too much for a column",
+                             q->name, v[i].text.n);
+        p->value[i] = number ? p->number[i] : v[i].text.p;
+        p->length[i] = number ? 8 : (int)v[i].text.n;
+        p->format[i] = BINARY;
+        p->type[i] = v[i].kind == 'i' ? INT8 : v[i].kind == 'd' ? FLOAT8 : 0;
+    }
+    return ROTOR_OK;
+}
+
+static rotor_status remember(pg *q, size_t *at, const char *sql, rotor_error *err) {
+    for (*at = 0; *at < q->n; ++*at)
+        if (q->stmt[*at].text == sql) return ROTOR_OK;
+    pg_stmt *more = base_realloc(q->stmt, (q->n + 1) * sizeof *more);
+    if (!more) return base_fail_nomem(err, "using the database");
+    q->stmt = more;
+    q->stmt[q->n++] = (pg_stmt){.text = sql};
+    return ROTOR_OK;
+}
+
+static rotor_status prepare(pg *q, char name[24], const char *sql, const parameters *p,
+                            rotor_error *err) {
+    size_t at;
+    ROTOR_TRY(remember(q, &at, sql, err));
+    snprintf(name, 24, "s%zu", at);
+    if (q->stmt[at].prepared) return ROTOR_OK;
+    base_buf text = {0};
+    number_marks(&text, sql);
+    const rotor_status st =
+        text.failed ? base_fail_nomem(err, "using the database")
+                    : judge(q, q->f->prepare(q->c, name, text.data, p->n, p->type), err);
+    base_buf_free(&text);
+    q->stmt[at].prepared = st == ROTOR_OK;
+    return st;
+}
+
+/* Takes a result as what there is to look at. */
+static rotor_status hold(rag_reply *r, PGresult *result, rotor_error *err) {
+    pg *q = r->sql->at;
+    const int is = result ? q->f->result_status(result) : -1;
+    if (is != PGRES_COMMAND_OK && is != PGRES_TUPLES_OK) return judge(q, result, err);
+    r->at = result;
+    r->row = -1;
+    r->n = q->f->rows(result);
+    return ROTOR_OK;
+}
+
+static rotor_status ask_once(rag_reply *r, const char *sql, const parameters *p, rotor_error *err) {
+    pg *q = r->sql->at;
+    char name[24];
+    ROTOR_TRY(prepare(q, name, sql, p, err));
+    ROTOR_TRY(hold(r, q->f->exec_prepared(q->c, name, p->n, p->value, p->length, p->format, BINARY),
+                   err));
+    const bool question = strncmp(sql, "SELECT", 6) == 0;
+    q->changed = question ? 0 : strtoll(q->f->changed(r->at), NULL, 10);
+    q->total += q->changed;
+    return ROTOR_OK;
+}
+
+/* ==== Cursors ================================================================================= */
+
+static rotor_status fetch(rag_reply *r, rotor_error *err) {
+    pg *q = r->sql->at;
+    char sql[64];
+    q->f->clear(r->at);
+    r->at = NULL;
+    snprintf(sql, sizeof sql, "FETCH %d FROM c%u", r->some, r->cursor);
+    return hold(r, q->f->exec_values(q->c, sql, 0, NULL, NULL, NULL, NULL, BINARY), err);
+}
+
+static rotor_status ask_in_parts(rag_reply *r, const char *sql, const parameters *p,
+                                 rotor_error *err) {
+    pg *q = r->sql->at;
+    base_buf text = {0};
+    r->own = q->f->transaction(q->c) == PQTRANS_IDLE;
+    if (r->own) ROTOR_TRY(run(q, "BEGIN READ ONLY", err));
+    r->cursor = ++q->cursors;
+    r->some = FEW;
+    base_buf_printf(&text, "DECLARE c%u NO SCROLL CURSOR FOR ", r->cursor);
+    number_marks(&text, sql);
+    rotor_status st = text.failed ? base_fail_nomem(err, "using the database")
+                                  : judge(q,
+                                          q->f->exec_values(q->c, text.data, p->n, p->type,
+                                                            p->value, p->length, p->format, BINARY),
+                                          err);
+    base_buf_free(&text);
+    if (st == ROTOR_OK) st = fetch(r, err);
+    if (st != ROTOR_OK && r->own) run(q, "ROLLBACK", NULL);
+    return st;
+}
+
+/* About a megabyte at a time: more of small rows, fewer of large ones. */
+static void learn_size(rag_reply *r) {
+    const pg *q = r->sql->at;
+    const int columns = q->f->columns(r->at);
+    size_t bytes = 0;
+    for (int i = 0; i < r->n; i++)
+        for (int c = 0; c < columns; c++) bytes += (size_t)q->f->length(r->at, i, c);
+    if (bytes < SMALL_BYTES && r->some < MANY) r->some *= 4;
+    if (bytes > LARGE_BYTES && r->some > 1) r->some /= 4;
+}
+
+static void end(rag_reply *r, rotor_status *st, rotor_error *err) {
+    pg *q = r->sql->at;
+    char sql[32];
+    q->f->clear(r->at);
+    r->at = NULL;
+    if (!r->cursor) return;
+    snprintf(sql, sizeof sql, "CLOSE c%u", r->cursor);
+    const rotor_status done = run(q, r->own ? "COMMIT" : sql, *st == ROTOR_OK ? err : NULL);
+    if (*st == ROTOR_OK) *st = done;
+}
+
+static rotor_status rows(rag_reply *r, const char *sql, const rag_value *v, size_t n, bool many,
+                         rotor_error *err) {
+    parameters p;
+    ROTOR_TRY(pack(r->sql->at, &p, v, n, err));
+    return many ? ask_in_parts(r, sql, &p, err) : ask_once(r, sql, &p, err);
+}
+
+static bool next(rag_reply *r, rotor_status *st, rotor_error *err) {
+    const bool more = r->cursor && r->n == r->some;
+    if (*st == ROTOR_OK && r->row + 1 == r->n && more) {
+        learn_size(r);
+        *st = fetch(r, err);
+    }
+    if (*st == ROTOR_OK && r->row + 1 < r->n) {
+        r->row++;
+        return true;
+    }
+    end(r, st, err);
+    return false;
+}
+
+static int64_t changed(void *at) { return ((pg *)at)->changed; }
+static int64_t changes(void *at) { return ((pg *)at)->total; }
+
+/* ==== Columns ================================================================================= */
+
+static uint64_t bits_of(const rag_reply *r, int col, int *n) {
+    const pg *q = r->sql->at;
+    const unsigned char *p = (const unsigned char *)q->f->value(r->at, r->row, col);
+    uint64_t bits = 0;
+    *n = q->f->length(r->at, r->row, col);
+    for (int i = 0; i < *n && i < 8; i++) bits = bits << 8 | p[i];
+    return bits;
+}
+
+static int64_t col_int(const rag_reply *r, int col) {
+    int n;
+    const uint64_t bits = bits_of(r, col, &n);
+    return n == 4 ? (int32_t)(uint32_t)bits : n == 2 ? (int16_t)(uint16_t)bits : (int64_t)bits;
+}
+
+static double col_real(const rag_reply *r, int col) {
+    int n;
+    double v = 0;
+    const uint64_t bits = bits_of(r, col, &n);
+    if (n == 8) memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+static base_str col_blob(const rag_reply *r, int col) {
+    const pg *q = r->sql->at;
+    return (base_str){q->f->value(r->at, r->row, col), (size_t)q->f->length(r->at, r->row, col)};
+}
+
+const rag_sql_kind rag_postgres = {close_pg, run,     rows,     next,    changed,
+                                   changes,  col_int, col_real, col_blob};
