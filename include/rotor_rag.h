@@ -53,8 +53,9 @@ typedef struct rotor_rag_options {
 } rotor_rag_options;
 ROTOR_API rotor_rag_options rotor_rag_options_default(void);
 
-/* ROTOR_E_NOTFOUND: no store there; ROTOR_E_UNSUPPORTED: this build has no SQLite, or the store is
- * newer than this library; ROTOR_E_FORMAT: the database is damaged. */
+/* folder: of the store, or postgres://… for one on a PostgreSQL server (docs/rag.md).
+ * ROTOR_E_NOTFOUND: no store there; ROTOR_E_UNSUPPORTED: this build has no SQLite, the machine no
+ * libpq, or the store is newer than this library; ROTOR_E_FORMAT: the database is damaged. */
 ROTOR_API rotor_status rotor_rag_open(rotor_rag **out, const char *folder,
                                       const rotor_rag_options *opt, rotor_error *err);
 ROTOR_API void rotor_rag_close(rotor_rag **r); /* NULL is fine; *r becomes NULL */

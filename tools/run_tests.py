@@ -412,6 +412,7 @@ def all_tier():
         ("wasm build", wasm),
         ("browser", python_tests("tests/browser")),
         ("windows", windows),
+        ("postgres", postgres),
         ("devices", c_tests("build", "devices")),
         ("machine", c_tests("build", "machine")),
         ("instructions", python_tests("tests/instructions", together=False)),
@@ -421,6 +422,13 @@ def all_tier():
         ("packages", packages),
         ("clients", clients),
     ]
+
+
+def postgres(log):
+    """Knowledge stores on a server that the tests start."""
+    if not glob.glob("/usr/lib/postgresql/*/bin/initdb"):
+        return missing("PostgreSQL server in /usr/lib/postgresql")
+    return pytest_suite(log, "tests/postgres")
 
 
 def packages(log):

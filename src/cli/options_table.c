@@ -486,7 +486,8 @@ static const cli_verb verbs[] = {
      "  reembed STORE --embed-model MODEL            vectors of another model\n"
      "  verify STORE            read the whole database\n"
      "  bench [PASSAGES [FLOATS [QUESTIONS]]]        how long searches take here, in a store made up\n"
-     "STORE is a folder, or a name for one under your own data. docs/rag.md says more.", 1, 4096,
+     "STORE is a folder, a name for one under your own data, or postgres://… for one on a server that\n"
+     "several machines share. docs/rag.md says more.", 1, 4096,
      verb_rag},
     {"perplexity", VERB_PERPLEXITY, "MODEL FILE", "how well a model predicts a text",
      "The text is cut into windows of --ctx tokens, each starting with the beginning-of-text token\n"

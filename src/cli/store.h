@@ -30,8 +30,9 @@ typedef struct cli_store_how {
 } cli_store_how;
 /* Is it a store on a server? */
 bool cli_is_address(const char *word);
-/* word: a folder, an address, or a name for a folder under the user's data. s->a is set; closed also after a
- * failure. A remembered model that cannot be opened is a warning, one that was asked for an error.
+/* word: a folder, an address, or a name for a folder under the user's data. s->a is set; closed
+ * also after a failure. A remembered model that cannot be opened is a warning, one that was asked
+ * for an error.
  */
 rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how *how,
                             rotor_error *err);

@@ -61,7 +61,6 @@ void rag_db_close(rag_db **p) {
     if (!db) return;
     rag_db_rollback(db);
     rag_forget_terms(db);
-    rag_sql_close(&db->sql);
     db->host->close(db);
     base_free(db->folder);
     base_free(db->path);

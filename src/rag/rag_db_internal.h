@@ -12,10 +12,9 @@
 
 /* Where a database lives. */
 typedef struct rag_db_host {
-    /* Connects, takes the lock to write, and brings the schema up to date; close has nothing to do
-     * but for what is its own. */
+    /* Connects, takes the lock to write, and brings the schema up to date. */
     rotor_status (*open)(rag_db *db, bool create, bool write, rotor_error *err);
-    void (*close)(rag_db *db);
+    void (*close)(rag_db *db); /* also after a failure: connection and lock */
     rotor_status (*lock)(rag_db *db, rotor_error *err); /* ROTOR_E_STATE: another has it */
     void (*unlock)(rag_db *db);
     /* Begins a change, or (look) what reads one state. */

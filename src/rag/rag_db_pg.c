@@ -107,12 +107,21 @@ static int32_t number_of(const char *name) {
 
 /* ==== The lock ================================================================================ */
 
+static rotor_status try_lock(rag_db *db, int64_t *got, rotor_error *err) {
+    return rag_sql_number(&db->sql, got, err,
+                          "SELECT pg_try_advisory_lock(CAST(? AS integer),CAST(? AS integer))",
+                          "ii", (int64_t)APPLICATION, (int64_t)db->lock_id);
+}
+
+/* The server may need a moment to see that a program which had the lock is no more. */
 static rotor_status lock(rag_db *db, rotor_error *err) {
-    int64_t got;
+    enum { TRIES = 20, PAUSE_US = 50000 };
+    int64_t got = 0;
     if (rag_pg_is_lost(&db->sql)) ROTOR_TRY(rag_pg_again(&db->sql, err));
-    ROTOR_TRY(rag_sql_number(&db->sql, &got, err,
-                             "SELECT pg_try_advisory_lock(CAST(? AS integer),CAST(? AS integer))",
-                             "ii", (int64_t)APPLICATION, (int64_t)db->lock_id));
+    for (int i = 0; i < TRIES && !got; i++) {
+        if (i) base_sleep_us(PAUSE_US);
+        ROTOR_TRY(try_lock(db, &got, err));
+    }
     return got ? ROTOR_OK : rag_db_refuse_lock(db, err);
 }
 
@@ -193,7 +202,7 @@ static rotor_status bring_up(rag_db *db, bool create, rotor_error *err) {
     return migrate(db, BASE_MAX(schema, (int64_t)0), err);
 }
 
-static rotor_status open(rag_db *db, bool create, bool write, rotor_error *err) {
+static rotor_status open_store(rag_db *db, bool create, bool write, rotor_error *err) {
     ROTOR_TRY(take_schema(db, err));
     ROTOR_TRY(write_setup(db, err));
     db->lock_id = number_of(db->schema);
@@ -205,7 +214,11 @@ static rotor_status open(rag_db *db, bool create, bool write, rotor_error *err) 
     return bring_up(db, create, err);
 }
 
-static void close(rag_db *db) { (void)db; /* the lock has gone with the connection */ }
+/* The server ends a session when it comes to it: whoever writes next is not to wait for that. */
+static void close_store(rag_db *db) {
+    if (db->writes && db->sql.at && !rag_pg_is_lost(&db->sql)) unlock(db);
+    rag_sql_close(&db->sql);
+}
 
 static uint64_t bytes(const rag_db *db) {
     int64_t n = 0;
@@ -308,5 +321,5 @@ static rotor_status shrink(rag_db *db, rotor_error *err) {
     return ROTOR_OK;
 }
 
-const rag_db_host rag_on_server = {open,   close,   lock,  unlock, begin,
-                                   commit, version, check, shrink, bytes};
+const rag_db_host rag_on_server = {open_store, close_store, lock,  unlock, begin,
+                                   commit,     version,     check, shrink, bytes};

@@ -119,6 +119,11 @@ static rotor_status lock(rag_db *db, rotor_error *err) {
 
 static void unlock(rag_db *db) { base_lock_drop(&db->lock); }
 
+static void close_store(rag_db *db) {
+    rag_sql_close(&db->sql);
+    unlock(db);
+}
+
 static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error *err) {
     if (create) {
         ROTOR_TRY(base_mkdir_private(db->folder, err));
@@ -133,7 +138,7 @@ static rotor_status open_folder(rag_db *db, bool create, bool write, rotor_error
     return create ? base_make_private(db->path, err) : ROTOR_OK; /* SQLite's would be for all */
 }
 
-static rotor_status open(rag_db *db, bool create, bool write, rotor_error *err) {
+static rotor_status open_store(rag_db *db, bool create, bool write, rotor_error *err) {
     ROTOR_TRY(open_folder(db, create, write, err));
     ROTOR_TRY(rag_sqlite_open(&db->sql, db->path, create, err));
     ROTOR_TRY(tune(db, err));
@@ -181,5 +186,5 @@ static rotor_status shrink(rag_db *db, rotor_error *err) {
                        err);
 }
 
-const rag_db_host rag_in_file = {open,   unlock,  lock,  unlock, begin,
-                                 commit, version, check, shrink, bytes};
+const rag_db_host rag_in_file = {open_store, close_store, lock,  unlock, begin,
+                                 commit,     version,     check, shrink, bytes};

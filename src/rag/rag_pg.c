@@ -40,8 +40,10 @@ enum { FEW = 16, MANY = 4096, SMALL_BYTES = 1 << 18, LARGE_BYTES = 1 << 21 };
 /* One line of what may be several. */
 static void one_line(char *out, size_t out_bytes, const char *said) {
     size_t n = 0;
-    for (; *said && n + 1 < out_bytes; said++)
-        out[n++] = *said == '\n' || *said == '\t' ? ' ' : *said;
+    for (; *said && n + 1 < out_bytes; said++) {
+        const char c = *said == '\n' || *said == '\t' ? ' ' : *said;
+        if (c != ' ' || (n && out[n - 1] != ' ')) out[n++] = c;
+    }
     while (n && out[n - 1] == ' ') n--;
     out[n] = 0;
 }

@@ -74,11 +74,20 @@ class Postgres:
         """The address of a store that is not there yet."""
         return "postgres:///postgres?host=%s&user=rotor&schema=s%d" % (self.folder, next(self.numbers))
 
+    def psql(self, store):
+        schema = store.split("schema=")[1] if store else "public"
+        return ["psql", "-h", self.folder, "-U", "rotor", "-d", "postgres", "-AtqX", "-v", "ON_ERROR_STOP=1", "-c",
+                "SET search_path TO %s" % schema]
+
     def sql(self, text, store=None):
         """What psql prints for it, rows as lines and columns between |."""
-        schema = store.split("schema=")[1] if store else "public"
-        return self.call("psql", "-h", self.folder, "-U", "rotor", "-d", "postgres", "-AtqX", "-v", "ON_ERROR_STOP=1", "-c",
-                         "SET search_path TO %s" % schema, "-c", text).strip()
+        return self.call(*self.psql(store), "-c", text).strip()
+
+    def session(self, store):
+        """psql, which takes statements from its standard input."""
+        command = self.psql(store)
+        return subprocess.Popen([self.binaries / command[0], *command[1:], "-f", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                cwd="/", env=self.environment())
 
 
 @pytest.fixture(scope="session")
