@@ -123,8 +123,8 @@ rotor_status rag_db_is_of_run(rag_db *db, const uint8_t hash[RAG_HASH], int64_t 
     const base_str name = {(const char *)hash, RAG_HASH};
     int64_t all = 0;
     ROTOR_TRY(rag_sql_number(&db->sql, &all, err,
-                             "SELECT count(*)>0 AND min(d.run=?) FROM chunk c"
-                             " JOIN doc d ON d.id=c.doc_id WHERE c.hash=?",
+                             "SELECT count(*)>0 AND min(CASE WHEN d.run=? THEN 1 ELSE 0 END)=1"
+                             " FROM chunk c JOIN doc d ON d.id=c.doc_id WHERE c.hash=?",
                              "ib", run, &name));
     *is = all != 0;
     return ROTOR_OK;
