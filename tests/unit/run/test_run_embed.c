@@ -165,6 +165,23 @@ static void test_encoders_see_behind(void **state) {
     }
 }
 
+/* Of one token the mean, the first and the last are that token: the last norm comes once in each.
+ */
+static void test_poolings_of_one_token_agree(void **state) {
+    (void)state;
+    float *of[4] = {0};
+    for (model_pool p = MODEL_POOL_MEAN; p <= MODEL_POOL_LAST; p++) {
+        rig r;
+        rig_up(&r, TINY_LLAMA_F32, (setting){~0u, 1, 128, 4, 8, p, false, false});
+        const run_text t = {.ids = r.ids, .n = 1};
+        of[p] = embed(&r, &t, 1);
+        if (p > MODEL_POOL_MEAN)
+            assert_memory_equal(of[p], of[MODEL_POOL_MEAN], r.width * sizeof *of[p]);
+        rig_down(&r);
+    }
+    for (int i = 0; i < 4; i++) free(of[i]);
+}
+
 static void test_too_long(void **state) {
     (void)state;
     const setting s[] = {{~0u, 1, 64, 4, 8, MODEL_POOL_MEAN, false, false},
@@ -202,9 +219,13 @@ static void test_failure_leaves_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steps_are_shared), cmocka_unit_test(test_a_text_of_many_steps),
-        cmocka_unit_test(test_encoder_in_bytes), cmocka_unit_test(test_encoders_see_behind),
-        cmocka_unit_test(test_too_long),         cmocka_unit_test(test_failure_leaves_nothing),
+        cmocka_unit_test(test_steps_are_shared),
+        cmocka_unit_test(test_a_text_of_many_steps),
+        cmocka_unit_test(test_encoder_in_bytes),
+        cmocka_unit_test(test_encoders_see_behind),
+        cmocka_unit_test(test_poolings_of_one_token_agree),
+        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_failure_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

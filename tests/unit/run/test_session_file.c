@@ -220,6 +220,25 @@ static void other_models_and_caches_are_refused(void **state) {
     rig_down(&g);
 }
 
+/* Whoever can write the sum can write any token: one past the vocabulary would read past the table.
+ */
+static void tokens_that_the_vocabulary_lacks_are_refused(void **state) {
+    (void)state;
+    rig g;
+    rig_up(&g, TINY_LLAMA_F32, 3);
+    run_engine *e = engine(&g, KERN_KV_F16, 1, 0);
+    run_session *s = session(e, MAX_TOK);
+    extend(s, 9);
+    const uint32_t n_vocab = run_model(e)->hp.n_vocab, was = s->tokens[4];
+    s->tokens[4] = n_vocab;
+    save(s, &g, "");
+    s->tokens[4] = was;
+    refused(s, g.path, ROTOR_E_FORMAT, "token 4");
+    run_session_free(&s);
+    run_free(&e);
+    rig_down(&g);
+}
+
 static void write_file(const char *path, const uint8_t *p, size_t n) {
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
@@ -292,6 +311,7 @@ int main(void) {
         cmocka_unit_test(engines_that_keep_more_or_less),
         cmocka_unit_test(every_weight_counts),
         cmocka_unit_test(other_models_and_caches_are_refused),
+        cmocka_unit_test(tokens_that_the_vocabulary_lacks_are_refused),
         cmocka_unit_test(damaged_files_change_nothing),
         cmocka_unit_test(every_failing_allocation_is_told),
     };
