@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Makes gpu_sources.c: every kernel as OpenCL C text and, where glslc is at hand, as SPIR-V.
+"""Makes gpu_sources.c: every kernel as OpenCL C text and, where glslc is at hand, as packed SPIR-V.
 
     tools/gpu_sources.py OUT.c GLSLC|- dialect.h NAME.k ...
 
 Other headers beside the dialect that a kernel includes become part of its text, and so do kernels.
+The dialect is there once. SPIR-V is 32-bit words, most of them small numbers: packed, a word is its
+bits from the lowest, seven a byte, each byte but the last with its top bit set. That is half the size.
 """
 import pathlib
 import re
@@ -30,9 +32,19 @@ def inlined(kernel):
     return re.sub(r'#include "(\w+\.[hk])"\n', lambda m: inlined(kernel.parent / m[1]), text)
 
 
-def words(data):
-    numbers = [f"0x{int.from_bytes(data[i:i + 4], 'little'):08x}" for i in range(0, len(data), 4)]
-    return "\n".join("    " + ", ".join(numbers[i:i + 8]) + "," for i in range(0, len(numbers), 8))
+def packed(data):
+    """The words of a module as gpu_unpack (gpu.h) reads them."""
+    out = bytearray()
+    for word in memoryview(data).cast("I"):
+        while word >= 128:
+            out.append(word & 127 | 128)
+            word >>= 7
+        out.append(word)
+    return bytes(out)
+
+
+def c_bytes(data):
+    return "\n".join("    " + ",".join(map(str, data[i:i + 32])) + "," for i in range(0, len(data), 32))
 
 
 def spirv(glslc, kernel, form):
@@ -76,18 +88,18 @@ def as_macros(text):
 def main():
     out, glslc, dialect, *kernels = sys.argv[1:]
     shared = pathlib.Path(dialect).read_text()
-    parts, rows = ['/* Made by tools/gpu_sources.py. */\n#include "dev/gpu/gpu.h"\n'], []
+    parts, rows = ['/* Made by tools/gpu_sources.py. */\n#include "dev/gpu/gpu.h"\n', f"static const char dialect[] =\n{c_string(shared)};\n"], []
     for kernel in sorted(map(pathlib.Path, kernels)):
-        name, row = kernel.stem, [f'    {{.name = "{kernel.stem}"', f".text = text_{kernel.stem}"]
+        name, row = kernel.stem, [f'    {{.name = "{kernel.stem}"', ".dialect = dialect", f".text = text_{kernel.stem}"]
         try:
             kernel_rules.check_barriers(inlined(kernel), shared)
         except kernel_rules.BarrierError as e:
             sys.exit(f"{kernel}: {e}; the rule is in {dialect}")
         text = as_macros(inlined(kernel))
-        parts.append(f"static const char text_{name}[] =\n{c_string(shared + text)};\n")
+        parts.append(f"static const char text_{name}[] =\n{c_string(text)};\n")
         for form, data in forms(glslc, kernel).items() if glslc != "-" else ():
-            parts.append(f"static const uint32_t spirv_{name}_{form}[] = {{\n{words(data)}\n}};\n")
-            row.append(f".spirv[{form}] = {{spirv_{name}_{form}, {len(data)}}}")
+            parts.append(f"static const uint8_t spirv_{name}_{form}[] = {{\n{c_bytes(packed(data))}\n}};\n")
+            row.append(f".spirv[{form}] = {{spirv_{name}_{form}, {len(packed(data))}, {len(data) // 4}}}")
         rows.append(", ".join(row) + "},")
     table = "\n".join(rows)
     parts.append(f"const gpu_source gpu_sources[] = {{\n{table}\n}};\n")

@@ -23,6 +23,8 @@
 #include "base/base.h"
 #include "dev/dev_facts.h"
 
+#include <assert.h>
+
 typedef struct gpu gpu;               /* an opened device; each API begins its own struct with it */
 typedef struct gpu_mem gpu_mem;       /* memory on the device */
 typedef struct gpu_kernel gpu_kernel; /* a compiled kernel */
@@ -50,15 +52,28 @@ static inline unsigned gpu_form_of(const gpu_facts *f) {
     return (f->dot4 ? GPU_WITH_DOT : 0u) | (f->subgroup_sums ? GPU_WITH_SUBGROUPS : 0u);
 }
 
+/* A module as the build packed it (tools/gpu_sources.py). */
 typedef struct gpu_spirv {
-    const uint32_t *word; /* NULL: no such form */
-    size_t bytes;         /* size */
+    const uint8_t *packed; /* [bytes] NULL: no such form */
+    size_t bytes;          /* of packed */
+    size_t n_words;        /* of the module */
 } gpu_spirv;
+/* word: [n_words]. */
+static inline void gpu_unpack(const gpu_spirv *s, uint32_t *word) {
+    const uint8_t *p = s->packed;
+    for (size_t i = 0; i < s->n_words; i++) {
+        unsigned shift = 0;
+        for (word[i] = 0; *p & 128; shift += 7) word[i] |= (*p++ & 127u) << shift;
+        word[i] |= (uint32_t)*p++ << shift;
+    }
+    assert(p == s->packed + s->bytes);
+}
 
 /* A kernel as the build left it. */
 typedef struct gpu_source {
     const char *name;           /* "mv_t2" */
-    const char *text;           /* OpenCL C: dialect and kernel, one string */
+    const char *dialect;        /* what stands before the text of every kernel; NULL: nothing */
+    const char *text;           /* OpenCL C */
     gpu_spirv spirv[GPU_FORMS]; /* only forms that differ; none when built without glslc */
 } gpu_source;
 extern const gpu_source gpu_sources[];

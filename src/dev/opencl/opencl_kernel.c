@@ -38,11 +38,13 @@ static void write_options(job *j, const uint32_t *spec, uint32_t n_spec) {
     assert(n < sizeof j->options);
 }
 
+static const char *dialect_of(const gpu_source *src) { return src->dialect ? src->dialect : ""; }
+
 /* Sets key and path. */
 static rotor_status name_binary(job *j, rotor_error *err) {
     base_buf b = {0};
     base_buf_append(&b, j->g->identity, sizeof j->g->identity);
-    base_buf_printf(&b, "%s\n%s", j->options, j->src->text);
+    base_buf_printf(&b, "%s\n%s%s", j->options, dialect_of(j->src), j->src->text);
     const bool failed = b.failed;
     if (!failed) base_sha256(b.data, b.len, j->key);
     base_buf_free(&b);
@@ -146,8 +148,8 @@ static void first_lines(ocl *g, cl_program p, char *out, size_t cap) {
 static rotor_status from_text(const job *j, cl_program *out, rotor_error *err) {
     ocl *g = j->g;
     cl_int code = CL_SUCCESS;
-    const char *text = j->src->text;
-    cl_program p = g->cl.CreateProgramWithSource(g->context, 1, &text, NULL, &code);
+    const char *text[] = {dialect_of(j->src), j->src->text};
+    cl_program p = g->cl.CreateProgramWithSource(g->context, 2, text, NULL, &code);
     if (!p) return ocl_fail(g, code, "clCreateProgramWithSource", err);
     code = g->cl.BuildProgram(p, 1, &g->device, j->options, NULL, NULL);
     if (code == CL_SUCCESS) {

@@ -26,7 +26,7 @@ static uint64_t hash_of_kernels(void) {
     for (size_t i = 0; i < gpu_n_sources; i++)
         for (size_t form = 0; form < GPU_FORMS; form++) {
             const gpu_spirv *s = &gpu_sources[i].spirv[form];
-            if (s->word) h = base_hash64(s->word, s->bytes, h);
+            if (s->packed) h = base_hash64(s->packed, s->bytes, h);
         }
     return h;
 }

@@ -51,14 +51,19 @@ static rotor_status shader_make(vk_gpu *g, const gpu_source *src, VkShaderModule
                                 rotor_error *err) {
     const unsigned offered = gpu_form_of(&g->base.facts);
     unsigned form = offered;
-    while (form && ((form & ~offered) || !src->spirv[form].word)) form--;
-    const VkShaderModuleCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                           .codeSize = src->spirv[form].bytes,
-                                           .pCode = src->spirv[form].word};
-    if (!info.pCode)
+    while (form && ((form & ~offered) || !src->spirv[form].packed)) form--;
+    const gpu_spirv *s = &src->spirv[form];
+    if (!s->packed)
         return base_fail(err, ROTOR_E_UNSUPPORTED, "Vulkan: kernel %s was built without SPIR-V",
                          src->name);
+    uint32_t *word = base_alloc_array(s->n_words, sizeof *word);
+    if (!word) return base_fail_nomem(err, "reading a kernel");
+    gpu_unpack(s, word);
+    const VkShaderModuleCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+                                           .codeSize = s->n_words * sizeof *word,
+                                           .pCode = word};
     const VkResult r = g->f.CreateShaderModule(g->device, &info, NULL, out);
+    base_free(word);
     return r == VK_SUCCESS ? ROTOR_OK : vk_bad(g, err, r, "reading a kernel");
 }
 
