@@ -428,6 +428,8 @@ def postgres(log):
     """Knowledge stores on a server that the tests start."""
     if not glob.glob("/usr/lib/postgresql/*/bin/initdb"):
         return missing("PostgreSQL server in /usr/lib/postgresql")
+    # Without an index of packages there is no pgvector, and its tests say so.
+    install(log, os.path.join(ROOT, "build", "pgvector"), os.path.join(ROOT, "tests/postgres/requirements.txt"))
     return pytest_suite(log, "tests/postgres")
 
 
@@ -444,26 +446,32 @@ def packages(log):
     return pytest_suite(log, "tests/packages", together=False)
 
 
-def clients(log):
-    """Published clients against the server. They are installed into build/clients, beside the
-    system's numpy and pytest; without an index of packages there are none."""
-    folder = os.path.join(ROOT, "build", "clients")
-    wanted, installed = os.path.join(ROOT, "tests/clients/requirements.txt"), os.path.join(folder, "installed.txt")
-    python = os.path.join(folder, "bin", "python")
+def install(log, folder, wanted):
+    """What a file of requirements names, in an environment of its own below build, beside the
+    system's numpy and pytest. A Result says why not: without an index of packages there is none."""
+    installed, python = os.path.join(folder, "installed.txt"), os.path.join(folder, "bin", "python")
     with open(wanted) as f:
         requirements = f.read()
-    if not os.path.exists(installed) or open(installed).read() != requirements:
-        shutil.rmtree(folder, ignore_errors=True)
-        base = find_python()
-        if base is None or log.run([base, "-m", "venv", "--system-site-packages", folder], limit_s=60):
-            return missing("a python3 with numpy, pytest and venv")
-        if log.run([python, "-m", "pip", "install", "--disable-pip-version-check", "--retries", "1", "--timeout", "10",
-                    "-q", "-r", wanted], limit_s=180):
-            return Result(skipped=1, notes=["skipped: pip cannot reach an index of packages, or lacks what %s names" %
-                                            os.path.relpath(wanted, ROOT)])
-        with open(installed, "w") as f:
-            f.write(requirements)
-    return pytest_suite(log, "tests/clients", python=python)
+    if os.path.exists(installed) and open(installed).read() == requirements:
+        return None
+    shutil.rmtree(folder, ignore_errors=True)
+    base = find_python()
+    if base is None or log.run([base, "-m", "venv", "--system-site-packages", folder], limit_s=60):
+        return missing("a python3 with numpy, pytest and venv")
+    if log.run([python, "-m", "pip", "install", "--disable-pip-version-check", "--retries", "1", "--timeout", "10",
+                "-q", "-r", wanted], limit_s=180):
+        return Result(skipped=1, notes=["skipped: pip cannot reach an index of packages, or lacks what %s names" %
+                                        os.path.relpath(wanted, ROOT)])
+    with open(installed, "w") as f:
+        f.write(requirements)
+    return None
+
+
+def clients(log):
+    """Published clients against the server."""
+    folder = os.path.join(ROOT, "build", "clients")
+    absent = install(log, folder, os.path.join(ROOT, "tests/clients/requirements.txt"))
+    return absent or pytest_suite(log, "tests/clients", python=os.path.join(folder, "bin", "python"))
 
 
 def kills_suite(n):

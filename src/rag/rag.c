@@ -75,29 +75,39 @@ rotor_status rag_make_room(rag *r, rotor_error *err) {
 }
 
 /* From what was there if that will do, else all of it. */
-static rotor_status renew_index(rag *r, rotor_error *err) {
+static rotor_status renew_index(rag *r, bool few, rotor_error *err) {
     bool done = false;
     rotor_error own = {0}; /* what following failed of is no matter: all of it is read then */
-    if (r->loaded && !r->loose && rag_index_follow(&r->x, r->db, &done, &own) != ROTOR_OK)
+    if (r->loaded && !r->loose && !r->x.few &&
+        rag_index_follow(&r->x, r->db, &done, &own) != ROTOR_OK)
         done = false;
     if (done) return ROTOR_OK;
     forget_index(r);
-    ROTOR_TRY(rag_index_load(&r->x, r->db, err));
+    ROTOR_TRY(few ? rag_index_load_few(&r->x, r->db, err) : rag_index_load(&r->x, r->db, err));
     r->loaded = true;
     return ROTOR_OK;
 }
 
-rotor_status rag_sync(rag *r, rotor_error *err) {
+static rotor_status sync(rag *r, bool few, rotor_error *err) {
     int64_t version;
     ROTOR_TRY(rag_db_version(r->db, &version, err));
     const bool kept = rag_db_in_change(r->db) || !r->loose; /* what it was read of */
-    if (r->loaded && version == r->version && kept) return ROTOR_OK;
-    rotor_status st = renew_index(r, err);
+    if (r->loaded && version == r->version && kept)
+        return r->x.few && !few ? rag_near_rest(r, err) : ROTOR_OK;
+    rotor_status st = renew_index(r, few, err);
     if (st == ROTOR_OK) st = rag_make_room(r, err);
     if (st != ROTOR_OK) forget_index(r);
     r->version = version;
     r->loose = rag_db_in_change(r->db);
     return st;
+}
+
+rotor_status rag_sync(rag *r, rotor_error *err) { return sync(r, false, err); }
+
+rotor_status rag_sync_to_ask(rag *r, rotor_error *err) {
+    const bool few = !r->asked && !rag_db_in_change(r->db);
+    r->asked = true;
+    return sync(r, few, err);
 }
 
 rotor_status rag_check_model(rag *r, int64_t *model, rotor_error *err) {

@@ -191,6 +191,20 @@ rotor_status rag_db_read_vector(rag_db *db, int64_t model, int64_t chunk,
                                 rotor_status (*fn)(void *user, int64_t chunk, float scale,
                                                    base_str high, base_str low),
                                 void *user, rotor_error *err);
+/* Whether the database itself finds near vectors: *n chunks that have one, of dims floats; *n 0: it
+ * does not. */
+rotor_status rag_db_near_size(rag_db *db, int64_t model, size_t *n, size_t *dims, rotor_error *err);
+/* Where it does: the chunks of the `most` vectors nearest to x[dims] that chunks have, in order of
+ * document and place. cosine: as the database has it. */
+rotor_status rag_db_each_near(rag_db *db, int64_t model, const float *x, size_t dims, size_t most,
+                              rotor_status (*fn)(void *user, int64_t chunk, float cosine,
+                                                 float scale, base_str high, base_str low),
+                              void *user, rotor_error *err);
+/* And of the chunks ids[n] those that have one, in the same order; cosine 0. */
+rotor_status rag_db_each_of_chunks(rag_db *db, int64_t model, const int64_t *ids, size_t n,
+                                   rotor_status (*fn)(void *user, int64_t chunk, float cosine,
+                                                      float scale, base_str high, base_str low),
+                                   void *user, rotor_error *err);
 /* The same where that name has none yet. */
 rotor_status rag_db_add_vector(rag_db *db, int64_t model, const uint8_t hash[RAG_HASH], float scale,
                                base_str high, base_str low, rotor_error *err);

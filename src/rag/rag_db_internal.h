@@ -50,7 +50,7 @@ struct rag_db {
     int32_t lock_id;   /* number of the lock */
     int64_t n_bumps;   /* of the counter of changes, by us */
     int64_t n_changes; /* rows changed when the change was begun */
-    bool near;         /* vec has a column of pgvector's */
+    bool near;         /* vec has a column of pgvector's, which the server keeps in step */
 };
 
 enum { RAG_DB_SCHEMA = 1 };
@@ -66,7 +66,5 @@ rotor_status rag_db_refuse_lock(const rag_db *db, rotor_error *err);
 void rag_take_hash(const rag_reply *s, int col, uint8_t hash[RAG_HASH]);
 /* rag_db_passage.c: forgets the numbers of terms: after a rollback some may not exist. */
 void rag_forget_terms(rag_db *db);
-/* rag_db_vector.c: vectors that pgvector does not know yet. */
-rotor_status rag_db_fill_near(rag_db *db, rotor_error *err);
 
 #endif

@@ -202,6 +202,64 @@ static rotor_status bring_up(rag_db *db, bool create, rotor_error *err) {
     return migrate(db, BASE_MAX(schema, (int64_t)0), err);
 }
 
+/* ==== pgvector ================================================================================ */
+
+/* A column that the server itself makes of the two planes, also for rows that are there already:
+ * whoever writes a vector, it is in step. Without a scale, which a cosine does not see; nothing
+ * where pgvector takes no such vector. Functions name the type, so that no search path has to. */
+static const char near_sql[] =
+    "BEGIN; SET LOCAL lock_timeout='10s';"
+    "CREATE FUNCTION near_of(high bytea, low bytea) RETURNS \"%s\".vector LANGUAGE sql IMMUTABLE"
+    " STRICT PARALLEL SAFE AS $$ SELECT CASE WHEN length(high)=length(low) AND length(high)"
+    " BETWEEN 1 AND 16000 THEN CAST((SELECT array_agg(CAST((get_byte(high,i)#128)-128"
+    "+((get_byte(low,i)#128)-128)/CAST(254 AS double precision) AS real) ORDER BY i)"
+    " FROM generate_series(0,length(high)-1) i) AS \"%s\".vector) END $$;"
+    "CREATE FUNCTION far(a \"%s\".vector, b \"%s\".vector) RETURNS double precision LANGUAGE sql"
+    " IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT a OPERATOR(\"%s\".<=>) b $$;"
+    "ALTER TABLE vec ADD COLUMN near \"%s\".vector"
+    " GENERATED ALWAYS AS (near_of(high,low)) STORED; COMMIT";
+
+static rotor_status look_near(rag_db *db, rotor_error *err) {
+    int64_t n;
+    ROTOR_TRY(number(db, &n,
+                     "SELECT count(*) FROM pg_attribute WHERE attrelid=to_regclass('vec')"
+                     " AND attname='near' AND attgenerated='s'",
+                     err));
+    db->near = n > 0;
+    return ROTOR_OK;
+}
+
+/* The schema of the extension; "" where it is not. */
+static rotor_status find_extension(rag_db *db, char *out, size_t out_bytes, rotor_error *err) {
+    rag_reply s;
+    *out = 0;
+    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+                                   "SELECT CAST(nspname AS text) FROM pg_extension e"
+                                   " JOIN pg_namespace n ON n.oid=extnamespace"
+                                   " WHERE extname='vector' AND strpos(nspname,'\"')=0",
+                                   "");
+    while (rag_sql_next(&s, &st, err)) rag_col_copy(&s, 0, out, out_bytes);
+    return st;
+}
+
+/* A server or a role without it is no failure: vectors are read and scanned then. */
+static rotor_status take_near(rag_db *db, rotor_error *err) {
+    int64_t is_there;
+    char in[64 + 1];
+    base_buf sql = {0};
+    ROTOR_TRY(number(db, &is_there,
+                     "SELECT count(*) FROM pg_available_extensions WHERE name='vector'", err));
+    if (!is_there) return ROTOR_OK;
+    rag_sql_run(&db->sql, "CREATE EXTENSION IF NOT EXISTS vector SCHEMA public", NULL);
+    ROTOR_TRY(find_extension(db, in, sizeof in, err));
+    if (!*in) return ROTOR_OK;
+    base_buf_printf(&sql, near_sql, in, in, in, in, in, in);
+    if (!sql.failed && rag_sql_run(&db->sql, sql.data, NULL) != ROTOR_OK)
+        rag_sql_run(&db->sql, "ROLLBACK", NULL);
+    base_buf_free(&sql);
+    return look_near(db, err);
+}
+
 static rotor_status open_store(rag_db *db, bool create, bool write, rotor_error *err) {
     ROTOR_TRY(take_schema(db, err));
     ROTOR_TRY(write_setup(db, err));
@@ -211,7 +269,9 @@ static rotor_status open_store(rag_db *db, bool create, bool write, rotor_error 
         ROTOR_TRY(lock(db, err));
         db->writes = true;
     }
-    return bring_up(db, create, err);
+    ROTOR_TRY(bring_up(db, create, err));
+    ROTOR_TRY(look_near(db, err));
+    return write && !db->near ? take_near(db, err) : ROTOR_OK;
 }
 
 /* The server ends a session when it comes to it: whoever writes next is not to wait for that. */

@@ -161,6 +161,92 @@ rotor_status rag_db_read_vector(rag_db *db, int64_t model, int64_t chunk,
     return st;
 }
 
+/* ==== Where pgvector is ======================================================================= */
+
+rotor_status rag_db_near_size(rag_db *db, int64_t model, size_t *n, size_t *dims,
+                              rotor_error *err) {
+    rag_reply s;
+    *n = *dims = 0;
+    if (!db->near) return ROTOR_OK;
+    rotor_status st = rag_sql_rows(&db->sql, &s, err,
+                                   "SELECT count(*),max(length(v.high)),count(v.near) FROM chunk c"
+                                   " JOIN vec v ON v.model_id=? AND v.hash=c.hash",
+                                   "i", model);
+    while (rag_sql_next(&s, &st, err)) {
+        const bool all = rag_col_int(&s, 0) == rag_col_int(&s, 2); /* none it cannot hold */
+        *n = all ? (size_t)rag_col_int(&s, 0) : 0;
+        *dims = *n ? (size_t)rag_col_int(&s, 1) : 0;
+    }
+    return st;
+}
+
+/* As pgvector takes one: two bytes of how many, two of nothing, each float's four, the highest
+ * first. */
+static void put_vector(base_buf *out, const float *x, size_t dims) {
+    const uint8_t head[4] = {(uint8_t)(dims >> 8), (uint8_t)dims, 0, 0};
+    base_buf_append(out, head, sizeof head);
+    for (size_t i = 0; i < dims; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        const uint8_t b[4] = {(uint8_t)(bits >> 24), (uint8_t)(bits >> 16), (uint8_t)(bits >> 8),
+                              (uint8_t)bits};
+        base_buf_append(out, b, sizeof b);
+    }
+}
+
+static rotor_status give_near(rag_reply *s, rotor_status st,
+                              rotor_status (*fn)(void *user, int64_t chunk, float cosine,
+                                                 float scale, base_str high, base_str low),
+                              void *user, rotor_error *err) {
+    while (rag_sql_next(s, &st, err))
+        st = fn(user, rag_col_int(s, 0), (float)(1 - rag_col_real(s, 1)), (float)rag_col_real(s, 2),
+                rag_col_blob(s, 3), rag_col_blob(s, 4));
+    return st;
+}
+
+rotor_status rag_db_each_near(rag_db *db, int64_t model, const float *x, size_t dims, size_t most,
+                              rotor_status (*fn)(void *user, int64_t chunk, float cosine,
+                                                 float scale, base_str high, base_str low),
+                              void *user, rotor_error *err) {
+    rag_reply s = {0};
+    base_buf to = {0};
+    put_vector(&to, x, dims);
+    const base_str value = {to.data, to.len};
+    rotor_status st = to.failed ? base_fail_nomem(err, "searching") : ROTOR_OK;
+    if (st == ROTOR_OK)
+        st = rag_sql_many(&db->sql, &s, err,
+                          "SELECT c.id,v.d,v.scale,v.high,v.low FROM"
+                          " (SELECT hash,far(near,?) AS d,scale,high,low FROM vec WHERE model_id=?"
+                          "  AND hash IN (SELECT hash FROM chunk) ORDER BY d,hash LIMIT ?) v"
+                          " JOIN chunk c ON c.hash=v.hash ORDER BY c.doc_id,c.ord",
+                          "bii", &value, model, (int64_t)most);
+    if (st == ROTOR_OK) st = give_near(&s, st, fn, user, err);
+    base_buf_free(&to);
+    return st;
+}
+
+rotor_status rag_db_each_of_chunks(rag_db *db, int64_t model, const int64_t *ids, size_t n,
+                                   rotor_status (*fn)(void *user, int64_t chunk, float cosine,
+                                                      float scale, base_str high, base_str low),
+                                   void *user, rotor_error *err) {
+    rag_reply s = {0};
+    base_buf list = {0};
+    for (size_t i = 0; i < n; i++)
+        base_buf_printf(&list, "%s%lld", i ? "," : "", (long long)ids[i]);
+    const base_str value = {list.data, list.len};
+    rotor_status st = list.failed ? base_fail_nomem(err, "searching") : ROTOR_OK;
+    if (st == ROTOR_OK)
+        st = rag_sql_many(&db->sql, &s, err,
+                          "SELECT c.id,CAST(1 AS double precision),v.scale,v.high,v.low FROM chunk c"
+                          " JOIN vec v ON v.model_id=? AND v.hash=c.hash WHERE c.id=ANY(CAST("
+                          "string_to_array(convert_from(?,'UTF8'),',') AS bigint[]))"
+                          " ORDER BY c.doc_id,c.ord",
+                          "ib", model, &value);
+    if (st == ROTOR_OK) st = give_near(&s, st, fn, user, err);
+    base_buf_free(&list);
+    return st;
+}
+
 size_t rag_db_changes(rag_db *db) { return (size_t)rag_sql_changes(&db->sql); }
 
 rotor_status rag_db_sweep(rag_db *db, rotor_error *err) {

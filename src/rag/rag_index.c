@@ -279,7 +279,20 @@ rotor_status rag_load_vector(void *user, int64_t chunk, float scale, base_str hi
                      (long long)chunk);
 }
 
-static rotor_status load_parts(rag_loader *l, rag_db *db) {
+/* What is left unread must be worth its questions. */
+static rotor_status leave_vectors(rag_loader *l, rag_db *db) {
+    enum { MANY = 1024 };
+    rag_index *x = l->x;
+    size_t n, dims;
+    ROTOR_TRY(rag_db_near_size(db, x->model, &n, &dims, l->err));
+    if (n < MANY || dims > MAX_DIMS) return ROTOR_OK;
+    ROTOR_TRY(rag_index_matrix(x, dims, l->err));
+    x->n_vectors = n;
+    x->few = true;
+    return ROTOR_OK;
+}
+
+static rotor_status load_parts(rag_loader *l, rag_db *db, bool few) {
     uint8_t print[RAG_HASH];
     rag_index *x = l->x;
     ROTOR_TRY(rag_db_each_doc(db, rag_load_doc, l, l->err));
@@ -288,6 +301,8 @@ static rotor_status load_parts(rag_loader *l, rag_db *db) {
     ROTOR_TRY(rag_load_words(l));
     ROTOR_TRY(rag_db_get_model(db, &x->model, print, l->err));
     if (!x->model) return ROTOR_OK;
+    if (few) ROTOR_TRY(leave_vectors(l, db));
+    if (x->few) return ROTOR_OK;
     return rag_db_each_vector(db, x->model, rag_load_vector, l, l->err);
 }
 
@@ -299,13 +314,21 @@ void rag_loader_free(rag_loader *l) {
     base_free(l->name_at);
 }
 
-rotor_status rag_index_load(rag_index *x, rag_db *db, rotor_error *err) {
+static rotor_status load(rag_index *x, rag_db *db, bool few, rotor_error *err) {
     rag_loader l = {.x = x, .err = err};
     memset(x, 0, sizeof *x);
-    const rotor_status st = load_parts(&l, db);
+    const rotor_status st = load_parts(&l, db, few);
     rag_loader_free(&l);
     if (st != ROTOR_OK) rag_index_free(x);
     return st;
+}
+
+rotor_status rag_index_load(rag_index *x, rag_db *db, rotor_error *err) {
+    return load(x, db, false, err);
+}
+
+rotor_status rag_index_load_few(rag_index *x, rag_db *db, rotor_error *err) {
+    return load(x, db, true, err);
 }
 
 void rag_index_free(rag_index *x) {

@@ -42,6 +42,7 @@ typedef struct rag_index {
     int8_t *low;      /* the same of what is left, owned */
     float *scale;     /* [n_chunks] 0: this one has no vector; owned */
     size_t n_vectors; /* that are there */
+    bool few;         /* rows of the planes are read as questions need them (rag_near.c) */
     /* rag_screen.c; NULL below RAG_SCREEN_FROM passages */
     uint8_t *coarse;     /* [n_chunks][ld / 4] two bits a column of the turned high plane, owned */
     float *coarse_scale; /* [n_chunks] of their sums; 0: no vector; below 0: they say nothing */
@@ -52,6 +53,9 @@ typedef struct rag_index {
 rotor_status rag_pack_term(base_buf *out, uint32_t id_delta, uint32_t body, uint32_t head);
 
 rotor_status rag_index_load(rag_index *x, rag_db *db, rotor_error *err);
+/* The same for one question: where the database itself finds near vectors, and there are many, x
+ * has few, and none of them is read yet. */
+rotor_status rag_index_load_few(rag_index *x, rag_db *db, rotor_error *err);
 void rag_index_free(rag_index *x);
 
 /* ---- Filling one by hand (rag_index.c) ------------------------------------------------------- */

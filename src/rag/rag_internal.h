@@ -25,11 +25,14 @@ struct rag {
     float *acc;            /* [units] zeros, owned; units: passages or documents, the larger */
     uint32_t *touched;     /* [units] owned */
     float *near;           /* [n_chunks] of rag_vec_query, owned; NULL: the index has no screen */
+    bool asked;            /* a question before: all vectors are to be in memory from now on */
     bool told;             /* the user knows that vectors do not fit the model */
 };
 
 /* rag.c: x is as new as the database. */
 rotor_status rag_sync(rag *r, rotor_error *err);
+/* The same before a question; of the first one x may have few vectors (rag_near.c). */
+rotor_status rag_sync_to_ask(rag *r, rotor_error *err);
 /* rag.c: acc, touched and near for x. */
 rotor_status rag_make_room(rag *r, rotor_error *err);
 /* ROTOR_E_STATE, and what to do, where the embedder is not the one of the store's vectors. */
@@ -193,6 +196,7 @@ void rag_ask_free(rag_asked *q);
 /* Best first; out has room for RAG_MAX_CANDIDATES. Times of all stores are q[0]'s. */
 rotor_status rag_candidates(rag *const *stores, size_t n, rag_asked *q, rag_candidate *out,
                             size_t *n_out, rotor_error *err);
+bool rag_leaves_something_out(const rag_asked *q); /* by -word */
 /* What a search would say of the question as a whole, without its hits; rag_sync was called. */
 rotor_status rag_judge(rag *r, base_str text, rag_mode mode, rag_hits *out, rotor_error *err);
 
@@ -223,6 +227,12 @@ typedef struct rag_chosen {
  * its hits. */
 rotor_status rag_choose(rag *const *stores, size_t n_stores, rag_asked *q, const rag_query *opt,
                         rag_hits *out, rag_chosen *list, size_t *n, rotor_error *err);
+
+/* rag_near.c: of an index that has few vectors, those that a question's vector leg may look at. */
+rotor_status rag_near_ask(rag *r, const rag_asked *q, rotor_error *err);
+/* Those of candidates[n]; and all. */
+rotor_status rag_near_fill(rag *r, const rag_candidate *c, size_t n, rotor_error *err);
+rotor_status rag_near_rest(rag *r, rotor_error *err);
 
 /* rag_rerank.c: orders c[n] anew by the query's reranker, if it has one. */
 void rag_rerank(rag *const *stores, const rag_query *opt, rag_candidate *c, size_t n,

@@ -125,6 +125,7 @@ rotor_status rag_ask_prepare(rag *const *stores, size_t n, base_str text, rag_as
                          "MODEL, or search with --mode lexical",
                          stores[i]->folder, stores[i]->folder);
     }
+    for (size_t i = 0; i < n; i++) ROTOR_TRY(rag_near_ask(stores[i], &q[i], err));
     return ROTOR_OK;
 }
 
@@ -158,7 +159,7 @@ static void words_leg(rag *r, rag_asked *q, rag_candidate *out, size_t *n) {
     }
 }
 
-static bool leaves_something_out(const rag_asked *q) {
+bool rag_leaves_something_out(const rag_asked *q) {
     for (size_t i = 0; q->mode == RAG_HYBRID && i < q->lex.n; i++)
         if (q->lex.terms[i].without) return true;
     return false;
@@ -168,7 +169,7 @@ static bool leaves_something_out(const rag_asked *q) {
 static void vector_leg(rag *r, rag_asked *q, rag_candidate *out, size_t *n) {
     enum { MORE = 4 }; /* passages of a document may stand side by side */
     rag_rank found[RAG_LEG * MORE];
-    const bool without = leaves_something_out(q);
+    const bool without = rag_leaves_something_out(q);
     size_t n_found;
     uint32_t rank = 0;
     q->vec.near = r->near;
@@ -307,13 +308,15 @@ static size_t rank_again(rag_candidate *c, size_t n) {
 }
 
 /* What one store's legs find; its times are added to us: words, vectors, the rest. */
-static size_t ask_store(rag *r, rag_asked *q, uint32_t store, rag_candidate *out, uint64_t us[3]) {
+static rotor_status ask_store(rag *r, rag_asked *q, uint32_t store, rag_candidate *out,
+                              size_t *n_out, uint64_t us[3], rotor_error *err) {
     size_t n = 0;
     const uint64_t start = base_now_us();
     if (q->mode != RAG_VECTOR) words_leg(r, q, out, &n);
     const uint64_t words = base_now_us();
     if (q->vec.x) vector_leg(r, q, out, &n);
     const uint64_t vectors = base_now_us();
+    ROTOR_TRY(rag_near_fill(r, out, n, err));
     for (size_t i = 0; i < n; i++) {
         out[i].store = store;
         out[i].group = q->group;
@@ -322,7 +325,8 @@ static size_t ask_store(rag *r, rag_asked *q, uint32_t store, rag_candidate *out
     us[0] += words - start;
     us[1] += vectors - words;
     us[2] += base_now_us() - vectors;
-    return n;
+    *n_out += n;
+    return ROTOR_OK;
 }
 
 rotor_status rag_candidates(rag *const *stores, size_t n, rag_asked *q, rag_candidate *out,
@@ -332,8 +336,13 @@ rotor_status rag_candidates(rag *const *stores, size_t n, rag_asked *q, rag_cand
     rag_candidate *all = n > 1 ? base_alloc_array(n * RAG_MAX_CANDIDATES, sizeof *all) : out;
     *n_out = 0;
     if (!all) return base_fail_nomem(err, "searching");
-    for (size_t i = 0; i < n; i++)
-        found += ask_store(stores[i], &q[i], (uint32_t)i, all + found, us);
+    rotor_status st = ROTOR_OK;
+    for (size_t i = 0; st == ROTOR_OK && i < n; i++)
+        st = ask_store(stores[i], &q[i], (uint32_t)i, all + found, &found, us, err);
+    if (st != ROTOR_OK) {
+        if (all != out) base_free(all);
+        return st;
+    }
     const uint64_t start = base_now_us();
     if (n > 1) found = rank_again(all, found);
     fuse(q, n, all, found);
@@ -610,7 +619,7 @@ rotor_status rag_look_all(rag *const *stores, size_t n, rotor_error *err) {
                 return base_fail(err, ROTOR_E_ARG, "%s is named twice", stores[i]->folder);
     for (size_t i = 0; i < n; i++) {
         ROTOR_TRY(rag_db_look(stores[i]->db, err));
-        ROTOR_TRY(rag_sync(stores[i], err));
+        ROTOR_TRY(rag_sync_to_ask(stores[i], err));
     }
     return ROTOR_OK;
 }

@@ -70,13 +70,14 @@ class Postgres:
     def log(self):
         return pathlib.Path(self.folder, "log").read_text(errors="replace")
 
-    def store(self):
+    def store(self, database="postgres", user="rotor"):
         """The address of a store that is not there yet."""
-        return "postgres:///postgres?host=%s&user=rotor&schema=s%d" % (self.folder, next(self.numbers))
+        return "postgres:///%s?host=%s&user=%s&schema=s%d" % (database, self.folder, user, next(self.numbers))
 
     def psql(self, store):
         schema = store.split("schema=")[1] if store else "public"
-        return ["psql", "-h", self.folder, "-U", "rotor", "-d", "postgres", "-AtqX", "-v", "ON_ERROR_STOP=1", "-c",
+        database = store.split("?")[0].split("/")[-1] if store else "postgres"
+        return ["psql", "-h", self.folder, "-U", "rotor", "-d", database, "-AtqX", "-v", "ON_ERROR_STOP=1", "-c",
                 "SET search_path TO %s" % schema]
 
     def sql(self, text, store=None):
@@ -88,6 +89,19 @@ class Postgres:
         command = self.psql(store)
         return subprocess.Popen([self.binaries / command[0], *command[1:], "-f", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                 cwd="/", env=self.environment())
+
+
+@pytest.fixture(scope="session")
+def vectors():
+    """A server with pgvector, of ROTOR_TEST_PGVECTOR (a folder with its programs) or what tools/run_tests.py has installed."""
+    root = os.environ["ROTOR_SOURCE_ROOT"]
+    found = [os.environ.get("ROTOR_TEST_PGVECTOR")] + glob.glob(os.path.join(root, "build/pgvector/lib/python3*/site-packages/pgserver/pginstall/bin"))
+    found = [path for path in found if path and os.path.exists(os.path.join(path, "initdb"))]
+    if not found:
+        pytest.skip("no PostgreSQL server with pgvector (tools/run_tests.py installs one where pip has an index of packages)")
+    server = Postgres(found[0])
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")
