@@ -236,12 +236,13 @@ rotor_status rag_db_each_of_chunks(rag_db *db, int64_t model, const int64_t *ids
     const base_str value = {list.data, list.len};
     rotor_status st = list.failed ? base_fail_nomem(err, "searching") : ROTOR_OK;
     if (st == ROTOR_OK)
-        st = rag_sql_many(&db->sql, &s, err,
-                          "SELECT c.id,CAST(1 AS double precision),v.scale,v.high,v.low FROM chunk c"
-                          " JOIN vec v ON v.model_id=? AND v.hash=c.hash WHERE c.id=ANY(CAST("
-                          "string_to_array(convert_from(?,'UTF8'),',') AS bigint[]))"
-                          " ORDER BY c.doc_id,c.ord",
-                          "ib", model, &value);
+        st =
+            rag_sql_many(&db->sql, &s, err,
+                         "SELECT c.id,CAST(1 AS double precision),v.scale,v.high,v.low FROM chunk c"
+                         " JOIN vec v ON v.model_id=? AND v.hash=c.hash WHERE c.id=ANY(CAST("
+                         "string_to_array(convert_from(?,'UTF8'),',') AS bigint[]))"
+                         " ORDER BY c.doc_id,c.ord",
+                         "ib", model, &value);
     if (st == ROTOR_OK) st = give_near(&s, st, fn, user, err);
     base_buf_free(&list);
     return st;

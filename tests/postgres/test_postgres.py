@@ -97,6 +97,8 @@ def test_the_same_story_over_both(rotor, store, tree, tmp_path):
 
 
 def test_an_export_of_one_kind_is_an_import_of_the_other(rotor, store, tree, tmp_path):
+    # A name that is no text is mended by an import, and its passages have no vectors then: they are named by what was embedded.
+    os.rename(os.fsencode(tree) + b"/keeper\xff.txt", os.fsencode(tree) + b"/keeper.txt")
     rotor("rag", "add", store, tree, "--embed-model", STORY)
     rotor("rag", "export", store, tmp_path / "out.rag")
     rotor("rag", "import", tmp_path / "b.store", tmp_path / "out.rag")
