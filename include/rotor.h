@@ -114,7 +114,8 @@ typedef struct rotor_engine_options {
                                        (docs/self-check.md); 0: none, 0.04 is good, 1: no limit.
                                        Each weight is read once more at opening. What is wrong ends
                                        the call with ROTOR_E_DEVICE; where a product or a weight is,
-                                       all later calls, too. A summary is logged at closing */
+                                       all later calls, too. A summary is logged at closing.
+                                       With embed there are no checks */
     uint32_t trace_events;          /* with trace: events kept; 0: 200000 */
     const char *trace;              /* file for a timeline of loading, steps, ops and tokens, which
                                        closing writes (docs/tracing.md); NULL: none */

@@ -43,7 +43,7 @@ MUTANTS = [
     ("run/session_file.c", "if (sum != sum_of(f->data, f->size, h, layer_page_bytes(s->e)))", "if (sum == sum_of(f->data, f->size, h, layer_page_bytes(s->e)))", "session_file"),
     ("run/session_file.c", "if (id >= s->e->m->hp.n_vocab)", "if (id > s->e->m->hp.n_vocab)", "session_file"),
     ("run/placement.c", "while (p.n_layer && layers_bytes(n, p.n_layer) > budget) p.n_layer--;", "while (p.n_layer && layers_bytes(n, p.n_layer) >= budget) p.n_layer--;", "run_placement"),
-    ("run/vectors.c", "if (e->opt.pool != MODEL_POOL_CLS) e->picked[e->n_picked++] = k->n_rows - 1;", "if (e->opt.pool == MODEL_POOL_CLS) e->picked[e->n_picked++] = k->n_rows - 1;", "run_embed"),
+    ("run/vectors.c", "if (!first_speaks(e)) e->picked", "if (first_speaks(e)) e->picked", "run_embed"),
     # file: what hostile bytes meet
     ("file/gguf_read.c", "    if (n > c->size - c->pos) {", "    if (n > c->size + c->pos) {", "file_gguf_bad"),
     ("file/gguf_read.c", "if (n <= max && n <= room) return ROTOR_OK;", "if (n <= max || n <= room) return ROTOR_OK;", "file_gguf_bad"),

@@ -11,8 +11,10 @@
 static uint64_t work_bytes(const rotor_engine *e) {
     const uint32_t type = e->m->head.type;
     const bool is_float = type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
-    return run_work_bytes(&e->m->hp, e->opt.chunk, e->opt.max_logits,
-                          is_float && e->opt.head != ROTOR_HEAD_FILE);
+    const uint64_t copies =
+        e->opt.embed ? run_copy_bytes(e->m, e->opt.embed_int8 && !e->opt.float_act) : 0;
+    return copies + run_work_bytes(&e->m->hp, e->opt.chunk, e->opt.max_logits,
+                                   is_float && e->opt.head != ROTOR_HEAD_FILE);
 }
 
 /* Bytes of the file that are mapped and not in use yet. */

@@ -59,6 +59,7 @@ static rotor_engine_options beside_writer(const cli_args *a, const cli_store_how
     opt.ctx = UINT32_MAX;
     opt.max_layers = 0;
     opt.lora = NULL;
+    opt.trace = NULL; /* the writer's: one file, one engine */
     opt.threads_of = how->writer;
     if (how->one_thread) opt.threads = 1;
     return opt;

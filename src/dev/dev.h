@@ -273,6 +273,7 @@ typedef struct dev_fault {
     size_t at;          /* output in the product; of a bad input: its column */
     uint32_t token;     /* row of the step; of a mixture: slot row of its expert */
     bool input;         /* the input is no usable number, and nothing was computed */
+    bool agreed;        /* the output is none, in the step as by the C kernel */
     float expected;     /* by the C kernel */
     float got;          /* in the step */
 } dev_fault;

@@ -154,7 +154,8 @@ static rotor_status propose_all(search *f, rotor_error *err) {
 
 static rotor_status some_live(const search *f, rotor_error *err) {
     if (f->n_best) return ROTOR_OK;
-    return base_fail(err, f->why.code, "beam search: no beam can go on: %s", f->why.message);
+    return base_fail(err, f->why.code ? f->why.code : ROTOR_E_FORMAT,
+                     "beam search: no beam can go on: %s", f->why.message);
 }
 
 /* ==== Rounds ================================================================================== */

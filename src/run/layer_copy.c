@@ -19,11 +19,10 @@ typedef struct copy_job {
 } copy_job;
 
 /* The form of a matrix's copy; the matrix's own: none is made. */
-static uint32_t copy_type(const run_engine *e, const model_mat *w) {
+static uint32_t copy_type(bool int8, const model_mat *w) {
     const bool is_float = w->type == QUANT_F32 || w->type == QUANT_F16 || w->type == QUANT_BF16;
     if (!w->data) return w->type;
-    if (is_float && e->opt.encoder_int8 && !e->opt.float_act && w->cols % 32 == 0)
-        return QUANT_Q8_0;
+    if (is_float && int8 && w->cols % 32 == 0) return QUANT_Q8_0;
     return w->type == QUANT_F32 && w->rows % KERN_F32X16_ROWS == 0 ? KERN_F32X16 : w->type;
 }
 
@@ -73,18 +72,32 @@ static void copy_mats(void *arg, int thread, int n_threads) {
     }
 }
 
+static size_t copied_row_bytes(uint32_t type, size_t cols) {
+    return type == QUANT_Q8_0 ? cols / 32 * 34 : cols * sizeof(float);
+}
+
+uint64_t run_copy_bytes(const model *m, bool int8) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < (size_t)m->hp.n_layer * MODEL_N_PROJ && m->hp.both_ways; i++) {
+        const model_mat *w =
+            model_proj_mat(&m->layers[i / MODEL_N_PROJ], (model_proj)(i % MODEL_N_PROJ));
+        const uint32_t type = copy_type(int8, w);
+        if (type != w->type) sum += (uint64_t)copied_row_bytes(type, w->cols) * w->rows;
+    }
+    return sum;
+}
+
 /* Types, sizes and, once there is memory, places of the copies; their bytes. */
 static size_t place_copies(run_engine *e) {
     size_t sum = 0;
     for (size_t i = 0; i < (size_t)e->m->hp.n_layer * MODEL_N_PROJ; i++) {
         const model_mat *w =
             model_proj_mat(&e->m->layers[i / MODEL_N_PROJ], (model_proj)(i % MODEL_N_PROJ));
-        const uint32_t type = copy_type(e, w);
+        const uint32_t type = copy_type(e->opt.encoder_int8 && !e->opt.float_act, w);
         if (type == w->type) continue;
         e->layer_mats[i] = run_mat(w);
         e->layer_mats[i].type = type;
-        e->layer_mats[i].row_bytes =
-            type == QUANT_Q8_0 ? w->cols / 32 * 34 : w->cols * sizeof(float);
+        e->layer_mats[i].row_bytes = copied_row_bytes(type, w->cols);
         e->layer_mats[i].data = e->layer_copy ? e->layer_copy + sum : NULL;
         sum += (e->layer_mats[i].row_bytes * w->rows + 63) / 64 * 64;
     }

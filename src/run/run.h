@@ -75,6 +75,9 @@ uint32_t run_default_chunk(const model_hparams *hp);
  */
 uint64_t run_work_bytes(const model_hparams *hp, uint32_t chunk, uint32_t max_logits,
                         bool copies_head);
+/* Bytes of the copies of an encoder's matrices that an engine for vectors makes; 0: of a decoder.
+ */
+uint64_t run_copy_bytes(const model *m, bool int8);
 /* Positions a session of n_tok keeps in layers with a window, where other layers have none: a whole
  * number of pages; n_tok, where that is fewer. chunk as in run_options. */
 uint32_t run_ring_positions(const model_hparams *hp, uint32_t n_tok, uint32_t chunk);

@@ -45,7 +45,8 @@ struct run_check {
     uint64_t begin_ns;       /* of the step */
     double row_ns, piece_ns; /* what a unit costs */
     run_check_stats st;      /* so far; without those of the device */
-    bool wrong;              /* for good: st.fault says what */
+    bool wrong;              /* for good … */
+    char why[sizeof((run_check_stats *)0)->fault]; /* … and what it was */
 };
 
 /* ==== The budget ============================================================================== */
@@ -167,6 +168,7 @@ static rotor_status fail(run_engine *e, base_buf *what, rotor_error *err) {
     struct run_check *c = e->check;
     const char *line = what->data ? what->data : "out of memory";
     if (!c->st.faults++) snprintf(c->st.fault, sizeof c->st.fault, "%s", line);
+    if (c->wrong) snprintf(c->why, sizeof c->why, "%s", line);
     rotor_status st = base_fail(err, ROTOR_E_DEVICE, "%s", line);
     base_buf_free(what);
     return st;
@@ -186,9 +188,9 @@ static rotor_status check_products(run_engine *e, rotor_error *err) {
     const run_part *part = run_part_at(&c->parts, f.row);
     begin_line(&b, c);
     put_part(&b, part);
-    if (f.input) {
-        base_buf_printf(&b, ": input %zu of row %u is %g, expected a number", f.at, f.token,
-                        (double)f.got);
+    if (f.input || f.agreed) {
+        base_buf_printf(&b, ": %s %zu of row %u is %g, expected a number",
+                        f.input ? "input" : "output", f.at, f.token, (double)f.got);
         put_cause(&b, &c->parts);
         return fail(e, &b, err);
     }
@@ -295,7 +297,7 @@ static void take_device(run_engine *e) {
 
 rotor_status run_check_begin(run_engine *e, rotor_error *err) {
     struct run_check *c = e->check;
-    if (c->wrong) return base_fail(err, ROTOR_E_DEVICE, "%s", c->st.fault);
+    if (c->wrong) return base_fail(err, ROTOR_E_DEVICE, "%s", c->why);
     take_device(e);
     c->st.steps++;
     c->begin_ns = base_now_ns();

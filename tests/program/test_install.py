@@ -75,7 +75,7 @@ def test_bash_completes(installed, tmp_path):
     assert complete_in_bash(script, "run", "--kv", "") == ["f16", "f32", "q8"]
     assert complete_in_bash(script, "run", "--kv", "=", "q") == ["q8"]
     assert complete_in_bash(script, "run", "--json") == ["--json", "--json-schema"]
-    assert complete_in_bash(script, "rag", "s") == ["search", "status"]
+    assert complete_in_bash(script, "rag", "s") == ["search", "status", "sync"]
     assert complete_in_bash(script, "help", "in") == ["info", "inspect"]
     assert complete_in_bash(script, "run", "embed") == ["embedded"]
     assert "bitnet-2b4t" in complete_in_bash(script, "pull", "")

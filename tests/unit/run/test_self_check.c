@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "cpu/cpu.h"
@@ -299,12 +300,82 @@ static void what_is_no_number_is_found(void **state) {
     rig_down(&g);
 }
 
+/* Outputs that are no numbers, as the C kernel has them, too: the model's fault, not a kernel's. */
+static void a_matrix_without_numbers_is_named(void **state) {
+    rig g;
+    uint64_t bytes;
+    rotor_error err = {0};
+    (void)state;
+    write_rig(&g, TINY_LLAMA_F32);
+    open_rig(&g, RUN_HEAD_FILE, 0);
+    const uint64_t at = offset_of(&g, "blk.1.ffn_up.weight", &bytes);
+    float *none = calloc(1, bytes);
+    for (uint64_t i = 0; i < bytes / 4; i++) none[i] = NAN;
+    char path[96];
+    memcpy(path, g.path, sizeof path);
+    write_at(path, at, none, bytes);
+    free(none);
+    rig bad = {0};
+    memcpy(bad.path, path, sizeof path);
+    open_rig(&bad, RUN_HEAD_FILE, 1);
+    for (uint64_t i = 1; i < 9; i++) { /* whichever row is looked at */
+        assert_int_equal(prompt(&bad, &err), ROTOR_E_DEVICE);
+        says(err.message, "expected a number");
+        says(err.message, "tensor blk.1.ffn_up.weight, layer 1, row 0, column 0 is nan");
+        assert_null(strstr(err.message, "kernel is wrong"));
+        assert_int_equal(stats(&bad).faults, i);
+    }
+    run_session_free(&bad.s);
+    run_free(&bad.e);
+    model_close(&bad.m);
+    par_free(&bad.pool);
+    rig_down(&g);
+}
+
+/* A text without numbers, then a weight that rots: what all later calls say is the latter. */
+static void what_is_for_good_is_what_is_repeated(void **state) {
+    const float nan = NAN;
+    rig g;
+    uint64_t bytes;
+    rotor_error err = {0}, again = {0};
+    (void)state;
+    write_rig(&g, TINY_LLAMA_F32);
+    open_rig(&g, RUN_HEAD_FILE, 0);
+    const uint64_t table = offset_of(&g, "token_embd.weight", &bytes);
+    const uint64_t row = 4ull * g.m->hp.n_embd;
+    const uint64_t down = offset_of(&g, "blk.1.ffn_down.weight", &bytes);
+    char path[96];
+    memcpy(path, g.path, sizeof path);
+    write_at(path, table + 5 * row, &nan, 4); /* the prompt's first token */
+    rig bad = {0};
+    memcpy(bad.path, path, sizeof path);
+    open_rig(&bad, RUN_HEAD_FILE, 1);
+    assert_int_equal(prompt(&bad, &err), ROTOR_E_DEVICE);
+    says(err.message, "is nan");
+    assert_int_equal(decode(&bad, 2, &err), ROTOR_OK);
+    write_at(path, down + bytes / 2, "changed", 7);
+    assert_int_equal(decode(&bad, 20, &err), ROTOR_E_DEVICE); /* the 25th is that token */
+    says(err.message, "checksum");
+    assert_int_equal(decode(&bad, 1, &again), ROTOR_E_DEVICE);
+    assert_string_equal(again.message, err.message);
+    run_session_free(&bad.s);
+    run_free(&bad.e);
+    model_close(&bad.m);
+    par_free(&bad.pool);
+    rig_down(&g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_budget_is_kept),         cmocka_unit_test(a_clean_run_reports_nothing),
-        cmocka_unit_test(little_is_done_twice),       cmocka_unit_test(a_wrong_kernel_is_found),
-        cmocka_unit_test(a_changed_file_is_found),    cmocka_unit_test(rotten_memory_is_found),
+        cmocka_unit_test(the_budget_is_kept),
+        cmocka_unit_test(a_clean_run_reports_nothing),
+        cmocka_unit_test(little_is_done_twice),
+        cmocka_unit_test(a_wrong_kernel_is_found),
+        cmocka_unit_test(a_changed_file_is_found),
+        cmocka_unit_test(rotten_memory_is_found),
         cmocka_unit_test(what_is_no_number_is_found),
+        cmocka_unit_test(a_matrix_without_numbers_is_named),
+        cmocka_unit_test(what_is_for_good_is_what_is_repeated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
