@@ -41,7 +41,7 @@ typedef struct rotor_rag_options {
     bool write;                /* be the one program that changes it; ROTOR_E_STATE: another is */
     bool share;                /* be it only while a call writes, which fails with ROTOR_E_STATE
                                   where another is just then; only with rotor_rag_put, _embed,
-                                  _note and _remove */
+                                  _note, _remove and _take_out */
     uint8_t zero[1];           /* 0 */
     rotor_engine *embedder;    /* opened with `embed`, outlives the store; NULL: keywords only */
     const char *embedder_path; /* what the store remembers of where the model is; NULL: its name */
@@ -174,6 +174,7 @@ typedef struct rotor_rag_put_result {
     uint64_t n_chunks;              /* passages it has now */
     char path[ROTOR_RAG_TEXT_PATH]; /* "mem:" and its id: what hits say, and rotor_rag_remove takes
                                      */
+    uint64_t n_pending;             /* of the passages: without a vector of the store's model */
 } rotor_rag_put_result;
 /* Puts it in place of the one of that id. Found by words as soon as this returns, and by meaning
  * once rotor_rag_embed has come by. out may be NULL. ROTOR_E_ARG: nothing is in it, or the id
@@ -181,8 +182,13 @@ typedef struct rotor_rag_put_result {
  * now. */
 ROTOR_API rotor_status rotor_rag_put(rotor_rag *r, const rotor_rag_text *text,
                                      rotor_rag_put_result *out, rotor_error *err);
+/* Takes out the document of that id, and nothing else that is called so. ROTOR_E_ARG: it cannot be
+ * an id; ROTOR_E_NOTFOUND: there is none; ROTOR_E_STATE: another program writes just now. */
+ROTOR_API rotor_status rotor_rag_take_out(rotor_rag *r, const char *id, rotor_error *err);
 /* Vectors for at most so many passages that have none. *n_made (may be NULL) 0: nothing is left, or
- * there is no embedder. The store's lock, where it is shared, is not held while the model works. */
+ * there is no embedder. The store's lock, where it is shared, is not held while the model works.
+ * ROTOR_E_STATE: another program writes just now; ROTOR_E_UNSUPPORTED: the store has the vectors of
+ * another model. */
 ROTOR_API rotor_status rotor_rag_embed(rotor_rag *r, uint32_t most, uint64_t *n_made,
                                        rotor_error *err);
 /* Everything but the folders to watch into one file, which appears when it is whole and is for its
@@ -212,10 +218,16 @@ typedef struct rotor_rag_file {
     const char *message;       /* why, or "" */
     uint64_t n_docs, n_chunks; /* in the store */
     uint64_t bytes;            /* of the file */
+    int64_t row;               /* its number in the store, from 1; kept while it is there */
 } rotor_rag_file;
 /* In order of path; the callback returns false to stop. */
 ROTOR_API rotor_status rotor_rag_list(rotor_rag *r, bool (*fn)(void *user, const rotor_rag_file *f),
                                       void *user, rotor_error *err);
+/* In order of row, those behind row `after` (0: all): a page goes on where the last one ended,
+ * whatever came and went between. ROTOR_E_ARG: after is below 0. */
+ROTOR_API rotor_status rotor_rag_list_after(rotor_rag *r, int64_t after,
+                                            bool (*fn)(void *user, const rotor_rag_file *f),
+                                            void *user, rotor_error *err);
 
 /* ---- Searching ------------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@ import { readTextFile } from "./composer.js";
 import { byId, el, iconButton, toast } from "./dom.js";
 
 const ID_BYTES_MAX = 128; // as the server takes them
+const TITLE_BYTES_MAX = 200;
 
 /// A file's name as an id; nothing where the server would not take it.
 export function idOf(name) {
@@ -22,6 +23,13 @@ function passagesWord({ passages, unchanged, replaced }, store) {
   return `${replaced ? "Replaced in" : "Added to"} ${store}: ${count}.`;
 }
 
+/// The beginning of a file's name that the server takes as a title.
+function fittingTitle(name) {
+  let letters = [...name];
+  while (new TextEncoder().encode(letters.join("")).length > TITLE_BYTES_MAX) letters = letters.slice(0, -1);
+  return letters.join("");
+}
+
 /// The dialog that adds to the store of that name.
 export function openNote(store, key) {
   const dialog = byId("note-dialog");
@@ -29,14 +37,16 @@ export function openNote(store, key) {
   const text = el("textarea", { id: "note-text", rows: 8, required: true });
   const result = el("p", { id: "note-result", role: "status" });
   const add = el("button", { class: "filled", id: "note-add" }, "Add");
-  let id = {};
+  let id = {}; // of the file the text is from, as long as it is that file's
+  title.oninput = () => { id = {}; };
+  text.oninput = () => { if (!text.value.trim()) id = {}; };
   const input = el("input", { id: "note-file", type: "file", hidden: true, onchange: async () => {
     const [file] = input.files;
     input.value = "";
     try {
       const read = await readTextFile(file);
       id = idOf(read.name);
-      title.value = read.name;
+      title.value = fittingTitle(read.name);
       text.value = read.text;
       result.textContent = "";
       text.focus();
@@ -51,7 +61,7 @@ export function openNote(store, key) {
     try {
       const named = title.value.trim();
       const done = await putDocument(store, { ...id, ...(named ? { title: named } : {}), text: text.value }, key);
-      dialog.close();
+      if (form.isConnected) dialog.close(); // not one that was opened meanwhile
       toast(passagesWord(done, store));
     } catch (error) {
       result.textContent = error.message; // what was written stays

@@ -17,6 +17,7 @@
 const ENDS = ["", "the text is over", "stopped", "as many tokens as asked for", "the context is full", "stopped", "failed"];
 const SHOW_MS = 30; // text is handed over in pieces of so much time
 const ERRNO_BADF = 8;
+const MODEL_BYTES_MAX = 2 ** 31; // of the 4 GiB that the module can have at most
 
 let wasm; // what rotor.wasm exports, once it is there
 let open = false;
@@ -64,8 +65,19 @@ function said(at) {
 
 // Bytes that the module owns from now on. A model is put there as it arrives, and is nowhere else.
 async function fill(stream, size) {
+  if (size > MODEL_BYTES_MAX) throw new Error(`The model has ${(size / 1e6).toFixed(0)} MB: a page takes at most ${(MODEL_BYTES_MAX / 1e6).toFixed(0)} MB.`);
   const room = wasm.room(size) >>> 0;
   if (!room) throw new Error(`There is no memory for a model of ${(size / 1e6).toFixed(0)} MB in a page.`);
+  try {
+    await pour(stream, room, size);
+  } catch (error) {
+    wasm.give_back(room);
+    throw error;
+  }
+  return room;
+}
+
+async function pour(stream, room, size) {
   let n = 0;
   for (const reader = stream.getReader(); ;) {
     const { done, value } = await reader.read();
@@ -75,7 +87,6 @@ async function fill(stream, size) {
     n += value.length;
   }
   if (n !== size) throw new Error(`The model ends after ${n} of ${size} bytes.`);
-  return room;
 }
 
 async function openModel(file) {

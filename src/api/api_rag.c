@@ -323,10 +323,27 @@ rotor_status rotor_rag_put(rotor_rag *r, const rotor_rag_text *user, rotor_rag_p
     rotor_rag_put_result result = {.size = out ? out->size : 0,
                                    .replaced = done.replaced,
                                    .unchanged = done.unchanged,
-                                   .n_chunks = done.n_chunks};
+                                   .n_chunks = done.n_chunks,
+                                   .n_pending = done.n_pending};
     memcpy(result.path, done.path, sizeof done.path);
     if (st == ROTOR_OK && out) memcpy(out, &result, BASE_MIN((size_t)out->size, sizeof result));
     return end_write(r, st);
+}
+
+rotor_status rotor_rag_take_out(rotor_rag *r, const char *id, rotor_error *err) {
+    if (!id)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_take_out: a required argument is missing");
+    ROTOR_TRY(begin_write(r, "rotor_rag_take_out", err));
+    return end_write(r, rag_take_out(r->r, id, err));
+}
+
+/* That another writes passes, another model does not: they are told apart before the lock is. */
+static rotor_status has_our_model(rotor_rag *r, rotor_error *err) {
+    int64_t id;
+    const rotor_status st = rag_check_model(r->r, &id, err);
+    if (st != ROTOR_E_STATE) return st;
+    err->code = ROTOR_E_UNSUPPORTED;
+    return ROTOR_E_UNSUPPORTED;
 }
 
 /* Once through all passages, and once more from the first before nothing is said to be left. */
@@ -335,6 +352,7 @@ rotor_status rotor_rag_embed(rotor_rag *r, uint32_t most, uint64_t *n_made, roto
     rotor_error own = {0};
     if (!err) err = &own;
     ROTOR_TRY(may_write(r, "rotor_rag_embed", err));
+    ROTOR_TRY(has_our_model(r, err));
     const int64_t from = r->embedded;
     rotor_status st = rag_embed_some(r->r, most, &r->embedded, &n, err);
     if (st == ROTOR_OK && !n && from) st = rag_embed_some(r->r, most, &r->embedded, &n, err);
@@ -392,7 +410,8 @@ static bool list_one(void *user, const rag_file *f) {
                                  .message = f->message,
                                  .n_docs = f->n_docs,
                                  .n_chunks = f->n_chunks,
-                                 .bytes = f->size};
+                                 .bytes = f->size,
+                                 .row = f->id};
     return l->fn(l->user, &file);
 }
 
@@ -401,7 +420,16 @@ rotor_status rotor_rag_list(rotor_rag *r, bool (*fn)(void *user, const rotor_rag
     lister l = {fn, user};
     if (!r || !fn)
         return base_fail(err, ROTOR_E_ARG, "rotor_rag_list: a required argument is missing");
-    return rag_list(r->r, list_one, &l, err);
+    return rag_list(r->r, -1, list_one, &l, err);
+}
+
+rotor_status rotor_rag_list_after(rotor_rag *r, int64_t after,
+                                  bool (*fn)(void *user, const rotor_rag_file *f), void *user,
+                                  rotor_error *err) {
+    lister l = {fn, user};
+    if (!r || !fn || after < 0)
+        return base_fail(err, ROTOR_E_ARG, "rotor_rag_list_after: a required argument is missing");
+    return rag_list(r->r, after, list_one, &l, err);
 }
 
 /* ==== Searching =============================================================================== */

@@ -66,6 +66,10 @@ rotor_status rotor_rag_put(rotor_rag *r, const rotor_rag_text *text, rotor_rag_p
     (void)r, (void)text, (void)out;
     return off(err);
 }
+rotor_status rotor_rag_take_out(rotor_rag *r, const char *id, rotor_error *err) {
+    (void)r, (void)id;
+    return off(err);
+}
 rotor_status rotor_rag_embed(rotor_rag *r, uint32_t most, uint64_t *n_made, rotor_error *err) {
     (void)r, (void)most, (void)n_made;
     return off(err);
@@ -91,6 +95,12 @@ rotor_status rotor_rag_verify(rotor_rag *r, rotor_error *err) {
 rotor_status rotor_rag_list(rotor_rag *r, bool (*fn)(void *user, const rotor_rag_file *f),
                             void *user, rotor_error *err) {
     (void)r, (void)fn, (void)user;
+    return off(err);
+}
+rotor_status rotor_rag_list_after(rotor_rag *r, int64_t after,
+                                  bool (*fn)(void *user, const rotor_rag_file *f), void *user,
+                                  rotor_error *err) {
+    (void)r, (void)after, (void)fn, (void)user;
     return off(err);
 }
 rotor_status rotor_rag_search(rotor_rag *r, const char *query, const rotor_rag_query *opt,

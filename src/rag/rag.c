@@ -138,9 +138,9 @@ static rotor_status list_one(void *user, int64_t id, const rag_file *f) {
     return l->stop ? ROTOR_E_CANCELLED : ROTOR_OK;
 }
 
-rotor_status rag_list(rag *r, bool (*fn)(void *user, const rag_file *f), void *user,
+rotor_status rag_list(rag *r, int64_t after, bool (*fn)(void *user, const rag_file *f), void *user,
                       rotor_error *err) {
     lister l = {.fn = fn, .user = user};
-    const rotor_status st = rag_db_each_file(r->db, list_one, &l, err);
+    const rotor_status st = rag_db_each_file(r->db, after, list_one, &l, err);
     return l.stop ? ROTOR_OK : st;
 }

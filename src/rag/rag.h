@@ -103,6 +103,9 @@ rotor_status rag_add(rag *r, const char *const *paths, size_t n_paths, const rag
 rotor_status rag_remove(rag *r, const char *const *what, size_t n, size_t *n_removed,
                         rotor_error *err);
 rotor_status rag_remove_all(rag *r, size_t *n_removed, rotor_error *err);
+/* The document that rag_put has put in under that id, and nothing else that is called so.
+ * ROTOR_E_ARG: no id (rag_is_id); ROTOR_E_NOTFOUND: there is none. */
+rotor_status rag_take_out(rag *r, const char *id, rotor_error *err);
 typedef struct rag_watch_options {
     rag_add_options add;       /* what to take, and who hears of changes */
     bool (*go_on)(void *user); /* false ends it; asked several times a second */
@@ -137,6 +140,7 @@ typedef struct rag_put_report {
     size_t n_chunks;          /* passages it has now */
     bool replaced;            /* there was one */
     bool unchanged;           /* and it was this very one */
+    size_t n_pending;         /* of the passages: without a vector of the store's model */
 } rag_put_report;
 rotor_status rag_put(rag *r, const rag_text *t, rag_put_report *report, rotor_error *err);
 /* 1 to RAG_ID_BYTES bytes of UTF-8 without control characters and slashes; not "." and "..". */
@@ -145,6 +149,9 @@ bool rag_is_id(const char *s);
  * last of them, or 0 where there was none. Takes the store's lock, if it is not held, only while it
  * writes. err is not NULL. */
 rotor_status rag_embed_some(rag *r, size_t most, int64_t *last, size_t *n, rotor_error *err);
+/* ROTOR_E_STATE, and what to do, where the embedder is not the one of the store's vectors;
+ * *model is their number, 0: there is none yet. */
+rotor_status rag_check_model(rag *r, int64_t *model, rotor_error *err);
 /* A note, as Markdown, with vectors where the store has an embedder. */
 rotor_status rag_note(rag *r, const char *title, base_str text, char path[RAG_NOTE_PATH],
                       rag_report *report, rotor_error *err);
@@ -163,11 +170,13 @@ rotor_status rag_gc(rag *r, rag_gc_report *report, rotor_error *err);
 
 /* One file of the store. */
 typedef struct rag_file {
+    int64_t id;                          /* its number in the store, from 1 */
     const char *path, *status, *message; /* "ok", "skipped", "error" …; why; borrowed */
     size_t n_docs, n_chunks;             /* in it */
     uint64_t size;                       /* bytes, as last seen */
 } rag_file;
-rotor_status rag_list(rag *r, bool (*fn)(void *user, const rag_file *f), void *user,
+/* In order of path; or, after >= 0, those with a greater id, in order of that. */
+rotor_status rag_list(rag *r, int64_t after, bool (*fn)(void *user, const rag_file *f), void *user,
                       rotor_error *err);
 
 /* ---- Searching ------------------------------------------------------------------------------- */

@@ -73,17 +73,32 @@ void rag_db_close(rag_db **p) {
 bool rag_db_can_write(const rag_db *db) { return db->writes; }
 
 void rag_db_rest(rag_db *db) {
-    if (db->writes) db->host->unlock(db);
+    if (!db->writes) return;
+    db->rested = db->ids && !db->change && !db->look &&
+                 db->host->version(db, &db->rested_at, NULL) == ROTOR_OK;
+    db->host->unlock(db);
     db->writes = false;
 }
 
-/* Who wrote meanwhile may have numbered terms. */
+/* Who wrote meanwhile may have numbered terms; where nobody did, they are not read again. */
+static rotor_status check_terms(rag_db *db, rotor_error *err) {
+    int64_t now = 0;
+    const bool known = db->ids && db->rested && !db->look;
+    if (known) ROTOR_TRY(db->host->version(db, &now, err));
+    if (!known || now != db->rested_at) rag_forget_terms(db);
+    return ROTOR_OK;
+}
+
 rotor_status rag_db_resume(rag_db *db, rotor_error *err) {
     if (db->writes) return ROTOR_OK;
     ROTOR_TRY(db->host->lock(db, err));
     db->writes = true;
-    rag_forget_terms(db);
-    return ROTOR_OK;
+    const rotor_status st = check_terms(db, err);
+    if (st != ROTOR_OK) {
+        rag_forget_terms(db);
+        rag_db_rest(db);
+    }
+    return st;
 }
 
 uint64_t rag_db_bytes(const rag_db *db) { return db->host->bytes(db); }

@@ -73,7 +73,8 @@ typedef struct rag_db_name {
 } rag_db_name;
 rotor_status rag_db_each_name(rag_db *db, rotor_status (*fn)(void *user, const rag_db_name *n),
                               void *user, rotor_error *err);
-rotor_status rag_db_each_file(rag_db *db,
+/* In order of path; or, after >= 0, those with a greater id, in order of that. */
+rotor_status rag_db_each_file(rag_db *db, int64_t after,
                               rotor_status (*fn)(void *user, int64_t id, const rag_file *f),
                               void *user, rotor_error *err);
 
@@ -178,6 +179,8 @@ rotor_status rag_db_each_wanted(rag_db *db, int64_t model, int64_t after, size_t
                                 rotor_status (*fn)(void *user, const rag_db_wanted *w), void *user,
                                 rotor_error *err);
 rotor_status rag_db_count_wanted(rag_db *db, int64_t model, size_t *n, rotor_error *err);
+/* Those of a file, for the model that the store uses; for none: all. */
+rotor_status rag_db_count_wanted_of(rag_db *db, int64_t file, size_t *n, rotor_error *err);
 /* high and low: the two planes of rag_vec.h. */
 rotor_status rag_db_put_vector(rag_db *db, int64_t model, const uint8_t hash[RAG_HASH], float scale,
                                base_str high, base_str low, rotor_error *err);

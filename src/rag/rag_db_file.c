@@ -72,18 +72,21 @@ rotor_status rag_db_each_name(rag_db *db, rotor_status (*fn)(void *user, const r
     return st;
 }
 
-rotor_status rag_db_each_file(rag_db *db,
+#define FILES                                                                                      \
+    "SELECT f.id,f.path,f.status,f.message,f.size,"                                                \
+    "(SELECT count(*) FROM doc d WHERE d.file_id=f.id),"                                           \
+    "(SELECT count(*) FROM doc d JOIN chunk c ON c.doc_id=d.id WHERE d.file_id=f.id) FROM file f"
+
+rotor_status rag_db_each_file(rag_db *db, int64_t after,
                               rotor_status (*fn)(void *user, int64_t id, const rag_file *f),
                               void *user, rotor_error *err) {
     rag_reply s;
-    rotor_status st = rag_sql_many(&db->sql, &s, err,
-                                   "SELECT f.id,f.path,f.status,f.message,f.size,"
-                                   "(SELECT count(*) FROM doc d WHERE d.file_id=f.id),"
-                                   "(SELECT count(*) FROM doc d JOIN chunk c ON c.doc_id=d.id"
-                                   " WHERE d.file_id=f.id) FROM file f ORDER BY f.path",
-                                   "");
+    rotor_status st = after < 0 ? rag_sql_many(&db->sql, &s, err, FILES " ORDER BY f.path", "")
+                                : rag_sql_many(&db->sql, &s, err,
+                                               FILES " WHERE f.id>? ORDER BY f.id", "i", after);
     while (rag_sql_next(&s, &st, err)) {
-        const rag_file f = {.path = rag_col_text(&s, 1),
+        const rag_file f = {.id = rag_col_int(&s, 0),
+                            .path = rag_col_text(&s, 1),
                             .status = rag_col_text(&s, 2),
                             .message = rag_col_text(&s, 3),
                             .size = (uint64_t)rag_col_int(&s, 4),

@@ -41,6 +41,8 @@ struct rag_db {
     base_map *ids;           /* numbers of terms, owned; NULL: not read yet */
     base_buf *bag;           /* [n_bag] memory of their names, owned, never moved */
     size_t n_bag;            /* blocks */
+    bool rested;             /* they were those of the store when it was last let go, … */
+    int64_t rested_at;       /* … as of this version of others' (rag_db_host) */
 
     int lock; /* a file: of rag.lock; -1: none */
 

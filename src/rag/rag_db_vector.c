@@ -48,6 +48,17 @@ rotor_status rag_db_count_wanted(rag_db *db, int64_t model, size_t *n, rotor_err
     return ROTOR_OK;
 }
 
+rotor_status rag_db_count_wanted_of(rag_db *db, int64_t file, size_t *n, rotor_error *err) {
+    int64_t number;
+    ROTOR_TRY(rag_sql_number(&db->sql, &number, err,
+                             "SELECT count(*) FROM doc d JOIN chunk c ON c.doc_id=d.id"
+                             " WHERE d.file_id=? AND NOT EXISTS(SELECT 1 FROM vec v"
+                             " JOIN used ON used.id=v.model_id WHERE v.hash=c.hash)",
+                             "i", file));
+    *n = (size_t)number;
+    return ROTOR_OK;
+}
+
 /* "title › headings", then the text: what the words of a passage leave unsaid. */
 static void wanted_text(const rag_reply *s, base_buf *out) {
     const base_str title = rag_col_blob(s, 2), heading = rag_col_blob(s, 3);

@@ -133,7 +133,7 @@ static rotor_status put_store(writer *w) {
     base_sha256_begin(&w->sum);
     ROTOR_TRY(put_bytes(w, head, sizeof head));
     ROTOR_TRY(put_model(w, &model));
-    ROTOR_TRY(rag_db_each_file(w->r->db, put_file, w, w->err));
+    ROTOR_TRY(rag_db_each_file(w->r->db, -1, put_file, w, w->err));
     if (model) ROTOR_TRY(rag_db_each_vector_of(w->r->db, model, put_vector, w, w->err));
     ROTOR_TRY(put_end(w));
     return base_out_commit(&w->out, w->err);

@@ -5,6 +5,8 @@
  */
 #include "rag/rag_internal.h"
 
+#include <stdio.h>
+
 enum { GUARD_FILES = 20 };
 
 bool rag_is_under(const char *path, const char *root) {
@@ -205,6 +207,21 @@ rotor_status rag_remove(rag *r, const char *const *what, size_t n, size_t *n_rem
     rotor_status st = ROTOR_OK;
     for (size_t i = 0; st == ROTOR_OK && i < n; i++) st = remove_one(r, what[i], n_removed, err);
     return end_removal(r, st, err);
+}
+
+static rotor_status delete_text(rag *r, const char *id, rotor_error *err) {
+    char path[RAG_NOTE_PATH];
+    rag_db_file f;
+    snprintf(path, sizeof path, RAG_NOTE_PREFIX "%s", id);
+    ROTOR_TRY(rag_db_find_file(r->db, path, &f, err));
+    if (f.id) return rag_db_delete_file(r->db, f.id, err);
+    return base_fail(err, ROTOR_E_NOTFOUND, "no document with the id '%s' is in the store", id);
+}
+
+rotor_status rag_take_out(rag *r, const char *id, rotor_error *err) {
+    if (!rag_is_id(id)) return rag_refuse_id(err);
+    ROTOR_TRY(rag_db_begin(r->db, err));
+    return end_removal(r, delete_text(r, id, err), err);
 }
 
 rotor_status rag_remove_all(rag *r, size_t *n_removed, rotor_error *err) {

@@ -35,8 +35,6 @@ rotor_status rag_sync(rag *r, rotor_error *err);
 rotor_status rag_sync_to_ask(rag *r, rotor_error *err);
 /* rag.c: acc, touched and near for x. */
 rotor_status rag_make_room(rag *r, rotor_error *err);
-/* ROTOR_E_STATE, and what to do, where the embedder is not the one of the store's vectors. */
-rotor_status rag_check_model(rag *r, int64_t *model, rotor_error *err);
 
 /* ---- Reading files (rag_read.c) -------------------------------------------------------------- */
 
@@ -140,6 +138,8 @@ rotor_status rag_drop_gone(rag *r, const char *root, const rag_add_options *opt,
 rotor_status rag_add_some(rag *r, const char *root, const char *const *paths, size_t n, bool look,
                           const rag_add_options *opt, rag_report *report, rotor_error *err);
 
+/* ROTOR_E_ARG: not rag_is_id. */
+rotor_status rag_refuse_id(rotor_error *err);
 /* Vectors for all that have none, by the embedder if there is one; report->n_vectors grows. */
 rotor_status rag_embed_all(rag *r, rag_report *report, rotor_error *err);
 

@@ -4,6 +4,7 @@
  */
 #include "rag/rag_libpq.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 static const struct {
@@ -39,9 +40,7 @@ static void *open_library(void) {
     return found;
 }
 
-/* Two threads that come at once find the same. */
-rotor_status rag_libpq_find(const rag_libpq **out, rotor_error *err) {
-    static rag_libpq own;
+static rotor_status find(rag_libpq *to, rotor_error *err) {
     void *library = open_library();
     if (!library)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
@@ -52,8 +51,26 @@ rotor_status rag_libpq_find(const rag_libpq **out, rotor_error *err) {
         if (!f)
             return base_fail(err, ROTOR_E_UNSUPPORTED, "libpq has no function %s: it is too old",
                              functions[i].name);
-        memcpy((char *)&own + functions[i].at, &f, sizeof f);
+        memcpy((char *)to + functions[i].at, &f, sizeof f);
     }
-    *out = &own;
+    return ROTOR_OK;
+}
+
+/* It is whole before others see it, and never written again. Of threads that come at once each
+ * finds its own, and the first one's is everybody's. */
+rotor_status rag_libpq_find(const rag_libpq **out, rotor_error *err) {
+    static _Atomic(rag_libpq *) found; /* kept to the end of the program */
+    rag_libpq *first = atomic_load(&found);
+    if (!first) {
+        rag_libpq *own = base_alloc(sizeof *own);
+        const rotor_status st = own ? find(own, err) : base_fail_nomem(err, "opening a store");
+        if (st == ROTOR_OK && atomic_compare_exchange_strong(&found, &first, own)) {
+            first = own;
+        } else {
+            base_free(own);
+        }
+        ROTOR_TRY(st);
+    }
+    *out = first;
     return ROTOR_OK;
 }

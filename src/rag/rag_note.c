@@ -32,6 +32,12 @@ bool rag_is_id(const char *s) {
     return true;
 }
 
+rotor_status rag_refuse_id(rotor_error *err) {
+    return base_fail(err, ROTOR_E_ARG,
+                     "an id has 1 to %d bytes of UTF-8 without control characters and '/'",
+                     RAG_ID_BYTES);
+}
+
 /* The first line with something in it, without the marks of a heading, at most 80 bytes. */
 static char *first_line(base_str text) {
     enum { MOST = 80 };
@@ -67,10 +73,7 @@ static void name_text(noted *n) {
 
 static rotor_status get_ready(noted *n) {
     const rag_text *t = n->t;
-    if (t->id && !rag_is_id(t->id))
-        return base_fail(n->err, ROTOR_E_ARG,
-                         "an id has 1 to %d bytes of UTF-8 without control characters and '/'",
-                         RAG_ID_BYTES);
+    if (t->id && !rag_is_id(t->id)) return rag_refuse_id(n->err);
     base_buf_append(&n->bytes, t->text.n ? t->text.p : "", t->text.n);
     if (n->bytes.failed) return base_fail_nomem(n->err, "adding a note");
     ROTOR_TRY(rag_to_utf8(&n->bytes, "the note", n->err));
@@ -114,7 +117,8 @@ static rotor_status put_document(noted *n) {
     ROTOR_TRY(st);
     n->to->unchanged = n->to->replaced && !done.n_docs;
     ROTOR_TRY(rag_db_find_doc(n->r->db, n->f.id, "", &id, hash, n->err));
-    return rag_db_each_chunk_of(n->r->db, id, count_one, n, n->err);
+    ROTOR_TRY(rag_db_each_chunk_of(n->r->db, id, count_one, n, n->err));
+    return rag_db_count_wanted_of(n->r->db, n->f.id, &n->to->n_pending, n->err);
 }
 
 static rotor_status put_text(noted *n) {

@@ -145,17 +145,18 @@ static serve_due *who_is_due(serve_server *s, uint64_t *next_us) {
     return *next_us <= base_now_us() ? first : NULL;
 }
 
-/* Another program that writes or a full disk may go away, and it is tried again. */
+/* Another program that writes or a full disk may go away, and it is tried again. That the store has
+ * another model does not: the next document that is put in asks again, and it is said once. */
 static void embed_few(serve_server *s, serve_due *d) {
     const serve_shelf *shelf = &s->opt.shelves[d - s->due];
     rotor_error err = {0};
     uint64_t n = 0;
     const rotor_status st = rotor_rag_embed(shelf->r, EMBED_FEW, &n, &err);
     const bool may_pass = st == ROTOR_E_STATE || st == ROTOR_E_IO;
-    if (st != ROTOR_OK && !d->told)
+    if (st != ROTOR_OK && st != d->told)
         serve_log(s, BASE_LOG_WARN, "%s: passages have no vectors yet: %s", shelf->name,
                   err.message);
-    d->told = st != ROTOR_OK;
+    d->told = st;
     d->wanted = st == ROTOR_OK ? n > 0 : may_pass;
     d->next_us = st == ROTOR_OK ? 0 : base_now_us() + RETRY_US;
     base_mutex_lock(s->lock);

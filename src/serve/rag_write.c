@@ -9,21 +9,25 @@
  */
 #include "serve/serve_internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define OWN "mem:" /* begins the path of a document without a file */
-enum { META_MAX = 16 << 10, ROWS = 100, ROWS_MAX = 1000 };
+enum { TEXT_MAX = 1 << 20, TITLE_MAX = 200, META_MAX = 16 << 10 }; /* bytes */
+enum { ROWS = 100, ROWS_MAX = 1000 };
 
 /* What a call wants of a store; kept with it. */
 typedef struct wish {
-    const serve_shelf *shelf;     /* store */
-    char name[128], path[256];    /* of the store; OWN and the id of the document */
-    rotor_rag_text text;          /* to put */
-    char after[1024], status[16]; /* rows to list: behind this path, of this status; or "" */
-    int64_t most;                 /* at most so many */
-    json_t *rows;                 /* those so far; NULL: no memory */
-    bool more;                    /* there are others behind them */
+    const serve_shelf *shelf;  /* store */
+    char name[128], path[256]; /* of the store; OWN and the id of the document */
+    rotor_rag_text text;       /* to put */
+    int64_t after;             /* rows to list: behind this one; 0: all */
+    char status[16];           /* of this status; "": of any */
+    int64_t last;              /* row that was listed last */
+    int64_t most;              /* at most so many */
+    json_t *rows;              /* those so far; NULL: no memory */
+    bool more;                 /* there are others behind them */
 } wish;
 
 static json_t *text_of(const char *s) { return serve_json_text(s, strlen(s)); }
@@ -75,6 +79,19 @@ static bool read_meta(serve_call *c, serve_at top, wish *w, serve_fault *f) {
     return true;
 }
 
+/* A document goes in as one piece, while those who search wait. */
+static bool check_sizes(const rotor_rag_text *t, serve_fault *f) {
+    const size_t title = t->title ? strlen(t->title) : 0;
+    if (t->n_bytes > TEXT_MAX)
+        return serve_refuse(f, "text", "invalid_value",
+                            "'text' has %zu bytes: expected at most %d; cut it into several "
+                            "documents, or add it as a file with rotor rag add",
+                            t->n_bytes, TEXT_MAX);
+    return title <= TITLE_MAX ||
+           serve_refuse(f, "title", "invalid_value", "'title' has %zu bytes: expected at most %d",
+                        title, TITLE_MAX);
+}
+
 static bool read_document(serve_call *c, serve_fault *f) {
     const serve_at top = {.object = c->body};
     wish *w = c->state;
@@ -90,7 +107,7 @@ static bool read_document(serve_call *c, serve_fault *f) {
     if (!w->text.plain && strcmp(format, "markdown") != 0)
         return serve_refuse(f, "format", "invalid_value",
                             "'format' is '%.40s': expected markdown or text", format);
-    return true;
+    return check_sizes(&w->text, f);
 }
 
 /* ==== Putting and taking out ================================================================== */
@@ -119,7 +136,8 @@ static void answer(serve_call *c, bool ok, json_t *body, const serve_fault *f) {
 }
 
 static void note_change(serve_server *s, const serve_shelf *shelf, bool put) {
-    if (put) s->due[shelf - s->opt.shelves] = (serve_due){.wanted = shelf->embeds};
+    serve_due *due = &s->due[shelf - s->opt.shelves];
+    if (put) *due = (serve_due){.wanted = shelf->embeds, .told = due->told};
     base_mutex_lock(s->lock);
     s->metrics.docs_put += put;
     s->metrics.docs_removed += !put;
@@ -128,7 +146,7 @@ static void note_change(serve_server *s, const serve_shelf *shelf, bool put) {
 
 static json_t *put_json(const wish *w, const rotor_rag_put_result *done) {
     json_t *degraded = json_array();
-    const bool pending = w->shelf->embeds && !done->unchanged;
+    const bool pending = w->shelf->embeds && done->n_pending;
     if (pending || !w->shelf->embeds)
         json_array_append_new(degraded, json_string(pending ? "vector_pending" : "vector"));
     return json_pack("{s:s, s:o, s:o, s:o, s:I, s:b, s:b, s:o}", "object", "rag.document", "id",
@@ -150,10 +168,9 @@ static void do_put(serve_call *c) {
 
 static void do_delete(serve_call *c) {
     wish *w = c->state;
-    const char *path = w->path;
     rotor_error err = {0};
     serve_fault f = {0};
-    const rotor_status st = rotor_rag_remove(w->shelf->r, &path, 1, NULL, &err);
+    const rotor_status st = rotor_rag_take_out(w->shelf->r, w->text.id, &err);
     if (st == ROTOR_OK) note_change(c->inside->s, w->shelf, false);
     const bool ok = st == ROTOR_OK || failed(st, &err, &f);
     answer(c, ok,
@@ -193,11 +210,12 @@ static json_t *row_json(const rotor_rag_file *file) {
 
 static bool take_row(void *user, const rotor_rag_file *file) {
     wish *w = user;
-    if (w->after[0] && strcmp(file->path, w->after) <= 0) return true;
     if (w->status[0] && strcmp(file->status, w->status) != 0) return true;
     w->more = json_array_size(w->rows) == (size_t)w->most;
-    if (!w->more) json_array_append_new(w->rows, row_json(file));
-    return !w->more;
+    if (w->more) return false;
+    w->last = file->row;
+    json_array_append_new(w->rows, row_json(file));
+    return true;
 }
 
 static void do_list(serve_call *c) {
@@ -205,10 +223,9 @@ static void do_list(serve_call *c) {
     rotor_error err = {0};
     serve_fault f = {0};
     w->rows = json_array();
-    const rotor_status st = rotor_rag_list(w->shelf->r, take_row, w, &err);
+    const rotor_status st = rotor_rag_list_after(w->shelf->r, w->after, take_row, w, &err);
     if (st == ROTOR_OK) {
-        json_t *last = json_array_get(w->rows, json_array_size(w->rows) - 1);
-        json_t *next = w->more ? json_incref(json_object_get(last, "path")) : json_null();
+        json_t *next = w->more ? json_sprintf("%lld", (long long)w->last) : json_null();
         serve_call_reply(c, 200,
                          json_pack("{s:s, s:o, s:b, s:o, s:o}", "object", "list", "data", w->rows,
                                    "has_more", (int)w->more, "next", next, "store",
@@ -224,6 +241,15 @@ static const char *argument(const serve_exchange *x, const char *name) {
     return MHD_lookup_connection_value(x->conn, MHD_GET_ARGUMENT_KIND, name);
 }
 
+/* Where the last page ended: the number of a row, which the client need not know. */
+static bool read_after(const char *after, wish *w, serve_fault *f) {
+    char *end = NULL;
+    errno = 0;
+    w->after = after ? strtoll(after, &end, 10) : 0;
+    if (!after || (*after >= '0' && *after <= '9' && !*end && !errno)) return true;
+    return serve_refuse(f, "after", "invalid_value", "'after': expected the 'next' of a page");
+}
+
 static bool read_page(const serve_exchange *x, wish *w, serve_fault *f) {
     const char *limit = argument(x, "limit"), *after = argument(x, "after");
     const char *status = argument(x, "status");
@@ -231,12 +257,10 @@ static bool read_page(const serve_exchange *x, wish *w, serve_fault *f) {
     w->most = limit ? strtol(limit, &end, 10) : ROWS;
     if ((limit && (!*limit || *end)) || w->most < 1 || w->most > ROWS_MAX)
         return serve_refuse(f, "limit", "invalid_value", "'limit': expected 1 to %d", ROWS_MAX);
-    if ((after && strlen(after) >= sizeof w->after) || (status && strlen(status) > 15))
-        return serve_refuse(f, after ? "after" : "status", "invalid_value", "'%s' is too long",
-                            after ? "after" : "status");
-    if (after) snprintf(w->after, sizeof w->after, "%s", after);
+    if (status && strlen(status) >= sizeof w->status)
+        return serve_refuse(f, "status", "invalid_value", "'status' is too long");
     if (status) snprintf(w->status, sizeof w->status, "%s", status);
-    return true;
+    return read_after(after, w, f);
 }
 
 void serve_get_documents(serve_exchange *x) {

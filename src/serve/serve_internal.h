@@ -88,9 +88,9 @@ typedef struct serve_model {
 
 /* Passages of a store that wait for their vectors. */
 typedef struct serve_due {
-    bool wanted;      /* there may be some */
-    bool told;        /* that it does not go; until it goes */
-    uint64_t next_us; /* not before */
+    bool wanted;       /* there may be some */
+    rotor_status told; /* why it does not go, as it was said; ROTOR_OK: it goes */
+    uint64_t next_us;  /* not before */
 } serve_due;
 
 typedef enum serve_state { SERVE_LOADING, SERVE_READY, SERVE_FAILED } serve_state;

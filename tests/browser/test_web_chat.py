@@ -131,6 +131,17 @@ def test_a_note_is_added_to_the_chosen_store(tab, mock):
         assert mock.documents == {"fox.md": "/v1/rag/stores/my%20notes/docs"}
         tab.click(button)
         tab.wait("document.querySelector('#note-dialog').open && document.querySelector('#note-text').value === ''")
+    for edit in ("#note-name", "#note-text"):  # another title, or no text: it is that file no more
+        tab.js("(() => { const d = new DataTransfer(); d.items.add(new File(['Owls hoot.'], 'owl.md')); const i = document.querySelector('#note-file');"
+               " i.files = d.files; i.dispatchEvent(new Event('change')); })()")
+        tab.wait("document.querySelector('#note-text').value === 'Owls hoot.'")
+        tab.js("(() => { const i = document.querySelector('%s'); i.value = ''; i.dispatchEvent(new Event('input')); })()" % edit)
+        tab.js("document.querySelector('#note-text').value = 'Bats.'")
+        tab.click("#note-add")
+        tab.wait("!document.querySelector('#note-dialog').open")
+        assert "id" not in mock.requests[-1] and mock.requests[-1]["text"] == "Bats."
+        tab.click(button)
+        tab.wait("document.querySelector('#note-dialog').open && document.querySelector('#note-text').value === ''")
 
 
 def test_answers_from_documents(tab, mock):

@@ -2,6 +2,7 @@
 """Documents that requests put into a knowledge store and take out: /v1/rag/stores/STORE/docs."""
 import fcntl
 import json
+import os
 import sqlite3
 from urllib.parse import quote
 
@@ -80,7 +81,7 @@ def test_ids(server):
     assert send(server, "PUT", DOCS + "/%C3%A9", {"text": "Four."})["id"] == "é"
     assert sorted(ids(server)) == sorted(["x y", made["id"], "é"])
     page = send(server, "GET", DOCS + "?limit=2")
-    assert page["has_more"] and len(page["data"]) == 2 and page["next"] == page["data"][1]["path"]
+    assert page["has_more"] and len(page["data"]) == 2 and page["next"].isdigit()
     rest = send(server, "GET", DOCS + "?after=" + quote(page["next"]))
     assert not rest["has_more"] and rest["next"] is None and [r["id"] for r in page["data"] + rest["data"]] == ids(server)
     assert send(server, "GET", DOCS + "?status=error")["data"] == []
@@ -96,7 +97,10 @@ def test_ids(server):
     ("POST", "", {"text": "a\u0000b"}, 400, ""), ("POST", "", {"text": "\u0001\u0002\u0003"}, 400, "not text"), ("POST", "", {"text": 7}, 400, "text"),
     ("POST", "", {"text": "x", "meta": []}, 400, "meta"), ("POST", "", {"text": "x", "meta": {"a": "b" * 20000}}, 400, "16384"),
     ("POST", "", {"text": "x", "format": "pdf"}, 400, "markdown or text"), ("GET", "?limit=0", None, 400, "1 to 1000"),
-    ("GET", "?limit=x", None, 400, "1 to 1000"), ("PUT", "/" + "a" * 300, {"text": "x"}, 414, "more than 255 bytes"),
+    ("GET", "?limit=x", None, 400, "1 to 1000"), ("GET", "?after=mem:a", None, 400, "'next' of a page"), ("GET", "?after=", None, 400, "'next' of a page"),
+    ("GET", "?after=" + "9" * 30, None, 400, "'next' of a page"),
+    ("POST", "", {"text": "word " * 210000}, 400, "'text' has 1050000 bytes: expected at most 1048576"),
+    ("POST", "", {"text": "x", "title": "é" * 101}, 400, "'title' has 202 bytes: expected at most 200"), ("PUT", "/" + "a" * 300, {"text": "x"}, 414, "more than 255 bytes"),
     ("PATCH", "/a", {"text": "x"}, 405, "but PUT, DELETE"), ("PUT", "/a/b", {"text": "x"}, 404, "there is no")])
 def test_what_is_refused(server, method, path, body, status, word):
     assert word in send(server, method, DOCS + path, body, status)["error"]["message"]
@@ -127,6 +131,41 @@ def test_a_file_is_not_taken_out(server, rotor, tmp_path):
     send(server, "DELETE", DOCS + "/a", status=404)
     assert ids(server) == [None]
     rotor("rag", "remove", server.store, tmp_path / "mem:a")
+
+
+def test_a_document_of_a_corpus_is_not_taken_out(server, rotor, tmp_path):
+    """Whatever id a line of it has: only what was put in goes, and all else that is called so stays."""
+    (tmp_path / "c.jsonl").write_text('{"_id": "mem:a", "title": "Owl", "text": "Owls hoot at night."}\n')
+    rotor("rag", "add", server.store, tmp_path / "c.jsonl", "--no-embed")
+    assert send(server, "DELETE", DOCS + "/a", status=404)["error"]["code"] == "document_not_found"
+    send(server, "PUT", DOCS + "/a", {"text": "Bats sleep."})
+    send(server, "DELETE", DOCS + "/a")
+    assert find(server, "owls") and not find(server, "bats") and ids(server) == [None]
+    assert "control characters" in send(server, "DELETE", DOCS + "/a%0Ab", status=400)["error"]["message"]
+    rotor("rag", "remove", server.store, tmp_path / "c.jsonl")
+
+
+def test_pages_end(server, rotor, tmp_path):
+    """Also behind paths that are no UTF-8 and long ones, and when the row that a page ended with is gone."""
+    deep = tmp_path / ("d" * 200) / ("e" * 200) / ("f" * 200) / ("g" * 200) / ("h" * 200)
+    deep.mkdir(parents=True)
+    names = [tmp_path / "a.md", os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.md"), deep / ("i" * 100 + ".md"), tmp_path / "z.md"]
+    for i, name in enumerate(names):
+        with open(name, "w") as f:
+            f.write("Owl %d hoots.\n" % i)
+    rotor("rag", "add", server.store, tmp_path, "--no-embed")
+    seen, query = [], "?limit=1"
+    for _ in names:
+        page = send(server, "GET", DOCS + query)
+        seen += [row["path"] for row in page["data"]]
+        query = "?limit=1&after=%s" % page["next"]
+    assert len(set(seen)) == 4 and not page["has_more"] and page["next"] is None
+    first = send(server, "GET", DOCS + "?limit=1")
+    rotor("rag", "remove", server.store, first["data"][0]["path"] if "\ufffd" not in first["data"][0]["path"] else names[1])
+    rest = send(server, "GET", DOCS + "?after=" + first["next"])
+    assert [row["path"] for row in rest["data"]] == seen[1:]
+    rotor("rag", "remove", server.store, tmp_path)
+    assert ids(server) == []
 
 
 def test_another_program_writes(server, rotor):
@@ -179,6 +218,22 @@ def test_vectors_follow(rotor, sqlite_is_there, tmp_path):
         assert s.ask("/v1/rag/search", {"store": "s", "query": "fox number 7 barks", "search": "lexical"})["data"][0]["path"] == "mem:fox"
         assert wait_until(vectors) == got["passages"] + 1
         assert s.ask("/v1/rag/search", {"store": "s", "query": "fox number 7 barks"})["degraded"] == []
-        assert s.metric("rag_documents_put_total") == 1 and s.metric("rag_vectors_made_total") >= got["passages"]
+        again = s.ask("/v1/rag/stores/s/docs", {"id": "owl", "text": "Owls screech."})
+        wait_until(vectors)
+        again = s.ask("/v1/rag/stores/s/docs", {"id": "owl", "text": "Owls screech."})
+        assert again["unchanged"] and again["degraded"] == []
+        with sqlite3.connect(tmp_path / "s" / "rag.db") as db:
+            ours = db.execute("SELECT fingerprint FROM model").fetchone()
+            db.execute("UPDATE model SET fingerprint=zeroblob(32)")  # as if the store had another model's
+            db.execute("DELETE FROM vec")
+        for _ in range(2):
+            again = s.ask("/v1/rag/stores/s/docs", {"id": "owl", "text": "Owls screech."})
+            assert again["unchanged"] and again["degraded"] == ["vector_pending"]
+        assert len(s.logged("holds vectors of")) == 1
+        with sqlite3.connect(tmp_path / "s" / "rag.db") as db:
+            db.execute("UPDATE model SET fingerprint=?", ours)
+        s.ask("/v1/rag/stores/s/docs", {"id": "bat", "text": "Bats sleep."})  # asks again
+        wait_until(vectors)
+        assert s.metric("rag_documents_put_total") == 6 and s.metric("rag_vectors_made_total") >= got["passages"]
     finally:
         assert s.stop() == 0

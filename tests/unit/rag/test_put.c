@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cpu/cpu.h"
+#include "rag/rag_db_internal.h"
 #include "rag/rag_internal.h"
 #include "toy_embed.h"
 
@@ -100,6 +101,55 @@ static void a_text_takes_the_place_of_another_or_does_not(void **state) {
     rag_close(&r);
 }
 
+/* Numbers of terms are kept from one time it holds the lock to the next, unless another wrote. */
+static void terms_are_those_of_the_store(void **state) {
+    (void)state;
+    rag_put_report done;
+    rotor_error err = {0};
+    rag *a = open_store("shared", NULL), *b;
+    assert_int_equal(put(a, "1", "owls hoot", &done, &err), ROTOR_OK);
+    rag_let_go(a);
+    const base_map *kept = a->db->ids;
+    assert_non_null(kept);
+    assert_int_equal(rag_hold(a, &err), ROTOR_OK);
+    assert_ptr_equal(a->db->ids, kept);
+    rag_let_go(a);
+    b = open_store("shared", NULL);
+    assert_int_equal(put(b, "2", "foxes bark", &done, &err), ROTOR_OK);
+    rag_let_go(b);
+    assert_int_equal(rag_hold(a, &err), ROTOR_OK);
+    assert_null(a->db->ids);
+    assert_int_equal(put(a, "3", "foxes bark and walruses sleep", &done, &err), ROTOR_OK);
+    rag_let_go(a);
+    assert_int_equal(rag_hold(b, &err), ROTOR_OK);
+    assert_int_equal(put(b, "4", "walruses sleep and bats fly", &done, &err), ROTOR_OK);
+    assert_true(finds(a, "bats") && finds(b, "walruses") && finds(a, "foxes"));
+    assert_int_equal(rag_verify(b, NULL), ROTOR_OK);
+    rag_close(&a);
+    rag_close(&b);
+}
+
+static void only_what_was_put_in_is_taken_out(void **state) {
+    (void)state;
+    rag_put_report done;
+    rotor_error err = {0};
+    rag *r = open_store("out", &toy);
+    assert_int_equal(put(r, "owl", "owls hoot", &done, &err), ROTOR_OK);
+    assert_int_equal(done.n_pending, 1);
+    int64_t last = 0;
+    size_t n;
+    assert_int_equal(rag_embed_some(r, 9, &last, &n, &err), ROTOR_OK);
+    assert_int_equal(put(r, "owl", "owls hoot", &done, &err), ROTOR_OK);
+    assert_true(done.unchanged && done.n_pending == 0);
+    assert_int_equal(rag_take_out(r, "mem:owl", &err), ROTOR_E_NOTFOUND);
+    assert_int_equal(rag_take_out(r, "../owl", &err), ROTOR_E_ARG);
+    assert_true(finds(r, "owls"));
+    assert_int_equal(rag_take_out(r, "owl", &err), ROTOR_OK);
+    assert_false(finds(r, "owls"));
+    assert_int_equal(rag_take_out(r, "owl", &err), ROTOR_E_NOTFOUND);
+    rag_close(&r);
+}
+
 /* Words at once; of vectors it is said that they are to come, until they have. */
 static void vectors_come_later(void **state) {
     (void)state;
@@ -141,6 +191,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_are_names_that_fit_into_a_path),
         cmocka_unit_test(a_text_takes_the_place_of_another_or_does_not),
+        cmocka_unit_test(terms_are_those_of_the_store),
+        cmocka_unit_test(only_what_was_put_in_is_taken_out),
         cmocka_unit_test(vectors_come_later),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
