@@ -92,10 +92,11 @@ bool base_str_eq(base_str a, base_str b);
 bool base_str_is(base_str a, const char *cstr);
 /* Does url begin with scheme:// or other://? */
 bool base_url_is(const char *url, const char *scheme, const char *other);
-/* What stands between user: and @, as written there: all up to the last @. NULL: nothing does. */
+/* What stands between user: and @, as written there: all up to the last @ that is not in the
+ * settings behind the question mark. NULL: nothing does. */
 base_str base_url_password(const char *url);
-/* The same address without the password in it, and without settings that hold or name one: what
- * may be shown. New; NULL: no memory. */
+/* The same address without the password in it, and without the values of settings that might
+ * hold one: what may be shown. New; NULL: no memory. */
 char *base_url_without_password(const char *url);
 /* The last part of a path, or of such an address without its settings. New; NULL: no memory. */
 char *base_last_part(const char *path);

@@ -31,23 +31,46 @@ static bool is_named(const char *p, const char *name) {
     return *p == '=';
 }
 
-/* The settings behind the question mark, without those that are secret. */
+static bool is_one_of(const char *p, const char *const *names) {
+    for (; *names; names++)
+        if (is_named(p, *names)) return true;
+    return false;
+}
+
+/* The settings behind the question mark: those that hold no secret, the names alone of those that
+ * might, and nothing at all of a password or of what has no name. */
 static void put_settings(base_buf *out, const char *p) {
+    static const char *const secret[] = {"password", "sslpassword", NULL};
+    static const char *const open[] = {
+        "host",   "hostaddr", "port",        "dbname",          "user",
+        "schema", "sslmode",  "sslrootcert", "connect_timeout", "application_name",
+        NULL};
     char before = '?';
-    while (*p) {
-        const size_t n = strcspn(p, "&");
-        if (!is_named(p, "password") && !is_named(p, "sslpassword")) {
-            base_buf_append(out, &before, 1);
-            base_buf_append(out, p, n);
-            before = '&';
-        }
-        p += n + (p[n] == '&');
+    for (size_t n; *p; p += n + (p[n] == '&')) {
+        n = strcspn(p, "&");
+        const size_t name = strcspn(p, "=&");
+        if (p[name] != '=' || is_one_of(p, secret)) continue;
+        base_buf_append(out, &before, 1);
+        base_buf_append(out, p, is_one_of(p, open) ? n : name + 1);
+        if (!is_one_of(p, open)) base_buf_append(out, "...", 3);
+        before = '&';
     }
 }
 
+/* The @ behind user and password; NULL: there are none. An @ in front of the first slash ends them
+ * whatever stands there; the last in front of the settings does, too, since a password with a slash
+ * or an @ in it would be shown otherwise. One in the settings is theirs. */
+static const char *end_of_user(const char *p) {
+    const char *end = p + strcspn(p, "@/"), *found = NULL;
+    if (*end != '@') end = p;
+    for (; *end && *end != '?'; end++)
+        if (*end == '@') found = end;
+    return found;
+}
+
 base_str base_url_password(const char *url) {
-    const char *at = strstr(url, "://"), *end = strrchr(url, '@');
-    const char *colon = at && end > at ? strchr(at + 3, ':') : NULL;
+    const char *at = strstr(url, "://"), *end = at ? end_of_user(at + 3) : NULL;
+    const char *colon = end ? strchr(at + 3, ':') : NULL;
     if (!colon || colon > end) return (base_str){0};
     return (base_str){colon + 1, (size_t)(end - colon - 1)};
 }

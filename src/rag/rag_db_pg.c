@@ -86,13 +86,25 @@ static rotor_status take_schema(rag_db *db, rotor_error *err) {
     return ROTOR_OK;
 }
 
+/* A reader waits a minute for an answer, a writer as long as it takes. Limits that server, role or
+ * address set themselves stay. */
+#define READERS_LIMIT                                                                              \
+    "SELECT set_config('statement_timeout','1min',false)"                                          \
+    " WHERE current_setting('statement_timeout')='0'"
+#define WRITERS_LIMIT                                                                              \
+    "SELECT set_config('statement_timeout','0',false)"                                             \
+    " WHERE current_setting('statement_timeout')='1min'"
+#define LOCKS_LIMIT                                                                                \
+    "SELECT set_config('lock_timeout','10s',false) WHERE current_setting('lock_timeout')='0'"
+
 /* Just-in-time compilation costs more than it gains here; a cursor is read to its end; a plan that
  * suits any value suits ours. */
 static rotor_status write_setup(rag_db *db, rotor_error *err) {
     base_buf b = {0};
     base_buf_printf(&b,
                     "SET search_path TO \"%s\"; SET jit=off; SET cursor_tuple_fraction=1;"
-                    "SET client_min_messages=error; SET standard_conforming_strings=on;",
+                    "SET client_min_messages=error; SET standard_conforming_strings=on;" LOCKS_LIMIT
+                    ";" READERS_LIMIT,
                     db->schema);
     db->setup = b.data;
     return b.failed ? base_fail_nomem(err, "opening a store") : ROTOR_OK;
@@ -105,6 +117,8 @@ static int32_t number_of(const char *name) {
     return (int32_t)h;
 }
 
+static rotor_status come_back(void *user, rotor_error *err);
+
 /* ==== The lock ================================================================================ */
 
 static rotor_status try_lock(rag_db *db, int64_t *got, rotor_error *err) {
@@ -113,20 +127,30 @@ static rotor_status try_lock(rag_db *db, int64_t *got, rotor_error *err) {
                           "ii", (int64_t)APPLICATION, (int64_t)db->lock_id);
 }
 
-/* The server may need a moment to see that a program which had the lock is no more. */
-static rotor_status lock(rag_db *db, rotor_error *err) {
-    enum { TRIES = 20, PAUSE_US = 50000 };
+enum { AT_ONCE = 1, PATIENT = 20, PAUSE_US = 50000 };
+
+static rotor_status lock_in(rag_db *db, int tries, rotor_error *err) {
     int64_t got = 0;
-    if (rag_pg_is_lost(&db->sql)) ROTOR_TRY(rag_pg_again(&db->sql, err));
-    for (int i = 0; i < TRIES && !got; i++) {
+    for (int i = 0; i < tries && !got; i++) {
         if (i) base_sleep_us(PAUSE_US);
         ROTOR_TRY(try_lock(db, &got, err));
     }
-    return got ? ROTOR_OK : rag_db_refuse_lock(db, err);
+    return got ? rag_sql_run(&db->sql, WRITERS_LIMIT, err) : rag_db_refuse_lock(db, err);
 }
 
+/* Of a store that is open, which others use meanwhile: whoever is refused comes again later. After
+ * a loss the server may need a moment to see that the connection which had the lock is no more. */
+static rotor_status lock(rag_db *db, rotor_error *err) {
+    const bool lost = rag_pg_is_lost(&db->sql);
+    if (lost) ROTOR_TRY(rag_pg_again(&db->sql, err));
+    return lock_in(db, lost ? PATIENT : AT_ONCE, err);
+}
+
+/* A connection that is lost has no lock any more. */
 static void unlock(rag_db *db) {
     int64_t done;
+    if (rag_pg_is_lost(&db->sql)) return;
+    rag_sql_run(&db->sql, READERS_LIMIT, NULL);
     rag_sql_number(&db->sql, &done, NULL,
                    "SELECT pg_advisory_unlock(CAST(? AS integer),CAST(? AS integer))", "ii",
                    (int64_t)APPLICATION, (int64_t)db->lock_id);
@@ -265,8 +289,9 @@ static rotor_status open_store(rag_db *db, bool create, bool write, rotor_error 
     ROTOR_TRY(write_setup(db, err));
     db->lock_id = number_of(db->schema);
     ROTOR_TRY(rag_pg_open(&db->sql, db->url, db->folder, db->setup, err));
+    rag_pg_on_loss(&db->sql, come_back, db);
     if (write) {
-        ROTOR_TRY(lock(db, err));
+        ROTOR_TRY(lock_in(db, PATIENT, err));
         db->writes = true;
     }
     ROTOR_TRY(bring_up(db, create, err));
@@ -276,7 +301,8 @@ static rotor_status open_store(rag_db *db, bool create, bool write, rotor_error 
 
 /* The server ends a session when it comes to it: whoever writes next is not to wait for that. */
 static void close_store(rag_db *db) {
-    if (db->writes && db->sql.at && !rag_pg_is_lost(&db->sql)) unlock(db);
+    if (db->sql.at) rag_pg_on_loss(&db->sql, NULL, NULL);
+    if (db->writes && db->sql.at) unlock(db);
     rag_sql_close(&db->sql);
 }
 
@@ -298,13 +324,24 @@ static rotor_status again(rag_db *db, rotor_error *err) {
     rag_forget_terms(db);
     db->back++;
     if (!db->writes) return ROTOR_OK;
-    const rotor_status st = lock(db, err);
+    const rotor_status st = lock_in(db, PATIENT, err);
     db->writes = st == ROTOR_OK;
     return st;
 }
 
-/* That the server was restarted since the last question is found here, where nothing is begun. */
+/* The connection went between two questions; what is begun went with it, and is not begun anew. */
+static rotor_status come_back(void *user, rotor_error *err) {
+    rag_db *db = user;
+    if (!db->change && !db->look) return again(db, err);
+    return base_fail(err, ROTOR_E_IO,
+                     "%s: the connection to the server is lost; what was committed is kept",
+                     db->folder);
+}
+
+/* That the server was restarted since the last question is found here, where nothing is begun. A
+ * change needs the lock, which may not have been had after the last loss. */
 static rotor_status begin(rag_db *db, bool look, rotor_error *err) {
+    if (!look) ROTOR_TRY(rag_db_resume(db, err));
     const char *sql = look ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN";
     rotor_status st = rag_sql_run(&db->sql, sql, err);
     if (st != ROTOR_OK && rag_pg_is_lost(&db->sql)) {
@@ -325,12 +362,7 @@ static rotor_status commit(rag_db *db, rotor_error *err) {
 }
 
 static rotor_status version(rag_db *db, int64_t *others, rotor_error *err) {
-    static const char sql[] = "SELECT n FROM meta WHERE k='version'";
-    rotor_status st = number(db, others, sql, err);
-    if (st != ROTOR_OK && !db->change && !db->look && rag_pg_is_lost(&db->sql)) {
-        ROTOR_TRY(again(db, err));
-        st = number(db, others, sql, err);
-    }
+    const rotor_status st = number(db, others, "SELECT n FROM meta WHERE k='version'", err);
     *others -= db->n_bumps;
     return st;
 }
@@ -358,8 +390,8 @@ static const struct {
      "rules that were switched off"},
 };
 
-static rotor_status check(rag_db *db, bool whole, rotor_error *err) {
-    for (size_t i = 0; whole && i < BASE_COUNT(doubts); i++) {
+static rotor_status check_all(rag_db *db, rotor_error *err) {
+    for (size_t i = 0; i < BASE_COUNT(doubts); i++) {
         int64_t n;
         ROTOR_TRY(number(db, &n, doubts[i].sql, err));
         if (n)
@@ -367,6 +399,15 @@ static rotor_status check(rag_db *db, bool whole, rotor_error *err) {
                              doubts[i].what);
     }
     return ROTOR_OK;
+}
+
+/* Counting over whole tables may take longer than a reader waits. */
+static rotor_status check(rag_db *db, bool whole, rotor_error *err) {
+    if (!whole) return ROTOR_OK;
+    rag_sql_run(&db->sql, WRITERS_LIMIT, NULL);
+    const rotor_status st = check_all(db, err);
+    if (!db->writes) rag_sql_run(&db->sql, READERS_LIMIT, NULL);
+    return st;
 }
 
 /* The server gives room at the end of a table back, and uses the rest again. */

@@ -11,6 +11,9 @@ static const struct {
     const char *name; /* of a function */
     size_t at;        /* of its place in rag_libpq */
 } functions[] = {
+    {"PQlibVersion", offsetof(rag_libpq, version)},
+    {"PQconninfoParse", offsetof(rag_libpq, parse)},
+    {"PQconninfoFree", offsetof(rag_libpq, parse_free)},
     {"PQconnectdbParams", offsetof(rag_libpq, connect)},
     {"PQfinish", offsetof(rag_libpq, finish)},
     {"PQreset", offsetof(rag_libpq, reset)},

@@ -13,9 +13,12 @@ typedef struct pg_result PGresult;
 
 enum { CONNECTION_OK = 0 };
 enum { PGRES_COMMAND_OK = 1, PGRES_TUPLES_OK = 2 };
-enum { PQTRANS_IDLE = 0 };
+enum { PQTRANS_IDLE = 0, PQTRANS_UNKNOWN = 4 };
 
 typedef struct rag_libpq {
+    int (*version)(void);
+    void *(*parse)(const char *url, char **why); /* NULL: no address */
+    void (*parse_free)(void *parsed);
     PGconn *(*connect)(const char *const *words, const char *const *values, int expand);
     void (*finish)(PGconn *c);
     void (*reset)(PGconn *c);

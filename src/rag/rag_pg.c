@@ -30,6 +30,8 @@ typedef struct pg {
     unsigned cursors;       /* opened so far */
     int64_t changed, total; /* rows: of the last statement, of all */
     char code[6];           /* of the last failure */
+    rag_pg_back back;       /* asked when the connection is lost; NULL: nobody */
+    void *user;             /* of back */
 } pg;
 
 enum { INT8 = 20, FLOAT8 = 701, BINARY = 1, TEXT = 0 }; /* the server's numbers */
@@ -65,6 +67,9 @@ static rotor_status fail(pg *q, const PGresult *r, rotor_error *err) {
     snprintf(q->code, sizeof q->code, "%s", code ? code : "");
     one_line(said, sizeof said, text ? text : q->f->error(q->c));
     if (q->f->status(q->c) != CONNECTION_OK || is_of(q, "57P")) return fail_lost(q, said, err);
+    if (is_of(q, "57014"))
+        return base_fail(err, ROTOR_E_IO, "%s: the server did not answer in time (%s)", q->name,
+                         said);
     if (is_of(q, "53100"))
         return base_fail(err, ROTOR_E_IO,
                          "%s: the server's disk is full; what was committed is kept", q->name);
@@ -126,28 +131,58 @@ static rotor_status check_password(const char *url, const char *name, rotor_erro
     for (size_t i = 0; i < p.n; i++)
         if (strchr("/?#@[]", p.p[i]))
             return base_fail(err, ROTOR_E_ARG,
-                             "%s: in an address / ? # @ of a password are written %%2F %%3F %%23 "
-                             "%%40; or leave it out, and put it into ~/.pgpass",
+                             "%s: in an address / ? # @ %% of a password are written %%2F %%3F "
+                             "%%23 %%40 %%25; or leave it out, and put it into ~/.pgpass",
                              name);
     return ROTOR_OK;
 }
 
+/* libpq's own words about an address hold parts of it, also of the password: they are not read. */
+static rotor_status check_address(const rag_libpq *f, const char *url, const char *name,
+                                  rotor_error *err) {
+    void *parsed = f->parse(url, NULL);
+    if (!parsed)
+        return base_fail(err, ROTOR_E_ARG,
+                         "%s: libpq does not take this address: expected "
+                         "postgres://USER@HOST:PORT/DATABASE?KEY=VALUE with keys that it knows, "
+                         "and %% of a name or a password written %%25",
+                         name);
+    f->parse_free(parsed);
+    return ROTOR_OK;
+}
+
+/* Who is cut off without a word is noticed within a minute; older ones of libpq cannot limit how
+ * long what was sent may wait. What stands behind the address outweighs it, what stands before it
+ * does not. */
+static PGconn *connect_to(const rag_libpq *f, const char *url) {
+    const bool limits = f->version() >= 120000;
+    const char *const words[] = {"connect_timeout",
+                                 "fallback_application_name",
+                                 "keepalives_idle",
+                                 "keepalives_interval",
+                                 "keepalives_count",
+                                 limits ? "tcp_user_timeout" : "keepalives_count",
+                                 "dbname",
+                                 "client_encoding",
+                                 NULL};
+    const char *const values[] = {"10", "rotor", "30", "10", "3", limits ? "60000" : "3",
+                                  url,  "UTF8",  NULL};
+    return f->connect(words, values, 1);
+}
+
 rotor_status rag_pg_open(rag_sql *out, const char *url, const char *name, const char *setup,
                          rotor_error *err) {
-    /* What stands behind the address outweighs it, what stands before it does not. */
-    static const char *const words[] = {"connect_timeout", "fallback_application_name", "dbname",
-                                        "client_encoding", NULL};
-    const char *const values[] = {"10", "rotor", url, "UTF8", NULL};
     const rag_libpq *f;
     ROTOR_TRY(check_password(url, name, err));
     ROTOR_TRY(rag_libpq_find(&f, err));
+    ROTOR_TRY(check_address(f, url, name, err));
     pg *q = base_alloc(sizeof *q);
     if (!q) return base_fail_nomem(err, "opening a database");
     *out = (rag_sql){&rag_postgres, q};
     q->f = f;
     q->name = base_strdup(name);
     q->setup = base_strdup(setup);
-    if (q->name && q->setup) q->c = f->connect(words, values, 1);
+    if (q->name && q->setup) q->c = connect_to(f, url);
     return q->c ? begin_session(q, err) : base_fail_nomem(err, "opening a database");
 }
 
@@ -160,6 +195,21 @@ rotor_status rag_pg_again(rag_sql *of, rotor_error *err) {
     pg *q = of->at;
     q->f->reset(q->c);
     return begin_session(q, err);
+}
+
+void rag_pg_on_loss(rag_sql *of, rag_pg_back back, void *user) {
+    pg *q = of->at;
+    q->back = back;
+    q->user = user;
+}
+
+/* Who makes the connection anew asks questions too, and is not to be asked for one by them. */
+static rotor_status come_back(pg *q, rotor_error *err) {
+    const rag_pg_back back = q->back;
+    q->back = NULL;
+    const rotor_status st = back(q->user, err);
+    q->back = back;
+    return st;
 }
 
 const char *rag_pg_code(const rag_sql *of) { return ((const pg *)of->at)->code; }
@@ -243,14 +293,15 @@ static rotor_status hold(rag_reply *r, PGresult *result, rotor_error *err) {
     return ROTOR_OK;
 }
 
+static bool is_question(const char *sql) { return strncmp(sql, "SELECT", 6) == 0; }
+
 static rotor_status ask_once(rag_reply *r, const char *sql, const parameters *p, rotor_error *err) {
     pg *q = r->sql->at;
     char name[24];
     ROTOR_TRY(prepare(q, name, sql, p, err));
     ROTOR_TRY(hold(r, q->f->exec_prepared(q->c, name, p->n, p->value, p->length, p->format, BINARY),
                    err));
-    const bool question = strncmp(sql, "SELECT", 6) == 0;
-    q->changed = question ? 0 : strtoll(q->f->changed(r->at), NULL, 10);
+    q->changed = is_question(sql) ? 0 : strtoll(q->f->changed(r->at), NULL, 10);
     q->total += q->changed;
     return ROTOR_OK;
 }
@@ -266,12 +317,17 @@ static rotor_status fetch(rag_reply *r, rotor_error *err) {
     return hold(r, q->f->exec_values(q->c, sql, 0, NULL, NULL, NULL, NULL, BINARY), err);
 }
 
+/* A reader's limit is for one answer; a large one may take its time before the first row comes. */
+#define PATIENCE                                                                                   \
+    "SELECT set_config('statement_timeout','15min',true)"                                          \
+    " WHERE current_setting('statement_timeout')='1min'"
+
 static rotor_status ask_in_parts(rag_reply *r, const char *sql, const parameters *p,
                                  rotor_error *err) {
     pg *q = r->sql->at;
     base_buf text = {0};
     r->own = q->f->transaction(q->c) == PQTRANS_IDLE;
-    if (r->own) ROTOR_TRY(run(q, "BEGIN READ ONLY", err));
+    ROTOR_TRY(run(q, r->own ? "BEGIN READ ONLY;" PATIENCE : PATIENCE, err));
     r->cursor = ++q->cursors;
     r->some = FEW;
     base_buf_printf(&text, "DECLARE c%u NO SCROLL CURSOR FOR ", r->cursor);
@@ -309,11 +365,26 @@ static void end(rag_reply *r, rotor_status *st, rotor_error *err) {
     if (*st == ROTOR_OK) *st = done;
 }
 
+static rotor_status ask(rag_reply *r, const char *sql, const parameters *p, bool many,
+                        rotor_error *err) {
+    return many ? ask_in_parts(r, sql, p, err) : ask_once(r, sql, p, err);
+}
+
+/* A question that is asked outside of any transaction may be asked again, of a server that was
+ * restarted meanwhile; of a change nobody knows whether it was made. */
 static rotor_status rows(rag_reply *r, const char *sql, const rag_value *v, size_t n, bool many,
                          rotor_error *err) {
     parameters p;
-    ROTOR_TRY(pack(r->sql->at, &p, v, n, err));
-    return many ? ask_in_parts(r, sql, &p, err) : ask_once(r, sql, &p, err);
+    pg *q = r->sql->at;
+    const int was = q->f->transaction(q->c);
+    const bool free = was == PQTRANS_IDLE || was == PQTRANS_UNKNOWN;
+    ROTOR_TRY(pack(q, &p, v, n, err));
+    const rotor_status st = ask(r, sql, &p, many, err);
+    if (st == ROTOR_OK || !free || !q->back || !rag_pg_is_lost(r->sql) || !is_question(sql))
+        return st;
+    ROTOR_TRY(come_back(q, err));
+    *r = (rag_reply){.sql = r->sql};
+    return ask(r, sql, &p, many, err);
 }
 
 static bool next(rag_reply *r, rotor_status *st, rotor_error *err) {

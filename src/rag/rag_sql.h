@@ -101,6 +101,10 @@ rotor_status rag_pg_open(rag_sql *q, const char *url, const char *name, const ch
 /* Is the connection gone? Then whatever was begun is undone, and rag_pg_again makes a new one. */
 bool rag_pg_is_lost(const rag_sql *q);
 rotor_status rag_pg_again(rag_sql *q, rotor_error *err);
+/* back: called when a question outside of any transaction finds the connection gone; makes a new
+ * one by rag_pg_again, and the question is asked once more. NULL: the failure stays. */
+typedef rotor_status (*rag_pg_back)(void *user, rotor_error *err);
+void rag_pg_on_loss(rag_sql *q, rag_pg_back back, void *user);
 /* The reason of the last failure as the server numbers them: five characters. */
 const char *rag_pg_code(const rag_sql *q);
 

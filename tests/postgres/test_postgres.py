@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -248,7 +249,9 @@ def test_refusals_say_what_to_do_and_no_password(rotor, postgres, store, tree):
     pathless = "postgres://ghost:%s@/postgres?host=%s&password=%s" % (secret, postgres.folder, secret)
     for address, said in ((pathless, 'role "ghost" does not exist'), (pathless.replace(postgres.folder, "/nonexistent"), "no connection"),
                           (pathless.replace("s3cr%65t@", "a/b@"), "%2F"), (store.replace("schema=", "schema=a;b"), "names no schema"),
-                          (pathless + "&nonsense=1", "nonsense")):
+                          (pathless + "&nonsense=1", "nonsense=..."),
+                          ("postgres://ghost:100%s3cr@localhost:1/db", "%25"), ("postgres://ghost:s3cr%00x@localhost:1/db", "%25"),
+                          ("postgres://localhost:1/db?password=100%s3cr", "%25")):
         for verb in (("add", tree), ("search", "x")):
             result = rotor("rag", verb[0], address, *verb[1:], "--no-embed", status=None)
             said_all = result.stdout + result.stderr
@@ -257,6 +260,57 @@ def test_refusals_say_what_to_do_and_no_password(rotor, postgres, store, tree):
     served = rotor("serve", STORY, "--rag", pathless, "--port", "0", status=None, timeout=60)
     assert served.returncode == 1 and "s3cr" not in served.stdout + served.stderr
     assert "no store there; rotor rag add" in rotor("rag", "search", store, "x", status=1).stderr
+
+
+def test_nobody_waits_for_ever(rotor, postgres, store, tree):
+    rotor("rag", "add", store, tree / "deck.md", "--embed-model", STORY)
+    postgres.sql("CREATE FUNCTION say() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN RAISE LOG 'limits of %: % %', current_schema(),"
+                 " current_setting('lock_timeout'), current_setting('statement_timeout'); RETURN true; END $$;"
+                 "CREATE OR REPLACE VIEW used AS SELECT n AS id FROM meta WHERE k='model' AND say()", store)
+    limits = "limits of %s: " % store.split("schema=")[1]
+    rotor("rag", "status", store)
+    assert limits + "10s 1min" in postgres.log() and limits + "10s 0" not in postgres.log()
+    rotor("rag", "add", store, tree / "c.jsonl", "--embed-model", STORY)
+    assert limits + "10s 0" in postgres.log()
+    holder = postgres.session(store)
+    try:
+        holder.stdin.write("BEGIN; LOCK TABLE chunk IN ACCESS EXCLUSIVE MODE; SELECT 'held';\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline().strip() == "held"
+        for limit, said in (("lock_timeout=100ms", "another program is using it"),
+                            ("statement_timeout=300ms", "the server did not answer in time")):
+            refused = rotor("rag", "search", store, "battery", "--no-embed", status=1, env={"PGOPTIONS": "-c " + limit})
+            assert said in refused.stderr
+    finally:
+        holder.stdin.close()
+        holder.wait(LIMIT_S)
+
+
+def get(url, path):
+    with urllib.request.urlopen(url + path, timeout=LIMIT_S) as response:
+        return response.read().decode()
+
+
+def test_a_server_in_use_finds_its_store_again_whatever_it_is_asked_first(postgres, store, tree, rotor):
+    rotor("rag", "add", store, tree / "deck.md", "--no-embed")
+    served = subprocess.Popen([ROTOR, "serve", STORY, "--rag", store + ",lib", "--port", "0"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+    try:
+        for line in served.stdout:
+            found = re.search(r"http://[0-9.:]+", line)
+            if found:
+                break
+        for path in ("/v1/rag/stores", "/v1/rag/stores/lib/docs"):
+            before = get(found[0], path)
+            assert "deck" in before or "lib" in before
+            postgres.stop()
+            postgres.start()
+            assert get(found[0], path) == before
+    finally:
+        if postgres.process.poll() is not None:
+            postgres.start()
+        served.send_signal(signal.SIGINT)
+        served.communicate(timeout=LIMIT_S)
 
 
 def test_schemas_that_are_not_ours_are_left_alone(rotor, postgres, store, tree):
