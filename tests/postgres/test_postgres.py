@@ -170,7 +170,8 @@ class Stuck:
         self.holder.stdin.flush()
         assert self.holder.stdout.readline().strip() == "held"
         self.child = subprocess.Popen([ROTOR, "rag", self.command[0], self.store, *map(str, self.command[1:])], stderr=subprocess.PIPE,
-                                      stdout=subprocess.DEVNULL, text=True)
+                                      stdout=subprocess.DEVNULL, text=True,
+                                      env={**os.environ, "PGOPTIONS": "-c lock_timeout=300s"})  # however slow this machine is
         try:
             wait_for(lambda: self.postgres.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1", "nobody waits")
         except BaseException:
