@@ -520,9 +520,9 @@ int verb_rag(const cli_args *a) {
         return status;
     }
     const char *near = cli_nearest(word, word_at, NULL);
-    return cli_usage(
-        a,
-        "no 'rotor rag %s'%s%s%s; there are add, search, ask, note, list, remove, watch, export, "
-        "import, gc, eval, status, reembed, verify and bench",
-        word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return cli_usage(a,
+                     "no 'rotor rag %s'%s%s%s; there are add, search, ask, note, sync, list, "
+                     "remove, watch, export, "
+                     "import, gc, eval, status, reembed, verify and bench",
+                     word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
