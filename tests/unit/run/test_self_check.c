@@ -53,11 +53,15 @@ static void rig_up(rig *g, tiny_kind kind, float self_check) {
     open_rig(g, RUN_HEAD_FILE, self_check);
 }
 
-static void rig_down(rig *g) {
+static void close_rig(rig *g) {
     run_session_free(&g->s);
     run_free(&g->e);
     model_close(&g->m);
     par_free(&g->pool);
+}
+
+static void rig_down(rig *g) {
+    close_rig(g);
     unlink(g->path);
 }
 
@@ -292,10 +296,7 @@ static void what_is_no_number_is_found(void **state) {
         assert_true(stats(&bad).faults == 1);
         assert_int_equal(decode(&bad, 1, &err), ROTOR_E_DEVICE);
         assert_int_equal(stats(&bad).faults, 2);
-        run_session_free(&bad.s);
-        run_free(&bad.e);
-        model_close(&bad.m);
-        par_free(&bad.pool);
+        close_rig(&bad);
     }
     rig_down(&g);
 }
@@ -325,10 +326,7 @@ static void a_matrix_without_numbers_is_named(void **state) {
         assert_null(strstr(err.message, "kernel is wrong"));
         assert_int_equal(stats(&bad).faults, i);
     }
-    run_session_free(&bad.s);
-    run_free(&bad.e);
-    model_close(&bad.m);
-    par_free(&bad.pool);
+    close_rig(&bad);
     rig_down(&g);
 }
 
@@ -358,10 +356,7 @@ static void what_is_for_good_is_what_is_repeated(void **state) {
     says(err.message, "checksum");
     assert_int_equal(decode(&bad, 1, &again), ROTOR_E_DEVICE);
     assert_string_equal(again.message, err.message);
-    run_session_free(&bad.s);
-    run_free(&bad.e);
-    model_close(&bad.m);
-    par_free(&bad.pool);
+    close_rig(&bad);
     rig_down(&g);
 }
 
