@@ -30,8 +30,8 @@ RUN       = @tools/run_tests.py
 .DEFAULT_GOAL := program
 .PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm windows clean help core configure mutants reproducible
 
-program: core configure ## build build/rotor, and build/rotor-extract beside it (also plain `make`)
-	@$(NINJA) rotor rotor-extract
+program: core configure ## build build/rotor, build/rotor-extract and build/librotor.so (also plain `make`)
+	@$(NINJA) rotor rotor-extract library
 
 demo: program ## tell a story with the built-in model
 	build/rotor run --chat -p "Let me hear a story with a dog." --temp 0.5 --seed 1
