@@ -12,18 +12,10 @@
 #include "base/base.h"
 #include "rotor.h"
 #include "rotor_train.h"
+#include "test_folder.h"
 
-static char folder[] = "/tmp/rotor_train_XXXXXX";
 static char book[512]; /* tests/data/train/west_wind.txt */
 static const char *books[] = {book};
-
-static const char *in_folder(const char *name) {
-    static char path[8][256];
-    static int turn;
-    char *p = path[turn++ % 8];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
 
 static rotor_train *trained(const rotor_train_options *o) {
     rotor_train *t = NULL;
@@ -57,14 +49,10 @@ static bool rig_up(void) {
     rotor_tokenizer_options words = rotor_tokenizer_options_default();
     snprintf(book, sizeof book, "%s/tests/data/train/west_wind.txt", root ? root : ".");
     words.n_vocab = 384;
-    return mkdtemp(folder) &&
+    return make_folder(NULL) == 0 &&
            rotor_train_tokenizer(books, 1, in_folder("words.gguf"), &words, NULL) == ROTOR_OK;
 }
 
-static bool rig_down(void) {
-    char command[300];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    return system(command) == 0;
-}
+static bool rig_down(void) { return drop_folder(NULL) == 0; }
 
 #endif

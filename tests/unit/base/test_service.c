@@ -24,28 +24,7 @@
 #include <unistd.h>
 
 #include "base/service.h"
-
-static char folder[] = "/tmp/rotor-service-XXXXXX";
-
-static const char *in_folder(const char *name) {
-    static char path[4][256];
-    static int turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, 256, "%s/%s", folder, name);
-    return p;
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-    char line[64];
-    (void)state;
-    snprintf(line, sizeof line, "rm -rf %s", folder);
-    return system(line);
-}
+#include "test_folder.h"
 
 /* ---- Sockets ------------------------------------------------------------------------------------
  */
@@ -203,7 +182,7 @@ static int first_fault(const base_caged *c) {
     return ran ? 0 : 27;
 }
 
-static void write_file(const char *path) {
+static void scribble(const char *path) {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     fputs("text", f);
@@ -214,11 +193,11 @@ static void what_is_forbidden_is_refused_and_the_rest_goes_on(void **state) {
     (void)state;
     enum { NO_CAGE = 100 };
     int status;
-    write_file(in_folder("letter"));
+    scribble(in_folder("letter"));
     for (const char *const *p = (const char *const[]){"read", "write", "remove", NULL}; *p; p++)
         assert_int_equal(mkdir(in_folder(*p), 0700), 0);
-    write_file(in_folder("read/book"));
-    write_file(in_folder("remove/name"));
+    scribble(in_folder("read/book"));
+    scribble(in_folder("remove/name"));
     const char *const read[] = {in_folder("read"), "/no/such/folder"},
                       *const write[] = {in_folder("write")},
                       *const remove[] = {in_folder("remove")};
@@ -258,7 +237,7 @@ static void memory_is_counted_and_given_back(void **state) {
 static void who_may_read(void **state) {
     (void)state;
     const char *path = in_folder("secret");
-    write_file(path);
+    scribble(path);
     chmod(path, 0600);
     assert_false(base_others_can_read(path));
     chmod(path, 0640);
@@ -276,5 +255,5 @@ int main(void) {
         cmocka_unit_test(memory_is_counted_and_given_back),
         cmocka_unit_test(who_may_read),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "chat/harmony.h"
+#include "plain_spec.h"
 
 enum { N_BYTES = 256, FIRST_REAL = 199998, N_REAL_SPECIAL = 1090 };
 
@@ -57,25 +58,13 @@ static inline text_vocab *small_vocab(text_token_type mark_type, const char *wit
     tokens[n++] = base_str_of(astride);
     merges[0] = base_str_of("< |");
     merges[1] = base_str_of("t h");
-    text_spec spec = {.model = TEXT_BPE,
-                      .pre = base_str_of("gpt-4o"),
-                      .tokens = tokens,
-                      .types = types,
-                      .n_tokens = n,
-                      .merges = merges,
-                      .n_merges = 2,
-                      .bos = TEXT_NO_ID,
-                      .eos = TEXT_NO_ID,
-                      .unk = TEXT_NO_ID,
-                      .sep = TEXT_NO_ID,
-                      .pad = TEXT_NO_ID,
-                      .cls = TEXT_NO_ID,
-                      .mask = TEXT_NO_ID,
-                      .eot = TEXT_NO_ID,
-                      .eom = TEXT_NO_ID,
-                      .add_bos = 0,
-                      .add_eos = 0,
-                      .add_space_prefix = 0};
+    text_spec spec = plain_spec(TEXT_BPE);
+    spec.pre = base_str_of("gpt-4o");
+    spec.tokens = tokens;
+    spec.types = types;
+    spec.n_tokens = n;
+    spec.merges = merges;
+    spec.n_merges = 2;
     text_vocab *v = NULL;
     rotor_error err = {0};
     if (text_vocab_create(&v, &spec, &err) != ROTOR_OK) fail_msg("%s", err.message);

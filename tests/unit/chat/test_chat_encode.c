@@ -13,6 +13,7 @@
 
 #include "chat/chat.h"
 #include "chat/chat_internal.h"
+#include "plain_spec.h"
 
 #define STR(s)                                                                                     \
     { s, sizeof(s) - 1 }
@@ -41,25 +42,17 @@ static text_vocab *small_vocab(int add_bos) {
                    : i == MERGED_HI  ? TEXT_NORMAL
                                      : TEXT_CONTROL;
     }
-    text_spec spec = {.model = TEXT_BPE,
-                      .pre = base_str_of("llama-bpe"),
-                      .tokens = tokens,
-                      .types = types,
-                      .n_tokens = N_TOKENS,
-                      .merges = merges,
-                      .n_merges = 1,
-                      .bos = BOS_ID,
-                      .eos = EOT_ID,
-                      .unk = TEXT_NO_ID,
-                      .sep = TEXT_NO_ID,
-                      .pad = TEXT_NO_ID,
-                      .cls = TEXT_NO_ID,
-                      .mask = TEXT_NO_ID,
-                      .eot = EOT_ID,
-                      .eom = TEXT_NO_ID,
-                      .add_bos = add_bos,
-                      .add_eos = 0,
-                      .add_space_prefix = 0};
+    text_spec spec = plain_spec(TEXT_BPE);
+    spec.pre = base_str_of("llama-bpe");
+    spec.tokens = tokens;
+    spec.types = types;
+    spec.n_tokens = N_TOKENS;
+    spec.merges = merges;
+    spec.n_merges = 1;
+    spec.bos = BOS_ID;
+    spec.eos = EOT_ID;
+    spec.eot = EOT_ID;
+    spec.add_bos = add_bos;
     text_vocab *v = NULL;
     rotor_error err = {0};
     if (text_vocab_create(&v, &spec, &err) != ROTOR_OK) fail_msg("%s", err.message);

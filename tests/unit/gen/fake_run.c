@@ -4,6 +4,7 @@
  * allocation counter see room gen alone.
  */
 #include "fake_run.h"
+#include "plain_spec.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -192,23 +193,15 @@ text_vocab *fake_vocab(const char *const *pieces, size_t n) {
         tokens[FAKE_PIECE + i] = base_str_of(pieces[i]);
         types[FAKE_PIECE + i] = TEXT_NORMAL;
     }
-    const text_spec spec = {.model = TEXT_SPM,
-                            .tokens = tokens,
-                            .scores = scores,
-                            .types = types,
-                            .n_tokens = FAKE_PIECE + n,
-                            .bos = 1,
-                            .eos = FAKE_EOS,
-                            .unk = 0,
-                            .sep = TEXT_NO_ID,
-                            .pad = TEXT_NO_ID,
-                            .cls = TEXT_NO_ID,
-                            .mask = TEXT_NO_ID,
-                            .eot = TEXT_NO_ID,
-                            .eom = TEXT_NO_ID,
-                            .add_bos = 1,
-                            .add_eos = 0,
-                            .add_space_prefix = 0};
+    text_spec spec = plain_spec(TEXT_SPM);
+    spec.tokens = tokens;
+    spec.scores = scores;
+    spec.types = types;
+    spec.n_tokens = FAKE_PIECE + n;
+    spec.bos = 1;
+    spec.eos = FAKE_EOS;
+    spec.unk = 0;
+    spec.add_bos = 1;
     text_vocab *v = NULL;
     rotor_error err = {0};
     if (text_vocab_create(&v, &spec, &err) != ROTOR_OK) {

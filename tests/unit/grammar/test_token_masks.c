@@ -5,6 +5,7 @@
  * caches too small for anything.
  */
 #include "grammar_rig.h"
+#include "plain_spec.h"
 
 enum { N_WORDS = 700, PAST = 3 }; /* rows of the head beyond the vocabulary */
 
@@ -42,23 +43,13 @@ static text_vocab *make_vocab(base_rng *r) {
         }
         tokens[i] = (base_str){name[i], n};
     }
-    const text_spec spec = {.model = TEXT_SPM,
-                            .tokens = tokens,
-                            .types = types,
-                            .scores = scores,
-                            .n_tokens = N_WORDS,
-                            .bos = TEXT_NO_ID,
-                            .eos = 1,
-                            .unk = 0,
-                            .sep = TEXT_NO_ID,
-                            .pad = TEXT_NO_ID,
-                            .cls = TEXT_NO_ID,
-                            .mask = TEXT_NO_ID,
-                            .eot = TEXT_NO_ID,
-                            .eom = TEXT_NO_ID,
-                            .add_bos = 0,
-                            .add_eos = 0,
-                            .add_space_prefix = 0};
+    text_spec spec = plain_spec(TEXT_SPM);
+    spec.tokens = tokens;
+    spec.types = types;
+    spec.scores = scores;
+    spec.n_tokens = N_WORDS;
+    spec.eos = 1;
+    spec.unk = 0;
     text_vocab *v = NULL;
     rotor_error err = {0};
     if (text_vocab_create(&v, &spec, &err) != ROTOR_OK) fail_msg("%s", err.message);

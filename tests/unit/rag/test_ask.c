@@ -16,23 +16,7 @@
 
 #include "cpu/cpu.h"
 #include "rag/rag_internal.h"
-
-static char folder[] = "/tmp/rotor_ask_XXXXXX";
-
-static const char *in_folder(const char *name) {
-    static char path[4][160];
-    static int turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static void write_text(const char *name, const char *text) {
-    base_out o;
-    assert_int_equal(base_out_open(&o, in_folder(name), NULL), ROTOR_OK);
-    assert_int_equal(base_out_write(&o, text, strlen(text), NULL), ROTOR_OK);
-    assert_int_equal(base_out_commit(&o, NULL), ROTOR_OK);
-}
+#include "test_folder.h"
 
 static rag *open_with(const char *store, const char *file, const char *text) {
     rag *r = NULL;
@@ -407,18 +391,6 @@ static void test_every_allocation_may_fail(void **state) {
         assert_true(n < 5000);
     }
     rag_close(&r);
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int drop_folder(void **state) {
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
 }
 
 int main(void) {

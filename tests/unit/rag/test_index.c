@@ -17,27 +17,17 @@
 
 #include "cpu/cpu.h"
 #include "rag/rag_internal.h"
+#include "test_folder.h"
 #include "toy_embed.h"
 
 enum { FILES = 24, STEPS = 60 };
 
-static char folder[] = "/tmp/rotor_rag_index_XXXXXX";
-
-static const char *in_folder(const char *name) {
-    static char path[8][160];
-    static int turn;
-    char *p = path[turn++ % 8];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
 /* ==== Following =============================================================================== */
 
 /* Sections of words of no language, a passage or two each, so that files have several. */
-static void write_file(base_rng *rng, uint32_t number) {
+static void write_sections(base_rng *rng, uint32_t number) {
     base_buf text = {0};
     char name[32];
-    base_out o;
     const uint32_t sections = base_rng_below(rng, 5);
     for (uint32_t s = 0; s < sections; s++) {
         base_buf_printf(&text, "# head%u part%u\n\n", base_rng_below(rng, 30), s);
@@ -47,9 +37,7 @@ static void write_file(base_rng *rng, uint32_t number) {
     }
     base_buf_puts(&text, "end\n");
     snprintf(name, sizeof name, "in/f%02u.md", number);
-    assert_int_equal(base_out_open(&o, in_folder(name), NULL), ROTOR_OK);
-    assert_int_equal(base_out_write(&o, text.data, text.len, NULL), ROTOR_OK);
-    assert_int_equal(base_out_commit(&o, NULL), ROTOR_OK);
+    write_file(name, text.data, text.len);
     base_buf_free(&text);
 }
 
@@ -130,13 +118,13 @@ static void same_index(const rag_index *a, const rag_index *b, rag_db *db) {
 static void change_something(base_rng *rng, int step) {
     const uint32_t what = base_rng_below(rng, 10), at = base_rng_below(rng, FILES);
     if (step == 0 || what == 0)
-        for (uint32_t i = 0; i < FILES; i++) write_file(rng, i);
+        for (uint32_t i = 0; i < FILES; i++) write_sections(rng, i);
     else if (what < 3)
         drop_file(at);
     else if (what < 5)
         move_file(at, FILES + at);
     else
-        write_file(rng, at);
+        write_sections(rng, at);
     const rag_embedder *e = step > 40 ? &other : &toy;
     if (step == 41) add_all(e, true);
     add_all(step < 5 || base_rng_below(rng, 3) == 0 ? NULL : e, false);
@@ -288,17 +276,6 @@ static void odd_rows_are_always_looked_at(void **state) {
     for (int i = 0; i < 64; i++) high[i] = (int8_t)(i % 2 ? 100 - i : i - 90);
     rag_screen_pack(codes, &factor, high, 0.9f, signs, 64);
     assert_true(factor < 0);
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : 1;
-}
-static int drop_folder(void **state) {
-    (void)state;
-    char command[256];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
 }
 
 int main(void) {

@@ -18,17 +18,14 @@
 #include "cpu/cpu.h"
 #include "rag/rag_db_internal.h"
 #include "rag/rag_internal.h"
+#include "test_folder.h"
 #include "toy_embed.h"
 
-static char folder[] = "/tmp/rotor_put_XXXXXX";
-
 static rag *open_store(const char *name, const rag_embedder *e) {
-    char path[64];
     rag *r = NULL;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
     rotor_error err = {0};
     const rag_options opt = {.create = true, .write = true, .cpu = cpu_detect(), .embedder = e};
-    if (rag_open(&r, path, &opt, &err) != ROTOR_OK) fail_msg("%s", err.message);
+    if (rag_open(&r, in_folder(name), &opt, &err) != ROTOR_OK) fail_msg("%s", err.message);
     return r;
 }
 
@@ -175,18 +172,6 @@ static void vectors_come_later(void **state) {
     rag_close(&r);
 }
 
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : 1;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_are_names_that_fit_into_a_path),
@@ -195,5 +180,5 @@ int main(void) {
         cmocka_unit_test(only_what_was_put_in_is_taken_out),
         cmocka_unit_test(vectors_come_later),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }

@@ -21,24 +21,8 @@
 #include "cpu/cpu.h"
 #include "rag/rag_internal.h"
 #include "rag/rag_sql.h"
+#include "test_folder.h"
 #include "toy_embed.h"
-
-static char folder[] = "/tmp/rotor_rag_XXXXXX";
-
-static const char *in_folder(const char *name) {
-    static char path[8][160];
-    static int turn;
-    char *p = path[turn++ % 8];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static void write_text(const char *name, const char *text) {
-    base_out o;
-    assert_int_equal(base_out_open(&o, in_folder(name), NULL), ROTOR_OK);
-    assert_int_equal(base_out_write(&o, text, strlen(text), NULL), ROTOR_OK);
-    assert_int_equal(base_out_commit(&o, NULL), ROTOR_OK);
-}
 
 static void remove_all(const char *name) {
     char command[256];
@@ -923,16 +907,6 @@ static void a_moved_store_is_whole_or_not_there(void **state) {
     rag_close(&r);
     remove_all("from");
     remove_all("into");
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : 1;
-}
-static int drop_folder(void **state) {
-    (void)state;
-    remove_all("");
-    return 0;
 }
 
 int main(void) {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "plain_spec.h"
 #include "text_help.h"
 
 /* Sizes for a slow checker: whether work is linear shows at a twentieth too. */
@@ -131,26 +132,16 @@ static small *small_new(text_model model) {
     s->merges[3] = base_str_of("a ");
     s->merges[4] = base_str_of("b a");
     s->merges[5] = base_str_of("");
-    s->spec = (text_spec){.model = model,
-                          .pre = base_str_of("gpt-2"),
-                          .tokens = s->tokens,
-                          .scores = s->scores,
-                          .types = s->types,
-                          .n_tokens = 8,
-                          .merges = s->merges,
-                          .n_merges = 6,
-                          .bos = 3,
-                          .eos = TEXT_NO_ID,
-                          .unk = TEXT_NO_ID,
-                          .sep = TEXT_NO_ID,
-                          .pad = TEXT_NO_ID,
-                          .cls = TEXT_NO_ID,
-                          .mask = TEXT_NO_ID,
-                          .eot = TEXT_NO_ID,
-                          .eom = TEXT_NO_ID,
-                          .add_bos = -1,
-                          .add_eos = -1,
-                          .add_space_prefix = -1};
+    s->spec = plain_spec(model);
+    s->spec.pre = base_str_of("gpt-2");
+    s->spec.tokens = s->tokens;
+    s->spec.scores = s->scores;
+    s->spec.types = s->types;
+    s->spec.n_tokens = 8;
+    s->spec.merges = s->merges;
+    s->spec.n_merges = 6;
+    s->spec.bos = 3;
+    s->spec.add_bos = s->spec.add_eos = s->spec.add_space_prefix = -1;
     return s;
 }
 

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 
+#include "plain_spec.h"
 #include "text_help.h"
 
 enum { MAX = 16 };
@@ -25,24 +26,13 @@ typedef struct small {
 /* Tokens and merges are given as words between single spaces ("_" stands for the space of a merge
  * and "▁" for itself). */
 static void small_init(small *s, text_model model, const char *pre, char *tokens, char *merges) {
-    *s = (small){.spec = {.model = model,
-                          .pre = base_str_of(pre),
-                          .tokens = s->tokens,
-                          .scores = s->scores,
-                          .types = s->types,
-                          .merges = s->merges,
-                          .bos = TEXT_NO_ID,
-                          .eos = TEXT_NO_ID,
-                          .unk = TEXT_NO_ID,
-                          .sep = TEXT_NO_ID,
-                          .pad = TEXT_NO_ID,
-                          .cls = TEXT_NO_ID,
-                          .mask = TEXT_NO_ID,
-                          .eot = TEXT_NO_ID,
-                          .eom = TEXT_NO_ID,
-                          .add_bos = -1,
-                          .add_eos = -1,
-                          .add_space_prefix = 0}};
+    *s = (small){.spec = plain_spec(model)};
+    s->spec.pre = base_str_of(pre);
+    s->spec.tokens = s->tokens;
+    s->spec.scores = s->scores;
+    s->spec.types = s->types;
+    s->spec.merges = s->merges;
+    s->spec.add_bos = s->spec.add_eos = -1;
     char *at;
     for (char *t = strtok_r(tokens, " ", &at); t; t = strtok_r(NULL, " ", &at)) {
         size_t i = s->spec.n_tokens++;

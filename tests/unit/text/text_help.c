@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "plain_spec.h"
 #include "text_help.h"
 
 static bool read_file(const char *path, base_buf *out) {
@@ -45,18 +46,9 @@ bool help_data(const char *name, base_buf *out) {
 }
 
 static text_spec empty_spec(void) {
-    return (text_spec){.bos = TEXT_NO_ID,
-                       .eos = TEXT_NO_ID,
-                       .unk = TEXT_NO_ID,
-                       .sep = TEXT_NO_ID,
-                       .pad = TEXT_NO_ID,
-                       .cls = TEXT_NO_ID,
-                       .mask = TEXT_NO_ID,
-                       .eot = TEXT_NO_ID,
-                       .eom = TEXT_NO_ID,
-                       .add_bos = -1,
-                       .add_eos = -1,
-                       .add_space_prefix = -1};
+    text_spec s = plain_spec(TEXT_SPM);
+    s.add_bos = s.add_eos = s.add_space_prefix = -1;
+    return s;
 }
 
 static text_vocab *create(const text_spec *s) {

@@ -12,30 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "plain_spec.h"
+#include "test_folder.h"
 #include "train/train.h"
-
-static char folder[] = "/tmp/rotor_train_data_XXXXXX";
-
-static const char *in_folder(const char *name) {
-    static char path[4][128];
-    static int turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static const char *write_file(const char *name, const char *text, size_t n) {
-    const char *path = in_folder(name);
-    base_out o;
-    assert_int_equal(base_out_open(&o, path, NULL), ROTOR_OK);
-    assert_int_equal(base_out_write(&o, text, n, NULL), ROTOR_OK);
-    assert_int_equal(base_out_commit(&o, NULL), ROTOR_OK);
-    return path;
-}
-
-static const char *write_text(const char *name, const char *text) {
-    return write_file(name, text, strlen(text));
-}
 
 /* Bytes a to z, space, colon and the capitals, and two marks behind them. */
 static text_vocab *vocabulary(void) {
@@ -55,23 +34,15 @@ static text_vocab *vocabulary(void) {
     types[n++] = TEXT_CONTROL;
     tokens[n] = base_str_of("<|eot_id|>");
     types[n++] = TEXT_CONTROL;
-    text_spec spec = {.model = TEXT_BPE,
-                      .pre = base_str_of("gpt-2"),
-                      .tokens = tokens,
-                      .types = types,
-                      .n_tokens = n,
-                      .bos = (uint32_t)n - 2,
-                      .eos = (uint32_t)n - 2,
-                      .unk = TEXT_NO_ID,
-                      .sep = TEXT_NO_ID,
-                      .pad = TEXT_NO_ID,
-                      .cls = TEXT_NO_ID,
-                      .mask = TEXT_NO_ID,
-                      .eot = (uint32_t)n - 1,
-                      .eom = TEXT_NO_ID,
-                      .add_bos = 1,
-                      .add_eos = 0,
-                      .add_space_prefix = 0};
+    text_spec spec = plain_spec(TEXT_BPE);
+    spec.pre = base_str_of("gpt-2");
+    spec.tokens = tokens;
+    spec.types = types;
+    spec.n_tokens = n;
+    spec.bos = (uint32_t)n - 2;
+    spec.eos = (uint32_t)n - 2;
+    spec.eot = (uint32_t)n - 1;
+    spec.add_bos = 1;
     assert_int_equal(text_vocab_create(&v, &spec, &err), ROTOR_OK);
     return v;
 }
@@ -284,14 +255,5 @@ int main(void) {
         cmocka_unit_test(every_twentieth_piece_is_held_out),
         cmocka_unit_test(an_epoch_visits_every_window_once),
     };
-    if (!mkdtemp(folder)) return 1;
-    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    char **names;
-    size_t n;
-    if (base_list_dir(folder, &names, &n, NULL) == ROTOR_OK) {
-        for (size_t i = 0; i < n; i++) remove(in_folder(names[i]));
-        base_names_free(names, n);
-    }
-    remove(folder);
-    return failed;
+    return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }
