@@ -67,7 +67,6 @@ soak: ## the long runs, by hand: 10,000 tokens on each device, a server under lo
 	$(BOOTSTRAP) test
 	@$(MAKE) --no-print-directory configure
 	$(RUN) soak
-	$(RUN) fuzz --executions 10000000
 
 mutants: ## flip thirty operators, one at a time: do the tests notice? (ten minutes)
 	tools/mutants.py

@@ -5,8 +5,9 @@
     tools/run_tests.py check           what `make check` runs: one build, every ordinary suite
     tools/run_tests.py all             what `make check-all` adds: other compilers and checkers
     tools/run_tests.py fuzz --seconds N | --executions N
-    tools/run_tests.py soak            thousands of tokens on every device, and a server under load
-                                       for SOAK_SECONDS (600), without growth
+    tools/run_tests.py soak            thousands of tokens on every device, a server under load for
+                                       SOAK_SECONDS (600) without growth, a writer killed 1,000 times,
+                                       ten million executions of each fuzz target
 
 A tier is a list of suites; a suite is a function that returns a Result. C tests run through
 `meson test` (a cmocka case counts as one test), Python tests through pytest with ROTOR_BINARY,
@@ -491,7 +492,7 @@ def soak_tier():
         ("devices", devices),
         ("server", server_soak),
         ("kills", kills_suite(1000)),
-    ]
+    ] + fuzz_tier(0, 10_000_000)
 
 
 def server_soak(log):
