@@ -50,6 +50,11 @@ typedef struct rotor_rag_options {
     const char *label;   /* what hits call the store; NULL: the last part of its folder */
     void (*log)(void *user, int level, const char *line); /* 0 error … 3 debug; NULL: silent */
     void *log_user;                                       /* passed to log */
+    /* Asked several times a second while a store's server is waited for; false: no longer, and the
+     * call that waits fails with ROTOR_E_CANCELLED. It must not use this store. NULL: as long as
+     * docs/rag.md says. */
+    bool (*go_on)(void *user);
+    void *go_on_user; /* passed to go_on */
 } rotor_rag_options;
 ROTOR_API rotor_rag_options rotor_rag_options_default(void);
 

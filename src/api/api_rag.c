@@ -115,7 +115,8 @@ rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag
     rag_options o = {.create = opt.create,
                      .write = opt.write || opt.share,
                      .cpu = cpu_detect() & mask,
-                     .extract = opt.extract};
+                     .extract = opt.extract,
+                     .patience = {opt.go_on, opt.go_on_user}};
     if (opt.log) o.log = (base_log){say, r};
     r->label = opt.label ? base_strdup(opt.label) : base_last_part(folder);
     rotor_status st = r->label ? ROTOR_OK : base_fail_nomem(err, "opening a store");

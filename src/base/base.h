@@ -357,6 +357,9 @@ rotor_status base_listen(const char *host, uint16_t port, int *fd, uint16_t *act
                          rotor_error *err);
 /* Has the other side of a connected socket closed it, or its half? */
 bool base_peer_gone(int fd);
+/* Waits at most so many microseconds, or for a signal, until the socket can be read (or has come to
+ * its end) or written, of these what is asked for. */
+bool base_socket_wait(int fd, bool read, bool write, uint64_t us);
 /* A listening socket takes no more connections from here on; it stays open. */
 void base_stop_listening(int fd);
 void base_close_socket(int fd);

@@ -93,6 +93,13 @@ bool base_peer_gone(int fd) {
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
 }
 
+bool base_socket_wait(int fd, bool read, bool write, uint64_t us) {
+    struct pollfd p = {.fd = fd};
+    if (read) p.events |= POLLIN;
+    if (write) p.events |= POLLOUT;
+    return poll(&p, 1, (int)BASE_MIN(us / 1000, (uint64_t)INT32_MAX)) > 0;
+}
+
 void base_stop_listening(int fd) { shutdown(fd, SHUT_RDWR); }
 
 void base_close_socket(int fd) { close(fd); }

@@ -95,15 +95,34 @@ rotor_status cli_judge_open(rotor_engine **out, const cli_args *a, cli_model *m,
                      word);
 }
 
-/* Which model makes vectors: the one asked for, else the one the store was filled with. */
-static rotor_status remembered_model(cli_store *s, char **word, bool *asked, rotor_error *err) {
+static bool go_on(void *user) {
+    (void)user;
+    return !cli_interrupted();
+}
+
+static rotor_rag_options patient_options(const cli_store_how *how) {
+    rotor_rag_options opt = rotor_rag_options_default();
+    opt.go_on = how->go_on ? how->go_on : go_on;
+    opt.go_on_user = how->user;
+    return opt;
+}
+
+/* Which model makes vectors: the one asked for, else the one the store was filled with. A server
+ * that is not there now will not be there in a moment. */
+static rotor_status remembered_model(cli_store *s, const cli_store_how *how, char **word,
+                                     bool *asked, rotor_error *err) {
     rotor_rag *peek = NULL;
+    rotor_error why = {0};
+    const rotor_rag_options opt = patient_options(how);
     rotor_rag_info info = {.size = sizeof info};
     const char *named = cli_text(s->a, OPT_EMBED_MODEL);
     *asked = named != NULL;
     *word = named ? base_strdup(named) : NULL;
     if (named) return *word ? ROTOR_OK : base_fail_nomem(err, "opening a store");
-    if (rotor_rag_open(&peek, s->place, NULL, NULL) != ROTOR_OK) return ROTOR_OK;
+    const rotor_status st = rotor_rag_open(&peek, s->place, &opt, &why);
+    if (cli_is_address(s->place) && (st == ROTOR_E_IO || st == ROTOR_E_CANCELLED))
+        return base_fail(err, st, "%s", why.message);
+    if (st != ROTOR_OK) return ROTOR_OK;
     if (rotor_rag_get_info(peek, &info, NULL) == ROTOR_OK && info.model_path[0])
         *word = base_strdup(info.model_path);
     rotor_rag_close(&peek);
@@ -115,7 +134,7 @@ static rotor_status find_model(cli_store *s, const cli_store_how *how, rotor_err
     bool asked;
     rotor_error why = {0};
     if (cli_on(s->a, OPT_NO_EMBED)) return ROTOR_OK;
-    ROTOR_TRY(remembered_model(s, &word, &asked, err));
+    ROTOR_TRY(remembered_model(s, how, &word, &asked, err));
     rotor_status st = word ? open_model(s, word, how, &why) : ROTOR_OK;
     if (st != ROTOR_OK && asked) st = base_fail(err, st, "%s", why.message);
     if (st != ROTOR_OK && !asked) {
@@ -144,7 +163,7 @@ static char *find_extract(void) {
 
 rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how *how,
                             rotor_error *err) {
-    rotor_rag_options opt = rotor_rag_options_default();
+    rotor_rag_options opt = patient_options(how);
     char *whole = NULL, *extract;
     s->place = store_place(word);
     if (s->place)
@@ -242,11 +261,6 @@ rotor_rag_query cli_stores_query(const cli_stores *s) {
 /* ==== Rewriting =============================================================================== */
 
 bool cli_rewrites(const cli_args *a) { return cli_int(a, OPT_REWRITE) == 1; }
-
-static bool go_on(void *user) {
-    (void)user;
-    return !cli_interrupted();
-}
 
 rotor_status cli_rewrite(const cli_args *a, rotor_engine *e, const rotor_turn *turns, size_t n,
                          char **out, rotor_error *err) {

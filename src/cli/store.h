@@ -27,6 +27,8 @@ typedef struct cli_store_how {
     const char *label;          /* what hits call it; NULL: the last part of its folder */
     const cli_store *others;    /* [n_others] open already: a model of theirs is not opened again */
     size_t n_others;            /* how many */
+    bool (*go_on)(void *user);  /* asked while a server is waited for; NULL: until Ctrl-C */
+    void *user;                 /* of go_on */
 } cli_store_how;
 /* Is it a store on a server? */
 bool cli_is_address(const char *word);

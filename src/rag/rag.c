@@ -15,7 +15,7 @@ rotor_status rag_open(rag **out, const char *folder, const rag_options *opt, rot
     const bool server = rag_db_is_server(folder);
     r->folder = server ? base_url_without_password(folder) : base_strdup(folder);
     rotor_status st = r->folder && (r->extract || !opt->extract)
-                          ? rag_db_open(&r->db, folder, opt->create, opt->write, &r->log, err)
+                          ? rag_db_open(&r->db, folder, opt, err)
                           : base_fail_nomem(err, "opening a store");
     if (st == ROTOR_OK) r->place = server ? base_strdup(r->folder) : base_path_absolute(folder);
     if (st == ROTOR_OK && !r->place) st = base_fail_nomem(err, "opening a store");

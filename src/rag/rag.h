@@ -31,6 +31,13 @@ typedef struct rag_embedder {
     void *user; /* of embed */
 } rag_embedder;
 
+/* Whether a server that does not answer is to be waited for still: asked several times a second.
+ * After a no, the call that waits fails with ROTOR_E_CANCELLED. */
+typedef struct rag_patience {
+    bool (*go_on)(void *user); /* NULL: it is; it must not use this store */
+    void *user;                /* of go_on */
+} rag_patience;
+
 typedef struct rag_options {
     bool create;                  /* make what is not there */
     bool write;                   /* be the one writer */
@@ -38,6 +45,7 @@ typedef struct rag_options {
     const rag_embedder *embedder; /* NULL: keywords only */
     const char *extract;          /* path of rotor-extract; NULL: text only */
     base_log log;                 /* a line for each thing that is left out */
+    rag_patience patience;        /* with a server */
 } rag_options;
 
 rotor_status rag_open(rag **out, const char *folder, const rag_options *opt, rotor_error *err);

@@ -33,22 +33,23 @@ static rotor_status look_for_notes(rag_db *db, const base_log *log, rotor_error 
 
 bool rag_db_is_server(const char *store) { return base_url_is(store, "postgres", "postgresql"); }
 
-rotor_status rag_db_open(rag_db **out, const char *folder, bool create, bool write,
-                         const base_log *log, rotor_error *err) {
+rotor_status rag_db_open(rag_db **out, const char *folder, const rag_options *opt,
+                         rotor_error *err) {
     const bool server = rag_db_is_server(folder);
     rag_db *db = base_alloc(sizeof *db);
     if (!db) return base_fail_nomem(err, "opening a store");
     db->host = server ? &rag_on_server : &rag_in_file;
     db->lock = -1;
+    db->patience = opt->patience;
     db->url = server ? base_strdup(folder) : NULL;
     db->folder = server ? base_url_without_password(folder) : base_strdup(folder);
     db->path = !db->folder ? NULL
                : server    ? base_strdup(db->folder)
                            : base_path_join(folder, "rag.db");
     rotor_status st = db->folder && db->path && (db->url || !server)
-                          ? db->host->open(db, create, write, err)
+                          ? db->host->open(db, opt->create, opt->write, err)
                           : base_fail_nomem(err, "opening a store");
-    if (st == ROTOR_OK) st = look_for_notes(db, log, err);
+    if (st == ROTOR_OK) st = look_for_notes(db, &opt->log, err);
     if (st != ROTOR_OK)
         rag_db_close(&db);
     else

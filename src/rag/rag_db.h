@@ -15,9 +15,10 @@ typedef struct rag_db rag_db;
 
 /* Is it no folder but the address of a server? */
 bool rag_db_is_server(const char *store);
-/* write: takes the store's lock. create: makes folder and database. folder: or an address. */
-rotor_status rag_db_open(rag_db **out, const char *folder, bool create, bool write,
-                         const base_log *log, rotor_error *err);
+/* Of the options create (folder and database), write (takes the store's lock), log and patience
+ * count. folder: or an address. */
+rotor_status rag_db_open(rag_db **out, const char *folder, const rag_options *opt,
+                         rotor_error *err);
 void rag_db_close(rag_db **db);
 bool rag_db_can_write(const rag_db *db);
 /* Lets another program be the writer, and becomes it again: ROTOR_E_STATE where another is. */

@@ -46,13 +46,14 @@ struct rag_db {
 
     int lock; /* a file: of rag.lock; -1: none */
 
-    char *url;         /* a server: all that libpq is to know, owned */
-    char *setup;       /* statements at the beginning of each connection, owned */
-    char schema[64];   /* that the tables are in */
-    int32_t lock_id;   /* number of the lock */
-    int64_t n_bumps;   /* of the counter of changes, by us */
-    int64_t n_changes; /* rows changed when the change was begun */
-    bool near;         /* vec has a column of pgvector's, which the server keeps in step */
+    char *url;             /* a server: all that libpq is to know, owned */
+    rag_patience patience; /* asked while it is waited for */
+    char *setup;           /* statements at the beginning of each connection, owned */
+    char schema[64];       /* that the tables are in */
+    int32_t lock_id;       /* number of the lock */
+    int64_t n_bumps;       /* of the counter of changes, by us */
+    int64_t n_changes;     /* rows changed when the change was begun */
+    bool near;             /* vec has a column of pgvector's, which the server keeps in step */
 };
 
 enum { RAG_DB_SCHEMA = 1 };

@@ -135,7 +135,7 @@ static rotor_status lock_in(rag_db *db, int tries, rotor_error *err) {
         if (i) base_sleep_us(PAUSE_US);
         ROTOR_TRY(try_lock(db, &got, err));
     }
-    return got ? rag_sql_run(&db->sql, WRITERS_LIMIT, err) : rag_db_refuse_lock(db, err);
+    return got ? rag_pg_limit(&db->sql, WRITERS_LIMIT, err) : rag_db_refuse_lock(db, err);
 }
 
 /* Of a store that is open, which others use meanwhile: whoever is refused comes again later. After
@@ -150,7 +150,7 @@ static rotor_status lock(rag_db *db, rotor_error *err) {
 static void unlock(rag_db *db) {
     int64_t done;
     if (rag_pg_is_lost(&db->sql)) return;
-    rag_sql_run(&db->sql, READERS_LIMIT, NULL);
+    rag_pg_limit(&db->sql, READERS_LIMIT, NULL);
     rag_sql_number(&db->sql, &done, NULL,
                    "SELECT pg_advisory_unlock(CAST(? AS integer),CAST(? AS integer))", "ii",
                    (int64_t)APPLICATION, (int64_t)db->lock_id);
@@ -288,7 +288,7 @@ static rotor_status open_store(rag_db *db, bool create, bool write, rotor_error 
     ROTOR_TRY(take_schema(db, err));
     ROTOR_TRY(write_setup(db, err));
     db->lock_id = number_of(db->schema);
-    ROTOR_TRY(rag_pg_open(&db->sql, db->url, db->folder, db->setup, err));
+    ROTOR_TRY(rag_pg_open(&db->sql, db->url, db->folder, db->setup, db->patience, err));
     rag_pg_on_loss(&db->sql, come_back, db);
     if (write) {
         ROTOR_TRY(lock_in(db, PATIENT, err));
@@ -342,9 +342,10 @@ static rotor_status come_back(void *user, rotor_error *err) {
  * change needs the lock, which may not have been had after the last loss. */
 static rotor_status begin(rag_db *db, bool look, rotor_error *err) {
     if (!look) ROTOR_TRY(rag_db_resume(db, err));
+    if (rag_pg_gave_up(&db->sql)) ROTOR_TRY(again(db, err));
     const char *sql = look ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN";
     rotor_status st = rag_sql_run(&db->sql, sql, err);
-    if (st != ROTOR_OK && rag_pg_is_lost(&db->sql)) {
+    if (st != ROTOR_OK && rag_pg_is_lost(&db->sql) && !rag_pg_gave_up(&db->sql)) {
         ROTOR_TRY(again(db, err));
         st = rag_sql_run(&db->sql, sql, err);
     }
@@ -404,9 +405,9 @@ static rotor_status check_all(rag_db *db, rotor_error *err) {
 /* Counting over whole tables may take longer than a reader waits. */
 static rotor_status check(rag_db *db, bool whole, rotor_error *err) {
     if (!whole) return ROTOR_OK;
-    rag_sql_run(&db->sql, WRITERS_LIMIT, NULL);
+    rag_pg_limit(&db->sql, WRITERS_LIMIT, NULL);
     const rotor_status st = check_all(db, err);
-    if (!db->writes) rag_sql_run(&db->sql, READERS_LIMIT, NULL);
+    if (!db->writes) rag_pg_limit(&db->sql, READERS_LIMIT, NULL);
     return st;
 }
 

@@ -9,7 +9,7 @@
  * An answer of unknown size comes through a cursor, in pieces of about a megabyte; cursors live in
  * a transaction, and where there is none one is made for it.
  */
-#include "rag/rag_libpq.h"
+#include "rag/rag_link.h"
 #include "rag/rag_sql.h"
 
 #include <stdio.h>
@@ -22,33 +22,24 @@ typedef struct pg_stmt {
 
 typedef struct pg {
     const rag_libpq *f;     /* libpq's functions */
-    PGconn *c;              /* connection */
-    char *name;             /* for messages, owned */
+    rag_link l;             /* connection */
+    char *url, *name;       /* of the server; the same for messages; owned */
     char *setup;            /* what each connection begins with, owned */
     pg_stmt *stmt;          /* [n] owned */
     size_t n;               /* statements */
     unsigned cursors;       /* opened so far */
     int64_t changed, total; /* rows: of the last statement, of all */
+    uint64_t part_us;       /* as l.limit_us, of parts of a large answer */
     char code[6];           /* of the last failure */
     rag_pg_back back;       /* asked when the connection is lost; NULL: nobody */
     void *user;             /* of back */
 } pg;
 
 enum { INT8 = 20, FLOAT8 = 701, BINARY = 1, TEXT = 0 }; /* the server's numbers */
+enum { WAY_US = 1000000 };
 enum { FEW = 16, MANY = 4096, SMALL_BYTES = 1 << 18, LARGE_BYTES = 1 << 21 };
 
 /* ==== What went wrong ========================================================================= */
-
-/* One line of what may be several. */
-static void one_line(char *out, size_t out_bytes, const char *said) {
-    size_t n = 0;
-    for (; *said && n + 1 < out_bytes; said++) {
-        const char c = *said == '\n' || *said == '\t' ? ' ' : *said;
-        if (c != ' ' || (n && out[n - 1] != ' ')) out[n++] = c;
-    }
-    while (n && out[n - 1] == ' ') n--;
-    out[n] = 0;
-}
 
 static bool is_of(const pg *q, const char *class) {
     return strncmp(q->code, class, strlen(class)) == 0;
@@ -63,10 +54,11 @@ static rotor_status fail_lost(const pg *q, const char *said, rotor_error *err) {
 /* Codes are in appendix A of the server's manual. */
 static rotor_status fail(pg *q, const PGresult *r, rotor_error *err) {
     char said[400];
+    if (q->l.gave_up != RAG_LINK_HELD) return rag_link_fail(&q->l, err);
     const char *code = r ? q->f->field(r, 'C') : NULL, *text = r ? q->f->field(r, 'M') : NULL;
     snprintf(q->code, sizeof q->code, "%s", code ? code : "");
-    one_line(said, sizeof said, text ? text : q->f->error(q->c));
-    if (q->f->status(q->c) != CONNECTION_OK || is_of(q, "57P")) return fail_lost(q, said, err);
+    rag_one_line(said, sizeof said, text ? text : q->f->error(q->l.c));
+    if (rag_link_is_lost(&q->l) || is_of(q, "57P")) return fail_lost(q, said, err);
     if (is_of(q, "57014"))
         return base_fail(err, ROTOR_E_IO, "%s: the server did not answer in time (%s)", q->name,
                          said);
@@ -92,7 +84,22 @@ static rotor_status judge(pg *q, PGresult *r, rotor_error *err) {
 
 static rotor_status run(void *at, const char *sql, rotor_error *err) {
     pg *q = at;
-    return judge(q, q->f->exec(q->c, sql), err);
+    return judge(q, rag_link_answer(&q->l, q->f->send(q->l.c, sql)), err);
+}
+
+/* *us: how long an answer may be waited for from here on: as long as the server itself gives each
+ * statement, and the time that a connection takes for the way. 0: for ever. */
+static rotor_status run_limit(pg *q, const char *sql, uint64_t *us, rotor_error *err) {
+    base_buf all = {0};
+    base_buf_printf(&all, "%s;SELECT setting FROM pg_settings WHERE name='statement_timeout'", sql);
+    if (all.failed) return base_fail_nomem(err, "using the database");
+    PGresult *r = rag_link_answer(&q->l, q->f->send(q->l.c, all.data));
+    const bool one = r && q->f->result_status(r) == PGRES_TUPLES_OK && q->f->rows(r) == 1;
+    const uint64_t ms = one ? strtoull(q->f->value(r, 0, 0), NULL, 10) : 0;
+    base_buf_free(&all);
+    ROTOR_TRY(judge(q, r, err));
+    *us = ms ? ms * 1000 + BASE_MAX(q->l.connect_us, (uint64_t)WAY_US) : 0;
+    return ROTOR_OK;
 }
 
 /* ==== Opening ================================================================================= */
@@ -101,28 +108,36 @@ static void say_nothing(void *user, const char *text) { (void)user, (void)text; 
 
 static void close_pg(void *at) {
     pg *q = at;
-    if (q->c) q->f->finish(q->c);
+    rag_link_close(&q->l);
     base_free(q->stmt);
+    base_free(q->url);
     base_free(q->name);
     base_free(q->setup);
     base_free(q);
 }
 
+/* A server of 14 or later notices that nobody waits for a statement any more, and undoes it. */
+static void ask_for_care(pg *q) {
+    if (q->f->server(q->l.c) >= 140000)
+        run(q,
+            "SELECT set_config('client_connection_check_interval','10s',false)"
+            " WHERE current_setting('client_connection_check_interval')='0'",
+            NULL);
+}
+
 static rotor_status begin_session(pg *q, rotor_error *err) {
-    char said[400];
     for (size_t i = 0; i < q->n; i++) q->stmt[i].prepared = false;
-    if (q->f->status(q->c) != CONNECTION_OK) {
-        one_line(said, sizeof said, q->f->error(q->c));
-        return base_fail(err, ROTOR_E_IO, "%s: no connection: %s", q->name, said);
-    }
-    q->f->notices(q->c, say_nothing, NULL);
-    const char *encoding = q->f->parameter(q->c, "server_encoding");
+    ROTOR_TRY(rag_link_connect(&q->l, err));
+    q->f->notices(q->l.c, say_nothing, NULL);
+    const char *encoding = q->f->parameter(q->l.c, "server_encoding");
     if (!encoding || strcmp(encoding, "UTF8") != 0)
         return base_fail(err, ROTOR_E_UNSUPPORTED,
                          "%s: the database holds text as %s; a store needs one made with CREATE "
                          "DATABASE … ENCODING 'UTF8' TEMPLATE template0",
                          q->name, encoding ? encoding : "something unknown");
-    return run(q, q->setup, err);
+    ROTOR_TRY(run_limit(q, q->setup, &q->l.limit_us, err));
+    ask_for_care(q);
+    return ROTOR_OK;
 }
 
 /* What would be read as another part of the address would be told to the world in messages. */
@@ -151,27 +166,8 @@ static rotor_status check_address(const rag_libpq *f, const char *url, const cha
     return ROTOR_OK;
 }
 
-/* Who is cut off without a word is noticed within a minute; older ones of libpq cannot limit how
- * long what was sent may wait. What stands behind the address outweighs it, what stands before it
- * does not. */
-static PGconn *connect_to(const rag_libpq *f, const char *url) {
-    const bool limits = f->version() >= 120000;
-    const char *const words[] = {"connect_timeout",
-                                 "fallback_application_name",
-                                 "keepalives_idle",
-                                 "keepalives_interval",
-                                 "keepalives_count",
-                                 limits ? "tcp_user_timeout" : "keepalives_count",
-                                 "dbname",
-                                 "client_encoding",
-                                 NULL};
-    const char *const values[] = {"10", "rotor", "30", "10", "3", limits ? "60000" : "3",
-                                  url,  "UTF8",  NULL};
-    return f->connect(words, values, 1);
-}
-
 rotor_status rag_pg_open(rag_sql *out, const char *url, const char *name, const char *setup,
-                         rotor_error *err) {
+                         rag_patience patience, rotor_error *err) {
     const rag_libpq *f;
     ROTOR_TRY(check_password(url, name, err));
     ROTOR_TRY(rag_libpq_find(&f, err));
@@ -180,21 +176,23 @@ rotor_status rag_pg_open(rag_sql *out, const char *url, const char *name, const 
     if (!q) return base_fail_nomem(err, "opening a database");
     *out = (rag_sql){&rag_postgres, q};
     q->f = f;
+    q->url = base_strdup(url);
     q->name = base_strdup(name);
     q->setup = base_strdup(setup);
-    if (q->name && q->setup) q->c = connect_to(f, url);
-    return q->c ? begin_session(q, err) : base_fail_nomem(err, "opening a database");
-}
-
-bool rag_pg_is_lost(const rag_sql *of) {
-    const pg *q = of->at;
-    return q->f->status(q->c) != CONNECTION_OK;
-}
-
-rotor_status rag_pg_again(rag_sql *of, rotor_error *err) {
-    pg *q = of->at;
-    q->f->reset(q->c);
+    if (!q->url || !q->name || !q->setup) return base_fail_nomem(err, "opening a database");
+    q->l = (rag_link){.f = f, .url = q->url, .name = q->name, .patience = patience};
     return begin_session(q, err);
+}
+
+bool rag_pg_is_lost(const rag_sql *of) { return rag_link_is_lost(&((const pg *)of->at)->l); }
+
+bool rag_pg_gave_up(const rag_sql *of) { return ((const pg *)of->at)->l.gave_up != RAG_LINK_HELD; }
+
+rotor_status rag_pg_again(rag_sql *of, rotor_error *err) { return begin_session(of->at, err); }
+
+rotor_status rag_pg_limit(rag_sql *of, const char *sql, rotor_error *err) {
+    pg *q = of->at;
+    return run_limit(q, sql, &q->l.limit_us, err);
 }
 
 void rag_pg_on_loss(rag_sql *of, rag_pg_back back, void *user) {
@@ -276,7 +274,10 @@ static rotor_status prepare(pg *q, char name[24], const char *sql, const paramet
     number_marks(&text, sql);
     const rotor_status st =
         text.failed ? base_fail_nomem(err, "using the database")
-                    : judge(q, q->f->prepare(q->c, name, text.data, p->n, p->type), err);
+                    : judge(q,
+                            rag_link_answer(
+                                &q->l, q->f->send_prepare(q->l.c, name, text.data, p->n, p->type)),
+                            err);
     base_buf_free(&text);
     q->stmt[at].prepared = st == ROTOR_OK;
     return st;
@@ -299,8 +300,9 @@ static rotor_status ask_once(rag_reply *r, const char *sql, const parameters *p,
     pg *q = r->sql->at;
     char name[24];
     ROTOR_TRY(prepare(q, name, sql, p, err));
-    ROTOR_TRY(hold(r, q->f->exec_prepared(q->c, name, p->n, p->value, p->length, p->format, BINARY),
-                   err));
+    const int sent =
+        q->f->send_prepared(q->l.c, name, p->n, p->value, p->length, p->format, BINARY);
+    ROTOR_TRY(hold(r, rag_link_answer(&q->l, sent), err));
     q->changed = is_question(sql) ? 0 : strtoll(q->f->changed(r->at), NULL, 10);
     q->total += q->changed;
     return ROTOR_OK;
@@ -308,13 +310,24 @@ static rotor_status ask_once(rag_reply *r, const char *sql, const parameters *p,
 
 /* ==== Cursors ================================================================================= */
 
+/* The answer to what was sent for a part, under the limit of parts. */
+static PGresult *part_of_answer(pg *q, int sent) {
+    const uint64_t limit_us = q->l.limit_us;
+    q->l.limit_us = q->part_us;
+    PGresult *r = rag_link_answer(&q->l, sent);
+    q->l.limit_us = limit_us;
+    return r;
+}
+
 static rotor_status fetch(rag_reply *r, rotor_error *err) {
     pg *q = r->sql->at;
     char sql[64];
     q->f->clear(r->at);
     r->at = NULL;
+    if (!rag_link_goes_on(&q->l)) return rag_link_fail(&q->l, err);
     snprintf(sql, sizeof sql, "FETCH %d FROM c%u", r->some, r->cursor);
-    return hold(r, q->f->exec_values(q->c, sql, 0, NULL, NULL, NULL, NULL, BINARY), err);
+    const int sent = q->f->send_values(q->l.c, sql, 0, NULL, NULL, NULL, NULL, BINARY);
+    return hold(r, part_of_answer(q, sent), err);
 }
 
 /* A reader's limit is for one answer; a large one may take its time before the first row comes. */
@@ -322,22 +335,26 @@ static rotor_status fetch(rag_reply *r, rotor_error *err) {
     "SELECT set_config('statement_timeout','15min',true)"                                          \
     " WHERE current_setting('statement_timeout')='1min'"
 
+static rotor_status declare(rag_reply *r, const char *sql, const parameters *p, rotor_error *err) {
+    pg *q = r->sql->at;
+    base_buf text = {0};
+    base_buf_printf(&text, "DECLARE c%u NO SCROLL CURSOR FOR ", r->cursor);
+    number_marks(&text, sql);
+    if (text.failed) return base_fail_nomem(err, "using the database");
+    const int sent =
+        q->f->send_values(q->l.c, text.data, p->n, p->type, p->value, p->length, p->format, BINARY);
+    base_buf_free(&text);
+    return judge(q, part_of_answer(q, sent), err);
+}
+
 static rotor_status ask_in_parts(rag_reply *r, const char *sql, const parameters *p,
                                  rotor_error *err) {
     pg *q = r->sql->at;
-    base_buf text = {0};
-    r->own = q->f->transaction(q->c) == PQTRANS_IDLE;
-    ROTOR_TRY(run(q, r->own ? "BEGIN READ ONLY;" PATIENCE : PATIENCE, err));
+    r->own = q->f->transaction(q->l.c) == PQTRANS_IDLE;
+    ROTOR_TRY(run_limit(q, r->own ? "BEGIN READ ONLY;" PATIENCE : PATIENCE, &q->part_us, err));
     r->cursor = ++q->cursors;
     r->some = FEW;
-    base_buf_printf(&text, "DECLARE c%u NO SCROLL CURSOR FOR ", r->cursor);
-    number_marks(&text, sql);
-    rotor_status st = text.failed ? base_fail_nomem(err, "using the database")
-                                  : judge(q,
-                                          q->f->exec_values(q->c, text.data, p->n, p->type,
-                                                            p->value, p->length, p->format, BINARY),
-                                          err);
-    base_buf_free(&text);
+    rotor_status st = declare(r, sql, p, err);
     if (st == ROTOR_OK) st = fetch(r, err);
     if (st != ROTOR_OK && r->own) run(q, "ROLLBACK", NULL);
     return st;
@@ -371,17 +388,19 @@ static rotor_status ask(rag_reply *r, const char *sql, const parameters *p, bool
 }
 
 /* A question that is asked outside of any transaction may be asked again, of a server that was
- * restarted meanwhile; of a change nobody knows whether it was made. */
+ * restarted meanwhile; of a change nobody knows whether it was made. One that was not answered is
+ * not: whoever waited so long is told. */
 static rotor_status rows(rag_reply *r, const char *sql, const rag_value *v, size_t n, bool many,
                          rotor_error *err) {
     parameters p;
     pg *q = r->sql->at;
-    const int was = q->f->transaction(q->c);
+    const int was = q->f->transaction(q->l.c);
     const bool free = was == PQTRANS_IDLE || was == PQTRANS_UNKNOWN;
+    const bool again = free && q->back && is_question(sql);
     ROTOR_TRY(pack(q, &p, v, n, err));
+    if (again && !q->l.c) ROTOR_TRY(come_back(q, err));
     const rotor_status st = ask(r, sql, &p, many, err);
-    if (st == ROTOR_OK || !free || !q->back || !rag_pg_is_lost(r->sql) || !is_question(sql))
-        return st;
+    if (st == ROTOR_OK || !again || !rag_link_is_lost(&q->l) || !q->l.c) return st;
     ROTOR_TRY(come_back(q, err));
     *r = (rag_reply){.sql = r->sql};
     return ask(r, sql, &p, many, err);

@@ -8,7 +8,7 @@
 #ifndef RAG_SQL_H
 #define RAG_SQL_H
 
-#include "base/base.h"
+#include "rag/rag.h"
 
 /* A value for a question mark; bytes are borrowed. */
 typedef struct rag_value {
@@ -95,12 +95,16 @@ rotor_status rag_sqlite_copy(rag_sql *q, const char *path, rotor_error *err);
 /* ---- PostgreSQL (rag_pg.c) ------------------------------------------------------------------- */
 
 /* url: postgres:// and the rest as libpq takes it; name: the same for messages. setup: run at once
- * and after every reconnection; borrowed until closed. */
+ * and after every reconnection. patience: asked while the server is waited for. */
 rotor_status rag_pg_open(rag_sql *q, const char *url, const char *name, const char *setup,
-                         rotor_error *err);
+                         rag_patience patience, rotor_error *err);
+/* Runs what may have set statement_timeout: answers are waited for a little longer than that. */
+rotor_status rag_pg_limit(rag_sql *q, const char *sql, rotor_error *err);
 /* Is the connection gone? Then whatever was begun is undone, and rag_pg_again makes a new one. */
 bool rag_pg_is_lost(const rag_sql *q);
 rotor_status rag_pg_again(rag_sql *q, rotor_error *err);
+/* Is it gone because it was waited for in vain? */
+bool rag_pg_gave_up(const rag_sql *q);
 /* back: called when a question outside of any transaction finds the connection gone; makes a new
  * one by rag_pg_again, and the question is asked once more. NULL: the failure stays. */
 typedef rotor_status (*rag_pg_back)(void *user, rotor_error *err);

@@ -395,6 +395,7 @@ static rotor_status write_vectors(watcher *w) {
     w->wants_vectors = has_our_model(w);
     if (!w->wants_vectors) return ROTOR_OK;
     const rotor_status st = rag_embed_some(w->r, EMBED_FEW, &w->last, &n, w->err);
+    if (st == ROTOR_E_CANCELLED) return ROTOR_OK; /* go_on says it again */
     if (may_pass(st)) {
         w->last = 0;
         w->retry_us = base_now_us() + RETRY_S * SECOND_US;

@@ -13,6 +13,8 @@ import time
 
 import pytest
 
+from far_away import Wire
+
 LIMIT_S = 60
 
 
@@ -74,6 +76,11 @@ class Postgres:
         """The address of a store that is not there yet."""
         return "postgres:///%s?host=%s&user=%s&schema=s%d" % (database, self.folder, user, next(self.numbers))
 
+    def far(self, store, port, **more):
+        """The same store by way of a port of this machine."""
+        values = {"connect_timeout": "1", "schema": store.split("schema=")[1], **more}
+        return "postgres://rotor@127.0.0.1:%d/postgres?%s" % (port, "&".join("%s=%s" % pair for pair in values.items()))
+
     def psql(self, store):
         schema = store.split("schema=")[1] if store else "public"
         database = store.split("?")[0].split("/")[-1] if store else "postgres"
@@ -112,6 +119,14 @@ def postgres():
     server = Postgres(binaries)
     yield server
     server.remove()
+
+
+@pytest.fixture
+def wire(postgres):
+    """To the server, by a port."""
+    w = Wire(os.path.join(postgres.folder, ".s.PGSQL.5432"))
+    yield w
+    w.close()
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ static void what_follows_is_what_is_read_anew(void **state) {
         const bool screen = x.coarse != NULL;
         rotor_error err = {0};
         change_something(&rng, step);
-        if (!db && rag_db_open(&db, in_folder("store"), false, false, NULL, &err) != ROTOR_OK)
+        if (!db && rag_db_open(&db, in_folder("store"), &(rag_options){0}, &err) != ROTOR_OK)
             fail_msg("%s", err.message);
         assert_int_equal(rag_db_look(db, NULL), ROTOR_OK);
         if (step && rag_index_follow(&x, db, &done, &err) != ROTOR_OK) fail_msg("%s", err.message);
@@ -171,7 +171,9 @@ static void what_is_undone_has_another_version(void **state) {
     (void)state;
     rag_db *db = NULL;
     int64_t version[3];
-    assert_int_equal(rag_db_open(&db, in_folder("undone"), true, true, NULL, NULL), ROTOR_OK);
+    assert_int_equal(
+        rag_db_open(&db, in_folder("undone"), &(rag_options){.create = true, .write = true}, NULL),
+        ROTOR_OK);
     assert_int_equal(rag_db_begin(db, NULL), ROTOR_OK);
     assert_int_equal(rag_db_mark(db, NULL), ROTOR_OK);
     assert_int_equal(rag_db_put_root(db, "/a", "", NULL), ROTOR_OK);
