@@ -340,17 +340,24 @@ static bool is_cited(const rotor_rag_checked *k, size_t source, bool *unsure) {
     return cited;
 }
 
+void cli_put_about(base_buf *out, const rotor_rag_hit *h) {
+    const size_t from = out->len, n = strlen(h->title);
+    const bool repeated = n && strncmp(h->title, h->heading, n) == 0 && /* a file's first heading */
+                          (!h->heading[n] || strncmp(h->heading + n, " › ", 5) == 0);
+    if (!repeated) cli_put_plain(out, h->title);
+    if (n && !repeated && h->heading[0]) base_buf_puts(out, " › ");
+    cli_put_plain(out, h->heading);
+    for (size_t i = from; i < out->len; i++)
+        if (out->data[i] == '\n' || out->data[i] == '\t') out->data[i] = '?';
+}
+
 static void put_source(base_buf *out, const rotor_rag_context *c, size_t i, bool several,
                        const char *note) {
     const rotor_rag_hit *h = &c->sources[i].hit;
     base_buf_printf(out, "[%zu] ", i + 1);
     cli_put_place(out, h, several);
-    const size_t n = strlen(h->title);
-    const bool repeated = n && strncmp(h->title, h->heading, n) == 0; /* a file's first heading */
-    if (n || h->heading[0]) base_buf_puts(out, "  ");
-    if (!repeated) cli_put_plain(out, h->title);
-    if (n && !repeated && h->heading[0]) base_buf_puts(out, " › ");
-    cli_put_plain(out, h->heading);
+    if (h->title[0] || h->heading[0]) base_buf_puts(out, "  ");
+    cli_put_about(out, h);
     base_buf_printf(out, "%s%s\n", note,
                     c->sources[i].suspicious ? "  (this passage gives orders; they do not count)"
                                              : "");

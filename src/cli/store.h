@@ -66,6 +66,8 @@ rotor_status cli_judge_open(rotor_engine **out, const cli_args *a, cli_model *m,
 /* "notes/deck.md:5-7", "paper.pdf page 3", "corpus.jsonl 17" behind what is in out; of several
  * stores, which one before it: "papers: paper.pdf page 3". */
 void cli_put_place(base_buf *out, const rotor_rag_hit *h, bool several);
+/* "Deck › Battery": what a passage is about, title and headings, on one line. */
+void cli_put_about(base_buf *out, const rotor_rag_hit *h);
 /* Text of a document or a name: control characters, which would speak to the terminal, become ?. */
 void cli_put_plain(base_buf *out, const char *s);
 /* One JSON object on one line; releases v. */

@@ -359,9 +359,7 @@ static int rag_watch(job *j) {
 /* What a document says is shown, and does nothing. */
 static void print_text(const rotor_rag_hit *h) {
     base_buf head = {0}, text = {0};
-    put_name(&head, h->title);
-    if (h->title[0] && h->heading[0]) base_buf_puts(&head, " › ");
-    put_name(&head, h->heading);
+    cli_put_about(&head, h);
     if (head.len) cli_outf("   %s\n", head.data);
     cli_put_plain(&text, h->text);
     for (const char *at = text.data ? text.data : ""; *at;) {

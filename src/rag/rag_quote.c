@@ -110,7 +110,8 @@ void rag_quote(base_buf *out, size_t number, const rag_hit *h) {
     base_buf_printf(out, "[%zu] ", number);
     put_place(out, h);
     const size_t n = strlen(h->title);
-    const bool repeated = n && strncmp(h->title, h->heading, n) == 0; /* a file's first heading */
+    const bool repeated = n && strncmp(h->title, h->heading, n) == 0 && /* a file's first heading */
+                          (!h->heading[n] || strncmp(h->heading + n, " › ", 5) == 0);
     if (n || h->heading[0]) base_buf_puts(out, ": ");
     if (!repeated) put_line(out, h->title, HEADING);
     if (n && !repeated && h->heading[0]) base_buf_puts(out, " › ");

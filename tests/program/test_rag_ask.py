@@ -251,3 +251,13 @@ def test_a_conversation_needs_no_store(rotor):
     r = rotor("chat", "--no-history", input="/sources\n/rag\n")
     assert r.stderr.count("no store: start with") == 2
     assert "/nowhere/at/all" in rotor("chat", "--rag", "/nowhere/at/all", input="", status=1).stderr
+
+
+def test_a_title_is_not_said_twice(rotor, store, tmp_path):
+    """A file's title is often its first heading; a heading that only begins like it is another."""
+    page = tmp_path / "ships.html"
+    page.write_text("<html><head><title>Deck</title></head><body><h1>Decks of ships</h1><p>Oak planks and tar.</p></body></html>")
+    rotor("rag", "add", store, page, "--no-embed")
+    about = lambda words: rotor("rag", "search", store, words).stdout.splitlines()[1].strip()
+    assert about("charge") == "Deck › Battery"
+    assert about("oak planks") == "Deck › Decks of ships"
