@@ -35,6 +35,20 @@ extern "C" {
 
 typedef struct rotor_rag rotor_rag;
 
+/* What makes vectors where no engine does: a model of the program's own, or one on a server. */
+typedef struct rotor_rag_embedder {
+    uint32_t size;     /* sizeof(rotor_rag_embedder) */
+    uint32_t dims;     /* floats of a vector, at most 65,536 */
+    const char *name;  /* of the model. Vectors of one name and one dims are taken for one model's */
+    const char *place; /* what the store remembers of where it is; NULL: name */
+    /* out[n][dims], finite and none without length; the texts are UTF-8 and never empty. Called on
+     * the thread that calls for the store. ROTOR_E_IO: it cannot be reached just now, and a hybrid
+     * search goes by words. */
+    rotor_status (*embed)(void *user, const rotor_embed_text *texts, size_t n, float *out,
+                          rotor_error *err);
+    void *user; /* passed to embed */
+} rotor_rag_embedder;
+
 typedef struct rotor_rag_options {
     uint32_t size;             /* sizeof(rotor_rag_options) */
     bool create;               /* make folder and database if they are not there */
@@ -55,6 +69,8 @@ typedef struct rotor_rag_options {
      * docs/rag.md says. */
     bool (*go_on)(void *user);
     void *go_on_user; /* passed to go_on */
+    const rotor_rag_embedder *source; /* in place of embedder; what it points to outlives the store.
+                                         NULL: none */
 } rotor_rag_options;
 ROTOR_API rotor_rag_options rotor_rag_options_default(void);
 

@@ -6,6 +6,7 @@
 #include "api/api_rag.h"
 #include "cpu/cpu.h"
 
+#include <math.h>
 #include <stdio.h>
 
 rotor_rag_options rotor_rag_options_default(void) {
@@ -21,12 +22,18 @@ rotor_rag_query rotor_rag_query_default(void) {
 
 /* ==== Vectors ================================================================================= */
 
+static rotor_embed_text *list_of(const base_str *texts, size_t n, rotor_error *err) {
+    rotor_embed_text *list = base_alloc_array(n, sizeof *list);
+    if (!list) base_fail_nomem(err, "embedding");
+    for (size_t i = 0; list && i < n; i++)
+        list[i] = (rotor_embed_text){.text = texts[i].p, .n_bytes = texts[i].n};
+    return list;
+}
+
 static rotor_status embed(void *user, const base_str *texts, size_t n, float *out,
                           rotor_error *err) {
-    rotor_embed_text *list = base_alloc_array(n, sizeof *list);
-    if (!list) return base_fail_nomem(err, "embedding");
-    for (size_t i = 0; i < n; i++)
-        list[i] = (rotor_embed_text){.text = texts[i].p, .n_bytes = texts[i].n};
+    rotor_embed_text *list = list_of(texts, n, err);
+    if (!list) return ROTOR_E_NOMEM;
     const rotor_status st = rotor_embed(user, list, n, ROTOR_EMBED_TRUNCATE, out, err);
     base_free(list);
     return st;
@@ -83,6 +90,58 @@ static rotor_status take_embedder(rotor_rag *r, rotor_engine *e, const char *pat
     return ROTOR_OK;
 }
 
+/* A vector of the caller's, to length one. */
+static rotor_status take_unit(const rotor_rag_embedder *e, float *v, rotor_error *err) {
+    double sum = 0;
+    for (size_t k = 0; k < e->dims; k++) sum += (double)v[k] * v[k];
+    if (!(sum > 0) || !isfinite(sum))
+        return base_fail(err, ROTOR_E_FORMAT, "%s gives a vector without length", e->name);
+    const double scale = 1 / sqrt(sum);
+    for (size_t k = 0; k < e->dims; k++) v[k] = (float)(v[k] * scale);
+    return ROTOR_OK;
+}
+
+static rotor_status embed_by_source(void *user, const base_str *texts, size_t n, float *out,
+                                    rotor_error *err) {
+    const rotor_rag_embedder *e = user;
+    rotor_embed_text *list = list_of(texts, n, err);
+    if (!list) return ROTOR_E_NOMEM;
+    rotor_status st = e->embed(e->user, list, n, out, err);
+    for (size_t i = 0; st == ROTOR_OK && i < n; i++) st = take_unit(e, out + i * e->dims, err);
+    base_free(list);
+    return st;
+}
+
+/* Of a model that is elsewhere nothing can be hashed but what it is called. */
+static void fingerprint_of_name(const rotor_rag_embedder *e, uint8_t out[RAG_HASH]) {
+    base_buf all = {0};
+    base_buf_printf(&all, "by name %s %u", e->name, e->dims);
+    base_sha256(all.len ? all.data : "", all.len, out);
+    base_buf_free(&all);
+}
+
+static rotor_status take_source(rotor_rag *r, const rotor_rag_embedder *user, rotor_error *err) {
+    rotor_rag_embedder *e = &r->source;
+    *e = (rotor_rag_embedder){.size = sizeof *e};
+    ROTOR_TRY(api_take_options(e, sizeof *e, user, "rotor_rag_embedder", err));
+    if (r->opt.embedder || !e->embed || !e->name || !*e->name || !e->dims || e->dims > 1 << 16)
+        return base_fail(err, ROTOR_E_ARG,
+                         "rotor_rag_embedder: %u floats: expected 1 to 65,536 with name and embed, "
+                         "and no engine beside it",
+                         e->dims);
+    r->name = base_strdup(e->name);
+    r->path = base_strdup(e->place ? e->place : e->name);
+    if (!r->name || !r->path) return base_fail_nomem(err, "opening a store");
+    e->name = r->name;
+    r->embedder = (rag_embedder){.name = r->name,
+                                 .path = r->path,
+                                 .dims = e->dims,
+                                 .embed = embed_by_source,
+                                 .user = e};
+    fingerprint_of_name(e, r->embedder.fingerprint);
+    return ROTOR_OK;
+}
+
 /* ==== Opening ================================================================================= */
 
 static void say(void *user, base_log_level level, const char *line) {
@@ -121,6 +180,7 @@ rotor_status rotor_rag_open(rotor_rag **out, const char *folder, const rotor_rag
     r->label = opt.label ? base_strdup(opt.label) : base_last_part(folder);
     rotor_status st = r->label ? ROTOR_OK : base_fail_nomem(err, "opening a store");
     if (st == ROTOR_OK && opt.embedder) st = take_embedder(r, opt.embedder, opt.embedder_path, err);
+    if (st == ROTOR_OK && opt.source) st = take_source(r, opt.source, err);
     if (r->embedder.embed) o.embedder = &r->embedder;
     if (st == ROTOR_OK && opt.share) st = bring_up(folder, &o, err);
     if (st == ROTOR_OK) st = rag_open(&r->r, folder, &o, err);

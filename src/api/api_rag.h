@@ -11,6 +11,7 @@
 struct rotor_rag {
     rag *r;                /* owned */
     rag_embedder embedder; /* embed NULL: none */
+    rotor_rag_embedder source; /* the caller's, where it is no engine */
     char *name, *path;     /* of the model, owned */
     char *label;           /* what hits call it, owned */
     rotor_rag_options opt; /* for its log */

@@ -55,7 +55,7 @@ static rotor_status check_legs(const asking *k, rotor_error *err) {
     for (size_t i = 0; k->c.lexical_only && i < k->stores.n; i++) {
         const cli_store *s = &k->stores.list[i];
         ROTOR_TRY(rotor_rag_get_info(s->r, &info, err));
-        if (cli_on(k->a, OPT_STRICT) && info.n_vectors && !s->e)
+        if (cli_on(k->a, OPT_STRICT) && info.n_vectors && !s->e && !s->far)
             return base_fail(err, ROTOR_E_STATE,
                              "the store has vectors of %s, which is not open: --embed-model MODEL, "
                              "or without --strict by words only",

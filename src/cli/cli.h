@@ -211,6 +211,8 @@ typedef enum cli_opt {
     OPT_LORA_ALPHA,
     OPT_MERGE,
     OPT_EMBED_MODEL,
+    OPT_EMBED_KEY,
+    OPT_EMBED_KEY_FILE,
     OPT_NO_EMBED,
     OPT_INCLUDE,
     OPT_EXCLUDE,

@@ -118,6 +118,11 @@ rotor_status cli_cage_plan(cli_cage *c, const cli_args *a, const cli_model *mode
 }
 
 rotor_status cli_cage_add_stores(cli_cage *c, const cli_store *stores, size_t n, rotor_error *err) {
+    for (size_t i = 0; i < n && !c->off; i++)
+        if (stores[i].far)
+            c->off = "a store's vectors come from a server, which needs connections that it takes "
+                     "away";
+    if (c->must && c->off) return base_fail(err, ROTOR_E_ARG, "--sandbox on: %s", c->off);
     c->write = base_alloc_array(n + 1, sizeof *c->write);
     if (!c->write) return no_memory(err);
     for (size_t i = 0; i < n; i++) c->write[i] = stores[i].folder; /* or it has no cage */

@@ -24,7 +24,8 @@ typedef struct cli_cage {
 /* Of --sandbox and [n] models; ROTOR_E_ARG: it is asked for and cannot be. */
 rotor_status cli_cage_plan(cli_cage *c, const cli_args *a, const cli_model *models, size_t n,
                            const char *socket_path, rotor_error *err);
-/* Databases keep notes beside them, also for who only reads. The stores stay open. */
+/* Databases keep notes beside them, also for who only reads. The stores stay open. ROTOR_E_ARG: the
+ * cage is asked for and one of them cannot do with it. */
 rotor_status cli_cage_add_stores(cli_cage *c, const cli_store *stores, size_t n, rotor_error *err);
 void cli_cage_free(cli_cage *c);
 

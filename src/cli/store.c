@@ -32,6 +32,9 @@ bool cli_is_address(const char *word) { return base_url_is(word, "postgres", "po
 void cli_store_close(cli_store *s) {
     rotor_rag_close(&s->r);
     if (!s->borrowed) rotor_engine_close(&s->e);
+    hub_endpoint_close(&s->far);
+    base_free(s->far_at);
+    s->far_at = NULL;
     s->e = NULL;
     s->borrowed = false;
     cli_model_free(&s->model);
@@ -107,35 +110,42 @@ static rotor_rag_options patient_options(const cli_store_how *how) {
     return opt;
 }
 
-/* Which model makes vectors: the one asked for, else the one the store was filled with. A server
- * that is not there now will not be there in a moment. */
-static rotor_status remembered_model(cli_store *s, const cli_store_how *how, char **word,
-                                     bool *asked, rotor_error *err) {
+/* What the store says of itself. A server that is not there now will not be there in a moment. */
+static rotor_status peek_into(const cli_store *s, const cli_store_how *how, rotor_rag_info *info,
+                              rotor_error *err) {
     rotor_rag *peek = NULL;
     rotor_error why = {0};
     const rotor_rag_options opt = patient_options(how);
-    rotor_rag_info info = {.size = sizeof info};
-    const char *named = cli_text(s->a, OPT_EMBED_MODEL);
-    *asked = named != NULL;
-    *word = named ? base_strdup(named) : NULL;
-    if (named) return *word ? ROTOR_OK : base_fail_nomem(err, "opening a store");
     const rotor_status st = rotor_rag_open(&peek, s->place, &opt, &why);
     if (cli_is_address(s->place) && (st == ROTOR_E_IO || st == ROTOR_E_CANCELLED))
         return base_fail(err, st, "%s", why.message);
-    if (st != ROTOR_OK) return ROTOR_OK;
-    if (rotor_rag_get_info(peek, &info, NULL) == ROTOR_OK && info.model_path[0])
-        *word = base_strdup(info.model_path);
+    if (st == ROTOR_OK) rotor_rag_get_info(peek, info, NULL);
     rotor_rag_close(&peek);
     return ROTOR_OK;
+}
+
+/* Which model makes vectors: the one asked for, else the one the store was filled with. */
+static rotor_status remembered_model(cli_store *s, const cli_store_how *how, rotor_rag_info *info,
+                                     char **word, bool *asked, rotor_error *err) {
+    const char *named = cli_text(s->a, OPT_EMBED_MODEL);
+    *asked = named != NULL;
+    *word = NULL;
+    if (!named || hub_is_endpoint(named)) ROTOR_TRY(peek_into(s, how, info, err));
+    if (!named && info->model_path[0]) named = info->model_path;
+    if (named) *word = base_strdup(named);
+    return *word || !named ? ROTOR_OK : base_fail_nomem(err, "opening a store");
 }
 
 static rotor_status find_model(cli_store *s, const cli_store_how *how, rotor_error *err) {
     char *word = NULL;
     bool asked;
     rotor_error why = {0};
+    rotor_rag_info info = {.size = sizeof info};
     if (cli_on(s->a, OPT_NO_EMBED)) return ROTOR_OK;
-    ROTOR_TRY(remembered_model(s, how, &word, &asked, err));
-    rotor_status st = word ? open_model(s, word, how, &why) : ROTOR_OK;
+    ROTOR_TRY(remembered_model(s, how, &info, &word, &asked, err));
+    rotor_status st = !word                   ? ROTOR_OK
+                      : hub_is_endpoint(word) ? cli_far_open(s, word, asked, how, &info, &why)
+                                              : open_model(s, word, how, &why);
     if (st != ROTOR_OK && asked) st = base_fail(err, st, "%s", why.message);
     if (st != ROTOR_OK && !asked) {
         cli_log(s->a, BASE_LOG_WARN,
@@ -177,6 +187,8 @@ rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how 
     opt.share = how->share;
     opt.embedder = s->e;
     opt.embedder_path = whole ? whole : "embedded";
+    const rotor_rag_embedder far = s->far ? cli_far_source(s) : (rotor_rag_embedder){0};
+    if (s->far) opt.source = &far;
     opt.extract = extract = how->write ? find_extract() : NULL;
     opt.cpu = cli_text(s->a, OPT_CPU);
     opt.label = how->label;

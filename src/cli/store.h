@@ -6,6 +6,7 @@
 #define CLI_STORE_H
 
 #include "cli/cli.h"
+#include "hub/hub.h"
 #include "rotor_rag.h"
 
 typedef struct cli_store {
@@ -15,6 +16,9 @@ typedef struct cli_store {
     cli_model model;       /* that makes vectors */
     rotor_engine *e;       /* of it, owned; NULL: keywords only */
     bool borrowed;         /* e is another store's, which is closed later */
+    hub_endpoint *far;     /* in place of e: a model on a server, owned; NULL: none */
+    char *far_at;          /* its address, owned */
+    base_log far_log;      /* what it has to say */
     rotor_rag *r;          /* owned */
     cli_progress progress; /* of adding */
 } cli_store;
@@ -30,6 +34,12 @@ typedef struct cli_store_how {
     bool (*go_on)(void *user);  /* asked while a server is waited for; NULL: until Ctrl-C */
     void *user;                 /* of go_on */
 } cli_store_how;
+/* Opens word as s->far. What is known of the store's model, where it is of that name, saves asking
+ * the server at once; asked: it is on the command line. */
+rotor_status cli_far_open(cli_store *s, const char *word, bool asked, const cli_store_how *how,
+                          const rotor_rag_info *info, rotor_error *err);
+/* The same as rotor_rag_open takes it, borrowed from s. */
+rotor_rag_embedder cli_far_source(const cli_store *s);
 /* Is it a store on a server? */
 bool cli_is_address(const char *word);
 /* word: a folder, an address, or a name for a folder under the user's data. s->a is set; closed

@@ -39,7 +39,7 @@ static void say_report(const job *j, const rotor_rag_report *r) {
     cli_log(j->a, BASE_LOG_INFO, "%s: %llu documents, %llu passages, %llu with vectors%s%s",
             j->folder, (unsigned long long)info.n_docs, (unsigned long long)info.n_chunks,
             (unsigned long long)info.n_vectors, info.model[0] ? " of " : "", info.model);
-    if (!j->e)
+    if (!j->e && !j->far)
         cli_log(j->a, BASE_LOG_INFO,
                 "found by words only; --embed-model MODEL adds search by "
                 "meaning");

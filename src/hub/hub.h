@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * hub: models on this machine in the layout that Hugging Face tools share, their download into it,
- * and models that other programs keep.
+ * models that other programs keep, and models on a server that make vectors.
  *
  *   ROOT/CACHEDIR.TAG
  *   ROOT/.locks/models--ORG--NAME/ETAG.lock      held while a blob is written
@@ -133,6 +133,34 @@ uint64_t hub_pull_room(const hub_pull *p);    /* bytes the cache's disk has left
 rotor_status hub_pull_head(hub_pull *p, size_t i, uint64_t n, base_buf *out, rotor_error *err);
 /* Fetches what is missing, checks it, and installs all of it at once. */
 rotor_status hub_pull_run(hub_pull *p, rotor_error *err);
+
+/* ---- Vectors from a server (endpoint.c, post.c) ---------------------------------------------- */
+
+/* "http://HOST:PORT/v1#MODEL": POST BASE/embeddings, as OpenAI's API has it. */
+typedef struct hub_endpoint hub_endpoint;
+typedef struct hub_endpoint_options {
+    const char *key;           /* sent to that address alone; NULL: none */
+    size_t dims;               /* floats of a vector, where they are known; 0: the server is asked */
+    uint32_t connect_s;        /* 0: 10 */
+    uint32_t stall_s;          /* 0: 120 */
+    uint32_t retries;          /* of a request that failed in passing */
+    bool (*go_on)(void *user); /* asked several times a second; false ends it. NULL: always */
+    void *user;                /* for go_on */
+    const base_log *log;       /* outlives it; may be NULL */
+} hub_endpoint_options;
+/* Is it an address of that kind, whole or not? */
+bool hub_is_endpoint(const char *word);
+/* ROTOR_E_ARG: no such address; ROTOR_E_UNSUPPORTED: built without libcurl; else as embedding. */
+rotor_status hub_endpoint_open(hub_endpoint **out, const char *address,
+                               const hub_endpoint_options *opt, rotor_error *err);
+void hub_endpoint_close(hub_endpoint **e);
+const char *hub_endpoint_model(const hub_endpoint *e); /* as the server calls it; borrowed */
+size_t hub_endpoint_dims(const hub_endpoint *e);
+/* out[n][dims], each of length one. A text that the server refuses alone is cut until it is taken,
+ * with a warning. ROTOR_E_IO: it does not answer, or refuses; ROTOR_E_FORMAT: it answers something
+ * else than n such vectors; ROTOR_E_CANCELLED. */
+rotor_status hub_endpoint_embed(hub_endpoint *e, const base_str *texts, size_t n, float *out,
+                                rotor_error *err);
 
 /* ---- Removing (remove.c) --------------------------------------------------------------------- */
 

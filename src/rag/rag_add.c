@@ -408,10 +408,15 @@ static rotor_status embed_wanted(adder *a, int64_t model) {
     return st;
 }
 
-/* The model the store's vectors are of; the embedder's, where there is none yet. */
+/* The model the store's vectors are of; the embedder's, where there is none yet. Where that was had
+ * last is remembered, unless nobody said it. */
 static rotor_status choose_model(adder *a, int64_t *model) {
+    const rag_embedder *e = &a->r->embedder;
+    bool known = false;
     ROTOR_TRY(rag_check_model(a->r, model, a->err));
-    if (*model || !a->r->embedder.embed) return ROTOR_OK;
+    if (!e->embed) return ROTOR_OK;
+    if (*model) ROTOR_TRY(rag_db_model_lies_at(a->r->db, *model, e->path, &known, a->err));
+    if (known || (*model && strcmp(e->path, e->name) == 0)) return ROTOR_OK;
     ROTOR_TRY(begin(a));
     ROTOR_TRY(rag_db_model(a->r->db, &a->r->embedder, model, a->err));
     ROTOR_TRY(rag_db_set_model(a->r->db, *model, a->err));

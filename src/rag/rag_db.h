@@ -165,6 +165,9 @@ rotor_status rag_db_read_text(rag_db *db, int64_t chunk, uint64_t begin, uint64_
 
 /* Row of a model with this fingerprint, made if need be. */
 rotor_status rag_db_model(rag_db *db, const rag_embedder *e, int64_t *id, rotor_error *err);
+/* Is path what the model's row says of where it lies? */
+rotor_status rag_db_model_lies_at(rag_db *db, int64_t id, const char *path, bool *at,
+                                  rotor_error *err);
 /* The model whose vectors the store searches; *id 0: none. */
 rotor_status rag_db_get_model(rag_db *db, int64_t *id, uint8_t fingerprint[RAG_HASH],
                               rotor_error *err);

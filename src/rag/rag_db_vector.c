@@ -12,6 +12,15 @@ rotor_status rag_db_model(rag_db *db, const rag_embedder *e, int64_t *id, rotor_
                           "bssi", &print, e->name, e->path, (int64_t)e->dims);
 }
 
+rotor_status rag_db_model_lies_at(rag_db *db, int64_t id, const char *path, bool *at,
+                                  rotor_error *err) {
+    int64_t n;
+    ROTOR_TRY(rag_sql_number(&db->sql, &n, err, "SELECT count(*) FROM model WHERE id=? AND path=?",
+                             "is", id, path));
+    *at = n > 0;
+    return ROTOR_OK;
+}
+
 rotor_status rag_db_get_model(rag_db *db, int64_t *id, uint8_t fingerprint[RAG_HASH],
                               rotor_error *err) {
     rag_reply s;

@@ -96,12 +96,25 @@ static const rag_asked *embedded(const rag_asked *q, size_t n, uint32_t group) {
     return NULL;
 }
 
+/* A model on a server that does not answer: a hybrid search goes by words, and one line says so. */
+static rotor_status embed_if_reached(rag *r, base_str text, rag_asked *q, bool hybrid,
+                                     rotor_error *err) {
+    rotor_error why = {0};
+    const rotor_status st = embed_query(r, text, q, &why);
+    if (st == ROTOR_OK) return st;
+    rag_vec_query_free(&q->vec);
+    if (st != ROTOR_E_IO || !hybrid) return base_fail(err, st, "%s", why.message);
+    base_log_printf(&r->log, BASE_LOG_WARN, "%s is searched by words only: %s", r->folder,
+                    why.message);
+    return ROTOR_OK;
+}
+
 /* Once for each model, whichever store has it open. */
 static rotor_status embed_all(rag *const *stores, size_t n, base_str text, rag_asked *q,
                               rotor_error *err) {
     for (size_t i = 0; i < n; i++)
         if (!embedded(q, n, q[i].group) && vectors_fit(stores[i]))
-            ROTOR_TRY(embed_query(stores[i], text, &q[i], err));
+            ROTOR_TRY(embed_if_reached(stores[i], text, &q[i], q->mode == RAG_HYBRID, err));
     for (size_t i = 0; i < n; i++) {
         const rag_asked *from = q[i].vec.x ? NULL : embedded(q, n, q[i].group);
         if (from && q[i].group != RAG_NO_GROUP) ROTOR_TRY(take_vector(stores[i], from, &q[i], err));

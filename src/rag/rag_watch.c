@@ -66,6 +66,7 @@ typedef struct watcher {
     int64_t last;                 /* passage that got one last; 0: from the first on */
     uint64_t retry_us;            /* after a failure: no vectors before */
     bool told_model;              /* its owner knows that the vectors are another model's */
+    bool told_vectors;            /* and that there are none just now */
     rotor_error *err;             /* where messages go */
 } watcher;
 
@@ -396,6 +397,10 @@ static rotor_status write_vectors(watcher *w) {
     if (!w->wants_vectors) return ROTOR_OK;
     const rotor_status st = rag_embed_some(w->r, EMBED_FEW, &w->last, &n, w->err);
     if (st == ROTOR_E_CANCELLED) return ROTOR_OK; /* go_on says it again */
+    if (st == ROTOR_E_IO && !w->told_vectors)
+        base_log_printf(&w->r->log, BASE_LOG_WARN, "no vectors: %s; tried again every %d seconds",
+                        w->err->message, RETRY_S);
+    w->told_vectors = st == ROTOR_E_IO;
     if (may_pass(st)) {
         w->last = 0;
         w->retry_us = base_now_us() + RETRY_S * SECOND_US;
