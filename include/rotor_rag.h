@@ -37,9 +37,9 @@ typedef struct rotor_rag rotor_rag;
 
 /* What makes vectors where no engine does: a model of the program's own, or one on a server. */
 typedef struct rotor_rag_embedder {
-    uint32_t size;     /* sizeof(rotor_rag_embedder) */
-    uint32_t dims;     /* floats of a vector, at most 65,536 */
-    const char *name;  /* of the model. Vectors of one name and one dims are taken for one model's */
+    uint32_t size;    /* sizeof(rotor_rag_embedder) */
+    uint32_t dims;    /* floats of a vector, at most 65,536 */
+    const char *name; /* of the model. Vectors of one name and one dims are taken for one model's */
     const char *place; /* what the store remembers of where it is; NULL: name */
     /* out[n][dims], finite and none without length; the texts are UTF-8 and never empty. Called on
      * the thread that calls for the store. ROTOR_E_IO: it cannot be reached just now, and a hybrid

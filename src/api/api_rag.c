@@ -133,11 +133,8 @@ static rotor_status take_source(rotor_rag *r, const rotor_rag_embedder *user, ro
     r->path = base_strdup(e->place ? e->place : e->name);
     if (!r->name || !r->path) return base_fail_nomem(err, "opening a store");
     e->name = r->name;
-    r->embedder = (rag_embedder){.name = r->name,
-                                 .path = r->path,
-                                 .dims = e->dims,
-                                 .embed = embed_by_source,
-                                 .user = e};
+    r->embedder = (rag_embedder){
+        .name = r->name, .path = r->path, .dims = e->dims, .embed = embed_by_source, .user = e};
     fingerprint_of_name(e, r->embedder.fingerprint);
     return ROTOR_OK;
 }

@@ -9,13 +9,13 @@
 #include "rotor_rag.h"
 
 struct rotor_rag {
-    rag *r;                /* owned */
-    rag_embedder embedder; /* embed NULL: none */
+    rag *r;                    /* owned */
+    rag_embedder embedder;     /* embed NULL: none */
     rotor_rag_embedder source; /* the caller's, where it is no engine */
-    char *name, *path;     /* of the model, owned */
-    char *label;           /* what hits call it, owned */
-    rotor_rag_options opt; /* for its log */
-    int64_t embedded;      /* the last passage that rotor_rag_embed has looked at */
+    char *name, *path;         /* of the model, owned */
+    char *label;               /* what hits call it, owned */
+    rotor_rag_options opt;     /* for its log */
+    int64_t embedded;          /* the last passage that rotor_rag_embed has looked at */
 };
 
 /* The same hit, its strings borrowed. */

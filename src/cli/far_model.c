@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Knowledge stores whose vectors come from a server: --embed-model http://HOST:PORT/v1#MODEL. Its
- * key is no part of the store, nor of anything that is shown.
+ * key is no part of the store, nor of anything that is shown, and goes to an address that the user
+ * has named: one that a store remembers may be somebody else's choice.
  */
+#include "base/service.h"
 #include "cli/store.h"
 
 /* ==== The key ================================================================================= */
@@ -23,9 +25,10 @@ static rotor_status read_key(const cli_args *a, const char *path, char **key, ro
     return ROTOR_OK;
 }
 
-static rotor_status find_key(const cli_args *a, char **key, rotor_error *err) {
+static rotor_status find_key(const cli_args *a, bool asked, char **key, rotor_error *err) {
     const char *said = cli_text(a, OPT_EMBED_KEY), *file = cli_text(a, OPT_EMBED_KEY_FILE);
     *key = NULL;
+    if (!asked) return ROTOR_OK;
     if (!said) return file ? read_key(a, file, key, err) : ROTOR_OK;
     *key = base_strdup(said);
     return *key ? ROTOR_OK : base_fail_nomem(err, "reading a key");
@@ -56,7 +59,7 @@ rotor_status cli_far_open(cli_store *s, const char *word, bool asked, const cli_
     enum { PATIENT = 6, HASTY = 1, HASTY_S = 30 }; /* nobody waits long for an answer */
     char *key;
     s->far_log = (base_log){say, (void *)(uintptr_t)s->a};
-    ROTOR_TRY(find_key(s->a, &key, err));
+    ROTOR_TRY(find_key(s->a, asked, &key, err));
     const hub_endpoint_options o = {.key = key,
                                     .dims = known_dims(word, asked, how, info),
                                     .stall_s = how->write ? 0 : HASTY_S,

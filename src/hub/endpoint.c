@@ -11,20 +11,20 @@
 #include <stdio.h>
 
 enum {
-    TEXTS = 32,               /* of a request, at most */
-    TEXT_BYTES = 256 << 10,   /* of them together, unless one has more */
-    SHORTEST = 128,           /* bytes of a text that is not cut any more */
-    ANSWER_BYTES = 1 << 20,   /* beside the numbers of an answer */
-    FLOAT_BYTES = 40          /* a number as text, with what is around it */
+    TEXTS = 32,             /* of a request, at most */
+    TEXT_BYTES = 256 << 10, /* of them together, unless one has more */
+    SHORTEST = 128,         /* bytes of a text that is not cut any more */
+    ANSWER_BYTES = 1 << 20, /* beside the numbers of an answer */
+    FLOAT_BYTES = 40        /* a number as text, with what is around it */
 };
 
 struct hub_endpoint {
-    post *door;            /* owned */
-    endpoint_address at;   /* owned */
-    char *key;             /* owned; NULL: none. For what must not be shown */
-    size_t dims;           /* floats of a vector; 0: not known yet */
-    base_buf ask, answer;  /* of the last request; owned */
-    const base_log *log;   /* may be NULL */
+    post *door;           /* owned */
+    endpoint_address at;  /* owned */
+    char *key;            /* owned; NULL: none. For what must not be shown */
+    size_t dims;          /* floats of a vector; 0: not known yet */
+    base_buf ask, answer; /* of the last request; owned */
+    const base_log *log;  /* may be NULL */
 };
 
 bool hub_is_endpoint(const char *word) { return base_url_is(word, "http", "https"); }
@@ -35,8 +35,10 @@ size_t hub_endpoint_dims(const hub_endpoint *e) { return e->dims; }
 
 static const char *advice_for(const hub_endpoint *e, long status) {
     if (status == 401 || status == 403)
-        return e->key ? ": the key is not taken (ROTOR_EMBED_KEY)"
-                      : ": it wants a key (ROTOR_EMBED_KEY, or --embed-key-file)";
+        return e->key
+                   ? ": the key is not taken (ROTOR_EMBED_KEY)"
+                   : ": it wants a key: ROTOR_EMBED_KEY or --embed-key-file, with the address in "
+                     "--embed-model or ROTOR_EMBED_MODEL";
     if (status == 404 || status == 405)
         return ": no such model, or no such address (most end in /v1)";
     return "";
@@ -92,10 +94,11 @@ static rotor_status ask_shorter(hub_endpoint *e, base_str text, float *out, roto
     while (too_much && (text = half_of(text)).n >= SHORTEST) {
         st = ask(e, &text, 1, out, &too_much, &why);
         if (st == ROTOR_OK)
-            base_log_printf(e->log, BASE_LOG_WARN,
-                            "%s refuses a text of %zu bytes (\"%.40s…\"): its first %zu bytes speak "
-                            "for it",
-                            e->at.url, whole.n, whole.p, text.n);
+            base_log_printf(
+                e->log, BASE_LOG_WARN,
+                "%s refuses a text of %zu bytes (\"%.40s…\"): its first %zu bytes speak "
+                "for it",
+                e->at.url, whole.n, whole.p, text.n);
         if (st == ROTOR_OK) return st;
     }
     return too_much ? err ? err->code : st : base_fail(err, st, "%s", why.message);
@@ -114,7 +117,8 @@ static rotor_status ask_batch(hub_endpoint *e, const base_str *texts, size_t n, 
 /* How many of the next texts go together. */
 static size_t batch_of(const base_str *texts, size_t n) {
     size_t k = 1, bytes = texts[0].n;
-    while (k < BASE_MIN(n, (size_t)TEXTS) && bytes + texts[k].n <= TEXT_BYTES) bytes += texts[k++].n;
+    while (k < BASE_MIN(n, (size_t)TEXTS) && bytes + texts[k].n <= TEXT_BYTES)
+        bytes += texts[k++].n;
     return k;
 }
 

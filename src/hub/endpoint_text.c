@@ -30,6 +30,7 @@ static rotor_status check_address(const char *word, const char *hash, rotor_erro
             return base_fail(err, ROTOR_E_ARG,
                              "the address of the endpoint has a space or a control character in "
                              "it");
+    if (!n || *host == '/') return base_fail(err, ROTOR_E_ARG, "'%s' is no web address", word);
     if (memchr(host, '@', n)) return refuse_secret("a user or a password", err);
     if (memchr(host, '?', n)) return refuse_secret("settings ('?')", err);
     if (!hash || !hash[1])

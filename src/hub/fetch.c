@@ -550,7 +550,7 @@ static rotor_status run(fetch *f, want *w, fetch_facts *facts, rotor_error *err)
     return st;
 }
 
-const char *hub_features(void) { return "libcurl: on (rotor pull)\n"; }
+const char *hub_features(void) { return "libcurl: on (rotor pull; vectors from a server)\n"; }
 
 /* ==== The door ================================================================================ */
 

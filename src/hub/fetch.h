@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch: the program's door to other machines for downloads (post.h is the other). GET and HEAD over
- * HTTP(S) with libcurl.
+ * fetch: the program's door to other machines for downloads (post.h is the other). GET and HEAD
+ * over HTTP(S) with libcurl.
  *
  * What is promised here, and nowhere else:
  *   - the token goes to the scheme, host and port of `home` and to no other, whatever redirects;

@@ -5,7 +5,9 @@
 #include "hub/fetch.h"
 #include "hub/hub.h"
 
-const char *hub_features(void) { return "libcurl: off (built without libcurl: no rotor pull)\n"; }
+const char *hub_features(void) {
+    return "libcurl: off (built without libcurl: no rotor pull, no vectors from a server)\n";
+}
 
 static rotor_status missing(rotor_error *err) {
     return base_fail(

@@ -109,7 +109,7 @@ typedef struct hub_file {
     bool fresh;     /* its blob was made by this pull */
 } hub_file;
 
-/* "libcurl: on (rotor pull)\n", or off and why. */
+/* "libcurl: on (…)\n", or off and what is missing. */
 const char *hub_features(void);
 
 /* Which files a pull consists of, and what is here of them. */
@@ -139,11 +139,11 @@ rotor_status hub_pull_run(hub_pull *p, rotor_error *err);
 /* "http://HOST:PORT/v1#MODEL": POST BASE/embeddings, as OpenAI's API has it. */
 typedef struct hub_endpoint hub_endpoint;
 typedef struct hub_endpoint_options {
-    const char *key;           /* sent to that address alone; NULL: none */
-    size_t dims;               /* floats of a vector, where they are known; 0: the server is asked */
-    uint32_t connect_s;        /* 0: 10 */
-    uint32_t stall_s;          /* 0: 120 */
-    uint32_t retries;          /* of a request that failed in passing */
+    const char *key;    /* sent to that address alone; NULL: none */
+    size_t dims;        /* floats of a vector, where they are known; 0: the server is asked */
+    uint32_t connect_s; /* 0: 10 */
+    uint32_t stall_s;   /* 0: 120 */
+    uint32_t retries;   /* of a request that failed in passing */
     bool (*go_on)(void *user); /* asked several times a second; false ends it. NULL: always */
     void *user;                /* for go_on */
     const base_log *log;       /* outlives it; may be NULL */

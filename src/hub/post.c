@@ -230,8 +230,8 @@ static uint32_t most_retries(const post *p, CURLcode code, long status) {
 /* After a try that failed in passing. */
 static rotor_status wait_for_next(const post *p, uint32_t done, uint32_t most, const char *why,
                                   rotor_error *err) {
-    uint64_t us = BASE_MIN((uint64_t)FIRST_WAIT_US << BASE_MIN(done, 12u),
-                           MAX_WAIT_S * (uint64_t)1000000);
+    uint64_t us =
+        BASE_MIN((uint64_t)FIRST_WAIT_US << BASE_MIN(done, 12u), MAX_WAIT_S * (uint64_t)1000000);
     if (p->retry_after_s > MAX_TOLD_WAIT_S)
         return base_fail(err, ROTOR_E_IO,
                          "%s: %s, and it asks to wait %ld s, longer than the %d waited here: try "

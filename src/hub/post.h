@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * post: the program's second door to other machines (the first is fetch.h): one JSON text is sent to
- * the address of an endpoint, one answer is taken, with libcurl.
+ * post: the program's second door to other machines (the first is fetch.h): one JSON text is sent
+ * to the address of an endpoint, one answer is taken, with libcurl.
  *
  * What is promised here, and nowhere else:
  *   - the key goes to the address that was named and to no other: a redirect is not followed, it is

@@ -26,7 +26,10 @@ static rotor_status take_model(void *user, const rag_embedder *m) {
     int64_t own;
     ROTOR_TRY(rag_db_get_model(i->r->db, &own, print, i->err));
     if (!own) {
-        ROTOR_TRY(rag_db_model(i->r->db, m, &i->model, i->err));
+        rag_embedder named = *m;
+        /* A file from elsewhere does not say which server is asked. */
+        if (base_url_is(m->path, "http", "https")) named.path = m->name;
+        ROTOR_TRY(rag_db_model(i->r->db, &named, &i->model, i->err));
         return rag_db_set_model(i->r->db, i->model, i->err);
     }
     ROTOR_TRY(rag_db_facts(i->r->db, &facts, i->err));
