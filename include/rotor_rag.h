@@ -68,7 +68,7 @@ typedef struct rotor_rag_options {
      * call that waits fails with ROTOR_E_CANCELLED. It must not use this store. NULL: as long as
      * docs/rag.md says. */
     bool (*go_on)(void *user);
-    void *go_on_user; /* passed to go_on */
+    void *go_on_user;                 /* passed to go_on */
     const rotor_rag_embedder *source; /* in place of embedder; what it points to outlives the store.
                                          NULL: none */
 } rotor_rag_options;

@@ -40,11 +40,6 @@ static void say(void *user, base_log_level level, const char *line) {
     cli_log_line(user, (int)level, line);
 }
 
-static bool go_on(void *user) {
-    (void)user;
-    return !cli_interrupted();
-}
-
 /* Floats of a vector as the store has them; 0: the server has to say. Whoever names the model to
  * write learns at once that it is another one, and reembed that it is the one it was. */
 static size_t known_dims(const char *word, bool asked, const cli_store_how *how,
@@ -64,7 +59,8 @@ rotor_status cli_far_open(cli_store *s, const char *word, bool asked, const cli_
                                     .dims = known_dims(word, asked, how, info),
                                     .stall_s = how->write ? 0 : HASTY_S,
                                     .retries = how->write ? PATIENT : HASTY,
-                                    .go_on = go_on,
+                                    .go_on = how->go_on ? how->go_on : cli_goes_on,
+                                    .user = how->user,
                                     .log = &s->far_log};
     s->far_at = base_strdup(word);
     const rotor_status st = s->far_at ? hub_endpoint_open(&s->far, word, &o, err)

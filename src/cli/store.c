@@ -98,14 +98,14 @@ rotor_status cli_judge_open(rotor_engine **out, const cli_args *a, cli_model *m,
                      word);
 }
 
-static bool go_on(void *user) {
+bool cli_goes_on(void *user) {
     (void)user;
     return !cli_interrupted();
 }
 
 static rotor_rag_options patient_options(const cli_store_how *how) {
     rotor_rag_options opt = rotor_rag_options_default();
-    opt.go_on = how->go_on ? how->go_on : go_on;
+    opt.go_on = how->go_on ? how->go_on : cli_goes_on;
     opt.go_on_user = how->user;
     return opt;
 }
@@ -279,7 +279,7 @@ rotor_status cli_rewrite(const cli_args *a, rotor_engine *e, const rotor_turn *t
     rotor_error why = {0};
     *out = NULL;
     if (!cli_rewrites(a) || n < 2) return ROTOR_OK;
-    const rotor_status st = rotor_rag_rewrite(e, turns, n, go_on, NULL, out, &why);
+    const rotor_status st = rotor_rag_rewrite(e, turns, n, cli_goes_on, NULL, out, &why);
     if (st == ROTOR_E_CANCELLED) return base_fail(err, st, "%s", why.message);
     if (st != ROTOR_OK)
         cli_log(a, BASE_LOG_WARN, "rotor: the question is not rewritten: %s", why.message);

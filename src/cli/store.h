@@ -34,6 +34,8 @@ typedef struct cli_store_how {
     bool (*go_on)(void *user);  /* asked while a server is waited for; NULL: until Ctrl-C */
     void *user;                 /* of go_on */
 } cli_store_how;
+/* Until Ctrl-C. */
+bool cli_goes_on(void *user);
 /* Opens word as s->far. What is known of the store's model, where it is of that name, saves asking
  * the server at once; asked: it is on the command line. */
 rotor_status cli_far_open(cli_store *s, const char *word, bool asked, const cli_store_how *how,

@@ -108,6 +108,12 @@ static bool may_change(const cli_args *a, const char *name) {
     return false;
 }
 
+/* Whoever waits for a store's server or that of its model stops when it is to end at once. */
+static bool waits_on(void *user) {
+    (void)user;
+    return !hurry();
+}
+
 /* "STORE" or "STORE,NAME"; the name is else the last part of the path. */
 static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
     const char *comma = strrchr(word, ',');
@@ -121,6 +127,7 @@ static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
                                .model = !cli_on(h->a, OPT_NO_EMBED),
                                .one_thread = true,
                                .label = shelf->name,
+                               .go_on = waits_on,
                                .others = h->stores,
                                .n_others = h->n_shelves - 1};
     s->a = h->a;

@@ -213,7 +213,7 @@ static rotor_status take_list(const json_t *list, size_t n, size_t *dims, float 
     if (st == ROTOR_OK && !*dims) {
         st = find_dims(list, dims, room, err);
     } else {
-        for (size_t i = 0, at; st == ROTOR_OK && i < n; i++) {
+        for (size_t i = 0, at = 0; st == ROTOR_OK && i < n; i++) {
             const json_t *entry = json_array_get(list, i);
             st = index_of(entry, i, n, seen, &at, err);
             if (st == ROTOR_OK) st = take_entry(entry, at, *dims, out + at * *dims, room, err);
