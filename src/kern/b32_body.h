@@ -350,12 +350,10 @@ static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
 
 /* ==== Multiplying ============================================================================= */
 
-/* What the tokens of a product bring to the blocks of a tile, ready to be broadcast from memory. */
+/* What the tokens of a product bring to the offsets of a tile, ready to be broadcast from memory. */
 typedef struct share {
-    int32_t start[TOKENS][2][BLOCKS]; /* - bias * sum of q, of a block or of each half */
-    float sum[TOKENS][2][BLOCKS];     /* sum of q, for types with offsets */
-    float s[TOKENS][BLOCKS];          /* scales */
-    float minus_s[TOKENS][BLOCKS];    /* and their negatives */
+    float sum[TOKENS][2][BLOCKS];  /* sum of q, of a block or of each half */
+    float minus_s[TOKENS][BLOCKS]; /* negative scales */
 } share;
 
 /* The kind of a format: constants of each instance of `multiply`. */
@@ -367,30 +365,23 @@ typedef struct kind {
 } kind;
 
 /* One token's share, n blocks of it: a constant for a whole tile. */
-INLINE void take_share_of(share *m, size_t i, const kind f, const job *j, size_t at, size_t n) {
+INLINE void take_share_of(share *m, size_t i, const bool split, const job *j, size_t at, size_t n) {
     const int16_t *sums = j->x->sum16 + 2 * at;
-    const float *s = j->x->s + at;
     for (size_t k = 0; k < n; k++) {
         const int32_t h0 = sums[2 * k], h1 = sums[2 * k + 1];
-        m->start[i][0][k] = -j->bias * (f.split ? h0 : h0 + h1);
-        if (f.split) m->start[i][1][k] = -j->bias * h1;
-        m->s[i][k] = s[k];
-    }
-    for (size_t k = 0; k < n && f.offset; k++) {
-        const int32_t h0 = sums[2 * k], h1 = sums[2 * k + 1];
-        m->minus_s[i][k] = -s[k];
-        m->sum[i][0][k] = (float)(f.split ? h0 : h0 + h1);
-        if (f.split) m->sum[i][1][k] = (float)h1;
+        m->minus_s[i][k] = -j->x->s[at + k];
+        m->sum[i][0][k] = (float)(split ? h0 : h0 + h1);
+        if (split) m->sum[i][1][k] = (float)h1;
     }
 }
 
-INLINE void take_share(share *m, const int t, const kind f, const job *j, size_t b) {
+INLINE void take_share(share *m, const int t, const bool split, const job *j, size_t b) {
     for (size_t i = 0; i < (size_t)t; i++) {
         const size_t at = (b + i) * (j->x->ldq / 32) + j->k;
         if (j->n_k == BLOCKS)
-            take_share_of(m, i, f, j, at, BLOCKS);
+            take_share_of(m, i, split, j, at, BLOCKS);
         else
-            take_share_of(m, i, f, j, at, j->n_k);
+            take_share_of(m, i, split, j, at, j->n_k);
     }
 }
 
@@ -401,13 +392,23 @@ typedef struct part {
     int from, to; /* dwords of codes */
 } part;
 
-/* acc[token][vector] += a * s * sum of q p over the part. */
-INLINE void add_part(const int t, const bool wide, vf acc[TOKENS][VECS], const job *j,
-                     const tile *w, const share *m, const part p) {
+/* acc[token][vector] += a * s * sum of q p over the part. The sums of a block's two halves stand
+ * side by side: times (- bias, - bias), or with a 0 for the half that is not meant, they are where
+ * the sum starts. */
+INLINE void add_part(const int t, const kind f, vf acc[TOKENS][VECS], const job *j, const tile *w,
+                     const part p) {
     vi c[TOKENS][VECS];
-    const int8_t *q = j->x->q + p.b * j->x->ldq + 32 * (j->k + p.k);
+    const size_t step = j->x->ldq / 32, at = p.b * step + j->k + p.k;
+    const int8_t *q = j->x->q + 32 * at;
+    const int16_t *sums = j->x->sum16 + 2 * at;
+    const uint32_t less = (uint16_t)-j->bias;
+    const vi bias = vi_set32((int32_t)(!f.split ? less << 16 | less : p.h ? less << 16 : less));
 #pragma GCC unroll 6
-    for (size_t i = 0; i < (size_t)t; i++) c[i][0] = c[i][1] = vi_set32(m->start[i][p.h][p.k]);
+    for (size_t i = 0; i < (size_t)t; i++) {
+        int32_t both;
+        memcpy(&both, sums + 2 * i * step, 4);
+        c[i][0] = c[i][1] = vi_mul16(vi_set32(both), bias);
+    }
 #pragma GCC unroll 8
     for (int s = p.from; s < p.to; s++) {
         vi w0 = vi_load(w->code[p.k][0][s]), w1 = vi_load(w->code[p.k][1][s]);
@@ -416,15 +417,15 @@ INLINE void add_part(const int t, const bool wide, vf acc[TOKENS][VECS], const j
             int32_t four;
             memcpy(&four, q + i * j->x->ldq + 4 * s, 4);
             vi x = vi_set32(four);
-            c[i][0] = wide ? vi_dot8(c[i][0], w0, x) : vi_dot(c[i][0], w0, x);
-            c[i][1] = wide ? vi_dot8(c[i][1], w1, x) : vi_dot(c[i][1], w1, x);
+            c[i][0] = f.wide ? vi_dot8(c[i][0], w0, x) : vi_dot(c[i][0], w0, x);
+            c[i][1] = f.wide ? vi_dot8(c[i][1], w1, x) : vi_dot(c[i][1], w1, x);
             VI_IN_ORDER(c[i][0], c[i][1]);
         }
     }
     const vf a0 = vf_load(w->a[p.k][0][p.h]), a1 = vf_load(w->a[p.k][1][p.h]);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
-        vf s = vf_set(m->s[i][p.k]);
+        vf s = vf_set(j->x->s[at + i * step]);
         acc[i][0] = vf_fma(vi_to_float(c[i][0]), vf_mul(a0, s), acc[i][0]);
         acc[i][1] = vf_fma(vi_to_float(c[i][1]), vf_mul(a1, s), acc[i][1]);
     }
@@ -447,7 +448,7 @@ INLINE void multiply(const int t, const kind f, const job *j, const tile *w, siz
     share m;
     float *y = j->y + b * j->ldy;
     const size_t n0 = j->n < VI_ROWS ? j->n : VI_ROWS, n1 = j->n - n0;
-    take_share(&m, t, f, j, b);
+    if (f.offset) take_share(&m, t, f.split, j, b);
 #pragma GCC unroll 6
     for (size_t i = 0; i < (size_t)t; i++) {
         acc[i][0] = j->k ? vf_load_n(y + i * j->ldy, n0) : vf_set(0);
@@ -456,8 +457,8 @@ INLINE void multiply(const int t, const kind f, const job *j, const tile *w, siz
     for (size_t k = 0; k < j->n_k; k++) {
         const part first = {.k = k, .b = b, .h = 0, .from = 0, .to = f.split ? 4 : 8};
         const part second = {.k = k, .b = b, .h = 1, .from = 4, .to = 8};
-        add_part(t, f.wide, acc, j, w, &m, first);
-        if (f.split) add_part(t, f.wide, acc, j, w, &m, second);
+        add_part(t, f, acc, j, w, first);
+        if (f.split) add_part(t, f, acc, j, w, second);
         if (!f.offset || !j->offset) continue;
         add_offset(t, acc, w, &m, first);
         if (f.split) add_offset(t, acc, w, &m, second);

@@ -84,6 +84,9 @@ static inline vi vi_dot8(vi acc, vi codes, vi x) {
 }
 #endif
 
+/* Two products of 16 bits in each lane, added. */
+static inline vi vi_mul16(vi a, vi b) { return _mm256_madd_epi16(a, b); }
+
 static inline vf vf_set(float x) { return _mm256_set1_ps(x); }
 static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }

@@ -72,6 +72,8 @@ static inline vi vi_dot(vi acc, vi codes, vi x) { return _mm512_dpbusd_epi32(acc
 static inline vi vi_dot8(vi acc, vi codes, vi x) { return _mm512_dpbusd_epi32(acc, codes, x); }
 
 #define VI_IN_ORDER(a, b) (void)0
+/* Two products of 16 bits in each lane, added. */
+static inline vi vi_mul16(vi a, vi b) { return _mm512_madd_epi16(a, b); }
 
 static inline vf vf_set(float x) { return _mm512_set1_ps(x); }
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
