@@ -13,8 +13,8 @@
  * So scores and values are the same matrix product, C[rows, columns] += A[rows, n] * B[n, columns]
  * with n ascending: queries times keys, probabilities times values. A tile of it keeps up to six
  * rows in registers. Few query rows read B straight from the cache, converting as they go (decode,
- * bound by memory); many have a block of it converted to floats once, in panels as wide as a tile
- * (prompts, bound by arithmetic).
+ * bound by memory), and so do many where it holds floats; else they have a block of it converted to
+ * floats once, in panels as wide as a tile (prompts, bound by arithmetic).
  */
 
 #include "kern/attention_tile.h"
@@ -65,6 +65,11 @@ typedef struct span_work {
 
 static const uint8_t *block_at(const kern_attn *a, size_t block, size_t offset) {
     return a->pages + (size_t)a->page_ids[block] * a->page_bytes + offset;
+}
+
+/* Whether tiles read the cache itself. */
+static bool reads_cache(const span_work *w) {
+    return w->n_rows <= DIRECT_ROWS || w->a->type == KERN_KV_F32;
 }
 
 /* Whether every row sees all of the block. */
@@ -120,12 +125,10 @@ INLINE void fill_panels_of(const rows_kind kind, float *panel, const tile_rows *
     }
 }
 
-/* Returns what the panels hold. */
+/* Of halves or codes; returns what the panels hold. */
 static rows_kind fill_panels(float *panel, rows_kind kind, const tile_rows *src, size_t n,
                              size_t n_vecs, key_range rows) {
-    if (kind == ROWS_F32)
-        fill_panels_of(ROWS_F32, panel, src, n, n_vecs, rows);
-    else if (kind == ROWS_F16)
+    if (kind == ROWS_F16)
         fill_panels_of(ROWS_F16, panel, src, n, n_vecs, rows);
     else
         fill_panels_of(ROWS_KEY_Q8, panel, src, n, n_vecs, rows);
@@ -191,7 +194,7 @@ static void block_scores(span_work *w, size_t at) {
     enum { VECS = KERN_KEYS / 16 };
     const kern_attn *a = w->a;
     const size_t first = w->start + at;
-    const bool direct = w->n_rows <= DIRECT_ROWS, full = all_see(w, at);
+    const bool direct = reads_cache(w), full = all_see(w, at);
     tile_rows b;
     rows_kind kind = key_rows(a, block_at(a, first / KERN_KEYS, a->k_at), &b);
     if (!direct) kind = fill_panels(w->panel, kind, &b, a->d, VECS, (key_range){0, a->d});
@@ -270,7 +273,7 @@ static void block_values(span_work *w, size_t at) {
     const size_t n_vecs = w->wide / 16, first = w->start + at, groups = (a->d + 31) / 32;
     const key_range all = {visible(a, 0, first, KERN_KEYS).lo,
                            visible(a, w->n_rows - 1, first, KERN_KEYS).hi};
-    const bool direct = w->n_rows <= DIRECT_ROWS, same = a->n_tok == 1 || all_see(w, at);
+    const bool direct = reads_cache(w), same = a->n_tok == 1 || all_see(w, at);
     tile_rows b;
     rows_kind kind = value_rows(w, block_at(a, first / KERN_KEYS, a->v_at), at, &b);
     const bool codes = is_value_codes(kind);

@@ -210,6 +210,13 @@ static const uint32_t *pages_of(const cpu_ctx *c, uint32_t layer, size_t row) {
     return c->d->layers[layer].ring ? c->step->ring[row] : c->step->pages[row];
 }
 
+/* A head's key or value as a row of the cache: floats are one as they stand. */
+static const uint8_t *as_cached(const dev_cpu *d, uint8_t *packed, const float *x) {
+    if (d->shape.kv == KERN_KV_F32) return (const uint8_t *)x;
+    d->k->kv_store(packed, x, d->shape.d_head, d->shape.kv);
+    return packed;
+}
+
 static void kv_append_head(const cpu_ctx *c, const dev_op *op, size_t row, uint32_t head) {
     const dev_cpu *d = c->d;
     const dev_shape *s = &d->shape;
@@ -217,11 +224,11 @@ static void kv_append_head(const cpu_ctx *c, const dev_op *op, size_t row, uint3
     const cpu_cache *cache = cpu_cache_of(d, op->layer);
     const size_t page = pages_of(c, op->layer, row)[pos / KERN_KEYS];
     uint8_t *at = cache->pages + page * cache->page_bytes + cpu_page_offset(d, op->layer, head);
+    const float *k = row_of(&d->bufs[op->src], row) + head * s->d_head;
+    const float *v = row_of(&d->bufs[op->src2], row) + head * s->d_head;
     uint8_t packed[KERN_MAX_HEAD * sizeof(float)];
-    d->k->kv_store(packed, row_of(&d->bufs[op->src], row) + head * s->d_head, s->d_head, s->kv);
-    kern_put_key(at, slot, packed, s->d_head, s->kv);
-    d->k->kv_store(packed, row_of(&d->bufs[op->src2], row) + head * s->d_head, s->d_head, s->kv);
-    kern_put_value(at + d->block_bytes, slot, packed, s->d_head, s->kv);
+    kern_put_key(at, slot, as_cached(d, packed, k), s->d_head, s->kv);
+    kern_put_value(at + d->block_bytes, slot, as_cached(d, packed, v), s->d_head, s->kv);
 }
 
 static void kv_append_row(const cpu_ctx *c, const dev_op *op, size_t row) {
