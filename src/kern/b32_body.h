@@ -16,7 +16,8 @@
  * of columns y holds the accumulators: a float stored and loaded keeps its bits.
  *
  * While one tile of rows is unpacked the bytes of the next are prefetched in address order, so that
- * memory sees one linear stream although sixteen rows are read at a time.
+ * memory sees one linear stream although sixteen rows are read at a time. Where more tokens follow
+ * than one pass takes, the multiplying is the longer part by far, and the prefetches go there.
  * Bounds: |sum| <= 32 * 255 * 128 < 2^24, exact in int32 and as a float.
  * Per output: row_bytes from memory once per call, whatever the number of tokens.
  *
@@ -50,7 +51,8 @@ typedef struct job {
     int32_t bias;      /* added to the codes */
     bool offset;       /* the type has offsets */
     const uint8_t *next, *due,
-        *stop; /* prefetch: next byte, bytes owed by now, end of the matrix */
+        *stop;      /* prefetch: next byte, bytes owed by now, end of the matrix */
+    size_t at_once; /* lines prefetched for a block of columns while multiplying */
 } job;
 
 /* One vector of rows being unpacked. */
@@ -73,8 +75,8 @@ INLINE void transpose4(vi out[4], const uint8_t *const *p, size_t at) {
 
 /* Asks for the share of the next tile that matches n_bytes of this one. */
 INLINE void prefetch(job *j, size_t n_bytes) {
-    j->due += n_bytes;
-    for (; j->next < j->due && j->next < j->stop; j->next += 64) __builtin_prefetch(j->next, 0, 2);
+    j->due = (size_t)(j->stop - j->due) > n_bytes ? j->due + n_bytes : j->stop;
+    for (; !j->at_once && j->next < j->due; j->next += 64) __builtin_prefetch(j->next, 0, 2);
 }
 
 /* Bytes, or pairs of bytes, that stand `step` bytes apart in each row: out[k][row]. A whole tile
@@ -110,6 +112,23 @@ static void unpack_q8_0(tile *t, job *j, const rows *r, size_t v) {
         transpose4(c, r->p, (j->k + k) * 34 + 2);
         transpose4(c + 4, r->p, (j->k + k) * 34 + 18);
         for (int i = 0; i < 8; i++) vi_store(t->code[k][v][i], vi_xor(c[i], vi_set8(VI_BIAS8)));
+    }
+}
+
+/* Sixteen rows side by side (c/q8x16_c.c): every vector of codes is one load. A vector of which no
+ * row exists is the tile's first again. */
+static void unpack_q8x16(tile *t, job *j, const rows *r, size_t v) {
+    const size_t row = j->r + (v * VI_ROWS < j->n ? v * VI_ROWS : 0), i = row % KERN_Q8X16_ROWS;
+    const uint8_t *block = j->w->data + (row - i) * j->w->row_bytes + j->k * 34 * KERN_Q8X16_ROWS;
+    (void)r;
+    for (size_t k = 0; k < j->n_k; k++, block += 34 * KERN_Q8X16_ROWS) {
+        const uint8_t *codes = block + 2 * KERN_Q8X16_ROWS + 4 * i;
+        _Alignas(32) uint16_t half[VI_ROWS];
+        prefetch(j, 34 * VI_ROWS);
+        memcpy(half, block + 2 * i, sizeof half);
+        vf_store(t->a[k][v][0], vf_from_half(half));
+        for (size_t d = 0; d < 8; d++, codes += 4 * KERN_Q8X16_ROWS)
+            vi_store(t->code[k][v][d], vi_xor(vi_load_any(codes), vi_set8(VI_BIAS8)));
     }
 }
 
@@ -350,7 +369,8 @@ static void unpack_other(tile *t, job *j, const rows *r, size_t v) {
 
 /* ==== Multiplying ============================================================================= */
 
-/* What the tokens of a product bring to the offsets of a tile, ready to be broadcast from memory. */
+/* What the tokens of a product bring to the offsets of a tile, ready to be broadcast from memory.
+ */
 typedef struct share {
     float sum[TOKENS][2][BLOCKS];  /* sum of q, of a block or of each half */
     float minus_s[TOKENS][BLOCKS]; /* negative scales */
@@ -443,7 +463,7 @@ INLINE void add_offset(const int t, vf acc[TOKENS][VECS], const tile *w, const s
     }
 }
 
-INLINE void multiply(const int t, const kind f, const job *j, const tile *w, size_t b) {
+INLINE void multiply(const int t, const kind f, job *j, const tile *w, size_t b) {
     vf acc[TOKENS][VECS];
     share m;
     float *y = j->y + b * j->ldy;
@@ -457,6 +477,8 @@ INLINE void multiply(const int t, const kind f, const job *j, const tile *w, siz
     for (size_t k = 0; k < j->n_k; k++) {
         const part first = {.k = k, .b = b, .h = 0, .from = 0, .to = f.split ? 4 : 8};
         const part second = {.k = k, .b = b, .h = 1, .from = 4, .to = 8};
+        for (size_t i = 0; i < j->at_once && j->next < j->due; i++, j->next += 64)
+            __builtin_prefetch(j->next, 0, 2);
         add_part(t, f, acc, j, w, first);
         if (f.split) add_part(t, f, acc, j, w, second);
         if (!f.offset || !j->offset) continue;
@@ -471,7 +493,7 @@ INLINE void multiply(const int t, const kind f, const job *j, const tile *w, siz
 }
 
 #define MULTIPLY_FN(name, t, ...)                                                                  \
-    static NOINLINE void name(const job *j, const tile *w, size_t b) {                             \
+    static NOINLINE void name(job *j, const tile *w, size_t b) {                                   \
         const kind f = {__VA_ARGS__};                                                              \
         multiply(t, f, j, w, b);                                                                   \
     }
@@ -482,7 +504,7 @@ INLINE void multiply(const int t, const kind f, const job *j, const tile *w, siz
     MULTIPLY_FN(name##_3, 3, __VA_ARGS__)                                                          \
     MULTIPLY_FN(name##_4, 4, __VA_ARGS__)                                                          \
     MULTIPLY_FN(name##_6, 6, __VA_ARGS__)                                                          \
-    static void (*const name[TOKENS])(const job *, const tile *, size_t) = {                       \
+    static void (*const name[TOKENS])(job *, const tile *, size_t) = {                             \
         name##_1, name##_2, name##_3, name##_4, name##_4, name##_6};
 #else
 #define MULTIPLY_FNS(name, ...)                                                                    \
@@ -490,8 +512,8 @@ INLINE void multiply(const int t, const kind f, const job *j, const tile *w, siz
     MULTIPLY_FN(name##_2, 2, __VA_ARGS__)                                                          \
     MULTIPLY_FN(name##_3, 3, __VA_ARGS__)                                                          \
     MULTIPLY_FN(name##_4, 4, __VA_ARGS__)                                                          \
-    static void (*const name[TOKENS])(const job *, const tile *, size_t) = {name##_1, name##_2,    \
-                                                                            name##_3, name##_4};
+    static void (*const name[TOKENS])(job *, const tile *, size_t) = {name##_1, name##_2,          \
+                                                                      name##_3, name##_4};
 #endif
 MULTIPLY_FNS(whole, 0)
 MULTIPLY_FNS(whole_offset, .offset = true)
@@ -505,14 +527,16 @@ MULTIPLY_FNS(other_halves, .split = true, .wide = true, .offset = true)
 /* How a type is unpacked and what its codes are. */
 typedef struct format {
     void (*unpack)(tile *t, job *j, const rows *r, size_t v);
-    void (*const *multiply)(const job *j, const tile *w, size_t b); /* by number of tokens - 1 */
-    int32_t bias;                                                   /* of the codes */
+    void (*const *multiply)(job *j, const tile *w, size_t b); /* by number of tokens - 1 */
+    int32_t bias;                                             /* of the codes */
 } format;
 
 static format format_of(uint32_t type) {
     switch (type) {
     case QUANT_Q8_0:
         return (format){unpack_q8_0, whole_wide, VI_BIAS8};
+    case KERN_Q8X16:
+        return (format){unpack_q8x16, whole_wide, VI_BIAS8};
     case QUANT_Q4_0:
         return (format){unpack_q4_0, whole, 8};
     case QUANT_Q5_0:
@@ -532,6 +556,12 @@ static format format_of(uint32_t type) {
     }
 }
 
+/* Lines to ask for at each of so many steps, that all that are owed be asked for; at least one. */
+static size_t lines_at_once(const job *j, size_t steps) {
+    const size_t lines = j->next < j->due ? (size_t)(j->due - j->next) / 64 : 0;
+    return (lines + steps) / steps;
+}
+
 static void tile_rows(job *j, const format *f) {
     tile t;
     const size_t blocks = j->w->cols / 32, n_tok = j->x->n_tok;
@@ -545,6 +575,7 @@ static void tile_rows(job *j, const format *f) {
             }
             f->unpack(&t, j, &r, v);
         }
+        if (j->at_once) j->at_once = lines_at_once(j, n_tok / TOKENS * j->n_k);
         for (size_t b = 0, n; b < n_tok; b += n) {
             n = n_tok - b < TOKENS ? n_tok - b : TOKENS;
             if (n == 5) n = 4;
@@ -565,6 +596,7 @@ static void NAME(mm_b32_q8)(float *y, size_t ldy, const kern_mat *w, const kern_
     const format f = format_of(w->type);
     job j = {.ldy = ldy, .w = w, .x = x, .bias = f.bias, .offset = quant_has_offset(w->type)};
     j.stop = w->data + row_end * w->row_bytes;
+    j.at_once = x->n_tok > TOKENS; /* not 0: for tile_rows to work out */
     for (size_t r = row_begin; r < row_end; r += TILE_ROWS) {
         j.y = y + r;
         j.r = r;

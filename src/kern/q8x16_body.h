@@ -6,8 +6,10 @@
  *
  * The lane is the row and the layout has it so: a vector of codes is one load, dword j of the
  * activations is broadcast, eight products of four make a block. Nothing else happens to a byte, so
- * that memory alone sets the pace of one token (x86/stream.h on the two prefetches).
- * Bounds as in b32_body.h. Per output: 34 bytes for 32 columns once per Q8X16_TOKENS tokens.
+ * that memory alone sets the pace of one token (x86/stream.h on the two prefetches). More tokens
+ * than one pass takes go by the tiles of b32_body.h, where a load of codes serves two vectors of
+ * rows and no byte is made unsigned more than once. Bounds as in b32_body.h. Per output: 34 bytes
+ * for 32 columns once.
  *
  * Before including: define NAME(x) and Q8X16_TOKENS, the most tokens of one pass over a group.
  */
@@ -30,14 +32,14 @@ INLINE void side_prefetch(const uint8_t *block) {
 
 /* Products of block k of a group with t tokens. */
 INLINE void side_block(const int t, vf acc[Q8X16_TOKENS][SIDE_VECS], const uint8_t *block,
-                       const kern_act *x, size_t b, size_t k) {
-    const size_t at = b * (x->ldq / 32) + k, step = x->ldq / 32;
-    const int8_t *q = x->q + b * x->ldq + 32 * k;
+                       const kern_act *x, size_t k) {
+    const size_t step = x->ldq / 32;
+    const int8_t *q = x->q + 32 * k;
     const uint8_t *codes = block + 2 * KERN_Q8X16_ROWS;
     vi c[Q8X16_TOKENS][SIDE_VECS];
 #pragma GCC unroll 8
     for (size_t i = 0; i < (size_t)t; i++) {
-        const int16_t *sum = x->sum16 + 2 * (at + i * step);
+        const int16_t *sum = x->sum16 + 2 * (k + i * step);
         const vi start = vi_set32(-VI_BIAS8 * (sum[0] + sum[1]));
 #pragma GCC unroll 4
         for (size_t v = 0; v < SIDE_VECS; v++) c[i][v] = start;
@@ -63,13 +65,13 @@ INLINE void side_block(const int t, vf acc[Q8X16_TOKENS][SIDE_VECS], const uint8
 #pragma GCC unroll 8
         for (size_t i = 0; i < (size_t)t; i++)
             acc[i][v] =
-                vf_fma(vi_to_float(c[i][v]), vf_mul(a, vf_set(x->s[at + i * step])), acc[i][v]);
+                vf_fma(vi_to_float(c[i][v]), vf_mul(a, vf_set(x->s[k + i * step])), acc[i][v]);
     }
 }
 
-/* t tokens from b on against a group whose first row is r. */
+/* t tokens against a group whose first row is r, n rows of it. */
 INLINE void side_group(const int t, float *y, size_t ldy, const kern_mat *w, const kern_act *x,
-                       size_t b, size_t r, size_t n) {
+                       size_t r, size_t n) {
     const uint8_t *block = w->data + r / KERN_Q8X16_ROWS * (w->cols / 32) * SIDE_BLOCK;
     vf acc[Q8X16_TOKENS][SIDE_VECS];
 #pragma GCC unroll 8
@@ -77,22 +79,22 @@ INLINE void side_group(const int t, float *y, size_t ldy, const kern_mat *w, con
 #pragma GCC unroll 4
         for (size_t v = 0; v < SIDE_VECS; v++) acc[i][v] = vf_set(0);
     for (size_t k = 0; k < w->cols / 32; k++, block += SIDE_BLOCK) {
-        if (b == 0) side_prefetch(block);
-        side_block(t, acc, block, x, b, k);
+        side_prefetch(block);
+        side_block(t, acc, block, x, k);
     }
 #pragma GCC unroll 8
     for (size_t i = 0; i < (size_t)t; i++)
 #pragma GCC unroll 4
         for (size_t v = 0; v < SIDE_VECS; v++) {
             const size_t from = v * VI_ROWS, left = n > from ? n - from : 0;
-            vf_store_n(y + (b + i) * ldy + r + from, acc[i][v], left < VI_ROWS ? left : VI_ROWS);
+            vf_store_n(y + i * ldy + r + from, acc[i][v], left < VI_ROWS ? left : VI_ROWS);
         }
 }
 
 #define SIDE_FN(t)                                                                                 \
     static NOINLINE void side_group_##t(float *y, size_t ldy, const kern_mat *w,                   \
-                                        const kern_act *x, size_t b, size_t r, size_t n) {         \
-        side_group(t, y, ldy, w, x, b, r, n);                                                      \
+                                        const kern_act *x, size_t r, size_t n) {                   \
+        side_group(t, y, ldy, w, x, r, n);                                                         \
     }
 SIDE_FN(1)
 SIDE_FN(2)
@@ -108,7 +110,7 @@ SIDE_FN(8)
 static void NAME(mm_q8x16)(float *y, size_t ldy, const kern_mat *w, const kern_act *x,
                            size_t row_begin, size_t row_end) {
     static void (*const group[Q8X16_TOKENS])(float *, size_t, const kern_mat *, const kern_act *,
-                                             size_t, size_t, size_t) = {
+                                             size_t, size_t) = {
         side_group_1,
         side_group_2,
         side_group_3,
@@ -120,10 +122,12 @@ static void NAME(mm_q8x16)(float *y, size_t ldy, const kern_mat *w, const kern_a
         side_group_8,
 #endif
     };
-    for (size_t r = row_begin; r < row_end; r += KERN_Q8X16_ROWS)
-        for (size_t b = 0, n; b < x->n_tok; b += n) {
-            const size_t left = row_end - r;
-            n = x->n_tok - b < Q8X16_TOKENS ? x->n_tok - b : Q8X16_TOKENS;
-            group[n - 1](y, ldy, w, x, b, r, left < KERN_Q8X16_ROWS ? left : KERN_Q8X16_ROWS);
-        }
+    if (x->n_tok > Q8X16_TOKENS) {
+        NAME(mm_b32_q8)(y, ldy, w, x, row_begin, row_end);
+        return;
+    }
+    for (size_t r = row_begin; r < row_end; r += KERN_Q8X16_ROWS) {
+        const size_t left = row_end - r;
+        group[x->n_tok - 1](y, ldy, w, x, r, left < KERN_Q8X16_ROWS ? left : KERN_Q8X16_ROWS);
+    }
 }

@@ -5,8 +5,9 @@
  *
  * Every step of an encoder is a whole text or several: its products are limited by arithmetic, not
  * by reading, and a copy that suits the kernel pays. Float matrices are laid side by side
- * (KERN_F32X16): nothing is rounded, only the order of sums is another. All threads take matrices
- * in turn; the file's pages are given back behind them.
+ * (KERN_F32X16): nothing is rounded, only the order of sums is another. In 8 bits they lie so, too
+ * (KERN_Q8X16): a short text would spend a sixth of its time on transposing rows. All threads take
+ * matrices in turn; the file's pages are given back behind them.
  */
 #include "run/run_internal.h"
 
@@ -22,7 +23,8 @@ typedef struct copy_job {
 static uint32_t copy_type(bool int8, const model_mat *w) {
     const bool is_float = w->type == QUANT_F32 || w->type == QUANT_F16 || w->type == QUANT_BF16;
     if (!w->data) return w->type;
-    if (is_float && int8 && w->cols % 32 == 0) return QUANT_Q8_0;
+    if (is_float && int8 && w->cols % 32 == 0)
+        return w->rows % KERN_Q8X16_ROWS == 0 ? KERN_Q8X16 : QUANT_Q8_0;
     return w->type == QUANT_F32 && w->rows % KERN_F32X16_ROWS == 0 ? KERN_F32X16 : w->type;
 }
 
@@ -35,13 +37,20 @@ static void copy_side(const run_engine *e, const model_mat *w, const kern_mat *c
 
 /* Row by row through floats, as the requantised head. */
 static rotor_status copy_int8(const run_engine *e, const model_mat *w, const kern_mat *copy) {
+    const size_t row_bytes = copy->row_bytes,
+                 n_side = copy->type == KERN_Q8X16 ? KERN_Q8X16_ROWS : 1;
     uint8_t *dst = e->layer_copy + (copy->data - e->layer_copy);
     const kern_mat src = run_mat(w);
-    float *row = base_alloc_array(w->cols, sizeof *row);
+    float *row = base_alloc(w->cols * sizeof *row + n_side * row_bytes);
     if (!row) return ROTOR_E_NOMEM;
+    uint8_t *side = (uint8_t *)(row + w->cols);
     for (size_t r = 0; r < w->rows; r++) {
+        const size_t i = r % n_side;
         e->k.embed(row, &src, r);
-        e->k.kv_store(dst + r * copy->row_bytes, row, w->cols, KERN_KV_Q8); /* the layout of Q8_0 */
+        e->k.kv_store(n_side > 1 ? side + i * row_bytes : dst + r * row_bytes, row, w->cols,
+                      KERN_KV_Q8); /* the layout of Q8_0 */
+        if (n_side > 1 && i + 1 == n_side)
+            kern_q8x16_pack(dst + (r - i) * row_bytes, side, n_side, w->cols);
     }
     base_free(row);
     return ROTOR_OK;
@@ -49,10 +58,10 @@ static rotor_status copy_int8(const run_engine *e, const model_mat *w, const ker
 
 static rotor_status copy_mat(const run_engine *e, const model_mat *w, const kern_mat *copy) {
     rotor_status st = ROTOR_OK;
-    if (copy->type == QUANT_Q8_0)
-        st = copy_int8(e, w, copy);
-    else
+    if (copy->type == KERN_F32X16)
         copy_side(e, w, copy);
+    else
+        st = copy_int8(e, w, copy);
     file_drop(e->m->file, w->data, w->rows * w->row_bytes);
     return st;
 }
@@ -73,7 +82,7 @@ static void copy_mats(void *arg, int thread, int n_threads) {
 }
 
 static size_t copied_row_bytes(uint32_t type, size_t cols) {
-    return type == QUANT_Q8_0 ? cols / 32 * 34 : cols * sizeof(float);
+    return type == KERN_F32X16 ? cols * sizeof(float) : cols / 32 * 34;
 }
 
 uint64_t run_copy_bytes(const model *m, bool int8) {
