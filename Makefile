@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm windows clean help core configure mutants reproducible
+.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm windows arm fresh clean help core configure mutants reproducible
 
 program: core configure ## build build/rotor, build/rotor-extract and build/librotor.so (also plain `make`)
 	@$(NINJA) rotor rotor-extract library
@@ -106,8 +106,18 @@ windows: ## a small program for Windows on x86-64: build-windows (needs gcc-ming
 	@ninja -C build-windows -j$(JOBS) $(if $(V),-v)
 	@wc -c build-windows/src/lite/rotor.exe
 
+arm: ## the program for 64-bit Arm, with Debian's libraries, fetched once: build-arm (needs Debian's cross compiler)
+	$(BOOTSTRAP) test
+	@tools/arm_sysroot.py
+	@[ -f build-arm/build.ninja ] || meson setup build-arm --cross-file build-arm-sysroot/cross.txt -Dtests=disabled -Dwerror=$(WERROR)
+	@ninja -C build-arm -j$(JOBS) $(if $(V),-v) rotor rotor-extract
+	@qemu-aarch64 -L build-arm-sysroot/root build-arm/rotor version
+
+fresh: ## from a bare Debian 12 to the first story, timed (needs root and debootstrap)
+	tools/fresh_root.py
+
 clean: ## remove every build folder
-	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm build-windows
+	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm build-windows build-arm build-arm-sysroot
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile

@@ -131,9 +131,9 @@ def shown(value):
     return " ".join(value) if isinstance(value, list) else str(value)
 
 
-def build(log, folder, options, env=None, rooms=None):
-    """Compiles everything, tests too, or the installed programs and the tests of these rooms alone.
-    One "test": it passed or it failed."""
+def build(log, folder, options, env=None, rooms=None, targets=()):
+    """Compiles everything, tests too, or the installed programs and the tests of these rooms alone, or
+    these targets. One "test": it passed or it failed."""
     status = configure(log, folder, options, env)
     if status == 0:
         verbose = ["-v"] if os.environ.get("V") else []
@@ -142,7 +142,7 @@ def build(log, folder, options, env=None, rooms=None):
         wanted += [target["filename"][0] for target in meson_json(folder, "--targets")
                    if target["type"] == "executable" and target["installed"]]
         inside = {os.path.relpath(path, os.path.join(ROOT, folder)) for path in wanted}
-        targets = sorted(t for t in inside if not t.startswith("..")) if rooms else []
+        targets = sorted(t for t in inside if not t.startswith("..")) if rooms else targets
         status = log.run(["ninja", "-C", folder, "-j" + JOBS, "-k", "0", *verbose, *targets], env)
     return Result(passed=1) if status == 0 else Result(failed=1, notes=["%s: build" % folder])
 
@@ -361,6 +361,18 @@ def aarch64(log):
     return result
 
 
+def arm_program(log):
+    """The whole program for Arm, with Debian's libraries for it, against the one of this machine. Little
+    optimised and without symbols: half the time to compile, and the results are to be the same."""
+    if not have("aarch64-linux-gnu-gcc", "qemu-aarch64", "apt-get", "dpkg-deb", "pkg-config"):
+        return missing("aarch64-linux-gnu-gcc with qemu-aarch64 and Debian's apt-get")
+    if log.run([sys.executable, "tools/arm_sysroot.py"]):
+        return missing("packages for arm64: tools/arm_sysroot.py could not fetch them")
+    result = build(log, "build-arm", {"--cross-file": "build-arm-sysroot/cross.txt", "tests": "disabled", "debug": "false",
+                                      "optimization": "1", "werror": werror()}, targets=["rotor", "rotor-extract"])
+    return result if result.failed else result.add(pytest_suite(log, "tests/arm"))
+
+
 def wasm(log):
     """The core as WebAssembly; what it writes in a browser is looked at by the suite browser."""
     if not have("clang", "wasm-ld-14") and not have("clang", "wasm-ld") or not os.path.isdir("/usr/include/wasm32-wasi"):
@@ -419,6 +431,7 @@ def all_tier():
         ("instructions", python_tests("tests/instructions", together=False)),
         ("old processor", old_processor),
         ("aarch64", aarch64),
+        ("aarch64 program", arm_program),
         ("valgrind", valgrind),
         ("packages", packages),
         ("clients", clients),

@@ -142,20 +142,40 @@ def test_programs_linked_with_the_library_need_nothing_else(tree):
     assert os.path.realpath(loaded[jansson]) == os.path.realpath(tree / "lib" / "rotor" / jansson)
 
 
-def test_the_archive_is_the_same_every_time_whatever_the_umask(tarball, source_root, tmp_path):
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Another's machine, as far as one can be played: the umask, the time zone, the language, the user."""
+    for name, value in {"TZ": "Asia/Kathmandu", "LC_ALL": "C.UTF-8", "USER": "other"}.items():
+        monkeypatch.setenv(name, value)
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+def test_the_archive_is_the_same_every_time_wherever_it_is_made(tarball, source_root, tmp_path, elsewhere):
     from conftest import make
     (tmp_path / "rotor-0.0.9-linux-x86_64.tar.gz").write_bytes(b"an earlier one")
-    before = os.umask(0o077)
-    try:
-        again = make(source_root, "tarball", tmp_path)
-    finally:
-        os.umask(before)
+    again = make(source_root, "tarball", tmp_path)
     assert again.read_bytes() == tarball.read_bytes()
     (line,) = (tmp_path / "SHA256SUMS").read_text().splitlines()  # of this version and no earlier one
     assert line.endswith("  " + tarball.name)
 
 
+@pytest.mark.parametrize("name", ["rotor", "rotor-extract", "librotor.so", "librotor.a"])
+def test_what_is_packed_does_not_say_where_it_was_built(name, source_root):
+    """Symbols for debuggers count: from them the linker makes the build's number, which stays when they are stripped."""
+    from conftest import BUILD
+    held = (BUILD / name).read_bytes()
+    for folder in {str(source_root.resolve()), str(BUILD)}:
+        assert folder.encode() not in held, "%s holds %s" % (name, folder)
+
+
 # ---- Debian --------------------------------------------------------------------------------------
+
+
+def test_the_debian_package_is_the_same_every_time_wherever_it_is_made(deb, source_root, tmp_path, elsewhere):
+    from conftest import make
+    assert make(source_root, "deb", tmp_path).read_bytes() == deb.read_bytes()
 
 
 def test_the_debian_package_is_well_formed(deb, rotor):
