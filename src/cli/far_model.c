@@ -59,7 +59,7 @@ rotor_status cli_far_open(cli_store *s, const char *word, bool asked, const cli_
                                     .dims = known_dims(word, asked, how, info),
                                     .stall_s = how->write ? 0 : HASTY_S,
                                     .retries = how->write ? PATIENT : HASTY,
-                                    .go_on = how->go_on ? how->go_on : cli_goes_on,
+                                    .go_on = how->far_goes_on ? how->far_goes_on : cli_goes_on,
                                     .user = how->user,
                                     .log = &s->far_log};
     s->far_at = base_strdup(word);

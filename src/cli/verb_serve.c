@@ -13,6 +13,7 @@
 #include "serve/serve.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,21 +22,22 @@
 enum { GRACE_US = 3000000, TICK_US = 50000 };
 
 typedef struct hosted {
-    const cli_args *a;     /* options */
-    cli_model *models;     /* [n] where they are, owned */
-    const char **names;    /* [n] how they are called, owned with their texts */
-    size_t n;              /* how many */
-    base_buf keys;         /* text of --api-key-file */
-    const char **key;      /* [n_key] all keys, owned */
-    size_t n_key;          /* how many */
-    cli_store *stores;     /* [n_shelves] of --rag, owned */
-    serve_shelf *shelves;  /* [n_shelves] as requests name them, owned with their names */
-    size_t n_shelves;      /* how many */
-    cli_model judge_model; /* of --rerank */
-    rotor_engine *judge;   /* it, owned; NULL: none is wanted */
-    base_buf cert, priv;   /* PEM texts */
-    cli_cage cage;         /* what it gives up */
-    int manager;           /* socket to who watches over it; -1: nobody does */
+    const cli_args *a;              /* options */
+    cli_model *models;              /* [n] where they are, owned */
+    const char **names;             /* [n] how they are called, owned with their texts */
+    size_t n;                       /* how many */
+    base_buf keys;                  /* text of --api-key-file */
+    const char **key;               /* [n_key] all keys, owned */
+    size_t n_key;                   /* how many */
+    cli_store *stores;              /* [n_shelves] of --rag, owned */
+    serve_shelf *shelves;           /* [n_shelves] as requests name them, owned with their names */
+    size_t n_shelves;               /* how many */
+    cli_model judge_model;          /* of --rerank */
+    rotor_engine *judge;            /* it, owned; NULL: none is wanted */
+    base_buf cert, priv;            /* PEM texts */
+    cli_cage cage;                  /* what it gives up */
+    _Atomic(serve_server *) server; /* that uses them; NULL: none yet, or no more */
+    int manager;                    /* socket to who watches over it; -1: nobody does */
 } hosted;
 
 static volatile sig_atomic_t n_signals; /* that asked to end */
@@ -108,10 +110,17 @@ static bool may_change(const cli_args *a, const char *name) {
     return false;
 }
 
-/* Whoever waits for a store's server or that of its model stops when it is to end at once. */
+/* Whoever waits for the server of a model stops when it is to end at once. */
 static bool waits_on(void *user) {
     (void)user;
     return !hurry();
+}
+
+/* Of a store: the librarian looks after others meanwhile. */
+static bool while_waiting(void *user) {
+    hosted *h = user;
+    serve_server *s = atomic_load(&h->server);
+    return s ? serve_while_waiting(s) : !n_signals;
 }
 
 /* "STORE" or "STORE,NAME"; the name is else the last part of the path. */
@@ -127,9 +136,11 @@ static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
                                .model = !cli_on(h->a, OPT_NO_EMBED),
                                .one_thread = true,
                                .label = shelf->name,
-                               .go_on = waits_on,
+                               .far_goes_on = waits_on,
                                .others = h->stores,
-                               .n_others = h->n_shelves - 1};
+                               .n_others = h->n_shelves - 1,
+                               .go_on = while_waiting,
+                               .user = h};
     s->a = h->a;
     rotor_status st =
         shelf->name ? cli_store_open(s, path, &how, err) : base_fail_nomem(err, "opening a store");
@@ -342,6 +353,7 @@ static rotor_status run(hosted *h, rotor_error *err) {
     o.log = log_line;
     catch_signals();
     ROTOR_TRY(serve_start(&s, &o, err));
+    atomic_store(&h->server, s);
     if (serve_port(s))
         cli_log(h->a, BASE_LOG_INFO, "listening at %s port %u, loading", o.host, serve_port(s));
     else
@@ -350,6 +362,7 @@ static rotor_status run(hosted *h, rotor_error *err) {
     base_notify(h->manager, "STATUS=loading\n");
     const rotor_status st = wait_for_end(s, h, err);
     serve_close(&s, st == ROTOR_OK ? GRACE_US : 0, hurry);
+    atomic_store(&h->server, NULL);
     return st;
 }
 

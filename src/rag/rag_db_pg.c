@@ -168,6 +168,20 @@ static rotor_status put_number(rag_db *db, const char *key, int64_t n, rotor_err
                       "si", key, n);
 }
 
+/* A schema that is there, and that we do not see, is somebody else's. */
+static rotor_status check_hidden(rag_db *db, rotor_error *err) {
+    int64_t hidden;
+    ROTOR_TRY(rag_sql_number(&db->sql, &hidden, err,
+                             "SELECT count(*) FROM pg_namespace WHERE nspname=?"
+                             " AND current_schema() IS DISTINCT FROM nspname",
+                             "s", db->schema));
+    if (!hidden) return ROTOR_OK;
+    return base_fail(err, ROTOR_E_IO,
+                     "%s: this user may not look into the schema \"%s\": its owner can GRANT USAGE "
+                     "ON SCHEMA, and SELECT ON ALL TABLES IN SCHEMA",
+                     db->folder, db->schema);
+}
+
 /* *schema -1: there is no such store. */
 static rotor_status find_schema(rag_db *db, int64_t *schema, rotor_error *err) {
     int64_t tables, app;
@@ -176,7 +190,7 @@ static rotor_status find_schema(rag_db *db, int64_t *schema, rotor_error *err) {
                      "SELECT count(*) FROM pg_class c WHERE relnamespace="
                      "(SELECT oid FROM pg_namespace WHERE nspname=current_schema())",
                      err));
-    if (!tables) return ROTOR_OK;
+    if (!tables) return check_hidden(db, err);
     ROTOR_TRY(number(db, &app,
                      "SELECT count(*) FROM pg_attribute WHERE attrelid=to_regclass('meta')"
                      " AND attname IN ('k','v','n')",

@@ -67,7 +67,9 @@ static rotor_status fail(pg *q, const PGresult *r, rotor_error *err) {
                          "%s: the server's disk is full; what was committed is kept", q->name);
     if (is_of(q, "40") || is_of(q, "55P03"))
         return base_fail(err, ROTOR_E_STATE, "%s: another program is using it (%s)", q->name, said);
-    if (is_of(q, "42501") || is_of(q, "25006"))
+    if (is_of(q, "42501"))
+        return base_fail(err, ROTOR_E_IO, "%s: this user may not do that (%s)", q->name, said);
+    if (is_of(q, "25006"))
         return base_fail(err, ROTOR_E_IO, "%s: may not be written (%s)", q->name, said);
     if (is_of(q, "XX00")) return base_fail(err, ROTOR_E_FORMAT, "%s: damaged (%s)", q->name, said);
     return base_fail(err, ROTOR_E_IO, "%s: %s", q->name, said);

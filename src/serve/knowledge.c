@@ -43,7 +43,35 @@ size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f)
     return SIZE_MAX;
 }
 
+static uint64_t shelf_of(const serve_server *s, const json_t *name) {
+    serve_fault f;
+    const size_t i = json_is_string(name) || !name
+                         ? serve_find_shelf(s, name ? json_string_value(name) : NULL, &f)
+                         : SIZE_MAX;
+    return i == SIZE_MAX ? 0 : serve_shelf_bit(i);
+}
+
+/* What is not well-formed is refused before it uses any. */
+uint64_t serve_shelves_of(const serve_server *s, const json_t *object) {
+    const json_t *lists[] = {json_object_get(object, "store"), json_object_get(object, "stores")};
+    const json_t *one;
+    size_t i;
+    uint64_t set = 0;
+    for (size_t k = 0; k < BASE_COUNT(lists); k++)
+        if (json_is_array(lists[k]))
+            json_array_foreach(lists[k], i, one) set |= shelf_of(s, one);
+        else if (lists[k] || (!k && !lists[1]))
+            set |= shelf_of(s, lists[k]);
+    return set;
+}
+
 /* ==== Requests ================================================================================ */
+
+bool serve_store_away(serve_fault *f, const rotor_error *err) {
+    serve_fail_with(f, 503, "unavailable_error", "store_unavailable", "%.500s", err->message);
+    f->retry_s = 5;
+    return false;
+}
 
 static bool read_filter(serve_call *c, serve_at at, rotor_rag_query *q, serve_fault *f) {
     const json_t *list, *one;
@@ -212,6 +240,7 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
                                err.message);
     if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
         return serve_refuse(f, "rag", "invalid_value", "%.500s", err.message);
+    if (st == ROTOR_E_IO || st == ROTOR_E_CANCELLED) return serve_store_away(f, &err);
     return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err.message);
 }
 
@@ -303,6 +332,11 @@ bool serve_wants_search(const serve_call *c) {
     if (!c->inside->s->opt.n_shelves) return false;
     return c->dialect == &serve_rag_dialect ||
            (c->dialect == &serve_chat_dialect && is_on(json_object_get(c->body, "rag")));
+}
+
+uint64_t serve_wanted_shelves(const serve_call *c) {
+    const bool asks = c->dialect == &serve_rag_dialect;
+    return serve_shelves_of(c->inside->s, asks ? c->body : json_object_get(c->body, "rag"));
 }
 
 bool serve_read_rag(serve_call *c, serve_at top, serve_fault *f) {

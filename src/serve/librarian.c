@@ -8,11 +8,16 @@
  * a few at a time between calls, while none waits. A call whose question is to be rewritten by a
  * model goes to the worker first, as another call (rewrite.c), and comes back here.
  *
+ * A store's server may keep it waiting. Whoever waits there asks serve_while_waiting several times
+ * a second, and calls for stores that nobody has in hand are served meanwhile, on top of the one
+ * that waits: what it uses is not touched, and it goes on when they are done.
+ *
  * Streams that wait for it hear a comment now and then from a thread of its own, the ringer: what
  * the librarian has in hand is in server.searching, and the ringer sends only under server.lock, so
  * that a call which is no longer there is not touched.
  *
- * Invariants: (L1) no other thread touches a shelf between start and end; (L2) a call in its queue
+ * Invariants: (L1) no other thread touches a shelf between start and end, and no call one that a
+ * call below it has in hand (server.in_hand); (L2) a call in its queue
  * counts as waiting like the worker's, so that --max-queue bounds both; (L3) it ends before the
  * worker does, and every call it has taken was answered or handed on; one that comes back later is
  * answered by the worker.
@@ -41,11 +46,14 @@ static void hand_on(serve_call *c) {
     base_mutex_unlock(s->lock);
 }
 
-/* The ringer does not touch it any more. */
+/* The ringer does not touch it any more; those below it stay. Once more, nothing happens. */
 static void put_down(serve_call *c) {
     serve_server *s = c->inside->s;
     base_mutex_lock(s->lock);
-    s->searching = NULL;
+    if (s->searching == c) {
+        s->searching = c->inside->next;
+        c->inside->next = NULL;
+    }
     base_mutex_unlock(s->lock);
 }
 
@@ -103,7 +111,7 @@ static void refuse(serve_call *c, bool closing) {
     end(c);
 }
 
-static void serve_one(serve_call *c, bool closing) {
+static void serve_alone(serve_call *c, bool closing) {
     if (closing || serve_call_left(c)) {
         put_down(c);
         refuse(c, closing);
@@ -114,6 +122,14 @@ static void serve_one(serve_call *c, bool closing) {
     } else {
         make_ready(c);
     }
+}
+
+static void serve_one(serve_call *c, bool closing) {
+    serve_server *s = c->inside->s; /* it is not ours to its end */
+    const uint64_t before = s->in_hand;
+    s->in_hand |= c->inside->shelves;
+    serve_alone(c, closing);
+    s->in_hand = before;
 }
 
 void serve_search_again(serve_call *c) {
@@ -138,7 +154,7 @@ static serve_due *who_is_due(serve_server *s, uint64_t *next_us) {
     *next_us = SERVE_NEVER;
     for (size_t i = 0; i < s->opt.n_shelves; i++) {
         serve_due *d = &s->due[i];
-        if (!d->wanted || d->next_us >= *next_us) continue;
+        if (!d->wanted || d->next_us >= *next_us || (s->in_hand & serve_shelf_bit(i))) continue;
         *next_us = d->next_us;
         first = d;
     }
@@ -151,7 +167,10 @@ static void embed_few(serve_server *s, serve_due *d) {
     const serve_shelf *shelf = &s->opt.shelves[d - s->due];
     rotor_error err = {0};
     uint64_t n = 0;
+    const uint64_t before = s->in_hand;
+    s->in_hand |= serve_shelf_bit((size_t)(d - s->due));
     const rotor_status st = rotor_rag_embed(shelf->r, EMBED_FEW, &n, &err);
+    s->in_hand = before;
     const bool may_pass = st == ROTOR_E_STATE || st == ROTOR_E_IO;
     if (st != ROTOR_OK && st != d->told)
         serve_log(s, BASE_LOG_WARN, "%s: passages have no vectors yet: %s", shelf->name,
@@ -181,16 +200,24 @@ static serve_due *wait_for_work(serve_server *s) {
     return NULL;
 }
 
+/* The oldest that wants nothing which is in hand, now in hand itself; NULL: none. Under the lock.
+ */
+static serve_call *take_oldest(serve_server *s) {
+    serve_call **at = &s->searches;
+    while (*at && ((*at)->inside->shelves & s->in_hand)) at = &(*at)->inside->next;
+    serve_call *c = *at;
+    if (!c) return NULL;
+    *at = c->inside->next;
+    c->inside->next = s->searching;
+    s->searching = c;
+    return c;
+}
+
 /* The oldest, or a store whose vectors are due; neither: the end. */
 static serve_call *take(serve_server *s, serve_due **due, bool *closing) {
     base_mutex_lock(s->lock);
     *due = wait_for_work(s);
-    serve_call *c = s->searches;
-    if (c) {
-        s->searches = c->inside->next;
-        c->inside->next = NULL;
-    }
-    s->searching = c;
+    serve_call *c = take_oldest(s);
     *closing = s->quit_searching;
     base_mutex_unlock(s->lock);
     return c;
@@ -207,6 +234,34 @@ static void run(void *server) {
             embed_few(server, due);
 }
 
+/* ==== While a store's server is waited for ==================================================== */
+
+enum { DEEPEST = 16, MEANWHILE_US = 100000 };
+
+/* One of the others; false: there is nothing to do for them. */
+static bool serve_other(serve_server *s) {
+    uint64_t next_us;
+    base_mutex_lock(s->lock);
+    serve_call *c = s->quit_searching ? NULL : take_oldest(s);
+    serve_due *due = c || s->quit_searching ? NULL : who_is_due(s, &next_us);
+    base_mutex_unlock(s->lock);
+    if (c) serve_one(c, false);
+    if (due) embed_few(s, due);
+    return c || due;
+}
+
+bool serve_while_waiting(serve_server *s) {
+    const uint64_t begun = base_now_us();
+    bool more = s->depth < DEEPEST;
+    s->depth++;
+    while (more) more = serve_other(s) && base_now_us() - begun < MEANWHILE_US;
+    s->depth--;
+    base_mutex_lock(s->lock);
+    const bool ends = s->quit_searching;
+    base_mutex_unlock(s->lock);
+    return !ends;
+}
+
 /* ==== The ringer ============================================================================== */
 
 static void ring(serve_call *c, uint64_t now) {
@@ -220,7 +275,7 @@ static void ring_all(void *server) {
     base_mutex_lock(s->lock);
     while (!s->quit_searching) {
         const uint64_t now = base_now_us();
-        if (s->searching) ring(s->searching, now);
+        for (serve_call *c = s->searching; c; c = c->inside->next) ring(c, now);
         for (serve_call *c = s->searches; c; c = c->inside->next) ring(c, now);
         if (s->searching || s->searches)
             base_cond_wait_us(s->wake, s->lock, s->opt.ping_us);

@@ -315,6 +315,7 @@ static bool make_prompts(serve_call *c, serve_fault *f) {
 bool serve_prepare(serve_call *c, const base_buf *body, serve_fault *f) {
     if (!serve_parse(body, &c->body, f) || !choose_model(c, f)) return false;
     c->inside->searches = serve_wants_search(c);
+    if (c->inside->searches) c->inside->shelves = serve_wanted_shelves(c);
     return !c->inside->searches && c->dialect->read(c, f) && make_prompts(c, f);
 }
 

@@ -9,9 +9,19 @@
 
 static json_t *text_of(const char *s) { return serve_json_text(s, strlen(s)); }
 
-static json_t *store_json(const serve_server *s, size_t i) {
+/* Of one that others wait for just now, or that does not answer, no more than the name. */
+static rotor_status look_at(serve_server *s, size_t i, rotor_rag_info *info) {
+    const uint64_t before = s->in_hand, own = serve_shelf_bit(i);
+    if (before & own) return ROTOR_E_STATE;
+    s->in_hand |= own;
+    const rotor_status st = rotor_rag_get_info(s->opt.shelves[i].r, info, NULL);
+    s->in_hand = before;
+    return st;
+}
+
+static json_t *store_json(serve_server *s, size_t i) {
     rotor_rag_info info = {.size = sizeof info};
-    const rotor_status st = rotor_rag_get_info(s->opt.shelves[i].r, &info, NULL);
+    const rotor_status st = look_at(s, i, &info);
     json_t *o =
         json_pack("{s:o, s:s}", "id", text_of(s->opt.shelves[i].name), "object", "rag.store");
     if (st != ROTOR_OK) return o;
@@ -34,7 +44,7 @@ void serve_hand_task(serve_exchange *x, serve_call *c, void (*task)(serve_call *
 }
 
 static void list_stores(serve_call *c) {
-    const serve_server *s = c->inside->s;
+    serve_server *s = c->inside->s;
     json_t *data = json_array();
     for (size_t i = 0; i < s->opt.n_shelves; i++) json_array_append_new(data, store_json(s, i));
     serve_call_reply(c, 200, json_pack("{s:s, s:o}", "object", "list", "data", data));
@@ -84,6 +94,7 @@ static json_t *search(serve_call *c, serve_fault *f) {
     const rotor_status st = rotor_rag_search_all(how.r, how.n, query, &how.q, &h, &err);
     if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
         return serve_refuse(f, NULL, "invalid_value", "%.500s", err.message), NULL;
+    if (st == ROTOR_E_IO || st == ROTOR_E_CANCELLED) return serve_store_away(f, &err), NULL;
     if (st != ROTOR_OK)
         return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err.message),
                NULL;
@@ -107,6 +118,7 @@ void serve_post_search(serve_exchange *x) {
     serve_call *c = serve_call_create(x->s);
     bool ok = c || serve_no_memory(&f);
     ok = ok && serve_parse(&x->body, &c->body, &f);
+    if (ok) c->inside->shelves = serve_shelves_of(x->s, c->body);
     serve_hand_task(x, c, do_search, ok, &f);
 }
 

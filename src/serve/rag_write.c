@@ -46,6 +46,7 @@ static bool read_target(serve_exchange *x, serve_call *c, bool writes, serve_fau
     const size_t i = serve_find_shelf(x->s, w->name, f);
     if (i == SIZE_MAX) return false;
     w->shelf = &x->s->opt.shelves[i];
+    c->inside->shelves = serve_shelf_bit(i);
     w->text.size = sizeof w->text;
     if (id) w->text.id = w->path + strlen(OWN);
     return !writes || w->shelf->write ||
@@ -118,6 +119,7 @@ static bool failed(rotor_status st, const rotor_error *err, serve_fault *f) {
     if (st == ROTOR_E_NOTFOUND)
         return serve_fail_with(f, 404, "not_found_error", "document_not_found", "%.500s",
                                err->message);
+    if (st == ROTOR_E_CANCELLED) return serve_store_away(f, err);
     if (st == ROTOR_E_IO)
         return serve_fail_with(f, 507, "server_error", "storage_failed", "%.500s", err->message);
     if (st != ROTOR_E_STATE)

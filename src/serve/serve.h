@@ -91,6 +91,9 @@ bool serve_has_failed(serve_server *s, rotor_error *why);
 /* Refuses new requests, lets answers go on for grace_us, ends what is left, and frees everything.
  * hurry() (may be NULL) is asked now and then whether to stop waiting. */
 void serve_close(serve_server **s, uint64_t grace_us, bool (*hurry)(void));
+/* For rotor_rag_options.go_on of a shelf: while its server is waited for, calls that want others
+ * are served. False: the server ends, and nobody is to wait. On the thread that waits. */
+bool serve_while_waiting(serve_server *s);
 /* The HTTP library's version, for rotor version and info; NULL: built without. */
 const char *serve_http_version(void);
 

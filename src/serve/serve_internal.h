@@ -160,16 +160,18 @@ struct serve_server {
     serve_call *queue;         /* submitted, not yet seen by the worker; oldest first */
     serve_call *searches;      /* submitted, not yet seen by the librarian; oldest first */
     serve_due *due;            /* [opt.n_shelves] the librarian's; owned */
-    serve_call *searching;     /* what the librarian has in hand; NULL: nothing */
-    bool quit_searching;       /* the librarian ends */
-    uint32_t n_calls;          /* submitted, and not ended … */
-    uint32_t n_waiting;        /* … of which not begun */
-    bool cut;                  /* end all calls now */
-    bool quit;                 /* the worker ends when it has no calls */
-    serve_replay *replay;      /* last answers; owned */
-    serve_rules *rules[32];    /* grammars that come again; held */
-    uint64_t rules_clock;      /* how often they were asked for */
-    serve_metrics metrics;     /* what has happened */
+    serve_call *searching;  /* what the librarian has in hand, the last one first; NULL: nothing */
+    uint64_t in_hand;       /* shelves of these (serve_shelf_bit); the librarian's, like … */
+    uint32_t depth;         /* … how many wait for a store's server */
+    bool quit_searching;    /* the librarian ends */
+    uint32_t n_calls;       /* submitted, and not ended … */
+    uint32_t n_waiting;     /* … of which not begun */
+    bool cut;               /* end all calls now */
+    bool quit;              /* the worker ends when it has no calls */
+    serve_replay *replay;   /* last answers; owned */
+    serve_rules *rules[32]; /* grammars that come again; held */
+    uint64_t rules_clock;   /* how often they were asked for */
+    serve_metrics metrics;  /* what has happened */
 };
 
 /* ---- Calls (stream.c) ------------------------------------------------------------------------ */
@@ -195,7 +197,8 @@ typedef struct serve_inside {
     bool streaming;              /* it waited for a model, and what comes now is a stream */
     int status;                  /* HTTP, of a whole reply; set with ended */
     int retry_s;                 /* Retry-After; 0: none */
-    bool searches;               /* it goes by way of the librarian; set before it is submitted */
+    bool searches;    /* it goes by way of the librarian; set before it is submitted … */
+    uint64_t shelves; /* … with the shelves it may use (serve_shelf_bit); 0: none */
     /* The worker's (before, the librarian's): */
     serve_call *next;            /* in its list */
     serve_job *jobs;             /* [n_choices], kept */
@@ -327,6 +330,13 @@ rotor_status serve_start_librarian(serve_server *s, rotor_error *err);
 void serve_end_librarian(serve_server *s);
 /* Whether a call whose body is parsed reads a store: then it is prepared by the librarian. */
 bool serve_wants_search(const serve_call *c);
+uint64_t serve_wanted_shelves(const serve_call *c);
+/* Of a set of shelves; the last of very many share one. */
+static inline uint64_t serve_shelf_bit(size_t i) { return UINT64_C(1) << BASE_MIN(i, (size_t)63); }
+/* A store cannot be read just now. False. */
+bool serve_store_away(serve_fault *f, const rotor_error *err);
+/* Those that an object with "store" or "stores" may name. */
+uint64_t serve_shelves_of(const serve_server *s, const json_t *object);
 /* The store of that name; NULL: the only one. SIZE_MAX: *f. */
 size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f);
 /* Whether a search waits for its question to be rewritten: what serve_read_rag and serve_ground

@@ -11,6 +11,7 @@ class Wire:
         self.target, self.flows, self.open = target, threading.Event(), True
         self.flows.set()
         self.stop_at = None  # bytes of the program at which nothing is passed on any more, these neither
+        self.held = 0  # pieces that were not passed on
         self.sockets = []
         self.door = socket.create_server(("127.0.0.1", 0))
         self.port = self.door.getsockname()[1]
@@ -39,6 +40,7 @@ class Wire:
                 piece = one.recv(65536)
                 if self.stop_at and self.stop_at in piece:
                     self.silence()
+                self.held += not self.flows.is_set()
                 self.flows.wait()
                 if not piece or not self.open:
                     break
@@ -52,7 +54,7 @@ class Wire:
                 pass
 
     def silence(self):
-        self.stop_at = None
+        self.stop_at, self.held = None, 0
         self.flows.clear()
 
     def speak(self):

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
 """A server that neither answers nor hangs up: nobody waits for it without end, whoever waits can be told to stop, and a server of ours goes
 on with everything else. That a wait ends is asserted, not when."""
+import json
 import os
+import re
 import signal
 import subprocess
+import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -110,28 +115,115 @@ def test_ctrl_c_ends_who_waits_for_a_process_that_was_stopped(rotor, postgres, f
     assert "new.txt" in rotor("rag", "search", filled, "zeppelin", "--no-embed").stdout
 
 
-def test_watch_ends_when_asked_to_and_goes_on_when_the_server_does(rotor, postgres, wire, filled, tree):
-    def start():
-        child = subprocess.Popen([ROTOR, "rag", "watch", postgres.far(filled, wire.port), str(tree), "--no-embed"], stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT, text=True)
+def test_watch_ends_when_asked_to(rotor, postgres, wire, filled, tree):
+    child = subprocess.Popen([ROTOR, "rag", "watch", postgres.far(filled, wire.port, connect_timeout="600"), str(tree), "--no-embed"],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
         while "watching" not in child.stdout.readline():
             assert child.poll() is None
-        return child
-
-    child = start()
-    try:
         wire.stop_at = b"BEGIN"
         (tree / "new.txt").write_text("A zeppelin.")
-        while "says nothing" not in (line := child.stdout.readline()):
-            assert line
-        wire.speak()
-        wait_for(lambda: "new.txt" in rotor("rag", "search", filled, "zeppelin", "--no-embed", status=None).stdout, "never taken up")
-        wire.stop_at = b"BEGIN"
-        (tree / "more.txt").write_text("A marmot.")
-        wait_for(lambda: not wire.flows.is_set(), "never written")
+        wait_for(lambda: wire.held, "never written")
         child.send_signal(signal.SIGTERM)
         said = child.communicate(timeout=LIMIT_S)[0]
         assert child.returncode == 0, said
     finally:
         child.kill()
         child.communicate()
+
+
+# ---- rotor serve -----------------------------------------------------------------------------------------------------
+
+
+class Served:
+    """A server of ours, and what it says."""
+
+    def __init__(self, *args):
+        self.process = subprocess.Popen([ROTOR, "serve", STORY, *args, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in self.process.stdout:
+            if found := re.search(r"ready: (http://[0-9.:]+)", line):
+                self.url = found[1]
+                break
+        assert self.process.poll() is None
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def ask(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=LIMIT_S) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as e:
+            return e.code, json.loads(e.read())
+
+    def search(self, query, *stores):
+        return self.ask("POST", "/v1/rag/search", {"query": query, "stores": list(stores)})
+
+    def later(self, *args):
+        """An answer that another thread waits for; of a server that ends, none need come."""
+        said = []
+
+        def wait():
+            try:
+                said.append(self.search(*args))
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        return thread, said
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(LIMIT_S)
+        return self.process.returncode
+
+
+@pytest.fixture
+def served(request, rotor, postgres, wire, filled, tmp_path):
+    (tmp_path / "near.txt").write_text("A marmot on the meadow.")
+    rotor("rag", "add", tmp_path / "near.store", tmp_path / "near.txt", "--no-embed")
+    s = Served("--rag", "%s,near" % (tmp_path / "near.store"), "--rag-write", "near", "--rag", postgres.far(filled, wire.port, **getattr(request, "param", {})) + ",far",
+               "--rag-write", "far", "--no-embed")
+    yield s
+    s.process.kill()
+    s.process.wait(LIMIT_S)
+
+
+@pytest.mark.parametrize("served", [{"connect_timeout": "600"}], indirect=True)
+def test_a_server_goes_on_with_everything_else(wire, served):
+    """A reader waits ten minutes here: whatever else is asked is answered before it is."""
+    assert served.search("charge", "far")[1]["data"] and served.search("marmot", "near", "far")[1]["data"]
+    wire.silence()
+    first, said = served.later("charge", "far")
+    wait_for(lambda: wire.held, "never asked")
+    behind = served.later("charge", "near", "far")
+    assert "near.txt" in served.search("marmot", "near")[1]["data"][0]["path"]
+    assert served.ask("PUT", "/v1/rag/stores/near/docs/a", {"text": "A walrus."})[0] == 200
+    assert "walrus" in served.search("walrus", "near")[1]["data"][0]["text"]
+    assert served.ask("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3})[0] == 200
+    grounded = {"messages": [{"role": "user", "content": "What is on the meadow?"}], "max_tokens": 3, "rag": {"store": "near"}}
+    assert served.ask("POST", "/v1/chat/completions", grounded)[1]["rag"]["sources"]
+    near, far = served.ask("GET", "/v1/rag/stores")[1]["data"]
+    assert near["documents"] == 2 and "documents" not in far
+    assert first.is_alive() and behind[0].is_alive() and not said
+    wire.speak()
+    first.join(LIMIT_S)
+    behind[0].join(LIMIT_S)
+    assert [said[0][0], behind[1][0][0]] == [200, 200] and "nine hours" in said[0][1]["data"][0]["text"]
+    assert served.ask("PUT", "/v1/rag/stores/far/docs/a", {"text": "A zeppelin."})[0] == 200
+    assert "zeppelin" in served.search("zeppelin", "far")[1]["data"][0]["text"]
+    wire.silence()
+    served.later("charge", "far")
+    wait_for(lambda: wire.held, "never asked")
+    assert served.end() == 0
+
+
+def test_a_store_is_found_again_when_its_server_was_given_up(wire, served):
+    """As long as nothing comes a question is refused, sooner or later; afterwards it is answered."""
+    wire.silence()
+    status, said = served.search("charge", "far")
+    assert status == 503 and said["error"]["code"] == "store_unavailable" and "nothing" in said["error"]["message"]
+    assert served.search("marmot", "near")[0] == 200
+    wire.speak()
+    wait_for(lambda: served.search("charge", "far")[0] == 200, "never found again")
