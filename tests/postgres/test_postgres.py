@@ -337,3 +337,49 @@ def test_a_database_of_another_encoding_is_refused(rotor, postgres, tree):
     postgres.sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
     address = "postgres:///latin?host=%s&user=rotor" % postgres.folder
     assert "holds text as LATIN1" in rotor("rag", "add", address, tree, status=1).stderr
+
+
+# ---- By way of other verbs -------------------------------------------------------------------------------------------
+
+
+def test_asking_and_conversations(rotor, store, tree):
+    rotor("rag", "add", store, tree / "deck.md", "--embed-model", STORY)
+    asked = rotor("rag", "ask", store, "how long does a charge last?", "--no-answer", "--gate", "always").stdout
+    assert "deck.md" in asked and "nine hours" in asked
+    said = rotor("chat", STORY, "--rag", store, "--gate", "always", "-n", "4", "--temp", "0", input="How long does a charge last?\n")
+    assert "deck.md" in said.stdout + said.stderr
+
+
+def search_for(url, query):
+    request = urllib.request.Request(url + "/v1/rag/search", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=LIMIT_S) as response:
+        return [hit["path"] for hit in json.loads(response.read())["data"]]
+
+
+def test_a_server_and_other_machines_see_what_each_puts_in(rotor, store, tree):
+    """With vectors, which the server makes of what was put into it."""
+    rotor("rag", "add", store, tree / "deck.md", "--embed-model", STORY)
+    served = subprocess.Popen([ROTOR, "serve", STORY, "--rag", store + ",lib", "--rag-write", "lib", "--port", "0"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+    try:
+        for line in served.stdout:
+            if found := re.search(r"ready: (http://[0-9.:]+)", line):
+                break
+        url = found[1]
+        assert any("deck.md" in path for path in search_for(url, "battery charge"))
+        put = urllib.request.Request(url + "/v1/rag/stores/lib/docs/z", b'{"text": "A zeppelin over the harbour."}',
+                                     {"Content-Type": "application/json"}, method="PUT")
+        with urllib.request.urlopen(put, timeout=LIMIT_S) as response:
+            assert response.status == 200
+        assert "mem:z" in search_for(url, "zeppelin")
+        assert "mem:z" in rotor("rag", "search", store, "zeppelin", "--no-embed").stdout
+        whole = lambda: json.loads(rotor("rag", "status", store, "--json").stdout)  # noqa: E731
+        wait_for(lambda: whole()["vectors"] == whole()["passages"], "no vectors")
+        (tree / "new.txt").write_text("A marmot on the meadow.")
+        wait_for(lambda: rotor("rag", "add", store, tree / "new.txt", "--embed-model", STORY, status=None).returncode == 0, "never written")
+        assert any("new.txt" in path for path in search_for(url, "marmot"))
+        rotor("rag", "remove", store, "mem:z")
+        assert "mem:z" not in search_for(url, "zeppelin")
+    finally:
+        served.send_signal(signal.SIGINT)
+        served.communicate(timeout=LIMIT_S)
