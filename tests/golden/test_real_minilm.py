@@ -46,8 +46,8 @@ def cosine(a, b):
 
 
 @pytest.fixture(scope="module")
-def sentences():
-    """A hundred of a thousand different ones: a float64 forward pass in numpy takes its time."""
+def thousand():
+    """Different sentences."""
     found = {}
     for name in ("passages.jsonl", "questions.jsonl"):
         with open(os.path.join(HERE, "..", "data", "retrieval", name), encoding="utf-8") as f:
@@ -55,7 +55,30 @@ def sentences():
                 found.update(dict.fromkeys(re.split(r"(?<=[.!?]) +", json.loads(line)["text"].replace("\n", " "))))
     found = [s for s in found if len(s) > 10][:1000]
     assert len(found) == 1000
-    return found[::10]
+    return found
+
+
+@pytest.fixture(scope="module")
+def sentences(thousand):
+    """A hundred of them: a float64 forward pass in numpy takes its time."""
+    return thousand[::10]
+
+
+@pytest.fixture(scope="module")
+def by_sentence_transformers(folder, thousand):
+    """Its vectors in float32; the package needs torch and is looked for, not installed."""
+    package = pytest.importorskip("sentence_transformers")
+    return package.SentenceTransformer(folder, device="cpu").encode(thousand, normalize_embeddings=True)
+
+
+@pytest.mark.parametrize("act,most", [("auto", 1e-4), ("q8", 2e-3)])
+def test_a_thousand_sentences(rotor, tmp_path, folder, thousand, by_sentence_transformers, act, most):
+    rotor("embed", folder, "-", "--act", act, "-o", tmp_path / "y.npy", input="\n".join(thousand))
+    y, want = np.load(tmp_path / "y.npy").astype(np.float64), by_sentence_transformers.astype(np.float64)
+    far = 1 - (y * want).sum(axis=1) / np.linalg.norm(y, axis=1) / np.linalg.norm(want, axis=1)
+    print("%s: cosine distances of %d: median %.2e, largest %.2e; elements differ by %.1e at most"
+          % (act, len(far), np.median(far), far.max(), np.abs(y - want).max()))
+    assert y.shape == (1000, 384) and far.max() <= most
 
 
 @pytest.fixture(scope="module")
