@@ -485,6 +485,9 @@ typedef struct rotor_rag_eval_options {
     const char *qrels;       /* lines of question, document, grade; a first line may name them */
     const char *run;         /* file to write for trec_eval; NULL: none */
     const char *refuse;      /* JSON lines of questions that are not answered here; NULL: none */
+    rotor_engine *reranker;  /* as in rotor_rag_query. It reads passages: implies chunked */
+    uint32_t rerank_n;       /* passages it judges, at most 200; 0: 20 */
+    uint32_t rerank_ms;      /* milliseconds a question may take it; 0: any number */
 } rotor_rag_eval_options;
 
 /* Means over the questions that have a relevant document. */

@@ -568,30 +568,36 @@ static rotor_status score(void *user, base_str query, const base_str *texts, siz
     return st;
 }
 
+/* e NULL: none. */
+static rotor_status take_reranker(rag_reranker *out, rotor_engine *e, uint32_t n, uint32_t ms,
+                                  const char *who, rotor_error *err) {
+    if (n > RAG_MAX_RERANK)
+        return base_fail(err, ROTOR_E_ARG, "%s: rerank_n is %u, expected at most %d", who, n,
+                         RAG_MAX_RERANK);
+    if (e && e->pool_in_use != MODEL_POOL_RANK)
+        return base_fail(err, ROTOR_E_ARG,
+                         "%s: %s cannot rerank: it is no cross-encoder, opened with embed", who,
+                         e->m->name);
+    if (e)
+        *out = (rag_reranker){.name = e->m->name,
+                              .most = n,
+                              .limit_us = 1000 * (uint64_t)ms,
+                              .score = score,
+                              .user = e};
+    return ROTOR_OK;
+}
+
 rotor_status api_take_query(rag_query *q, const rotor_rag_query *user, rotor_error *err) {
     rotor_rag_query opt = rotor_rag_query_default();
     ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_query", err));
-    if (opt.rerank_n > RAG_MAX_RERANK)
-        return base_fail(err, ROTOR_E_ARG, "rotor_rag_query: rerank_n is %u, expected at most %d",
-                         opt.rerank_n, RAG_MAX_RERANK);
-    if (opt.reranker && opt.reranker->pool_in_use != MODEL_POOL_RANK)
-        return base_fail(err, ROTOR_E_ARG,
-                         "rotor_rag_query: %s cannot rerank: it is no cross-encoder, opened with "
-                         "embed",
-                         opt.reranker->m->name);
     *q = (rag_query){.mode = (rag_mode)opt.mode,
                      .fusion = (rag_fusion)opt.fusion,
                      .k = opt.k,
                      .filter = opt.filter,
                      .n_filter = opt.n_filter,
                      .plain = opt.plain};
-    if (opt.reranker)
-        q->reranker = (rag_reranker){.name = opt.reranker->m->name,
-                                     .most = opt.rerank_n,
-                                     .limit_us = 1000 * (uint64_t)opt.rerank_ms,
-                                     .score = score,
-                                     .user = opt.reranker};
-    return ROTOR_OK;
+    return take_reranker(&q->reranker, opt.reranker, opt.rerank_n, opt.rerank_ms, "rotor_rag_query",
+                         err);
 }
 
 rotor_status rotor_rag_search_all(rotor_rag *const *stores, size_t n, const char *query,
@@ -646,13 +652,16 @@ rotor_status rotor_rag_eval(rotor_rag *r, const rotor_rag_eval_options *user, ro
     ROTOR_TRY(api_take_options(&opt, sizeof opt, user, "rotor_rag_eval_options", err));
     if (!opt.queries || !opt.qrels)
         return base_fail(err, ROTOR_E_ARG, "rotor_rag_eval: queries or qrels is missing");
-    const rag_eval_options o = {.queries = opt.queries,
-                                .qrels = opt.qrels,
-                                .run = opt.run,
-                                .mode = (rag_mode)opt.mode,
-                                .fusion = (rag_fusion)opt.fusion,
-                                .chunked = opt.chunked,
-                                .refuse = opt.refuse};
+    rag_eval_options o = {.queries = opt.queries,
+                          .qrels = opt.qrels,
+                          .run = opt.run,
+                          .mode = (rag_mode)opt.mode,
+                          .fusion = (rag_fusion)opt.fusion,
+                          .chunked = opt.chunked || opt.reranker,
+                          .refuse = opt.refuse};
+    ROTOR_TRY(take_reranker(&o.reranker, opt.reranker,
+                            opt.rerank_n ? opt.rerank_n : rotor_rag_query_default().rerank_n,
+                            opt.rerank_ms, "rotor_rag_eval", err));
     ROTOR_TRY(rag_eval(r->r, &o, &s, err));
     *out = (rotor_rag_scores){.ndcg10 = s.ndcg10,
                               .recall100 = s.recall100,

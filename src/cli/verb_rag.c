@@ -463,13 +463,27 @@ static int print_scores(const cli_args *a, const rotor_rag_scores *s) {
         cli_outf("refused %.4f\nrefused_strangers %.4f\nstrangers %llu\n", s->refused,
                  s->refused_strangers, (unsigned long long)s->n_strangers);
     cli_log(a, BASE_LOG_INFO,
-            "a query without its embedding: median %.2f ms (words %.2f, vectors %.2f), 95th "
+            "a query without its embedding%s: median %.2f ms (words %.2f, vectors %.2f), 95th "
             "percentile %.2f",
-            (double)s->query_us / 1e3, (double)s->lex_us / 1e3, (double)s->vec_us / 1e3,
-            (double)s->worst_us / 1e3);
+            cli_text(a, OPT_RERANK) ? " and reranking" : "", (double)s->query_us / 1e3,
+            (double)s->lex_us / 1e3, (double)s->vec_us / 1e3, (double)s->worst_us / 1e3);
     return CLI_DONE;
 }
 
+static rotor_status eval(job *j, rotor_rag_eval_options *o, rotor_rag_scores *scores,
+                         rotor_error *err) {
+    const cli_store_how how = {.one_thread = false};
+    cli_model model = {0};
+    rotor_status st = open_store(j, false, o->mode != ROTOR_RAG_LEXICAL, err);
+    if (st == ROTOR_OK) st = cli_judge_open(&o->reranker, j->a, &model, &how, err);
+    if (st == ROTOR_OK) st = rotor_rag_eval(j->r, o, scores, err);
+    rotor_engine_close(&o->reranker);
+    cli_model_free(&model);
+    return st;
+}
+
+/* What it finds is compared with what is known: time is no reason to leave a question as it was,
+ * unless somebody says so. */
 static int rag_eval(job *j) {
     rotor_error err = {0};
     rotor_rag_scores scores;
@@ -481,10 +495,11 @@ static int rag_eval(job *j) {
     o.fusion = cli_int(j->a, OPT_FUSION) ? ROTOR_RAG_RRF : ROTOR_RAG_CONVEX;
     o.chunked = cli_on(j->a, OPT_CHUNKED);
     o.refuse = cli_text(j->a, OPT_REFUSE);
+    o.rerank_n = (uint32_t)cli_int(j->a, OPT_RERANK_N);
+    o.rerank_ms = cli_given(j->a, OPT_RERANK_MS) ? (uint32_t)cli_int(j->a, OPT_RERANK_MS) : 0;
     if (!o.queries || !o.qrels)
         return cli_usage(j->a, "rotor rag eval STORE needs --queries F.jsonl and --qrels F.tsv");
-    rotor_status st = open_store(j, false, o.mode != ROTOR_RAG_LEXICAL, &err);
-    if (st == ROTOR_OK) st = rotor_rag_eval(j->r, &o, &scores, &err);
+    const rotor_status st = eval(j, &o, &scores, &err);
     if (st != ROTOR_OK) return cli_status(j->a, st, &err);
     return print_scores(j->a, &scores);
 }

@@ -377,6 +377,7 @@ typedef struct rag_eval_options {
     rag_fusion fusion;           /* how joined */
     bool chunked;                /* a document scores as its best chunk, not as a whole */
     const char *refuse;          /* .jsonl of questions that are not answered here, or NULL */
+    rag_reranker reranker;       /* orders the best passages anew; or none. Only with chunked */
 } rag_eval_options;
 
 typedef struct rag_scores {

@@ -2,7 +2,8 @@
  *
  * Judging a store by questions whose answers are known: nDCG@10, Recall@100, MRR@10 and MAP@100
  * over documents, as trec_eval counts them. Questions without a positive judgement are left out.
- * With questions of another field, how many of either the threshold (rag_gate.c) turns away.
+ * A cross-encoder may order what was found, passages then. With questions of another field, how
+ * many of either the threshold (rag_gate.c) turns away.
  */
 #include "rag/rag_internal.h"
 
@@ -229,6 +230,13 @@ static rotor_status write_run(exam *e, const question *q, const uint32_t *docs, 
     return st;
 }
 
+/* As a search does it: where the model fails, or has no time left, the order stays as it was. */
+static void judge_again(const exam *e, const question *q, rag_candidate *found, size_t n) {
+    rag_hits said = {0};
+    const rag_query query = {.reranker = e->opt->reranker, .judged_by = base_str_of(q->text)};
+    rag_rerank(&e->r, &query, found, n, &said);
+}
+
 static rotor_status ask(exam *e, const question *q, rag_scores *out) {
     rag_candidate found[RAG_MAX_CANDIDATES];
     rag_asked asked = {.mode = e->opt->mode, .fusion = e->opt->fusion, .whole = !e->opt->chunked};
@@ -248,6 +256,7 @@ static rotor_status ask(exam *e, const question *q, rag_scores *out) {
         e->times[e->n_timed] = base_now_us() - start - asked.embed_us;
         e->legs[0][e->n_timed] = asked.lex_us;
         e->legs[1][e->n_timed++] = asked.vec_us;
+        judge_again(e, q, found, n);
         n = documents(&e->r->x, found, n, asked.whole, docs, scores);
         add_scores(e, q, docs, n, out);
         if (e->opt->run) st = write_run(e, q, docs, scores, n);

@@ -21,8 +21,8 @@ def store(rotor, tmp_path_factory):
     return folder / "store"
 
 
-def search(rotor, store, *flags):
-    return [json.loads(line) for line in rotor("rag", "search", store, "pump", "--json", *flags).stdout.splitlines()]
+def search(rotor, store, *flags, query="pump"):
+    return [json.loads(line) for line in rotor("rag", "search", store, query, "--json", *flags).stdout.splitlines()]
 
 
 def test_the_order_is_the_models(rotor, store):
@@ -61,3 +61,29 @@ def test_what_cannot_judge(rotor, store):
     assert r.returncode == 2 and "a cross-encoder is wanted" in r.stderr
     r = rotor("run", RANK, "-p", "x", status=None)
     assert r.returncode == 1 and "is a cross-encoder" in r.stderr
+
+
+def test_eval_counts_the_models_order(rotor, store, tmp_path):
+    """Each document is the one relevant in turn: its place is the one that the model gives it."""
+    asked = "how long the pump"
+    judged = [h["id"] for h in search(rotor, store, "--plain", "--rerank", RANK, query=asked)]
+    plain = [h["id"] for h in search(rotor, store, "--plain", query=asked)]
+    assert judged != plain
+    (tmp_path / "q.jsonl").write_text(json.dumps({"_id": "1", "text": asked}) + "\n")
+
+    def scores(relevant, *flags):
+        (tmp_path / "r.tsv").write_text("1\t%s\t1\n" % relevant)
+        out = rotor("rag", "eval", store, "--queries", tmp_path / "q.jsonl", "--qrels", tmp_path / "r.tsv", "--mode", "lexical",
+                    "--json", *flags)
+        return json.loads(out.stdout)["mrr@10"], out.stderr
+
+    for i, name in enumerate(judged):
+        assert scores(name, "--rerank", RANK)[0] == pytest.approx(1 / (i + 1))
+        assert scores(name, "--chunked")[0] == pytest.approx(1 / (plain.index(name) + 1))
+        assert scores(name, "--rerank", RANK, "--rerank-n", "1")[0] == pytest.approx(1 / (plain.index(name) + 1))
+    (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "%s"}\n' % ("pump " * 50))
+    mrr, said = scores("a", "--rerank", RANK)  # the shortest one
+    assert mrr == 1 and "does not rerank, the order stays as it was" in said
+    r = rotor("rag", "eval", store, "--queries", tmp_path / "q.jsonl", "--qrels", tmp_path / "r.tsv", "--mode", "lexical",
+              "--rerank", os.path.join(os.path.dirname(RANK), "enc-bert"), status=2)
+    assert "a cross-encoder is wanted" in r.stderr
