@@ -33,21 +33,6 @@ rotor_status base_part_open(base_part *p, const char *path, rotor_error *err) {
     return ROTOR_OK;
 }
 
-rotor_status base_fd_read(int fd, uint64_t at, void *p, size_t n_bytes, rotor_error *err) {
-    for (size_t done = 0; done < n_bytes;) {
-        const ssize_t n = mem_fault_now()
-                              ? (errno = EIO, -1)
-                              : pread(fd, (char *)p + done, n_bytes - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0)
-            return base_fail(err, ROTOR_E_IO, "read failed at byte %llu: %s",
-                             (unsigned long long)(at + done),
-                             n < 0 ? strerror(errno) : "the file became shorter");
-        done += (size_t)n;
-    }
-    return ROTOR_OK;
-}
-
 rotor_status base_part_add(base_part *p, const void *data, size_t n, rotor_error *err) {
     for (const uint8_t *at = data; n;) {
         ssize_t w = mem_fault_now() ? (errno = ENOSPC, -1) : write(p->fd, at, n);

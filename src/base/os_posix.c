@@ -5,8 +5,7 @@
  * Reading: a base_file is a whole file, mapped read-only or copied to the heap. A mapping of a
  * file that somebody cuts raises SIGBUS; base_file_unchanged() is asked before work starts, and
  * reading into memory (map = false) avoids the question.
- * Writing: a base_out is written under a temporary name beside the final one, flushed, synced and
- * renamed, so that readers see the old file or the whole new one.
+ * Writing and paths: the few calls that file_out.c and file_paths.c are made of.
  */
 #define _GNU_SOURCE
 #include "base/base.h"
@@ -134,22 +133,11 @@ static int64_t mtime_ns(const struct stat *st) {
     return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }
 
-static rotor_status read_all(base_file *f, int fd, rotor_error *err) {
-    uint8_t *data = base_alloc_aligned(f->size);
-    if (!data)
-        return base_fail(err, ROTOR_E_NOMEM, "%s: no memory for %zu bytes", f->path, f->size);
-    for (size_t at = 0; at < f->size;) {
-        ssize_t n = mem_fault_now() ? -1 : pread(fd, data + at, f->size - at, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            base_free_aligned(data);
-            return base_fail(err, ROTOR_E_IO, "%s: read failed at byte %zu of %zu: %s", f->path, at,
-                             f->size, n < 0 ? strerror(errno) : "the file became shorter");
-        }
-        at += (size_t)n;
-    }
-    f->data = data;
-    return ROTOR_OK;
+int64_t os_read_at(int fd, void *p, size_t n_bytes, uint64_t at) {
+    ssize_t n;
+    do n = pread(fd, p, n_bytes, (off_t)at);
+    while (n < 0 && errno == EINTR);
+    return n;
 }
 
 enum { HUGE_FILE = 32 << 20 };
@@ -182,7 +170,7 @@ static rotor_status open_regular(base_file *f, int fd, bool map, rotor_error *er
                            (uint64_t)f->mtime_ns};
     f->id = base_hash64(id, sizeof id, 0);
     if (f->size == 0) return ROTOR_OK;
-    return map ? map_all(f, fd, err) : read_all(f, fd, err);
+    return map ? map_all(f, fd, err) : os_read_whole(f, fd, err);
 }
 
 rotor_status base_file_open(base_file *f, const char *path, bool map, rotor_error *err) {
@@ -271,95 +259,30 @@ void base_advise(const void *p, size_t n_bytes, base_advice advice) {
 
 /* ==== Writing ================================================================================= */
 
-enum { OUT_BUF = 1 << 18 };
-
-static rotor_status write_fd(base_out *o, const uint8_t *p, size_t n, rotor_error *err) {
-    while (n) {
-        ssize_t w = mem_fault_now() ? (errno = ENOSPC, -1) : write(o->fd, p, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w <= 0)
-            return base_fail(err, ROTOR_E_IO, "%s: cannot write at byte %llu: %s", o->path,
-                             (unsigned long long)o->pos, strerror(errno));
-        p += w;
-        n -= (size_t)w;
-    }
-    return ROTOR_OK;
+int64_t os_write(int fd, const void *p, size_t n_bytes) {
+    ssize_t n;
+    do n = write(fd, p, n_bytes);
+    while (n < 0 && errno == EINTR);
+    return n;
 }
 
-static rotor_status flush(base_out *o, rotor_error *err) {
-    size_t n = o->buf_len;
-    o->buf_len = 0;
-    return write_fd(o, o->buf, n, err);
+int os_create_private(const char *path) {
+    return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 }
 
-/* The name beside the last one, and what is written to. False: out of memory. */
-static bool begin_out(base_out *o, const char *path, const char *ending) {
-    base_buf tmp = {0};
-    memset(o, 0, sizeof *o);
-    o->fd = -1;
-    base_buf_printf(&tmp, "%s.part-%s", path, ending);
-    o->tmp_path = tmp.data;
-    o->path = base_strdup(path);
-    o->buf = base_alloc(OUT_BUF);
-    if (o->path && !tmp.failed && o->buf) return true;
-    base_out_abort(o);
-    return false;
+int os_create(const char *path, const char *instead_of) {
+    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    struct stat old; /* who could not read it cannot read the new one */
+    if (fd >= 0 && stat(instead_of, &old) == 0 && S_ISREG(old.st_mode))
+        (void)fchmod(fd, old.st_mode & 0777);
+    return fd;
 }
 
-static rotor_status fail_out(base_out *o, rotor_error *err) {
-    const rotor_status st =
-        base_fail(err, ROTOR_E_IO, "%s: cannot write: %s", o->path, strerror(errno));
-    base_free(o->tmp_path); /* whatever has that name is not ours */
-    o->tmp_path = NULL;
-    base_out_abort(o);
-    return st;
-}
-
-rotor_status base_out_open_private(base_out *o, const char *path, rotor_error *err) {
-    char ending[17];
-    snprintf(ending, sizeof ending, "%016llx", (unsigned long long)base_random_seed());
-    if (!begin_out(o, path, ending)) return base_fail_nomem(err, "opening a file for writing");
-    o->fd = open(o->tmp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    return o->fd >= 0 ? ROTOR_OK : fail_out(o, err);
-}
-
-rotor_status base_out_open(base_out *o, const char *path, rotor_error *err) {
-    char ending[24];
-    snprintf(ending, sizeof ending, "%ld", (long)getpid());
-    if (!begin_out(o, path, ending)) return base_fail_nomem(err, "opening a file for writing");
-    o->fd = open(o->tmp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    struct stat old; /* that is replaced: who could not read it cannot read the new one */
-    if (o->fd >= 0 && stat(path, &old) == 0 && S_ISREG(old.st_mode))
-        (void)fchmod(o->fd, old.st_mode & 0777);
-    return o->fd >= 0 ? ROTOR_OK : fail_out(o, err);
-}
-
-rotor_status base_out_write(base_out *o, const void *p, size_t n_bytes, rotor_error *err) {
-    if (n_bytes > OUT_BUF - o->buf_len) ROTOR_TRY(flush(o, err));
-    if (n_bytes > OUT_BUF) {
-        ROTOR_TRY(write_fd(o, p, n_bytes, err));
-    } else if (n_bytes) {
-        memcpy(o->buf + o->buf_len, p, n_bytes);
-        o->buf_len += n_bytes;
-    }
-    o->pos += n_bytes;
-    return ROTOR_OK;
-}
-
-rotor_status base_out_zeros(base_out *o, uint64_t n_bytes, rotor_error *err) {
-    static const uint8_t zeros[4096];
-    for (; n_bytes; n_bytes -= BASE_MIN(n_bytes, sizeof zeros))
-        ROTOR_TRY(base_out_write(o, zeros, (size_t)BASE_MIN(n_bytes, sizeof zeros), err));
-    return ROTOR_OK;
-}
-
-rotor_status base_out_skip(base_out *o, uint64_t n_bytes, rotor_error *err) {
-    ROTOR_TRY(flush(o, err));
-    if (lseek(o->fd, (off_t)n_bytes, SEEK_CUR) < 0)
-        return base_fail(err, ROTOR_E_IO, "%s: cannot seek: %s", o->path, strerror(errno));
-    o->pos += n_bytes;
-    return ROTOR_OK;
-}
+long os_process_id(void) { return (long)getpid(); }
+bool os_skip(int fd, uint64_t n_bytes) { return lseek(fd, (off_t)n_bytes, SEEK_CUR) >= 0; }
+bool os_end_at(int fd, uint64_t size) { return ftruncate(fd, (off_t)size) == 0 && fsync(fd) == 0; }
+bool os_close(int fd) { return close(fd) == 0; }
+void os_unlink(const char *path) { (void)unlink(path); }
 
 /* A rename is on the disk when its folder is. Where folders cannot be flushed, nothing is lost. */
 static void flush_folder(const char *path) {
@@ -372,36 +295,10 @@ static void flush_folder(const char *path) {
     close(fd);
 }
 
-static rotor_status finish(base_out *o, rotor_error *err) {
-    ROTOR_TRY(flush(o, err));
-    if (ftruncate(o->fd, (off_t)o->pos) != 0 || fsync(o->fd) != 0)
-        return base_fail(err, ROTOR_E_IO, "%s: cannot finish writing: %s", o->path,
-                         strerror(errno));
-    int fd = o->fd;
-    o->fd = -1;
-    if (close(fd) != 0 || rename(o->tmp_path, o->path) != 0)
-        return base_fail(err, ROTOR_E_IO, "%s: cannot rename into place: %s", o->path,
-                         strerror(errno));
-    flush_folder(o->path);
-    base_free(o->tmp_path);
-    o->tmp_path = NULL;
-    return ROTOR_OK;
-}
-
-rotor_status base_out_commit(base_out *o, rotor_error *err) {
-    rotor_status st = finish(o, err);
-    base_out_abort(o);
-    return st;
-}
-
-void base_out_abort(base_out *o) {
-    if (o->fd >= 0) close(o->fd);
-    if (o->tmp_path && o->path) unlink(o->tmp_path);
-    base_free(o->tmp_path);
-    base_free(o->path);
-    base_free(o->buf);
-    memset(o, 0, sizeof *o);
-    o->fd = -1;
+bool os_replace(const char *from, const char *to) {
+    if (rename(from, to) != 0) return false;
+    flush_folder(to);
+    return true;
 }
 
 /* ==== Paths =================================================================================== */
@@ -412,63 +309,13 @@ base_path_kind base_path_kind_of(const char *path) {
     return S_ISDIR(st.st_mode) ? BASE_PATH_DIR : BASE_PATH_FILE;
 }
 
-rotor_status base_mkdirs(const char *path, rotor_error *err) {
-    char *copy = base_strdup(path);
-    if (!copy) return base_fail_nomem(err, "making a folder");
-    rotor_status st = ROTOR_OK;
-    for (char *p = copy + 1; st == ROTOR_OK; p++) {
-        if (*p != '/' && *p != 0) continue;
-        char keep = *p;
-        *p = 0;
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
-            st = base_fail(err, ROTOR_E_IO, "%s: cannot make folder: %s", copy, strerror(errno));
-        *p = keep;
-        if (keep == 0) break;
-    }
-    base_free(copy);
-    return st;
-}
+bool os_mkdir(const char *path) { return mkdir(path, 0777) == 0; }
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-rotor_status base_list_dir(const char *path, char ***names, size_t *n, rotor_error *err) {
+bool os_list(const char *path, bool (*each)(void *user, const char *name), void *user) {
     DIR *dir = opendir(path);
-    if (!dir) return base_fail(err, ROTOR_E_IO, "%s: cannot list: %s", path, strerror(errno));
-    char **list = NULL;
-    size_t count = 0, cap = 0;
-    for (struct dirent *e; (e = readdir(dir));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        if (count == cap) {
-            cap = cap * 2 + 16;
-            char **more = base_realloc(list, cap * sizeof *list);
-            if (!more) goto nomem;
-            list = more;
-        }
-        if (!(list[count] = base_strdup(e->d_name))) goto nomem;
-        count++;
-    }
+    if (!dir) return false;
+    for (struct dirent *e; (e = readdir(dir));)
+        if (!each(user, e->d_name)) break;
     closedir(dir);
-    if (count) qsort(list, count, sizeof *list, by_name);
-    *names = list;
-    *n = count;
-    return ROTOR_OK;
-nomem:
-    closedir(dir);
-    base_names_free(list, count);
-    return base_fail_nomem(err, "listing a folder");
-}
-
-void base_names_free(char **names, size_t n) {
-    for (size_t i = 0; i < n; i++) base_free(names[i]);
-    base_free(names);
-}
-
-char *base_path_join(const char *dir, const char *name) {
-    base_buf b = {0};
-    size_t n = strlen(dir);
-    base_buf_printf(&b, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
-    if (b.failed) base_buf_free(&b);
-    return b.data;
+    return true;
 }

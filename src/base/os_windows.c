@@ -5,6 +5,7 @@
  */
 #include "base/base.h"
 #include "base/base_internal.h"
+#include "base/os_windows.h"
 #include "base/start.h"
 
 #include <fcntl.h>
@@ -96,13 +97,13 @@ void base_thread_join(base_thread **t) {
 /* The system knows better, as long as nobody measures. */
 void base_thread_pin(int cpu_index) { (void)cpu_index; }
 
-rotor_status base_mutex_create(base_mutex **out) {
-    base_mutex *m = base_alloc(sizeof *m);
-    if (!m) return ROTOR_E_NOMEM;
-    InitializeSRWLock(&m->lock);
-    *out = m;
-    return ROTOR_OK;
+/* Of zeros the system's locks and conditions begin. */
+static rotor_status begin(void **out, size_t bytes) {
+    *out = base_alloc(bytes);
+    return *out ? ROTOR_OK : ROTOR_E_NOMEM;
 }
+
+rotor_status base_mutex_create(base_mutex **out) { return begin((void **)out, sizeof **out); }
 
 void base_mutex_free(base_mutex **m) {
     if (!m) return;
@@ -113,13 +114,7 @@ void base_mutex_free(base_mutex **m) {
 void base_mutex_lock(base_mutex *m) { AcquireSRWLockExclusive(&m->lock); }
 void base_mutex_unlock(base_mutex *m) { ReleaseSRWLockExclusive(&m->lock); }
 
-rotor_status base_cond_create(base_cond **out) {
-    base_cond *c = base_alloc(sizeof *c);
-    if (!c) return ROTOR_E_NOMEM;
-    InitializeConditionVariable(&c->c);
-    *out = c;
-    return ROTOR_OK;
-}
+rotor_status base_cond_create(base_cond **out) { return begin((void **)out, sizeof **out); }
 
 void base_cond_free(base_cond **c) {
     if (!c) return;
@@ -129,6 +124,11 @@ void base_cond_free(base_cond **c) {
 
 void base_cond_wait(base_cond *c, base_mutex *m) {
     SleepConditionVariableSRW(&c->c, &m->lock, INFINITE, 0);
+}
+
+bool base_cond_wait_us(base_cond *c, base_mutex *m, uint64_t us) {
+    const uint64_t ms = BASE_MIN((us + 999) / 1000, (uint64_t)INFINITE - 1);
+    return SleepConditionVariableSRW(&c->c, &m->lock, (DWORD)ms, 0) != 0;
 }
 
 void base_cond_broadcast(base_cond *c) { WakeAllConditionVariable(&c->c); }
@@ -148,11 +148,55 @@ int base_core_count(void) {
 
 /* ==== How a program starts ==================================================================== */
 
-static char *utf8_of(const wchar_t *wide) {
-    const int n = WideCharToMultiByte(CP_UTF8, 0, wide, -1, NULL, 0, NULL, NULL);
-    char *s = n > 0 ? base_alloc((size_t)n) : NULL;
-    if (s) WideCharToMultiByte(CP_UTF8, 0, wide, -1, s, n, NULL, NULL);
-    return s;
+static bool stands_somewhere(const wchar_t *path, size_t n) {
+    wchar_t folder[MAX_PATH];
+    if (n >= BASE_COUNT(folder)) return false;
+    memcpy(folder, path, n * sizeof *path);
+    folder[n] = 0;
+    return GetFileAttributesW(folder) != INVALID_FILE_ATTRIBUTES;
+}
+
+/* A path there is, or that could be made in a folder there is, gets the one mark between folders that
+ * the program knows, and that Windows knows as well. A text stays what it is. */
+static void turn_slashes(wchar_t *word) {
+    const wchar_t *last = wcsrchr(word, L'\\');
+    if (!last || !(stands_somewhere(word, wcslen(word)) || stands_somewhere(word, (size_t)(last - word))))
+        return;
+    for (; *word; word++)
+        if (*word == L'\\') *word = L'/';
+}
+
+/* What getenv() gives is in the letters of the machine's country: here all of it becomes UTF-8. */
+static void read_surroundings(void) {
+    wchar_t *all = GetEnvironmentStringsW();
+    for (wchar_t *at = all; at && *at; at += wcslen(at) + 1) {
+        char *line = *at == L'=' ? NULL : os_utf8_of(at);
+        if (line) _putenv(line);
+        base_free(line);
+    }
+    if (all) FreeEnvironmentStringsW(all);
+}
+
+/* Where others have a home and a place for passing files, under the names they have there. */
+static void name_places(const char *name, const char *is) {
+    const char *place = getenv(is);
+    base_buf line = {0};
+    if (getenv(name) || !place || !*place) return;
+    base_buf_printf(&line, "%s=%s", name, place);
+    for (size_t i = 0; i < line.len; i++)
+        if (line.data[i] == '\\') line.data[i] = '/';
+    if (!line.failed) _putenv(line.data);
+    base_buf_free(&line);
+}
+
+static void prepare_output(void) {
+    const HANDLE out = GetStdHandle(STD_OUTPUT_HANDLE);
+    DWORD mode;
+    SetConsoleOutputCP(CP_UTF8);
+    if (GetConsoleMode(out, &mode)) /* colours come as the sequences of terminals */
+        SetConsoleMode(out, mode | ENABLE_VIRTUAL_TERMINAL_PROCESSING);
+    _setmode(_fileno(stdin), _O_BINARY);
+    _setmode(_fileno(stdout), _O_BINARY);
 }
 
 char **base_program_start(char **argv) {
@@ -160,10 +204,14 @@ char **base_program_start(char **argv) {
     wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &n);
     char **args = wide ? base_alloc_array((size_t)n + 1, sizeof *args) : NULL;
     bool ok = args != NULL;
-    for (int i = 0; ok && i < n; i++) ok = (args[i] = utf8_of(wide[i])) != NULL;
+    for (int i = 0; ok && i < n; i++) {
+        turn_slashes(wide[i]);
+        ok = (args[i] = os_utf8_of(wide[i])) != NULL;
+    }
     LocalFree(wide);
-    SetConsoleOutputCP(CP_UTF8);
-    _setmode(_fileno(stdin), _O_BINARY);
-    _setmode(_fileno(stdout), _O_BINARY);
+    read_surroundings();
+    name_places("HOME", "USERPROFILE");
+    name_places("TMPDIR", "TEMP");
+    prepare_output();
     return ok ? args : argv;
 }

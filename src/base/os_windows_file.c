@@ -5,6 +5,7 @@
  */
 #include "base/base.h"
 #include "base/base_internal.h"
+#include "base/os_windows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,40 +13,34 @@
 #include <sys/stat.h>
 #include <windows.h>
 
-/* NULL: no memory, or not UTF-8. Caller frees. */
-static wchar_t *wide_of(const char *path) {
-    const int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
+wchar_t *os_wide_of(const char *text) {
+    const int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, NULL, 0);
     wchar_t *wide = n > 0 ? base_alloc_array((size_t)n, sizeof *wide) : NULL;
-    if (wide) MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, n);
+    if (wide) MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, wide, n);
+    if (!wide) errno = EINVAL;
     return wide;
+}
+
+char *os_utf8_of(const wchar_t *wide) {
+    const int n = WideCharToMultiByte(CP_UTF8, 0, wide, -1, NULL, 0, NULL, NULL);
+    char *s = n > 0 ? base_alloc((size_t)n) : NULL;
+    if (s) WideCharToMultiByte(CP_UTF8, 0, wide, -1, s, n, NULL, NULL);
+    return s;
+}
+
+int64_t os_read_at(int fd, void *p, size_t n_bytes, uint64_t at) {
+    enum { PIECE = 1 << 30 }; /* more does not fit what _read counts in */
+    if (_lseeki64(fd, (int64_t)at, SEEK_SET) < 0) return -1;
+    return _read(fd, p, (unsigned)BASE_MIN(n_bytes, (size_t)PIECE));
 }
 
 base_path_kind base_path_kind_of(const char *path) {
     struct _stat64 st;
-    wchar_t *wide = wide_of(path);
+    wchar_t *wide = os_wide_of(path);
     const bool found = wide && _wstat64(wide, &st) == 0;
     base_free(wide);
     if (!found) return BASE_PATH_NONE;
     return st.st_mode & S_IFDIR ? BASE_PATH_DIR : BASE_PATH_FILE;
-}
-
-static rotor_status read_all(base_file *f, rotor_error *err) {
-    enum { PIECE = 1 << 30 }; /* more does not fit what _read counts in */
-    uint8_t *data = base_alloc_aligned(f->size);
-    if (!data)
-        return base_fail(err, ROTOR_E_NOMEM, "%s: no memory for %zu bytes", f->path, f->size);
-    for (size_t at = 0; at < f->size;) {
-        const unsigned piece = (unsigned)BASE_MIN(f->size - at, (size_t)PIECE);
-        const int n = mem_fault_now() ? -1 : _read(f->fd, data + at, piece);
-        if (n <= 0) {
-            base_free_aligned(data);
-            return base_fail(err, ROTOR_E_IO, "%s: read failed at byte %zu of %zu: %s", f->path, at,
-                             f->size, n < 0 ? strerror(errno) : "the file became shorter");
-        }
-        at += (size_t)n;
-    }
-    f->data = data;
-    return ROTOR_OK;
 }
 
 static rotor_status map_all(base_file *f, rotor_error *err) {
@@ -73,14 +68,14 @@ static rotor_status open_regular(base_file *f, bool map, rotor_error *err) {
                            (uint64_t)f->mtime_ns};
     f->id = base_hash64(id, sizeof id, 0);
     if (f->size == 0) return ROTOR_OK;
-    return map ? map_all(f, err) : read_all(f, err);
+    return map ? map_all(f, err) : os_read_whole(f, f->fd, err);
 }
 
 rotor_status base_file_open(base_file *f, const char *path, bool map, rotor_error *err) {
     memset(f, 0, sizeof *f);
     f->fd = -1;
     f->path = base_strdup(path);
-    wchar_t *wide = wide_of(path);
+    wchar_t *wide = os_wide_of(path);
     if (wide && f->path) f->fd = _wopen(wide, _O_RDONLY | _O_BINARY | _O_NOINHERIT);
     const rotor_status st =
         f->fd < 0

@@ -394,6 +394,13 @@ int cli_json_print(const cli_args *a, struct json_t *v);
 
 bool cli_is_terminal(int fd);
 int cli_terminal_columns(void);
+/* Before anything else: what main was given becomes UTF-8, closed pipes failed writes. */
+char **cli_start(char **argv);
+uint32_t cli_left_out(void); /* bits of the verbs that the build for this system does not have */
+const char *cli_usual_editor(void);
+/* As read() and write(): bytes, 0 at the end, -1 and errno (EINTR: Ctrl-C). */
+int64_t cli_read_some(int fd, void *p, size_t n_bytes);
+int64_t cli_write_some(int fd, const void *p, size_t n_bytes);
 /* From now Ctrl-C sets a flag instead of ending the program; off restores the default. */
 void cli_catch_interrupt(bool on);
 /* The same for being asked to end (SIGTERM). */

@@ -5,7 +5,6 @@
 #include "base/service.h"
 #include "cli/cli.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -109,7 +108,7 @@ static int run_verb(const cli_verb *verb, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, told in words */
+    argv = cli_start(argv);
     if (argc < 2) {
         base_buf text = {0};
         cli_help_all(&text);
@@ -121,5 +120,7 @@ int main(int argc, char **argv) {
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) word = "help";
     if (strcmp(word, "--version") == 0) word = "version";
     const cli_verb *verb = cli_verb_find(word);
+    if (verb && verb->bit & cli_left_out())
+        return cli_fail_text(NULL, "rotor %s: not in the Windows build", word);
     return verb ? run_verb(verb, argc - 2, argv + 2) : not_a_verb(word);
 }

@@ -5,27 +5,24 @@
  *
  * While the editor runs, Ctrl-C is its own affair.
  */
-#define _DEFAULT_SOURCE
 #include "cli/cli.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 static const char *editor_command(void) {
     const char *visual = getenv("VISUAL"), *editor = getenv("EDITOR");
     if (visual && *visual) return visual;
-    return editor && *editor ? editor : "vi";
+    return editor && *editor ? editor : cli_usual_editor();
 }
 
-static rotor_status write_file(int fd, const char *path, const char *text, rotor_error *err) {
-    for (size_t n = strlen(text), at = 0; at < n;) {
-        ssize_t k = write(fd, text + at, n - at);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return base_fail(err, ROTOR_E_IO, "%s: %s", path, strerror(errno));
-        at += (size_t)k;
-    }
-    return ROTOR_OK;
+/* The file is new under a name nobody can guess, and this user's alone. */
+static rotor_status write_file(const char *path, const char *text, rotor_error *err) {
+    base_out o;
+    ROTOR_TRY(base_out_open_private(&o, path, err));
+    const rotor_status st = base_out_write(&o, text, strlen(text), err);
+    if (st == ROTOR_OK) return base_out_commit(&o, err);
+    base_out_abort(&o);
+    return st;
 }
 
 static rotor_status run_editor(const char *path, rotor_error *err) {
@@ -54,19 +51,13 @@ static rotor_status read_back(const char *path, base_buf *out, rotor_error *err)
 rotor_status cli_edit_text(const char *text, base_buf *out, rotor_error *err) {
     const char *tmp = getenv("TMPDIR");
     base_buf path = {0};
-    if (!base_buf_printf(&path, "%s/rotor-XXXXXX.md", tmp && *tmp ? tmp : "/tmp"))
+    if (!base_buf_printf(&path, "%s/rotor-%016llx.md", tmp && *tmp ? tmp : "/tmp",
+                         (unsigned long long)base_random_seed()))
         return base_fail_nomem(err, "editing");
-    int fd = mkstemps(path.data, 3);
-    if (fd < 0) {
-        base_fail(err, ROTOR_E_IO, "cannot make %s: %s", path.data, strerror(errno));
-        base_buf_free(&path);
-        return ROTOR_E_IO;
-    }
-    rotor_status st = write_file(fd, path.data, text, err);
-    close(fd);
+    rotor_status st = write_file(path.data, text, err);
     if (st == ROTOR_OK) st = run_editor(path.data, err);
     if (st == ROTOR_OK) st = read_back(path.data, out, err);
-    unlink(path.data);
+    (void)base_remove_file(path.data, NULL);
     base_buf_free(&path);
     return st;
 }

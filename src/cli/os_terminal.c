@@ -1,16 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
  * What the program asks of the terminal and of signals: is this a terminal, how wide, was Ctrl-C
- * pressed; and standard input, byte for byte.
+ * pressed; and bytes of its descriptors.
  */
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE
 #include "cli/cli.h"
 
-#include <errno.h>
+#include "base/start.h"
+
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+char **cli_start(char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, told in words */
+    return base_program_start(argv);
+}
+
+uint32_t cli_left_out(void) { return 0; }
 
 static volatile sig_atomic_t interrupted; /* set by the handler */
 
@@ -44,20 +52,7 @@ int cli_terminal_columns(void) {
     return ioctl(1, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80;
 }
 
-rotor_status cli_read_stdin(base_buf *out, rotor_error *err) {
-    char chunk[16384];
-    for (;;) {
-        ssize_t n = read(0, chunk, sizeof chunk);
-        if (n < 0 && errno == EINTR) {
-            if (interrupted) return base_fail(err, ROTOR_E_CANCELLED, "interrupted");
-            continue;
-        }
-        if (n < 0)
-            return base_fail(err, ROTOR_E_IO, "cannot read standard input: %s", strerror(errno));
-        if (n == 0) break;
-        if (!base_buf_append(out, chunk, (size_t)n))
-            return base_fail_nomem(err, "reading standard input");
-    }
-    if (!out->data) base_buf_puts(out, "");
-    return out->failed ? base_fail_nomem(err, "reading standard input") : ROTOR_OK;
-}
+const char *cli_usual_editor(void) { return "vi"; }
+
+int64_t cli_read_some(int fd, void *p, size_t n_bytes) { return read(fd, p, n_bytes); }
+int64_t cli_write_some(int fd, const void *p, size_t n_bytes) { return write(fd, p, n_bytes); }

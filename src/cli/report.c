@@ -134,3 +134,21 @@ void cli_progress_end(cli_progress *p) {
     fflush(stderr);
     p->shown_us = 0;
 }
+
+rotor_status cli_read_stdin(base_buf *out, rotor_error *err) {
+    char chunk[16384];
+    for (;;) {
+        const int64_t n = cli_read_some(0, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR) {
+            if (cli_interrupted()) return base_fail(err, ROTOR_E_CANCELLED, "interrupted");
+            continue;
+        }
+        if (n < 0)
+            return base_fail(err, ROTOR_E_IO, "cannot read standard input: %s", strerror(errno));
+        if (n == 0) break;
+        if (!base_buf_append(out, chunk, (size_t)n))
+            return base_fail_nomem(err, "reading standard input");
+    }
+    if (!out->data) base_buf_puts(out, "");
+    return out->failed ? base_fail_nomem(err, "reading standard input") : ROTOR_OK;
+}

@@ -8,6 +8,7 @@
  * for); take_paste puts it into the line as it is, line ends included.
  */
 #define _GNU_SOURCE
+#include "cli/cli.h"
 #include "cli/term.h"
 
 #include <errno.h>
@@ -93,7 +94,7 @@ static bool wait_for_input(cli_term *t) {
 static int next_byte(cli_term *t, char *c) {
     while (t->at == t->n_chunk) {
         if (!wait_for_input(t)) return 0;
-        ssize_t n = read(t->o.in_fd, t->chunk, sizeof t->chunk);
+        const int64_t n = cli_read_some(t->o.in_fd, t->chunk, sizeof t->chunk);
         if (n < 0 && errno == EINTR && !was_interrupted(t)) continue;
         if (n <= 0) return 0;
         t->at = 0;
@@ -122,7 +123,7 @@ static void drop_return(base_buf *line) {
 static void say(const cli_term *t, const char *text) {
     size_t n = strlen(text), at = 0;
     while (at < n) {
-        ssize_t k = write(t->o.out_fd, text + at, n - at);
+        const int64_t k = cli_write_some(t->o.out_fd, text + at, n - at);
         if (k < 0 && errno == EINTR) continue;
         if (k <= 0) return;
         at += (size_t)k;
@@ -145,7 +146,7 @@ static char *prompt_now(EditLine *edit) {
 
 static int read_byte(cli_term *t, char *c) {
     while (wait_for_input(t)) {
-        ssize_t n = read(t->o.in_fd, c, 1);
+        const int64_t n = cli_read_some(t->o.in_fd, c, 1);
         if (n == 1) return 1;
         if (n == 0 || errno != EINTR) return 0;
     }
@@ -344,7 +345,7 @@ static cli_read read_line(cli_term *t, const char *prompt) {
         return r;
     }
 #endif
-    bool seen = isatty(t->o.in_fd) && isatty(t->o.out_fd);
+    bool seen = cli_is_terminal(t->o.in_fd) && cli_is_terminal(t->o.out_fd);
     if (seen) say(t, prompt);
     cli_read r = read_plain(t);
     if (seen && r != CLI_READ_MESSAGE) say(t, "\n");

@@ -16,6 +16,10 @@ typedef struct sqlite {
     size_t n;                   /* how many */
 } sqlite;
 
+#ifndef EDQUOT /* Windows: SQLite itself knows a full disk there */
+#define EDQUOT ENOSPC
+#endif
+
 /* SQLite has a code for it only where it writes its own file; beside that there are the log, and
  * the memory it shares, which reading takes, too. */
 static int plain_code(const sqlite *q, int code) {
