@@ -28,7 +28,7 @@ SOURCES   = $$(git ls-files '*.c' '*.h' ':!:*_tables.c' ':!:*_tables.h' ':!:src/
 RUN       = @tools/run_tests.py
 
 .DEFAULT_GOAL := program
-.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm windows arm fresh clean help core configure mutants reproducible
+.PHONY: program demo check check-all proof bench bench-kernels fuzz soak format lint site install packages wasm windows windows-libs arm fresh clean help core configure mutants reproducible
 
 program: core configure ## build build/rotor, build/rotor-extract and build/librotor.so (also plain `make`)
 	@$(NINJA) rotor rotor-extract library
@@ -101,10 +101,19 @@ wasm: ## the core as WebAssembly, with a page that runs the built-in model: buil
 	@wc -c build-wasm/packaging/wasm/rotor.wasm build-wasm/packaging/wasm/model.gguf
 	@echo "to see the page: python3 -m http.server -b 127.0.0.1 -d build-wasm/packaging/wasm 8000"
 
-windows: ## a small program for Windows on x86-64: build-windows (needs gcc-mingw-w64-x86-64)
-	@[ -f build-windows/build.ninja ] || meson setup build-windows --cross-file tools/cross/windows.txt -Dwerror=$(WERROR)
-	@ninja -C build-windows -j$(JOBS) $(if $(V),-v)
-	@wc -c build-windows/src/lite/rotor.exe
+windows: ## the program for Windows on x86-64 (needs gcc-mingw-w64-x86-64; all of it with windows-libs)
+	@if [ -f build-windows-libs/cross.txt ]; then \
+	    [ -f build-windows-full/build.ninja ] || meson setup build-windows-full --cross-file tools/cross/windows.txt \
+	        --cross-file build-windows-libs/cross.txt -Dwerror=$(WERROR) || exit 1; \
+	    ninja -C build-windows-full -j$(JOBS) $(if $(V),-v) rotor.exe && wc -c build-windows-full/rotor.exe; \
+	else \
+	    [ -f build-windows/build.ninja ] || meson setup build-windows --cross-file tools/cross/windows.txt -Dwerror=$(WERROR) || exit 1; \
+	    ninja -C build-windows -j$(JOBS) $(if $(V),-v) && wc -c build-windows/src/lite/rotor.exe && \
+	    echo "only run, tokenize, info and version: make windows-libs fetches what the other verbs need"; \
+	fi
+
+windows-libs: ## fetch and build the libraries of make windows: build-windows-libs (needs the network, dpkg-dev, tcl)
+	@JOBS=$(JOBS) tools/windows_libs.py
 
 arm: ## the program for 64-bit Arm, with Debian's libraries, fetched once: build-arm (needs Debian's cross compiler)
 	$(BOOTSTRAP) test
@@ -117,7 +126,7 @@ fresh: ## from a bare Debian 12 to the first story, timed (needs root and deboot
 	tools/fresh_root.py
 
 clean: ## remove every build folder
-	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm build-windows build-arm build-arm-sysroot
+	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm build-windows build-windows-full build-windows-libs build-arm build-arm-sysroot
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile

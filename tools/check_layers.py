@@ -48,7 +48,7 @@ ISA_HEADERS = re.compile(r"^(\w*intrin|arm_neon|arm_sve|arm_acle|cpuid)\.h$")
 ISA_MACROS = re.compile(r"\b__(AVX\w*|SSE\w*|FMA|F16C|BMI2?|ARM_NEON|ARM_FEATURE_\w+)__\b|\b__ARM_FEATURE_\w+")
 OS_HEADERS = re.compile(r"^(pthread|unistd|fcntl|dirent|dlfcn|poll|sched|signal|spawn|termios|windows"
                         r"|threads|semaphore|sys/\w+)\.h$")
-PROGRAM_OS_HEADERS = {"signal.h", "unistd.h", "termios.h", "sys/ioctl.h"}
+PROGRAM_OS_HEADERS = {"signal.h", "unistd.h", "termios.h", "sys/ioctl.h", "windows.h"}
 PRINTS = re.compile(r"(?<![\w.>])(printf|fprintf|vprintf|vfprintf|puts|fputs|putchar|putc|fputc|perror"
                     r"|exit|_Exit|_exit|abort|getenv|setenv|putenv|signal|system)\s*\(")
 HEAP = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|free|strdup|strndup|aligned_alloc)\s*\(")

@@ -115,7 +115,8 @@ def configure(log, folder, options, env):
     """Sets the folder up, or brings an older set-up to these options."""
     flags = ["-D%s=%s" % item for item in options.items() if not item[0].startswith("--")]
     if not os.path.exists(os.path.join(ROOT, folder, "build.ninja")):
-        extra = ["%s=%s" % item for item in options.items() if item[0].startswith("--")]
+        extra = ["%s=%s" % (name, one) for name, value in options.items() if name.startswith("--")
+                 for one in ([value] if isinstance(value, str) else value)]
         return log.run(["meson", "setup", folder, *extra, *flags], env)
     have = {o["name"]: o["value"] for o in meson_json(folder, "--buildoptions")}
     if all(shown(have.get(name)) == value for name, value in options.items()
@@ -381,11 +382,14 @@ def wasm(log):
 
 
 def windows(log):
-    """The small program for Windows, run by Wine. Both are large: tools/bootstrap leaves them out, and
-    without them this is skipped, also where CI is set."""
+    """The small program for Windows and, where its libraries have been built (make windows-libs), the full one. Both
+    are run by Wine, which is large: tools/bootstrap leaves it out, and without it that is skipped, also where CI is set."""
     if not have("x86_64-w64-mingw32-gcc"):
-        return Result(skipped=1, notes=["skipped: no mingw-w64"])
-    result = build(log, "build-windows", {"--cross-file": "tools/cross/windows.txt", "werror": werror()})
+        return missing("mingw-w64")
+    cross, libs = "tools/cross/windows.txt", "build-windows-libs/cross.txt"
+    result = build(log, "build-windows", {"--cross-file": cross, "werror": werror()})
+    if os.path.exists(os.path.join(ROOT, libs)):
+        result.add(build(log, "build-windows-full", {"--cross-file": [cross, libs], "werror": werror()}))
     return result if result.failed else result.add(pytest_suite(log, "tests/windows"))
 
 

@@ -22,14 +22,14 @@ void os_pages_free(void *p);
 /* Reads or writes a piece: its bytes, 0 at the end of the file, or -1. */
 int64_t os_read_at(int fd, void *p, size_t n_bytes, uint64_t at);
 int64_t os_write(int fd, const void *p, size_t n_bytes);
-int os_create_private(const char *path);                   /* new, for this user alone; -1 */
-int os_create(const char *path, const char *instead_of);   /* whoever could read that one; -1 */
-bool os_skip(int fd, uint64_t n_bytes);                    /* from where it stands */
-bool os_end_at(int fd, uint64_t size);                     /* cut or grown, and on the disk */
-bool os_close(int fd);                                     /* it is closed in any case */
-bool os_replace(const char *from, const char *to);         /* at once; both are whole */
-void os_unlink(const char *path);                          /* if it can be */
-bool os_mkdir(const char *path);                           /* EEXIST: something has that name */
+int os_create_private(const char *path);                 /* new, for this user alone; -1 */
+int os_create(const char *path, const char *instead_of); /* whoever could read that one; -1 */
+bool os_skip(int fd, uint64_t n_bytes);                  /* from where it stands */
+bool os_end_at(int fd, uint64_t size);                   /* cut or grown, and on the disk */
+bool os_close(int fd);                                   /* it is closed in any case */
+bool os_replace(const char *from, const char *to);       /* at once; both are whole */
+void os_unlink(const char *path);                        /* if it can be */
+bool os_mkdir(const char *path);                         /* EEXIST: something has that name */
 /* Names in a folder, until each() returns false. False: it cannot be listed. */
 bool os_list(const char *path, bool (*each)(void *user, const char *name), void *user);
 

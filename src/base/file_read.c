@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reading: bytes of an open file, all that were asked for or none. How a system reads a piece is its
- * own affair (os_read_at).
+ * Reading: bytes of an open file, all that were asked for or none. How a system reads a piece is
+ * its own affair (os_read_at).
  */
 #include "base/base_internal.h"
 #include "base/part.h"

@@ -156,11 +156,12 @@ static bool stands_somewhere(const wchar_t *path, size_t n) {
     return GetFileAttributesW(folder) != INVALID_FILE_ATTRIBUTES;
 }
 
-/* A path there is, or that could be made in a folder there is, gets the one mark between folders that
- * the program knows, and that Windows knows as well. A text stays what it is. */
+/* A path there is, or that could be made in a folder there is, gets the one mark between folders
+ * that the program knows, and that Windows knows as well. A text stays what it is. */
 static void turn_slashes(wchar_t *word) {
     const wchar_t *last = wcsrchr(word, L'\\');
-    if (!last || !(stands_somewhere(word, wcslen(word)) || stands_somewhere(word, (size_t)(last - word))))
+    if (!last ||
+        !(stands_somewhere(word, wcslen(word)) || stands_somewhere(word, (size_t)(last - word))))
         return;
     for (; *word; word++)
         if (*word == L'\\') *word = L'/';
@@ -178,15 +179,16 @@ static void read_surroundings(void) {
 }
 
 /* Where others have a home and a place for passing files, under the names they have there. */
-static void name_places(const char *name, const char *is) {
-    const char *place = getenv(is);
-    base_buf line = {0};
-    if (getenv(name) || !place || !*place) return;
-    base_buf_printf(&line, "%s=%s", name, place);
-    for (size_t i = 0; i < line.len; i++)
-        if (line.data[i] == '\\') line.data[i] = '/';
-    if (!line.failed) _putenv(line.data);
-    base_buf_free(&line);
+static void name_places(const wchar_t *name, const wchar_t *is) {
+    wchar_t line[MAX_PATH + 32], place[MAX_PATH];
+    const DWORD n = GetEnvironmentVariableW(is, place, MAX_PATH);
+    if (!n || n >= MAX_PATH || GetEnvironmentVariableW(name, NULL, 0)) return;
+    for (wchar_t *p = place; *p; p++)
+        if (*p == L'\\') *p = L'/';
+    swprintf(line, BASE_COUNT(line), L"%ls=%ls", name, place);
+    char *utf8 = os_utf8_of(line);
+    if (utf8) _putenv(utf8);
+    base_free(utf8);
 }
 
 static void prepare_output(void) {
@@ -210,8 +212,8 @@ char **base_program_start(char **argv) {
     }
     LocalFree(wide);
     read_surroundings();
-    name_places("HOME", "USERPROFILE");
-    name_places("TMPDIR", "TEMP");
+    name_places(L"HOME", L"USERPROFILE");
+    name_places(L"TMPDIR", L"TEMP");
     prepare_output();
     return ok ? args : argv;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Names held against patterns, for a system whose C library does not (fnmatch.h of this folder's
- * windows/). A '*' that does not fit is tried again one letter on, and only the last one is: that is
- * enough, and a long name costs at most its length times the pattern's.
+ * windows/). A '*' that does not fit is tried again one letter on, and only the last one is: that
+ * is enough, and a long name costs at most its length times the pattern's.
  */
 #include "base/base.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * What the build for Windows does not do: sockets, other programs on a short lead, watches on
- * folders, links, downloads and counters of the processor. Each is refused in a sentence, or answered as on
- * a machine that has none.
+ * folders, links, downloads and counters of the processor. Each is refused in a sentence, or
+ * answered as on a machine that has none.
  */
 #include "base/base_internal.h"
 #include "base/part.h"
@@ -39,7 +39,8 @@ rotor_status base_watch_open(base_watch **out, const char *root, const base_watc
                              rotor_error *err) {
     (void)opt;
     *out = NULL;
-    return base_fail(err, ROTOR_E_UNSUPPORTED, "%s: watching a folder: not in the Windows build", root);
+    return base_fail(err, ROTOR_E_UNSUPPORTED, "%s: watching a folder: not in the Windows build",
+                     root);
 }
 
 void base_watch_close(base_watch **w) { (void)w; }
@@ -61,6 +62,11 @@ rotor_status base_listen(const char *host, uint16_t port, int *fd, uint16_t *act
                          rotor_error *err) {
     (void)host, (void)port, (void)fd, (void)actual, (void)reach;
     return missing(err, "listening");
+}
+
+bool base_socket_wait(int fd, bool read, bool write, uint64_t us) {
+    (void)fd, (void)read, (void)write, (void)us;
+    return false;
 }
 
 bool base_others_can_read(const char *path) {

@@ -124,9 +124,9 @@ static HANDLE look_at(const char *path, bool follow) {
     const DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
     const DWORD how = FILE_FLAG_BACKUP_SEMANTICS | (follow ? 0 : FILE_FLAG_OPEN_REPARSE_POINT);
     wchar_t *wide = os_wide_of(path);
-    const HANDLE h = wide ? CreateFileW(wide, FILE_READ_ATTRIBUTES, share, NULL, OPEN_EXISTING, how,
-                                        NULL)
-                          : INVALID_HANDLE_VALUE;
+    const HANDLE h =
+        wide ? CreateFileW(wide, FILE_READ_ATTRIBUTES, share, NULL, OPEN_EXISTING, how, NULL)
+             : INVALID_HANDLE_VALUE;
     if (h == INVALID_HANDLE_VALUE && wide) fail_with(GetLastError());
     base_free(wide);
     return h;

@@ -17,7 +17,7 @@ void cli_help_all(base_buf *out) {
     for (size_t i = 0; cli_verb_at(i); i++)
         base_buf_printf(out, "  %-11s %s\n", cli_verb_at(i)->name,
                         cli_verb_at(i)->bit & cli_left_out() ? "(not in the Windows build)"
-                                                            : cli_verb_at(i)->help);
+                                                             : cli_verb_at(i)->help);
     base_buf_puts(
         out, "\nMODEL is a .gguf file, a Hugging Face folder or the name of a model in the cache\n"
              "(rotor models lists them); without one the model that ROTOR_MODEL names or, failing\n"

@@ -322,8 +322,9 @@ void cli_put_plain(base_buf *out, const char *s) {
     for (size_t n = strlen(s); n;) {
         int32_t cp;
         const size_t k = (size_t)base_utf8_decode(s, n, &cp);
+        const bool line_end = cp == '\r' && (n == 1 || s[1] == '\n'); /* as on Windows */
         const bool control = (cp < 32 && cp != '\n' && cp != '\t') || (cp >= 127 && cp < 160);
-        base_buf_append(out, control ? "?" : s, control ? 1 : k);
+        if (!line_end) base_buf_append(out, control ? "?" : s, control ? 1 : k);
         s += k;
         n -= k;
     }

@@ -1,33 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The small program for Windows, run by Wine: it writes what the program on this machine writes.
 
-The suite "windows" (or `make windows`) builds it. Wine's own folder is made anew for these tests.
+The suite "windows" (or `make windows`) builds it.
 """
 import json
-import os
 import shutil
-import subprocess
 
 import pytest
 
-WINE = shutil.which("wine64") or shutil.which("wine64", path="/usr/lib/wine")
-
-
 @pytest.fixture(scope="module")
-def windows(source_root, tmp_path_factory):
+def windows(wine, source_root):
     """windows("version", status=0) runs rotor.exe; standard output as bytes, standard error as text."""
-    program = source_root / "build-windows" / "src" / "lite" / "rotor.exe"
-    if not program.exists() or not WINE:
-        pytest.skip("no wine64" if program.exists() else "no build-windows")
-    env = {**os.environ, "WINEDEBUG": "-all", "WINEPREFIX": str(tmp_path_factory.mktemp("wine")), "LC_ALL": "C.UTF-8"}
-    env.pop("DISPLAY", None)
-
-    def run(*args, status=0):
-        done = subprocess.run([WINE, program, *map(str, args)], capture_output=True, env=env, timeout=300, stdin=subprocess.DEVNULL)
-        said = done.stderr.decode("utf-8", "replace")
-        assert done.returncode == status, "exit %d: %s" % (done.returncode, said[-2000:])
-        return done.stdout, said
-    return run
+    return wine(source_root / "build-windows" / "src" / "lite" / "rotor.exe")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What Windows has no header for: names held against patterns of *, ? and [a-z] (os_windows_glob.c).
+ * What Windows has no header for: names held against patterns of *, ? and [a-z]
+ * (os_windows_glob.c).
  */
 #ifndef FNMATCH_H
 #define FNMATCH_H
