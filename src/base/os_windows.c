@@ -133,16 +133,30 @@ bool base_cond_wait_us(base_cond *c, base_mutex *m, uint64_t us) {
 
 void base_cond_broadcast(base_cond *c) { WakeAllConditionVariable(&c->c); }
 
-/* Cores, not the threads they have: the entries of the system's list are one for each core. */
-int base_core_count(void) {
+uint64_t os_sum_of_processors(int relation, uint64_t (*take)(uint64_t sum, const void *entry)) {
     DWORD bytes = 0;
-    int n = 0;
-    GetLogicalProcessorInformationEx(RelationProcessorCore, NULL, &bytes);
+    uint64_t sum = 0;
+    GetLogicalProcessorInformationEx((LOGICAL_PROCESSOR_RELATIONSHIP)relation, NULL, &bytes);
     uint8_t *list = base_alloc(bytes);
     SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX *at = (void *)list;
-    if (list && GetLogicalProcessorInformationEx(RelationProcessorCore, at, &bytes))
-        for (DWORD i = 0; i < bytes; i += at->Size, n++) at = (void *)(list + i);
+    if (list &&
+        GetLogicalProcessorInformationEx((LOGICAL_PROCESSOR_RELATIONSHIP)relation, at, &bytes))
+        for (DWORD i = 0; i < bytes; i += at->Size) {
+            at = (void *)(list + i);
+            sum = take(sum, at);
+        }
     base_free(list);
+    return sum;
+}
+
+static uint64_t one_more(uint64_t sum, const void *entry) {
+    (void)entry;
+    return sum + 1;
+}
+
+/* Cores, not the threads they have: the entries of the system's list are one for each core. */
+int base_core_count(void) {
+    const int n = (int)os_sum_of_processors(RelationProcessorCore, one_more);
     return BASE_MAX(n, 1);
 }
 

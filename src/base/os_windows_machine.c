@@ -43,20 +43,12 @@ int base_cpu_count(void) {
     return n ? (int)n : 1;
 }
 
-uint64_t base_cache_bytes(void) {
-    DWORD bytes = 0;
-    uint64_t most = 0;
-    GetLogicalProcessorInformationEx(RelationCache, NULL, &bytes);
-    uint8_t *list = base_alloc(bytes);
-    SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX *at = (void *)list;
-    if (list && GetLogicalProcessorInformationEx(RelationCache, at, &bytes))
-        for (DWORD i = 0; i < bytes; i += at->Size) {
-            at = (void *)(list + i);
-            most = BASE_MAX(most, (uint64_t)at->Cache.CacheSize);
-        }
-    base_free(list);
-    return most;
+static uint64_t larger(uint64_t most, const void *entry) {
+    const SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX *at = entry;
+    return BASE_MAX(most, (uint64_t)at->Cache.CacheSize);
 }
+
+uint64_t base_cache_bytes(void) { return os_sum_of_processors(RelationCache, larger); }
 
 /* Drivers are looked for by those parts of the program that are not in this build. */
 bool base_may_have_gpu(void) { return false; }
