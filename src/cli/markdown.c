@@ -54,8 +54,9 @@ static void show_text(cli_markdown *m, const char *text, unsigned style, base_bu
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || !c; }
 
+/* Beyond ASCII everything is. The bit is asked, not the sign: a char of Arm has none. */
 static bool is_word(char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c < 0;
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c & 0x80);
 }
 
 static bool is_punctuation(char c) { return c > ' ' && c < 127 && !is_word(c); }

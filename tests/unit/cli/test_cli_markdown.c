@@ -28,6 +28,7 @@ static const struct {
     {"__b__ _i_ ~~gone~~ ~x\n", B "b" OFF " " I "i" OFF " " S "gone" OFF " ~x\n"},
     {"**a *b* c**\n", B "a " BI "b" B " c" OFF "\n"},
     {"2 * 3 ** 4 and 2*3*4, a_b_c and 5 * x\n", "2 * 3 ** 4 and 2*3*4, a_b_c and 5 * x\n"},
+    {"caf\xc3\xa9_b_\xc3\xa9t\xc3\xa9\n", "caf\xc3\xa9_b_\xc3\xa9t\xc3\xa9\n"},
     {"call `f(*x)` now\n", "call " C "f(*x)" OFF " now\n"},
     {"``a ` b`` c\n", C "a ` b" OFF " c\n"},
     {"\\*no\\* \\\\ \\q\n", "*no* \\ \\q\n"},
