@@ -403,10 +403,12 @@ static float share_of(const float *st, const float *sink) {
     return c / fmaf(st[1], c, 1.0f);
 }
 
+/* The zero that is added makes a part by itself what it is folded into an empty state: there a sum
+ * of -0 becomes 0. */
 static void state_output(const float *st, const float *sink, float *out, size_t d) {
-    const v16 inv = v16_set(share_of(st, sink));
+    const v16 inv = v16_set(share_of(st, sink)), zero = v16_set(0);
     for (size_t i = 0; i < d; i += 16)
-        v16_store_n(out + i, v16_mul(v16_load(st + 16 + i), inv), lanes_at(i, d));
+        v16_store_n(out + i, v16_mul(v16_add(v16_load(st + 16 + i), zero), inv), lanes_at(i, d));
 }
 
 /* ==== The slots =============================================================================== */
@@ -424,12 +426,16 @@ static void NAME(attention)(const kern_attn *a) {
     float *part = a->scratch + kern_attn_scratch(n_rows, a->d) - n_rows * stride;
     float *all = part - n_rows * stride;
     assert(a->d <= KERN_MAX_HEAD && (n_rows <= KERN_ATTN_ROWS || a->n_tok == 1));
-    for (size_t r = 0; r < n_rows; r++) state_reset(all + r * stride, stride);
-    const size_t end = kern_attn_end_span(a, a->n_tok - 1);
-    for (size_t span = kern_attn_first_span(a, 0); span < end; span++) {
-        attend_span(a, span, part);
-        for (size_t r = 0; r < n_rows; r++)
-            if (sees_span(a, r, span)) state_fold(all + r * stride, part + r * stride, stride);
+    const size_t first = kern_attn_first_span(a, 0), end = kern_attn_end_span(a, a->n_tok - 1);
+    if (end - first == 1) { /* nothing to fold: every row sees the span, and its state is all */
+        attend_span(a, first, all);
+    } else {
+        for (size_t r = 0; r < n_rows; r++) state_reset(all + r * stride, stride);
+        for (size_t span = first; span < end; span++) {
+            attend_span(a, span, part);
+            for (size_t r = 0; r < n_rows; r++)
+                if (sees_span(a, r, span)) state_fold(all + r * stride, part + r * stride, stride);
+        }
     }
     for (size_t r = 0; r < n_rows; r++)
         state_output(all + r * stride, sink_of(a, r), output_at(a, r), a->d);

@@ -314,9 +314,11 @@ static void do_row(const cpu_ctx *c, const dev_op *op, size_t row) {
 }
 
 /* Ops [begin, end) of the tokens that are this thread's, token by token: what one op leaves in the
- * cache the next one finds there. */
+ * cache the next one finds there. Keys and values that come last are stored head by head: a token's
+ * key is a column of its block, whose lines the next token writes to as well. */
 static void do_rows(const cpu_ctx *c, size_t begin, size_t end) {
     const dev_op *ops = c->d->ops;
+    const dev_op *append = ops[end - 1].kind == DEV_KV_APPEND ? &ops[--end] : NULL;
     size_t first, last;
     par_slice(op_rows(c, &ops[begin]), 1, c->thread, c->n_threads, &first, &last);
     for (size_t row = first; row < last; row++)
@@ -324,6 +326,10 @@ static void do_rows(const cpu_ctx *c, size_t begin, size_t end) {
             do_row(c, &ops[i], row);
             lap(c, &ops[i], false);
         }
+    if (!append) return;
+    for (uint32_t h = 0; h < c->d->shape.n_head_kv; h++)
+        for (size_t row = first; row < last; row++) kv_append_head(c, append, row, h);
+    lap(c, append, false);
 }
 
 /* ==== Attention ============================================================================== */
