@@ -8,8 +8,8 @@
 #include "text/text.h"
 
 /* A vocabulary that names no special token and adds none: fill in tokens, then what differs. */
-static inline text_spec plain_spec(text_model model) {
-    return (text_spec){.model = model,
+static inline text_spec plain_spec(text_model kind) {
+    return (text_spec){.model = kind,
                        .bos = TEXT_NO_ID,
                        .eos = TEXT_NO_ID,
                        .unk = TEXT_NO_ID,
