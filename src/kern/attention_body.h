@@ -93,8 +93,11 @@ static size_t tile_line(const span_work *w, rows_kind kind, bool wide) {
     return stream ? BASE_MAX(TILE_VECS * vec_bytes(kind), 64) : 64;
 }
 
-/* Width in vectors of the panel that starts at vector v of n. */
-static size_t panel_width(size_t v, size_t n) { return n - v >= TILE_VECS ? TILE_VECS : 1; }
+/* Width in vectors of the panel that starts at vector v of n; the last, where it has fewer than
+ * sixteen lanes, is one by itself: only such a one stops at its lanes. */
+static size_t panel_width(size_t v, size_t n, size_t lanes) {
+    return v + TILE_VECS <= n - (lanes < 16) ? TILE_VECS : 1;
+}
 
 /* b from vector v on. */
 static tile_rows rows_from(tile_rows b, rows_kind kind, size_t v) {
@@ -115,10 +118,11 @@ INLINE void fill_panel(const rows_kind kind, const int V, float *panel, const ti
 /* All panels of a block of n rows, n_vecs vectors a row. */
 INLINE void fill_panels_of(const rows_kind kind, float *panel, const tile_rows *src, size_t n,
                            size_t n_vecs, key_range rows) {
-    for (size_t v = 0; v < n_vecs; v += panel_width(v, n_vecs)) {
+    for (size_t v = 0, width; v < n_vecs; v += width) {
         tile_rows b = rows_from(*src, kind, v);
+        width = panel_width(v, n_vecs, src->lanes);
         if (v + 1 < n_vecs) b.lanes = 16;
-        if (panel_width(v, n_vecs) > 1)
+        if (width > 1)
             fill_panel(kind, TILE_VECS, panel + v * n * 16, &b, rows);
         else
             fill_panel(kind, 1, panel + v * n * 16, &b, rows);
@@ -279,7 +283,7 @@ static void block_values(span_work *w, size_t at) {
     const bool codes = is_value_codes(kind);
     if (!direct) kind = fill_panels(w->panel, kind, &b, KERN_KEYS, n_vecs, all);
     for (size_t v = 0, width; v < n_vecs; v += width) {
-        width = panel_width(v, n_vecs);
+        width = panel_width(v, n_vecs, b.lanes);
         tile_rows rows = direct ? rows_from(b, kind, v) : panel_at(w, &b, v, width, KERN_KEYS);
         if (v + width < n_vecs) rows.lanes = 16;
         for (size_t r = 0, R; r < w->n_rows; r += R) {

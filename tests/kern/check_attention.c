@@ -140,7 +140,7 @@ static void each_range(checker *c, kern_attn a, size_t one_in) {
 }
 
 void check_attention(checker *c) {
-    static const size_t sizes[] = {16, 64, 80, 100, 128, 256};
+    static const size_t sizes[] = {16, 64, 80, 120, 128, 256};
     static const size_t groups[] = {1, 3, 4, 6};
     static const size_t tokens[] = {2, 5, 17, MOST_TOK};
     if (!slot_begin(c, "attention") && !slot_begin(c, "attention_span") &&
