@@ -51,9 +51,11 @@ static uint64_t shelf_of(const serve_server *s, const json_t *name) {
     return i == SIZE_MAX ? 0 : serve_shelf_bit(i);
 }
 
-/* What is not well-formed is refused before it uses any. */
-uint64_t serve_shelves_of(const serve_server *s, const json_t *object) {
-    const json_t *lists[] = {json_object_get(object, "store"), json_object_get(object, "stores")};
+/* Fields as read_stores takes them: null is as if it were not there. What names no store is refused
+ * before it uses any, and until it is it counts as one that may use all. */
+uint64_t serve_shelves_of(const serve_server *s, json_t *object) {
+    const serve_at at = {.object = object};
+    const json_t *lists[] = {serve_field(at, "store"), serve_field(at, "stores")};
     const json_t *one;
     size_t i;
     uint64_t set = 0;
@@ -62,7 +64,7 @@ uint64_t serve_shelves_of(const serve_server *s, const json_t *object) {
             json_array_foreach(lists[k], i, one) set |= shelf_of(s, one);
         else if (lists[k] || (!k && !lists[1]))
             set |= shelf_of(s, lists[k]);
-    return set;
+    return set ? set : UINT64_MAX;
 }
 
 /* ==== Requests ================================================================================ */
@@ -119,7 +121,7 @@ static bool add_stores(const serve_server *s, const json_t *list, const char *ke
 
 /* "store": a name, or a list of them, as "stores" is. */
 static bool read_stores(const serve_server *s, serve_at at, serve_search *out, serve_fault *f) {
-    const json_t *store = at.object ? json_object_get(at.object, "store") : NULL, *list;
+    const json_t *store = serve_field(at, "store"), *list;
     const char *name = NULL;
     out->n = 0;
     if (json_is_array(store)) return add_stores(s, store, "store", out, f);

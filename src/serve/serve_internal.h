@@ -335,8 +335,9 @@ uint64_t serve_wanted_shelves(const serve_call *c);
 static inline uint64_t serve_shelf_bit(size_t i) { return UINT64_C(1) << BASE_MIN(i, (size_t)63); }
 /* A store cannot be read just now. False. */
 bool serve_store_away(serve_fault *f, const rotor_error *err);
-/* Those that an object with "store" or "stores" may name. */
-uint64_t serve_shelves_of(const serve_server *s, const json_t *object);
+/* Those that an object with "store" or "stores" may name; all, where it names none that there is.
+ */
+uint64_t serve_shelves_of(const serve_server *s, json_t *object);
 /* The store of that name; NULL: the only one. SIZE_MAX: *f. */
 size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f);
 /* Whether a search waits for its question to be rewritten: what serve_read_rag and serve_ground

@@ -313,6 +313,39 @@ static void ids_differ(void **state) {
     assert_string_not_equal(a + 5, b + 12);
 }
 
+static uint64_t wanted(size_t n_shelves, const char *text) {
+    const serve_shelf shelves[] = {{.name = "a"}, {.name = "b"}, {.name = "c"}};
+    serve_server s = {.opt = {.shelves = shelves, .n_shelves = n_shelves}};
+    serve_fault f = {0};
+    json_t *v = parse(text, &f);
+    assert_non_null(v);
+    const uint64_t set = serve_shelves_of(&s, v);
+    json_decref(v);
+    return set;
+}
+
+/* A call that could use a store which it does not name here would use it beside another call. */
+static void calls_name_their_stores(void **state) {
+    (void)state;
+    static const char *const the_only[] = {
+        "{}",
+        "{\"store\": null}",
+        "{\"stores\": null}",
+        "{\"store\": null, \"stores\": null}",
+        "{\"store\": \"a\"}",
+        "{\"store\": null, \"stores\": [\"a\"]}",
+    };
+    for (size_t i = 0; i < BASE_COUNT(the_only); i++)
+        assert_int_equal(wanted(1, the_only[i]), serve_shelf_bit(0));
+    assert_int_equal(wanted(3, "{\"store\": \"b\", \"stores\": null}"), serve_shelf_bit(1));
+    assert_int_equal(wanted(3, "{\"store\": null, \"stores\": [\"c\", \"b\"]}"),
+                     serve_shelf_bit(1) | serve_shelf_bit(2));
+    assert_int_equal(wanted(3, "{\"store\": null}"), UINT64_MAX);
+    assert_int_equal(wanted(3, "{\"store\": 7}"), UINT64_MAX);
+    assert_int_equal(wanted(3, "{\"stores\": []}"), UINT64_MAX);
+    assert_int_equal(wanted(3, "{\"stores\": [null]}"), UINT64_MAX);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_are_read),
@@ -330,6 +363,7 @@ int main(void) {
         cmocka_unit_test(the_end_is_always_sent),
         cmocka_unit_test(histograms_count),
         cmocka_unit_test(ids_differ),
+        cmocka_unit_test(calls_name_their_stores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
