@@ -31,6 +31,8 @@ import sbom
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAMS = ("rotor", "rotor-extract")
+# What `rotor` loads when it needs it (late_*.c): no tool sees these in the file.
+LATE = ("libcurl.so.4", "libmicrohttpd.so.12")
 # What every Linux has, and what drivers of graphics cards bring in the version that suits them.
 SYSTEM = re.compile(r"(ld-linux.*|lib(c|m|pthread|dl|rt|resolv|util|gcc_s|stdc\+\+|z|zstd|expat|drm|tinfo|xml2))\.so")
 
@@ -90,8 +92,12 @@ def stage(build, folder, prefix):
 
 
 def libraries(path):
-    """Name to file of every shared library that the program loads, its libraries' too."""
-    return dict(re.findall(r"^\s*(\S+) => (/\S+) \(", run("ldd", path), re.M))
+    """Name to file of every shared library that the program loads, its libraries' too, also those loaded late."""
+    late = LATE if path.name == "rotor" else ()
+    found = dict(re.findall(r"^\s*(\S+) => (/\S+) \(", run("ldd", path, env={**os.environ, "LD_PRELOAD": " ".join(late)}), re.M))
+    if set(late) - set(found):
+        sys.exit("make_packages: %s loads %s when it needs them, and they are not all here" % (path.name, ", ".join(late)))
+    return found
 
 
 def loaded(tree):
@@ -193,7 +199,8 @@ def depends(tree, folder):
     (folder / "debian" / "control").write_text("Source: rotor\n\nPackage: rotor\nArchitecture: any\n")
     files = [tree / "bin" / p for p in PROGRAMS] + [f for f in tree.rglob("librotor.so*") if not f.is_symlink()]
     said = run("dpkg-shlibdeps", "-O", *["-e%s" % f for f in files], cwd=folder)
-    return re.search(r"shlibs:Depends=(.*)", said).group(1)
+    late = {sbom.package_of(os.path.realpath(path))[0] for name, path in loaded(tree).items() if name in LATE}
+    return ", ".join([re.search(r"shlibs:Depends=(.*)", said).group(1), *sorted(late)])
 
 
 def make_deb(build, out):

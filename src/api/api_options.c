@@ -29,7 +29,7 @@ const char *rotor_features(void) {
         "libedit: off (built without libedit: no line editing in rotor chat)\n"
 #endif
 #ifdef ROTOR_HAVE_MICROHTTPD
-        "libmicrohttpd: on (rotor serve)\n"
+        "libmicrohttpd: on (rotor serve; loaded when it is needed)\n"
 #else
         "libmicrohttpd: off (built without libmicrohttpd: no rotor serve)\n"
 #endif

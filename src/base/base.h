@@ -337,6 +337,30 @@ void *base_library_open(const char *name);
 /* Address of a symbol, NULL when the library has none. Copy it into a function pointer. */
 void *base_library_symbol(void *library, const char *name);
 void base_library_close(void *library);
+
+/* A library that the program starts without: opened when it is first needed, and then kept. Its
+ * functions stand in a table of pointers, which its user lays out:
+ *
+ *   names   "libx.so.4" …      files that are tried, in this order
+ *   rows    {"x_open", place}  each function's name in the library, and its place in the table
+ *   table   NULL, then for ever the table, whole before others see it and never written again
+ */
+typedef struct base_late_row {
+    const char *name; /* of a function */
+    size_t at;        /* of its pointer in the table, bytes */
+} base_late_row;
+typedef struct base_late {
+    const char *const *names;  /* n_names file names */
+    const base_late_row *rows; /* n_rows functions */
+    size_t n_names, n_rows;    /* how many */
+    size_t table_bytes;        /* size of the table */
+    const char *what;          /* "rotor pull needs libcurl", for messages */
+    const char *advice;        /* how to get it, for messages */
+    _Atomic(void *) table;     /* NULL: not found yet */
+} base_late;
+/* Finds it, or has found it. From any thread. ROTOR_E_UNSUPPORTED: it is not installed, or too old.
+ */
+rotor_status base_late_open(base_late *l, rotor_error *err);
 /* Runs `command "arg"` in a shell, on this program's terminal and files, and waits for its end.
  * *exit_status: what it ended with; 128 and the signal that ended it. */
 rotor_status base_run_shell(const char *command, const char *arg, int *exit_status,

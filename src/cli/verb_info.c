@@ -4,6 +4,8 @@
  * measured memory allows.
  */
 #include "cli/info.h"
+#include "hub/hub.h"
+#include "serve/serve.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -18,6 +20,19 @@ typedef struct report {
     rotor_engine_info info; /* of e */
     double load_ms;         /* time to open e */
 } report;
+
+/* Of libraries that are loaded when they are needed: here they are, to say whether they are there. */
+static void text_late(void) {
+    rotor_error err = {0};
+    const char *version = NULL;
+    const rotor_status curl = hub_library(&version, &err);
+    cli_outf("downloads    %s\n", curl == ROTOR_OK ? version : err.message);
+#ifdef ROTOR_HAVE_MICROHTTPD
+    const rotor_status http = serve_library(&version, &err);
+    cli_outf("server       %s%s\n", http == ROTOR_OK ? "libmicrohttpd/" : "",
+             http == ROTOR_OK ? version : err.message);
+#endif
+}
 
 static void text_machine(const report *r) {
     char a[32], b[32];
@@ -40,6 +55,7 @@ static void text_machine(const report *r) {
         cli_outf("             %.*s\n", (int)n, p);
         p += n + (p[n] == '\n');
     }
+    text_late();
 }
 
 static double decode_bound(const report *r) {

@@ -14,8 +14,8 @@
  */
 #include "hub/fetch.h"
 #include "hub/hub.h"
+#include "hub/late_curl.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -93,18 +93,18 @@ typedef struct want {
 
 /* scheme://host:port in lower case, the port always said; base_free. NULL: no such address. */
 static char *origin_of(const char *url) {
-    CURLU *u = curl_url();
+    CURLU *u = curl()->url();
     char *scheme = NULL, *host = NULL, *port = NULL;
     base_buf b = {0};
-    if (u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
-        curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
-        curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
-        curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK)
+    if (u && curl()->url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+        curl()->url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+        curl()->url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+        curl()->url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK)
         base_buf_printf(&b, "%s://%s:%s", scheme, host, port);
-    curl_free(scheme);
-    curl_free(host);
-    curl_free(port);
-    curl_url_cleanup(u);
+    curl()->free(scheme);
+    curl()->free(host);
+    curl()->free(port);
+    curl()->url_cleanup(u);
     for (size_t i = 0; i < b.len; i++)
         if (b.data[i] >= 'A' && b.data[i] <= 'Z') b.data[i] = (char)(b.data[i] + 32);
     if (b.failed) base_buf_free(&b);
@@ -205,7 +205,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *user) {
 
 static long status_of(const transfer *t) {
     long status = 0;
-    curl_easy_getinfo(t->h, CURLINFO_RESPONSE_CODE, &status);
+    curl()->easy_getinfo(t->h, CURLINFO_RESPONSE_CODE, &status);
     return status;
 }
 
@@ -246,7 +246,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *user) {
 static rotor_status add_line(transfer *t, const char *fmt, const char *value) {
     base_buf b = {0};
     base_buf_printf(&b, fmt, value);
-    struct curl_slist *more = b.failed ? NULL : curl_slist_append(t->lines, b.data);
+    struct curl_slist *more = b.failed ? NULL : curl()->slist_append(t->lines, b.data);
     base_buf_free(&b);
     if (!more) return base_fail_nomem(&t->err, "downloading");
     t->lines = more;
@@ -256,22 +256,22 @@ static rotor_status add_line(transfer *t, const char *fmt, const char *value) {
 static void set_limits(const transfer *t) {
     const fetch_options *o = &t->f->opt;
     CURL *h = t->h;
-    curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* one piece each */
-    curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, (long)o->connect_s);
+    curl()->easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
+    curl()->easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
+    curl()->easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* one piece each */
+    curl()->easy_setopt(h, CURLOPT_CONNECTTIMEOUT, (long)o->connect_s);
 #if LIBCURL_VERSION_NUM >= 0x075500
-    curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl()->easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
 #else
-    curl_easy_setopt(h, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+    curl()->easy_setopt(h, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 }
 
 static rotor_status start(transfer *t) {
     char range[64];
     CURL *h = t->h;
-    curl_easy_reset(h);
-    curl_slist_free_all(t->lines);
+    curl()->easy_reset(h);
+    curl()->slist_free_all(t->lines);
     t->lines = NULL;
     t->begun = false;
     t->a = (answer){.retry_after_s = -1, .first_byte = UINT64_MAX};
@@ -284,18 +284,18 @@ static rotor_status start(transfer *t) {
     if (t->end != UINT64_MAX) {
         snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)(t->begin + t->got),
                  (unsigned long long)(t->end - 1));
-        curl_easy_setopt(h, CURLOPT_RANGE, range);
+        curl()->easy_setopt(h, CURLOPT_RANGE, range);
     }
-    curl_easy_setopt(h, CURLOPT_URL, t->url);
-    curl_easy_setopt(h, CURLOPT_NOBODY, (long)t->head);
-    curl_easy_setopt(h, CURLOPT_HTTPHEADER, t->lines);
-    curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(h, CURLOPT_HEADERDATA, t);
-    curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(h, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(h, CURLOPT_ERRORBUFFER, t->curl_says);
-    curl_easy_setopt(h, CURLOPT_PRIVATE, t);
-    if (curl_multi_add_handle(t->f->multi, h) != CURLM_OK)
+    curl()->easy_setopt(h, CURLOPT_URL, t->url);
+    curl()->easy_setopt(h, CURLOPT_NOBODY, (long)t->head);
+    curl()->easy_setopt(h, CURLOPT_HTTPHEADER, t->lines);
+    curl()->easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
+    curl()->easy_setopt(h, CURLOPT_HEADERDATA, t);
+    curl()->easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
+    curl()->easy_setopt(h, CURLOPT_WRITEDATA, t);
+    curl()->easy_setopt(h, CURLOPT_ERRORBUFFER, t->curl_says);
+    curl()->easy_setopt(h, CURLOPT_PRIVATE, t);
+    if (curl()->multi_add_handle(t->f->multi, h) != CURLM_OK)
         return base_fail_nomem(&t->err, "downloading");
     t->heard_us = base_now_us();
     t->phase = RUNNING;
@@ -341,7 +341,7 @@ static void try_again(transfer *t, long told_s, const char *why) {
 
 static void follow(transfer *t) {
     char *to = NULL;
-    curl_easy_getinfo(t->h, CURLINFO_REDIRECT_URL, &to);
+    curl()->easy_getinfo(t->h, CURLINFO_REDIRECT_URL, &to);
     if (!to || (!has_scheme(to, "http://") && !has_scheme(to, "https://")))
         return give_up(t, ROTOR_E_FORMAT, "a redirect leads to no web address");
     if (has_scheme(t->url, "https://") && has_scheme(to, "http://"))
@@ -416,7 +416,7 @@ static bool hopeless(CURLcode code) {
 
 static void settle(transfer *t, CURLcode code) {
     const long status = status_of(t);
-    curl_multi_remove_handle(t->f->multi, t->h);
+    curl()->multi_remove_handle(t->f->multi, t->h);
     if (t->err.code) {
         t->phase = FAILED;
     } else if (t->end != UINT64_MAX && t->got == t->end - t->begin) {
@@ -426,7 +426,7 @@ static void settle(transfer *t, CURLcode code) {
     } else if (code == CURLE_WRITE_ERROR) {
         give_up(t, ROTOR_E_FORMAT, "the server sent another range than was asked for");
     } else {
-        const char *why = *t->curl_says ? t->curl_says : curl_easy_strerror(code);
+        const char *why = *t->curl_says ? t->curl_says : curl()->easy_strerror(code);
         if (code == CURLE_OPERATION_TIMEDOUT && (status || !*t->curl_says))
             why = "nothing came any more";
         if (t->end == UINT64_MAX) { /* not a range: from the start */
@@ -496,10 +496,10 @@ static rotor_status flush_front(transfer *all, want *w, rotor_error *err) {
 
 static void collect(fetch *f) {
     CURLMsg *m;
-    for (int left; (m = curl_multi_info_read(f->multi, &left));) {
+    for (int left; (m = curl()->multi_info_read(f->multi, &left));) {
         transfer *t = NULL;
         if (m->msg != CURLMSG_DONE) continue;
-        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&t);
+        curl()->easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&t);
         settle(t, m->data.result);
     }
 }
@@ -522,13 +522,13 @@ static rotor_status drive(fetch *f, transfer *all, want *w, rotor_error *err) {
             return base_fail(err, ROTOR_E_CANCELLED, "stopped");
         rotor_status st = start_all(f, all, w, err);
         if (st != ROTOR_OK) return st;
-        if (curl_multi_perform(f->multi, &running) != CURLM_OK)
+        if (curl()->multi_perform(f->multi, &running) != CURLM_OK)
             return base_fail_nomem(err, "downloading");
         collect(f);
         end_silent(f, all, w->n_transfers);
         ROTOR_TRY(flush_front(all, w, err));
         if (w->head && all[0].phase == DONE) return ROTOR_OK;
-        if (w->front < w->end) curl_multi_poll(f->multi, NULL, 0, 50, NULL);
+        if (w->front < w->end) curl()->multi_poll(f->multi, NULL, 0, 50, NULL);
     }
     return ROTOR_OK;
 }
@@ -541,8 +541,8 @@ static rotor_status run(fetch *f, want *w, fetch_facts *facts, rotor_error *err)
     rotor_status st = drive(f, all, w, err);
     if (st == ROTOR_OK && facts) *facts = all[0].a.facts;
     for (size_t i = 0; i < w->n_transfers; i++) {
-        if (all[i].phase == RUNNING) curl_multi_remove_handle(f->multi, all[i].h);
-        curl_slist_free_all(all[i].lines);
+        if (all[i].phase == RUNNING) curl()->multi_remove_handle(f->multi, all[i].h);
+        curl()->slist_free_all(all[i].lines);
         base_buf_free(&all[i].ready);
         base_free(all[i].url);
     }
@@ -550,22 +550,25 @@ static rotor_status run(fetch *f, want *w, fetch_facts *facts, rotor_error *err)
     return st;
 }
 
-const char *hub_features(void) { return "libcurl: on (rotor pull; vectors from a server)\n"; }
+const char *hub_features(void) {
+    return "libcurl: on (rotor pull, vectors from a server; loaded when it is needed)\n";
+}
 
 /* ==== The door ================================================================================ */
 
 rotor_status fetch_open(fetch **out, const fetch_options *opt, rotor_error *err) {
+    ROTOR_TRY(hub_curl_open(err));
     fetch *f = base_alloc(sizeof *f);
     if (!f) return base_fail_nomem(err, "downloading");
     f->opt = *opt;
     f->opt.connections = BASE_MIN(BASE_MAX(opt->connections, 1u), (uint32_t)MAX_CONNECTIONS);
-    const bool up = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-    f->multi = up ? curl_multi_init() : NULL;
+    const bool up = curl()->global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+    f->multi = up ? curl()->multi_init() : NULL;
     f->home = up ? origin_of(opt->home) : NULL;
     f->token = opt->token ? base_strdup(opt->token) : NULL;
     bool whole = f->multi && (!opt->token || f->token);
     for (size_t i = 0; i < f->opt.connections && whole; i++)
-        whole = (f->easy[i] = curl_easy_init()) != NULL;
+        whole = (f->easy[i] = curl()->easy_init()) != NULL;
     rotor_status st = ROTOR_OK;
     if (!whole)
         st = base_fail_nomem(err, "downloading");
@@ -582,8 +585,8 @@ void fetch_close(fetch **fetch_at) {
     fetch *f = fetch_at ? *fetch_at : NULL;
     if (!f) return;
     for (size_t i = 0; i < MAX_CONNECTIONS; i++)
-        if (f->easy[i]) curl_easy_cleanup(f->easy[i]);
-    if (f->multi) curl_multi_cleanup(f->multi);
+        if (f->easy[i]) curl()->easy_cleanup(f->easy[i]);
+    if (f->multi) curl()->multi_cleanup(f->multi);
     base_free(f->home);
     base_free(f->token);
     base_free(f->signed_url);

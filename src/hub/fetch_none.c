@@ -16,6 +16,11 @@ static rotor_status missing(rotor_error *err) {
         "libcurl4-openssl-dev (Debian; libcurl-devel, curl elsewhere) and build again");
 }
 
+rotor_status hub_library(const char **out, rotor_error *err) {
+    *out = NULL;
+    return missing(err);
+}
+
 rotor_status fetch_open(fetch **out, const fetch_options *opt, rotor_error *err) {
     (void)opt;
     *out = NULL;

@@ -111,6 +111,8 @@ typedef struct hub_file {
 
 /* "libcurl: on (…)\n", or off and what is missing. */
 const char *hub_features(void);
+/* Loads libcurl: "libcurl/7.88.1 …", static. ROTOR_E_UNSUPPORTED: it is not here, and why. */
+rotor_status hub_library(const char **out, rotor_error *err);
 
 /* Which files a pull consists of, and what is here of them. */
 typedef struct hub_pull hub_pull;

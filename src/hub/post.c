@@ -4,8 +4,8 @@
  * when to stop is ours, the wire is the library's.
  */
 #include "hub/post.h"
+#include "hub/late_curl.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -78,7 +78,7 @@ static int on_progress(void *user, curl_off_t down_of, curl_off_t down, curl_off
 static bool add_line(post *p, const char *fmt, const char *value) {
     base_buf b = {0};
     base_buf_printf(&b, fmt, value);
-    struct curl_slist *more = b.failed ? NULL : curl_slist_append(p->lines, b.data);
+    struct curl_slist *more = b.failed ? NULL : curl()->slist_append(p->lines, b.data);
     base_buf_free(&b);
     if (more) p->lines = more;
     return more != NULL;
@@ -94,35 +94,35 @@ static bool add_lines(post *p, const char *key) {
 
 static void set_up(post *p) {
     CURL *h = p->h;
-    curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, (long)p->opt.connect_s);
+    curl()->easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
+    curl()->easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
+    curl()->easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl()->easy_setopt(h, CURLOPT_CONNECTTIMEOUT, (long)p->opt.connect_s);
 #if LIBCURL_VERSION_NUM >= 0x075500
-    curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl()->easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
 #else
-    curl_easy_setopt(h, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+    curl()->easy_setopt(h, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
-    curl_easy_setopt(h, CURLOPT_URL, p->url);
-    curl_easy_setopt(h, CURLOPT_POST, 1L);
-    curl_easy_setopt(h, CURLOPT_HTTPHEADER, p->lines);
-    curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(h, CURLOPT_HEADERDATA, p);
-    curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(h, CURLOPT_WRITEDATA, p);
-    curl_easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(h, CURLOPT_XFERINFODATA, p);
-    curl_easy_setopt(h, CURLOPT_ERRORBUFFER, p->curl_says);
+    curl()->easy_setopt(h, CURLOPT_URL, p->url);
+    curl()->easy_setopt(h, CURLOPT_POST, 1L);
+    curl()->easy_setopt(h, CURLOPT_HTTPHEADER, p->lines);
+    curl()->easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
+    curl()->easy_setopt(h, CURLOPT_HEADERDATA, p);
+    curl()->easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
+    curl()->easy_setopt(h, CURLOPT_WRITEDATA, p);
+    curl()->easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
+    curl()->easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl()->easy_setopt(h, CURLOPT_XFERINFODATA, p);
+    curl()->easy_setopt(h, CURLOPT_ERRORBUFFER, p->curl_says);
 }
 
 static bool is_web_address(const char *url) {
-    CURLU *u = curl_url();
+    CURLU *u = curl()->url();
     char *host = NULL;
-    const bool is = u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
-                    curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK && host && *host;
-    curl_free(host);
-    curl_url_cleanup(u);
+    const bool is = u && curl()->url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+                    curl()->url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK && host && *host;
+    curl()->free(host);
+    curl()->url_cleanup(u);
     return is;
 }
 
@@ -135,10 +135,11 @@ static bool fits_header(const char *key) {
 
 rotor_status post_open(post **out, const post_options *opt, rotor_error *err) {
     *out = NULL;
+    ROTOR_TRY(hub_curl_open(err));
     if (!fits_header(opt->key))
         return base_fail(err, ROTOR_E_ARG,
                          "the key of the endpoint has a space or a control character in it");
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    if (curl()->global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return base_fail_nomem(err, "opening an endpoint");
     if (!is_web_address(opt->url))
         return base_fail(err, ROTOR_E_ARG, "'%s' is no web address", opt->url);
@@ -146,7 +147,7 @@ rotor_status post_open(post **out, const post_options *opt, rotor_error *err) {
     if (!p) return base_fail_nomem(err, "opening an endpoint");
     p->opt = *opt;
     p->url = base_strdup(opt->url);
-    p->h = curl_easy_init();
+    p->h = curl()->easy_init();
     if (!p->url || !p->h || !add_lines(p, opt->key)) {
         post_close(&p);
         return base_fail_nomem(err, "opening an endpoint");
@@ -161,8 +162,8 @@ rotor_status post_open(post **out, const post_options *opt, rotor_error *err) {
 void post_close(post **at) {
     post *p = at ? *at : NULL;
     if (!p) return;
-    if (p->h) curl_easy_cleanup(p->h);
-    curl_slist_free_all(p->lines);
+    if (p->h) curl()->easy_cleanup(p->h);
+    curl()->slist_free_all(p->lines);
     base_free(p->url);
     base_free(p->leads_to);
     base_free(p);
@@ -183,11 +184,11 @@ static CURLcode try_once(post *p, base_str body, long *status, base_buf *answer)
     p->heard_us = base_now_us();
     *p->curl_says = 0;
     *status = 0;
-    curl_easy_setopt(p->h, CURLOPT_POSTFIELDS, body.p);
-    curl_easy_setopt(p->h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
-    const CURLcode code = curl_easy_perform(p->h);
-    curl_easy_getinfo(p->h, CURLINFO_RESPONSE_CODE, status);
-    curl_easy_getinfo(p->h, CURLINFO_REDIRECT_URL, &to);
+    curl()->easy_setopt(p->h, CURLOPT_POSTFIELDS, body.p);
+    curl()->easy_setopt(p->h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
+    const CURLcode code = curl()->easy_perform(p->h);
+    curl()->easy_getinfo(p->h, CURLINFO_RESPONSE_CODE, status);
+    curl()->easy_getinfo(p->h, CURLINFO_REDIRECT_URL, &to);
     base_free(p->leads_to);
     p->leads_to = to ? base_strdup(to) : NULL;
     p->answer = NULL;
@@ -209,7 +210,7 @@ static void say_why(const post *p, CURLcode code, long status, char *out, size_t
     else if (p->silent)
         snprintf(out, cap, "not a byte in %u s", p->opt.stall_s);
     else
-        snprintf(out, cap, "%s", *p->curl_says ? p->curl_says : curl_easy_strerror(code));
+        snprintf(out, cap, "%s", *p->curl_says ? p->curl_says : curl()->easy_strerror(code));
 }
 
 static rotor_status wait_us(const post *p, uint64_t us, rotor_error *err) {

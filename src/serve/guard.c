@@ -75,8 +75,8 @@ static bool is_a_key(const serve_server *s, const char *word) {
 }
 
 bool serve_key_fits(const serve_server *s, struct MHD_Connection *conn) {
-    const char *bearer = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "Authorization");
-    const char *plain = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "X-Api-Key");
+    const char *bearer = mhd()->lookup_connection_value(conn, MHD_HEADER_KIND, "Authorization");
+    const char *plain = mhd()->lookup_connection_value(conn, MHD_HEADER_KIND, "X-Api-Key");
     if (!s->opt.n_keys) return true;
     if (bearer && strncasecmp(bearer, "Bearer ", 7) == 0) {
         bearer += 7;
@@ -96,7 +96,7 @@ bool serve_is_json_type(const char *type) {
 }
 
 static bool page_may_ask(serve_exchange *x, const char *host, serve_fault *f) {
-    const char *origin = MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Origin");
+    const char *origin = mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Origin");
     if (!origin || serve_origin_fits(x->s, origin, host, &x->origin)) return true;
     return serve_fail_with(f, 403, "permission_error", "origin_not_allowed",
                            "pages of %.100s may not use this server; --cors-origins lists those "
@@ -105,8 +105,8 @@ static bool page_may_ask(serve_exchange *x, const char *host, serve_fault *f) {
 }
 
 bool serve_guard(serve_exchange *x, serve_fault *f) {
-    const char *host = MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Host");
-    const char *type = MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Content-Type");
+    const char *host = mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Host");
+    const char *type = mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Content-Type");
     if (host && !serve_host_fits(x->s, host))
         return serve_fail_with(f, 403, "permission_error", "host_not_allowed",
                                "this server is not known as %.100s; --allowed-hosts adds names",

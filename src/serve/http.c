@@ -18,22 +18,22 @@ enum { SWALLOW_MAX = 64 << 10, STREAM_BLOCK = 16 << 10 };
 /* ==== Replies ================================================================================= */
 
 static void add_headers(const serve_exchange *x, struct MHD_Response *r, int status) {
-    MHD_add_response_header(r, "X-Request-Id", x->id);
+    mhd()->add_response_header(r, "X-Request-Id", x->id);
     if (x->origin) {
-        MHD_add_response_header(r, "Access-Control-Allow-Origin", x->origin);
-        MHD_add_response_header(r, "Access-Control-Expose-Headers",
-                                "X-Request-Id, Retry-After, X-Should-Retry");
-        if (strcmp(x->origin, "*") != 0) MHD_add_response_header(r, "Vary", "Origin");
+        mhd()->add_response_header(r, "Access-Control-Allow-Origin", x->origin);
+        mhd()->add_response_header(r, "Access-Control-Expose-Headers",
+                                   "X-Request-Id, Retry-After, X-Should-Retry");
+        if (strcmp(x->origin, "*") != 0) mhd()->add_response_header(r, "Vary", "Origin");
     }
-    if (status == 401) MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
+    if (status == 401) mhd()->add_response_header(r, "WWW-Authenticate", "Bearer");
     if (status == 405) {
         char allow[48];
         const char *tail;
         serve_find_route(x->method, x->path, &tail, allow);
-        MHD_add_response_header(r, "Allow", allow);
+        mhd()->add_response_header(r, "Allow", allow);
     }
-    if (status == 500 || status == 501) MHD_add_response_header(r, "X-Should-Retry", "false");
-    MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    if (status == 500 || status == 501) mhd()->add_response_header(r, "X-Should-Retry", "false");
+    mhd()->add_response_header(r, "X-Content-Type-Options", "nosniff");
 }
 
 static enum MHD_Result queue(serve_exchange *x, int status, struct MHD_Response *r) {
@@ -41,8 +41,8 @@ static enum MHD_Result queue(serve_exchange *x, int status, struct MHD_Response 
     add_headers(x, r, status);
     x->status = status;
     x->replied = true;
-    const enum MHD_Result ok = MHD_queue_response(x->conn, (unsigned)status, r);
-    MHD_destroy_response(r);
+    const enum MHD_Result ok = mhd()->queue_response(x->conn, (unsigned)status, r);
+    mhd()->destroy_response(r);
     return ok;
 }
 
@@ -50,12 +50,12 @@ static void reply_with(serve_exchange *x, int status, const char *type, const vo
                        size_t n_bytes, int retry_s) {
     char seconds[16];
     struct MHD_Response *r =
-        MHD_create_response_from_buffer(n_bytes, (void *)(uintptr_t)p, MHD_RESPMEM_MUST_COPY);
-    if (r && type) MHD_add_response_header(r, "Content-Type", type);
-    if (r) MHD_add_response_header(r, "Cache-Control", "no-store");
+        mhd()->create_response_from_buffer(n_bytes, (void *)(uintptr_t)p, MHD_RESPMEM_MUST_COPY);
+    if (r && type) mhd()->add_response_header(r, "Content-Type", type);
+    if (r) mhd()->add_response_header(r, "Cache-Control", "no-store");
     if (r && retry_s) {
         snprintf(seconds, sizeof seconds, "%d", retry_s);
-        MHD_add_response_header(r, "Retry-After", seconds);
+        mhd()->add_response_header(r, "Retry-After", seconds);
     }
     x->sent_bytes = n_bytes;
     queue(x, status, r);
@@ -69,8 +69,9 @@ void serve_reply_bytes(serve_exchange *x, int status, const char *type, const vo
 void serve_reply_static(serve_exchange *x, int status, const void *p, size_t n_bytes,
                         const serve_header *headers) {
     struct MHD_Response *r =
-        MHD_create_response_from_buffer(n_bytes, (void *)(uintptr_t)p, MHD_RESPMEM_PERSISTENT);
-    for (; r && headers->name; headers++) MHD_add_response_header(r, headers->name, headers->value);
+        mhd()->create_response_from_buffer(n_bytes, (void *)(uintptr_t)p, MHD_RESPMEM_PERSISTENT);
+    for (; r && headers->name; headers++)
+        mhd()->add_response_header(r, headers->name, headers->value);
     x->sent_bytes = n_bytes;
     queue(x, status, r);
 }
@@ -101,20 +102,20 @@ static const char *allowed_headers(const serve_exchange *x) {
     static const char names[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_, ";
     const char *asked =
-        MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Access-Control-Request-Headers");
+        mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Access-Control-Request-Headers");
     if (!x->origin || !asked || !asked[0] || asked[strspn(asked, names)]) return usual;
     return asked;
 }
 
 static enum MHD_Result answer_options(serve_exchange *x, const char *allow) {
-    struct MHD_Response *r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *r = mhd()->create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     if (r) {
         char methods[64];
         snprintf(methods, sizeof methods, "%s%sOPTIONS", allow, allow[0] ? ", " : "");
-        MHD_add_response_header(r, "Allow", methods);
-        MHD_add_response_header(r, "Access-Control-Allow-Methods", methods);
-        MHD_add_response_header(r, "Access-Control-Allow-Headers", allowed_headers(x));
-        MHD_add_response_header(r, "Access-Control-Max-Age", "600");
+        mhd()->add_response_header(r, "Allow", methods);
+        mhd()->add_response_header(r, "Access-Control-Allow-Methods", methods);
+        mhd()->add_response_header(r, "Access-Control-Allow-Headers", allowed_headers(x));
+        mhd()->add_response_header(r, "Access-Control-Max-Age", "600");
     }
     return queue(x, 204, r);
 }
@@ -136,19 +137,19 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *out, size_t max) {
         n = MHD_CONTENT_READER_END_OF_STREAM;
     } else if (!in->asleep && in->conn) {
         in->asleep = true;
-        MHD_suspend_connection(in->conn);
+        mhd()->suspend_connection(in->conn);
     }
     base_mutex_unlock(in->lock);
     return n;
 }
 
 static enum MHD_Result begin_stream(serve_exchange *x) {
-    struct MHD_Response *r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK,
-                                                               read_stream, x->call, NULL);
+    struct MHD_Response *r = mhd()->create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK,
+                                                                  read_stream, x->call, NULL);
     if (r) {
-        MHD_add_response_header(r, "Content-Type", x->call->dialect->stream_type);
-        MHD_add_response_header(r, "Cache-Control", "no-cache");
-        MHD_add_response_header(r, "X-Accel-Buffering", "no");
+        mhd()->add_response_header(r, "Content-Type", x->call->dialect->stream_type);
+        mhd()->add_response_header(r, "Cache-Control", "no-cache");
+        mhd()->add_response_header(r, "X-Accel-Buffering", "no");
     }
     return queue(x, 200, r);
 }
@@ -163,7 +164,7 @@ static enum MHD_Result await_reply(serve_exchange *x) {
     const bool ended = in->ended, streaming = in->streaming, again = in->again;
     if (!ended && !streaming && !in->asleep) {
         in->asleep = true;
-        MHD_suspend_connection(x->conn);
+        mhd()->suspend_connection(x->conn);
     }
     base_mutex_unlock(in->lock);
     if (again) return ask_again(x);
@@ -181,7 +182,7 @@ static void refuse(serve_exchange *x, const serve_fault *f) {
 }
 
 static uint64_t announced(const serve_exchange *x) {
-    const char *n = MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Content-Length");
+    const char *n = mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Content-Length");
     return n ? strtoull(n, NULL, 10) : 0;
 }
 
@@ -241,7 +242,7 @@ static serve_exchange *begin(serve_server *s, struct MHD_Connection *conn, const
 
 /* A body that nobody is going to read, and that is large or waits for our word. */
 static bool refuse_at_once(const serve_exchange *x) {
-    const char *expect = MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Expect");
+    const char *expect = mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Expect");
     return x->refused && (expect || announced(x) > SWALLOW_MAX);
 }
 

@@ -10,13 +10,13 @@
 
 /* Is one of the tags of If-None-Match ours? */
 static bool has_it(struct MHD_Connection *conn) {
-    const char *tags = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "If-None-Match");
+    const char *tags = mhd()->lookup_connection_value(conn, MHD_HEADER_KIND, "If-None-Match");
     return tags && (strcmp(tags, "*") == 0 || strstr(tags, serve_page_etag));
 }
 
 /* Programs that ask for JSON at the root want to know whether somebody is here. */
 static bool wants_json(struct MHD_Connection *conn) {
-    const char *accept = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "Accept");
+    const char *accept = mhd()->lookup_connection_value(conn, MHD_HEADER_KIND, "Accept");
     return accept && strstr(accept, "application/json") && !strstr(accept, "text/html");
 }
 

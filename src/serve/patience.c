@@ -96,7 +96,7 @@ void serve_patience_end(serve_patience **out) {
 
 static void enter(serve_patience *p, struct MHD_Connection *conn, void **socket) {
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        mhd()->get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
     serve_visitor *v = info ? base_alloc(sizeof *v) : NULL;
     if (!v) return; /* the library's own limit must do */
     *v = (serve_visitor){.fd = (int)info->connect_fd, .since_us = base_now_us(), .wait_us = p->us};
@@ -132,7 +132,7 @@ void serve_visit(void *server, struct MHD_Connection *conn, void **socket,
 static void set(serve_exchange *x, phase to, uint64_t wait_us, bool begins) {
     serve_patience *p = x->s->patience;
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        mhd()->get_connection_info(x->conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     serve_visitor *v = info ? info->socket_context : NULL;
     if (!v) return;
     base_mutex_lock(p->lock);

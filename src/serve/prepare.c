@@ -345,7 +345,7 @@ bool serve_prepare_turn(serve_call *c, const char *content, const rotor_gen_opti
 
 void serve_hand_over(serve_exchange *x, serve_call *c, bool ok, serve_fault *f) {
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        mhd()->get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (c) {
         c->inside->conn = x->conn;
         c->inside->fd = info ? (int)info->connect_fd : -1;

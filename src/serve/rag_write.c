@@ -240,7 +240,7 @@ static void do_list(serve_call *c) {
 }
 
 static const char *argument(const serve_exchange *x, const char *name) {
-    return MHD_lookup_connection_value(x->conn, MHD_GET_ARGUMENT_KIND, name);
+    return mhd()->lookup_connection_value(x->conn, MHD_GET_ARGUMENT_KIND, name);
 }
 
 /* Where the last page ended: the number of a row, which the client need not know. */

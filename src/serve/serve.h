@@ -94,7 +94,7 @@ void serve_close(serve_server **s, uint64_t grace_us, bool (*hurry)(void));
 /* For rotor_rag_options.go_on of a shelf: while its server is waited for, calls that want others
  * are served. False: the server ends, and nobody is to wait. On the thread that waits. */
 bool serve_while_waiting(serve_server *s);
-/* The HTTP library's version, for rotor version and info; NULL: built without. */
-const char *serve_http_version(void);
+/* Loads the HTTP library: its version, static. ROTOR_E_UNSUPPORTED: it is not here, and why. */
+rotor_status serve_library(const char **version, rotor_error *err);
 
 #endif

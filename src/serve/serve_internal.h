@@ -27,11 +27,11 @@
 #ifndef SERVE_INTERNAL_H
 #define SERVE_INTERNAL_H
 
-#include <microhttpd.h>
 #include <stdatomic.h>
 
 #include "rotor_batch.h"
 #include "serve/door.h"
+#include "serve/late_mhd.h"
 #include "serve/response_store.h"
 #include "serve/serve.h"
 

@@ -26,8 +26,6 @@ serve_options serve_options_default(void) {
                            .ping_us = 5000000};
 }
 
-const char *serve_http_version(void) { return MHD_get_version(); }
-
 /* ==== Beginning =============================================================================== */
 
 static rotor_status hash_keys(serve_server *s, rotor_error *err) {
@@ -135,13 +133,13 @@ static rotor_status start_daemon(serve_server *s, int fd, rotor_error *err) {
     }
     MORE(MHD_OPTION_END, 0, NULL);
 #undef MORE
-    if (s->opt.tls_cert && MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES) {
+    if (s->opt.tls_cert && mhd()->is_feature_supported(MHD_FEATURE_TLS) != MHD_YES) {
         base_close_socket(fd);
         return base_fail(err, ROTOR_E_UNSUPPORTED, "this build's HTTP library has no TLS");
     }
-    s->daemon =
-        MHD_start_daemon(flags, s->port, NULL, NULL, serve_handle, s, MHD_OPTION_NOTIFY_COMPLETED,
-                         serve_done, s, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+    s->daemon = mhd()->start_daemon(flags, s->port, NULL, NULL, serve_handle, s,
+                                    MHD_OPTION_NOTIFY_COMPLETED, serve_done, s, MHD_OPTION_ARRAY,
+                                    more, MHD_OPTION_END);
     if (s->daemon) return ROTOR_OK;
     base_close_socket(fd);
     return base_fail(
@@ -177,6 +175,7 @@ static rotor_status start(serve_server *s, rotor_error *err) {
 rotor_status serve_start(serve_server **out, const serve_options *opt, rotor_error *err) {
     if (!out || !opt || !opt->n_models || !opt->open)
         return base_fail(err, ROTOR_E_ARG, "serve_start: a required argument is NULL or 0");
+    ROTOR_TRY(serve_mhd_open(err));
     serve_server *s = base_alloc(sizeof *s);
     if (!s) return base_fail_nomem(err, "starting the server");
     s->opt = *opt;
@@ -228,7 +227,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
     atomic_store(&s->closing, true);
     int fd = -1; /* its threads may look at it until they end */
     if (s->daemon) {
-        fd = MHD_quiesce_daemon(s->daemon);
+        fd = mhd()->quiesce_daemon(s->daemon);
         if (fd >= 0 && s->opt.given_fd < 0) base_stop_listening(fd); /* it is not ours to stop */
         if (fd >= 0 && s->by_path && s->opt.given_fd < 0) remove_socket(s, fd);
         wait_idle(s, grace_us, hurry);
@@ -240,7 +239,7 @@ void serve_close(serve_server **ps, uint64_t grace_us, bool (*hurry)(void)) {
     }
     if (s->daemon) {
         wait_idle(s, LAST_BYTES_US, NULL);
-        MHD_stop_daemon(s->daemon);
+        mhd()->stop_daemon(s->daemon);
     }
     serve_patience_end(&s->patience);
     if (fd >= 0) base_close_socket(fd);

@@ -93,7 +93,7 @@ void *serve_keep(serve_call *c, size_t n, size_t elem_bytes) {
 static void wake(serve_inside *in) {
     if (!in->asleep || !in->conn) return;
     in->asleep = false;
-    MHD_resume_connection(in->conn);
+    mhd()->resume_connection(in->conn);
 }
 
 void serve_begin_stream(serve_call *c) {

@@ -45,6 +45,15 @@ def test_libraries_come_from_the_archive_or_belong_to_every_system(tree):
             assert str(tree) in path or every.match(os.path.basename(name)), (name, path)
 
 
+def test_libraries_that_are_loaded_late_come_from_the_archive_too(tree):
+    """With those of the system out of reach for all but the loader, so that one that is missing is noticed."""
+    program = tree / "bin" / "rotor"
+    seen = subprocess.run([program, "info"], capture_output=True, text=True, timeout=300, env={"HOME": "/nowhere", "LD_DEBUG": "files"})
+    for name in ("libcurl.so.4", "libmicrohttpd.so.12"):
+        assert re.search(r"calling init: %s" % re.escape(str(tree / "lib" / "rotor" / name)), seen.stderr), name
+    assert "libcurl/" in seen.stdout and "libmicrohttpd/" in seen.stdout
+
+
 def test_each_bundled_library_has_a_licence(tree):
     licences = tree / "share" / "doc" / "rotor" / "libraries"
     assert (tree / "share" / "doc" / "rotor" / "LICENSE").exists()
@@ -181,6 +190,7 @@ def test_the_debian_package_is_the_same_every_time_wherever_it_is_made(deb, sour
 def test_the_debian_package_is_well_formed(deb, rotor):
     fields = dict(re.findall(r"^ ?(\S+?): (.*)", run("dpkg-deb", "-I", deb), re.M))
     assert fields["Package"] == "rotor" and "libjansson4" in fields["Depends"] and "libc6 (>= " in fields["Depends"]
+    assert re.search(r", libcurl\S+, libmicrohttpd\S+$", fields["Depends"])  # loaded late, so that no tool sees them
     listed = run("dpkg-deb", "-c", deb).splitlines()
     names = [line.split()[5] for line in listed if "->" not in line]
     for name in ("./usr/bin/rotor", "./usr/bin/rotor-extract", "./usr/share/man/man1/rotor-run.1.gz", "./usr/share/doc/rotor/copyright",

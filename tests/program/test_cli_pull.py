@@ -70,6 +70,18 @@ def machine(rotor, hub, tmp_path):
 
 # ---- The path everybody takes ----
 
+def test_libraries_of_single_verbs_are_loaded_by_these_alone(machine, tmp_path):
+    """Files that are no libraries lie in front of the system's: only who needs one notices."""
+    for name in ("libcurl.so.4", "libcurl-gnutls.so.4", "libmicrohttpd.so.12"):
+        (tmp_path / "none").mkdir(exist_ok=True)
+        (tmp_path / "none" / name).write_bytes(b"")
+    without = {"LD_LIBRARY_PATH": str(tmp_path / "none")}
+    assert machine.fails("pull", "org/tiny", **without).startswith("rotor: pull: asking another server needs libcurl, which is not installed (")
+    assert machine("version", **without).stdout.startswith("rotor 0.")
+    if "libmicrohttpd: on" in machine("version").stdout:
+        assert machine.fails("serve", "--port", "0", **without).startswith("rotor: serve: rotor serve needs libmicrohttpd, which is not installed (")
+
+
 def test_a_file_arrives_in_the_layout_and_runs_by_name(machine):
     r = machine("pull", "org/tiny")
     named = machine.repo() / "snapshots" / COMMIT / "tiny.gguf"
