@@ -46,11 +46,13 @@ def test_libraries_come_from_the_archive_or_belong_to_every_system(tree):
 
 
 def test_libraries_that_are_loaded_late_come_from_the_archive_too(tree):
-    """With those of the system out of reach for all but the loader, so that one that is missing is noticed."""
+    """The loader is asked what it took: the system has libraries of these names, too."""
     program = tree / "bin" / "rotor"
-    seen = subprocess.run([program, "info"], capture_output=True, text=True, timeout=300, env={"HOME": "/nowhere", "LD_DEBUG": "files"})
+    no_drivers = {"OCL_ICD_VENDORS": "/nowhere", "VK_DRIVER_FILES": "/nowhere"}
+    seen = subprocess.run([program, "info"], capture_output=True, text=True, timeout=300,
+                          env={"HOME": "/nowhere", "LD_DEBUG": "files", **no_drivers})
     for name in ("libcurl.so.4", "libmicrohttpd.so.12"):
-        assert re.search(r"calling init: %s" % re.escape(str(tree / "lib" / "rotor" / name)), seen.stderr), name
+        assert "calling init: %s\n" % (tree / "bin" / ".." / "lib" / "rotor" / name) in seen.stderr, name
     assert "libcurl/" in seen.stdout and "libmicrohttpd/" in seen.stdout
 
 
