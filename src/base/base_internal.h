@@ -42,6 +42,13 @@ rotor_status os_read_whole(base_file *f, int fd, rotor_error *err);
  * processes_too, also new processes. For use between fork and exec; false: there is no way here. */
 bool os_deny_network(bool processes_too);
 
+/* Takes n blocks of 64 bytes into the eight words h of a SHA-256. */
+typedef void sha256_blocks(uint32_t h[8], const uint8_t *p, size_t n);
+sha256_blocks sha256_blocks_c;
+/* The processor's own; NULL: it has none. */
+sha256_blocks *sha256_blocks_cpu(void);
+extern const uint32_t sha256_k[64]; /* the rounds' constants */
+
 /* What trace.c adds to and trace_file.c writes. */
 struct base_trace {
     base_out out;            /* the file to be */

@@ -21,7 +21,8 @@ typedef struct report {
     double load_ms;         /* time to open e */
 } report;
 
-/* Of libraries that are loaded when they are needed: here they are, to say whether they are there. */
+/* Of libraries that are loaded when they are needed: here they are, to say whether they are there.
+ */
 static void text_late(void) {
     rotor_error err = {0};
     const char *version = NULL;

@@ -24,6 +24,7 @@ enum {
     MAX_CONNECTIONS = 16,
     MAX_HOPS = 8,
     PIECE_MIN = 256 << 10,
+    RECEIVE_BYTES = 512 << 10, /* at once from a connection: the most that libcurl takes */
     PIECE_MAX = 16 << 20,
     FIRST_WAIT_US = 250000,
     MAX_WAIT_S = 60,      /* between retries of our own */
@@ -257,6 +258,7 @@ static void set_limits(const transfer *t) {
     const fetch_options *o = &t->f->opt;
     CURL *h = t->h;
     curl()->easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
+    curl()->easy_setopt(h, CURLOPT_BUFFERSIZE, (long)RECEIVE_BYTES);
     curl()->easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
     curl()->easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* one piece each */
     curl()->easy_setopt(h, CURLOPT_CONNECTTIMEOUT, (long)o->connect_s);

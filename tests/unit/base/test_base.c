@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/base_internal.h"
+#include "base/part.h"
 
 static void errors_carry_code_and_prefix(void **state) {
     (void)state;
@@ -135,6 +137,41 @@ static void sha256_matches_the_standard(void **state) {
     base_sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, h);
     for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", h[i]);
     assert_string_equal(hex, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+}
+
+/* The last of the standard's examples, handed over in pieces of all sizes. */
+static void sha256_of_a_million_letters(void **state) {
+    static const uint8_t want[] = {0xcd, 0xc7, 0x6e, 0x5c, 0x99, 0x14, 0xfb, 0x92, 0x81, 0xa1, 0xc7,
+                                   0xe2, 0x84, 0xd7, 0x3e, 0x67, 0xf1, 0x80, 0x9a, 0x48, 0xa4, 0x97,
+                                   0x20, 0x0e, 0x04, 0x6d, 0x39, 0xcc, 0xc7, 0x11, 0x2c, 0xd0};
+    (void)state;
+    uint8_t letters[1500], got[32];
+    memset(letters, 'a', sizeof letters);
+    base_sha256_run r;
+    base_sha256_begin(&r);
+    for (size_t n = 0, left = 1000000; left; left -= n) {
+        n = BASE_MIN((n + 1) % sizeof letters, left);
+        base_sha256_add(&r, letters, n);
+    }
+    base_sha256_end(&r, got);
+    assert_memory_equal(got, want, sizeof got);
+}
+
+static void sha256_by_the_processor_is_the_same(void **state) {
+    (void)state;
+    sha256_blocks *own = sha256_blocks_cpu();
+    if (!own) skip(); /* it has no instructions for it */
+    uint8_t bytes[64 * 9 + 3];
+    base_rng rng;
+    base_rng_seed(&rng, 7);
+    for (size_t n = 0; n < 200; n++) {
+        uint32_t h[8], same[8];
+        for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)base_rng_u64(&rng);
+        for (size_t i = 0; i < 8; i++) h[i] = same[i] = (uint32_t)base_rng_u64(&rng);
+        own(h, bytes + n % 4, n % 10);
+        sha256_blocks_c(same, bytes + n % 4, n % 10);
+        assert_memory_equal(h, same, sizeof h);
+    }
 }
 
 static char *temp_name(char buf[64], const char *tail) {
@@ -300,6 +337,8 @@ int main(void) {
         cmocka_unit_test(energy_counts_packages_once_and_wraps),
         cmocka_unit_test(sleeping_takes_its_time),
         cmocka_unit_test(sha256_matches_the_standard),
+        cmocka_unit_test(sha256_of_a_million_letters),
+        cmocka_unit_test(sha256_by_the_processor_is_the_same),
         cmocka_unit_test(files_are_written_whole_or_not_at_all),
         cmocka_unit_test(writing_survives_every_fault),
         cmocka_unit_test(nothing_there_and_no_way_to_look_differ),
