@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The tables of the C sources, as Python values: what the documentation is checked against and made from.
 
-options(root), verbs(root), routes(root), metrics(root), architectures(root), weight_types(root),
+options(root), verbs(root), routes(root), refusals(root), metrics(root), architectures(root), weight_types(root),
 statuses(root). They are read as text, so that a tree can be checked without a build; what cannot be
 read is an error and never a shorter table. tests/docs holds them against the program itself.
 """
@@ -150,6 +150,12 @@ def routes(root):
     rows = [[value for _, value in row] for _, row in table(source(root, "src/serve/routes.c"), "routes")]
     return [(method, path, "SERVE_TAIL" in flags, "SERVE_ANYONE" in flags, "SERVE_EARLY" in flags)
             for method, path, _, _, flags in rows]
+
+
+def refusals(root):
+    """(status, type, code, meaning, what to do) of every fault that the server can answer with."""
+    rows = [[value for _, value in row] for _, row in table(source(root, "src/serve/reasons.c"), "serve_reasons")]
+    return [(int(status), *map(str, texts)) for status, *texts in rows]
 
 
 def metrics(root):

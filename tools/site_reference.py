@@ -96,10 +96,16 @@ def metrics(root):
 
 def errors(root):
     return "\n".join([
-        "# Statuses\n", NOTE % "include/rotor_status.h, src/cli/cli.h, src/base/block_stream.c",
+        "# Statuses\n", NOTE % "include/rotor_status.h, src/cli/cli.h, src/serve/reasons.c, src/base/block_stream.c",
         "## Of the program\n",
         "Standard output carries the product and nothing else; a failure is a line on standard error.\n",
         table(["exit status", "means"], [["`%s`" % number, text] for number, text in code_tables.exit_statuses(root)]),
+        "## Of the server\n",
+        "A request that is refused is answered with one of these, in the form of its protocol ([Serving](serving.md)): a status, a type and a "
+        "code for programs, and a sentence for people.\n",
+        table(["status", "type", "code", "means", "what to do"],
+              [[str(status), code(kind), code(name), cell(means), cell(advice)]
+               for status, kind, name, means, advice in code_tables.refusals(root)]),
         "## Of the library\n",
         "A function that can fail returns one of these, 0 (`ROTOR_OK`) when it did what it should, and fills a `rotor_error` with a line "
         "that says what, where, what was expected and what came.\n",

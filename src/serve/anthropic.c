@@ -54,7 +54,7 @@ static json_t *messages_fault(const serve_fault *f) {
 static bool missing(serve_at at, const char *key, serve_fault *f) {
     char path[96];
     serve_path(at, key, path);
-    return serve_refuse(f, path, "missing_required_parameter", "%s: Field required", path);
+    return serve_refuse(f, path, SERVE_MISSING_REQUIRED_PARAMETER, "%s: Field required", path);
 }
 
 static const char *type_of(const json_t *block) {
@@ -92,7 +92,7 @@ static bool read_system(serve_turns *t, serve_at at, serve_fault *f) {
     size_t i;
     if (json_is_array(v)) {
         json_array_foreach(v, i, block) if (!is_text(block)) return serve_refuse(
-            f, "system", "invalid_value", "system.%zu: expected a block of type text", i);
+            f, "system", SERVE_INVALID_VALUE, "system.%zu: expected a block of type text", i);
         if (!join(t->c, v, 0, json_array_size(v), "text", "text", "\n", &text, f)) return false;
     } else if (!serve_read_text(at, "system", &text, f)) {
         return false;
@@ -107,7 +107,7 @@ static bool unknown_block(serve_at at, size_t i, const char *type, serve_fault *
     char path[96], where[80];
     snprintf(where, sizeof where, "content[%zu].type", i);
     serve_path(at, where, path);
-    return serve_refuse(f, path, "unsupported_parameter",
+    return serve_refuse(f, path, SERVE_UNSUPPORTED_PARAMETER,
                         "%s: '%.40s' is not supported: this model reads text", path, type);
 }
 
@@ -193,7 +193,7 @@ static bool read_message(serve_turns *t, serve_at at, serve_fault *f) {
     if (!content) return missing(at, "content", f);
     const bool assistant = strcmp(role, "assistant") == 0;
     if (!assistant && strcmp(role, "user") != 0 && strcmp(role, "system") != 0)
-        return serve_refuse(f, serve_path(at, "role", path), "invalid_value",
+        return serve_refuse(f, serve_path(at, "role", path), SERVE_INVALID_VALUE,
                             "%s: '%.40s' is no role: expected user or assistant", path, role);
     if (json_is_string(content)) {
         rotor_turn *turn = serve_turn_add(t, role);
@@ -201,7 +201,7 @@ static bool read_message(serve_turns *t, serve_at at, serve_fault *f) {
         return turn || serve_no_memory(f);
     }
     if (!json_is_array(content))
-        return serve_refuse(f, serve_path(at, "content", path), "invalid_value",
+        return serve_refuse(f, serve_path(at, "content", path), SERVE_INVALID_VALUE,
                             "%s: expected a text or a list of blocks", path);
     return assistant ? read_assistant(t, at, content, f) : read_user(t, at, content, role, f);
 }
@@ -212,13 +212,14 @@ static bool read_turns(serve_call *c, serve_at at, serve_fault *f) {
     serve_at message;
     bool ok = serve_read_list(at, "messages", &list, f);
     if (ok && !json_array_size(list))
-        ok = list ? serve_refuse(f, "messages", "invalid_value",
+        ok = list ? serve_refuse(f, "messages", SERVE_INVALID_VALUE,
                                  "messages: at least one message is required")
                   : missing(at, "messages", f);
     ok = ok && read_system(&t, at, f);
     for (size_t i = 0; ok && i < json_array_size(list); i++)
         ok = serve_item(at, "messages", i, &message, f) && read_message(&t, message, f);
-    if (ok && !t.n) ok = serve_refuse(f, "messages", "invalid_value", "messages: all are empty");
+    if (ok && !t.n)
+        ok = serve_refuse(f, "messages", SERVE_INVALID_VALUE, "messages: all are empty");
     return serve_turns_end(&t, ok, f);
 }
 
@@ -249,7 +250,7 @@ static bool read_tools(serve_call *c, serve_at at, serve_fault *f) {
             chat, "tool_choice",
             json_pack("{s:s, s:{s:s}}", "type", "function", "function", "name", name));
     } else {
-        return serve_refuse(f, "tool_choice", "invalid_value",
+        return serve_refuse(f, "tool_choice", SERVE_INVALID_VALUE,
                             "tool_choice.type: '%.40s': expected auto, any, none, or tool with a "
                             "name",
                             type);
@@ -274,7 +275,7 @@ static bool read_thinking(serve_call *c, serve_at at, serve_fault *f) {
                         : budget < 16384 ? ROTOR_EFFORT_MEDIUM
                                          : ROTOR_EFFORT_HIGH;
     return !word || serve_effort_of(word, &c->req.effort) ||
-           serve_refuse(f, "output_config.effort", "invalid_value",
+           serve_refuse(f, "output_config.effort", SERVE_INVALID_VALUE,
                         "output_config.effort: '%.40s': expected low, medium or high", word);
 }
 

@@ -47,11 +47,53 @@ typedef struct serve_fault {
     uint32_t n_models; /* … of how many; 0: another fault */
 } serve_fault;
 
+/* Every reason there is; reasons.c has a row for each. */
+typedef enum serve_reason {
+    SERVE_INVALID_JSON,
+    SERVE_INVALID_VALUE,
+    SERVE_MISSING_REQUIRED_PARAMETER,
+    SERVE_UNSUPPORTED_PARAMETER,
+    SERVE_CONTEXT_LENGTH_EXCEEDED,
+    SERVE_PREVIOUS_RESPONSE_NOT_FOUND,
+    SERVE_INVALID_API_KEY,
+    SERVE_ORIGIN_NOT_ALLOWED,
+    SERVE_HOST_NOT_ALLOWED,
+    SERVE_STORE_READ_ONLY,
+    SERVE_UNKNOWN_URL,
+    SERVE_MODEL_NOT_FOUND,
+    SERVE_STORE_NOT_FOUND,
+    SERVE_DOCUMENT_NOT_FOUND,
+    SERVE_RESPONSE_NOT_FOUND,
+    SERVE_METHOD_NOT_ALLOWED,
+    SERVE_STORE_LOCKED,
+    SERVE_REQUEST_TOO_LARGE,
+    SERVE_NO_ROOM_FOR_SOURCES,
+    SERVE_URI_TOO_LONG,
+    SERVE_UNSUPPORTED_MEDIA_TYPE,
+    SERVE_QUEUE_FULL,
+    SERVE_INTERNAL_ERROR,
+    SERVE_NOT_SUPPORTED,
+    SERVE_MODEL_LOADING,
+    SERVE_MODEL_CHANGED,
+    SERVE_STORE_UNAVAILABLE,
+    SERVE_CANCELLED,
+    SERVE_SHUTTING_DOWN,
+    SERVE_STORAGE_FAILED,
+    SERVE_N_REASONS
+} serve_reason;
+typedef struct serve_reason_row {
+    int status;         /* HTTP */
+    const char *type;   /* class of the code, as OpenAI and Anthropic have them */
+    const char *code;   /* for programs */
+    const char *means;  /* for the documentation, which is made from it … */
+    const char *advice; /* … and what to do */
+} serve_reason_row;
+extern const serve_reason_row serve_reasons[SERVE_N_REASONS];
+
 /* All return false, to be passed on. */
-bool serve_refuse(serve_fault *f, const char *param, const char *code, const char *fmt, ...)
-    BASE_PRINTF(4, 5); /* 400 invalid_request_error */
-bool serve_fail_with(serve_fault *f, int status, const char *type, const char *code,
-                     const char *fmt, ...) BASE_PRINTF(5, 6);
+bool serve_refuse(serve_fault *f, const char *param, serve_reason why, const char *fmt, ...)
+    BASE_PRINTF(4, 5);
+bool serve_fail_with(serve_fault *f, serve_reason why, const char *fmt, ...) BASE_PRINTF(3, 4);
 bool serve_no_memory(serve_fault *f);
 /* {"error": {"message", "type", "param", "code"}}, OpenAI's form. */
 json_t *serve_openai_fault(const serve_fault *f);

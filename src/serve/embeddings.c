@@ -49,8 +49,8 @@ static bool read_ids(serve_call *c, const char *key, const json_t *v, rotor_embe
         const json_t *one = json_array_get(v, i);
         const json_int_t id = json_is_integer(one) ? json_integer_value(one) : -1;
         if (id < 0 || id >= n_vocab)
-            return serve_refuse(f, key, "invalid_value", "'%s': entry %zu is no token id below %u",
-                                key, i, n_vocab);
+            return serve_refuse(f, key, SERVE_INVALID_VALUE,
+                                "'%s': entry %zu is no token id below %u", key, i, n_vocab);
         ids[i] = (uint32_t)id;
     }
     t->ids = ids;
@@ -62,10 +62,10 @@ static bool read_text(serve_call *c, const char *key, const json_t *v, size_t i,
                       rotor_embed_text *t, serve_fault *f) {
     if (json_is_array(v) && is_ids(v)) return read_ids(c, key, v, t, f);
     if (!json_is_string(v))
-        return serve_refuse(f, key, "invalid_value", "'%s': expected texts or lists of token ids",
-                            key);
+        return serve_refuse(f, key, SERVE_INVALID_VALUE,
+                            "'%s': expected texts or lists of token ids", key);
     if (!json_string_length(v))
-        return serve_refuse(f, key, "invalid_value", "'%s': text %zu is empty", key, i);
+        return serve_refuse(f, key, SERVE_INVALID_VALUE, "'%s': text %zu is empty", key, i);
     t->text = json_string_value(v);
     t->n_bytes = json_string_length(v);
     return true;
@@ -73,12 +73,14 @@ static bool read_text(serve_call *c, const char *key, const json_t *v, size_t i,
 
 static bool read_inputs(serve_call *c, serve_at top, vectors *w, serve_fault *f) {
     const json_t *v = serve_field(top, w->key);
-    if (!v) return serve_refuse(f, w->key, "missing_required_parameter", "'%s' is missing", w->key);
+    if (!v)
+        return serve_refuse(f, w->key, SERVE_MISSING_REQUIRED_PARAMETER, "'%s' is missing", w->key);
     const bool many = json_is_array(v) && !is_ids(v);
     w->n = many ? json_array_size(v) : 1;
     if (w->n < 1 || w->n > INPUTS_MAX || (w->shape == OLLAMA_ONE && many))
-        return serve_refuse(f, w->key, "invalid_value", "'%s' has %zu entries: expected 1 to %d",
-                            w->key, w->n, w->shape == OLLAMA_ONE ? 1 : INPUTS_MAX);
+        return serve_refuse(f, w->key, SERVE_INVALID_VALUE,
+                            "'%s' has %zu entries: expected 1 to %d", w->key, w->n,
+                            w->shape == OLLAMA_ONE ? 1 : INPUTS_MAX);
     w->texts = serve_keep(c, w->n, sizeof *w->texts);
     if (!w->texts) return serve_no_memory(f);
     for (size_t i = 0; i < w->n; i++)
@@ -91,21 +93,22 @@ static bool read_inputs(serve_call *c, serve_at top, vectors *w, serve_fault *f)
 static bool read_documents(serve_call *c, serve_at top, vectors *w, serve_fault *f) {
     const json_t *query = serve_field(top, "query"), *list, *one;
     size_t i;
-    if (!query) return serve_refuse(f, "query", "missing_required_parameter", "'query' is missing");
+    if (!query)
+        return serve_refuse(f, "query", SERVE_MISSING_REQUIRED_PARAMETER, "'query' is missing");
     if (!serve_read_list(top, "documents", &list, f)) return false;
     w->n = json_array_size(list) + 1;
     if (w->n < 2 || w->n > INPUTS_MAX)
-        return serve_refuse(f, "documents", list ? "invalid_value" : "missing_required_parameter",
-                            "'documents' has %zu entries: expected 1 to %d", w->n - 1,
-                            INPUTS_MAX - 1);
+        return serve_refuse(
+            f, "documents", list ? SERVE_INVALID_VALUE : SERVE_MISSING_REQUIRED_PARAMETER,
+            "'documents' has %zu entries: expected 1 to %d", w->n - 1, INPUTS_MAX - 1);
     w->texts = serve_keep(c, w->n, sizeof *w->texts);
     if (!w->texts) return serve_no_memory(f);
     if (!json_is_string(query) || !read_text(c, "query", query, 0, &w->texts[0], f))
-        return serve_refuse(f, "query", "invalid_value", "'query': expected a text");
+        return serve_refuse(f, "query", SERVE_INVALID_VALUE, "'query': expected a text");
     json_array_foreach(list, i, one) {
         const json_t *text = json_is_object(one) ? json_object_get(one, "text") : one;
         if (!json_is_string(text))
-            return serve_refuse(f, "documents", "invalid_value",
+            return serve_refuse(f, "documents", SERVE_INVALID_VALUE,
                                 "'documents[%zu]': expected a text or {\"text\": …}", i);
         if (!read_text(c, "documents", text, i, &w->texts[i + 1], f)) return false;
     }
@@ -124,7 +127,7 @@ static bool read_form(serve_at top, vectors *w, serve_fault *f) {
         return false;
     if (cut) w->flags |= ROTOR_EMBED_TRUNCATE;
     if (strcmp(form, "float") != 0 && strcmp(form, "base64") != 0)
-        return serve_refuse(f, "encoding_format", "invalid_value",
+        return serve_refuse(f, "encoding_format", SERVE_INVALID_VALUE,
                             "'encoding_format' is '%.40s': expected float or base64", form);
     w->base64 = strcmp(form, "base64") == 0;
     w->dims = (size_t)dims;
@@ -143,7 +146,7 @@ static serve_model *find_model(serve_server *s, const char *name, shape what, se
     for (size_t i = 0; m && !name && !can_do(m, what) && i < s->opt.n_models; i++)
         if (can_do(&s->models[i], what)) m = &s->models[i];
     if (!m || can_do(m, what)) return m;
-    serve_fail_with(f, 501, "not_supported_error", "not_supported",
+    serve_fail_with(f, SERVE_NOT_SUPPORTED,
                     m->ranks
                         ? "%s scores passages (/v1/rerank) and makes no vectors"
                         : "%s makes no vectors: start the server with --embed, or with a model "
@@ -317,10 +320,11 @@ static void embed_some(serve_call *c) {
         return;
     }
     if (st == ROTOR_E_FULL || st == ROTOR_E_ARG)
-        serve_refuse(&f, w->key, st == ROTOR_E_FULL ? "context_length_exceeded" : "invalid_value",
+        serve_refuse(&f, w->key,
+                     st == ROTOR_E_FULL ? SERVE_CONTEXT_LENGTH_EXCEEDED : SERVE_INVALID_VALUE,
                      "%.500s", err.message);
     else
-        serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
+        serve_fail_with(&f, SERVE_INTERNAL_ERROR, "%.500s", err.message);
     serve_call_fault(c, &f);
 }
 

@@ -64,7 +64,7 @@ bool serve_fill_tokens(serve_call *c, serve_prompt *p, serve_fault *f) {
     uint32_t id[3], *ids = NULL;
     size_t n = 0;
     if (!find_marks(c->engine, id))
-        return serve_refuse(f, "suffix", "unsupported_parameter",
+        return serve_refuse(f, "suffix", SERVE_UNSUPPORTED_PARAMETER,
                             "%s was not taught to fill gaps: its vocabulary has no tokens for it",
                             c->model_id);
     bool ok = append(c->engine, "", 0, ROTOR_TOK_BOS, &ids, &n);

@@ -98,7 +98,7 @@ bool serve_is_json_type(const char *type) {
 static bool page_may_ask(serve_exchange *x, const char *host, serve_fault *f) {
     const char *origin = mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Origin");
     if (!origin || serve_origin_fits(x->s, origin, host, &x->origin)) return true;
-    return serve_fail_with(f, 403, "permission_error", "origin_not_allowed",
+    return serve_fail_with(f, SERVE_ORIGIN_NOT_ALLOWED,
                            "pages of %.100s may not use this server; --cors-origins lists those "
                            "that may",
                            origin);
@@ -108,17 +108,17 @@ bool serve_guard(serve_exchange *x, serve_fault *f) {
     const char *host = mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Host");
     const char *type = mhd()->lookup_connection_value(x->conn, MHD_HEADER_KIND, "Content-Type");
     if (host && !serve_host_fits(x->s, host))
-        return serve_fail_with(f, 403, "permission_error", "host_not_allowed",
+        return serve_fail_with(f, SERVE_HOST_NOT_ALLOWED,
                                "this server is not known as %.100s; --allowed-hosts adds names",
                                host);
     if (!page_may_ask(x, host, f)) return false;
     if (strcmp(x->method, "OPTIONS") == 0) return true;
     const bool anyone = x->route && (x->route->flags & SERVE_ANYONE);
     if (!anyone && !serve_key_fits(x->s, x->conn))
-        return serve_fail_with(f, 401, "authentication_error", "invalid_api_key",
+        return serve_fail_with(f, SERVE_INVALID_API_KEY,
                                "a key is needed: Authorization: Bearer KEY, or x-api-key: KEY");
     if (x->route && strncmp(x->route->method, "P", 1) == 0 && !serve_is_json_type(type))
-        return serve_fail_with(f, 415, "invalid_request_error", "unsupported_media_type",
+        return serve_fail_with(f, SERVE_UNSUPPORTED_MEDIA_TYPE,
                                "Content-Type is %.60s: expected application/json",
                                type ? type : "missing");
     return true;

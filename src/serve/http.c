@@ -187,7 +187,7 @@ static uint64_t announced(const serve_exchange *x) {
 }
 
 static bool too_large(serve_exchange *x, serve_fault *f) {
-    return serve_fail_with(f, 413, "invalid_request_error", "request_too_large",
+    return serve_fail_with(f, SERVE_REQUEST_TOO_LARGE,
                            "the body is larger than %zu bytes (--max-body)",
                            x->s->opt.max_body_bytes);
 }
@@ -196,13 +196,13 @@ static bool check_headers(serve_exchange *x, const char *allow, serve_fault *f) 
     if (!serve_guard(x, f)) return false;
     if (strcmp(x->method, "OPTIONS") == 0) return true;
     if (x->cut)
-        return serve_fail_with(f, 414, "invalid_request_error", "uri_too_long",
-                               "the path has more than %zu bytes", sizeof x->path - 1);
+        return serve_fail_with(f, SERVE_URI_TOO_LONG, "the path has more than %zu bytes",
+                               sizeof x->path - 1);
     if (!x->route && allow[0])
-        return serve_fail_with(f, 405, "invalid_request_error", "method_not_allowed",
-                               "%s does not take %s, but %s", x->path, x->method, allow);
+        return serve_fail_with(f, SERVE_METHOD_NOT_ALLOWED, "%s does not take %s, but %s", x->path,
+                               x->method, allow);
     if (!x->route)
-        return serve_fail_with(f, 404, "not_found_error", "unknown_url",
+        return serve_fail_with(f, SERVE_UNKNOWN_URL,
                                "there is no %.200s here; the API begins at /v1", x->path);
     if (announced(x) > x->s->opt.max_body_bytes) return too_large(x, f);
     return (x->route->flags & SERVE_EARLY) || serve_is_up(x->s, f);

@@ -296,7 +296,7 @@ void serve_job_end(serve_job *j) {
     serve_rules_review(j->c, st != ROTOR_OK);
     if (st != ROTOR_OK) {
         serve_fault f = {0};
-        serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
+        serve_fail_with(&f, SERVE_INTERNAL_ERROR, "%.500s", err.message);
         j->c->inside->n_ended++;
         ch->finish = SERVE_CUT;
         if (j->c->req.stream)

@@ -12,25 +12,29 @@ enum { LISTS_MAX = 1 << 17 }; /* objects and lists in a body */
 
 /* ==== Faults ================================================================================== */
 
+static serve_fault fault_of(serve_reason why) {
+    const serve_reason_row *r = &serve_reasons[why];
+    return (serve_fault){.status = r->status, .type = r->type, .code = r->code};
+}
+
 static bool fail_at(serve_fault *f, const char *param, const char *fmt, va_list ap) {
     snprintf(f->param, sizeof f->param, "%s", param ? param : "");
     vsnprintf(f->message, sizeof f->message, fmt, ap);
     return false;
 }
 
-bool serve_refuse(serve_fault *f, const char *param, const char *code, const char *fmt, ...) {
+bool serve_refuse(serve_fault *f, const char *param, serve_reason why, const char *fmt, ...) {
     va_list ap;
-    *f = (serve_fault){.status = 400, .type = "invalid_request_error", .code = code};
+    *f = fault_of(why);
     va_start(ap, fmt);
     fail_at(f, param, fmt, ap);
     va_end(ap);
     return false;
 }
 
-bool serve_fail_with(serve_fault *f, int status, const char *type, const char *code,
-                     const char *fmt, ...) {
+bool serve_fail_with(serve_fault *f, serve_reason why, const char *fmt, ...) {
     va_list ap;
-    *f = (serve_fault){.status = status, .type = type, .code = code};
+    *f = fault_of(why);
     va_start(ap, fmt);
     fail_at(f, NULL, fmt, ap);
     va_end(ap);
@@ -38,7 +42,7 @@ bool serve_fail_with(serve_fault *f, int status, const char *type, const char *c
 }
 
 bool serve_no_memory(serve_fault *f) {
-    return serve_fail_with(f, 500, "server_error", "internal_error", "out of memory");
+    return serve_fail_with(f, SERVE_INTERNAL_ERROR, "out of memory");
 }
 
 json_t *serve_openai_fault(const serve_fault *f) {
@@ -100,7 +104,7 @@ static bool wrong(serve_at at, const char *key, const json_t *v, const char *wan
                   serve_fault *f) {
     char path[96];
     serve_path(at, key, path);
-    return serve_refuse(f, path, "invalid_value", "'%s': expected %s, got %s", path, wanted,
+    return serve_refuse(f, path, SERVE_INVALID_VALUE, "'%s': expected %s, got %s", path, wanted,
                         kind_of(v));
 }
 
@@ -146,8 +150,8 @@ bool serve_read_real(serve_at at, const char *key, double min, double max, doubl
     if (!v) return true;
     const double x = json_number_value(v);
     if (!(x >= min && x <= max))
-        return serve_refuse(f, path, "invalid_value", "'%s' is %g: expected %g to %g", path, x, min,
-                            max);
+        return serve_refuse(f, path, SERVE_INVALID_VALUE, "'%s' is %g: expected %g to %g", path, x,
+                            min, max);
     *out = x;
     return true;
 }
@@ -160,7 +164,7 @@ bool serve_read_int(serve_at at, const char *key, int64_t min, int64_t max, int6
     if (!v) return true;
     const double x = json_number_value(v);
     if (!(x >= (double)min && x <= (double)max) || x != (double)(int64_t)x)
-        return serve_refuse(f, path, "invalid_value",
+        return serve_refuse(f, path, SERVE_INVALID_VALUE,
                             "'%s' is %.17g: expected a whole number from %lld to %lld", path, x,
                             (long long)min, (long long)max);
     *out = json_is_integer(v) ? (int64_t)json_integer_value(v) : (int64_t)x;
@@ -205,19 +209,19 @@ static bool too_much(const char *s, size_t n) {
 bool serve_parse(const base_buf *text, json_t **out, serve_fault *f) {
     json_error_t why;
     if (!text->len)
-        return serve_refuse(f, NULL, "invalid_json", "the body is empty: expected JSON");
+        return serve_refuse(f, NULL, SERVE_INVALID_JSON, "the body is empty: expected JSON");
     if (too_much(text->data, text->len))
-        return serve_refuse(f, NULL, "invalid_json",
+        return serve_refuse(f, NULL, SERVE_INVALID_JSON,
                             "the body is nested deeper than %d, or has more than %d objects and "
                             "lists",
                             SERVE_DEPTH_MAX, LISTS_MAX);
     json_t *v = json_loadb(text->data, text->len, 0, &why);
     if (!v)
-        return serve_refuse(f, NULL, "invalid_json", "the body is no JSON: %.160s (line %d)",
+        return serve_refuse(f, NULL, SERVE_INVALID_JSON, "the body is no JSON: %.160s (line %d)",
                             why.text, why.line);
     if (!json_is_object(v)) {
         json_decref(v);
-        return serve_refuse(f, NULL, "invalid_json", "the body is no JSON object");
+        return serve_refuse(f, NULL, SERVE_INVALID_JSON, "the body is no JSON object");
     }
     *out = v;
     return true;

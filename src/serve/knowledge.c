@@ -32,13 +32,13 @@ size_t serve_find_shelf(const serve_server *s, const char *name, serve_fault *f)
     for (size_t i = 0; name && i < s->opt.n_shelves; i++)
         if (strcmp(name, s->opt.shelves[i].name) == 0) return i;
     if (!s->opt.n_shelves)
-        serve_fail_with(f, 404, "not_found_error", "store_not_found",
+        serve_fail_with(f, SERVE_STORE_NOT_FOUND,
                         "this server has no knowledge stores: start it with --rag STORE");
     else if (!name)
-        serve_refuse(f, "store", "missing_required_parameter",
+        serve_refuse(f, "store", SERVE_MISSING_REQUIRED_PARAMETER,
                      "'store' is missing: there are several (GET /v1/rag/stores)");
     else
-        serve_fail_with(f, 404, "not_found_error", "store_not_found",
+        serve_fail_with(f, SERVE_STORE_NOT_FOUND,
                         "there is no store '%.100s'; GET /v1/rag/stores lists them", name);
     return SIZE_MAX;
 }
@@ -70,7 +70,7 @@ uint64_t serve_shelves_of(const serve_server *s, json_t *object) {
 /* ==== Requests ================================================================================ */
 
 bool serve_store_away(serve_fault *f, const rotor_error *err) {
-    serve_fail_with(f, 503, "unavailable_error", "store_unavailable", "%.500s", err->message);
+    serve_fail_with(f, SERVE_STORE_UNAVAILABLE, "%.500s", err->message);
     f->retry_s = 5;
     return false;
 }
@@ -83,7 +83,7 @@ static bool read_filter(serve_call *c, serve_at at, rotor_rag_query *q, serve_fa
     if (!texts) return serve_no_memory(f);
     json_array_foreach(list, i, one) {
         if (!json_is_string(one))
-            return serve_refuse(f, "filter", "invalid_value",
+            return serve_refuse(f, "filter", SERVE_INVALID_VALUE,
                                 "'filter': expected a list of texts as \"path=GLOB\"");
         texts[i] = json_string_value(one);
     }
@@ -98,7 +98,7 @@ static bool add_store(const serve_server *s, const char *name, serve_search *out
     for (size_t k = 0; k < out->n; k++)
         if (out->r[k] == s->opt.shelves[i].r) return true;
     if (out->n == ROTOR_RAG_STORES)
-        return serve_refuse(f, "stores", "invalid_value", "'stores': more than %d",
+        return serve_refuse(f, "stores", SERVE_INVALID_VALUE, "'stores': more than %d",
                             ROTOR_RAG_STORES);
     out->name[out->n] = s->opt.shelves[i].name;
     out->r[out->n++] = s->opt.shelves[i].r;
@@ -110,10 +110,10 @@ static bool add_stores(const serve_server *s, const json_t *list, const char *ke
     const json_t *one;
     size_t i;
     if (!json_array_size(list))
-        return serve_refuse(f, key, "invalid_value", "'%s': expected names of stores", key);
+        return serve_refuse(f, key, SERVE_INVALID_VALUE, "'%s': expected names of stores", key);
     json_array_foreach(list, i, one) {
         if (!json_is_string(one))
-            return serve_refuse(f, key, "invalid_value", "'%s': expected names of stores", key);
+            return serve_refuse(f, key, SERVE_INVALID_VALUE, "'%s': expected names of stores", key);
         if (!add_store(s, json_string_value(one), out, f)) return false;
     }
     return true;
@@ -135,7 +135,7 @@ static bool read_reranker(const serve_server *s, serve_at at, rotor_rag_query *q
     bool wanted = s->opt.reranker != NULL;
     if (!serve_read_bool(at, "rerank", &wanted, f)) return false;
     if (wanted && !s->opt.reranker)
-        return serve_refuse(f, "rerank", "invalid_value",
+        return serve_refuse(f, "rerank", SERVE_INVALID_VALUE,
                             "'rerank': this server has no reranker: start it with --rerank MODEL");
     if (!wanted) return true;
     q->reranker = s->opt.reranker;
@@ -155,7 +155,7 @@ bool serve_read_search(serve_call *c, serve_at at, serve_search *out, serve_faul
         return false;
     while (m < BASE_COUNT(modes) && strcmp(mode, modes[m]) != 0) m++;
     if (m == BASE_COUNT(modes))
-        return serve_refuse(f, "search", "invalid_value",
+        return serve_refuse(f, "search", SERVE_INVALID_VALUE,
                             "'search' is '%.40s': expected hybrid, lexical or vector", mode);
     if (!read_reranker(c->inside->s, at, &out->q, f)) return false;
     out->q.k = (uint32_t)k;
@@ -180,7 +180,7 @@ static bool read_strictness(serve_at at, strictness *g, serve_fault *f) {
     if (!serve_read_text(at, "mode", &name, f)) return false;
     for (size_t i = 0; i < BASE_COUNT(names); i++)
         if (strcmp(name, names[i]) == 0) return *g = (strictness)i, true;
-    return serve_refuse(f, "mode", "invalid_value",
+    return serve_refuse(f, "mode", SERVE_INVALID_VALUE,
                         "'mode' is '%.40s': expected auto, strict, always or off", name);
 }
 
@@ -191,8 +191,8 @@ static bool read_choice(serve_at at, const char *key, const char *no, const char
     if (!serve_read_text(at, key, &how, f)) return false;
     *is_yes = strcmp(how, yes) == 0;
     return *is_yes || strcmp(how, no) == 0 ||
-           serve_refuse(f, key, "invalid_value", "'%s' is '%.40s': expected %s or %s", key, how, no,
-                        yes);
+           serve_refuse(f, key, SERVE_INVALID_VALUE, "'%s' is '%.40s': expected %s or %s", key, how,
+                        no, yes);
 }
 
 /* ==== Searching =============================================================================== */
@@ -238,12 +238,11 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
     g->no_room = st == ROTOR_E_FULL;
     if (st == ROTOR_E_FULL && mode == AUTO) return true;
     if (st == ROTOR_E_FULL)
-        return serve_fail_with(f, 413, "invalid_request_error", "no_room_for_sources", "%.500s",
-                               err.message);
+        return serve_fail_with(f, SERVE_NO_ROOM_FOR_SOURCES, "%.500s", err.message);
     if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
-        return serve_refuse(f, "rag", "invalid_value", "%.500s", err.message);
+        return serve_refuse(f, "rag", SERVE_INVALID_VALUE, "%.500s", err.message);
     if (st == ROTOR_E_IO || st == ROTOR_E_CANCELLED) return serve_store_away(f, &err);
-    return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err.message);
+    return serve_fail_with(f, SERVE_INTERNAL_ERROR, "%.500s", err.message);
 }
 
 /* The turns with what was found. */
@@ -252,7 +251,7 @@ static bool put_turns(serve_call *c, serve_prompt *p, serve_grounds *g, serve_fa
     rotor_error err = {0};
     size_t n = 0;
     if (rotor_rag_ground(c->engine, &g->c, p->turns, p->n_turns, &turns, &n, &err) != ROTOR_OK)
-        return serve_refuse(f, "messages", "invalid_value", "%.500s", err.message);
+        return serve_refuse(f, "messages", SERVE_INVALID_VALUE, "%.500s", err.message);
     p->turns = g->turns = turns;
     p->n_turns = n;
     return true;

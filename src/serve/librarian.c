@@ -98,11 +98,10 @@ static void refuse(serve_call *c, bool closing) {
     serve_server *s = c->inside->s;
     serve_fault f = {0};
     if (closing) {
-        serve_fail_with(&f, 503, "unavailable_error", "shutting_down", "the server is ending");
+        serve_fail_with(&f, SERVE_SHUTTING_DOWN, "the server is ending");
         f.retry_s = 5;
     } else {
-        serve_fail_with(&f, 503, "unavailable_error", "cancelled",
-                        "the search was given up: nobody waited for it");
+        serve_fail_with(&f, SERVE_CANCELLED, "the search was given up: nobody waited for it");
         base_mutex_lock(s->lock);
         s->metrics.cancelled++;
         base_mutex_unlock(s->lock);

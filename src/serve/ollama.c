@@ -80,7 +80,7 @@ bool serve_read_keep_alive(serve_call *c, serve_at top, serve_fault *f) {
     double seconds = json_number_value(v);
     if (!v) return true;
     if (!json_is_number(v) && !(json_is_string(v) && read_time(json_string_value(v), &seconds)))
-        return serve_refuse(f, "keep_alive", "invalid_value",
+        return serve_refuse(f, "keep_alive", SERVE_INVALID_VALUE,
                             "'keep_alive': expected seconds, or a time like \"5m\"; -1: for ever");
     const bool ever = seconds < 0 || seconds > 1e9;
     serve_keep_for(c, ever ? SERVE_NEVER : (uint64_t)(seconds * 1e6));
@@ -94,12 +94,12 @@ static bool read_think(serve_call *c, serve_at top, serve_fault *f) {
     const char *word = json_string_value(v);
     if (!v) return true;
     if (!json_is_boolean(v) && !(word && serve_effort_of(word, &c->req.effort)))
-        return serve_refuse(f, "think", "invalid_value",
+        return serve_refuse(f, "think", SERVE_INVALID_VALUE,
                             "'think': expected true, false, \"low\", \"medium\" or \"high\"");
     o->quiet = json_is_false(v);
     if (o->quiet) c->req.effort = ROTOR_EFFORT_LOW;
     return o->quiet || rotor_chat_has_parts(c->engine) ||
-           serve_refuse(f, "think", "unsupported_parameter", "%.100s does not support thinking",
+           serve_refuse(f, "think", SERVE_UNSUPPORTED_PARAMETER, "%.100s does not support thinking",
                         c->model_id);
 }
 
@@ -118,7 +118,7 @@ static bool refuse_images(serve_at at, serve_fault *f) {
     const json_t *list;
     if (!serve_read_list(at, "images", &list, f)) return false;
     return !json_array_size(list) ||
-           serve_refuse(f, serve_path(at, "images", path), "unsupported_parameter",
+           serve_refuse(f, serve_path(at, "images", path), SERVE_UNSUPPORTED_PARAMETER,
                         "'%s': this model reads text only", path);
 }
 
@@ -175,8 +175,8 @@ static bool read_calls(serve_turns *t, serve_at at, serve_fault *f) {
             !serve_read_text(function, "name", &name, f))
             return false;
         if (!name)
-            return serve_refuse(f, serve_path(function, "name", path), "missing_required_parameter",
-                                "'%s' is missing", path);
+            return serve_refuse(f, serve_path(function, "name", path),
+                                SERVE_MISSING_REQUIRED_PARAMETER, "'%s' is missing", path);
         if (!arguments_text(t->c, serve_field(function, "arguments"), &arguments, f)) return false;
         if (!serve_turn_call(t, id, name, arguments)) return serve_no_memory(f);
     }
@@ -196,7 +196,7 @@ static bool read_message(serve_turns *t, serve_at at, serve_fault *f) {
     for (size_t i = 0; role && i < BASE_COUNT(roles); i++) known |= strcmp(role, roles[i]) == 0;
     if (!known)
         return serve_refuse(f, serve_path(at, "role", path),
-                            role ? "invalid_value" : "missing_required_parameter",
+                            role ? SERVE_INVALID_VALUE : SERVE_MISSING_REQUIRED_PARAMETER,
                             "'%s' is %.40s: expected system, user, assistant or tool", path,
                             role ? role : "missing");
     if (strcmp(role, "tool") == 0 && !name) name = serve_turn_called(t, id);
@@ -237,7 +237,7 @@ static bool read_context(serve_call *c, serve_at top, serve_prompt *p, serve_fau
         const json_t *v = json_array_get(list, i);
         const json_int_t id = json_is_integer(v) ? json_integer_value(v) : -1;
         if (id < 0 || id >= c->inside->model->info.n_vocab)
-            return serve_refuse(f, "context", "invalid_value",
+            return serve_refuse(f, "context", SERVE_INVALID_VALUE,
                                 "'context': entry %zu is no token of this model", i);
         ids[i] = (uint32_t)id;
     }
@@ -281,7 +281,7 @@ static bool generate_read(serve_call *c, serve_fault *f) {
         !refuse_images(top, f))
         return false;
     if (template && template[0])
-        return serve_refuse(f, "template", "unsupported_parameter",
+        return serve_refuse(f, "template", SERVE_UNSUPPORTED_PARAMETER,
                             "'template': send \"raw\": true and the whole prompt instead");
     if (!text[0]) return only_load(c, f);
     if (suffix && !suffix[0]) suffix = NULL;

@@ -101,7 +101,7 @@ static serve_model *named_model(serve_exchange *x, json_t **body) {
         const serve_at top = {.object = *body};
         if (serve_read_text(top, "name", &name, &f) && serve_read_text(top, "model", &name, &f)) {
             if (!name || !name[0])
-                serve_refuse(&f, "model", "missing_required_parameter", "'model' is missing");
+                serve_refuse(&f, "model", SERVE_MISSING_REQUIRED_PARAMETER, "'model' is missing");
             else
                 m = serve_find_model(x->s, name, &f);
         }
@@ -173,7 +173,7 @@ void serve_post_pull(serve_exchange *x) {
     }
     if (ok && !m)
         serve_fail_with(
-            &f, 404, "not_found_error", "model_not_found",
+            &f, SERVE_MODEL_NOT_FOUND,
             "there is no model '%.100s' here, and this server fetches none: `rotor pull "
             "NAME`, then `rotor serve NAME`",
             name ? name : "");

@@ -13,7 +13,7 @@ static bool read_logprobs(serve_call *c, serve_at at, serve_fault *f) {
         !serve_read_int(at, "top_logprobs", 0, SERVE_TOP_MAX, &top, f))
         return false;
     if (top && !c->req.logprobs)
-        return serve_refuse(f, "top_logprobs", "invalid_value",
+        return serve_refuse(f, "top_logprobs", SERVE_INVALID_VALUE,
                             "'top_logprobs' needs \"logprobs\": true");
     c->req.gen.n_top = (uint32_t)top;
     return true;

@@ -27,15 +27,15 @@ bool serve_read_stops(serve_call *c, serve_at at, const char *key, serve_fault *
     const size_t n = !v ? 0 : json_is_array(v) ? json_array_size(v) : 1;
     serve_path(at, key, path);
     if (n > SERVE_STOPS_MAX)
-        return serve_refuse(f, path, "invalid_value", "'%s' has %zu entries: expected at most %d",
-                            path, n, SERVE_STOPS_MAX);
+        return serve_refuse(f, path, SERVE_INVALID_VALUE,
+                            "'%s' has %zu entries: expected at most %d", path, n, SERVE_STOPS_MAX);
     const char **stops = serve_keep(c, n, sizeof *stops);
     if (!stops) return serve_no_memory(f);
     size_t used = 0;
     for (size_t i = 0; i < n; i++) {
         const json_t *s = json_is_array(v) ? json_array_get(v, i) : v;
         if (!json_is_string(s))
-            return serve_refuse(f, path, "invalid_value",
+            return serve_refuse(f, path, SERVE_INVALID_VALUE,
                                 "'%s': expected a text or a list of texts", path);
         if (json_string_length(s)) stops[used++] = json_string_value(s);
     }
@@ -67,12 +67,12 @@ static bool read_bias_pair(serve_call *c, const char *key, const json_t *v, size
     const unsigned long long id = strtoull(key, &end, 10);
     rotor_engine_get_info(c->engine, &info);
     if (!isdigit((unsigned char)key[0]) || *end || id >= info.n_vocab)
-        return serve_refuse(f, "logit_bias", "invalid_value",
+        return serve_refuse(f, "logit_bias", SERVE_INVALID_VALUE,
                             "'logit_bias' has the key '%.40s': expected a token id below %u", key,
                             info.n_vocab);
     double x = json_is_false(v) ? -100 : json_number_value(v);
     if (!(json_is_number(v) || json_is_false(v)) || !(x >= -100 && x <= 100))
-        return serve_refuse(f, "logit_bias", "invalid_value",
+        return serve_refuse(f, "logit_bias", SERVE_INVALID_VALUE,
                             "'logit_bias' of %.40s: expected a number from -100 to 100", key);
     ids[i] = (uint32_t)id;
     bias[i] = x <= -100 ? -INFINITY : x >= 100 ? 1e6f : (float)x;
@@ -85,7 +85,8 @@ static bool read_bias(serve_call *c, serve_at at, serve_fault *f) {
     const bool list = json_is_array(v);
     if (!v) return true;
     if (!list && !json_is_object(v))
-        return serve_refuse(f, "logit_bias", "invalid_value", "'logit_bias': expected an object");
+        return serve_refuse(f, "logit_bias", SERVE_INVALID_VALUE,
+                            "'logit_bias': expected an object");
     const size_t n = list ? json_array_size(v) : json_object_size(v);
     uint32_t *ids = serve_keep(c, n, sizeof *ids);
     float *bias = serve_keep(c, n, sizeof *bias);
@@ -96,7 +97,7 @@ static bool read_bias(serve_call *c, serve_at at, serve_fault *f) {
             const json_t *pair = json_array_get(v, i);
             char key[24];
             if (!json_is_integer(json_array_get(pair, 0)))
-                return serve_refuse(f, "logit_bias", "invalid_value",
+                return serve_refuse(f, "logit_bias", SERVE_INVALID_VALUE,
                                     "'logit_bias[%zu]': expected [id, bias]", i);
             snprintf(key, sizeof key, "%lld",
                      (long long)json_integer_value(json_array_get(pair, 0)));
@@ -144,7 +145,7 @@ static bool read_rest(serve_call *c, serve_at at, serve_fault *f) {
     int64_t ms = 0;
     if (!serve_read_text(at, "truncation", &truncation, f)) return false;
     if (strcmp(truncation, "auto") != 0 && strcmp(truncation, "disabled") != 0)
-        return serve_refuse(f, "truncation", "invalid_value",
+        return serve_refuse(f, "truncation", SERVE_INVALID_VALUE,
                             "'truncation' is '%.40s': expected auto or disabled", truncation);
     c->req.truncate = strcmp(truncation, "auto") == 0;
     if (!serve_read_bool(at, "cache_prompt", &cache, f) ||
@@ -189,7 +190,7 @@ static bool read_ids(serve_call *c, const json_t *list, serve_prompt *p, serve_f
     for (size_t i = 0; i < n; i++) {
         const json_int_t id = json_integer_value(json_array_get(list, i));
         if (id < 0 || id >= ROTOR_NO_ID)
-            return serve_refuse(f, "prompt", "invalid_value", "'prompt': %lld is no token id",
+            return serve_refuse(f, "prompt", SERVE_INVALID_VALUE, "'prompt': %lld is no token id",
                                 (long long)id);
         ids[i] = (uint32_t)id;
     }
@@ -206,17 +207,18 @@ static bool read_prompt(serve_call *c, const json_t *v, serve_prompt *p, serve_f
         return true;
     }
     if (json_is_array(v) && all_integers(v)) return read_ids(c, v, p, f);
-    return serve_refuse(f, "prompt", "invalid_value",
+    return serve_refuse(f, "prompt", SERVE_INVALID_VALUE,
                         "'prompt': expected a text, a list of token ids, or a list of those");
 }
 
 bool serve_read_prompts(serve_call *c, serve_at at, serve_fault *f) {
     const json_t *v = serve_field(at, "prompt");
-    if (!v) return serve_refuse(f, "prompt", "missing_required_parameter", "'prompt' is missing");
+    if (!v)
+        return serve_refuse(f, "prompt", SERVE_MISSING_REQUIRED_PARAMETER, "'prompt' is missing");
     const bool many = json_is_array(v) && !all_integers(v);
     const size_t n = many ? json_array_size(v) : 1;
     if (n < 1 || n > PROMPTS_MAX)
-        return serve_refuse(f, "prompt", "invalid_value",
+        return serve_refuse(f, "prompt", SERVE_INVALID_VALUE,
                             "'prompt' has %zu entries: expected 1 to %d", n, PROMPTS_MAX);
     c->req.prompts = serve_keep(c, n, sizeof *c->req.prompts);
     if (!c->req.prompts) return serve_no_memory(f);
@@ -238,15 +240,15 @@ bool serve_read_content(serve_call *c, serve_at at, const char *key, const char 
     if (json_is_string(v)) return *out = json_string_value(v), true;
     serve_path(at, key, path);
     if (!json_is_array(v))
-        return serve_refuse(f, path, "invalid_value", "'%s': expected a text or a list of parts",
-                            path);
+        return serve_refuse(f, path, SERVE_INVALID_VALUE,
+                            "'%s': expected a text or a list of parts", path);
     json_array_foreach(v, i, part) {
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *text = json_object_get(part, "text");
         if (type && strcmp(type, "text") == 0 && !json_is_string(text))
-            return serve_refuse(f, path, "invalid_value", "'%s[%zu]' has no text", path, i);
+            return serve_refuse(f, path, SERVE_INVALID_VALUE, "'%s[%zu]' has no text", path, i);
         if (!type || !json_is_string(text))
-            return serve_refuse(f, path, type ? "unsupported_parameter" : "invalid_value",
+            return serve_refuse(f, path, type ? SERVE_UNSUPPORTED_PARAMETER : SERVE_INVALID_VALUE,
                                 "'%s[%zu]' is %.40s: this model takes parts of type text only",
                                 path, i, type ? type : "no part");
         n_bytes += json_string_length(text);
@@ -280,7 +282,7 @@ static bool read_calls(serve_call *c, serve_at at, rotor_turn *t, serve_fault *f
         if (!calls[i].name) {
             char path[96];
             serve_path(call, "function.name", path);
-            return serve_refuse(f, path, "missing_required_parameter", "'%s' is missing", path);
+            return serve_refuse(f, path, SERVE_MISSING_REQUIRED_PARAMETER, "'%s' is missing", path);
         }
     }
     t->calls = calls;
@@ -318,12 +320,12 @@ static bool read_role(serve_at at, rotor_turn *t, serve_fault *f) {
     serve_path(at, "role", path);
     if (!serve_read_text(at, "role", &t->role, f)) return false;
     if (!t->role)
-        return serve_refuse(f, path, "missing_required_parameter", "'%s' is missing", path);
+        return serve_refuse(f, path, SERVE_MISSING_REQUIRED_PARAMETER, "'%s' is missing", path);
     if (strcmp(t->role, "developer") == 0) t->role = "system";
     if (strcmp(t->role, "function") == 0) t->role = "tool";
     for (size_t i = 0; i < BASE_COUNT(roles); i++)
         if (strcmp(t->role, roles[i]) == 0) return true;
-    return serve_refuse(f, path, "invalid_value",
+    return serve_refuse(f, path, SERVE_INVALID_VALUE,
                         "'%s' is '%.40s': expected system, developer, user, assistant or tool",
                         path, t->role);
 }
@@ -344,7 +346,7 @@ static bool read_message(serve_call *c, serve_at top, const char *key, size_t i,
         return true;
     }
     if (!t->content)
-        return serve_refuse(f, serve_path(at, "content", path), "missing_required_parameter",
+        return serve_refuse(f, serve_path(at, "content", path), SERVE_MISSING_REQUIRED_PARAMETER,
                             "'%s' is missing", serve_path(at, "content", path));
     if (strcmp(t->role, "tool") != 0) return true;
     return serve_read_text(at, "tool_call_id", &t->call_id, f) &&
@@ -357,9 +359,10 @@ bool serve_read_messages(serve_call *c, serve_at at, const char *key, serve_faul
     if (!serve_read_list(at, key, &list, f)) return false;
     const size_t n = json_array_size(list);
     if (!n)
-        return serve_refuse(
-            f, serve_path(at, key, path), list ? "invalid_value" : "missing_required_parameter",
-            "'%s' is %s: expected a list of messages", path, list ? "empty" : "missing");
+        return serve_refuse(f, serve_path(at, key, path),
+                            list ? SERVE_INVALID_VALUE : SERVE_MISSING_REQUIRED_PARAMETER,
+                            "'%s' is %s: expected a list of messages", path,
+                            list ? "empty" : "missing");
     rotor_turn *turns = serve_keep(c, n, sizeof *turns);
     serve_prompt *prompt = serve_keep(c, 1, sizeof *prompt);
     if (!turns || !prompt) return serve_no_memory(f);
@@ -394,7 +397,7 @@ bool serve_read_effort(serve_call *c, serve_at at, serve_fault *f) {
         !serve_read_text(at, "reasoning_effort", &word, f))
         return false;
     if (word && !serve_effort_of(word, &c->req.effort))
-        return serve_refuse(f, "reasoning_effort", "invalid_value",
+        return serve_refuse(f, "reasoning_effort", SERVE_INVALID_VALUE,
                             "'reasoning_effort' is '%.40s': expected low, medium or high", word);
     return true;
 }

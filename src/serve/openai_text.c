@@ -28,7 +28,7 @@ static bool read_suffix(serve_call *c, serve_at at, serve_fault *f) {
     if (!suffix || !suffix[0]) return true;
     for (size_t i = 0; i < c->req.n_prompts; i++) {
         if (!c->req.prompts[i].text)
-            return serve_refuse(f, "suffix", "unsupported_parameter",
+            return serve_refuse(f, "suffix", SERVE_UNSUPPORTED_PARAMETER,
                                 "'suffix' goes with a prompt that is a text");
         c->req.prompts[i].suffix = suffix;
     }

@@ -14,8 +14,7 @@ static bool no_such_model(const serve_server *s, const char *name, serve_fault *
     base_buf names = {0};
     for (size_t i = 0; i < s->opt.n_models; i++)
         base_buf_printf(&names, "%s%s", i ? ", " : "", s->opt.models[i]);
-    serve_fail_with(f, 404, "not_found_error", "model_not_found",
-                    "there is no model '%.100s'; there is: %.400s", name,
+    serve_fail_with(f, SERVE_MODEL_NOT_FOUND, "there is no model '%.100s'; there is: %.400s", name,
                     names.data ? names.data : "");
     snprintf(f->param, sizeof f->param, "model");
     base_buf_free(&names);
@@ -55,9 +54,9 @@ static bool choose_model(serve_call *c, serve_fault *f) {
     for (size_t i = 0; any && !m->writes && i < s->opt.n_models; i++)
         if (s->models[i].writes) m = &s->models[i];
     if (!m->writes)
-        return serve_fail_with(
-            f, 501, "not_supported_error", "not_supported", "%s makes %s, it writes no text", m->id,
-            m->ranks ? "scores of passages (/v1/rerank)" : "vectors of texts (/v1/embeddings)");
+        return serve_fail_with(f, SERVE_NOT_SUPPORTED, "%s makes %s, it writes no text", m->id,
+                               m->ranks ? "scores of passages (/v1/rerank)"
+                                        : "vectors of texts (/v1/embeddings)");
     if (!serve_hold(c, m)) return false;
     take_engine(c);
     return true;
@@ -96,9 +95,9 @@ static const char *without_billing(serve_server *s, const char *text) {
 /* What the library says about a prompt it cannot take. */
 static bool prompt_fault(serve_fault *f, rotor_status st, const rotor_error *err) {
     if (st == ROTOR_E_NOMEM) return serve_no_memory(f);
-    return serve_refuse(f, NULL,
-                        st == ROTOR_E_UNSUPPORTED ? "unsupported_parameter" : "invalid_value",
-                        "%.500s", err->message);
+    return serve_refuse(
+        f, NULL, st == ROTOR_E_UNSUPPORTED ? SERVE_UNSUPPORTED_PARAMETER : SERVE_INVALID_VALUE,
+        "%.500s", err->message);
 }
 
 /* The turns as they are rendered: without volatile lines, and with the ids of known answers. Found
@@ -179,17 +178,17 @@ static bool tokens_of_text(serve_call *c, serve_prompt *p, serve_fault *f) {
         rotor_tokenize(c->engine, p->text, p->n_bytes, flags, &ids, &p->n_tokens, &err);
     if (st != ROTOR_OK) return prompt_fault(f, st, &err);
     p->tokens = ids;
-    return p->n_tokens || serve_refuse(f, "prompt", "invalid_value", "the prompt is empty");
+    return p->n_tokens || serve_refuse(f, "prompt", SERVE_INVALID_VALUE, "the prompt is empty");
 }
 
 static bool tokens_of_ids(serve_call *c, serve_prompt *p, serve_fault *f) {
     const uint32_t n_vocab = c->inside->model->info.n_vocab;
     for (size_t i = 0; i < p->n_ids; i++)
         if (p->ids[i] >= n_vocab)
-            return serve_refuse(f, "prompt", "invalid_value",
+            return serve_refuse(f, "prompt", SERVE_INVALID_VALUE,
                                 "token %u at %zu is outside the vocabulary of %u", p->ids[i], i,
                                 n_vocab);
-    if (!p->n_ids) return serve_refuse(f, "prompt", "invalid_value", "the prompt is empty");
+    if (!p->n_ids) return serve_refuse(f, "prompt", SERVE_INVALID_VALUE, "the prompt is empty");
     uint32_t *copy = base_alloc_array(p->n_ids, sizeof *copy);
     if (!copy) return serve_no_memory(f);
     memcpy(copy, p->ids, p->n_ids * sizeof *copy);
@@ -201,7 +200,7 @@ static bool tokens_of_ids(serve_call *c, serve_prompt *p, serve_fault *f) {
 /* One message for every client's pattern: they look for either phrase to shorten their history. */
 static bool too_long(const serve_call *c, const serve_prompt *p, serve_fault *f) {
     const uint32_t n_ctx = c->inside->model->info.n_ctx;
-    serve_refuse(f, p->turns ? "messages" : "prompt", "context_length_exceeded",
+    serve_refuse(f, p->turns ? "messages" : "prompt", SERVE_CONTEXT_LENGTH_EXCEEDED,
                  "This model's maximum context length is %u tokens, and the request has %zu tokens "
                  "in its prompt: the request exceeds the available context size. Shorten it, send "
                  "\"truncation\": \"auto\", or start the server with a larger --ctx.",

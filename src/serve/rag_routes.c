@@ -86,18 +86,18 @@ static json_t *search(serve_call *c, serve_fault *f) {
     if (!serve_read_text(top, "query", &query, f) || !serve_read_search(c, top, &how, f))
         return NULL;
     if (!query || !*query)
-        return serve_refuse(f, "query", "missing_required_parameter", "'query' is missing"), NULL;
+        return serve_refuse(f, "query", SERVE_MISSING_REQUIRED_PARAMETER, "'query' is missing"),
+               NULL;
     if (strlen(query) > QUERY_MAX)
-        return serve_refuse(f, "query", "invalid_value",
+        return serve_refuse(f, "query", SERVE_INVALID_VALUE,
                             "'query' has %zu bytes: expected at most %d", strlen(query), QUERY_MAX),
                NULL;
     const rotor_status st = rotor_rag_search_all(how.r, how.n, query, &how.q, &h, &err);
     if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
-        return serve_refuse(f, NULL, "invalid_value", "%.500s", err.message), NULL;
+        return serve_refuse(f, NULL, SERVE_INVALID_VALUE, "%.500s", err.message), NULL;
     if (st == ROTOR_E_IO || st == ROTOR_E_CANCELLED) return serve_store_away(f, &err), NULL;
     if (st != ROTOR_OK)
-        return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err.message),
-               NULL;
+        return serve_fail_with(f, SERVE_INTERNAL_ERROR, "%.500s", err.message), NULL;
     json_t *reply = hits_json(&how, &h);
     rotor_rag_hits_free(&h);
     if (!reply) serve_no_memory(f);
@@ -131,7 +131,8 @@ static bool ask_read(serve_call *c, serve_fault *f) {
         !serve_read_text(top, "question", &question, f))
         return false;
     if (!question || !*question)
-        return serve_refuse(f, "question", "missing_required_parameter", "'question' is missing");
+        return serve_refuse(f, "question", SERVE_MISSING_REQUIRED_PARAMETER,
+                            "'question' is missing");
     c->state = (void *)(uintptr_t)question;
     return serve_read_sampling(c, top, f) && serve_read_effort(c, top, f) &&
            serve_read_rules(c, top, f) && serve_ground(c, top, question, true, f);

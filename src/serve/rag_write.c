@@ -50,7 +50,7 @@ static bool read_target(serve_exchange *x, serve_call *c, bool writes, serve_fau
     w->text.size = sizeof w->text;
     if (id) w->text.id = w->path + strlen(OWN);
     return !writes || w->shelf->write ||
-           serve_fail_with(f, 403, "permission_error", "store_read_only",
+           serve_fail_with(f, SERVE_STORE_READ_ONLY,
                            "requests may not change the store '%.100s': the server was started "
                            "without --rag-write %.100s",
                            w->name, w->name);
@@ -60,7 +60,7 @@ static bool read_id(serve_at top, wish *w, serve_fault *f) {
     const char *id = NULL;
     if (!serve_read_text(top, "id", &id, f)) return false;
     if (id && w->text.id && strcmp(id, w->text.id) != 0)
-        return serve_refuse(f, "id", "invalid_value", "'id' is not the one of the path");
+        return serve_refuse(f, "id", SERVE_INVALID_VALUE, "'id' is not the one of the path");
     if (id) w->text.id = id;
     return true;
 }
@@ -71,8 +71,8 @@ static bool read_meta(serve_call *c, serve_at top, wish *w, serve_fault *f) {
     if (!meta.object) return true;
     const size_t n = json_dumpb(meta.object, NULL, 0, JSON_COMPACT | JSON_SORT_KEYS);
     if (n > META_MAX)
-        return serve_refuse(f, "meta", "invalid_value", "'meta' has %zu bytes: expected at most %d",
-                            n, META_MAX);
+        return serve_refuse(f, "meta", SERVE_INVALID_VALUE,
+                            "'meta' has %zu bytes: expected at most %d", n, META_MAX);
     char *text = serve_keep(c, n + 1, 1);
     if (!text) return serve_no_memory(f);
     json_dumpb(meta.object, text, n, JSON_COMPACT | JSON_SORT_KEYS);
@@ -84,13 +84,13 @@ static bool read_meta(serve_call *c, serve_at top, wish *w, serve_fault *f) {
 static bool check_sizes(const rotor_rag_text *t, serve_fault *f) {
     const size_t title = t->title ? strlen(t->title) : 0;
     if (t->n_bytes > TEXT_MAX)
-        return serve_refuse(f, "text", "invalid_value",
+        return serve_refuse(f, "text", SERVE_INVALID_VALUE,
                             "'text' has %zu bytes: expected at most %d; cut it into several "
                             "documents, or add it as a file with rotor rag add",
                             t->n_bytes, TEXT_MAX);
     return title <= TITLE_MAX ||
-           serve_refuse(f, "title", "invalid_value", "'title' has %zu bytes: expected at most %d",
-                        title, TITLE_MAX);
+           serve_refuse(f, "title", SERVE_INVALID_VALUE,
+                        "'title' has %zu bytes: expected at most %d", title, TITLE_MAX);
 }
 
 static bool read_document(serve_call *c, serve_fault *f) {
@@ -102,11 +102,11 @@ static bool read_document(serve_call *c, serve_fault *f) {
         !serve_read_text(top, "format", &format, f))
         return false;
     if (!w->text.text)
-        return serve_refuse(f, "text", "missing_required_parameter", "'text' is missing");
+        return serve_refuse(f, "text", SERVE_MISSING_REQUIRED_PARAMETER, "'text' is missing");
     w->text.n_bytes = strlen(w->text.text); /* a body with U+0000 was refused */
     w->text.plain = strcmp(format, "text") == 0;
     if (!w->text.plain && strcmp(format, "markdown") != 0)
-        return serve_refuse(f, "format", "invalid_value",
+        return serve_refuse(f, "format", SERVE_INVALID_VALUE,
                             "'format' is '%.40s': expected markdown or text", format);
     return check_sizes(&w->text, f);
 }
@@ -115,16 +115,14 @@ static bool read_document(serve_call *c, serve_fault *f) {
 
 static bool failed(rotor_status st, const rotor_error *err, serve_fault *f) {
     if (st == ROTOR_E_ARG || st == ROTOR_E_UNSUPPORTED)
-        return serve_refuse(f, NULL, "invalid_value", "%.500s", err->message);
+        return serve_refuse(f, NULL, SERVE_INVALID_VALUE, "%.500s", err->message);
     if (st == ROTOR_E_NOTFOUND)
-        return serve_fail_with(f, 404, "not_found_error", "document_not_found", "%.500s",
-                               err->message);
+        return serve_fail_with(f, SERVE_DOCUMENT_NOT_FOUND, "%.500s", err->message);
     if (st == ROTOR_E_CANCELLED) return serve_store_away(f, err);
-    if (st == ROTOR_E_IO)
-        return serve_fail_with(f, 507, "server_error", "storage_failed", "%.500s", err->message);
+    if (st == ROTOR_E_IO) return serve_fail_with(f, SERVE_STORAGE_FAILED, "%.500s", err->message);
     if (st != ROTOR_E_STATE)
-        return serve_fail_with(f, 500, "server_error", "internal_error", "%.500s", err->message);
-    serve_fail_with(f, 409, "conflict_error", "store_locked", "%.500s", err->message);
+        return serve_fail_with(f, SERVE_INTERNAL_ERROR, "%.500s", err->message);
+    serve_fail_with(f, SERVE_STORE_LOCKED, "%.500s", err->message);
     f->retry_s = 2;
     return false;
 }
@@ -249,7 +247,7 @@ static bool read_after(const char *after, wish *w, serve_fault *f) {
     errno = 0;
     w->after = after ? strtoll(after, &end, 10) : 0;
     if (!after || (*after >= '0' && *after <= '9' && !*end && !errno)) return true;
-    return serve_refuse(f, "after", "invalid_value", "'after': expected the 'next' of a page");
+    return serve_refuse(f, "after", SERVE_INVALID_VALUE, "'after': expected the 'next' of a page");
 }
 
 static bool read_page(const serve_exchange *x, wish *w, serve_fault *f) {
@@ -258,9 +256,9 @@ static bool read_page(const serve_exchange *x, wish *w, serve_fault *f) {
     char *end = NULL;
     w->most = limit ? strtol(limit, &end, 10) : ROWS;
     if ((limit && (!*limit || *end)) || w->most < 1 || w->most > ROWS_MAX)
-        return serve_refuse(f, "limit", "invalid_value", "'limit': expected 1 to %d", ROWS_MAX);
+        return serve_refuse(f, "limit", SERVE_INVALID_VALUE, "'limit': expected 1 to %d", ROWS_MAX);
     if (status && strlen(status) >= sizeof w->status)
-        return serve_refuse(f, "status", "invalid_value", "'status' is too long");
+        return serve_refuse(f, "status", SERVE_INVALID_VALUE, "'status' is too long");
     if (status) snprintf(w->status, sizeof w->status, "%s", status);
     return read_after(after, w, f);
 }

@@ -40,7 +40,7 @@ static bool read_parts(serve_turns *t, serve_at at, const char *key, const char 
 static bool missing(serve_at at, const char *key, serve_fault *f) {
     char path[96];
     serve_path(at, key, path);
-    return serve_refuse(f, path, "missing_required_parameter", "'%s' is missing", path);
+    return serve_refuse(f, path, SERVE_MISSING_REQUIRED_PARAMETER, "'%s' is missing", path);
 }
 
 static bool read_message(serve_turns *t, serve_at at, serve_fault *f) {
@@ -50,7 +50,7 @@ static bool read_message(serve_turns *t, serve_at at, serve_fault *f) {
     if (!role) return missing(at, "role", f);
     if (strcmp(role, "developer") == 0) role = "system";
     if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 && strcmp(role, "assistant") != 0)
-        return serve_refuse(f, serve_path(at, "role", path), "invalid_value",
+        return serve_refuse(f, serve_path(at, "role", path), SERVE_INVALID_VALUE,
                             "'%s' is '%.40s': expected user, assistant, system or developer", path,
                             role);
     if (!read_parts(t, at, "content", &text, f)) return false;
@@ -116,7 +116,7 @@ static bool read_item(serve_turns *t, serve_at at, serve_fault *f) {
     if (strcmp(type, "function_call") == 0) return read_call(t, at, f);
     if (strcmp(type, "function_call_output") == 0) return read_output(t, at, f);
     if (strcmp(type, "item_reference") == 0)
-        return serve_refuse(f, serve_path(at, "type", path), "unsupported_parameter",
+        return serve_refuse(f, serve_path(at, "type", path), SERVE_UNSUPPORTED_PARAMETER,
                             "'%s': items are not kept by themselves; send the item, or use "
                             "previous_response_id",
                             path);
@@ -142,7 +142,7 @@ static json_t *previous_items(serve_call *c, serve_fault *f) {
     json_t *items = json_incref(json_object_get(kept, "items"));
     json_decref(kept);
     if (!items)
-        serve_refuse(f, "previous_response_id", "previous_response_not_found",
+        serve_refuse(f, "previous_response_id", SERVE_PREVIOUS_RESPONSE_NOT_FOUND,
                      "Previous response with id '%.60s' not found: it was not stored, or is "
                      "forgotten",
                      r->previous);
@@ -159,9 +159,9 @@ static bool read_input(serve_call *c, serve_at at, serve_turns *t, serve_fault *
     json_t *input = serve_field(at, "input");
     const responses *r = c->state;
     if (!input && !r->previous)
-        return serve_refuse(f, "input", "missing_required_parameter", "'input' is missing");
+        return serve_refuse(f, "input", SERVE_MISSING_REQUIRED_PARAMETER, "'input' is missing");
     if (input && !json_is_string(input) && !json_is_array(input))
-        return serve_refuse(f, "input", "invalid_value",
+        return serve_refuse(f, "input", SERVE_INVALID_VALUE,
                             "'input': expected a text or a list of items");
     json_t *all = previous_items(c, f);
     if (!all) return false;
@@ -174,7 +174,7 @@ static bool read_input(serve_call *c, serve_at at, serve_turns *t, serve_fault *
     if (text) json_object_set(c->body, "input", own);
     json_decref(own);
     if (!read_items(t, at, "input", f)) return false;
-    return t->n || serve_refuse(f, "input", "invalid_value", "'input' has no message");
+    return t->n || serve_refuse(f, "input", SERVE_INVALID_VALUE, "'input' has no message");
 }
 
 static bool read_turns(serve_call *c, serve_at at, serve_fault *f) {
@@ -216,7 +216,7 @@ static bool read_reasoning_options(serve_call *c, serve_at at, serve_fault *f) {
         !serve_read_text(reasoning, "effort", &word, f))
         return false;
     return !word || serve_effort_of(word, &c->req.effort) ||
-           serve_refuse(f, "reasoning.effort", "invalid_value",
+           serve_refuse(f, "reasoning.effort", SERVE_INVALID_VALUE,
                         "'reasoning.effort' is '%.40s': expected low, medium or high", word);
 }
 
@@ -249,11 +249,11 @@ static bool refuse_unknown(serve_at at, serve_fault *f) {
     bool background = false;
     for (size_t i = 0; i < BASE_COUNT(names); i++)
         if (serve_field(at, names[i]))
-            return serve_refuse(f, names[i], "unsupported_parameter",
+            return serve_refuse(f, names[i], SERVE_UNSUPPORTED_PARAMETER,
                                 "'%s' names something kept by the server, and nothing is",
                                 names[i]);
     if (!serve_read_bool(at, "background", &background, f)) return false;
-    return !background || serve_refuse(f, "background", "unsupported_parameter",
+    return !background || serve_refuse(f, "background", SERVE_UNSUPPORTED_PARAMETER,
                                        "'background': this server answers while the client waits");
 }
 
@@ -553,7 +553,7 @@ const serve_dialect serve_responses_dialect = {.name = "responses",
 
 static void no_such_response(serve_exchange *x) {
     serve_fault f = {0};
-    serve_fail_with(&f, 404, "not_found_error", "response_not_found",
+    serve_fail_with(&f, SERVE_RESPONSE_NOT_FOUND,
                     "Response with id '%.60s' not found: it was not stored, or is forgotten",
                     x->tail);
     serve_reply_fault(x, &f);

@@ -328,9 +328,9 @@ static void tell_broken(const serve_server *s, const serve_model *m, serve_fault
     static const char hint[] = "; a file that has taken the place of another is not let in by the "
                                "sandbox: start the server again";
     const bool changed = m->why.code == ROTOR_E_STATE;
-    serve_fail_with(f, changed ? 503 : 500, changed ? "unavailable_error" : "server_error",
-                    changed ? "model_changed" : "internal_error", "%s cannot be loaded: %.400s%s",
-                    m->id, m->why.message, m->why.code == ROTOR_E_IO && s->caged.files ? hint : "");
+    serve_fail_with(f, changed ? SERVE_MODEL_CHANGED : SERVE_INTERNAL_ERROR,
+                    "%s cannot be loaded: %.400s%s", m->id, m->why.message,
+                    m->why.code == ROTOR_E_IO && s->caged.files ? hint : "");
     serve_log(s, BASE_LOG_ERROR, "%s", f->message);
 }
 

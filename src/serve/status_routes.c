@@ -6,12 +6,12 @@
 
 bool serve_is_up(serve_server *s, serve_fault *f) {
     if (atomic_load(&s->closing)) {
-        serve_fail_with(f, 503, "unavailable_error", "shutting_down", "the server is ending");
+        serve_fail_with(f, SERVE_SHUTTING_DOWN, "the server is ending");
         f->retry_s = 5;
         return false;
     }
     if (atomic_load(&s->state) == SERVE_READY) return true;
-    serve_fail_with(f, 503, "unavailable_error", "model_loading", "Loading model");
+    serve_fail_with(f, SERVE_MODEL_LOADING, "Loading model");
     f->retry_s = 1;
     f->n_loaded = (uint32_t)atomic_load(&s->loaded);
     f->n_models = (uint32_t)s->opt.n_models;
@@ -72,7 +72,7 @@ void serve_get_model(serve_exchange *x) {
         serve_reply_json(x, 200, model_json(x->s, m));
         return;
     }
-    serve_fail_with(&f, 404, "not_found_error", "model_not_found",
+    serve_fail_with(&f, SERVE_MODEL_NOT_FOUND,
                     "there is no model '%.100s'; GET /v1/models lists them", x->tail);
     serve_reply_fault(x, &f);
 }

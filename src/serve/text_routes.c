@@ -68,7 +68,7 @@ static bool tokenize(question *q, json_t **reply, serve_fault *f) {
     const json_t *content = serve_field(q->top, "content");
     if (!content) content = serve_field(q->top, "prompt");
     if (!json_is_string(content))
-        return serve_refuse(f, "content", "invalid_value", "'content': expected a text");
+        return serve_refuse(f, "content", SERVE_INVALID_VALUE, "'content': expected a text");
     if (!serve_read_bool(q->top, "add_special", &bos, f) ||
         !serve_read_bool(q->top, "parse_special", &special, f) ||
         !serve_read_bool(q->top, "with_pieces", &pieces, f))
@@ -77,7 +77,7 @@ static bool tokenize(question *q, json_t **reply, serve_fault *f) {
         (bos ? (unsigned)ROTOR_TOK_BOS : 0) | (special ? (unsigned)ROTOR_TOK_SPECIAL : 0);
     if (rotor_tokenize(q->c->engine, json_string_value(content), json_string_length(content), flags,
                        &ids, &n, &err) != ROTOR_OK)
-        return serve_refuse(f, "content", "invalid_value", "%.400s", err.message);
+        return serve_refuse(f, "content", SERVE_INVALID_VALUE, "%.400s", err.message);
     json_t *list = pieces ? json_array() : ids_json(ids, n);
     for (size_t i = 0; pieces && i < n; i++)
         json_array_append_new(list, json_pack("{s:I, s:o}", "id", (json_int_t)ids[i], "piece",
@@ -104,20 +104,20 @@ static bool detokenize(question *q, json_t **reply, serve_fault *f) {
     rotor_error err;
     if (!serve_read_list(q->top, "tokens", &list, f)) return false;
     if (!list)
-        return serve_refuse(f, "tokens", "missing_required_parameter", "'tokens' is missing");
+        return serve_refuse(f, "tokens", SERVE_MISSING_REQUIRED_PARAMETER, "'tokens' is missing");
     uint32_t *ids = serve_keep(q->c, json_array_size(list), sizeof *ids);
     if (!ids) return serve_no_memory(f);
     json_array_foreach(list, i, v) {
         const json_int_t id = json_is_integer(v) ? json_integer_value(v) : -1;
         if (id < 0 || id >= q->c->inside->model->info.n_vocab)
-            return serve_refuse(f, "tokens", "invalid_value",
+            return serve_refuse(f, "tokens", SERVE_INVALID_VALUE,
                                 "'tokens[%zu]': expected a token id below %u", i,
                                 q->c->inside->model->info.n_vocab);
         ids[i] = (uint32_t)id;
     }
     if (rotor_detokenize(q->c->engine, ids, json_array_size(list), true, &text, &n_bytes, &err) !=
         ROTOR_OK)
-        return serve_refuse(f, "tokens", "invalid_value", "%.400s", err.message);
+        return serve_refuse(f, "tokens", SERVE_INVALID_VALUE, "%.400s", err.message);
     *reply = json_pack("{s:o}", "content", serve_json_text(text, n_bytes));
     rotor_free(text);
     return *reply || serve_no_memory(f);
@@ -136,8 +136,8 @@ void serve_post_detokenize(serve_exchange *x) {
 static bool apply_template(question *q, json_t **reply, serve_fault *f) {
     serve_call *c = q->c;
     if (!c->inside->model->writes)
-        return serve_fail_with(f, 501, "not_supported_error", "not_supported",
-                               "%s makes vectors, it has no chats", c->inside->model->id);
+        return serve_fail_with(f, SERVE_NOT_SUPPORTED, "%s makes vectors, it has no chats",
+                               c->inside->model->id);
     if (!serve_read_messages(c, q->top, "messages", f) || !serve_read_tools(c, q->top, f) ||
         !serve_read_effort(c, q->top, f) || !serve_make_tokens(c, &c->req.prompts[0], f))
         return false;

@@ -33,7 +33,7 @@ static bool check_names(const json_t *list, serve_fault *f) {
     json_array_foreach(list, i, tool) {
         const char *name = name_of(tool, &fn);
         if (!name || is_name(name)) continue;
-        return serve_refuse(f, "tools", "invalid_value",
+        return serve_refuse(f, "tools", SERVE_INVALID_VALUE,
                             "'tools': function %zu is named '%.80s': expected 1 to 64 letters, "
                             "digits, '_', '-' and '.'",
                             i, name);
@@ -94,13 +94,13 @@ static bool read_choice(serve_at at, wish *out, serve_fault *f) {
         out->none = strcmp(word, "none") == 0;
         out->required = strcmp(word, "required") == 0 || strcmp(word, "any") == 0;
         return out->none || out->required ||
-               serve_refuse(f, "tool_choice", "invalid_value",
+               serve_refuse(f, "tool_choice", SERVE_INVALID_VALUE,
                             "'tool_choice' is '%.40s': expected none, auto, required or an object",
                             word);
     }
     out->only = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
     out->required = true;
-    return out->only || serve_refuse(f, "tool_choice", "invalid_value",
+    return out->only || serve_refuse(f, "tool_choice", SERVE_INVALID_VALUE,
                                      "'tool_choice': expected none, auto, required or an object "
                                      "{\"type\": \"function\", \"function\": {\"name\": …}}");
 }
@@ -114,15 +114,15 @@ static bool keep_calls(serve_call *c, const wish *w, bool single, serve_fault *f
     rotor_error err = {0};
     if (!w->required && (c->req.gen.ignore_eog || taken)) return true;
     if (c->req.gen.ignore_eog || taken)
-        return serve_refuse(f, "tool_choice", "invalid_value",
+        return serve_refuse(f, "tool_choice", SERVE_INVALID_VALUE,
                             "'tool_choice' says what the answer is: it does not go with %s",
                             taken ? "other rules for it" : "ignore_eos");
     const rotor_status st = serve_rules_take(c, &rules, &err);
     if (st == ROTOR_OK || (!w->required && st == ROTOR_E_FULL)) return true;
     if (st == ROTOR_E_NOMEM) return serve_no_memory(f);
-    return serve_refuse(f, "tools",
-                        st == ROTOR_E_UNSUPPORTED ? "unsupported_parameter" : "invalid_value",
-                        "'tools': %.500s", err.message);
+    return serve_refuse(
+        f, "tools", st == ROTOR_E_UNSUPPORTED ? SERVE_UNSUPPORTED_PARAMETER : SERVE_INVALID_VALUE,
+        "'tools': %.500s", err.message);
 }
 
 static bool keep_text(serve_call *c, json_t *tools, serve_fault *f) {
@@ -148,9 +148,9 @@ bool serve_read_tools(serve_call *c, serve_at at, serve_fault *f) {
     if (!json_array_size(tools)) {
         json_decref(tools);
         if (w.only)
-            return serve_refuse(f, "tool_choice", "invalid_value",
+            return serve_refuse(f, "tool_choice", SERVE_INVALID_VALUE,
                                 "'tool_choice' names %.60s, which is not among 'tools'", w.only);
-        return !w.required || serve_refuse(f, "tool_choice", "invalid_value",
+        return !w.required || serve_refuse(f, "tool_choice", SERVE_INVALID_VALUE,
                                            "'tool_choice' asks for a call: there are no 'tools'");
     }
     if (!keep_text(c, tools, f)) return false;

@@ -58,11 +58,11 @@ bool serve_submit(serve_call *c, serve_fault *f) {
     }
     base_mutex_unlock(s->lock);
     if (full)
-        serve_fail_with(f, 429, "rate_limit_error", "queue_full",
+        serve_fail_with(f, SERVE_QUEUE_FULL,
                         "%u requests are waiting already (--max-queue); try again",
                         s->opt.max_queue);
     else if (closing)
-        serve_fail_with(f, 503, "unavailable_error", "shutting_down", "the server is ending");
+        serve_fail_with(f, SERVE_SHUTTING_DOWN, "the server is ending");
     if (full || closing) f->retry_s = full ? 2 : 5;
     return !full && !closing;
 }
@@ -166,9 +166,9 @@ static void start_job(serve_job *j) {
     j->choice->finish = SERVE_CUT;
     if (c->inside->cancelled) return; /* in the middle of its prompt */
     if (st == ROTOR_E_ARG)
-        serve_refuse(&f, NULL, "invalid_value", "%.500s", err.message);
+        serve_refuse(&f, NULL, SERVE_INVALID_VALUE, "%.500s", err.message);
     else
-        serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err.message);
+        serve_fail_with(&f, SERVE_INTERNAL_ERROR, "%.500s", err.message);
     fault_all(c, &f);
 }
 
@@ -254,10 +254,9 @@ static void finish(serve_call *c) {
     if (in->cancelled && !in->failed) {
         serve_fault f = {0};
         if (atomic_load(&in->s->closing))
-            serve_fail_with(&f, 503, "unavailable_error", "shutting_down", "the server is ending");
+            serve_fail_with(&f, SERVE_SHUTTING_DOWN, "the server is ending");
         else
-            serve_fail_with(&f, 503, "unavailable_error", "cancelled",
-                            "the answer was given up: nobody read it");
+            serve_fail_with(&f, SERVE_CANCELLED, "the answer was given up: nobody read it");
         fault_all(c, &f);
     } else if (!in->failed && c->req.stream) {
         serve_emit(c, &(serve_event){.kind = SERVE_END});
@@ -334,7 +333,7 @@ static bool do_tasks(worker *w) {
 static void step_failed(worker *w, const serve_model *m, const rotor_error *err) {
     serve_fault f = {0};
     serve_log(w->s, BASE_LOG_ERROR, "%s: %s", m->id, err->message);
-    serve_fail_with(&f, 500, "server_error", "internal_error", "%.500s", err->message);
+    serve_fail_with(&f, SERVE_INTERNAL_ERROR, "%.500s", err->message);
     for (serve_call *c = w->calls; c; c = c->inside->next)
         if (c->inside->model == m && c->inside->begun && !c->inside->task) fault_all(c, &f);
 }

@@ -2,6 +2,7 @@
 """What tools/code_tables.py reads off the sources is what the program says of itself: the site is made from it, and pages
 are held against it."""
 import http.client
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,9 @@ from reader import DATA, ROOT, Reader, doc_commands
 
 import code_tables
 import site_reference
+
+# Files with words for types beside the table's: what a protocol calls its own.
+OWN_TYPES = {"anthropic.c", "json_text.c", "responses.c"}
 
 
 def rotor(*args, status=0):
@@ -66,6 +70,25 @@ def test_routes_and_counters(server):
     shown = re.findall(r"^# TYPE (\S+) (\w+)", ask(server, "GET", "/metrics")[2], re.M)
     rows = code_tables.metrics(ROOT)
     assert sorted(shown) == sorted([(name, kind) for name, kind, _, _ in rows] + [(other, kind) for _, kind, other, _ in rows if other])
+
+
+def test_refusals(server):
+    """What the server answers with is a row of the table, and no handler makes a code of its own."""
+    rows = {(status, kind, name) for status, kind, name, _, _ in code_tables.refusals(ROOT)}
+    assert len({name for _, _, name in rows}) == len(rows) == len(code_tables.refusals(ROOT))
+    assert all(means and advice for _, _, _, means, advice in code_tables.refusals(ROOT))
+    seen = set()
+    for method, path in [("POST", "/v1/chat/completions"), ("GET", "/v1/nowhere"), ("PATCH", "/v1/models"), ("GET", "/v1/models/none"),
+                         ("GET", "/v1/rag/stores/none/docs"), ("GET", "/v1/responses/none"), ("GET", "/" + "x" * 2000)]:
+        status, _, text = ask(server, method, path)
+        error = json.loads(text)["error"]
+        assert (status, error["type"], error["code"]) in rows, (method, path, status, text)
+        seen.add(error["code"])
+    assert len(seen) == 7, seen
+    for source in sorted((ROOT / "src/serve").glob("*.c")):
+        if source.name != "reasons.c":
+            made = re.findall(r'"(\w+_error)"', code_tables.source(ROOT, source))
+            assert source.name in OWN_TYPES or not made, (source.name, made)
 
 
 def test_what_runs_on_devices(tmp_path):
