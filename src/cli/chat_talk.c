@@ -410,7 +410,7 @@ rotor_status chat_save(const chat_talk *t, const char *path, rotor_error *err) {
     bool ok = json_dump_callback(root, to_buffer, &text, JSON_INDENT(2)) == 0 &&
               base_buf_puts(&text, "\n");
     json_decref(root);
-    rotor_status st = ok ? base_out_open(&out, path, err) : base_fail_nomem(err, "saving");
+    rotor_status st = ok ? base_out_open_private(&out, path, err) : base_fail_nomem(err, "saving");
     if (st == ROTOR_OK) {
         st = base_out_write(&out, text.data, text.len, err);
         if (st == ROTOR_OK)

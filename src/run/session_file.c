@@ -147,7 +147,7 @@ rotor_status run_session_save(run_session *s, const char *path, base_str note, r
     ROTOR_TRY(begin(s, note.n, &h, err));
     uint8_t *page = base_alloc((size_t)layer_page_bytes(s->e));
     if (!page) return base_fail_nomem(err, "saving a session");
-    rotor_status st = base_out_open(&w.out, path, err);
+    rotor_status st = base_out_open_private(&w.out, path, err);
     if (st == ROTOR_OK) {
         st = put_all(&w, s, &h, note.n ? note.p : "", page, err);
         if (st == ROTOR_OK)

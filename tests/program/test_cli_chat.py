@@ -59,6 +59,7 @@ def test_several_lines_are_one_message(rotor, tmp_path):
 def test_save_and_load(rotor, tmp_path):
     path = tmp_path / "talk.json"
     first = chat(rotor, "Hello\n/save %s\nAnd then?\n" % path, *QUIET, "--system", "Be brief").stdout
+    assert path.stat().st_mode & 0o777 == 0o600
     d = json.loads(path.read_text())
     assert d["system"] == "Be brief" and [m["role"] for m in d["messages"]] == ["user", "assistant"]
     second = chat(rotor, "/load %s\nAnd then?\n" % path, *QUIET).stdout
@@ -119,6 +120,7 @@ def test_a_session_file_continues_a_conversation(rotor, tmp_path):
     path, kept = tmp_path / "talk.session", tmp_path / "kept.session"
     whole = chat(rotor, "A cat\nWhat next?\n", *QUIET).stdout
     first = chat(rotor, "A cat\n", *QUIET, "--session", path).stdout
+    assert path.stat().st_mode & 0o777 == 0o600  # what was said is nobody else's
     second = chat(rotor, "What next?\n/save %s\n" % kept, "--session", path)
     assert first + second.stdout == whole and "2 messages" in second.stderr
     third = chat(rotor, "/load %s\n/ctx\n/undo\nWhat next?\n" % kept, "--no-history").stdout
