@@ -26,6 +26,13 @@ def c_string(text):
     return "\n".join(f'    "{line}\\n"' for line in quoted.splitlines())
 
 
+def lean(text):
+    """C without comments, indentation, empty lines and the padding of macros: more than half of it is for people."""
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.S)
+    text = re.sub(r"\s*\\\n\s*", " ", text)
+    return re.sub(r"\n\s*", "\n", re.sub(r"[ \t]+", " ", text)).lstrip()
+
+
 def inlined(kernel):
     """The text without the dialect, other files in the place of their #include."""
     text = kernel.read_text().replace('#include "dialect.h"\n', "")
@@ -88,7 +95,7 @@ def as_macros(text):
 def main():
     out, glslc, dialect, *kernels = sys.argv[1:]
     shared = pathlib.Path(dialect).read_text()
-    parts, rows = ['/* Made by tools/gpu_sources.py. */\n#include "dev/gpu/gpu.h"\n', f"static const char dialect[] =\n{c_string(shared)};\n"], []
+    parts, rows = ['/* Made by tools/gpu_sources.py. */\n#include "dev/gpu/gpu.h"\n', f"static const char dialect[] =\n{c_string(lean(shared))};\n"], []
     for kernel in sorted(map(pathlib.Path, kernels)):
         name, row = kernel.stem, [f'    {{.name = "{kernel.stem}"', ".dialect = dialect", f".text = text_{kernel.stem}"]
         try:
@@ -96,7 +103,7 @@ def main():
         except kernel_rules.BarrierError as e:
             sys.exit(f"{kernel}: {e}; the rule is in {dialect}")
         text = as_macros(inlined(kernel))
-        parts.append(f"static const char text_{name}[] =\n{c_string(text)};\n")
+        parts.append(f"static const char text_{name}[] =\n{c_string(lean(text))};\n")
         for form, data in forms(glslc, kernel).items() if glslc != "-" else ():
             parts.append(f"static const uint8_t spirv_{name}_{form}[] = {{\n{c_bytes(packed(data))}\n}};\n")
             row.append(f".spirv[{form}] = {{spirv_{name}_{form}, {len(packed(data))}, {len(data) // 4}}}")
