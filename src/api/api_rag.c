@@ -49,10 +49,18 @@ static void hash_tensors(base_buf *out, const file_model *f) {
     }
 }
 
+/* all is freed. Of what is not whole there is no fingerprint: it would fit what else is not. */
+static rotor_status seal(base_buf *all, uint8_t out[RAG_HASH], rotor_error *err) {
+    const bool whole = !all->failed;
+    if (whole) base_sha256(all->len ? all->data : "", all->len, out);
+    base_buf_free(all);
+    return whole ? ROTOR_OK : base_fail_nomem(err, "opening a store");
+}
+
 /* Vectors are the same where shape, way of pooling, length and every byte of the weights are. The
  * bytes are hashed in the order of the file, with the names of what they are. Of the length no more
  * counts than a passage can have: the engine's follows the memory that is free. */
-static void fingerprint(const rotor_engine *e, uint8_t out[RAG_HASH]) {
+static rotor_status fingerprint(const rotor_engine *e, uint8_t out[RAG_HASH], rotor_error *err) {
     base_buf all = {0};
     base_buf_printf(&all, "%s %u %u %u %d", e->m->arch, BASE_MIN(e->n_ctx, 512u),
                     (unsigned)e->pool_in_use, (unsigned)model_vector_width(e->m), e->opt.float_act);
@@ -63,8 +71,7 @@ static void fingerprint(const rotor_engine *e, uint8_t out[RAG_HASH]) {
         base_buf_append(&all, t.p, t.n);
         base_buf_append(&all, "", 1);
     }
-    base_sha256(all.len ? all.data : "", all.len, out);
-    base_buf_free(&all);
+    return seal(&all, out, err);
 }
 
 static rotor_status take_embedder(rotor_rag *r, rotor_engine *e, const char *path,
@@ -86,8 +93,7 @@ static rotor_status take_embedder(rotor_rag *r, rotor_engine *e, const char *pat
                                  .dims = model_vector_width(e->m),
                                  .embed = embed,
                                  .user = e};
-    fingerprint(e, r->embedder.fingerprint);
-    return ROTOR_OK;
+    return fingerprint(e, r->embedder.fingerprint, err);
 }
 
 /* A vector of the caller's, to length one. */
@@ -113,11 +119,11 @@ static rotor_status embed_by_source(void *user, const base_str *texts, size_t n,
 }
 
 /* Of a model that is elsewhere nothing can be hashed but what it is called. */
-static void fingerprint_of_name(const rotor_rag_embedder *e, uint8_t out[RAG_HASH]) {
+static rotor_status fingerprint_of_name(const rotor_rag_embedder *e, uint8_t out[RAG_HASH],
+                                        rotor_error *err) {
     base_buf all = {0};
     base_buf_printf(&all, "by name %s %u", e->name, e->dims);
-    base_sha256(all.len ? all.data : "", all.len, out);
-    base_buf_free(&all);
+    return seal(&all, out, err);
 }
 
 static rotor_status take_source(rotor_rag *r, const rotor_rag_embedder *user, rotor_error *err) {
@@ -135,8 +141,7 @@ static rotor_status take_source(rotor_rag *r, const rotor_rag_embedder *user, ro
     e->name = r->name;
     r->embedder = (rag_embedder){
         .name = r->name, .path = r->path, .dims = e->dims, .embed = embed_by_source, .user = e};
-    fingerprint_of_name(e, r->embedder.fingerprint);
-    return ROTOR_OK;
+    return fingerprint_of_name(e, r->embedder.fingerprint, err);
 }
 
 /* ==== Opening ================================================================================= */

@@ -281,11 +281,15 @@ typedef struct cli_option {
 
 extern const cli_option cli_options[CLI_N_OPTS];
 
+/* Who said a value, the strongest first. */
+typedef enum cli_origin { CLI_TYPED, CLI_VARIABLE, CLI_SECTION, CLI_GENERAL } cli_origin;
+
 typedef struct cli_value {
     bool given;       /* by the command line, a variable or the file; else the fallback */
     int64_t i;        /* CLI_INT; CLI_CHOICE: index; CLI_FLAG: 0 or 1 */
     double f;         /* CLI_REAL */
     const char *text; /* as written; NULL when absent without fallback */
+    cli_origin by;    /* who gave it */
 } cli_value;
 
 /* A parsed command line. Zero-initialise; free with cli_args_free. */

@@ -25,12 +25,19 @@ static rotor_status read_key(const cli_args *a, const char *path, char **key, ro
     return ROTOR_OK;
 }
 
+/* The key or its file, whichever was said by the stronger: a key that is exported for one server
+ * must not go where another's file was typed. */
 static rotor_status find_key(const cli_args *a, bool asked, char **key, rotor_error *err) {
-    const char *said = cli_text(a, OPT_EMBED_KEY), *file = cli_text(a, OPT_EMBED_KEY_FILE);
+    const cli_value *said = &a->value[OPT_EMBED_KEY], *file = &a->value[OPT_EMBED_KEY_FILE];
     *key = NULL;
-    if (!asked) return ROTOR_OK;
-    if (!said) return file ? read_key(a, file, key, err) : ROTOR_OK;
-    *key = base_strdup(said);
+    if (!asked || (!said->text && !file->text)) return ROTOR_OK;
+    if (said->text && file->text && said->by == file->by)
+        return base_fail(err, ROTOR_E_ARG,
+                         "embed-key and embed-key-file are both said in one place (command line, "
+                         "environment or configuration): expected one of them");
+    if (!said->text || (file->text && file->by < said->by))
+        return read_key(a, file->text, key, err);
+    *key = base_strdup(said->text);
     return *key ? ROTOR_OK : base_fail_nomem(err, "reading a key");
 }
 

@@ -37,7 +37,9 @@ rotor_status cli_read_environment(cli_args *a, const char *(*get_env)(const char
         if (!(o->flags & CLI_SAVED) || !(o->verbs & a->verb->bit) || a->value[i].given) continue;
         cli_variable_of(o, name);
         const char *text = get_env(name);
-        if (text && *text) ROTOR_TRY(cli_set(a, (cli_opt)i, text, name, err));
+        if (!text || !*text) continue;
+        ROTOR_TRY(cli_set(a, (cli_opt)i, text, name, err));
+        a->value[i].by = CLI_VARIABLE;
     }
     return ROTOR_OK;
 }
@@ -115,8 +117,11 @@ static rotor_status set_key(walk *w, const char *key, const char *value, rotor_e
     if (o->flags & CLI_SECRET) w->a->secret_in_file = true;
     snprintf(where, sizeof where, "%s:%d: %s", w->file, w->line, key);
     const bool ours = w->general ? !w->section : w->section == w->a->verb;
-    if (ours && !w->before[id] && o->verbs & w->a->verb->bit)
-        return cli_set(w->a, id, value, where, err);
+    if (ours && !w->before[id] && o->verbs & w->a->verb->bit) {
+        ROTOR_TRY(cli_set(w->a, id, value, where, err));
+        w->a->value[id].by = w->general ? CLI_GENERAL : CLI_SECTION;
+        return ROTOR_OK;
+    }
     const rotor_status st = cli_set(&scratch, id, value, where, err); /* only checked */
     cli_args_free(&scratch);
     return st;

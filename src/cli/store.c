@@ -34,7 +34,8 @@ void cli_store_close(cli_store *s) {
     if (!s->borrowed) rotor_engine_close(&s->e);
     hub_endpoint_close(&s->far);
     base_free(s->far_at);
-    s->far_at = NULL;
+    base_free(s->kept_at);
+    s->far_at = s->kept_at = NULL;
     s->e = NULL;
     s->borrowed = false;
     cli_model_free(&s->model);
@@ -124,6 +125,21 @@ static rotor_status peek_into(const cli_store *s, const cli_store_how *how, roto
     return ROTOR_OK;
 }
 
+/* A server is asked unnamed only where the store's model is its own: whoever can write another
+ * place into a store must not learn what is asked of it. */
+static bool is_believed(const cli_store *s, const rotor_rag_info *info) {
+    char line[512];
+    const char *hash = strchr(info->model_path, '#');
+    if (!hub_is_endpoint(info->model_path)) return true;
+    if (hash && strcmp(hash + 1, info->model) == 0) return true;
+    snprintf(line, sizeof line,
+             "%s remembers a server (%.200s) that is not one of its model's (%.100s): words only; "
+             "--embed-model names one",
+             s->folder, info->model_path, info->model);
+    cli_log_line((void *)(uintptr_t)s->a, BASE_LOG_WARN, line);
+    return false;
+}
+
 /* Which model makes vectors: the one asked for, else the one the store was filled with. */
 static rotor_status remembered_model(cli_store *s, const cli_store_how *how, rotor_rag_info *info,
                                      char **word, bool *asked, rotor_error *err) {
@@ -131,7 +147,7 @@ static rotor_status remembered_model(cli_store *s, const cli_store_how *how, rot
     *asked = named != NULL;
     *word = NULL;
     if (!named || hub_is_endpoint(named)) ROTOR_TRY(peek_into(s, how, info, err));
-    if (!named && info->model_path[0]) named = info->model_path;
+    if (!named && info->model_path[0] && is_believed(s, info)) named = info->model_path;
     if (named) *word = base_strdup(named);
     return *word || !named ? ROTOR_OK : base_fail_nomem(err, "opening a store");
 }
@@ -148,13 +164,16 @@ static rotor_status find_model(cli_store *s, const cli_store_how *how, rotor_err
                                               : open_model(s, word, how, &why);
     if (st != ROTOR_OK && asked) st = base_fail(err, st, "%s", why.message);
     if (st != ROTOR_OK && !asked) {
-        cli_log(s->a, BASE_LOG_WARN,
-                "rotor: the store's embedding model cannot be opened, words "
-                "only: %s",
-                why.message);
+        char line[sizeof why.message + 80];
+        snprintf(line, sizeof line, "the store's embedding model cannot be opened, words only: %s",
+                 why.message);
+        cli_log_line((void *)(uintptr_t)s->a, BASE_LOG_WARN, line);
         st = ROTOR_OK;
     }
-    base_free(word);
+    if (!asked && s->e) /* unnamed, it stays where the store has it */
+        s->kept_at = word;
+    else
+        base_free(word);
     return st;
 }
 
@@ -186,7 +205,7 @@ rotor_status cli_store_open(cli_store *s, const char *word, const cli_store_how 
     opt.write = how->write;
     opt.share = how->share;
     opt.embedder = s->e;
-    opt.embedder_path = whole ? whole : "embedded";
+    opt.embedder_path = s->kept_at ? s->kept_at : whole ? whole : "embedded";
     const rotor_rag_embedder far = s->far ? cli_far_source(s) : (rotor_rag_embedder){0};
     if (s->far) opt.source = &far;
     opt.extract = extract = how->write ? find_extract() : NULL;

@@ -18,6 +18,7 @@ typedef struct cli_store {
     bool borrowed;         /* e is another store's, which is closed later */
     hub_endpoint *far;     /* in place of e: a model on a server, owned; NULL: none */
     char *far_at;          /* its address, owned */
+    char *kept_at;         /* where the store remembers the model of e, owned; NULL: e was named */
     base_log far_log;      /* what it has to say */
     rotor_rag *r;          /* owned */
     cli_progress progress; /* of adding */

@@ -165,6 +165,9 @@ rotor_status hub_endpoint_open(hub_endpoint **out, const char *address,
     static const base_str probe = {"dimensions", 10};
     bool too_much;
     *out = NULL;
+    if (opt->dims > ENDPOINT_MAX_DIMS)
+        return base_fail(err, ROTOR_E_FORMAT, "%s: vectors of %zu floats: expected at most %d",
+                         address, opt->dims, ENDPOINT_MAX_DIMS);
     hub_endpoint *e = base_alloc(sizeof *e);
     if (!e) return base_fail_nomem(err, "opening an endpoint");
     e->log = opt->log;

@@ -18,7 +18,8 @@ typedef struct importer {
     rotor_error *err;   /* where messages go */
 } importer;
 
-/* The store takes the model over where it has none. */
+/* The store takes the model over where it has none. A file from elsewhere does not say which server
+ * is asked: neither by a place on one nor by a name that reads as one. */
 static rotor_status take_model(void *user, const rag_embedder *m) {
     importer *i = user;
     uint8_t print[RAG_HASH];
@@ -27,8 +28,8 @@ static rotor_status take_model(void *user, const rag_embedder *m) {
     ROTOR_TRY(rag_db_get_model(i->r->db, &own, print, i->err));
     if (!own) {
         rag_embedder named = *m;
-        /* A file from elsewhere does not say which server is asked. */
-        if (base_url_is(m->path, "http", "https")) named.path = m->name;
+        if (base_url_is(m->path, "http", "https") || base_url_is(m->name, "http", "https"))
+            named.path = "";
         ROTOR_TRY(rag_db_model(i->r->db, &named, &i->model, i->err));
         return rag_db_set_model(i->r->db, i->model, i->err);
     }

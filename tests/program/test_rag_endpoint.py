@@ -2,7 +2,11 @@
 """Knowledge stores whose vectors come from a server: Rotor's own, and one that does everything wrong that a server can."""
 import base64
 import http.server
+import contextlib
 import json
+import os
+import shutil
+import sqlite3
 import struct
 import threading
 
@@ -10,6 +14,7 @@ import pytest
 
 import serve_rig
 from serve_rig import KEY, STORY, Server
+from test_rag_move import built, records
 
 pytestmark = pytest.mark.usefixtures("sqlite_is_there", "libcurl_is_there")
 
@@ -318,6 +323,17 @@ def test_the_key_goes_to_the_named_address_alone(rotor, endpoint, filled, tmp_pa
     rotor(*search, env={"ROTOR_EMBED_KEY": KEY})
     rotor(*search, "--embed-key-file", file)
     assert [a["key"] for a in endpoint.asked] == ["Bearer " + KEY] * 2
+    config = tmp_path / "rotor.conf"
+    config.write_text("embed-key = configured\n[rag]\nembed-key-file = %s\n" % file)
+    of_config = {"ROTOR_CONFIG": str(config)}
+    for more, env, key in ((["--embed-key-file", file], {"ROTOR_EMBED_KEY": "exported"}, KEY),  # the stronger word
+                           ([], {"ROTOR_EMBED_KEY": "exported", **of_config}, "exported"), ([], of_config, KEY),
+                           (["--embed-key", "typed"], {"ROTOR_EMBED_KEY_FILE": str(file), **of_config}, "typed")):
+        rotor(*search, *more, env=env)
+        assert endpoint.asked[-1]["key"] == "Bearer " + key
+    n_asked = len(endpoint.asked)
+    both = rotor(*search, env={"ROTOR_EMBED_KEY": "exported", "ROTOR_EMBED_KEY_FILE": str(file)}, status=2).stderr
+    assert "both said in one place" in both and len(endpoint.asked) == n_asked
     rotor(*search[:4], env={"ROTOR_EMBED_KEY": KEY})  # the address is the store's word, not the user's
     assert endpoint.asked[-1]["key"] is None
     with Endpoint() as elsewhere:
@@ -359,3 +375,45 @@ def test_an_import_does_not_say_which_server_is_asked(rotor, endpoint, filled, t
     rotor("rag", "search", taken, "owl")
     assert not endpoint.asked
     assert found(rotor, taken, "owl", "--embed-model", endpoint.model)[0]["path"].endswith("owl.md")
+
+
+def test_an_import_takes_no_server_over_by_a_name_either(rotor, endpoint, filled, notes, tmp_path):
+    """A name that reads as an address must not become the place where the model is asked."""
+    kept, taken = tmp_path / "x", tmp_path / "b.store"
+    rotor("rag", "export", filled, kept)
+    head, list_ = records(kept.read_bytes())
+    word = struct.pack("<Q", len(endpoint.model)) + endpoint.model.encode() + b"\0"
+    list_[0] = (b"m", list_[0][1][:36] + word + word)
+    kept.write_bytes(built(head, list_))
+    rotor("rag", "import", taken, kept)
+    assert status_of(rotor, taken)["model_path"] == "" and status_of(rotor, taken)["vectors"] == len(WORDS)
+    assert "owl.md" in rotor("rag", "search", taken, "owl", "--json").stdout
+    rotor("rag", "add", taken, notes)
+    assert not endpoint.asked
+
+
+@pytest.mark.parametrize("change, message", [("name=path", "that is not one of its model's"), ("name='other'", "that is not one of its model's"),
+                                             ("dims=70000", "expected at most 65536")])
+def test_a_remembered_address_that_cannot_be_the_models_is_not_asked(rotor, endpoint, filled, change, message):
+    with contextlib.closing(sqlite3.connect(filled / "rag.db")) as db:
+        db.execute("UPDATE model SET " + change)
+        db.commit()
+    r = rotor("rag", "search", filled, "owl", "--json")
+    assert "owl.md" in r.stdout and message in r.stderr and "words only" in r.stderr
+    assert not endpoint.asked
+
+
+def test_a_model_that_nobody_names_stays_where_the_store_has_it(rotor, notes, store, tmp_path):
+    here, there = tmp_path / "here.gguf", tmp_path / "there.gguf"
+    shutil.copy(STORY, here)
+    shutil.copy(STORY, there)
+    rotor("rag", "add", store, notes, "--embed-model", here)
+    with contextlib.closing(sqlite3.connect(store / "rag.db")) as db:
+        db.execute("UPDATE model SET path=?", (os.path.relpath(here),))
+        db.commit()
+    (notes / "new.md").write_text("A bear.\n")
+    rotor("rag", "sync", store)
+    info = status_of(rotor, store)
+    assert info["model_path"] == os.path.relpath(here) and info["vectors"] == info["passages"]
+    rotor("rag", "sync", store, "--embed-model", there)
+    assert status_of(rotor, store)["model_path"] == str(there)
