@@ -126,7 +126,7 @@ fresh: ## from a bare Debian 12 to the first story, timed (needs root and deboot
 	tools/fresh_root.py
 
 clean: ## remove every build folder
-	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm build-windows build-windows-full build-windows-libs build-arm build-arm-sysroot
+	rm -rf build build-clang build-asan build-tsan build-aarch64 build-fuzz build-wasm build-windows build-windows-full build-windows-libs build-arm build-arm-check build-arm-sysroot
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile

