@@ -58,15 +58,19 @@ static size_t known_dims(const char *word, bool asked, const cli_store_how *how,
 
 rotor_status cli_far_open(cli_store *s, const char *word, bool asked, const cli_store_how *how,
                           const rotor_rag_info *info, rotor_error *err) {
-    enum { PATIENT = 6, HASTY = 1, HASTY_S = 30 }; /* nobody waits long for an answer */
+    enum { PATIENT = 6, HASTY = 1, HASTY_S = 30, LATER_S = 60, SHORT_S = 2 };
+    const bool hasty = !how->write || how->again; /* somebody, or something else, waits */
     char *key;
     s->far_log = (base_log){say, (void *)(uintptr_t)s->a};
     ROTOR_TRY(find_key(s->a, asked, &key, err));
     const hub_endpoint_options o = {.key = key,
                                     .dims = known_dims(word, asked, how, info),
-                                    .stall_s = how->write ? 0 : HASTY_S,
-                                    .retries = how->write ? PATIENT : HASTY,
-                                    .go_on = how->far_goes_on ? how->far_goes_on : cli_goes_on,
+                                    .stall_s = !how->write  ? HASTY_S
+                                               : how->again ? LATER_S
+                                                            : 0,
+                                    .retries = hasty ? HASTY : PATIENT,
+                                    .pause_s = hasty ? SHORT_S : 0,
+                                    .go_on = how->go_on ? how->go_on : cli_goes_on,
                                     .user = how->user,
                                     .log = &s->far_log};
     s->far_at = base_strdup(word);

@@ -140,6 +140,16 @@ static bool is_believed(const cli_store *s, const rotor_rag_info *info) {
     return false;
 }
 
+/* An address that somebody has put into a store decides nothing about a server of ours. */
+static bool may_use(const cli_store *s, const cli_store_how *how, const char *remembered) {
+    if (!how->named_only || !hub_is_endpoint(remembered)) return true;
+    cli_log(s->a, BASE_LOG_WARN,
+            "rotor: %s: its vectors are made by a server, which is not asked unless "
+            "--embed-model names it: words only",
+            s->folder);
+    return false;
+}
+
 /* Which model makes vectors: the one asked for, else the one the store was filled with. */
 static rotor_status remembered_model(cli_store *s, const cli_store_how *how, rotor_rag_info *info,
                                      char **word, bool *asked, rotor_error *err) {
@@ -147,7 +157,8 @@ static rotor_status remembered_model(cli_store *s, const cli_store_how *how, rot
     *asked = named != NULL;
     *word = NULL;
     if (!named || hub_is_endpoint(named)) ROTOR_TRY(peek_into(s, how, info, err));
-    if (!named && info->model_path[0] && is_believed(s, info)) named = info->model_path;
+    if (!named && info->model_path[0] && is_believed(s, info) && may_use(s, how, info->model_path))
+        named = info->model_path;
     if (named) *word = base_strdup(named);
     return *word || !named ? ROTOR_OK : base_fail_nomem(err, "opening a store");
 }

@@ -32,9 +32,11 @@ typedef struct cli_store_how {
     const char *label;          /* what hits call it; NULL: the last part of its folder */
     const cli_store *others;    /* [n_others] open already: a model of theirs is not opened again */
     size_t n_others;            /* how many */
-    bool (*go_on)(void *user);  /* asked while its server is waited for; NULL: until Ctrl-C */
-    bool (*far_goes_on)(void *user); /* and while that of its model is; NULL likewise */
-    void *user;                      /* of both */
+    bool named_only;            /* a server is asked for vectors only if the user has named it */
+    bool again;                 /* what did not go is tried again later: nobody waits for it now */
+    bool (*go_on)(void *user); /* asked while its server, or that of its model, is waited for; NULL:
+                                  until Ctrl-C */
+    void *user;                /* of go_on */
 } cli_store_how;
 /* Until Ctrl-C. */
 bool cli_goes_on(void *user);

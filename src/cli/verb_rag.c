@@ -15,10 +15,11 @@ static json_t *text_of(const char *s) { return cli_json_text(s, strlen(s)); }
 
 static rotor_status open_store(job *j, bool write, bool model, rotor_error *err) {
     const char *word = cli_word(j->a, 0);
+    const bool watches = strcmp(word, "watch") == 0;
     const bool makes = strcmp(word, "add") == 0 || strcmp(word, "note") == 0 ||
-                       strcmp(word, "import") == 0 ||
-                       (strcmp(word, "watch") == 0 && j->a->n_words > 2);
-    const cli_store_how how = {.create = write && makes, .write = write, .model = model};
+                       strcmp(word, "import") == 0 || (watches && j->a->n_words > 2);
+    const cli_store_how how = {
+        .create = write && makes, .write = write, .model = model, .again = watches};
     return cli_store_open(j, cli_word(j->a, 1), &how, err);
 }
 

@@ -40,14 +40,15 @@ typedef struct hosted {
     int manager;                    /* socket to who watches over it; -1: nobody does */
 } hosted;
 
-static volatile sig_atomic_t n_signals; /* that asked to end */
+/* That asked to end. A handler on one thread counts them, others read. */
+static atomic_int n_signals;
 
 static void on_signal(int sig) {
     (void)sig;
-    n_signals++;
+    atomic_fetch_add(&n_signals, 1);
 }
 
-static bool hurry(void) { return n_signals > 1; }
+static bool hurry(void) { return atomic_load(&n_signals) > 1; }
 
 static void catch_signals(void) {
     struct sigaction act = {0};
@@ -110,17 +111,12 @@ static bool may_change(const cli_args *a, const char *name) {
     return false;
 }
 
-/* Whoever waits for the server of a model stops when it is to end at once. */
-static bool waits_on(void *user) {
-    (void)user;
-    return !hurry();
-}
-
-/* Of a store: the librarian looks after others meanwhile. */
+/* Asked while the server of a store, or of its model, is waited for: the librarian looks after
+ * others meanwhile, and stops when it is to end. */
 static bool while_waiting(void *user) {
     hosted *h = user;
     serve_server *s = atomic_load(&h->server);
-    return s ? serve_while_waiting(s) : !n_signals;
+    return s ? serve_while_waiting(s) : !atomic_load(&n_signals);
 }
 
 /* "STORE" or "STORE,NAME"; the name is else the last part of the path. */
@@ -136,7 +132,7 @@ static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
                                .model = !cli_on(h->a, OPT_NO_EMBED),
                                .one_thread = true,
                                .label = shelf->name,
-                               .far_goes_on = waits_on,
+                               .named_only = true,
                                .others = h->stores,
                                .n_others = h->n_shelves - 1,
                                .go_on = while_waiting,
@@ -329,7 +325,7 @@ static void say_ready(const serve_server *s, const hosted *h) {
 
 static rotor_status wait_for_end(serve_server *s, const hosted *h, rotor_error *err) {
     bool said = false;
-    while (!n_signals) {
+    while (!atomic_load(&n_signals)) {
         if (serve_has_failed(s, err)) return err->code;
         if (!said && serve_is_ready(s)) {
             say_ready(s, h);

@@ -154,6 +154,7 @@ static rotor_status open_door(hub_endpoint *e, const hub_endpoint_options *o, ro
                             .connect_s = o->connect_s ? o->connect_s : CONNECT_S,
                             .stall_s = o->stall_s ? o->stall_s : STALL_S,
                             .retries = o->retries,
+                            .pause_s = o->pause_s,
                             .go_on = o->go_on,
                             .user = o->user,
                             .log = o->log};

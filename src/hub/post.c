@@ -231,13 +231,15 @@ static uint32_t most_retries(const post *p, CURLcode code, long status) {
 /* After a try that failed in passing. */
 static rotor_status wait_for_next(const post *p, uint32_t done, uint32_t most, const char *why,
                                   rotor_error *err) {
+    const uint32_t own_s = p->opt.pause_s ? p->opt.pause_s : MAX_WAIT_S;
+    const uint32_t told_s = p->opt.pause_s ? p->opt.pause_s : MAX_TOLD_WAIT_S;
     uint64_t us =
-        BASE_MIN((uint64_t)FIRST_WAIT_US << BASE_MIN(done, 12u), MAX_WAIT_S * (uint64_t)1000000);
-    if (p->retry_after_s > MAX_TOLD_WAIT_S)
+        BASE_MIN((uint64_t)FIRST_WAIT_US << BASE_MIN(done, 12u), own_s * (uint64_t)1000000);
+    if (p->retry_after_s > (long)told_s)
         return base_fail(err, ROTOR_E_IO,
-                         "%s: %s, and it asks to wait %ld s, longer than the %d waited here: try "
+                         "%s: %s, and it asks to wait %ld s, longer than the %u waited here: try "
                          "again then",
-                         p->url, why, p->retry_after_s, MAX_TOLD_WAIT_S);
+                         p->url, why, p->retry_after_s, told_s);
     if (p->retry_after_s >= 0) us = (uint64_t)p->retry_after_s * 1000000u;
     base_log_printf(p->opt.log, BASE_LOG_INFO, "%s: %s; again in %.1f s (%u of %u)", p->url, why,
                     (double)us / 1e6, done + 1, most);

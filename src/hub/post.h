@@ -24,6 +24,7 @@ typedef struct post_options {
     uint32_t connect_s;        /* seconds until an address has answered */
     uint32_t stall_s;          /* seconds without a byte, in either direction */
     uint32_t retries;          /* after a try that failed in passing */
+    uint32_t pause_s;          /* the longest before one; 0: 30, 120 where the server says so */
     bool (*go_on)(void *user); /* asked several times a second; false ends it. NULL: always */
     void *user;                /* for go_on */
     const base_log *log;       /* each retry and its reason; may be NULL */

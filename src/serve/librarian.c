@@ -145,7 +145,7 @@ void serve_search_again(serve_call *c) {
 
 /* ==== Vectors that are due ==================================================================== */
 
-enum { EMBED_FEW = 8, RETRY_US = 2000000 };
+enum { EMBED_FEW = 8, RETRY_US = 2000000, MAX_PAUSE_US = 32000000 };
 
 /* The store whose turn it is; NULL: none's is before *next_us. */
 static serve_due *who_is_due(serve_server *s, uint64_t *next_us) {
@@ -160,6 +160,13 @@ static serve_due *who_is_due(serve_server *s, uint64_t *next_us) {
     return *next_us <= base_now_us() ? first : NULL;
 }
 
+/* What cannot be reached is tried less and less often: each time may take its own time. */
+static uint64_t pause_after(serve_due *d, rotor_status st) {
+    const bool away = st == ROTOR_E_IO;
+    d->pause_us = !away ? 0 : d->pause_us ? BASE_MIN(2 * d->pause_us, MAX_PAUSE_US) : RETRY_US;
+    return st == ROTOR_OK ? 0 : away ? d->pause_us : RETRY_US;
+}
+
 /* Another program that writes or a full disk may go away, and it is tried again. That the store has
  * another model does not: the next document that is put in asks again, and it is said once. */
 static void embed_few(serve_server *s, serve_due *d) {
@@ -171,12 +178,13 @@ static void embed_few(serve_server *s, serve_due *d) {
     const rotor_status st = rotor_rag_embed(shelf->r, EMBED_FEW, &n, &err);
     s->in_hand = before;
     const bool may_pass = st == ROTOR_E_STATE || st == ROTOR_E_IO;
-    if (st != ROTOR_OK && st != d->told)
+    if (st != ROTOR_OK && st != ROTOR_E_CANCELLED && st != d->told)
         serve_log(s, BASE_LOG_WARN, "%s: passages have no vectors yet: %s", shelf->name,
                   err.message);
     d->told = st;
     d->wanted = st == ROTOR_OK ? n > 0 : may_pass;
-    d->next_us = st == ROTOR_OK ? 0 : base_now_us() + RETRY_US;
+    const uint64_t pause_us = pause_after(d, st);
+    d->next_us = pause_us ? base_now_us() + pause_us : 0;
     base_mutex_lock(s->lock);
     s->metrics.vectors_made += n;
     base_mutex_unlock(s->lock);

@@ -137,7 +137,8 @@ static void answer(serve_call *c, bool ok, json_t *body, const serve_fault *f) {
 
 static void note_change(serve_server *s, const serve_shelf *shelf, bool put) {
     serve_due *due = &s->due[shelf - s->opt.shelves];
-    if (put) *due = (serve_due){.wanted = shelf->embeds, .told = due->told};
+    if (put) due->wanted = shelf->embeds;
+    if (put && !due->pause_us) due->next_us = 0; /* what was away has its turn when it was to */
     base_mutex_lock(s->lock);
     s->metrics.docs_put += put;
     s->metrics.docs_removed += !put;

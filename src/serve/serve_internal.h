@@ -91,6 +91,7 @@ typedef struct serve_due {
     bool wanted;       /* there may be some */
     rotor_status told; /* why it does not go, as it was said; ROTOR_OK: it goes */
     uint64_t next_us;  /* not before */
+    uint64_t pause_us; /* after another failure to reach what is needed; 0: none yet */
 } serve_due;
 
 typedef enum serve_state { SERVE_LOADING, SERVE_READY, SERVE_FAILED } serve_state;

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import struct
 import threading
@@ -31,6 +32,7 @@ class Endpoint:
 
     def __init__(self):
         self.asked, self.plan, self.dims, self.as_base64, self.longest = [], [], 8, False, None
+        self.hanging, self.go_on = threading.Event(), threading.Event()
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -177,9 +179,9 @@ def test_own_server_gives_what_the_model_gives(rotor, notes, tmp_path):
 
 
 def test_a_server_asks_and_has_no_cage(rotor, endpoint, filled, notes):
-    refused = rotor("serve", STORY, "--rag", str(filled), "--sandbox", "on", "--port", "0", status=None)
+    refused = rotor("serve", STORY, "--rag", str(filled), "--embed-model", endpoint.model, "--sandbox", "on", "--port", "0", status=None)
     assert refused.returncode and "vectors come from a server" in refused.stderr
-    s = Server(STORY, "--rag", "%s,notes" % filled, "--rag-write", "notes")
+    s = Server(STORY, "--rag", "%s,notes" % filled, "--rag-write", "notes", "--embed-model", endpoint.model)
     try:
         assert s.logged("sandbox off")
         hits = s.ask("/v1/rag/search", {"store": "notes", "query": "whale whale", "k": 3, "search": "vector"})
@@ -189,6 +191,49 @@ def test_a_server_asks_and_has_no_cage(rotor, endpoint, filled, notes):
         serve_rig.wait_until(lambda: status_of(rotor, filled)["vectors"] == len(WORDS) + 1)
     finally:
         s.stop()
+
+
+def test_a_server_asks_nobody_whom_only_a_store_names(rotor, endpoint, filled):
+    """And keeps its cage where the system has one."""
+    s = Server(STORY, "--rag", "%s,notes" % filled, "--rag-write", "notes")
+    try:
+        assert s.logged("not asked unless --embed-model names it") and not [line for line in s.log if "which needs connections" in line]
+        said = s.ask("/v1/rag/search", {"store": None, "query": "whale whale", "k": 3})
+        assert said["data"][0]["path"].endswith("whale.md") and said["degraded"] == ["vector"]
+        r, _ = s.raw("PUT", "/v1/rag/stores/notes/docs/a", json.dumps({"text": "A lamp."}), {"Content-Type": "application/json"})
+        assert r.status == 200 and not endpoint.asked
+    finally:
+        s.stop()
+
+
+def hangs(e, h, body):
+    """Until the test lets it."""
+    e.hanging.set()
+    e.go_on.wait(serve_rig.PATIENCE_S)
+    e.answer(h, body)
+
+
+def test_a_server_goes_on_while_its_endpoint_says_nothing(rotor, endpoint, filled, tmp_path):
+    """Other stores are searched; the first SIGTERM ends the wait."""
+    (tmp_path / "near.txt").write_text("A marmot on the meadow.")
+    rotor("rag", "add", tmp_path / "near.store", tmp_path / "near.txt", "--no-embed")
+    s = Server(STORY, "--rag", "%s,far" % filled, "--rag", "%s,near" % (tmp_path / "near.store"), "--embed-model", endpoint.model)
+    try:
+        endpoint.asked.clear()
+        endpoint.plan = [hangs] * 8
+        c = s.connect()
+        c.request("POST", "/v1/rag/search", json.dumps({"store": "far", "query": "whale whale", "search": "vector"}),
+                  {"Content-Type": "application/json"})
+        assert endpoint.hanging.wait(serve_rig.PATIENCE_S)
+        found = s.ask("/v1/rag/search", {"store": "near", "query": "marmot", "search": "lexical"})
+        assert "near.txt" in found["data"][0]["path"] and not endpoint.go_on.is_set() and len(endpoint.asked) == 1
+        s.process.send_signal(signal.SIGTERM)
+        assert s.process.wait(serve_rig.PATIENCE_S) == 0 and not endpoint.go_on.is_set() and len(endpoint.asked) == 1
+    finally:
+        endpoint.go_on.set()
+        s.process.kill()
+        s.stop()
+        c.close()
 
 
 # ---- What is asked and taken -----------------------------------------------------------------------------------------
