@@ -13,10 +13,15 @@ static int out_errno; /* first failure of standard output; 0: none */
 
 static const char *verb_name(const cli_args *a) { return a && a->verb ? a->verb->name : NULL; }
 
+/* What a file or a server said may stand in it. */
 static void complain(const cli_args *a, const char *message) {
     const char *verb = verb_name(a);
+    base_buf plain = {0};
+    cli_put_plain(&plain, message);
     fflush(stdout);
-    fprintf(stderr, "rotor: %s%s%s\n", verb ? verb : "", verb ? ": " : "", message);
+    fprintf(stderr, "rotor: %s%s%s\n", verb ? verb : "", verb ? ": " : "",
+            plain.failed || !plain.data ? "out of memory" : plain.data);
+    base_buf_free(&plain);
 }
 
 int cli_fail(const cli_args *a, const rotor_error *err) {

@@ -13,6 +13,7 @@
 enum {
     TEXTS = 32,             /* of a request, at most */
     TEXT_BYTES = 256 << 10, /* of them together, unless one has more */
+    FLOATS = 1 << 17,       /* of an answer: as JSON they take dozens of times their bytes here */
     SHORTEST = 128,         /* bytes of a text that is not cut any more */
     ANSWER_BYTES = 1 << 20, /* beside the numbers of an answer */
     FLOAT_BYTES = 40        /* a number as text, with what is around it */
@@ -46,7 +47,8 @@ static const char *advice_for(const hub_endpoint *e, long status) {
 
 static rotor_status refused(const hub_endpoint *e, long status, rotor_error *err) {
     char said[204];
-    const char *to = post_leads_to(e->door);
+    char to[204];
+    endpoint_plain(post_leads_to(e->door), e->key, to, sizeof to);
     endpoint_complaint((base_str){e->answer.data, e->answer.len}, e->key, said);
     if (status >= 300 && status < 400)
         return base_fail(err, ROTOR_E_IO,
@@ -115,10 +117,10 @@ static rotor_status ask_batch(hub_endpoint *e, const base_str *texts, size_t n, 
 }
 
 /* How many of the next texts go together. */
-static size_t batch_of(const base_str *texts, size_t n) {
+static size_t batch_of(const base_str *texts, size_t n, size_t dims) {
+    const size_t most = BASE_MIN(n, BASE_MIN((size_t)TEXTS, FLOATS / dims));
     size_t k = 1, bytes = texts[0].n;
-    while (k < BASE_MIN(n, (size_t)TEXTS) && bytes + texts[k].n <= TEXT_BYTES)
-        bytes += texts[k++].n;
+    while (k < most && bytes + texts[k].n <= TEXT_BYTES) bytes += texts[k++].n;
     return k;
 }
 
@@ -126,7 +128,7 @@ rotor_status hub_endpoint_embed(hub_endpoint *e, const base_str *texts, size_t n
                                 rotor_error *err) {
     rotor_error own = {0};
     for (size_t at = 0, k; at < n; at += k) {
-        k = batch_of(texts + at, n - at);
+        k = batch_of(texts + at, n - at, e->dims);
         ROTOR_TRY(ask_batch(e, texts + at, k, out + at * e->dims, err ? err : &own));
     }
     return ROTOR_OK;
@@ -134,14 +136,8 @@ rotor_status hub_endpoint_embed(hub_endpoint *e, const base_str *texts, size_t n
 
 /* ==== Opening ================================================================================= */
 
-static bool is_this_machine(const char *url) {
-    const char *host = strstr(url, "://") + 3;
-    return strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 ||
-           (strncmp(host, "localhost", 9) == 0 && strchr(":/", host[9]));
-}
-
 static void warn_of_open_key(const hub_endpoint *e) {
-    if (e->key && base_url_is(e->at.url, "http", "http") && !is_this_machine(e->at.url))
+    if (e->key && base_url_is(e->at.url, "http", "http") && !endpoint_is_here(e->at.url))
         base_log_printf(e->log, BASE_LOG_WARN,
                         "%s: the key goes over the network as it is; https:// would hide it",
                         e->at.url);
@@ -149,10 +145,12 @@ static void warn_of_open_key(const hub_endpoint *e) {
 
 static rotor_status open_door(hub_endpoint *e, const hub_endpoint_options *o, rotor_error *err) {
     enum { CONNECT_S = 10, STALL_S = 120 };
+    const uint32_t stall_s = o->stall_s ? o->stall_s : STALL_S;
     const post_options p = {.url = e->at.url,
                             .key = e->key,
                             .connect_s = o->connect_s ? o->connect_s : CONNECT_S,
-                            .stall_s = o->stall_s ? o->stall_s : STALL_S,
+                            .stall_s = stall_s,
+                            .whole_s = o->whole_s ? o->whole_s : 2 * stall_s,
                             .retries = o->retries,
                             .pause_s = o->pause_s,
                             .go_on = o->go_on,

@@ -26,8 +26,12 @@ rotor_status endpoint_question(base_buf *out, const char *model, const base_str 
  * that: not n of them, other dims, not finite, without length. */
 rotor_status endpoint_vectors(base_str answer, size_t n, size_t *dims, float *out,
                               rotor_error *err);
-/* What an answer that refuses says, at most 200 bytes, nothing in it that speaks to a terminal;
- * "": nothing, or it has the key in it. */
+/* Is the host of that address this machine, by its name? */
+bool endpoint_is_here(const char *url);
+/* What a server said as it may be shown, to out[cap]: control characters, also those of 8 bits,
+ * become spaces; whole letters, at most cap - 4 bytes; "": the key (NULL: none) is in it. */
+void endpoint_plain(const char *said, const char *key, char *out, size_t cap);
+/* The same of an answer that refuses, at most 200 bytes; "": it says nothing. */
 void endpoint_complaint(base_str answer, const char *key, char out[204]);
 
 #endif

@@ -73,6 +73,13 @@ void endpoint_address_free(endpoint_address *a) {
     *a = (endpoint_address){0};
 }
 
+bool endpoint_is_here(const char *url) {
+    const char *host = strstr(url, "://") + 3;
+    const size_t n = strcspn(host, *host == '[' ? "/" : ":/");
+    return strncmp(host, "[::1]", 5) == 0 || base_str_is((base_str){host, n}, "localhost") ||
+           (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == n);
+}
+
 /* ==== Asking ================================================================================== */
 
 static json_t *clean_text(base_str s) {
@@ -224,6 +231,14 @@ static rotor_status take_list(const json_t *list, size_t n, size_t *dims, float 
     return st;
 }
 
+/* The parser quotes bytes of the answer, which may be of the key: what is before them is its own.
+ */
+static rotor_status no_json(const json_error_t *why, rotor_error *err) {
+    const char *quoted = strstr(why->text, " near ");
+    return base_fail(err, ROTOR_E_FORMAT, "the answer is no JSON: byte %d: %.*s", why->position,
+                     (int)(quoted ? (size_t)(quoted - why->text) : strlen(why->text)), why->text);
+}
+
 rotor_status endpoint_vectors(base_str answer, size_t n, size_t *dims, float *out,
                               rotor_error *err) {
     json_error_t why;
@@ -231,8 +246,7 @@ rotor_status endpoint_vectors(base_str answer, size_t n, size_t *dims, float *ou
     const json_t *list = json_object_get(root, "data");
     rotor_status st;
     if (!root)
-        st = base_fail(err, ROTOR_E_FORMAT, "the answer is no JSON: byte %d: %s", why.position,
-                       why.text);
+        st = no_json(&why, err);
     else if (!json_is_array(list))
         st = base_fail(err, ROTOR_E_FORMAT,
                        "the answer has no list \"data\": expected {\"data\":[{\"index\":0,"
@@ -255,20 +269,24 @@ static const char *message_of(const json_t *root) {
     return json_string_value(e);
 }
 
-void endpoint_complaint(base_str answer, const char *key, char out[204]) {
-    json_t *root = json_loadb(answer.p ? answer.p : "", answer.n, 0, NULL);
-    const char *said = message_of(root);
-    const bool tells = said && key && *key && strstr(said, key);
+void endpoint_plain(const char *said, const char *key, char *out, size_t cap) {
+    const bool tells = key && *key && strstr(said, key);
     size_t len = 0;
-    for (size_t left = said && !tells ? strlen(said) : 0; left && len < 200;) {
+    for (size_t left = tells ? 0 : strlen(said); left && len + 4 < cap;) {
         int32_t cp;
         const size_t n = (size_t)base_utf8_decode(said, left, &cp);
-        const bool control = cp < 32 || (cp >= 127 && cp < 160);
+        const bool control = cp < 32 || (cp >= 127 && cp < 160); /* < 0: no UTF-8 */
         memcpy(out + len, control ? " " : said, control ? 1 : n);
         len += control ? 1 : n;
         said += n;
         left -= n;
     }
     out[len] = 0;
+}
+
+void endpoint_complaint(base_str answer, const char *key, char out[204]) {
+    json_t *root = json_loadb(answer.p ? answer.p : "", answer.n, 0, NULL);
+    const char *said = message_of(root);
+    endpoint_plain(said ? said : "", key, out, 204);
     json_decref(root);
 }

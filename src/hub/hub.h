@@ -145,9 +145,10 @@ typedef struct hub_endpoint_options {
     size_t dims;        /* floats of a vector, where they are known; 0: the server is asked */
     uint32_t connect_s; /* 0: 10 */
     uint32_t stall_s;   /* 0: 120 */
+    uint32_t whole_s;   /* of a request, tried once, until its answer is whole; 0: twice stall_s */
     uint32_t retries;   /* of a request that failed in passing */
     uint32_t pause_s;   /* the longest between two of these; 0: 30, 120 where the server says so */
-    bool (*go_on)(void *user); /* asked several times a second; false ends it. NULL: always */
+    bool (*go_on)(void *user); /* asked at least once a second; false ends it. NULL: always */
     void *user;                /* for go_on */
     const base_log *log;       /* outlives it; may be NULL */
 } hub_endpoint_options;

@@ -4,6 +4,7 @@
  * when to stop is ours, the wire is the library's.
  */
 #include "hub/post.h"
+#include "hub/endpoint.h"
 #include "hub/late_curl.h"
 
 #include <stdio.h>
@@ -26,8 +27,9 @@ struct post {
     base_buf *answer;                /* borrowed while a try runs */
     size_t max_bytes;                /* of it */
     bool too_long;                   /* it had more */
-    bool stopped, silent;            /* why a try was ended */
+    bool stopped, silent, endless;   /* why a try was ended */
     bool reached;                    /* the server has answered before */
+    uint64_t began_us;               /* when the try began */
     uint64_t heard_us;               /* when something last moved */
     curl_off_t moved;                /* bytes so far, both ways */
     long retry_after_s;              /* -1: not said */
@@ -70,7 +72,8 @@ static int on_progress(void *user, curl_off_t down_of, curl_off_t down, curl_off
     const uint64_t most = ((uint64_t)p->opt.stall_s + (p->moved ? 0 : p->opt.connect_s)) * 1000000u;
     p->stopped = p->opt.go_on && !p->opt.go_on(p->opt.user);
     p->silent = now > p->heard_us && now - p->heard_us > most;
-    return p->stopped || p->silent;
+    p->endless = now - p->began_us > (uint64_t)p->opt.whole_s * 1000000u;
+    return p->stopped || p->silent || p->endless;
 }
 
 /* ==== The door ================================================================================ */
@@ -96,6 +99,8 @@ static void set_up(post *p) {
     CURL *h = p->h;
     curl()->easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
     curl()->easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
+    if (endpoint_is_here(p->url))
+        curl()->easy_setopt(h, CURLOPT_PROXY, ""); /* not the variables' */
     curl()->easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl()->easy_setopt(h, CURLOPT_CONNECTTIMEOUT, (long)p->opt.connect_s);
 #if LIBCURL_VERSION_NUM >= 0x075500
@@ -178,10 +183,10 @@ static CURLcode try_once(post *p, base_str body, long *status, base_buf *answer)
     char *to = NULL;
     base_buf_reset(answer);
     p->answer = answer;
-    p->too_long = p->stopped = p->silent = false;
+    p->too_long = p->stopped = p->silent = p->endless = false;
     p->moved = 0;
     p->retry_after_s = -1;
-    p->heard_us = base_now_us();
+    p->began_us = p->heard_us = base_now_us();
     *p->curl_says = 0;
     *status = 0;
     curl()->easy_setopt(p->h, CURLOPT_POSTFIELDS, body.p);
@@ -210,7 +215,7 @@ static void say_why(const post *p, CURLcode code, long status, char *out, size_t
     else if (p->silent)
         snprintf(out, cap, "not a byte in %u s", p->opt.stall_s);
     else
-        snprintf(out, cap, "%s", *p->curl_says ? p->curl_says : curl()->easy_strerror(code));
+        endpoint_plain(*p->curl_says ? p->curl_says : curl()->easy_strerror(code), NULL, out, cap);
 }
 
 static rotor_status wait_us(const post *p, uint64_t us, rotor_error *err) {
@@ -253,6 +258,9 @@ static rotor_status judge(const post *p, CURLcode code, const char *why, rotor_e
         return base_fail(err, ROTOR_E_FORMAT,
                          "%s: an answer of more than %zu bytes: it is no endpoint for vectors",
                          p->url, p->max_bytes);
+    if (p->endless)
+        return base_fail(err, ROTOR_E_IO, "%s: its answer is not whole after %u s: given up",
+                         p->url, p->opt.whole_s);
     if (code == CURLE_WRITE_ERROR) return base_fail_nomem(err, "taking an answer");
     return hopeless(code) ? base_fail(err, ROTOR_E_IO, "%s: %s", p->url, why) : ROTOR_OK;
 }

@@ -254,6 +254,21 @@ def test_batches_and_order(rotor, endpoint, store, tmp_path):
         assert all(w in h["text"] for h in found(rotor, store, "%s %s" % (w, w), "-k", "5"))
 
 
+def test_a_proxy_is_not_told_what_stays_on_this_machine(rotor, endpoint, filled):
+    with Endpoint() as proxy:
+        there = proxy.base[:-3]
+        found(rotor, filled, "owl", env={"http_proxy": there, "all_proxy": there, "no_proxy": "", "NO_PROXY": ""})
+        assert endpoint.asked and not proxy.asked
+
+
+def test_answers_of_many_floats_are_asked_for_in_small_batches(rotor, endpoint, notes, store):
+    endpoint.dims = 1 << 15
+    endpoint.plan = [lambda e, h, body: e.send(h, 200, {"data": [
+        {"index": i, "embedding": [1.0] * e.dims} for i in range(len(body["input"]))]})] * 3
+    rotor("rag", "add", store, notes, "--embed-model", endpoint.model)
+    assert [len(a["body"]["input"]) for a in endpoint.asked] == [1, 4, 4]
+
+
 def test_base64(rotor, endpoint, filled):
     endpoint.as_base64 = True
     assert found(rotor, filled, "owl")[0]["cosine"] == pytest.approx(1, abs=0.02)
@@ -328,11 +343,13 @@ def test_dimensions_that_change_between_requests(rotor, endpoint, notes, store):
     (says(403), "it wants a key"),
     (says(429, Retry_After=100000), "asks to wait 100000 s"),
     (says(400, {"error": "\x1b[2J bad model"}), "[2J bad model"),
+    (says(302, Location="http://h/\x1b]0;pwn\x07"), "it sends elsewhere"),
+    (says(200, b'{"data" "\xc2\x9b31mX"}'), "is no JSON"),
 ])
 def test_wrong_answers(rotor, endpoint, filled, plan, message):
     endpoint.plan = [plan] * 3
     r = rotor("rag", "search", filled, "owl", "--mode", "vector", status=1)
-    assert message in r.stderr and "\x1b" not in r.stderr and not r.stdout
+    assert message in r.stderr and not set("\x1b\x07\x9b") & set(r.stderr) and not r.stdout
     assert endpoint.base in r.stderr
 
 
@@ -390,6 +407,9 @@ def test_the_key_goes_to_the_named_address_alone(rotor, endpoint, filled, tmp_pa
     endpoint.plan = [says(401, {"error": {"message": "wrong key %s, sorry" % KEY}})]
     r = rotor(*search, status=1, env={"ROTOR_EMBED_KEY": KEY})
     assert "the key is not taken" in r.stderr and KEY not in r.stderr
+    endpoint.plan = [says(302, Location="http://h/?k=" + KEY)]
+    r = rotor(*search, status=1, env={"ROTOR_EMBED_KEY": KEY})
+    assert "not followed" in r.stderr and KEY not in r.stderr
     for bad in ("two words", "a\x01b"):
         assert "has a space or a control character" in rotor(*search, status=2, env={"ROTOR_EMBED_KEY": bad}).stderr
 

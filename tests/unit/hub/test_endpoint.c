@@ -136,10 +136,40 @@ static void test_complaints(void **state) {
     base_buf_free(&b);
 }
 
+static void test_what_a_server_says_is_plain(void **state) {
+    char out[16];
+    (void)state;
+    endpoint_plain("a\x1b]0;\x07\x9b\xC2\x9b\x7f\nb", NULL, out, sizeof out);
+    assert_string_equal(out, "a ]0;     b");
+    endpoint_plain("k=sk-1", "sk-1", out, sizeof out);
+    assert_string_equal(out, "");
+    rotor_error err = {0};
+    assert_int_equal(take("{\"data\" \"\xC2\x9bsk-1\"}", 1, 2, NULL, &err), ROTOR_E_FORMAT);
+    assert_non_null(strstr(err.message, "is no JSON"));
+    assert_null(strstr(err.message, "sk-1"));
+    assert_null(strchr(err.message, '\x9b'));
+}
+
+static void test_who_is_this_machine(void **state) {
+    static const char *const is[] = {"http://127.0.0.1/v1", "http://127.8.0.1:80/v1",
+                                     "http://[::1]:80/v1", "https://localhost:1/",
+                                     "http://localhost/v1"};
+    static const char *const is_not[] = {
+        "http://127.evil.example/v1", "http://127.0.0.1.example/", "http://localhost.example/v1",
+        "http://10.0.0.1/v1",         "http://[::2]/v1",           "http://h:127.0.0.1/"};
+    (void)state;
+    for (size_t i = 0; i < BASE_COUNT(is); i++) assert_true(endpoint_is_here(is[i]));
+    for (size_t i = 0; i < BASE_COUNT(is_not); i++) assert_false(endpoint_is_here(is_not[i]));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addresses),         cmocka_unit_test(test_a_question),
-        cmocka_unit_test(test_answers),           cmocka_unit_test(test_dims_are_found_out),
-        cmocka_unit_test(test_what_is_no_answer), cmocka_unit_test(test_complaints)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_addresses),
+                                       cmocka_unit_test(test_a_question),
+                                       cmocka_unit_test(test_answers),
+                                       cmocka_unit_test(test_dims_are_found_out),
+                                       cmocka_unit_test(test_what_is_no_answer),
+                                       cmocka_unit_test(test_complaints),
+                                       cmocka_unit_test(test_what_a_server_says_is_plain),
+                                       cmocka_unit_test(test_who_is_this_machine)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
