@@ -343,7 +343,7 @@ def test_dimensions_that_change_between_requests(rotor, endpoint, notes, store):
     (says(403), "it wants a key"),
     (says(429, Retry_After=100000), "asks to wait 100000 s"),
     (says(400, {"error": "\x1b[2J bad model"}), "[2J bad model"),
-    (says(302, Location="http://h/\x1b]0;pwn\x07"), "it sends elsewhere"),
+    (says(302, Location="http://h/\xc2\x9b31m\x1b]0;pwn\x07"), "it sends elsewhere"),
     (says(200, b'{"data" "\xc2\x9b31mX"}'), "is no JSON"),
 ])
 def test_wrong_answers(rotor, endpoint, filled, plan, message):
