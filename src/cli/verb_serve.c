@@ -142,6 +142,7 @@ static rotor_status open_shelf(hosted *h, const char *word, rotor_error *err) {
         shelf->name ? cli_store_open(s, path, &how, err) : base_fail_nomem(err, "opening a store");
     shelf->r = s->r;
     shelf->embeds = s->e || s->far;
+    shelf->far = cli_is_address(path);
     base_free(path);
     for (size_t i = 0; st == ROTOR_OK && i + 1 < h->n_shelves; i++)
         if (strcmp(h->shelves[i].name, shelf->name) == 0)

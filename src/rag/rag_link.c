@@ -13,6 +13,7 @@
  */
 #include "rag/rag_link.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { SECOND_US = 1000000, SLICE_US = 100000, PARTING_US = SECOND_US, CONNECT_S = 10 };
@@ -28,9 +29,14 @@ void rag_one_line(char *out, size_t out_bytes, const char *said) {
     out[n] = 0;
 }
 
-static bool goes_on(const rag_link *l) {
-    return !l->patience.go_on || l->patience.go_on(l->patience.user);
+static bool goes_on(rag_link *l) {
+    const bool on = !l->patience.go_on || l->patience.go_on(l->patience.user);
+    l->asked_us = base_now_us();
+    return on;
 }
+
+/* Whether bytes come or not, it is asked about so often. */
+static bool is_to_ask(const rag_link *l, uint64_t now) { return now - l->asked_us >= SLICE_US; }
 
 bool rag_link_is_lost(const rag_link *l) { return l->f->status(l->c) != CONNECTION_OK; }
 
@@ -119,6 +125,9 @@ static bool part(char *out, size_t out_bytes, const char *list, size_t i) {
     return true;
 }
 
+/* A part that is empty is not one that libpq would take in place of the list. */
+static bool names_one(const char *list, const char *one) { return !*list || *one; }
+
 /* False: there are not so many. */
 static bool find_host(const rag_link *l, const PGconn *c, size_t i, one_host *out) {
     rag_pq_option *list = l->f->options(c);
@@ -126,7 +135,9 @@ static bool find_host(const rag_link *l, const PGconn *c, size_t i, one_host *ou
     const bool several = strchr(host, ',') || strchr(addr, ',');
     const bool is = list && several && part(out->host, sizeof out->host, host, i) &&
                     part(out->hostaddr, sizeof out->hostaddr, addr, i) &&
+                    names_one(host, out->host) && names_one(addr, out->hostaddr) &&
                     part(out->port, sizeof out->port, option_of(list, "port"), i);
+    if (is && !*out->port) snprintf(out->port, sizeof out->port, "5432");
     if (list) l->f->options_free(list);
     return is;
 }
@@ -135,25 +146,35 @@ static bool find_host(const rag_link *l, const PGconn *c, size_t i, one_host *ou
 static uint64_t time_for(const rag_link *l, const PGconn *c) {
     rag_pq_option *list = l->f->options(c);
     const char *said = option_of(list, "connect_timeout");
-    const long s = *said ? strtol(said, NULL, 10) : CONNECT_S;
+    char *end;
+    const long whole = strtol(said, &end, 10), s = *said && !*end ? whole : CONNECT_S;
     if (list) l->f->options_free(list);
     return s > 0 ? (uint64_t)BASE_MIN(s, 86400L) * SECOND_US : 0;
 }
 
+/* May a connection take more time? *begun moves on by what the program does meanwhile. One that
+ * sends bytes, if nothing that decides, has ten seconds in any case. */
+static rag_given_up has_time(rag_link *l, bool sends, uint64_t *begun) {
+    const uint64_t now = base_now_us(), least = sends ? CONNECT_S * (uint64_t)SECOND_US : 0;
+    if (l->connect_us && now - *begun >= BASE_MAX(l->connect_us, least)) return RAG_LINK_SILENT;
+    if (!is_to_ask(l, now)) return RAG_LINK_HELD;
+    const bool on = goes_on(l);
+    *begun += l->asked_us - now;
+    return on ? RAG_LINK_HELD : RAG_LINK_CANCELLED;
+}
+
 /* Is it decided? *gave_up where it is not, and never will be. */
 static bool poll_connection(rag_link *l, PGconn *c, rag_given_up *gave_up) {
-    const uint64_t begun = base_now_us();
+    uint64_t begun = base_now_us();
     int want = PGRES_POLLING_WRITING;
     l->connect_us = time_for(l, c);
     *gave_up = RAG_LINK_HELD;
     while (want == PGRES_POLLING_READING || want == PGRES_POLLING_WRITING) {
         const bool reads = want == PGRES_POLLING_READING;
-        if (base_socket_wait(l->f->socket(c), reads, !reads, SLICE_US)) {
-            want = l->f->connect_poll(c);
-            continue;
-        }
-        if (l->connect_us && base_now_us() - begun >= l->connect_us) *gave_up = RAG_LINK_SILENT;
-        if (*gave_up == RAG_LINK_HELD && !goes_on(l)) *gave_up = RAG_LINK_CANCELLED;
+        const bool ready = base_socket_wait(l->f->socket(c), reads, !reads, SLICE_US);
+        if (ready) want = l->f->connect_poll(c);
+        if (ready && want != PGRES_POLLING_READING && want != PGRES_POLLING_WRITING) break;
+        *gave_up = has_time(l, ready, &begun);
         if (*gave_up != RAG_LINK_HELD) return false;
     }
     return true;
@@ -219,15 +240,9 @@ static bool is_there(rag_link *l) {
     return how != RAG_LINK_SILENT;
 }
 
-/* Nothing came for a while; false: it is given up. now: when that was seen. */
-static bool may_wait(rag_link *l, uint64_t now) {
-    const bool late = l->limit_us && now - l->heard_us >= l->limit_us;
-    const bool look = l->connect_us && now - l->looked_us >= LOOKS * l->connect_us;
-    if (late || (look && !is_there(l))) {
-        give_up(l, RAG_LINK_SILENT);
-        return false;
-    }
-    if (look) l->looked_us = base_now_us();
+/* Does the program want more of it? A moment is left where it does not; false: it is given up. */
+static bool is_wanted(rag_link *l, uint64_t now) {
+    if (!is_to_ask(l, now)) return true;
     if (goes_on(l)) {
         l->impatient_us = 0;
         return true;
@@ -238,13 +253,27 @@ static bool may_wait(rag_link *l, uint64_t now) {
     return false;
 }
 
-/* Until there is something to read, or (writes) room to write. */
+/* Nothing came for a while; false: it is given up. now: when that was seen. */
+static bool may_wait(rag_link *l, uint64_t now) {
+    const bool late = l->limit_us && now - l->heard_us >= l->limit_us;
+    const bool look = l->connect_us && now - l->looked_us >= LOOKS * l->connect_us;
+    if (late || (look && !is_there(l))) {
+        give_up(l, RAG_LINK_SILENT);
+        return false;
+    }
+    if (look) l->looked_us = base_now_us();
+    return is_wanted(l, now);
+}
+
+/* Until there is something to read, or (writes) room to write. Who always has something to say
+ * does not keep the program for ever either. */
 static bool wait_for(rag_link *l, bool writes) {
     if (l->f->socket(l->c) < 0) return true; /* broken: who reads on is told */
     while (!base_socket_wait(l->f->socket(l->c), true, writes, SLICE_US))
         if (!may_wait(l, base_now_us())) return false;
+    const bool wanted = is_wanted(l, base_now_us());
     l->heard_us = l->looked_us = base_now_us();
-    return true;
+    return wanted;
 }
 
 /* All is sent, and a result is there, or the connection broken; false: given up. */

@@ -25,6 +25,7 @@ typedef struct rag_link {
     uint64_t limit_us;     /* how long the server may say nothing at all; 0: for ever */
     uint64_t heard_us;     /* when it was heard, or asked, last */
     uint64_t looked_us;    /* likewise, or when it was seen to be there */
+    uint64_t asked_us;     /* when the program was asked whether it wants more */
     uint64_t impatient_us; /* when the program was seen to want no more; 0: it does not */
 } rag_link;
 

@@ -29,7 +29,8 @@ typedef struct pg {
     size_t n;               /* statements */
     unsigned cursors;       /* opened so far */
     int64_t changed, total; /* rows: of the last statement, of all */
-    uint64_t part_us;       /* as l.limit_us, of parts of a large answer */
+    uint64_t patient_us;    /* as l.limit_us, in a transaction that has read a large answer */
+    bool patient;           /* in such a one */
     char code[6];           /* of the last failure */
     rag_pg_back back;       /* asked when the connection is lost; NULL: nobody */
     void *user;             /* of back */
@@ -84,9 +85,22 @@ static rotor_status judge(pg *q, PGresult *r, rotor_error *err) {
     return st;
 }
 
+/* The answer to what was sent, under the limit that the server has itself just now. */
+static PGresult *answer(pg *q, int sent) {
+    const uint64_t limit_us = q->l.limit_us;
+    if (q->patient) q->l.limit_us = q->patient_us;
+    PGresult *r = rag_link_answer(&q->l, sent);
+    q->l.limit_us = limit_us;
+    return r;
+}
+
+/* What begins or ends a transaction ends what was set in it. */
 static rotor_status run(void *at, const char *sql, rotor_error *err) {
     pg *q = at;
-    return judge(q, rag_link_answer(&q->l, q->f->send(q->l.c, sql)), err);
+    if (strncmp(sql, "BEGIN", 5) == 0 || strncmp(sql, "COMMIT", 6) == 0 ||
+        strcmp(sql, "ROLLBACK") == 0)
+        q->patient = false;
+    return judge(q, answer(q, q->f->send(q->l.c, sql)), err);
 }
 
 /* *us: how long an answer may be waited for from here on: as long as the server itself gives each
@@ -129,6 +143,7 @@ static void ask_for_care(pg *q) {
 
 static rotor_status begin_session(pg *q, rotor_error *err) {
     for (size_t i = 0; i < q->n; i++) q->stmt[i].prepared = false;
+    q->patient = false;
     ROTOR_TRY(rag_link_connect(&q->l, err));
     q->f->notices(q->l.c, say_nothing, NULL);
     const char *encoding = q->f->parameter(q->l.c, "server_encoding");
@@ -275,11 +290,9 @@ static rotor_status prepare(pg *q, char name[24], const char *sql, const paramet
     base_buf text = {0};
     number_marks(&text, sql);
     const rotor_status st =
-        text.failed ? base_fail_nomem(err, "using the database")
-                    : judge(q,
-                            rag_link_answer(
-                                &q->l, q->f->send_prepare(q->l.c, name, text.data, p->n, p->type)),
-                            err);
+        text.failed
+            ? base_fail_nomem(err, "using the database")
+            : judge(q, answer(q, q->f->send_prepare(q->l.c, name, text.data, p->n, p->type)), err);
     base_buf_free(&text);
     q->stmt[at].prepared = st == ROTOR_OK;
     return st;
@@ -304,22 +317,13 @@ static rotor_status ask_once(rag_reply *r, const char *sql, const parameters *p,
     ROTOR_TRY(prepare(q, name, sql, p, err));
     const int sent =
         q->f->send_prepared(q->l.c, name, p->n, p->value, p->length, p->format, BINARY);
-    ROTOR_TRY(hold(r, rag_link_answer(&q->l, sent), err));
+    ROTOR_TRY(hold(r, answer(q, sent), err));
     q->changed = is_question(sql) ? 0 : strtoll(q->f->changed(r->at), NULL, 10);
     q->total += q->changed;
     return ROTOR_OK;
 }
 
 /* ==== Cursors ================================================================================= */
-
-/* The answer to what was sent for a part, under the limit of parts. */
-static PGresult *part_of_answer(pg *q, int sent) {
-    const uint64_t limit_us = q->l.limit_us;
-    q->l.limit_us = q->part_us;
-    PGresult *r = rag_link_answer(&q->l, sent);
-    q->l.limit_us = limit_us;
-    return r;
-}
 
 static rotor_status fetch(rag_reply *r, rotor_error *err) {
     pg *q = r->sql->at;
@@ -329,7 +333,7 @@ static rotor_status fetch(rag_reply *r, rotor_error *err) {
     if (!rag_link_goes_on(&q->l)) return rag_link_fail(&q->l, err);
     snprintf(sql, sizeof sql, "FETCH %d FROM c%u", r->some, r->cursor);
     const int sent = q->f->send_values(q->l.c, sql, 0, NULL, NULL, NULL, NULL, BINARY);
-    return hold(r, part_of_answer(q, sent), err);
+    return hold(r, answer(q, sent), err);
 }
 
 /* A reader's limit is for one answer; a large one may take its time before the first row comes. */
@@ -346,17 +350,19 @@ static rotor_status declare(rag_reply *r, const char *sql, const parameters *p, 
     const int sent =
         q->f->send_values(q->l.c, text.data, p->n, p->type, p->value, p->length, p->format, BINARY);
     base_buf_free(&text);
-    return judge(q, part_of_answer(q, sent), err);
+    return judge(q, answer(q, sent), err);
 }
 
 static rotor_status ask_in_parts(rag_reply *r, const char *sql, const parameters *p,
                                  rotor_error *err) {
     pg *q = r->sql->at;
     r->own = q->f->transaction(q->l.c) == PQTRANS_IDLE;
-    ROTOR_TRY(run_limit(q, r->own ? "BEGIN READ ONLY;" PATIENCE : PATIENCE, &q->part_us, err));
+    rotor_status st =
+        run_limit(q, r->own ? "BEGIN READ ONLY;" PATIENCE : PATIENCE, &q->patient_us, err);
+    q->patient = st == ROTOR_OK;
     r->cursor = ++q->cursors;
     r->some = FEW;
-    rotor_status st = declare(r, sql, p, err);
+    if (st == ROTOR_OK) st = declare(r, sql, p, err);
     if (st == ROTOR_OK) st = fetch(r, err);
     if (st != ROTOR_OK && r->own) run(q, "ROLLBACK", NULL);
     return st;

@@ -69,8 +69,16 @@ uint64_t serve_shelves_of(const serve_server *s, json_t *object) {
 
 /* ==== Requests ================================================================================ */
 
-bool serve_store_away(serve_fault *f, const rotor_error *err) {
-    serve_fail_with(f, SERVE_STORE_UNAVAILABLE, "%.500s", err->message);
+bool serve_store_failed(const serve_server *s, const rotor_error *err, serve_fault *f) {
+    serve_log(s, BASE_LOG_WARN, "a store could not be used: %s", err->message);
+    if (err->code == ROTOR_E_STATE)
+        return serve_refuse(f, "search", SERVE_INVALID_VALUE,
+                            "the store has no vectors of this server's model: 'search' may be "
+                            "lexical there");
+    if (err->code != ROTOR_E_IO && err->code != ROTOR_E_CANCELLED)
+        return serve_fail_with(f, SERVE_INTERNAL_ERROR,
+                               "the store could not be used; the server's log says why");
+    serve_fail_with(f, SERVE_STORE_UNAVAILABLE, "the store cannot be used just now");
     f->retry_s = 5;
     return false;
 }
@@ -239,10 +247,9 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
     if (st == ROTOR_E_FULL && mode == AUTO) return true;
     if (st == ROTOR_E_FULL)
         return serve_fail_with(f, SERVE_NO_ROOM_FOR_SOURCES, "%.500s", err.message);
-    if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
+    if (st == ROTOR_E_ARG)
         return serve_refuse(f, "rag", SERVE_INVALID_VALUE, "%.500s", err.message);
-    if (st == ROTOR_E_IO || st == ROTOR_E_CANCELLED) return serve_store_away(f, &err);
-    return serve_fail_with(f, SERVE_INTERNAL_ERROR, "%.500s", err.message);
+    return serve_store_failed(s, &err, f);
 }
 
 /* The turns with what was found. */

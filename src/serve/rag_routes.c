@@ -93,11 +93,9 @@ static json_t *search(serve_call *c, serve_fault *f) {
                             "'query' has %zu bytes: expected at most %d", strlen(query), QUERY_MAX),
                NULL;
     const rotor_status st = rotor_rag_search_all(how.r, how.n, query, &how.q, &h, &err);
-    if (st == ROTOR_E_ARG || st == ROTOR_E_STATE)
+    if (st == ROTOR_E_ARG)
         return serve_refuse(f, NULL, SERVE_INVALID_VALUE, "%.500s", err.message), NULL;
-    if (st == ROTOR_E_IO || st == ROTOR_E_CANCELLED) return serve_store_away(f, &err), NULL;
-    if (st != ROTOR_OK)
-        return serve_fail_with(f, SERVE_INTERNAL_ERROR, "%.500s", err.message), NULL;
+    if (st != ROTOR_OK) return serve_store_failed(c->inside->s, &err, f), NULL;
     json_t *reply = hits_json(&how, &h);
     rotor_rag_hits_free(&h);
     if (!reply) serve_no_memory(f);

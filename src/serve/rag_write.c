@@ -113,16 +113,22 @@ static bool read_document(serve_call *c, serve_fault *f) {
 
 /* ==== Putting and taking out ================================================================== */
 
-static bool failed(rotor_status st, const rotor_error *err, serve_fault *f) {
+/* Where a store on a server does not answer, that may pass; a disk that is full stays so. */
+static bool failed(const serve_call *c, rotor_status st, const rotor_error *err, serve_fault *f) {
+    const serve_server *s = c->inside->s;
+    const wish *w = c->state;
     if (st == ROTOR_E_ARG || st == ROTOR_E_UNSUPPORTED)
         return serve_refuse(f, NULL, SERVE_INVALID_VALUE, "%.500s", err->message);
     if (st == ROTOR_E_NOTFOUND)
         return serve_fail_with(f, SERVE_DOCUMENT_NOT_FOUND, "%.500s", err->message);
-    if (st == ROTOR_E_CANCELLED) return serve_store_away(f, err);
-    if (st == ROTOR_E_IO) return serve_fail_with(f, SERVE_STORAGE_FAILED, "%.500s", err->message);
-    if (st != ROTOR_E_STATE)
-        return serve_fail_with(f, SERVE_INTERNAL_ERROR, "%.500s", err->message);
-    serve_fail_with(f, SERVE_STORE_LOCKED, "%.500s", err->message);
+    if (st != ROTOR_E_STATE && (st != ROTOR_E_IO || w->shelf->far))
+        return serve_store_failed(s, err, f);
+    serve_log(s, BASE_LOG_WARN, "a store could not be used: %s", err->message);
+    if (st == ROTOR_E_IO)
+        return serve_fail_with(f, SERVE_STORAGE_FAILED,
+                               "the store could not be written; the server's log says why");
+    serve_fail_with(f, SERVE_STORE_LOCKED,
+                    "another program is writing to this store; try again when it is done");
     f->retry_s = 2;
     return false;
 }
@@ -163,7 +169,7 @@ static void do_put(serve_call *c) {
     serve_fault f = {0};
     const rotor_status st = rotor_rag_put(w->shelf->r, &w->text, &done, &err);
     if (st == ROTOR_OK) note_change(c->inside->s, w->shelf, true);
-    const bool ok = st == ROTOR_OK || failed(st, &err, &f);
+    const bool ok = st == ROTOR_OK || failed(c, st, &err, &f);
     answer(c, ok, ok ? put_json(w, &done) : NULL, &f);
 }
 
@@ -173,7 +179,7 @@ static void do_delete(serve_call *c) {
     serve_fault f = {0};
     const rotor_status st = rotor_rag_take_out(w->shelf->r, w->text.id, &err);
     if (st == ROTOR_OK) note_change(c->inside->s, w->shelf, false);
-    const bool ok = st == ROTOR_OK || failed(st, &err, &f);
+    const bool ok = st == ROTOR_OK || failed(c, st, &err, &f);
     answer(c, ok,
            ok ? json_pack("{s:s, s:o, s:o, s:b}", "object", "rag.document.deleted", "id",
                           text_of(w->text.id), "store", text_of(w->name), "deleted", 1)
@@ -234,7 +240,7 @@ static void do_list(serve_call *c) {
         return;
     }
     json_decref(w->rows);
-    failed(st, &err, &f);
+    failed(c, st, &err, &f);
     serve_call_fault(c, &f);
 }
 

@@ -24,6 +24,7 @@ typedef struct serve_shelf {
     rotor_rag *r;     /* open for reading, or shared; only the server uses it until serve_close */
     bool write;       /* shared: requests may put documents in and take them out */
     bool embeds;      /* it has an embedder */
+    bool far;         /* it is on a server */
 } serve_shelf;
 
 typedef struct serve_options {

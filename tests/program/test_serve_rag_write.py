@@ -190,7 +190,8 @@ def test_what_cannot_be_written_is_said(server):
         db.execute("CREATE TRIGGER full BEFORE INSERT ON doc BEGIN SELECT RAISE(ABORT, 'no room'); END")
     try:
         error = send(server, "PUT", DOCS + "/full", {"text": "x"}, 507)["error"]
-        assert error["code"] == "storage_failed" and "no room" in error["message"] and ids(server) == []
+        assert error["code"] == "storage_failed" and "log says why" in error["message"] and ids(server) == []
+        assert server.logged("no room")
     finally:
         with sqlite3.connect(server.store / "rag.db") as db:
             db.execute("DROP TRIGGER full")
