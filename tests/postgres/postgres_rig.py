@@ -20,10 +20,14 @@ def programs():
     return found[-1] if found and os.path.exists(os.path.join(found[-1], "initdb")) else None
 
 
+class NotStarted(Exception):
+    """A server that ended at once: somebody else may have its port."""
+
+
 class Postgres:
     def __init__(self, binaries, port=None):
         self.binaries = pathlib.Path(binaries)
-        self.port, self.options = port, ()  # of this machine, where it listens, too; of the next start
+        self.port = port  # of this machine, where it listens, too
         self.folder = tempfile.mkdtemp(prefix="rotor-pg-")
         self.numbers = itertools.count(1)
         self.process = None
@@ -32,7 +36,11 @@ class Postgres:
         if self.owner:
             shutil.chown(self.folder, "nobody")
         self.call("initdb", "-D", self.data, "-U", "rotor", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        self.start()
+        try:
+            self.start()
+        except NotStarted:
+            self.remove()
+            raise
 
     @property
     def data(self):
@@ -55,11 +63,13 @@ class Postgres:
         log = open(os.path.join(self.folder, "log"), "ab")
         self.process = subprocess.Popen([self.binaries / "postgres", "-D", self.data, "-k", self.folder, "-h",
                                          "127.0.0.1" if self.port else "", "-p", self.number, "-F", "-c", "full_page_writes=off", "-c",
-                                         "log_connections=on", *self.options], stdout=log, stderr=log, cwd="/",
+                                         "log_connections=on"], stdout=log, stderr=log, cwd="/",
                                         env=self.environment(), **self.owner)
         end = time.monotonic() + LIMIT_S
         while subprocess.run([self.binaries / "pg_isready", "-h", self.folder, "-p", self.number], capture_output=True).returncode != 0:
-            assert time.monotonic() < end and self.process.poll() is None, self.log()
+            assert time.monotonic() < end, self.log()
+            if self.process.poll() is not None:
+                raise NotStarted(self.log())
             time.sleep(0.02)
 
     def stop(self):

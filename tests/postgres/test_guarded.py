@@ -5,10 +5,11 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 
 import pytest
 
-from postgres_rig import Postgres, programs
+from postgres_rig import NotStarted, Postgres, programs
 
 SECRET = "s3cr%40t/word"  # as an address has it: with @
 PLAIN = "s3cr@t/word"
@@ -34,6 +35,28 @@ def certificate(folder, ca):
             "-extfile", folder / "names", "-out", folder / "cert.pem")
 
 
+def at_a_free_port():
+    """It was free a moment ago: where somebody else has it now, another one."""
+    for _ in range(5):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        try:
+            return Postgres(programs(), port)
+        except NotStarted as e:
+            why = e
+    raise why
+
+
+def reload(server):
+    """Without giving its port back."""
+    server.sql("ALTER SYSTEM SET ssl=on")
+    server.sql("SELECT pg_reload_conf()")
+    end = time.monotonic() + 60
+    while server.sql("SHOW ssl") != "on":
+        assert time.monotonic() < end, server.log()
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
     """By its port it lets nobody in without TLS and a password."""
@@ -43,9 +66,7 @@ def guarded(tmp_path_factory):
     ca = authority(folder / "ours", "our authority")
     authority(folder / "others", "another authority")
     certificate(folder, ca)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = Postgres(programs(), port)
+    server = at_a_free_port()
     try:
         for name, at in (("cert.pem", "server.crt"), ("key.pem", "server.key")):
             there = os.path.join(server.data, at)
@@ -55,9 +76,7 @@ def guarded(tmp_path_factory):
                 shutil.chown(there, "nobody")
         with open(os.path.join(server.data, "pg_hba.conf"), "w") as rules:
             rules.write("local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n")
-        server.options = ("-c", "ssl=on")
-        server.stop()
-        server.start()
+        reload(server)
         server.sql("SET password_encryption='scram-sha-256'; CREATE ROLE ann LOGIN PASSWORD '%s'; CREATE ROLE guest LOGIN;"
                    "CREATE ROLE reader LOGIN; CREATE ROLE still LOGIN; ALTER ROLE still SET default_transaction_read_only=on;"
                    "GRANT CREATE ON DATABASE postgres TO ann, still" % PLAIN)
@@ -80,7 +99,7 @@ def refused(rotor, store, *more, env=None):
     """What search, and adding, say: one line each, without a password."""
     lines = []
     for verb in (("search", "charge"), ("add", *more)):
-        said = rotor("rag", verb[0], store, *verb[1:], "--no-embed", status=1, env=env)
+        said = rotor("rag", verb[0], store, *verb[1:], "--no-embed", status=1, env={"LC_ALL": "C", **(env or {})})
         everything = said.stdout + said.stderr
         assert said.stderr.count("\n") == 1, said.stderr
         assert "s3cr" not in everything and "wrong" not in everything

@@ -47,6 +47,18 @@ def ends_with_a_line(rotor, *args):
     return said
 
 
+def gives_up(rotor, wire, stop_at, *args):
+    """Once the wire has fallen silent at these bytes. A second may be too short for what comes before: then it is done again."""
+    end = time.monotonic() + LIMIT_S
+    while True:
+        wire.stop_at = stop_at
+        said = rotor("rag", *args, "--no-embed", status=1, timeout=LIMIT_S).stderr
+        if not wire.flows.is_set():
+            break
+        assert time.monotonic() < end, "%r never came: %s" % (stop_at, said)
+    assert "nothing" in said and said.count("\n") == 1, said
+
+
 def test_a_server_that_takes_a_connection_and_says_nothing(rotor, postgres, wire, filled):
     wire.silence()
     far = postgres.far(filled, wire.port)
@@ -62,15 +74,13 @@ def test_the_next_host_is_asked_where_one_says_nothing(rotor, postgres, wire, fi
 
 
 def test_readers_give_up_a_server_that_falls_silent(rotor, postgres, wire, filled):
-    wire.stop_at = b"FETCH"
-    ends_with_a_line(rotor, "search", postgres.far(filled, wire.port, options=IMPATIENT), "charge")
+    gives_up(rotor, wire, b"FETCH", "search", postgres.far(filled, wire.port, options=IMPATIENT), "charge")
 
 
 def test_writers_give_up_a_server_that_is_not_there_for_anybody(rotor, postgres, wire, filled, tree):
     """With more bytes on the way than it holds."""
     (tree / "large.txt").write_text("\n\n".join("Paragraph %d of the sea." % i for i in range(200000)))
-    wire.stop_at = b"INSERT INTO doc_text"
-    ends_with_a_line(rotor, "add", postgres.far(filled, wire.port), tree)
+    gives_up(rotor, wire, b"INSERT INTO doc_text", "add", postgres.far(filled, wire.port), tree)
     wire.speak()
     wait_for(lambda: postgres.sql("SELECT count(*) FROM pg_locks WHERE locktype='advisory'") == "0", "the lock outlives its owner")
     (tree / "large.txt").write_text("A zeppelin.")
