@@ -71,8 +71,11 @@ static int on_progress(void *user, curl_off_t down_of, curl_off_t down, curl_off
     p->moved = down + up;
     const uint64_t most = ((uint64_t)p->opt.stall_s + (p->moved ? 0 : p->opt.connect_s)) * 1000000u;
     p->stopped = p->opt.go_on && !p->opt.go_on(p->opt.user);
+    const uint64_t elsewhere = base_now_us() - now; /* not the server's time */
+    p->heard_us += elsewhere;
+    p->began_us += elsewhere;
     p->silent = now > p->heard_us && now - p->heard_us > most;
-    p->endless = now - p->began_us > (uint64_t)p->opt.whole_s * 1000000u;
+    p->endless = now > p->began_us && now - p->began_us > (uint64_t)p->opt.whole_s * 1000000u;
     return p->stopped || p->silent || p->endless;
 }
 

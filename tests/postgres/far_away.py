@@ -3,6 +3,9 @@
 import socket
 import threading
 
+HELLO = b"R\0\0\0\x08\0\0\0\0"  # come in, without a password
+WEATHER = b"S\0\0\0\x11weather\0fair\0"  # a setting of the server, as it may say at any time
+
 
 class Wire:
     """Listens at a free port of this machine and carries bytes to a server at `target` (host and port, or a socket's path)."""
@@ -12,6 +15,8 @@ class Wire:
         self.flows.set()
         self.stop_at = None  # bytes of the program at which nothing is passed on any more, these neither
         self.held = 0  # pieces that were not passed on
+        self.talks, self.said = False, 0  # at stop_at the program hears without end, so often so far, how the weather is
+        self.greets = False  # before that, that it is let in
         self.sockets = []
         self.door = socket.create_server(("127.0.0.1", 0))
         self.port = self.door.getsockname()[1]
@@ -39,7 +44,7 @@ class Wire:
             while True:
                 piece = one.recv(65536)
                 if self.stop_at and self.stop_at in piece:
-                    self.silence()
+                    self.talk_to(one) if self.talks else self.silence()
                 self.held += not self.flows.is_set()
                 self.flows.wait()
                 if not piece or not self.open:
@@ -52,6 +57,13 @@ class Wire:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def talk_to(self, program):
+        if not self.said and self.greets:
+            program.sendall(HELLO)
+        while self.open:
+            program.sendall(WEATHER)
+            self.said += 1
 
     def silence(self):
         self.stop_at, self.held = None, 0
@@ -66,40 +78,3 @@ class Wire:
         self.door.close()
         for end in self.sockets:
             end.close()
-
-
-class Talker:
-    """Speaks as a server does until the program has sent its `quiet`th message, and then says names and values without end."""
-
-    def __init__(self, quiet):
-        self.quiet, self.said, self.open = quiet, 0, True
-        self.door = socket.create_server(("127.0.0.1", 0))
-        self.port = self.door.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    @staticmethod
-    def message(kind, body):
-        return kind + (len(body) + 4).to_bytes(4, "big") + body
-
-    def parameter(self, name, value):
-        return self.message(b"S", b"%s\0%s\0" % (name, value))
-
-    def accept(self):
-        try:
-            near = self.door.accept()[0]
-            near.recv(65536)
-            if self.quiet:
-                near.sendall(self.message(b"R", bytes(4)) + self.parameter(b"server_version", b"15.0") +
-                             self.parameter(b"server_encoding", b"UTF8") + self.message(b"Z", b"I"))
-                near.recv(65536)
-            else:
-                near.sendall(self.message(b"R", bytes(4)))
-            while self.open:
-                near.sendall(self.parameter(b"weather", b"fair"))
-                self.said += 1
-        except OSError:
-            pass
-
-    def close(self):
-        self.open = False
-        self.door.close()
