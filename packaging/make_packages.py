@@ -31,8 +31,8 @@ import sbom
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAMS = ("rotor", "rotor-extract")
-# What `rotor` loads when it needs it (late_*.c): no tool sees these in the file.
-LATE = ("libcurl.so.4", "libmicrohttpd.so.12")
+# What `rotor` loads when it needs it, and where the names that it tries stand: no tool sees these in the file.
+LATE = {"libcurl": "src/hub/late_curl.c", "libmicrohttpd": "src/serve/late_mhd.c"}
 # What every Linux has, and what drivers of graphics cards bring in the version that suits them.
 SYSTEM = re.compile(r"(ld-linux.*|lib(c|m|pthread|dl|rt|resolv|util|gcc_s|stdc\+\+|z|zstd|expat|drm|tinfo|xml2))\.so")
 
@@ -91,13 +91,28 @@ def stage(build, folder, prefix):
 # ---- Tarball -------------------------------------------------------------------------------------
 
 
+def at_start(path, also=()):
+    said = run("ldd", path, env={**os.environ, "LD_PRELOAD": " ".join(also)}, stderr=subprocess.DEVNULL)
+    return dict(re.findall(r"^\s*(\S+) => (/\S+) \(", said, re.M))
+
+
+def late(rotor):
+    """Of each library that this program was built to load when it needs it, the name that it finds here."""
+    features, names = run(rotor, "version"), []
+    for library, source in LATE.items():
+        if not re.search(r"^%s: on\b" % library, features, re.M):
+            continue
+        tried = re.findall(r'"(lib[^"]*\.so[.\d]*)"', (ROOT / source).read_text())
+        there = next((name for name in tried if name in at_start(rotor, [name])), None)
+        if not there:
+            sys.exit("make_packages: %s loads %s when it needs it, and there is none of %s here" % (rotor, library, ", ".join(tried)))
+        names.append(there)
+    return names
+
+
 def libraries(path):
     """Name to file of every shared library that the program loads, its libraries' too, also those loaded late."""
-    late = LATE if path.name == "rotor" else ()
-    found = dict(re.findall(r"^\s*(\S+) => (/\S+) \(", run("ldd", path, env={**os.environ, "LD_PRELOAD": " ".join(late)}), re.M))
-    if set(late) - set(found):
-        sys.exit("make_packages: %s loads %s when it needs them, and they are not all here" % (path.name, ", ".join(late)))
-    return found
+    return at_start(path, late(path) if path.name == "rotor" else ())
 
 
 def loaded(tree):
@@ -199,8 +214,9 @@ def depends(tree, folder):
     (folder / "debian" / "control").write_text("Source: rotor\n\nPackage: rotor\nArchitecture: any\n")
     files = [tree / "bin" / p for p in PROGRAMS] + [f for f in tree.rglob("librotor.so*") if not f.is_symlink()]
     said = run("dpkg-shlibdeps", "-O", *["-e%s" % f for f in files], cwd=folder)
-    late = {sbom.package_of(os.path.realpath(path))[0] for name, path in loaded(tree).items() if name in LATE}
-    return ", ".join([re.search(r"shlibs:Depends=(.*)", said).group(1), *sorted(late)])
+    files = loaded(tree)
+    packages = {sbom.package_of(os.path.realpath(files[name]))[0] for name in late(tree / "bin" / "rotor")}
+    return ", ".join([re.search(r"shlibs:Depends=(.*)", said).group(1), *sorted(packages)])
 
 
 def make_deb(build, out):

@@ -101,9 +101,10 @@ def errors(root):
         "Standard output carries the product and nothing else; a failure is a line on standard error.\n",
         table(["exit status", "means"], [["`%s`" % number, text] for number, text in code_tables.exit_statuses(root)]),
         "## Of the server\n",
-        "A request that is refused is answered with one of these, in the form of its protocol ([Serving](serving.md)): a status, a type and a "
-        "code for programs, and a sentence for people.\n",
-        table(["status", "type", "code", "means", "what to do"],
+        "A request that is refused is answered with one of these: a status, OpenAI's type and code for programs, and a sentence for people. "
+        "Anthropic's protocol sends the same status and sentence with a type of its own (`request_too_large` for 413, `overloaded_error` for "
+        "503, …) and no code; Ollama's sends the sentence alone, as `error` ([Serving](serving.md)).\n",
+        table(["status", "OpenAI's type", "OpenAI's code", "means", "what to do"],
               [[str(status), code(kind), code(name), cell(means), cell(advice)]
                for status, kind, name, means, advice in code_tables.refusals(root)]),
         "## Of the library\n",

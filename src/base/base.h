@@ -334,6 +334,9 @@ void base_thread_pin(int cpu_index); /* binds the calling thread; a hint */
 void base_thread_yield(void);
 /* A shared library opened at run time; NULL when there is none of that name. */
 void *base_library_open(const char *name);
+/* Why this thread's last base_library_open(name) gave NULL, in the loader's words; "": as far as
+ * they tell, there is just no file of that name. Call it at once, and once. */
+void base_library_why(char *out, size_t n_bytes, const char *name);
 /* Address of a symbol, NULL when the library has none. Copy it into a function pointer. */
 void *base_library_symbol(void *library, const char *name);
 void base_library_close(void *library);
@@ -358,8 +361,8 @@ typedef struct base_late {
     const char *advice;        /* how to get it, for messages */
     _Atomic(void *) table;     /* NULL: not found yet */
 } base_late;
-/* Finds it, or has found it. From any thread. ROTOR_E_UNSUPPORTED: it is not installed, or too old.
- */
+/* Finds it, or has found it. From any thread. The first file that loads and has every function is
+ * taken. ROTOR_E_UNSUPPORTED: none is there, or none does; the loader's reason is in the message. */
 rotor_status base_late_open(base_late *l, rotor_error *err);
 /* Runs `command "arg"` in a shell, on this program's terminal and files, and waits for its end.
  * *exit_status: what it ended with; 128 and the signal that ended it. */
@@ -381,6 +384,8 @@ rotor_status base_listen(const char *host, uint16_t port, int *fd, uint16_t *act
                          rotor_error *err);
 /* Has the other side of a connected socket closed it, or its half? */
 bool base_peer_gone(int fd);
+/* ROTOR_E_UNSUPPORTED where this system's build has no sockets. */
+rotor_status base_sockets(rotor_error *err);
 /* Waits at most so many microseconds, or for a signal, until the socket can be read (or has come to
  * its end) or written, of these what is asked for. */
 bool base_socket_wait(int fd, bool read, bool write, uint64_t us);

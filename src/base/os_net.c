@@ -93,6 +93,11 @@ bool base_peer_gone(int fd) {
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
 }
 
+rotor_status base_sockets(rotor_error *err) {
+    (void)err;
+    return ROTOR_OK;
+}
+
 bool base_socket_wait(int fd, bool read, bool write, uint64_t us) {
     struct pollfd p = {.fd = fd};
     if (read) p.events |= POLLIN;

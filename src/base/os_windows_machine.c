@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <process.h>
+#include <stdio.h>
 #include <windows.h> /* before what needs its types */
 
 #include <psapi.h>
@@ -79,11 +80,24 @@ void base_thread_yield(void) { SwitchToThread(); }
 
 /* ==== Libraries and programs ================================================================== */
 
+/* Beside the program or with the system; not in the current folder, where documents may lie. */
 void *base_library_open(const char *name) {
     wchar_t *wide = os_wide_of(name);
-    void *library = wide ? (void *)LoadLibraryW(wide) : NULL;
+    void *library =
+        wide ? (void *)LoadLibraryExW(wide, NULL, LOAD_LIBRARY_SEARCH_DEFAULT_DIRS) : NULL;
+    const DWORD why = GetLastError();
     base_free(wide);
+    SetLastError(why);
     return library;
+}
+
+void base_library_why(char *out, size_t n_bytes, const char *name) {
+    const DWORD why = GetLastError();
+    (void)name;
+    if (why == ERROR_MOD_NOT_FOUND)
+        *out = 0;
+    else
+        snprintf(out, n_bytes, "system error %lu", why);
 }
 
 void *base_library_symbol(void *library, const char *name) {

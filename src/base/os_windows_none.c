@@ -64,6 +64,8 @@ rotor_status base_listen(const char *host, uint16_t port, int *fd, uint16_t *act
     return missing(err, "listening");
 }
 
+rotor_status base_sockets(rotor_error *err) { return missing(err, "addresses"); }
+
 bool base_socket_wait(int fd, bool read, bool write, uint64_t us) {
     (void)fd, (void)read, (void)write, (void)us;
     return false;

@@ -111,13 +111,19 @@ bool os_list(const char *path, bool (*each)(void *user, const char *name), void 
     base_free(all);
     base_free(wide);
     if (!more) return false;
+    bool whole = true;
     while (more) {
         char *name = os_utf8_of(found.cFileName);
-        more = name && each(user, name) && FindNextFileW(h, &found);
+        if (!name) errno = ENOMEM;
+        whole = name != NULL;
+        more = name && each(user, name);
         base_free(name);
+        if (!more || FindNextFileW(h, &found)) continue;
+        more = false;
+        whole = GetLastError() == ERROR_NO_MORE_FILES || fail_with(GetLastError());
     }
     FindClose(h);
-    return true;
+    return whole;
 }
 
 static HANDLE look_at(const char *path, bool follow) {

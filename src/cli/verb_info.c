@@ -23,16 +23,34 @@ typedef struct report {
 
 /* Of libraries that are loaded when they are needed: here they are, to say whether they are there.
  */
-static void text_late(void) {
-    rotor_error err = {0};
+typedef struct late {
+    rotor_error downloads, server; /* messages: version, or why there is none; "": not in the build */
+} late;
+
+static void find_late(late *l) {
     const char *version = NULL;
-    const rotor_status curl = hub_library(&version, &err);
-    cli_outf("downloads    %s\n", curl == ROTOR_OK ? version : err.message);
+    *l = (late){0};
+    if (hub_library(&version, &l->downloads) == ROTOR_OK)
+        snprintf(l->downloads.message, sizeof l->downloads.message, "%s", version);
 #ifdef ROTOR_HAVE_MICROHTTPD
-    const rotor_status http = serve_library(&version, &err);
-    cli_outf("server       %s%s\n", http == ROTOR_OK ? "libmicrohttpd/" : "",
-             http == ROTOR_OK ? version : err.message);
+    if (serve_library(&version, &l->server) == ROTOR_OK)
+        snprintf(l->server.message, sizeof l->server.message, "libmicrohttpd/%s", version);
 #endif
+}
+
+static void text_late(void) {
+    late l;
+    find_late(&l);
+    cli_outf("downloads    %s\n", l.downloads.message);
+    if (l.server.message[0]) cli_outf("server       %s\n", l.server.message);
+}
+
+static void json_late(json_t *o) {
+    late l;
+    find_late(&l);
+    json_object_set_new(o, "downloads", json_string(l.downloads.message));
+    json_object_set_new(o, "server",
+                        l.server.message[0] ? json_string(l.server.message) : json_null());
 }
 
 static void text_machine(const report *r) {
@@ -112,6 +130,7 @@ static int print_json(const report *r) {
     json_object_set_new(o, "machine_int8_gmacs", json_real(r->rates.of[TOOL_INT8]));
     json_object_set_new(o, "machine_f32_gmacs", json_real(r->rates.of[TOOL_F32]));
     json_object_set_new(o, "devices", info_devices_json(&r->devices, r->e ? &r->info : NULL));
+    json_late(o);
     json_object_set_new(o, "no_devices", info_missing_json(&r->devices));
     if (r->e) {
         const rotor_engine_info *i = &r->info;

@@ -12,7 +12,7 @@ static const base_late_row functions[] = {
 };
 
 static const char *const names[] = {"libcurl.so.4", "libcurl-gnutls.so.4", "libcurl.4.dylib",
-                                    "libcurl.dll"};
+                                    "libcurl.dll", "libcurl.so"};
 
 base_late hub_curl_library = {
     .names = names,

@@ -41,7 +41,7 @@ static const base_late_row functions[] = {
     {"PQclear", offsetof(rag_libpq, clear)},
 };
 
-static const char *const names[] = {"libpq.so.5", "libpq.5.dylib", "libpq.dll"};
+static const char *const names[] = {"libpq.so.5", "libpq.5.dylib", "libpq.dll", "libpq.so"};
 
 static base_late library = {.names = names,
                             .n_names = BASE_COUNT(names),
@@ -52,6 +52,7 @@ static base_late library = {.names = names,
                             .advice = "Debian and Ubuntu: apt install libpq5"};
 
 rotor_status rag_libpq_find(const rag_libpq **out, rotor_error *err) {
+    ROTOR_TRY(base_sockets(err)); /* else no file is looked for in vain */
     ROTOR_TRY(base_late_open(&library, err));
     *out = library.table;
     return ROTOR_OK;

@@ -12,7 +12,7 @@ static const base_late_row functions[] = {
 };
 
 static const char *const names[] = {"libmicrohttpd.so.12", "libmicrohttpd.12.dylib",
-                                    "libmicrohttpd-12.dll"};
+                                    "libmicrohttpd-12.dll", "libmicrohttpd.so"};
 
 base_late serve_mhd_library = {
     .names = names,

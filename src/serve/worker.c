@@ -253,7 +253,9 @@ static void finish(serve_call *c) {
     }
     if (in->cancelled && !in->failed) {
         serve_fault f = {0};
-        if (atomic_load(&in->s->closing))
+        const bool closing = atomic_load(&in->s->closing);
+        f.retry_s = closing ? 5 : 0;
+        if (closing)
             serve_fail_with(&f, SERVE_SHUTTING_DOWN, "the server is ending");
         else
             serve_fail_with(&f, SERVE_CANCELLED, "the answer was given up: nobody read it");

@@ -2,6 +2,7 @@
 """rotor bench, info and models: keys, tables and what is found where."""
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -97,6 +98,8 @@ def test_info(rotor):
     text = rotor("info").stdout
     assert "plain read" in text and "GMAC/s" in text and "libedit: o" in text
     d = json.loads(rotor("info", os.environ["ROTOR_MODEL"], "--json").stdout)
+    for key in ("downloads", "server"):  # as the lines above say
+        assert d[key] is None and key + " " not in text or d[key] and re.search(r"^%s +%s$" % (key, re.escape(d[key])), text, re.M)
     assert d["machine_gbps"] > 0 and d["cpus"] > 0 and d["memory_bytes"] > 0
     assert d["model"]["name"] == "stories260K" and d["model"]["n_ctx"] == 512 and d["model"]["decode_tps_bound"] > 0
 

@@ -328,7 +328,7 @@ def test_requests_at_the_end():
 def told_at_the_end():
     """False when the server, which waits some seconds for that answer, ended before it was asked."""
     s = Server(STORY, "--parallel", "1", "--ctx", str(ENDLESS))
-    late, last = s.connect(), s.connect()
+    late, last, whole = s.connect(), s.connect(), s.connect()
     late.request("GET", "/health")
     late.getresponse().read()
     last.request("POST", TEXT, json.dumps(text(max_tokens=ENDLESS - 100, ignore_eos=True, stream=True)), JSON)

@@ -35,8 +35,21 @@ def test_what_is_left_out_is_said(windows):
         assert said.splitlines() == ["rotor: rotor %s: not in the Windows build" % verb]
 
 
+def needs(windows, library):
+    """Of its libraries some may be missing where it was built; what it was built with, it says."""
+    if "%s: on" % library not in windows("version")[0].decode():
+        pytest.skip("the program for Windows was built without %s" % library)
+
+
+def test_a_store_at_an_address_is_refused_before_anything_is_loaded(windows):
+    needs(windows, "sqlite")
+    assert "addresses: not in the Windows build" in windows("rag", "search", "postgresql://a@localhost/b", "x", status=1)[1]
+
+
 @pytest.mark.parametrize("model", ["embedded", STORY, os.path.join(GOLDEN, "hf-qwen3")])
 def test_text_and_ids_are_those_of_this_machine(windows, rotor, model):
+    if model.endswith("hf-qwen3"):
+        needs(windows, "pcre2")
     words = ["run", model, "-p", "Once upon a time", "-n", 60, "--temp", 0, "--json"]
     here, there = json.loads(rotor(*words).stdout), json.loads(windows(*words)[0])
     assert there["text"] == here["text"] and there["ids"] == here["ids"] and there["ids"]
@@ -68,6 +81,7 @@ def test_files_come_out_byte_for_byte(windows, rotor, place):
 
 
 def test_passages_of_documents(windows, rotor, place):
+    needs(windows, "sqlite")
     docs = place / "docs"
     docs.mkdir()
     (docs / "katzen.md").write_bytes("# Katzen\r\n\r\nThe tabby cat sleeps on the warm stove.\r\n".encode())
