@@ -254,11 +254,11 @@ static void finish(serve_call *c) {
     if (in->cancelled && !in->failed) {
         serve_fault f = {0};
         const bool closing = atomic_load(&in->s->closing);
-        f.retry_s = closing ? 5 : 0;
         if (closing)
             serve_fail_with(&f, SERVE_SHUTTING_DOWN, "the server is ending");
         else
             serve_fail_with(&f, SERVE_CANCELLED, "the answer was given up: nobody read it");
+        if (closing) f.retry_s = 5;
         fault_all(c, &f);
     } else if (!in->failed && c->req.stream) {
         serve_emit(c, &(serve_event){.kind = SERVE_END});

@@ -325,6 +325,22 @@ def test_requests_at_the_end():
     assert any(told_at_the_end() for _ in range(10))
 
 
+def test_who_waits_for_a_whole_answer_is_told_when_to_ask_again():
+    s = Server(STORY, "--parallel", "1", "--ctx", str(ENDLESS))
+    endless = text(max_tokens=ENDLESS - 100, ignore_eos=True)
+    first, whole = s.connect(), s.connect()
+    first.request("POST", TEXT, json.dumps({**endless, "stream": True}), JSON)
+    first.getresponse().readline()
+    whole.request("POST", TEXT, json.dumps(endless), JSON)
+    wait_until(lambda: s.metric("requests_waiting"))
+    s.process.send_signal(signal.SIGTERM)
+    s.process.send_signal(signal.SIGINT)
+    reply = whole.getresponse()
+    assert (reply.status, reply.getheader("Retry-After")) == (503, "5")
+    assert json.loads(reply.read())["error"]["code"] == "shutting_down"
+    s.stop()
+
+
 def told_at_the_end():
     """False when the server, which waits some seconds for that answer, ended before it was asked."""
     s = Server(STORY, "--parallel", "1", "--ctx", str(ENDLESS))
