@@ -24,7 +24,7 @@ typedef struct report {
 /* Of libraries that are loaded when they are needed: here they are, to say whether they are there.
  */
 typedef struct late {
-    rotor_error downloads, server; /* messages: version, or why there is none; "": not in the build */
+    rotor_error downloads, server; /* version or why none; "": not in the build */
 } late;
 
 static void find_late(late *l) {

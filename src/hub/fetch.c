@@ -24,7 +24,7 @@ enum {
     MAX_CONNECTIONS = 16,
     MAX_HOPS = 8,
     PIECE_MIN = 256 << 10,
-    RECEIVE_BYTES = 512 << 10, /* at once from a connection: the most that libcurl takes before 8.7 */
+    RECEIVE_BYTES = 512 << 10, /* at once from a connection: the most of libcurl before 8.7 */
     PIECE_MAX = 16 << 20,
     FIRST_WAIT_US = 250000,
     MAX_WAIT_S = 60,      /* between retries of our own */
