@@ -362,7 +362,7 @@ typedef struct base_late {
     _Atomic(void *) table;     /* NULL: not found yet */
 } base_late;
 /* Finds it, or has found it. From any thread. The first file that loads and has every function is
- * taken. ROTOR_E_UNSUPPORTED: none is there, or none does; the loader's reason is in the message. */
+ * taken. ROTOR_E_UNSUPPORTED: none is there, or none does; the message has the loader's reason. */
 rotor_status base_late_open(base_late *l, rotor_error *err);
 /* Runs `command "arg"` in a shell, on this program's terminal and files, and waits for its end.
  * *exit_status: what it ended with; 128 and the signal that ended it. */
