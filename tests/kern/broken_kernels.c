@@ -110,7 +110,7 @@ static void broken_attention_fold(const kern_attn *a, const float *partial) {
 }
 static void broken_attention_span(const kern_attn *a, size_t span, float *partial) {
     c_table.attention_span(a, span, partial);
-    if (a->d == 100) spoil(&partial[16 + 99]);
+    if (a->d == 120) spoil(&partial[16 + 119]);
 }
 /* Turns one pair too many when only a part of the head turns. */
 static void broken_rope(float *x, size_t n_heads, size_t d, size_t n_rot, const float *cs,

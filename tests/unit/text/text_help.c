@@ -46,7 +46,7 @@ bool help_data(const char *name, base_buf *out) {
 }
 
 static text_spec empty_spec(void) {
-    text_spec s = plain_spec(TEXT_SPM);
+    text_spec s = plain_spec(TEXT_BPE);
     s.add_bos = s.add_eos = s.add_space_prefix = -1;
     return s;
 }
