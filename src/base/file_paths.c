@@ -52,11 +52,13 @@ static bool add_name(void *user, const char *name) {
 
 rotor_status base_list_dir(const char *path, char ***names, size_t *n, rotor_error *err) {
     name_list l = {0};
+    rotor_status st = ROTOR_OK;
     if (!os_list(path, add_name, &l))
-        return base_fail(err, ROTOR_E_IO, "%s: cannot list: %s", path, strerror(errno));
-    if (l.failed) {
+        st = base_fail(err, ROTOR_E_IO, "%s: cannot list: %s", path, strerror(errno));
+    if (st == ROTOR_OK && l.failed) st = base_fail_nomem(err, "listing a folder");
+    if (st != ROTOR_OK) {
         base_names_free(l.names, l.n);
-        return base_fail_nomem(err, "listing a folder");
+        return st;
     }
     if (l.n) qsort(l.names, l.n, sizeof *l.names, by_name);
     *names = l.names;

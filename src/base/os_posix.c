@@ -314,8 +314,13 @@ bool os_mkdir(const char *path) { return mkdir(path, 0777) == 0; }
 bool os_list(const char *path, bool (*each)(void *user, const char *name), void *user) {
     DIR *dir = opendir(path);
     if (!dir) return false;
-    for (struct dirent *e; (e = readdir(dir));)
-        if (!each(user, e->d_name)) break;
+    struct dirent *e;
+    do {
+        errno = 0;
+        e = readdir(dir);
+    } while (e && each(user, e->d_name));
+    const int why = e ? 0 : errno; /* a list that breaks off is none: what is missing is not gone */
     closedir(dir);
-    return true;
+    errno = why;
+    return !why;
 }
