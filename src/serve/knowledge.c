@@ -69,13 +69,16 @@ uint64_t serve_shelves_of(const serve_server *s, json_t *object) {
 
 /* ==== Requests ================================================================================ */
 
-bool serve_store_failed(const serve_server *s, const rotor_error *err, serve_fault *f) {
+/* ROTOR_E_STATE of vectors alone is that they are not there; else that the store is in use. */
+bool serve_store_failed(const serve_server *s, const rotor_rag_query *q, const rotor_error *err,
+                        serve_fault *f) {
+    const rotor_status st = err->code;
     serve_log(s, BASE_LOG_WARN, "a store could not be used: %s", err->message);
-    if (err->code == ROTOR_E_STATE)
+    if (st == ROTOR_E_STATE && q && q->mode == ROTOR_RAG_VECTOR)
         return serve_refuse(f, "search", SERVE_INVALID_VALUE,
                             "the store has no vectors of this server's model: 'search' may be "
                             "lexical there");
-    if (err->code != ROTOR_E_IO && err->code != ROTOR_E_CANCELLED)
+    if (st != ROTOR_E_IO && st != ROTOR_E_CANCELLED && st != ROTOR_E_STATE)
         return serve_fail_with(f, SERVE_INTERNAL_ERROR,
                                "the store could not be used; the server's log says why");
     serve_fail_with(f, SERVE_STORE_UNAVAILABLE, "the store cannot be used just now");
@@ -249,7 +252,7 @@ static bool gather(serve_call *c, const serve_prompt *p, serve_at at, const serv
         return serve_fail_with(f, SERVE_NO_ROOM_FOR_SOURCES, "%.500s", err.message);
     if (st == ROTOR_E_ARG)
         return serve_refuse(f, "rag", SERVE_INVALID_VALUE, "%.500s", err.message);
-    return serve_store_failed(s, &err, f);
+    return serve_store_failed(s, &how->q, &err, f);
 }
 
 /* The turns with what was found. */

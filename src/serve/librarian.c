@@ -145,7 +145,7 @@ void serve_search_again(serve_call *c) {
 
 /* ==== Vectors that are due ==================================================================== */
 
-enum { EMBED_FEW = 8, RETRY_US = 2000000, MAX_PAUSE_US = 32000000 };
+enum { EMBED_FEW = 8, RETRY_US = 2000000, MAX_PAUSE_US = 30000000 };
 
 /* The store whose turn it is; NULL: none's is before *next_us. */
 static serve_due *who_is_due(serve_server *s, uint64_t *next_us) {

@@ -95,7 +95,7 @@ static json_t *search(serve_call *c, serve_fault *f) {
     const rotor_status st = rotor_rag_search_all(how.r, how.n, query, &how.q, &h, &err);
     if (st == ROTOR_E_ARG)
         return serve_refuse(f, NULL, SERVE_INVALID_VALUE, "%.500s", err.message), NULL;
-    if (st != ROTOR_OK) return serve_store_failed(c->inside->s, &err, f), NULL;
+    if (st != ROTOR_OK) return serve_store_failed(c->inside->s, &how.q, &err, f), NULL;
     json_t *reply = hits_json(&how, &h);
     rotor_rag_hits_free(&h);
     if (!reply) serve_no_memory(f);

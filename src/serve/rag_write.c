@@ -122,7 +122,7 @@ static bool failed(const serve_call *c, rotor_status st, const rotor_error *err,
     if (st == ROTOR_E_NOTFOUND)
         return serve_fail_with(f, SERVE_DOCUMENT_NOT_FOUND, "%.500s", err->message);
     if (st != ROTOR_E_STATE && (st != ROTOR_E_IO || w->shelf->far))
-        return serve_store_failed(s, err, f);
+        return serve_store_failed(s, NULL, err, f);
     serve_log(s, BASE_LOG_WARN, "a store could not be used: %s", err->message);
     if (st == ROTOR_E_IO)
         return serve_fail_with(f, SERVE_STORAGE_FAILED,
