@@ -335,8 +335,8 @@ uint64_t serve_wanted_shelves(const serve_call *c);
 /* Of a set of shelves; the last of very many share one. */
 static inline uint64_t serve_shelf_bit(size_t i) { return UINT64_C(1) << BASE_MIN(i, (size_t)63); }
 /* A store could not be used. What it says may name servers, users and folders, and repeat what
- * another server has said: it is logged, and f gets general words. q: what was searched for, or NULL.
- * False. */
+ * another server has said: it is logged, and f gets general words. q: what was searched for, or
+ * NULL. False. */
 bool serve_store_failed(const serve_server *s, const rotor_rag_query *q, const rotor_error *err,
                         serve_fault *f);
 /* Those that an object with "store" or "stores" may name; all, where it names none that there is.
