@@ -35,13 +35,13 @@ def run(*command, **more):
 
 
 def mirror():
-    """Where this system has its packages from; the usual place where it is another system."""
+    """Where this system has its packages from. Empty: debootstrap knows a place."""
     said = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Identifier: Packages") if shutil.which("apt-get") else ""
-    return next((line.split()[0] for line in said.splitlines() if line.split()[1:] == [SUITE]), "http://deb.debian.org/debian")
+    return [line.split()[0] for line in said.splitlines() if line.split()[1:] == [SUITE]][:1]
 
 
 def make_root(root):
-    run("debootstrap", "--variant=minbase", SUITE, root, mirror())
+    run("debootstrap", "--variant=minbase", SUITE, root, *mirror())
     shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
     # Root clones here, whose the tree seldom is; git asks before it reads another user's.
     run("env", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
